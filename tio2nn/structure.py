@@ -1,0 +1,73 @@
+"""One atomic structure with, if it is labelled, the energy and forces that a reference method gave it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """Atoms in a cell.
+
+    Attributes:
+        name: the file's stem, with a number behind it for a frame of several.
+        elements: (n_atoms,) chemical symbols.
+        positions: (n_atoms, 3) Cartesian positions, Å; atoms may lie outside the cell.
+        cell: (3, 3) one cell vector a row, Å; rows of axes that are not periodic may be zero.
+        periodic: which of the three cell vectors repeat the structure.
+        energy: total energy, eV, or None.
+        forces: (n_atoms, 3) eV/Å, or None.
+        file: where the structure came from, as the user named it.
+        line: 1-based line in that file at which the structure begins, or None.
+    """
+
+    name: str
+    elements: tuple[str, ...]
+    positions: FloatArray
+    cell: FloatArray
+    periodic: tuple[bool, bool, bool] = (True, True, True)
+    energy: float | None = None
+    forces: FloatArray | None = None
+    file: str = ""
+    line: int | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.elements)
+        if self.positions.shape != (n, 3):
+            raise ValueError(f"positions: expected shape ({n}, 3), got {self.positions.shape}")
+        if self.cell.shape != (3, 3):
+            raise ValueError(f"cell: expected shape (3, 3), got {self.cell.shape}")
+        if self.forces is not None and self.forces.shape != (n, 3):
+            raise ValueError(f"forces: expected shape ({n}, 3), got {self.forces.shape}")
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.elements)
+
+    @cached_property
+    def composition(self) -> dict[str, int]:
+        """Number of atoms of each element, elements in alphabetical order."""
+        return dict(sorted(Counter(self.elements).items()))
+
+    @property
+    def volume(self) -> float | None:
+        """Volume of the cell in Å³; None unless all three axes are periodic."""
+        return float(abs(np.linalg.det(self.cell))) if all(self.periodic) else None
+
+    @cached_property
+    def geometry_hash(self) -> str:
+        """Hexadecimal digest of elements, positions, cell and periodicity: what symmetry functions depend on."""
+        digest = hashlib.blake2b(digest_size=12)
+        digest.update(" ".join(self.elements).encode())
+        digest.update(np.ascontiguousarray(self.positions, dtype="<f8").tobytes())
+        digest.update(np.ascontiguousarray(self.cell, dtype="<f8").tobytes())
+        digest.update(bytes(self.periodic))
+        return digest.hexdigest()
