@@ -1,0 +1,60 @@
+"""A file that exists is whole: it is written beside its place, flushed and renamed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Literal, TextIO, overload
+
+
+@overload
+def atomic_write(path: str | Path, mode: Literal["w"] = "w") -> AbstractContextManager[TextIO]: ...
+@overload
+def atomic_write(path: str | Path, mode: Literal["wb"]) -> AbstractContextManager[BinaryIO]: ...
+def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> AbstractContextManager[IO[Any]]:
+    """Open a new file for `with`; it takes its place under `path` only when the block ends well.
+
+    The folder is made if it is missing. An error inside the block, or a killed process, leaves what stood at
+    `path` untouched; after an error the temporary file is removed.
+
+    Args:
+        path: where the file belongs.
+        mode: "w" for text (UTF-8, line ends as written) or "wb" for bytes.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    return _writing(Path(path), mode)
+
+
+@contextmanager
+def _writing(path: Path, mode: Literal["w", "wb"]) -> Iterator[IO[Any]]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary_name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    temporary = Path(temporary_name)
+    try:
+        text = mode == "w"
+        with os.fdopen(
+            descriptor, mode, encoding="utf-8" if text else None, newline="" if text else None
+        ) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.chmod(_permissions(path))
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _permissions(path: Path) -> int:
+    """Those of the file that is replaced, else those that `open` gives (a temporary file has 0o600)."""
+    try:
+        return path.stat().st_mode & 0o7777
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask

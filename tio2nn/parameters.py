@@ -1,0 +1,372 @@
+"""The parameter set of a project: what is computed, how the network looks, how it is trained and tuned.
+
+A `ParameterSet` is the content of `params.json`. Every field carries its meaning, unit, default and limits;
+the checks, the table that `tio2nn schema` shows and the JSON Schema all follow from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from tio2nn.elements import SYMBOLS
+from tio2nn.errors import InputError
+from tio2nn.schema import About, to_json
+from tio2nn.strict_json import decode, format_json, parse, quote
+from tio2nn.validation import Checked, Rule, read
+
+ACTIVATIONS = ("silu", "softplus", "tanh", "sigmoid", "relu", "linear")
+
+# Seeds of NumPy and TensorFlow are 32 bits wide; half of them leave room for the members of a committee.
+_LARGEST_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class RadialFunction(Checked):
+    """Σ_j exp(−η (R_ij − R_s)²) f_c(R_ij), a column for each neighbor element."""
+
+    eta: Annotated[float, About("Width η of the Gaussian", unit="1/Å²", minimum=0)]
+    r_s: Annotated[float, About("Center R_s of the Gaussian", unit="Å", minimum=0)] = 0.0
+
+
+@dataclass(frozen=True)
+class AngularFunction(Checked):
+    """2^(1−ζ) Σ_{j<k} (1 + λ cos θ_ijk)^ζ exp(−η (R_ij² + R_ik² + R_jk²)) f_c(R_ij) f_c(R_ik) f_c(R_jk).
+
+    It has a column for each unordered pair of neighbor elements.
+    """
+
+    eta: Annotated[float, About("Width η of the Gaussian in the three distances", unit="1/Å²", minimum=0)]
+    lambda_: Annotated[int, About("Sign λ: 1 peaks at an angle of 0°, -1 at 180°", choices=(-1, 1))]
+    zeta: Annotated[
+        float, About("Exponent ζ: the larger, the sharper the peak; need not be an integer", minimum=1)
+    ]
+
+
+@dataclass(frozen=True)
+class NetworkParameters(Checked):
+    """The subnet that turns the features of one atom into its energy."""
+
+    hidden_layers: Annotated[
+        tuple[int, ...],
+        About(
+            "Number of nodes in each hidden layer; none makes the energy linear in the features", minimum=1
+        ),
+    ] = (48, 48)
+    activation: Annotated[str, About("Activation function of the hidden layers", choices=ACTIVATIONS)] = (
+        "silu"
+    )
+    dropout: Annotated[
+        float,
+        About(
+            "Fraction of nodes left out at random in training, after each hidden layer",
+            minimum=0,
+            exclusive_maximum=1,
+        ),
+    ] = 0.0
+    shared_subnet: Annotated[
+        bool, About("One subnet for the atoms of all elements, instead of one per element")
+    ] = False
+    whitening: Annotated[
+        bool, About("Rotate and scale the features of each element by a PCA fitted on the training atoms")
+    ] = True
+
+
+def _check_fractions(validation: float, test: float) -> str | None:
+    if validation + test < 1:
+        return None
+    return f"test_fraction: expected less than 1 - validation_fraction, to leave a rest, got {test}"
+
+
+@dataclass(frozen=True)
+class TrainingParameters(Checked):
+    """How the structures are divided and the weights are fitted."""
+
+    epochs: Annotated[int, About("Number of passes over the training part", minimum=1)] = 400
+    batch_size: Annotated[int, About("Number of structures in a batch", unit="structures", minimum=1)] = 64
+    learning_rate: Annotated[
+        float, About("Largest learning rate of the Adam optimizer", exclusive_minimum=0)
+    ] = 0.002
+    schedule: Annotated[
+        str,
+        About(
+            "Learning rate after the warm-up: falling to zero as half a cosine, or constant",
+            choices=("cosine", "constant"),
+        ),
+    ] = "cosine"
+    warmup_epochs: Annotated[
+        int, About("Epochs in which the learning rate rises linearly", unit="epochs", minimum=0)
+    ] = 5
+    gradient_clip: Annotated[
+        float | None,
+        About(
+            "Largest norm of the gradient, longer ones are shortened; null for no limit", exclusive_minimum=0
+        ),
+    ] = 1.0
+    loss: Annotated[
+        str,
+        About(
+            "Loss of the energies; pseudo-huber is quadratic below huber_scale and linear above",
+            choices=("pseudo-huber", "mae", "mse"),
+        ),
+    ] = "pseudo-huber"
+    huber_scale: Annotated[
+        float, About("Error at which pseudo-huber turns linear", unit="meV/atom", exclusive_minimum=0)
+    ] = 2.0
+    loss_target: Annotated[
+        str, About("The loss sees energies per atom, or total energies", choices=("per-atom", "total"))
+    ] = "per-atom"
+    weight_decay: Annotated[
+        float,
+        About("Decay of the weights of dense layers, in units of the learning rate (AdamW)", minimum=0),
+    ] = 0.1
+    weight_averaging: Annotated[
+        float,
+        About(
+            "Decay per step of the exponential average of the weights; 0 for the last weights",
+            minimum=0,
+            exclusive_maximum=1,
+        ),
+    ] = 0.99
+    early_stopping: Annotated[
+        int,
+        About(
+            "Epochs without a smaller validation error after which training ends; 0 for never",
+            unit="epochs",
+            minimum=0,
+        ),
+    ] = 0
+    validation_fraction: Annotated[
+        float,
+        About("Fraction of the structures in the validation part", exclusive_minimum=0, exclusive_maximum=1),
+    ] = 0.1
+    test_fraction: Annotated[
+        float, About("Fraction of the structures in the test part", minimum=0, exclusive_maximum=1)
+    ] = 0.1
+    split: Annotated[
+        str,
+        About(
+            "Divide structure by structure, or keep groups of related structures in one part",
+            choices=("random", "grouped"),
+        ),
+    ] = "random"
+    max_energy: Annotated[
+        float | None,
+        About(
+            "Cohesive energy above which structures are left out of training; null for no limit",
+            unit="eV/atom",
+        ),
+    ] = None
+    density_weighting: Annotated[
+        float,
+        About(
+            "Weight of structures at rare energies: 0 as any other, 1 the inverse of the density of energies",
+            minimum=0,
+            maximum=1,
+        ),
+    ] = 0.0
+    members: Annotated[int, About("Number of networks in the committee", minimum=1)] = 1
+    seed: Annotated[
+        int,
+        About("Seed of the division, the first weights and the batches", minimum=0, maximum=_LARGEST_SEED),
+    ] = 0
+
+    rules: ClassVar[tuple[Rule, ...]] = (Rule(("validation_fraction", "test_fraction"), _check_fractions),)
+
+
+@dataclass(frozen=True)
+class TuningParameters(Checked):
+    """The settings among which `tio2nn tune` looks for the best."""
+
+    strategy: Annotated[
+        str, About("How the search chooses its trials", choices=("grid", "random", "bayesian", "hyperband"))
+    ] = "grid"
+    layers: Annotated[
+        tuple[int, ...], About("Numbers of hidden layers to try", minimum=1, non_empty=True, unique=True)
+    ] = (4, 5, 6)
+    nodes: Annotated[
+        tuple[int, ...],
+        About("Numbers of nodes per hidden layer to try", minimum=1, non_empty=True, unique=True),
+    ] = (16, 32, 64)
+    learning_rate: Annotated[
+        tuple[float, ...], About("Learning rates to try", exclusive_minimum=0, non_empty=True, unique=True)
+    ] = (5e-4, 1e-4, 5e-5)
+    dropout: Annotated[
+        tuple[float, ...],
+        About("Dropout rates to try", minimum=0, exclusive_maximum=1, non_empty=True, unique=True),
+    ] = (0.0, 0.2)
+    max_trials: Annotated[
+        int | None, About("Largest number of trials; null for all of the grid", minimum=1)
+    ] = None
+    epochs: Annotated[int, About("Number of passes over the training part in each trial", minimum=1)] = 20
+    structures: Annotated[
+        int | None,
+        About(
+            "Number of structures, drawn at random, for the search; null for all",
+            unit="structures",
+            minimum=2,
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        About("Number of structures in a batch; null for training.batch_size", unit="structures", minimum=1),
+    ] = None
+    seed: Annotated[
+        int,
+        About(
+            "Seed of the search: its order, its subset, its first weights", minimum=0, maximum=_LARGEST_SEED
+        ),
+    ] = 0
+
+
+def _check_functions(radial: tuple[RadialFunction, ...], angular: tuple[AngularFunction, ...]) -> str | None:
+    return None if radial or angular else "radial: expected at least one radial or angular function, got none"
+
+
+def _check_reference_energies(elements: tuple[str, ...], energies: dict[str, float] | None) -> str | None:
+    if energies is None or set(energies) == set(elements):
+        return None
+    return f"reference_energies: expected the keys {_names(elements)}, got {_names(energies) or 'none'}"
+
+
+def _names(names: tuple[str, ...] | Mapping[str, float]) -> str:
+    return ", ".join(quote(name) for name in names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterSet(Checked):
+    """The content of `params.json`.
+
+    Raises:
+        ParameterError: with every problem, when a set is made, read or changed.
+    """
+
+    elements: Annotated[
+        tuple[str, ...],
+        About(
+            "Chemical symbols; their order is that of the features",
+            choices=SYMBOLS,
+            choices_name="chemical symbol",
+            non_empty=True,
+            unique=True,
+        ),
+    ]
+    cutoff: Annotated[
+        float, About("Distance at which an atom's neighborhood ends", unit="Å", exclusive_minimum=0)
+    ]
+    element_blind: Annotated[
+        bool, About("Sum the symmetry functions over all neighbors, instead of for each neighbor element")
+    ] = False
+    radial: Annotated[tuple[RadialFunction, ...], About("Radial symmetry functions", unique=True)]
+    angular: Annotated[tuple[AngularFunction, ...], About("Angular symmetry functions", unique=True)]
+    network: Annotated[
+        NetworkParameters, About("The subnet that turns the features of one atom into its energy")
+    ] = field(default=NetworkParameters())
+    training: Annotated[
+        TrainingParameters, About("How the structures are divided and the weights are fitted")
+    ] = field(default=TrainingParameters())
+    tuning: Annotated[TuningParameters, About("The settings among which tune looks for the best")] = field(
+        default=TuningParameters()
+    )
+    reference_energies: Annotated[
+        dict[str, float] | None,
+        About(
+            "Energy of one atom of each element, subtracted before training; null for a least-squares fit",
+            unit="eV",
+        ),
+    ] = None
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(("radial", "angular"), _check_functions),
+        Rule(("elements", "reference_energies"), _check_reference_energies),
+    )
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @classmethod
+    def load(cls, path: Path) -> ParameterSet:
+        """Read a file; its name in messages is `path` as given.
+
+        Raises:
+            InputError: not readable, not UTF-8, not JSON; as ParameterError: not a parameter set.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            reason = f"expected a readable file, got: {error.strerror}"
+            raise InputError(reason, file=str(path)) from None
+        return cls.from_json(decode(data, file=str(path)), file=str(path))
+
+    @classmethod
+    def from_json(cls, text: str, *, file: str | None = None) -> ParameterSet:
+        """Read JSON text; `file` is its name in messages.
+
+        Raises:
+            InputError: not JSON; as ParameterError: not a parameter set.
+        """
+        return read(cls, parse(text, file=file), file=file)
+
+    def to_json(self) -> str:
+        """JSON text with every field, one symmetry function a line; `from_json` gives back an equal set."""
+        return format_json(to_json(self))
+
+    def with_overrides(self, **overrides: object) -> ParameterSet:
+        """A new set with other values: `with_overrides(cutoff=6.0, training={"epochs": 10})`.
+
+        Fields of a section that are not named stay as they are; values may be of Python or of JSON.
+        """
+        document = to_json(self)
+        for key, value in overrides.items():
+            section = document.get(key)
+            if isinstance(getattr(self, key, None), Checked) and isinstance(value, Mapping):
+                document[key] = {**section, **value}
+            else:
+                document[key] = value
+        return read(type(self), document)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of what the features depend on: elements, cutoff, functions, and their order."""
+        names = ("elements", "cutoff", "element_blind", "radial", "angular")
+        descriptor = {name: to_json(getattr(self, name)) for name in names}
+        canonical = json.dumps(descriptor, sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(canonical.encode(), digest_size=12).hexdigest()
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """(n_features,) one name a column: `radial[O] eta=0.003214 r_s=0`.
+
+        Radial functions come first, then angular ones. The columns of one function stand together: one for
+        each neighbor element or unordered pair of them, in the order of `elements`; a single one, `*`, if
+        element_blind.
+        """
+        if self.element_blind:
+            neighbors, pairs = ["*"], ["*"]
+        else:
+            neighbors = list(self.elements)
+            pairs = ["-".join(pair) for pair in itertools.combinations_with_replacement(neighbors, 2)]
+        radial = [
+            f"radial[{neighbor}] eta={_number(f.eta)} r_s={_number(f.r_s)}"
+            for f, neighbor in itertools.product(self.radial, neighbors)
+        ]
+        angular = [
+            f"angular[{pair}] eta={_number(f.eta)} lambda={f.lambda_} zeta={_number(f.zeta)}"
+            for f, pair in itertools.product(self.angular, pairs)
+        ]
+        return (*radial, *angular)
+
+    @property
+    def n_features(self) -> int:
+        return len(self.feature_names)
+
+
+def _number(value: float) -> str:
+    """The shortest text that reads back as `value`, so that different functions never share a name."""
+    return repr(value).removesuffix(".0")
