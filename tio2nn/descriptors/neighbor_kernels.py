@@ -1,0 +1,158 @@
+"""Compiled loops of the neighbor search: periodic images, and the order of the pairs that the tree finds.
+
+`neighbors.py` is the door in front.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Å; atoms this close are one atom twice: an image is off by rounding, a file by its last decimals
+_SAME_PLACE = 1e-6
+
+
+@numba.njit(cache=True)
+def image_ranges(
+    wrapped: FloatArray,
+    inverses: FloatArray,
+    periodic: NDArray[np.bool_],
+    first_atom: IntArray,
+    cutoff: float,
+) -> FloatArray:
+    """The cells in which an image of an atom can lie within the cutoff of an atom of its structure.
+
+    An image is kept if its fractional coordinates exceed the range that the structure's atoms span by no
+    more than R_c over the distance between opposite faces: an exact bound for any cell.
+
+    Args:
+        wrapped: (n_atoms, 3) Å, atoms of all structures.
+        inverses: (n_structures, 3, 3) of cells with vectors in rows, directions that do not repeat completed.
+        periodic: (n_structures, 3).
+        first_atom: (n_structures + 1,) index of each structure's first atom.
+        cutoff: Å.
+
+    Returns:
+        (n_atoms, 3, 2) first and last cell along each vector: whole numbers, but of any size.
+    """
+    ranges = np.zeros((wrapped.shape[0], 3, 2))
+    for s in range(first_atom.shape[0] - 1):
+        for axis in range(3):
+            if not periodic[s, axis]:
+                continue
+            column = inverses[s, :, axis]
+            margin = cutoff * np.sqrt(column[0] ** 2 + column[1] ** 2 + column[2] ** 2) + 1e-9
+            low, high = np.inf, -np.inf
+            for a in range(first_atom[s], first_atom[s + 1]):
+                f = wrapped[a, 0] * column[0] + wrapped[a, 1] * column[1] + wrapped[a, 2] * column[2]
+                ranges[a, axis, :] = f
+                low, high = min(low, f), max(high, f)
+            for a in range(first_atom[s], first_atom[s + 1]):
+                f = ranges[a, axis, 0]
+                ranges[a, axis, 0] = np.ceil(low - margin - f)
+                ranges[a, axis, 1] = np.floor(high + margin - f)
+    return ranges
+
+
+@numba.njit(cache=True)
+def place_images(
+    wrapped: FloatArray,
+    cells: FloatArray,
+    first_atom: IntArray,
+    spacing: float,
+    ranges: IntArray,
+    points: FloatArray,
+    owners: IntArray,
+) -> None:
+    """Write all atoms, then all other images in the cells of `image_ranges`.
+
+    Args:
+        wrapped: (n_atoms, 3) Å, atoms of all structures.
+        cells: (n_structures, 3, 3), vectors in rows.
+        first_atom: (n_structures + 1,) index of each structure's first atom.
+        spacing: step of the fourth coordinate, which keeps structures apart.
+        ranges: (n_atoms, 3, 2) first and last cell along each vector.
+        points: (n_points, 4) out: x, y, z in Å and the fourth coordinate.
+        owners: (n_points,) out: index of the atom that the point is an image of.
+    """
+    n_points = wrapped.shape[0]
+    for s in range(first_atom.shape[0] - 1):
+        for a in range(first_atom[s], first_atom[s + 1]):
+            points[a, :3] = wrapped[a]
+            points[a, 3] = spacing * s
+            owners[a] = a
+            for n0 in range(ranges[a, 0, 0], ranges[a, 0, 1] + 1):
+                for n1 in range(ranges[a, 1, 0], ranges[a, 1, 1] + 1):
+                    for n2 in range(ranges[a, 2, 0], ranges[a, 2, 1] + 1):
+                        if n0 == 0 and n1 == 0 and n2 == 0:
+                            continue
+                        for x in range(3):
+                            points[n_points, x] = (
+                                wrapped[a, x]
+                                + n0 * cells[s, 0, x]
+                                + n1 * cells[s, 1, x]
+                                + n2 * cells[s, 2, x]
+                            )
+                        points[n_points, 3] = spacing * s
+                        owners[n_points] = a
+                        n_points += 1
+
+
+@numba.njit(cache=True)
+def sort_neighbors(
+    pair_centers: NDArray[np.intp],
+    pair_points: NDArray[np.intp],
+    first_center: int,
+    n_centers: int,
+    points: FloatArray,
+    owners: IntArray,
+    kinds: IntArray,
+    n_kinds: int,
+) -> tuple[IntArray, FloatArray, IntArray, np.int64]:
+    """Order pairs by center, kind and image, whatever order the tree found them in; drop self pairs.
+
+    A pair is *self* if its point is the center itself (index), never by distance. Two counting sorts: by
+    point, then by (center, kind), so that each row is in the order of the points.
+
+    Returns:
+        first: (n_centers * n_kinds + 1,) where the neighbors of each (center, kind) begin.
+        vectors: (n_pairs, 3) from center to neighbor, Å.
+        atoms: (n_pairs,) atom whose image the neighbor is.
+        coincident: index of the first pair at the same place, or -1.
+    """
+    n_pairs = pair_points.shape[0]
+    offsets = np.zeros(points.shape[0] + 1, np.int64)
+    for p in range(n_pairs):
+        offsets[pair_points[p] + 1] += 1
+    for k in range(points.shape[0]):
+        offsets[k + 1] += offsets[k]
+    by_point = np.empty(n_pairs, np.int64)
+    for p in range(n_pairs):
+        by_point[offsets[pair_points[p]]] = p
+        offsets[pair_points[p]] += 1
+    first = np.zeros(n_centers * n_kinds + 1, np.int64)
+    for p in range(n_pairs):
+        if pair_points[p] != first_center + pair_centers[p]:
+            first[pair_centers[p] * n_kinds + kinds[owners[pair_points[p]]] + 1] += 1
+    for slot in range(n_centers * n_kinds):
+        first[slot + 1] += first[slot]
+    place = first[:-1].copy()
+    vectors = np.empty((first[-1], 3))
+    atoms = np.empty(first[-1], np.int64)
+    coincident = np.int64(-1)
+    for pair in by_point:
+        center, point = first_center + pair_centers[pair], pair_points[pair]
+        if point != center:
+            row = pair_centers[pair] * n_kinds + kinds[owners[point]]
+            v = vectors[place[row]]
+            for x in range(3):
+                v[x] = points[point, x] - points[center, x]
+            if v[0] * v[0] + v[1] * v[1] + v[2] * v[2] < _SAME_PLACE * _SAME_PLACE:
+                coincident = place[row] if coincident < 0 else min(coincident, place[row])
+            atoms[place[row]] = owners[point]
+            place[row] += 1
+    return first, vectors, atoms, coincident
