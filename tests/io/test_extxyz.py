@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+from tio2nn.errors import InputError
+from tio2nn.io.extxyz import iter_extxyz
+from tio2nn.structure import Structure
+
+LATTICE = 'Lattice="4.0 0.0 0.0 0.0 5.0 0.0 0.5 0.0 6.0"'
+COLUMNS = "Properties=species:S:1:pos:R:3:forces:R:3"
+ROWS = "Ti 0.0 0.0 0.0 0.1 0.2 0.3\nO 1.5 1.0 0.25 -0.1 -0.2 -0.3\n"
+FRAME = f"2\n{LATTICE} {COLUMNS} energy=-19.25\n{ROWS}"
+
+
+def read(text: str | bytes) -> list[Structure | InputError]:
+    return list(iter_extxyz(text, name="x", file="x.xyz"))
+
+
+def only(text: str) -> Structure:
+    (item,) = read(text)
+    assert isinstance(item, Structure), item
+    return item
+
+
+def test_a_frame_is_read_in_full() -> None:
+    structure = only(FRAME)
+    assert structure.name == "x"
+    assert structure.line == 1
+    assert structure.elements == ("Ti", "O")
+    assert structure.periodic == (True, True, True)
+    assert structure.energy == -19.25
+    np.testing.assert_array_equal(structure.cell, [[4, 0, 0], [0, 5, 0], [0.5, 0, 6]])
+    np.testing.assert_array_equal(structure.positions[1], [1.5, 1.0, 0.25])
+    assert structure.forces is not None
+    np.testing.assert_array_equal(structure.forces[1], [-0.1, -0.2, -0.3])
+
+
+def test_what_ase_writes_is_read() -> None:
+    atoms = Atoms("TiO2", [[0, 0, 0], [1.9, 0, 0], [0, 1.9, 0]], cell=[4, 5, 6], pbc=[True, True, False])
+    atoms.calc = SinglePointCalculator(atoms, energy=-1234.56789, forces=np.arange(9.0).reshape(3, 3))
+    stream = io.StringIO()
+    write(stream, [atoms, atoms], format="extxyz")
+    first, second = read(stream.getvalue())
+    assert isinstance(first, Structure)
+    assert isinstance(second, Structure)
+    assert (first.name, second.name) == ("x-1", "x-2")
+    assert second.line == 6
+    assert second.energy == -1234.56789
+    assert second.periodic == (True, True, False)
+    assert second.forces is not None
+    np.testing.assert_array_equal(second.forces, np.arange(9.0).reshape(3, 3))
+
+
+def test_plain_xyz_is_a_molecule_without_labels() -> None:
+    structure = only("2\nthe comment says anything, even 3\nO 0 0 0\nH 0 0 1\n\n\n")
+    assert structure.periodic == (False, False, False)
+    assert structure.energy is None
+    assert structure.forces is None
+
+
+def test_a_comment_that_is_a_number_begins_no_frame() -> None:
+    assert only("1\n1\nO 0 0 0\n").n_atoms == 1
+
+
+@pytest.mark.parametrize("key", ["energy", "total_energy", "REF_energy", "ref_energy", "DFT_energy", "dft_energy"])
+def test_the_energy_goes_by_several_names(key: str) -> None:
+    assert only(FRAME.replace("energy=", f"{key}=")).energy == -19.25
+    assert only(FRAME.replace("energy=-19.25", f"{key} = -1.925D1")).energy == -19.25
+
+
+@pytest.mark.parametrize("key", ["force", "REF_forces", "ref_forces", "DFT_forces", "dft_forces"])
+def test_forces_go_by_several_names(key: str) -> None:
+    structure = only(FRAME.replace("forces:", f"{key}:"))
+    assert structure.forces is not None
+    np.testing.assert_array_equal(structure.forces[0], [0.1, 0.2, 0.3])
+
+
+def test_labels_that_agree_are_one_label() -> None:
+    assert only(FRAME.replace("energy=-19.25", "energy=-19.25 REF_energy=-19.25")).energy == -19.25
+
+
+ERRORS = {
+    "labels that differ": (
+        FRAME.replace("energy=-19.25", "energy=-19.25 REF_energy=-19.5"),
+        "x.xyz:2: expected one label, got REF_energy different from energy",
+    ),
+    "no energy": (FRAME.replace("-19.25", "low"), "x.xyz:2: expected a finite number as energy, got 'low'"),
+    "an energy that is not finite": (FRAME.replace("-19.25", "nan"), "x.xyz:2: expected a finite number as energy"),
+    "fewer rows": (FRAME.replace("2\n", "3\n", 1), "x.xyz:1: expected 3 atoms, got 2"),
+    "a million announced": (FRAME.replace("2\n", "1000000\n", 1), "x.xyz:1: expected 1000000 atoms, got 2"),
+    "more rows": (FRAME + "O 1 1 1 0 0 0\n", "x.xyz:5: expected the next frame after 2 atoms, got 'O 1 1 1 0 0 0'"),
+    "no count": ("Ti 0 0 0\n", "x.xyz:1: expected the number of atoms, got 'Ti 0 0 0'"),
+    "only a count": ("2\n", "x.xyz:1: expected 2 atoms, got 0"),
+    "no number": (FRAME.replace("1.5 ", "1.5o "), "x.xyz:4: expected a number, got '1.5o'"),
+    "not a number": (FRAME.replace("1.5 ", "nan "), "x.xyz:4: expected a finite position"),
+    "an infinite force": (FRAME.replace("-0.3", "inf"), "x.xyz:1: expected three finite columns as forces"),
+    "forces of one column": (
+        "1\nProperties=species:S:1:pos:R:3:forces:R:1\nO 0 0 0 1\n",
+        "x.xyz:1: expected three finite columns as forces",
+    ),
+    "a column too few": (FRAME.replace(" 0.25", ""), "x.xyz:4: expected 7 columns, got 6"),
+    "a column too many": (FRAME.replace(" 0.25", " 0.25 1"), "x.xyz:4: expected 7 columns, got 8"),
+    "no element": (FRAME.replace("Ti ", "Xx "), "x.xyz:3: expected a chemical symbol, got 'Xx'"),
+    "the sign for no element": (FRAME.replace("Ti ", "X "), "x.xyz:3: expected a chemical symbol, got 'X'"),
+    "unreadable columns": (FRAME.replace(COLUMNS, "Properties=pos"), "x.xyz:2: expected Properties as"),
+    "an unreadable lattice": (FRAME.replace("4.0 ", ""), "x.xyz:1: expected a frame of extended XYZ, got:"),
+    "a flat cell": (
+        FRAME.replace("0.5 0.0 6.0", "0.5 1.0 0.0"),
+        "x.xyz:2: expected independent cell vectors, got vectors that span no volume",
+    ),
+    "an infinite cell": (FRAME.replace("6.0", "inf"), "x.xyz:2: expected finite cell vectors"),
+    "a number cut short": (FRAME[:-2], "x.xyz:4: expected a line end after the last row"),
+    "nothing": ("", "x.xyz: expected text, got an empty file"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), ERRORS.values(), ids=ERRORS.keys())
+def test_what_cannot_be_trusted_is_refused_with_its_line(text: str, expected: str) -> None:
+    (error,) = read(text)
+    assert isinstance(error, InputError)
+    assert expected in str(error)
+
+
+@pytest.mark.parametrize("bad", [FRAME.replace("2\n", "3\n", 1), FRAME + "O 1 1 1 0 0 0\n", FRAME.replace("Ti", "?")])
+def test_a_bad_frame_does_not_stop_the_others(bad: str) -> None:
+    first, error, third = read(FRAME + bad + FRAME)
+    assert isinstance(first, Structure)
+    assert isinstance(error, InputError)
+    assert isinstance(third, Structure)
+    assert third.name == "x-3"

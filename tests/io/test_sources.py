@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import tarfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from tio2nn.errors import InputError
+from tio2nn.io import sources
+from tio2nn.io.sources import SourceFile, iter_source_files
+
+TEXT = b"ATOMS\nO 0 0 0\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory of a test."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make(*names: str) -> None:
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(TEXT) if name.endswith(".gz") else TEXT)
+
+
+def archive_bytes(members: Iterable[tuple[str, bytes]]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def read(*names: str, stdin: Iterable[str] = ()) -> tuple[list[str], list[str]]:
+    """Files that were found with the expected content, and complaints."""
+    found, complaints = [], []
+    for item in iter_source_files(names, stdin):
+        if isinstance(item, InputError):
+            complaints.append(str(item))
+        else:
+            assert item.data == TEXT
+            found.append(item.file)
+    return found, complaints
+
+
+def test_a_folder_is_searched_for_structure_files_in_the_order_of_names() -> None:
+    make("d/x10.xsf", "d/x9.xsf", "d/a/b/c.xyz.gz", "d/m.extxyz", "d/CAPITALS.XSF", "d/README.txt", "d/x.axsf")
+    assert read("d") == (["d/CAPITALS.XSF", "d/a/b/c.xyz.gz", "d/m.extxyz", "d/x9.xsf", "d/x10.xsf"], [])
+
+
+def test_hidden_files_in_folders_and_archives_are_left_out() -> None:
+    make("d/.x.xsf", "d/.git/x.xsf", "d/y.xsf")
+    Path("t.tar").write_bytes(archive_bytes([("./d/._y.xsf", b"?"), (".d/y.xsf", b"?"), ("./d/y.xsf", TEXT)]))
+    assert read("d", "t.tar") == (["d/y.xsf", "t.tar:d/y.xsf"], [])
+
+
+def test_a_file_that_is_named_is_tried_by_its_suffix() -> None:
+    make("x.axsf", "y.xsf.gz", "notes.txt", "bare")
+    found, complaints = read("x.axsf", "y.xsf.gz", "notes.txt", "bare")
+    assert found == ["x.axsf", "y.xsf.gz"]
+    expected = "expected a suffix of structure files (.xsf, .xyz, .extxyz, .gz behind it) or tar archives"
+    assert complaints == [f"notes.txt: {expected}, got the suffix '.txt'", f"bare: {expected}, got no suffix"]
+
+
+def test_patterns_find_what_a_shell_would_find() -> None:
+    make("d/x1.xsf", "d/x2.xsf", "d/.x3.xsf", "d/e/x4.xsf", "x[1].xsf")
+    assert read("d/x*.xsf") == (["d/x1.xsf", "d/x2.xsf"], [])
+    assert read("d/**/x?.xsf") == (["d/e/x4.xsf", "d/x1.xsf", "d/x2.xsf"], [])
+    assert read(f"{Path.cwd()}/d/x[13].xsf") == ([f"{Path.cwd()}/d/x1.xsf"], [])
+    assert read("x[1].xsf") == (["x[1].xsf"], [])
+    assert read("y*.xsf") == ([], ["y*.xsf: expected files of this pattern, got none"])
+
+
+def test_each_file_is_read_once_however_often_it_is_named() -> None:
+    make("d/x.xsf", "d/y.xsf")
+    assert read("d/y.xsf", "d", "./d/../d/x.xsf", "d/*.xsf") == (["d/y.xsf", "d/x.xsf"], [])
+
+
+def test_a_dash_reads_names_from_a_list() -> None:
+    make("d/x.xsf", "y.xsf", "a b.xsf")
+    found, complaints = read("-", stdin=["d\n", "\n", "y.xsf\r\n", "a b.xsf\n", "none.xsf"])
+    assert found == ["d/x.xsf", "y.xsf", "a b.xsf"]
+    assert complaints == ["none.xsf: expected a file, folder, archive or pattern, got nothing by this name"]
+
+
+def test_an_empty_list_is_an_error() -> None:
+    assert read("-") == ([], ["-: expected file names, one a line, got none"])
+
+
+def test_the_standard_input_is_the_list_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    make("x.xsf")
+    monkeypatch.setattr("sys.stdin", io.StringIO("x.xsf\n"))
+    (item,) = iter_source_files(["-"])
+    assert isinstance(item, SourceFile)
+    assert (item.file, item.suffix) == ("x.xsf", ".xsf")
+
+
+def test_a_folder_without_structures_is_an_error() -> None:
+    make("d/notes.txt")
+    expected = "expected structure files (*.xsf, *.xyz, *.extxyz, *.gz) in this folder, got none"
+    assert read("d") == ([], [f"d: {expected}"])
+
+
+def test_a_file_that_cannot_be_read_does_not_stop_the_others() -> None:
+    make("d/x.xsf", "d/z.xsf")
+    Path("d/y.xsf").symlink_to("nowhere")
+    Path("d/w.xsf.gz").write_bytes(gzip.compress(TEXT)[:-9])
+    found, complaints = read("d")
+    assert found == ["d/x.xsf", "d/z.xsf"]
+    assert [complaint.split(":")[0] for complaint in complaints] == ["d/w.xsf.gz", "d/y.xsf"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes as POSIX has them")
+def test_a_pipe_in_a_folder_is_passed_over() -> None:
+    make("d/x.xsf")
+    os.mkfifo("d/y.xsf")
+    assert read("d") == (["d/x.xsf"], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "compress"),
+    [
+        ("t.tar", bytes),
+        ("t.tar.gz", gzip.compress),
+        ("t.tgz", gzip.compress),
+        ("t.tar.bz2", bz2.compress),
+        ("t.tar.xz", lzma.compress),
+        ("t.TAR.GZ", bz2.compress),
+    ],
+)
+def test_archives_are_read_without_being_unpacked(name: str, compress: Callable[[bytes], bytes]) -> None:
+    content = [("README", b"?"), ("d/b.xsf", TEXT), ("d/a.xyz.gz", gzip.compress(TEXT)), ("big.bin", bytes(3000))]
+    Path(name).write_bytes(compress(archive_bytes(content)))
+    assert read(name) == ([f"{name}:d/b.xsf", f"{name}:d/a.xyz.gz"], [])
+    assert [path.name for path in Path.cwd().iterdir()] == [name]
+
+
+def test_links_and_folders_in_archives_are_not_followed() -> None:
+    make("secret.xsf")
+    with tarfile.open("t.tar", "w") as tar:
+        for name, kind in (("a.xsf", tarfile.SYMTYPE), ("b.xsf", tarfile.LNKTYPE), ("c.xsf", tarfile.DIRTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "secret.xsf"
+            tar.addfile(member)
+        tar.add("secret.xsf", "d.xsf")
+    assert read("t.tar") == (["t.tar:d.xsf"], [])
+
+
+def test_an_archive_without_structures_is_an_error() -> None:
+    Path("t.tar").write_bytes(archive_bytes([("README", b"?")]))
+    (complaint,) = read("t.tar")[1]
+    assert complaint.startswith("t.tar: expected structure files")
+
+
+def test_a_member_that_comes_twice_is_read_once_and_reported() -> None:
+    Path("t.tar").write_bytes(archive_bytes([("x.xsf", TEXT), ("./x.xsf", TEXT)]))
+    assert read("t.tar") == (
+        ["t.tar:x.xsf"],
+        ["t.tar:x.xsf: expected each member once, got a second one of this name"],
+    )
+
+
+MEMBERS = [(f"{name}.xsf", TEXT) for name in "abcd"]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("part", [0.1, 0.3, 0.5, 0.7, 0.95])
+def test_an_archive_cut_anywhere_is_reported(compress: Callable[[bytes], bytes], part: float) -> None:
+    whole = compress(archive_bytes(MEMBERS)[: 8 * 512 + 1024])
+    Path("t.tar").write_bytes(whole[: int(part * len(whole)) // 512 * 512 if compress is bytes else int(part * len(whole))])
+    found, complaints = read("t.tar")
+    assert found == [f"t.tar:{name}.xsf" for name in "abcd"][: len(found)]
+    assert complaints
+    assert all(complaint.startswith("t.tar: expected ") for complaint in complaints)
+
+
+def test_an_archive_that_is_damaged_in_the_middle_is_reported() -> None:
+    content = bytearray(archive_bytes(MEMBERS))
+    content[1024 + 10] ^= 1
+    Path("t.tar").write_bytes(content)
+    assert read("t.tar") == (
+        ["t.tar:a.xsf"],
+        ["t.tar: expected the end mark of a tar archive, got other data: cut short?"],
+    )
+
+
+def test_what_is_no_archive_is_reported() -> None:
+    make("t.tar.bz2")
+    (complaint,) = read("t.tar.bz2")[1]
+    assert complaint.startswith("t.tar.bz2: expected a tar archive, got:")
+
+
+def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_LARGEST_FILE", 2**20)
+    large = TEXT + bytes(2**20)
+    Path("large.xsf").write_bytes(large)
+    Path("large.xyz.gz").write_bytes(gzip.compress(large))
+    Path("t.tar").write_bytes(archive_bytes([("a.xsf.gz", gzip.compress(large)), ("b.xsf", large), ("c.xsf", TEXT)]))
+    found, complaints = read("large.xsf", "large.xyz.gz", "t.tar")
+    assert found == ["t.tar:c.xsf"]
+    files = ["large.xsf", "large.xyz.gz", "t.tar:a.xsf.gz", "t.tar:b.xsf"]
+    assert complaints == [f"{file}: expected at most 1 MB, got more" for file in files]
+
+
+def test_an_archive_that_expands_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_ALWAYS_ALLOWED", 2**20)
+    bomb = bz2.compress(archive_bytes([("a.xsf", TEXT), ("zeros.bin", bytes(2**24)), ("b.xsf", TEXT)]))
+    Path("t.tar.bz2").write_bytes(bomb)
+    assert read("t.tar.bz2") == (
+        ["t.tar.bz2:a.xsf"],
+        ["t.tar.bz2: expected an archive that expands to 1 MB at most, got more"],
+    )
+
+
+def test_a_header_that_expands_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_LARGEST_FILE", 2**20)
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("a" * 2**21 + ".xsf"))
+    Path("t.tar.gz").write_bytes(gzip.compress(stream.getvalue()))
+    assert read("t.tar.gz")[1][0] == "t.tar.gz: expected at most 1 MB, got more"
+
+
+def test_strange_names_are_shown_on_one_line() -> None:
+    make("d/a\nb\x1b.xsf")
+    assert read("d") == (["d/a\\nb\\x1b.xsf"], [])

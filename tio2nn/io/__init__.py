@@ -1,0 +1,75 @@
+"""Structure files in and out, and the store that holds them inside a project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tio2nn.errors import InputError
+from tio2nn.geometry import closest_pairs
+from tio2nn.io.names import sorted_by_name, stem
+from tio2nn.io.sources import SourceFile, iter_source_files
+from tio2nn.io.xsf import iter_xsf
+from tio2nn.structure import Structure
+
+__all__ = ["read_structures", "sorted_by_name"]
+
+# Å; the shortest bond there is, that of H2, is 0.74 Å long
+_SMALLEST_SEPARATION = 0.1
+_CHECKED_TOGETHER = 512  # structures whose distances are computed at once; beyond 100 it gets no faster
+
+
+def read_structures(
+    sources: Iterable[str | Path], *, stdin: Iterable[str] | None = None
+) -> Iterator[Structure | InputError]:
+    """Read everything that the sources lead to, in their order; folders and patterns in the order of names.
+
+    Args:
+        sources: files (`.xsf`, `.xyz`, `.extxyz`, with or without `.gz`), folders, tar archives, patterns, or
+            "-" for a list of such names.
+        stdin: the lines behind "-"; by default those of the standard input.
+
+    Yields:
+        A structure, named by its file's stem and, if the file has several, a number (`sorted_by_name` makes
+        names unique); or the error that a file or one frame of it deserves, with file and line. Structures
+        need not have an energy, but their atoms are at distinct places, periodic images included.
+    """
+    waiting: list[Structure | InputError] = []
+    for source in iter_source_files(sources, stdin):
+        waiting += [source] if isinstance(source, InputError) else _parse(source)
+        if len(waiting) >= _CHECKED_TOGETHER:
+            yield from _without_overlaps(waiting)
+            waiting = []
+    yield from _without_overlaps(waiting)
+
+
+def _parse(source: SourceFile) -> Iterator[Structure | InputError]:
+    name = stem(source.file)
+    if source.suffix in (".xyz", ".extxyz"):
+        # importing ASE takes as long as parsing a thousand structures
+        from tio2nn.io.extxyz import iter_extxyz
+
+        return iter_extxyz(source.data, name=name, file=source.file)
+    return iter_xsf(source.data, name=name, file=source.file)
+
+
+def _without_overlaps(items: list[Structure | InputError]) -> Iterator[Structure | InputError]:
+    """The items in their order, structures with two atoms at one place as errors."""
+    structures = [item for item in items if isinstance(item, Structure)]
+    pairs = iter(zip(*closest_pairs(structures), strict=True))
+    for item in items:
+        if isinstance(item, InputError):
+            yield item
+            continue
+        distance, (first, second) = next(pairs)
+        if distance >= _SMALLEST_SEPARATION:
+            yield item
+            continue
+        atoms = (
+            f"atom {first + 1} and its image" if first == second else f"atoms {first + 1} and {second + 1}"
+        )
+        yield InputError(
+            f"expected atoms at least {_SMALLEST_SEPARATION} Å apart, got {distance:.3g} Å ({atoms})",
+            file=item.file,
+            line=item.line,
+        )

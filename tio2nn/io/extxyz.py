@@ -1,0 +1,196 @@
+"""Extended XYZ, and plain XYZ, through ASE.
+
+Lengths are Å, energies eV, forces eV/Å. The total energy is what the comment line calls `energy`,
+`total_energy`, `REF_energy`, `ref_energy`, `DFT_energy` or `dft_energy`; forces are the columns `forces`,
+`force`, `REF_forces`, `ref_forces`, `DFT_forces` or `dft_forces`. Where a frame has several of them, they have to
+agree. With `Lattice` and without `pbc` all three axes are periodic, as the format has it; plain XYZ is not.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io.extxyz import key_val_str_to_dict, parse_properties, read_xyz
+
+from tio2nn.elements import ATOMIC_NUMBERS
+from tio2nn.errors import InputError
+from tio2nn.geometry import spans_volume
+from tio2nn.io.text import check_last_row, decode_text, parse_count, parse_number, quoted
+from tio2nn.structure import FloatArray, Structure
+
+_PREFIXES = (
+    "REF_",
+    "ref_",
+    "DFT_",
+    "dft_",
+)  # of labels that training programs write beside their own results
+_ENERGY_KEYS = ("energy", "total_energy", *(f"{prefix}energy" for prefix in _PREFIXES))
+_FORCES_KEYS = ("forces", "force", *(f"{prefix}forces" for prefix in _PREFIXES))
+_PLAIN_PROPERTIES = "species:S:1:pos:R:3"
+
+
+def iter_extxyz(data: bytes | str, *, name: str, file: str) -> Iterator[Structure | InputError]:
+    """The frames of a file; one that cannot be used is its error.
+
+    Args:
+        data: the whole file.
+        name: of the structure; frames of several become `name-1`, `name-2` ...
+        file: what messages and `Structure.file` call it.
+    """
+    try:
+        lines = decode_text(data, file).split("\n")
+        starts = _frame_starts(lines, file)
+    except InputError as error:
+        yield error
+        return
+    for number, (start, stop) in enumerate(zip(starts, [*starts[1:], len(lines)], strict=True), start=1):
+        frame = _Frame(lines, start, stop, file)
+        try:
+            yield frame.structure(f"{name}-{number}" if len(starts) > 1 else name)
+        except InputError as error:
+            yield error
+
+
+def _frame_starts(lines: Sequence[str], file: str) -> list[int]:
+    """Indices of the lines that give a number of atoms: no row of an atom is a single integer."""
+    starts: list[int] = []
+    for index, line in enumerate(lines):
+        # the line behind the number of atoms is free text, and may be a number
+        if starts and index == starts[-1] + 1:
+            continue
+        if parse_count(line.strip()) is not None:
+            starts.append(index)
+        elif not starts and line.strip():
+            got = quoted(line.strip())
+            raise InputError(f"expected the number of atoms, got {got}", file=file, line=index + 1)
+    return starts
+
+
+class _Frame:
+    """One frame: the number of atoms, a comment, a row for each atom."""
+
+    def __init__(self, lines: Sequence[str], start: int, stop: int, file: str) -> None:
+        self._file = file
+        self._line = start + 1  # from 1, of the number of atoms
+        self._unterminated = stop == len(lines) and bool(lines[-1].strip())
+        self._lines = list(lines[start:stop])
+        while len(self._lines) > 2 and not self._lines[-1].strip():
+            self._lines.pop()
+
+    def _error(self, reason: str, row: int | None = None) -> InputError:
+        """In the line of a row, counted from 0, or of the frame."""
+        return InputError(reason, file=self._file, line=self._line if row is None else self._line + 2 + row)
+
+    def structure(self, name: str) -> Structure:
+        """What the frame says.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        self._check_rows()
+        atoms = self._read()
+        positions, cell = np.array(atoms.positions), np.array(atoms.cell)
+        periodic = (bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2]))
+        if not np.isfinite(cell).all():
+            raise self._error("expected finite cell vectors, got others", row=-1)
+        if len(infinite := np.flatnonzero(~np.isfinite(positions).all(axis=1))):
+            raise self._error("expected a finite position, got another", row=int(infinite[0]))
+        if not spans_volume(cell, periodic):
+            raise self._error("expected independent cell vectors, got vectors that span no volume", row=-1)
+        results = atoms.calc.results if atoms.calc is not None else {}
+        energy = self._agreed(_ENERGY_KEYS, {**atoms.info, **results}, self._energy)
+        forces = self._agreed(_FORCES_KEYS, {**atoms.arrays, **results}, self._forces)
+        return Structure(
+            name=name,
+            elements=tuple(atoms.symbols),
+            positions=positions,
+            cell=cell,
+            periodic=periodic,
+            energy=energy,
+            forces=forces,
+            file=self._file,
+            line=self._line,
+        )
+
+    def _check_rows(self) -> None:
+        n_atoms, n_rows = int(self._lines[0]), len(self._lines) - 2
+        if n_rows < n_atoms:
+            raise self._error(f"expected {n_atoms} atoms, got {max(n_rows, 0)}")
+        if n_rows > n_atoms:
+            surplus = quoted(self._lines[n_atoms + 2].strip())
+            raise self._error(f"expected the next frame after {n_atoms} atoms, got {surplus}", row=n_atoms)
+        if self._unterminated:
+            check_last_row([line.split() for line in self._lines[2:]], self._file, self._line + 1 + n_rows)
+
+    def _read(self) -> Atoms:
+        comment: dict[str, Any] = {}
+
+        def parse_comment(text: str) -> dict[str, Any]:
+            comment.update(key_val_str_to_dict(text))
+            return dict(comment)
+
+        text = "\n".join(self._lines) + "\n"
+        try:
+            (atoms,) = read_xyz(io.StringIO(text), slice(None), properties_parser=parse_comment)
+        # whatever in this frame makes ASE stumble, the others can still be read
+        except Exception as error:
+            self._check_fields(comment.get("Properties"))
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise self._error(f"expected a frame of extended XYZ, got: {reason}") from error
+        if "Properties" in comment or "X" in atoms.symbols:
+            # ASE passes over surplus columns, and X is its own sign for no element
+            self._check_fields(comment.get("Properties"))
+        return atoms
+
+    def _check_fields(self, declared: str | None) -> None:
+        """Find the line of a row that does not have the declared columns."""
+        try:
+            properties, names, _, converters = parse_properties(declared or _PLAIN_PROPERTIES)
+        except (ValueError, KeyError, IndexError):
+            converters = []
+        if not converters:
+            got = quoted(str(declared))
+            raise self._error(f"expected Properties as name:type:columns, got {got}", row=-1)
+        widths = {properties[name][0]: properties[name][1] for name in names}
+        symbol_column = sum(widths[name] for name in takewhile("symbols".__ne__, widths))
+        for row, line in enumerate(self._lines[2:]):
+            fields = line.split()
+            if len(fields) < len(converters) or (declared is not None and len(fields) > len(converters)):
+                raise self._error(f"expected {len(converters)} columns, got {len(fields)}", row)
+            for converter, field in zip(converters, fields, strict=False):
+                try:
+                    converter(field)
+                except ValueError:
+                    raise self._error(f"expected a number, got {quoted(field)}", row) from None
+            if "symbols" in widths and fields[symbol_column].capitalize() not in ATOMIC_NUMBERS:
+                raise self._error(f"expected a chemical symbol, got {quoted(fields[symbol_column])}", row)
+
+    def _agreed(
+        self, keys: Sequence[str], values: Mapping[str, Any], convert: Callable[[str, Any], Any]
+    ) -> Any:
+        """The one value that all keys that are there have, or None."""
+        found = {key: convert(key, values[key]) for key in keys if values.get(key) is not None}
+        if not found:
+            return None
+        (first, value), *others = found.items()
+        for key, other in others:
+            if not np.array_equal(value, other):
+                raise self._error(f"expected one label, got {key} different from {first}", row=-1)
+        return value
+
+    def _energy(self, key: str, value: Any) -> float:
+        number = parse_number(str(value))
+        if number is None:
+            raise self._error(f"expected a finite number as {key}, got {quoted(str(value))}", row=-1)
+        return number
+
+    def _forces(self, key: str, value: Any) -> FloatArray:
+        forces = np.array(value, dtype=np.float64)
+        if forces.shape != (len(self._lines) - 2, 3) or not np.isfinite(forces).all():
+            raise self._error(f"expected three finite columns as {key}, got others")
+        return forces

@@ -1,0 +1,310 @@
+"""From what a user names to the bytes of structure files: files, folders, patterns, archives, lists.
+
+Nothing is unpacked to disk. Links inside archives are not followed, and sizes are bounded, so an archive from
+a stranger harms neither the disk nor the memory.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import posixpath
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from glob import has_magic
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from tio2nn.errors import InputError
+from tio2nn.io.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, natural_key
+
+STRUCTURE_SUFFIXES = (".xsf", ".xyz", ".extxyz")
+_ONLY_IF_NAMED = (".axsf",)  # XCrySDen's own suffix for files of several frames
+
+# an XSF file of this size has 3 million atoms, and its text split into fields takes 20 times as much memory
+_LARGEST_FILE = 256 * 2**20
+# structure files shrink to a tenth or less, but hardly to less than a hundredth
+_LARGEST_EXPANSION = 200
+_ALWAYS_ALLOWED = 2**30  # bytes that any archive may expand to
+_TAR_BLOCK = 512
+
+# by what the file begins with, as names are not always right
+_EXPANDERS: dict[bytes, Callable[[BinaryIO], io.BufferedIOBase]] = {
+    b"\x1f\x8b": lambda compressed: gzip.GzipFile(fileobj=compressed),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
+_LONGEST_MAGIC = 6
+# bytes; expanding 8 KB at a time between other work takes 7,146 structures 1 s longer
+_EXPANDED_AT_ONCE = 2**20
+
+_UNREADABLE = (OSError, EOFError, ValueError, tarfile.TarError, zlib.error, lzma.LZMAError)
+
+
+class SourceFile(NamedTuple):
+    """The content of one structure file.
+
+    Attributes:
+        file: the file as the user would find it, `archive.tar:member` inside an archive; printable.
+        suffix: in lower case, without `.gz`.
+        data: the file's bytes, expanded.
+    """
+
+    file: str
+    suffix: str
+    data: bytes
+
+
+def iter_source_files(
+    sources: Iterable[str | Path], stdin: Iterable[str] | None = None
+) -> Iterator[SourceFile | InputError]:
+    """Every structure file that the sources lead to, once; errors in place of what cannot be read.
+
+    Args:
+        sources: files, folders (searched recursively, hidden files left out), tar archives, patterns with
+            `*`, `?`, `[...]` and `**`, or "-" for a list of such names, one a line.
+        stdin: the lines behind "-"; by default those of the standard input.
+    """
+    seen: set[str] = set()
+    for source in sources:
+        if str(source) == "-":
+            yield from _from_list(sys.stdin if stdin is None else stdin, seen)
+        else:
+            yield from _from_source(str(source), seen)
+
+
+def _from_list(lines: Iterable[str], seen: set[str]) -> Iterator[SourceFile | InputError]:
+    n_names = 0
+    try:
+        for line in lines:
+            if name := line.rstrip("\r\n"):
+                n_names += 1
+                yield from _from_source(name, seen)
+    except UnicodeDecodeError:
+        yield InputError("expected file names in UTF-8, got other bytes", file="-")
+    if n_names == 0:
+        yield InputError("expected file names, one a line, got none", file="-")
+
+
+def _from_source(source: str, seen: set[str]) -> Iterator[SourceFile | InputError]:
+    if os.path.lexists(source):
+        yield from _from_path(Path(source), seen)
+    elif has_magic(source):
+        matches = _matches(source)
+        for match in matches:
+            yield from _from_path(match, seen)
+        if not matches:
+            yield InputError("expected files of this pattern, got none", file=printable(source))
+    else:
+        yield InputError(
+            "expected a file, folder, archive or pattern, got nothing by this name", file=printable(source)
+        )
+
+
+def _matches(pattern: str) -> list[Path]:
+    """As a shell finds them: without hidden files, unless the pattern's last part begins with a dot."""
+    path = Path(pattern)
+    anchor = Path(path.anchor)
+    try:
+        matches = list(anchor.glob(str(path.relative_to(anchor))))
+    except ValueError:  # no pattern, as `**` beside other characters
+        return []
+    visible = [match for match in matches if path.name.startswith(".") or not match.name.startswith(".")]
+    return sorted(visible, key=lambda match: natural_key(str(match)))
+
+
+def _from_path(path: Path, seen: set[str]) -> Iterator[SourceFile | InputError]:
+    name = path.name.lower()
+    if path.is_dir():
+        yield from _from_folder(path, seen)
+    elif name.endswith(ARCHIVE_SUFFIXES):
+        if _is_new(path, seen):
+            yield from _from_archive(path)
+    elif (suffix := _structure_suffix(name, (*STRUCTURE_SUFFIXES, *_ONLY_IF_NAMED))) is not None:
+        yield from _from_file(path, suffix, seen)
+    else:
+        expected = ", ".join(STRUCTURE_SUFFIXES)
+        got = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+        yield InputError(
+            f"expected a suffix of structure files ({expected}, .gz behind it) or tar archives, got {got}",
+            file=printable(str(path)),
+        )
+
+
+def _from_folder(folder: Path, seen: set[str]) -> Iterator[SourceFile | InputError]:
+    problems: list[OSError] = []
+    paths = []
+    for parent, folders, files in os.walk(folder, onerror=problems.append):
+        # what begins with a dot is a program's own, and `._name.xsf` is no structure but what macOS leaves
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [Path(parent, name) for name in files if not name.startswith(".")]
+    n_files = 0
+    for path in sorted(paths, key=lambda path: natural_key(str(path))):
+        suffix = _structure_suffix(path.name.lower(), STRUCTURE_SUFFIXES)
+        # a pipe or a device would wait for ever
+        if suffix is not None and (path.is_file() or path.is_symlink()):
+            n_files += 1
+            yield from _from_file(path, suffix, seen)
+    for problem in problems:
+        yield InputError(
+            f"expected a folder to read, got: {problem.strerror}", file=printable(str(problem.filename))
+        )
+    if n_files == 0 and not problems:
+        yield _no_structure_files("folder", str(folder))
+
+
+def _from_file(path: Path, suffix: str, seen: set[str]) -> Iterator[SourceFile | InputError]:
+    if not _is_new(path, seen):
+        return
+    file = printable(str(path))
+    try:
+        with path.open("rb") as stream:
+            data = _read_whole(stream, path.name, file)
+    except InputError as error:
+        yield error
+    except _UNREADABLE as error:
+        yield InputError(f"expected a file to read, got: {_reason(error)}", file=file)
+    else:
+        yield SourceFile(file, suffix, data)
+
+
+def _from_archive(path: Path) -> Iterator[SourceFile | InputError]:
+    archive = printable(str(path))
+    members: set[str] = set()
+    try:
+        with path.open("rb") as compressed:
+            stream = _BoundedReader(compressed, archive)
+            with tarfile.open(fileobj=stream, mode="r:") as tar:
+                for member in tar:
+                    suffix = _structure_suffix(member.name.lower(), STRUCTURE_SUFFIXES)
+                    if suffix is None or not member.isreg() or member.issparse():
+                        continue
+                    name = posixpath.normpath(member.name)
+                    if any(part.startswith(".") and part != ".." for part in name.split("/")):
+                        continue
+                    file = f"{archive}{MEMBER_SEPARATOR}{printable(name)}"
+                    yield _read_member(tar, member, suffix, file, members)
+                    members.add(file)
+            # a damaged header looks like the end to tarfile; the real end is a block of zeros
+            if stream.last_block != bytes(_TAR_BLOCK):
+                yield InputError(
+                    "expected the end mark of a tar archive, got other data: cut short?", file=archive
+                )
+    except InputError as error:
+        yield error
+    except _UNREADABLE as error:
+        yield InputError(f"expected a tar archive, got: {_reason(error)}", file=archive)
+    else:
+        if not members:
+            yield _no_structure_files("archive", archive)
+
+
+def _read_member(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, file: str, members: set[str]
+) -> SourceFile | InputError:
+    if file in members:
+        return InputError("expected each member once, got a second one of this name", file=file)
+    if member.size > _LARGEST_FILE:
+        return _too_large(file)
+    stream = tar.extractfile(member)
+    assert stream is not None, "regular members have content"
+    with stream:
+        data = stream.read()
+    if len(data) != member.size:
+        raise EOFError("the end of the archive inside a member")
+    try:
+        return SourceFile(file, suffix, _read_whole(io.BytesIO(data), member.name, file))
+    except InputError as error:
+        return error
+    except _UNREADABLE as error:
+        return InputError(f"expected a file to read, got: {_reason(error)}", file=file)
+
+
+class _BoundedReader(io.RawIOBase):
+    """Reads an archive forwards, expanded, and refuses to hold or pass more than structure files can need."""
+
+    def __init__(self, compressed: BinaryIO, archive: str) -> None:
+        self._archive = archive
+        self._stream: io.BufferedReader | BinaryIO = compressed
+        magic = compressed.read(_LONGEST_MAGIC)
+        compressed.seek(0)
+        for beginning, expand in _EXPANDERS.items():
+            if magic.startswith(beginning):
+                self._stream = io.BufferedReader(expand(compressed), _EXPANDED_AT_ONCE)
+        size = os.fstat(compressed.fileno()).st_size
+        self._limit = max(_ALWAYS_ALLOWED, _LARGEST_EXPANSION * size)
+        self.last_block = b""
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _LARGEST_FILE:
+            raise _too_large(self._archive)
+        data = self._stream.read(size)
+        if size == _TAR_BLOCK:
+            self.last_block = data
+        return data
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        if position > self._limit:
+            raise InputError(
+                f"expected an archive that expands to {self._limit // 2**20} MB at most, got more",
+                file=self._archive,
+            )
+        return self._stream.seek(position, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
+def _read_whole(stream: BinaryIO, name: str, file: str) -> bytes:
+    """The content of an open file, expanded if it is called `.gz`."""
+    if name.lower().endswith(".gz"):
+        with gzip.GzipFile(fileobj=stream) as expanded:
+            data = expanded.read(_LARGEST_FILE + 1)
+    else:
+        data = stream.read(_LARGEST_FILE + 1)
+    if len(data) > _LARGEST_FILE:
+        raise _too_large(file)
+    return data
+
+
+def _structure_suffix(name: str, suffixes: tuple[str, ...]) -> str | None:
+    """The suffix, without `.gz`, if it is one of those."""
+    name = name.removesuffix(".gz")
+    return next((suffix for suffix in suffixes if name.endswith(suffix)), None)
+
+
+def _is_new(path: Path, seen: set[str]) -> bool:
+    """Whether this is the first time that the sources lead there."""
+    place = os.path.normpath(path.absolute())
+    if place in seen:
+        return False
+    seen.add(place)
+    return True
+
+
+def printable(name: str) -> str:
+    """A file's name on one line of UTF-8: undecodable bytes and control characters as escapes."""
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+
+
+def _reason(error: Exception) -> str:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return " ".join(reason.split())
+
+
+def _too_large(file: str) -> InputError:
+    return InputError(f"expected at most {_LARGEST_FILE // 2**20} MB, got more", file=file)
+
+
+def _no_structure_files(kind: str, file: str) -> InputError:
+    expected = ", ".join(f"*{suffix}" for suffix in STRUCTURE_SUFFIXES)
+    return InputError(
+        f"expected structure files ({expected}, *.gz) in this {kind}, got none", file=printable(file)
+    )
