@@ -1,0 +1,158 @@
+"""The command extract: structure files become the energies table and the structure store."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tio2nn.audit import Audit, audit, compositions
+from tio2nn.errors import InputError
+from tio2nn.io import read_structures, sorted_by_name
+from tio2nn.io.atomic import atomic_write
+from tio2nn.io.names import natural_key
+from tio2nn.io.store import write_store
+from tio2nn.progress import Track, silent
+from tio2nn.reference_energies import ReferenceEnergies
+from tio2nn.structure import Structure
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What an extraction did.
+
+    Attributes:
+        n_structures: accepted.
+        rejected: why files, or frames of files, were not, in the order of the files.
+        audit: of the accepted structures; None if there are none, and then only `rejected.csv` was written.
+    """
+
+    n_structures: int
+    rejected: tuple[InputError, ...]
+    audit: Audit | None
+
+
+def extract(
+    sources: Iterable[str | Path],
+    *,
+    energies_csv: Path,
+    rejected_csv: Path,
+    store: Path,
+    reference_energies: Mapping[str, float] | None = None,
+    elements: Collection[str] | None = None,
+    limit: int | None = None,
+    stdin: Iterable[str] | None = None,
+    track: Track = silent,
+) -> ExtractSummary:
+    """Read structures, reject what cannot be trusted, look at the rest, and write the table and the store.
+
+    Args:
+        sources: as for `tio2nn.io.read_structures`.
+        energies_csv: where the table belongs; it is written last, so what it names is in the store.
+        rejected_csv: where the reasons of rejection belong.
+        store: where the structure store belongs.
+        reference_energies: of each element, eV; by default fitted to the total energies.
+        elements: chemical symbols that a structure may have; by default any.
+        limit: take so many of the accepted structures, evenly spaced in the order of names; by default all.
+        stdin: the lines behind the source "-".
+        track: hears of each structure that was read.
+
+    Raises:
+        InputError: an element without reference energy, where they are given.
+        OSError: a file that cannot be written.
+    """
+    structures: list[Structure] = []
+    rejected: list[InputError] = []
+    with track("reading structures", 0) as advance:
+        for item in read_structures(sources, stdin=stdin):
+            if isinstance(item, InputError):
+                rejected.append(item)
+            elif (reason := _objection(item, elements)) is not None:
+                rejected.append(InputError(reason, file=item.file, line=item.line))
+            else:
+                structures.append(item)
+            advance(1)
+    structures = sorted_by_name(structures)
+    if limit is not None and limit < len(structures):
+        structures = [structures[k * len(structures) // limit] for k in range(limit)]
+    rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or 0))
+    findings = None
+    if structures:
+        reference = _reference(structures, reference_energies)
+        findings = audit(structures, reference)
+        write_store(
+            store, structures, groups=findings.group_names, reference_energies=findings.reference.as_dict()
+        )
+    _write_csv(
+        rejected_csv, ["file", "line", "reason"], [[e.file or "", e.line or "", e.reason] for e in rejected]
+    )
+    if findings is not None:
+        _write_csv(energies_csv, *_energies_table(structures, findings))
+    return ExtractSummary(len(structures), tuple(rejected), findings)
+
+
+def _objection(structure: Structure, elements: Collection[str] | None) -> str | None:
+    """Why a structure that could be read is of no use for a fit."""
+    if structure.energy is None:
+        return "expected a total energy, got none"
+    if elements is not None and (others := sorted(structure.composition.keys() - set(elements))):
+        return f"expected the elements {', '.join(elements)}, got {', '.join(others)}"
+    return None
+
+
+def _reference(structures: Sequence[Structure], given: Mapping[str, float] | None) -> ReferenceEnergies:
+    elements = tuple(sorted({element for structure in structures for element in structure.composition}))
+    if given is None:
+        energies = np.array([structure.energy for structure in structures], dtype=np.float64)
+        return ReferenceEnergies.fit(elements, compositions(structures, elements), energies)
+    if missing := [element for element in elements if element not in given]:
+        raise InputError(f"reference_energies: expected an energy of {missing[0]}, got none")
+    return ReferenceEnergies.given({element: given[element] for element in elements})
+
+
+def _energies_table(structures: Sequence[Structure], findings: Audit) -> tuple[list[str], list[list[object]]]:
+    """Header and rows. Energies are written so that reading them gives the same number, the rest rounded."""
+    elements = findings.reference.elements
+    header = [
+        "structure",
+        "file",
+        "n_atoms",
+        *(f"n_{element}" for element in elements),
+        "energy_eV",
+        "energy_eV_per_atom",
+        "cohesive_eV_per_atom",
+        "max_force",
+        "min_distance",
+        "group",
+        "duplicate_of",
+        "outlier",
+    ]
+    columns = zip(
+        structures,
+        compositions(structures, elements).tolist(),
+        findings.cohesive.tolist(),
+        findings.max_forces.tolist(),
+        findings.closest.distances.tolist(),
+        findings.group_names,
+        findings.duplicates,
+        findings.outliers,
+        strict=True,
+    )
+    rows: list[list[object]] = []
+    for structure, counts, cohesive, force, distance, group, duplicate, outlier in columns:
+        n_atoms, energy = structure.n_atoms, structure.energy or 0.0
+        numbers = [n_atoms, *counts, repr(energy), repr(energy / n_atoms), repr(cohesive)]
+        rounded = [f"{number:.6f}" if math.isfinite(number) else "" for number in (force, distance)]
+        rows.append([structure.name, structure.file, *numbers, *rounded, group, duplicate, outlier])
+    return header, rows
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with atomic_write(path) as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
