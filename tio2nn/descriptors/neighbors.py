@@ -159,12 +159,14 @@ def _check_lengths(structures: Sequence[Structure]) -> None:
     for structure in structures:
         if not all((np.abs(rows) < _LONGEST).all() for rows in (structure.positions, structure.cell)):
             raise _input_error(
-                structure, f"expected positions and cell vectors within {_LONGEST:g} Å, got larger ones or nan"
+                structure,
+                f"expected positions and cell vectors within {_LONGEST:g} Å, got larger ones or nan",
             )
         for axis in np.flatnonzero(structure.periodic):
             if not np.abs(structure.cell[axis]).max() > _SHORTEST:
                 raise _input_error(
-                    structure, f"expected cell vectors longer than {_SHORTEST:g} Å, got a shorter vector {axis + 1}"
+                    structure,
+                    f"expected cell vectors longer than {_SHORTEST:g} Å, got a shorter vector {axis + 1}",
                 )
 
 

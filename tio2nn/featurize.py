@@ -1,0 +1,247 @@
+"""The command featurize: symmetry functions of all structures of a project, in a pool of processes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels
+from tio2nn.io.atomic import atomic_write
+from tio2nn.io.features import (
+    Manifest,
+    Shard,
+    digest_of,
+    plan_shards,
+    read_shard,
+    remove_other_shards,
+    write_shard,
+)
+from tio2nn.io.store import StructureStore, read_store
+from tio2nn.parameters import ParameterSet
+from tio2nn.progress import Track, silent
+from tio2nn.project import Project
+from tio2nn.structure import Structure
+
+# A process needs about 1.5 s to import NumPy, SciPy and Numba; below this much work one process is faster.
+_POOL_PAYS_SECONDS = 3.0
+_SAMPLE_ATOMS = 300  # what the estimate of time measures: about 20 ms
+_WORKER_BYTES = 180e6  # a worker with its libraries, measured; features of a shard come on top
+_AHEAD = 2  # shards handed to the pool for each worker, so that structures in memory stay bounded
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a featurization will need.
+
+    Attributes:
+        n_structures, n_atoms: still to be computed.
+        n_features: columns.
+        seconds: time on `jobs` processes.
+        memory_bytes: of all processes.
+        disk_bytes: of all features.
+    """
+
+    n_structures: int
+    n_atoms: int
+    n_features: int
+    jobs: int
+    seconds: float
+    memory_bytes: float
+    disk_bytes: float
+
+
+@dataclass(frozen=True)
+class FeaturizeSummary:
+    """What a featurization did.
+
+    Attributes:
+        n_structures, n_atoms, n_features: that the project has now.
+        n_computed: structures computed in this run; the others were there.
+        seconds: wall time.
+        csv_files: number of `symXXXX.csv` written.
+    """
+
+    n_structures: int
+    n_atoms: int
+    n_features: int
+    n_computed: int
+    seconds: float
+    csv_files: int
+
+
+def featurize(
+    project: Project,
+    *,
+    jobs: int,
+    make_executor: Callable[[int], Executor],
+    jobs_are_fixed: bool = False,
+    csv: bool = False,
+    announce: Callable[[Estimate], None] | None = None,
+    track: Track = silent,
+) -> FeaturizeSummary:
+    """Compute what is missing of the features of all structures of a project.
+
+    Args:
+        project: with parameters and extracted structures.
+        jobs: largest number of worker processes.
+        make_executor: makes the pool of that many workers when it is needed.
+        jobs_are_fixed: use a pool even where it does not pay.
+        csv: also write one `symXXXX.csv` for each structure.
+        announce: hears the estimate before the work begins.
+        track: progress, in atoms.
+
+    Raises:
+        MissingInputError: no parameters or no structures.
+        InputError: a structure that cannot be described.
+    """
+    begin = time.perf_counter()
+    parameters = project.parameters()
+    store = read_store(project.require(project.structures_file))
+    shards = plan_shards(parameters.fingerprint, store.geometry_hashes, store.n_atoms.tolist())
+    directory = project.features_directory
+    directory.mkdir(exist_ok=True)
+    missing = [shard for shard in shards if not (directory / shard.file).exists()]
+    n_computed = sum(shard.last - shard.first for shard in missing)
+    if missing:
+        compile_kernels()
+        seconds = sum(s.n_atoms for s in missing) * _seconds_per_atom(parameters, store, missing)
+        if not jobs_are_fixed and seconds < _POOL_PAYS_SECONDS:
+            jobs = 1
+        jobs = min(jobs, len(missing))
+        if announce is not None:
+            announce(_estimate(parameters, shards, missing, jobs, seconds / jobs))
+        _compute(parameters, store, directory, missing, jobs, make_executor, track)
+    manifest = Manifest(
+        parameters.fingerprint, digest_of(store.geometry_hashes), parameters.feature_names, shards
+    )
+    if missing or not project.features_manifest.exists():
+        manifest.write(project.features_manifest)
+    remove_other_shards(directory, shards)
+    return FeaturizeSummary(
+        n_structures=len(store),
+        n_atoms=sum(shard.n_atoms for shard in shards),
+        n_features=parameters.n_features,
+        n_computed=n_computed,
+        seconds=time.perf_counter() - begin,
+        csv_files=write_csv(store, directory, manifest, track) if csv else 0,
+    )
+
+
+def _compute(
+    parameters: ParameterSet,
+    store: StructureStore,
+    directory: Path,
+    missing: Sequence[Shard],
+    jobs: int,
+    make_executor: Callable[[int], Executor],
+    track: Track,
+) -> None:
+    def tasks() -> Iterator[tuple[Path, Shard, list[Structure]]]:
+        for shard in missing:
+            yield directory / shard.file, shard, [store[k] for k in range(shard.first, shard.last)]
+
+    with track("symmetry functions", sum(shard.n_atoms for shard in missing)) as advance:
+        if jobs == 1:
+            for path, shard, structures in tasks():
+                featurize_shard(parameters, structures, path)
+                advance(shard.n_atoms)
+            return
+        with make_executor(jobs) as executor:
+            running: dict[Future[None], Shard] = {}
+            for path, shard, structures in tasks():
+                if len(running) >= _AHEAD * jobs:
+                    _collect(running, advance)
+                running[executor.submit(featurize_shard, parameters, structures, path)] = shard
+            while running:
+                _collect(running, advance)
+
+
+def _collect(running: dict[Future[None], Shard], advance: Callable[[int], None]) -> None:
+    """Wait for at least one shard; the error of a worker comes home here."""
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        shard = running.pop(future)
+        future.result()
+        advance(shard.n_atoms)
+
+
+def featurize_shard(parameters: ParameterSet, structures: Sequence[Structure], path: Path) -> None:
+    """Compute one shard and write it whole: what a worker does."""
+    import numpy as np
+
+    write_shard(path, np.concatenate(list(_calculator(parameters).map(structures))))
+
+
+@lru_cache(maxsize=1)
+def _calculator(parameters: ParameterSet) -> SymmetryCalculator:
+    return SymmetryCalculator(parameters)
+
+
+def _seconds_per_atom(parameters: ParameterSet, store: StructureStore, missing: Sequence[Shard]) -> float:
+    """Measured on structures spread over all that is missing."""
+    indices = [k for shard in missing for k in range(shard.first, shard.last)]
+    mean = sum(shard.n_atoms for shard in missing) / len(indices)
+    stride = max(1, round(len(indices) * mean / _SAMPLE_ATOMS))
+    sample = [store[k] for k in indices[stride // 2 :: stride]] or [store[indices[0]]]
+    begin = time.perf_counter()
+    for _ in _calculator(parameters).map(sample):
+        pass
+    return (time.perf_counter() - begin) / float(sum(s.n_atoms for s in sample))
+
+
+def _estimate(
+    parameters: ParameterSet, shards: Sequence[Shard], missing: Sequence[Shard], jobs: int, seconds: float
+) -> Estimate:
+    row = 8.0 * parameters.n_features
+    largest = max(shard.n_atoms for shard in missing)
+    return Estimate(
+        n_structures=sum(shard.last - shard.first for shard in missing),
+        n_atoms=sum(shard.n_atoms for shard in missing),
+        n_features=parameters.n_features,
+        jobs=jobs,
+        seconds=seconds,
+        memory_bytes=jobs * (_WORKER_BYTES + 3 * largest * row),
+        disk_bytes=sum(shard.n_atoms for shard in shards) * row,
+    )
+
+
+def csv_names(names: Sequence[str]) -> list[str]:
+    """The paper's `symXXXX.csv` with the number that the name ends in, `sym_<name>.csv` where that fails.
+
+    Names without a number, and names that would share one, take the second form.
+    """
+    numbers = [match.group() if (match := re.search(r"\d+$", name)) else None for name in names]
+    uses = Counter(numbers)
+    return [
+        f"sym{number}.csv"
+        if number is not None and uses[number] == 1
+        else f"sym_{name.replace('/', '_')}.csv"
+        for name, number in zip(names, numbers, strict=True)
+    ]
+
+
+def write_csv(store: StructureStore, directory: Path, manifest: Manifest, track: Track) -> int:
+    """One CSV for each structure: atom (from 1), element, then a column for each symmetry function."""
+    header = ",".join(["atom", "element", *manifest.feature_names])
+    targets = csv_names(store.names)
+    with track("symmetry functions as CSV", len(store)) as advance:
+        for shard in manifest.shards:
+            rows = read_shard(directory, shard, len(manifest.feature_names)).tolist()
+            row = 0
+            for k in range(shard.first, shard.last):
+                elements = store[k].elements
+                lines = [
+                    f"{atom + 1},{element}," + ",".join(map(repr, rows[row + atom]))
+                    for atom, element in enumerate(elements)
+                ]
+                row += len(elements)
+                with atomic_write(directory / targets[k]) as handle:
+                    handle.write("\n".join([header, *lines]) + "\n")
+                advance(1)
+    return len(targets)

@@ -1,0 +1,160 @@
+"""Symmetry functions on disk: shards of whole structures, and the manifest that says what they belong to.
+
+A shard's name carries the digest of all that its content depends on, so a shard that exists is done: a
+featurization that was killed goes on with the missing ones, and one for other inputs never takes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.errors import InputError
+from tio2nn.io.atomic import atomic_write
+
+FloatArray = NDArray[np.float64]
+
+# About 0.2 s of work for 70 functions: a kill loses little, and progress moves
+ATOMS_PER_SHARD = 4096
+_PATTERN = "shard-*.npz"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Features of consecutive structures, one file.
+
+    Attributes:
+        file: name in the features directory.
+        first, last: the structures first:last of the store.
+        n_atoms: rows of the array.
+    """
+
+    file: str
+    first: int
+    last: int
+    n_atoms: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the features of a project were made from, `features/manifest.json`.
+
+    Attributes:
+        fingerprint: of the parameter set.
+        structures: digest of all geometries.
+        feature_names: one name a column.
+        shards: in the order of the structures.
+    """
+
+    fingerprint: str
+    structures: str
+    feature_names: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    unit: str = "dimensionless"
+
+    def write(self, path: Path) -> None:
+        with atomic_write(path) as handle:
+            json.dump(asdict(self), handle, indent=1)
+            handle.write("\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read `manifest.json`.
+
+        Raises:
+            InputError: it is no manifest.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            shards = tuple(Shard(**shard) for shard in content.pop("shards"))
+            return cls(**{**content, "feature_names": tuple(content["feature_names"]), "shards": shards})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(
+                f'expected a manifest of features, got {error}; run "tio2nn featurize" again', file=str(path)
+            ) from None
+
+
+def digest_of(parts: Sequence[str]) -> str:
+    """Hexadecimal digest of a sequence of digests."""
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
+
+
+def plan_shards(
+    fingerprint: str, geometry_hashes: Sequence[str], n_atoms: Sequence[int]
+) -> tuple[Shard, ...]:
+    """Divide structures into shards of about `ATOMS_PER_SHARD` atoms.
+
+    Args:
+        fingerprint: of the parameter set.
+        geometry_hashes: `Structure.geometry_hash` of each structure.
+        n_atoms: of each structure.
+    """
+    shards: list[Shard] = []
+    first = atoms = 0
+    for k, n in enumerate(n_atoms):
+        atoms += n
+        if atoms >= ATOMS_PER_SHARD or k == len(n_atoms) - 1:
+            digest = digest_of([fingerprint, *geometry_hashes[first : k + 1]])
+            shards.append(Shard(f"shard-{len(shards):05d}-{digest}.npz", first, k + 1, atoms))
+            first, atoms = k + 1, 0
+    return tuple(shards)
+
+
+def write_shard(path: Path, features: FloatArray) -> None:
+    """Write features, (n_atoms, n_features) float64."""
+    with atomic_write(path, "wb") as handle:
+        np.savez(handle, features=features)
+
+
+def read_shard(directory: Path, shard: Shard, n_features: int) -> FloatArray:
+    """Features of one shard, (n_atoms, n_features), checked against the file's own checksum.
+
+    Raises:
+        InputError: missing, damaged or of another size.
+    """
+    path = directory / shard.file
+    advice = 'delete it and run "tio2nn featurize" again'
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            features = arrays["features"]
+    except FileNotFoundError:
+        raise InputError(
+            'expected this shard, got none; run "tio2nn featurize" again', file=str(path)
+        ) from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"expected features, got a damaged file ({error}); {advice}", file=str(path)
+        ) from None
+    if features.shape != (shard.n_atoms, n_features):
+        expected = (shard.n_atoms, n_features)
+        raise InputError(
+            f"expected features of shape {expected}, got {features.shape}; {advice}", file=str(path)
+        )
+    return np.asarray(features, dtype=np.float64)
+
+
+def read_features(directory: Path, manifest: Manifest) -> FloatArray:
+    """Features of all structures, (n_atoms of all, n_features), in the order of the store."""
+    n_atoms = sum(shard.n_atoms for shard in manifest.shards)
+    features = np.empty((n_atoms, len(manifest.feature_names)))
+    row = 0
+    for shard in manifest.shards:
+        features[row : row + shard.n_atoms] = read_shard(directory, shard, features.shape[1])
+        row += shard.n_atoms
+    return features
+
+
+def remove_other_shards(directory: Path, shards: Sequence[Shard]) -> int:
+    """Delete shards that belong to earlier inputs; return their number."""
+    keep = {shard.file for shard in shards}
+    others = [path for path in directory.glob(_PATTERN) if path.name not in keep]
+    for path in others:
+        path.unlink()
+    return len(others)
