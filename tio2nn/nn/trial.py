@@ -1,0 +1,130 @@
+"""One trial of a search, as a worker process runs it: a fit with settings of its own on data that all share."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tio2nn.io.atomic import atomic_write
+from tio2nn.nn.dataset import AtomTable
+from tio2nn.nn.network import BPNN
+from tio2nn.nn.training import Fit, Labels, configure_threads
+from tio2nn.parameters import NetworkParameters, TrainingParameters
+from tio2nn.trials import COMPLETED, DIVERGED, FAILED, Outcome
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What every trial is fitted to: whitened features and labels of the training and the validation part."""
+
+    train: AtomTable
+    train_labels: Labels
+    validation: AtomTable
+    validation_labels: Labels
+
+    def save(self, path: Path) -> None:
+        """Write plain arrays, so that a worker reads them once instead of receiving them with each trial."""
+        arrays = {}
+        for part, table, labels in (
+            ("train", self.train, self.train_labels),
+            ("validation", self.validation, self.validation_labels),
+        ):
+            arrays |= {f"{part}_features_{k}": features for k, features in enumerate(table.features)}
+            arrays[f"{part}_counts"] = table.counts
+            arrays[f"{part}_energies"], arrays[f"{part}_weights"] = labels.energies, labels.weights
+        with atomic_write(path, "wb") as handle:
+            np.savez(handle, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> FitData:
+        with np.load(path, allow_pickle=False) as arrays:
+            parts = []
+            for part in ("train", "validation"):
+                counts = arrays[f"{part}_counts"]
+                features = tuple(arrays[f"{part}_features_{k}"] for k in range(counts.shape[1]))
+                parts.append(AtomTable(features, counts))
+                parts.append(Labels(arrays[f"{part}_energies"], arrays[f"{part}_weights"]))
+        return cls(*parts)
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """All that a worker needs to know.
+
+    Attributes:
+        data: file of the `FitData`.
+        elements: chemical symbols, in the order of the data's subnets.
+        n_features: columns of the features.
+        network, training: settings of the fit.
+        seed: of first weights and batches.
+    """
+
+    data: Path
+    elements: tuple[str, ...]
+    n_features: int
+    network: NetworkParameters
+    training: TrainingParameters
+    seed: int
+
+
+def run_trial(task: TrialTask) -> Outcome:
+    """Fit one network and report its errors; a fit that diverges or lacks memory is an outcome, not an error."""
+    begin = time.perf_counter()
+    _configure_once()
+    try:
+        outcome = _fit(task)
+    except FloatingPointError as error:
+        outcome = Outcome(DIVERGED, message=str(error))
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        outcome = Outcome(FAILED, message="out of memory")
+    finally:
+        # variables and graphs of a fit refer to each other and to Keras' global state
+        keras.backend.clear_session()
+        gc.collect()
+    return outcome.taking(time.perf_counter() - begin)
+
+
+def _fit(task: TrialTask) -> Outcome:
+    data = _load(task.data)
+    keras.utils.set_random_seed(task.seed)
+    network = BPNN.from_parameters(task.network, task.elements, task.n_features)
+    network.set_mean_energy(float(np.mean(data.train_labels.energies / data.train.n_atoms)))
+    fit = Fit(
+        network,
+        task.training,
+        task.seed,
+        data.train,
+        data.train_labels,
+        data.validation,
+        data.validation_labels,
+    )
+    fit.run()
+    finite = [epoch for epoch in fit.history if math.isfinite(epoch.validation_rmse_meV_per_atom)]
+    if not finite:
+        raise FloatingPointError("no epoch has a finite validation error")
+    best = min(finite, key=lambda epoch: epoch.validation_rmse_meV_per_atom)
+    return Outcome(
+        COMPLETED,
+        validation_rmse=best.validation_rmse_meV_per_atom,
+        validation_mae=best.validation_mae_meV_per_atom,
+        best_epoch=best.epoch,
+        n_parameters=sum(int(np.prod(weight.shape)) for weight in network.trainable_variables),
+    )
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path) -> FitData:
+    return FitData.load(path)
+
+
+@lru_cache(maxsize=1)
+def _configure_once() -> None:
+    configure_threads()

@@ -1,0 +1,54 @@
+"""What a trained potential was made from, so that a later command can tell whether it still belongs to its project."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tio2nn import __version__
+from tio2nn.io.features import digest_of
+from tio2nn.io.store import StructureStore
+from tio2nn.parameters import ParameterSet
+from tio2nn.schema import to_json
+
+
+def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file: Path) -> dict[str, str]:
+    """Digests of the four things that a fit depends on.
+
+    Returns:
+        "features" (parameter set and geometries), "energies", "split" and "settings" (network and training).
+    """
+    settings = [to_json(parameters.network), to_json(parameters.training), parameters.reference_energies]
+    split = split_file.read_bytes() if split_file.exists() else b""
+    return {
+        "features": digest_of([parameters.fingerprint, *store.geometry_hashes]),
+        "energies": _digest(store.energies.astype("<f8").tobytes()),
+        "split": _digest(split),
+        "settings": _digest(json.dumps(settings, sort_keys=True).encode()),
+    }
+
+
+def changed(recorded: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
+    """Names of the inputs that are not what they were."""
+    return [name for name, digest in now.items() if recorded.get(name) != digest]
+
+
+def versions() -> dict[str, str]:
+    """Of everything that the numbers depend on."""
+    packages = ("numpy", "scipy", "numba", "tensorflow", "keras")
+    found = {name: version(name) for name in packages}
+    return {
+        "tio2nn": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **found,
+    }
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
