@@ -1,0 +1,333 @@
+"""The command line: each command imports what it needs when it runs, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Optional, TypeVar
+
+import typer
+
+from tio2nn import __version__
+from tio2nn.errors import Tio2nnError
+from tio2nn.options import (
+    ElementsOption,
+    EpochsOption,
+    JobsOption,
+    JsonOption,
+    LimitOption,
+    MaxEnergyOption,
+    MembersOption,
+    NewSplitOption,
+    PotentialOption,
+    PresetOption,
+    ProjectOption,
+    RecipeOption,
+    SeedOption,
+    SourcesArgument,
+    SplitFileOption,
+    SplitKindOption,
+    TunedOption,
+)
+
+INPUT_ERROR = 3
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="tio2nn",
+    help="From a folder of quantum-mechanical structures to a Behler-Parrinello neural-network potential.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_debug = False
+
+
+def command(function: Command) -> Command:
+    """Register a command whose errors end in one line on stderr and the exit code of DESIGN: 0, 1, 2, 3, 130.
+
+    The function may return False: something of its input could not be used (exit code 3).
+    """
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            good = function(*args, **kwargs)
+        except KeyboardInterrupt:
+            _end("interrupted; what was finished is kept", INTERRUPTED)
+        except BrokenPipeError:
+            # the reader of a pipe, such as head, has seen enough; Python must not try to flush at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except Tio2nnError as error:
+            _end(str(error), error.exit_code, error)
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            _end(f"{place}{error.strerror or error}", INPUT_ERROR, error)
+        except typer.Exit:
+            raise
+        except Exception as error:
+            _end(f"a bug in tio2nn, please report it with the output of --debug: {error!r}", 1, error)
+        else:
+            if good is False:
+                raise typer.Exit(INPUT_ERROR)
+
+    app.command()(guarded)
+    return function
+
+
+def _end(message: str, code: int, error: BaseException | None = None) -> None:
+    if _debug and error is not None:
+        raise error
+    from tio2nn import console
+
+    console.error(message)
+    raise typer.Exit(code) from None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"tio2nn {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+class OutputFormat(str, Enum):
+    """Formats of `predict`."""
+
+    TSV = "tsv"
+    CSV = "csv"
+    JSON = "json"
+
+
+def _elements(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _parameters(preset: str | None, elements: tuple[str, ...] | None) -> Any:
+    from tio2nn import presets
+
+    name = presets.DEFAULT_PRESET if preset is None else preset
+    return presets.preset(name, presets.DEFAULT_ELEMENTS if elements is None else elements)
+
+
+@command
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", show_default=False)] = Path(),
+    preset: PresetOption = None,
+    elements: ElementsOption = None,
+) -> None:
+    """Make a project: a directory with a params.json."""
+    from tio2nn import console
+    from tio2nn.project import Project
+
+    project = Project.create(directory, _parameters(preset, _elements(elements)))
+    console.say(f"made {project.parameters_file}")
+
+
+@command
+def extract(sources: SourcesArgument, project: ProjectOption = None, limit: LimitOption = None) -> bool:
+    """Read structure files: energies.csv, the structure store, and an audit of the data."""
+    from tio2nn import stages
+    from tio2nn.project import Project
+
+    return stages.extract(Project.find(project), sources, limit)
+
+
+@command
+def featurize(
+    project: ProjectOption = None,
+    jobs: JobsOption = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Also write symXXXX.csv for each structure.")] = False,
+) -> None:
+    """Compute the symmetry functions of all extracted structures."""
+    from tio2nn import stages
+    from tio2nn.project import Project
+
+    stages.featurize(Project.find(project), jobs, csv)
+
+
+@command
+def tune(
+    project: ProjectOption = None,
+    jobs: JobsOption = None,
+    recipe: RecipeOption = None,
+    split: SplitFileOption = None,
+    strategy: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--strategy", metavar="NAME", help="grid, random, bayesian or hyperband."),
+    ] = None,
+    max_trials: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--max-trials", min=1, metavar="N", help="Largest number of trials."),
+    ] = None,
+    epochs: EpochsOption = None,
+    structures: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--structures", min=2, metavar="N", help="Search on N structures, drawn at random."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Search network size, learning rate and dropout; goes on where it was interrupted."""
+    from tio2nn import stages
+    from tio2nn.project import Project
+
+    found = Project.find(project)
+    parameters = stages.training_parameters(found, recipe)
+    flags = {"strategy": strategy, "max_trials": max_trials, "epochs": epochs, "structures": structures}
+    best = stages.tune(found, stages.with_flags(parameters, "tuning", flags), jobs, split)
+    if json:
+        _print_json(best)
+
+
+@command
+def train(
+    project: ProjectOption = None,
+    recipe: RecipeOption = None,
+    tuned: TunedOption = False,
+    split: SplitFileOption = None,
+    split_by: SplitKindOption = None,
+    new_split: NewSplitOption = False,
+    max_energy: MaxEnergyOption = None,
+    epochs: EpochsOption = None,
+    members: MembersOption = None,
+    seed: SeedOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Fit the potential; goes on where it was interrupted."""
+    from tio2nn import stages
+    from tio2nn.project import Project
+
+    found = Project.find(project)
+    flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
+    parameters = stages.training_parameters(found, recipe, tuned, flags)
+    metrics = stages.train(found, parameters, split, new_split or split_by is not None)
+    if json:
+        _print_json(metrics)
+
+
+@command
+def predict(
+    files: SourcesArgument,
+    project: ProjectOption = None,
+    potential: PotentialOption = None,
+    form: Annotated[
+        OutputFormat, typer.Option("--format", "-f", help="json is one object a line.")
+    ] = OutputFormat.TSV,
+) -> bool:
+    """Print the energies of structures, one line each."""
+    from tio2nn import stages
+
+    return stages.predict(files, stages.potential_file(project, potential), form.value)
+
+
+@command
+def evaluate(
+    sources: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(
+            metavar="[SOURCE...]",
+            help="Labelled structures, as for extract. Default: the test part of the project.",
+            show_default=False,
+        ),
+    ] = None,
+    project: ProjectOption = None,
+    potential: PotentialOption = None,
+    json: JsonOption = False,
+) -> bool:
+    """Measure the errors on structures that were not used in training."""
+    from tio2nn import stages
+    from tio2nn.project import Project
+
+    found = None if potential is not None and project is None else Project.find(project)
+    metrics, good = stages.evaluate(found, sources or [], potential)
+    if json:
+        _print_json(metrics)
+    return good
+
+
+@command
+def run(
+    sources: SourcesArgument,
+    project: ProjectOption = None,
+    preset: PresetOption = None,
+    elements: ElementsOption = None,
+    recipe: RecipeOption = None,
+    tuning: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--tune/--no-tune", help="Search first. Default: only with the recipe rili-2024."),
+    ] = None,
+    split: SplitFileOption = None,
+    limit: LimitOption = None,
+    jobs: JobsOption = None,
+    json: JsonOption = False,
+) -> bool:
+    """From structure files to an evaluated potential: every step that is missing."""
+    from tio2nn import pipeline
+
+    metrics, good = pipeline.run(
+        sources,
+        directory=project,
+        make_parameters=lambda found: _parameters(preset, _elements(elements) or found),
+        preset_is_given=preset is not None or elements is not None,
+        recipe=recipe,
+        tuning=tuning,
+        split_file=split,
+        limit=limit,
+        jobs=jobs,
+    )
+    if json:
+        _print_json(metrics)
+    return good
+
+
+@command
+def status(project: ProjectOption = None, json: JsonOption = False) -> None:
+    """Say what the project holds, what is stale, and what to run next."""
+    from tio2nn import console
+    from tio2nn.project import Project
+    from tio2nn.status import status as look
+
+    found = look(Project.find(project))
+    if json:
+        _print_json(found.as_dict())
+        return
+    console.print_table(["part", "state", "what"], found.rows())
+    console.print_line(found.advice)
+
+
+@command
+def schema(json: Annotated[bool, typer.Option("--json", help="As JSON Schema.")] = False) -> None:
+    """Show the fields of params.json: meaning, type, default and unit."""
+    from tio2nn import console
+    from tio2nn.parameters import ParameterSet
+    from tio2nn.schema import describe, json_schema
+
+    if json:
+        _print_json(json_schema(ParameterSet, "Parameter set of tio2nn"))
+        return
+    rows = [(row.path, row.type, row.default, row.unit, row.meaning) for row in describe(ParameterSet)]
+    console.print_table(["field", "type", "default", "unit", "meaning"], rows)
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201

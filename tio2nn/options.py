@@ -1,0 +1,94 @@
+"""Options that several commands share, as types: a signature reads like a form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+# Optional[...]: Typer reads these at run time, and on Python 3.10 older versions of it know no `X | None`.
+ProjectOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--project",
+        "-C",
+        metavar="DIR",
+        help="Project directory. Default: $TIO2NN_PROJECT, else the nearest parent with a params.json.",
+        show_default=False,
+    ),
+]
+SourcesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="Structure files (.xsf, .xyz, .extxyz, also .gz), folders, patterns, tar archives; - for a list on stdin.",
+        show_default=False,
+    ),
+]
+JobsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--jobs", "-j", min=1, metavar="N", help="Worker processes. Default: one per core, if it pays."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+PresetOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--preset", metavar="NAME", help="Symmetry functions: artrith-urban-2016 (default) or rili-2024."
+    ),
+]
+ElementsOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--elements", metavar="LIST", help="Chemical symbols with commas between, as in Ti,O."),
+]
+RecipeOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--recipe", metavar="NAME", help="Named settings of network and training: default, quick, rili-2024."
+    ),
+]
+TunedOption = Annotated[bool, typer.Option("--tuned", help="Take the best trial of `tio2nn tune`.")]
+SplitFileOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--split",
+        metavar="FILE",
+        help="CSV with the columns structure and part, or a list of names to train on (validation is drawn from it).",
+        show_default=False,
+    ),
+]
+NewSplitOption = Annotated[bool, typer.Option("--new-split", help="Divide anew, replacing split.csv.")]
+LimitOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--limit", min=2, metavar="N", help="Take N structures, evenly spaced in the order of names."
+    ),
+]
+EpochsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--epochs", min=1, metavar="N", help="Passes over the training part."),
+]
+MembersOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--members", min=1, metavar="N", help="Networks in the committee."),
+]
+SeedOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--seed", min=0, metavar="N", help="Seed of division, first weights and batches."),
+]
+MaxEnergyOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--max-energy", metavar="X", help="Leave out structures above X eV/atom (cohesive)."),
+]
+SplitKindOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--split-by", metavar="KIND", help="random or grouped; implies --new-split."),
+]
+PotentialOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--potential", metavar="FILE", help="A potential.npz; no project is needed.", show_default=False
+    ),
+]

@@ -1,0 +1,164 @@
+"""The command status: what a project holds, what is stale, what to run next."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tio2nn.errors import InputError
+from tio2nn.io.features import Manifest, digest_of
+from tio2nn.io.store import StructureStore, read_store
+from tio2nn.parameters import ParameterSet
+from tio2nn.project import Project
+from tio2nn.provenance import changed, inputs_of_model
+
+FRESH, STALE, MISSING, BROKEN = "there", "stale", "missing", "broken"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a project.
+
+    Attributes:
+        name: as people call it.
+        command: that makes it.
+        state: "there", "stale", "missing" or "broken".
+        what: one line of content, or the reason.
+    """
+
+    name: str
+    command: str
+    state: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """All parts of a project in the order in which they are made; `advice` is what to run next."""
+
+    root: Path
+    parts: tuple[Part, ...]
+    advice: str
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        return [(part.name, part.state, part.what) for part in self.parts]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"root": str(self.root), "parts": [asdict(part) for part in self.parts], "advice": self.advice}
+
+
+def status(project: Project) -> Status:
+    """Look at a project without changing it.
+
+    Raises:
+        InputError: params.json is not a parameter set.
+    """
+    parameters = project.parameters()
+    parts = [
+        Part(
+            "parameters",
+            "init",
+            FRESH,
+            f"{parameters.n_features} functions for {', '.join(parameters.elements)}",
+        )
+    ]
+    structures, store = _structures(project)
+    parts.append(structures)
+    parts.append(_features(project, parameters, store))
+    if (tuning := _tuning(project)) is not None:
+        parts.append(tuning)
+    parts.append(_model(project, parameters, store))
+    parts.append(_evaluation(project))
+    todo = [part for part in parts if part.state != FRESH]
+    at = "" if project.root == Path() else f" -C {project.root}"
+    if not todo:
+        advice = f"nothing to do; tio2nn predict{at} FILE... predicts structures"
+    else:
+        source = " SOURCE..." if todo[0].command == "extract" else ""
+        advice = f"next: tio2nn {todo[0].command}{at}{source}"
+    return Status(project.root, tuple(parts), advice)
+
+
+def _structures(project: Project) -> tuple[Part, StructureStore | None]:
+    if not project.structures_file.exists():
+        return Part("structures", "extract", MISSING, ""), None
+    try:
+        store = read_store(project.structures_file)
+    except InputError as error:
+        return Part("structures", "extract", BROKEN, str(error)), None
+    rejected = 0
+    if project.rejected_file.exists():
+        with project.rejected_file.open(encoding="utf-8", newline="") as handle:
+            rejected = sum(1 for _ in csv.reader(handle)) - 1
+    what = f"{len(store)} structures, {int(store.n_atoms.sum())} atoms, {rejected} files rejected"
+    return Part("structures", "extract", FRESH, what), store
+
+
+def _features(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part:
+    name, command = "features", "featurize"
+    if not project.features_manifest.exists():
+        shards = len(list(project.features_directory.glob("shard-*.npz")))
+        what = f"interrupted, {shards} shards are there" if shards else ""
+        return Part(name, command, MISSING, what)
+    try:
+        manifest = Manifest.read(project.features_manifest)
+        if store is not None:
+            project.check_fresh(asdict(manifest), parameters.fingerprint, digest_of(store.geometry_hashes))
+    except InputError as error:
+        return Part(name, command, STALE, str(error))
+    lost = [s.file for s in manifest.shards if not (project.features_directory / s.file).exists()]
+    if lost:
+        return Part(name, command, BROKEN, f"{len(lost)} of {len(manifest.shards)} shards are missing")
+    n_atoms = sum(shard.n_atoms for shard in manifest.shards)
+    return Part(name, command, FRESH, f"{n_atoms} atoms × {len(manifest.feature_names)} functions")
+
+
+def _tuning(project: Project) -> Part | None:
+    if not project.trials_file.exists():
+        return None
+    with project.trials_file.open(encoding="utf-8", newline="") as handle:
+        trials = sum(1 for _ in csv.reader(handle)) - 1
+    if project.best_trial_file.exists():
+        return Part("tuning", "tune", FRESH, f"{trials} trials")
+    return Part("tuning", "tune", MISSING, f"interrupted after {trials} trials")
+
+
+def _model(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part:
+    name, command = "model", "train"
+    if not project.potential_file.exists() or not project.training_metrics_file.exists():
+        interrupted = any(project.model_directory.glob("checkpoint-*.npz"))
+        return Part(name, command, MISSING, "interrupted; train goes on where it was" if interrupted else "")
+    try:
+        about = json.loads(project.training_metrics_file.read_text(encoding="utf-8"))
+        recorded, rmse = about["inputs"], about["validation_rmse_meV_per_atom"]
+    except (ValueError, KeyError) as error:
+        return Part(name, command, BROKEN, f"{project.training_metrics_file}: {error}")
+    what = f"{about['members']} × network, validation RMSE {rmse:.2f} meV/atom"
+    if store is not None:
+        differences = changed(recorded, inputs_of_model(parameters, store, project.split_file))
+        # settings of a training may come from flags or a recipe: they are no reason to train again
+        if stale := [difference for difference in differences if difference != "settings"]:
+            return Part(name, command, STALE, f"{what}; trained on other {' and '.join(stale)}")
+    return Part(name, command, FRESH, what)
+
+
+def _evaluation(project: Project) -> Part:
+    name, command = "evaluation", "evaluate"
+    file = project.evaluation_metrics_file
+    if not file.exists():
+        return Part(name, command, MISSING, "")
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+        energy = metrics["energy"]
+        what = (
+            f"{metrics['n_structures']} structures, RMSE {energy['rmse_meV_per_atom']:.2f}, "
+            f"MAE {energy['mae_meV_per_atom']:.2f} meV/atom"
+        )
+    except (ValueError, KeyError) as error:
+        return Part(name, command, BROKEN, f"{file}: {error}")
+    if project.potential_file.exists() and file.stat().st_mtime < project.potential_file.stat().st_mtime:
+        return Part(name, command, STALE, f"{what}; of an earlier model")
+    return Part(name, command, FRESH, what)
