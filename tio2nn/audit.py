@@ -93,7 +93,7 @@ class Audit:
         for side, fence in zip(("low", "high"), self.fences, strict=True):
             if counts[side]:
                 where = "below" if side == "low" else "above"
-                fact += f"; {counts[side]} outliers {where} {fence:.3f}"
+                fact += f"; {_counted(counts[side], 'outlier')} {where} {fence:.3f}"
         return fact
 
     def _force_fact(self) -> str:
@@ -112,11 +112,15 @@ class Audit:
 
     def _group_fact(self) -> str:
         sizes = Counter(self.groups.group.tolist())
-        kinds = ((self.groups.scan, "volume scans"), (self.groups.run, "runs of consecutive frames"))
-        parts = [
-            f"{len(np.unique(member[member >= 0]))} {kind} ({np.count_nonzero(member >= 0)} structures)"
-            for member, kind in kinds
-        ]
+        kinds = (
+            (self.groups.scan, "volume scan", "volume scans"),
+            (self.groups.run, "run of consecutive frames", "runs of consecutive frames"),
+        )
+        parts = []
+        for first, one, many in kinds:
+            members = first[first >= 0]
+            n = len(np.unique(members))
+            parts.append(f"{n} {one if n == 1 else many} ({_counted(len(members), 'structure')})")
         alone = sum(size == 1 for size in sizes.values())
         return f"{len(sizes)}, the largest of {max(sizes.values())}: {', '.join(parts)}, {alone} alone"
 
@@ -125,7 +129,9 @@ class Audit:
         if len(differences) == 0:
             return "none"
         same = np.count_nonzero(differences == 0.0)
-        fact = f"{len(differences)} structures of the geometry of another, {same} also of its energy"
+        fact = (
+            f"{_counted(len(differences), 'structure')} of the geometry of another, {same} also of its energy"
+        )
         return fact if same == len(differences) else f"{fact}; largest difference {differences.max():.2g} eV"
 
 
@@ -176,6 +182,10 @@ def _fences(cohesive: FloatArray) -> tuple[float, float]:
 
 def _largest_force(structure: Structure) -> float:
     return np.nan if structure.forces is None else float(np.sqrt((structure.forces**2).sum(axis=1).max()))
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _formula(structure: Structure) -> str:

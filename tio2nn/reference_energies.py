@@ -20,7 +20,7 @@ class ReferenceEnergies:
         values: (n_elements,) eV.
         underdetermined: whether the compositions that they were fitted to leave them undetermined, as where every
             structure is TiO2; differences between such compositions are still right.
-        source: where they come from, for people.
+        source: "given" or "least squares".
 
     Raises:
         ValueError: not one value for each element.
@@ -57,7 +57,7 @@ class ReferenceEnergies:
             elements=elements,
             values=np.asarray(values, dtype=np.float64),
             underdetermined=int(rank) < len(elements),
-            source=f"least squares over {len(matrix)} structures",
+            source="least squares",
         )
 
     def baseline(self, compositions: NDArray[np.integer]) -> FloatArray:

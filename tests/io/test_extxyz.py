@@ -68,7 +68,9 @@ def test_a_comment_that_is_a_number_begins_no_frame() -> None:
     assert only("1\n1\nO 0 0 0\n").n_atoms == 1
 
 
-@pytest.mark.parametrize("key", ["energy", "total_energy", "REF_energy", "ref_energy", "DFT_energy", "dft_energy"])
+@pytest.mark.parametrize(
+    "key", ["energy", "total_energy", "REF_energy", "ref_energy", "DFT_energy", "dft_energy"]
+)
 def test_the_energy_goes_by_several_names(key: str) -> None:
     assert only(FRAME.replace("energy=", f"{key}=")).energy == -19.25
     assert only(FRAME.replace("energy=-19.25", f"{key} = -1.925D1")).energy == -19.25
@@ -91,10 +93,16 @@ ERRORS = {
         "x.xyz:2: expected one label, got REF_energy different from energy",
     ),
     "no energy": (FRAME.replace("-19.25", "low"), "x.xyz:2: expected a finite number as energy, got 'low'"),
-    "an energy that is not finite": (FRAME.replace("-19.25", "nan"), "x.xyz:2: expected a finite number as energy"),
+    "an energy that is not finite": (
+        FRAME.replace("-19.25", "nan"),
+        "x.xyz:2: expected a finite number as energy",
+    ),
     "fewer rows": (FRAME.replace("2\n", "3\n", 1), "x.xyz:1: expected 3 atoms, got 2"),
     "a million announced": (FRAME.replace("2\n", "1000000\n", 1), "x.xyz:1: expected 1000000 atoms, got 2"),
-    "more rows": (FRAME + "O 1 1 1 0 0 0\n", "x.xyz:5: expected the next frame after 2 atoms, got 'O 1 1 1 0 0 0'"),
+    "more rows": (
+        FRAME + "O 1 1 1 0 0 0\n",
+        "x.xyz:5: expected the next frame after 2 atoms, got 'O 1 1 1 0 0 0'",
+    ),
     "no count": ("Ti 0 0 0\n", "x.xyz:1: expected the number of atoms, got 'Ti 0 0 0'"),
     "only a count": ("2\n", "x.xyz:1: expected 2 atoms, got 0"),
     "no number": (FRAME.replace("1.5 ", "1.5o "), "x.xyz:4: expected a number, got '1.5o'"),
@@ -127,10 +135,17 @@ def test_what_cannot_be_trusted_is_refused_with_its_line(text: str, expected: st
     assert expected in str(error)
 
 
-@pytest.mark.parametrize("bad", [FRAME.replace("2\n", "3\n", 1), FRAME + "O 1 1 1 0 0 0\n", FRAME.replace("Ti", "?")])
+@pytest.mark.parametrize(
+    "bad", [FRAME.replace("2\n", "3\n", 1), FRAME + "O 1 1 1 0 0 0\n", FRAME.replace("Ti", "?")]
+)
 def test_a_bad_frame_does_not_stop_the_others(bad: str) -> None:
     first, error, third = read(FRAME + bad + FRAME)
     assert isinstance(first, Structure)
     assert isinstance(error, InputError)
     assert isinstance(third, Structure)
     assert third.name == "x-3"
+
+
+def test_a_file_cut_anywhere_is_refused() -> None:
+    for length in range(len(FRAME) - 1):
+        assert all(isinstance(item, InputError) for item in read(FRAME[:length])), FRAME[:length]

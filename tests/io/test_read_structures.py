@@ -11,7 +11,9 @@ from tio2nn.io.xsf import write_xsf
 from tio2nn.structure import Structure
 
 
-def test_structures_and_errors_come_in_the_order_of_the_sources(tmp_path: Path, skew_crystal: Structure) -> None:
+def test_structures_and_errors_come_in_the_order_of_the_sources(
+    tmp_path: Path, skew_crystal: Structure
+) -> None:
     for name in ("c", "a"):
         (tmp_path / f"{name}.xsf").write_text(write_xsf(skew_crystal))
     (tmp_path / "b.xsf").write_text("nonsense\n")
@@ -48,4 +50,14 @@ def test_a_cell_thinner_than_an_atom_is_refused(tmp_path: Path) -> None:
     thin = Structure("x", ("O",), np.zeros((1, 3)), np.array([[4.0, 0, 0], [4.0, 0.05, 0], [0, 0, 5.0]]))
     assert complaint(tmp_path, thin) == (
         "x.xsf:1: expected atoms at least 0.1 Å apart, got 0.05 Å (atom 1 and its image)"
+    )
+
+
+def test_coordinates_beyond_any_measure_are_refused(tmp_path: Path, skew_crystal: Structure) -> None:
+    positions = skew_crystal.positions.copy()
+    positions[2, 1] = -1e30
+    expected = "x.xsf:1: expected coordinates of at most 1e+06 Å, got 1e+30 Å"
+    assert complaint(tmp_path, replace(skew_crystal, positions=positions)) == expected
+    assert complaint(tmp_path, replace(skew_crystal, cell=skew_crystal.cell * 1e30)).startswith(
+        "x.xsf:1: expected coord"
     )

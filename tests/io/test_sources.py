@@ -55,7 +55,9 @@ def read(*names: str, stdin: Iterable[str] = ()) -> tuple[list[str], list[str]]:
 
 
 def test_a_folder_is_searched_for_structure_files_in_the_order_of_names() -> None:
-    make("d/x10.xsf", "d/x9.xsf", "d/a/b/c.xyz.gz", "d/m.extxyz", "d/CAPITALS.XSF", "d/README.txt", "d/x.axsf")
+    make(
+        "d/x10.xsf", "d/x9.xsf", "d/a/b/c.xyz.gz", "d/m.extxyz", "d/CAPITALS.XSF", "d/README.txt", "d/x.axsf"
+    )
     assert read("d") == (["d/CAPITALS.XSF", "d/a/b/c.xyz.gz", "d/m.extxyz", "d/x9.xsf", "d/x10.xsf"], [])
 
 
@@ -140,7 +142,12 @@ def test_a_pipe_in_a_folder_is_passed_over() -> None:
     ],
 )
 def test_archives_are_read_without_being_unpacked(name: str, compress: Callable[[bytes], bytes]) -> None:
-    content = [("README", b"?"), ("d/b.xsf", TEXT), ("d/a.xyz.gz", gzip.compress(TEXT)), ("big.bin", bytes(3000))]
+    content = [
+        ("README", b"?"),
+        ("d/b.xsf", TEXT),
+        ("d/a.xyz.gz", gzip.compress(TEXT)),
+        ("big.bin", bytes(3000)),
+    ]
     Path(name).write_bytes(compress(archive_bytes(content)))
     assert read(name) == ([f"{name}:d/b.xsf", f"{name}:d/a.xyz.gz"], [])
     assert [path.name for path in Path.cwd().iterdir()] == [name]
@@ -149,7 +156,11 @@ def test_archives_are_read_without_being_unpacked(name: str, compress: Callable[
 def test_links_and_folders_in_archives_are_not_followed() -> None:
     make("secret.xsf")
     with tarfile.open("t.tar", "w") as tar:
-        for name, kind in (("a.xsf", tarfile.SYMTYPE), ("b.xsf", tarfile.LNKTYPE), ("c.xsf", tarfile.DIRTYPE)):
+        for name, kind in (
+            ("a.xsf", tarfile.SYMTYPE),
+            ("b.xsf", tarfile.LNKTYPE),
+            ("c.xsf", tarfile.DIRTYPE),
+        ):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "secret.xsf"
             tar.addfile(member)
@@ -175,10 +186,11 @@ MEMBERS = [(f"{name}.xsf", TEXT) for name in "abcd"]
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
-@pytest.mark.parametrize("part", [0.1, 0.3, 0.5, 0.7, 0.95])
+@pytest.mark.parametrize("part", [0.1, 0.3, 0.5, 0.7, 0.8])
 def test_an_archive_cut_anywhere_is_reported(compress: Callable[[bytes], bytes], part: float) -> None:
-    whole = compress(archive_bytes(MEMBERS)[: 8 * 512 + 1024])
-    Path("t.tar").write_bytes(whole[: int(part * len(whole)) // 512 * 512 if compress is bytes else int(part * len(whole))])
+    # four members of two blocks each and the end mark, two blocks of zeros
+    whole = compress(archive_bytes(MEMBERS)[: 10 * 512])
+    Path("t.tar").write_bytes(whole[: int(part * len(whole))])
     found, complaints = read("t.tar")
     assert found == [f"t.tar:{name}.xsf" for name in "abcd"][: len(found)]
     assert complaints
@@ -206,7 +218,9 @@ def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     large = TEXT + bytes(2**20)
     Path("large.xsf").write_bytes(large)
     Path("large.xyz.gz").write_bytes(gzip.compress(large))
-    Path("t.tar").write_bytes(archive_bytes([("a.xsf.gz", gzip.compress(large)), ("b.xsf", large), ("c.xsf", TEXT)]))
+    Path("t.tar").write_bytes(
+        archive_bytes([("a.xsf.gz", gzip.compress(large)), ("b.xsf", large), ("c.xsf", TEXT)])
+    )
     found, complaints = read("large.xsf", "large.xyz.gz", "t.tar")
     assert found == ["t.tar:c.xsf"]
     files = ["large.xsf", "large.xyz.gz", "t.tar:a.xsf.gz", "t.tar:b.xsf"]

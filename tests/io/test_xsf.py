@@ -186,19 +186,37 @@ ERRORS = {
         CRYSTAL.replace("3 1\n", "0 1\n"),
         "x.xsf:9: expected the number of atoms and 1 after PRIMCOORD, got '0 1'",
     ),
-    "a negative count": (CRYSTAL.replace("3 1\n", "-3 1\n"), "number of atoms and 1 after PRIMCOORD, got '-3 1'"),
-    "no number": (CRYSTAL.replace("1.50000000 ", "1.5o000000 ", 1), "x.xsf:11: expected a finite number, got"),
-    "an overflow of Fortran": (CRYSTAL.replace("-0.10000000", "***********"), "x.xsf:11: expected a finite number"),
+    "a negative count": (
+        CRYSTAL.replace("3 1\n", "-3 1\n"),
+        "number of atoms and 1 after PRIMCOORD, got '-3 1'",
+    ),
+    "no number": (
+        CRYSTAL.replace("1.50000000 ", "1.5o000000 ", 1),
+        "x.xsf:11: expected a finite number, got",
+    ),
+    "an overflow of Fortran": (
+        CRYSTAL.replace("-0.10000000", "***********"),
+        "x.xsf:11: expected a finite number",
+    ),
     "not a number": (CRYSTAL.replace("0.25000000", "nan"), "x.xsf:11: expected a finite number, got 'nan'"),
     "infinity": (CRYSTAL.replace("0.25000000", "1e999"), "x.xsf:11: expected a finite number, got '1e999'"),
     "a number of Python only": (CRYSTAL.replace("0.25000000", "0.2_5"), "x.xsf:11: expected a finite number"),
     "digits of another script": (CRYSTAL.replace("0.25000000", "٢"), "x.xsf:11: expected a finite number"),
-    "an infinite cell": (CRYSTAL.replace("5.00000000", "inf"), "x.xsf:6: expected a finite number, got 'inf'"),
+    "an infinite cell": (
+        CRYSTAL.replace("5.00000000", "inf"),
+        "x.xsf:6: expected a finite number, got 'inf'",
+    ),
     "a row too short": (CRYSTAL.replace("     0.25000000", "", 1), "x.xsf:11: expected 6 numbers, got 5"),
     "a row without forces": (CRYSTAL[:-46] + "\n", "x.xsf:12: expected 6 numbers, got 3"),
     "two numbers": ("ATOMS\nO 0 0\n", "x.xsf:2: expected 3 or 6 numbers, got 2"),
-    "no element": (CRYSTAL.replace("Ti ", "Xx "), "x.xsf:10: expected a chemical symbol or an atomic number, got 'Xx'"),
-    "atomic number 119": (CRYSTAL.replace("Ti ", "119 "), "expected a chemical symbol or an atomic number, got '119'"),
+    "no element": (
+        CRYSTAL.replace("Ti ", "Xx "),
+        "x.xsf:10: expected a chemical symbol or an atomic number, got 'Xx'",
+    ),
+    "atomic number 119": (
+        CRYSTAL.replace("Ti ", "119 "),
+        "expected a chemical symbol or an atomic number, got '119'",
+    ),
     "a flat cell": (
         CRYSTAL.replace("0.50000000     0.00000000     6.0", "0.50000000     1.00000000     0.0"),
         "x.xsf:4: expected independent cell vectors",
@@ -223,22 +241,46 @@ ERRORS = {
     ),
     "two words for the periodicity": (CRYSTAL + "SLAB\n", "x.xsf:13: expected one CRYSTAL, got SLAB as well"),
     "rows in front of keywords": ("Ti 0 0 0\n" + CRYSTAL, "x.xsf:1: expected CRYSTAL, SLAB"),
-    "rows behind CRYSTAL": (CRYSTAL.replace("CRYSTAL\n", "CRYSTAL\n1 2 3\n"), "x.xsf:4: expected a keyword after"),
-    "ATOMS in a crystal": ("CRYSTAL\nATOMS\nO 0 0 0\n", "x.xsf:2: expected PRIMCOORD in a CRYSTAL, got ATOMS"),
-    "ATOMS beside PRIMCOORD": (CRYSTAL + "ATOMS\nO 0 0 0\n", "x.xsf:13: expected only PRIMCOORD, got ATOMS as well"),
+    "rows behind CRYSTAL": (
+        CRYSTAL.replace("CRYSTAL\n", "CRYSTAL\n1 2 3\n"),
+        "x.xsf:4: expected a keyword after",
+    ),
+    "ATOMS in a crystal": (
+        "CRYSTAL\nATOMS\nO 0 0 0\n",
+        "x.xsf:2: expected PRIMCOORD in a CRYSTAL, got ATOMS",
+    ),
+    "ATOMS beside PRIMCOORD": (
+        CRYSTAL + "ATOMS\nO 0 0 0\n",
+        "x.xsf:13: expected only PRIMCOORD, got ATOMS as well",
+    ),
     "ATOMS without atoms": ("ATOMS\n", "x.xsf:1: expected atoms after ATOMS, got none"),
     "only a cell": ("CRYSTAL\n" + VECTORS, "x.xsf: expected PRIMCOORD or ATOMS, got neither"),
     "a second structure": (CRYSTAL + "PRIMCOORD\n1 1\nO 0 0 0\n", "x.xsf:13: expected 1 frame(s)"),
-    "frames out of order": ("ANIMSTEPS 2\nATOMS 2\nO 0 0 0\nATOMS 1\nO 0 0 1\n", "x.xsf:2: expected ATOMS 1, got ATOMS 2"),
+    "frames out of order": (
+        "ANIMSTEPS 2\nATOMS 2\nO 0 0 0\nATOMS 1\nO 0 0 1\n",
+        "x.xsf:2: expected ATOMS 1, got ATOMS 2",
+    ),
     "a frame without number": ("ANIMSTEPS 1\nATOMS\nO 0 0 0\n", "x.xsf:2: expected ATOMS 1, got ATOMS"),
-    "no number of a frame": ("ANIMSTEPS 1\nATOMS one\nO 0 0 0\n", "x.xsf:2: expected the number of a frame after ATOMS"),
-    "no number of frames": ("ANIMSTEPS\nATOMS 1\nO 0 0 0\n", "x.xsf:1: expected one ANIMSTEPS with the number of frames"),
+    "no number of a frame": (
+        "ANIMSTEPS 1\nATOMS one\nO 0 0 0\n",
+        "x.xsf:2: expected the number of a frame after ATOMS",
+    ),
+    "no number of frames": (
+        "ANIMSTEPS\nATOMS 1\nO 0 0 0\n",
+        "x.xsf:1: expected one ANIMSTEPS with the number of frames",
+    ),
     "a data grid cut short": (
         CRYSTAL + "BEGIN_BLOCK_DATAGRID_3D\n 1 2 3\n",
         "x.xsf:13: expected END_BLOCK_DATAGRID_3D, got the end of the file",
     ),
-    "no energy in the comment": (CRYSTAL.replace("-19.25000000", "unknown"), "x.xsf:1: expected a total energy in eV"),
-    "another unit": (CRYSTAL.replace(" eV", " Ry"), "x.xsf:1: expected a total energy in eV, got the unit 'Ry'"),
+    "no energy in the comment": (
+        CRYSTAL.replace("-19.25000000", "unknown"),
+        "x.xsf:1: expected a total energy in eV",
+    ),
+    "another unit": (
+        CRYSTAL.replace(" eV", " Ry"),
+        "x.xsf:1: expected a total energy in eV, got the unit 'Ry'",
+    ),
     "two energies": (
         CRYSTAL + "# total energy = -20 eV\n",
         "x.xsf:13: expected one total energy, got -19.25 (line 1) and -20.0",
@@ -255,7 +297,10 @@ ERRORS = {
         CRYSTAL.partition("\n")[2] + "# total energy = -19.2",
         "x.xsf:12: expected a line end after the energy, got the end of the file: cut short?",
     ),
-    "a number cut short": (CRYSTAL[:-2], "x.xsf:12: expected a line end after the last row, got the end of the file"),
+    "a number cut short": (
+        CRYSTAL[:-2],
+        "x.xsf:12: expected a line end after the last row, got the end of the file",
+    ),
     "nothing": ("", "x.xsf: expected text, got an empty file"),
     "blanks": (" \n\n", "x.xsf: expected text, got an empty file"),
     "UTF-16": (CRYSTAL.encode("utf-16"), "x.xsf: expected UTF-8 text, got UTF-16"),
@@ -323,7 +368,9 @@ def test_damage_of_any_kind_raises_nothing_but_input_errors(data: st.DataObject)
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(text)))
         stop = data.draw(st.integers(start, min(start + 20, len(text))))
-        text[start:stop] = data.draw(st.binary(max_size=8) | st.sampled_from([b"\n", b" 1", b"PRIMVEC\n", b"ATOMS\n"]))
+        text[start:stop] = data.draw(
+            st.binary(max_size=8) | st.sampled_from([b"\n", b" 1", b"PRIMVEC\n", b"ATOMS\n"])
+        )
     for item in iter_xsf(bytes(text), name="x", file="x.xsf"):
         assert isinstance(item, Structure | InputError)
         if isinstance(item, Structure):

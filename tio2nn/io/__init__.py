@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tio2nn.errors import InputError
@@ -16,7 +16,11 @@ __all__ = ["read_structures", "sorted_by_name"]
 
 # Å; the shortest bond there is, that of H2, is 0.74 Å long
 _SMALLEST_SEPARATION = 0.1
-_CHECKED_TOGETHER = 512  # structures whose distances are computed at once; beyond 100 it gets no faster
+# Å, of positions and cell vectors; beyond it nothing is atomistic, and differences begin to lose their digits
+_LARGEST_COORDINATE = 1e6
+_CHECKED_TOGETHER = (
+    512  # structures whose distances are computed at once; 16 would take 4 times as long, 1024 no less
+)
 
 
 def read_structures(
@@ -49,11 +53,23 @@ def _parse(source: SourceFile) -> Iterator[Structure | InputError]:
         # importing ASE takes as long as parsing a thousand structures
         from tio2nn.io.extxyz import iter_extxyz
 
-        return iter_extxyz(source.data, name=name, file=source.file)
-    return iter_xsf(source.data, name=name, file=source.file)
+        items = iter_extxyz(source.data, name=name, file=source.file)
+    else:
+        items = iter_xsf(source.data, name=name, file=source.file)
+    return map(_within_reach, items)
 
 
-def _without_overlaps(items: list[Structure | InputError]) -> Iterator[Structure | InputError]:
+def _within_reach(item: Structure | InputError) -> Structure | InputError:
+    if isinstance(item, InputError):
+        return item
+    farthest = max(abs(item.positions).max(), abs(item.cell).max())
+    if farthest <= _LARGEST_COORDINATE:
+        return item
+    reason = f"expected coordinates of at most {_LARGEST_COORDINATE:g} Å, got {farthest:.3g} Å"
+    return InputError(reason, file=item.file, line=item.line)
+
+
+def _without_overlaps(items: Sequence[Structure | InputError]) -> Iterator[Structure | InputError]:
     """The items in their order, structures with two atoms at one place as errors."""
     structures = [item for item in items if isinstance(item, Structure)]
     pairs = iter(zip(*closest_pairs(structures), strict=True))
@@ -68,8 +84,5 @@ def _without_overlaps(items: list[Structure | InputError]) -> Iterator[Structure
         atoms = (
             f"atom {first + 1} and its image" if first == second else f"atoms {first + 1} and {second + 1}"
         )
-        yield InputError(
-            f"expected atoms at least {_SMALLEST_SEPARATION} Å apart, got {distance:.3g} Å ({atoms})",
-            file=item.file,
-            line=item.line,
-        )
+        reason = f"expected atoms at least {_SMALLEST_SEPARATION} Å apart, got {distance:.3g} Å ({atoms})"
+        yield InputError(reason, file=item.file, line=item.line)

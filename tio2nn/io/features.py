@@ -122,7 +122,8 @@ def read_shard(directory: Path, shard: Shard, n_features: int) -> FloatArray:
     path = directory / shard.file
     advice = 'delete it and run "tio2nn featurize" again'
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # an open file, for np.load leaves one that it opened itself open if the content is damaged
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
             features = arrays["features"]
     except FileNotFoundError:
         raise InputError(

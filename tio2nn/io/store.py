@@ -103,7 +103,8 @@ def read_store(path: str | Path) -> StructureStore:
     file = str(path)
     advice = 'run "tio2nn extract" again'
     try:
-        with np.load(path, allow_pickle=False) as content:
+        # NumPy leaves a file open that turns out to be no archive
+        with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as content:
             arrays = {name: content[name] for name in ("header", *_ARRAYS)}
         header = json.loads(arrays.pop("header").tobytes().decode())
         if header["format"] != _FORMAT:

@@ -18,7 +18,9 @@ _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 CUT_SHORT = "got the end of the file: cut short? (if whole, end the line)"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _LONGEST_QUOTE = 40  # of a file's text inside a message, so that the message stays one readable line
-_FIXED_DECIMALS = 6  # what formats of a fixed width print at least; shorter numbers may be equally long by chance
+_FIXED_DECIMALS = (
+    6  # what formats of a fixed width print at least; shorter numbers may be equally long by chance
+)
 _LONGEST_INTEGER = 18  # digits; beyond any file, and int() of a very long text costs time
 
 
