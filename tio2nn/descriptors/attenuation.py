@@ -123,4 +123,4 @@ class Gaussian:
 
 
 def _squarings(exponent: float) -> int:
-    return max(0, int(np.ceil(np.log2(exponent / _GAUSSIAN_LIMIT)))) if exponent > 0 else 0
+    return int(np.ceil(np.log2(exponent / _GAUSSIAN_LIMIT))) if exponent > _GAUSSIAN_LIMIT else 0

@@ -102,7 +102,7 @@ def _points(structures: Sequence[Structure], cutoff: float) -> tuple[FloatArray,
         wrapped, ranges, n_points = _images(structures, cells, cutoff)
         if not (n_points <= MOST_POINTS).all():
             # long vectors may still span a reasonable volume
-            for s in np.flatnonzero(~(n_points <= MOST_POINTS)):
+            for s in _too_many(n_points):
                 _check_cell(structures[s])
                 cells[s] = reduced_cell(cells[s], structures[s].periodic)
             wrapped, ranges, n_points = _images(structures, cells, cutoff)
@@ -110,7 +110,7 @@ def _points(structures: Sequence[Structure], cutoff: float) -> tuple[FloatArray,
         for structure in structures:
             _check_cell(structure)
         raise
-    for s in np.flatnonzero(~(n_points <= MOST_POINTS)):
+    for s in _too_many(n_points):
         raise _input_error(
             structures[s],
             f"expected at most {MOST_POINTS} atoms and periodic images within {cutoff:g} Å, "
@@ -124,9 +124,14 @@ def _points(structures: Sequence[Structure], cutoff: float) -> tuple[FloatArray,
     return points, owners, n_points.astype(np.int64)
 
 
+def _too_many(n_points: FloatArray) -> list[int]:
+    # a count that is no number is too large, too
+    return [int(s) for s in np.flatnonzero(~(n_points <= MOST_POINTS))]
+
+
 def _images(
     structures: Sequence[Structure], cells: FloatArray, cutoff: float
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> tuple[FloatArray, IntArray, FloatArray]:
     """Atoms inside the cells (n_atoms, 3), the cells of their images (n_atoms, 3, 2), points per structure."""
     first_atom = _first_atoms(structures)
     periodic = np.array([s.periodic for s in structures], dtype=np.bool_).reshape(-1, 3)
@@ -142,7 +147,7 @@ def _images(
         n_images = along[:, 0] * along[:, 1] * along[:, 2]
         owners = np.repeat(np.arange(len(structures)), np.diff(first_atom))
         n_points = np.bincount(owners, weights=n_images, minlength=len(structures))
-    return wrapped, ranges, n_points
+    return wrapped, ranges, np.asarray(n_points, np.float64)
 
 
 def _first_atoms(structures: Sequence[Structure]) -> IntArray:

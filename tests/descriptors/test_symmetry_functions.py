@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import math
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import cache
+from itertools import product
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import MIXED, PERIODICITIES, oxygen_molecule, parameter_sets, random_structure, structures
+
+from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK
+from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels, power_recipe
+from tio2nn.errors import InputError
+from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
+from tio2nn.presets import preset
+from tio2nn.structure import Structure
+
+FREE = (False, False, False)
+
+
+@cache
+def _mixed() -> SymmetryCalculator:
+    return SymmetryCalculator(MIXED)
+
+
+def _angular(*functions: AngularFunction, cutoff: float = 4.5, element: str = "O") -> SymmetryCalculator:
+    return SymmetryCalculator(ParameterSet(elements=(element,), cutoff=cutoff, radial=(), angular=functions))
+
+
+def _check(structure: Structure, parameters: ParameterSet) -> None:
+    expected = reference.symmetry_functions(structure, parameters)
+    assert np.abs(expected).max() < 1e3
+    np.testing.assert_allclose(SymmetryCalculator(parameters)(structure), expected, rtol=1e-12, atol=1e-12)
+
+
+# --- against the printed equations ---------------------------------------------------------------------
+
+
+@settings(max_examples=150)
+@given(structures(), parameter_sets())
+def test_any_functions_of_any_structure_are_those_of_the_printed_equations(
+    structure: Structure, parameters: ParameterSet
+) -> None:
+    _check(structure, parameters)
+
+
+@settings(max_examples=25)
+@given(
+    structures(elements=("Cs", "Pb", "Br")),
+    parameter_sets(elements=("Br", "Cs", "Pb")),
+)
+def test_three_elements_have_six_pairs(structure: Structure, parameters: ParameterSet) -> None:
+    _check(structure, parameters)
+
+
+@pytest.mark.parametrize("periodic", PERIODICITIES)
+@pytest.mark.parametrize("seed", range(3))
+def test_every_periodicity_agrees_with_the_printed_equations(
+    periodic: tuple[bool, bool, bool], seed: int
+) -> None:
+    structure = random_structure(np.random.default_rng(seed), n_atoms=4, periodic=periodic)
+    _check(structure, MIXED)
+
+
+@pytest.mark.parametrize("name", ["skew_crystal", "thin_crystal", "slab", "molecule"])
+@pytest.mark.parametrize("element_blind", [False, True])
+def test_typical_structures_agree_with_the_printed_equations(
+    name: str, element_blind: bool, request: pytest.FixtureRequest
+) -> None:
+    parameters = MIXED.with_overrides(cutoff=4.5, element_blind=element_blind)
+    _check(request.getfixturevalue(name), parameters)
+
+
+def test_a_left_handed_cell_is_as_good_as_a_right_handed_one(skew_crystal: Structure) -> None:
+    left = replace(skew_crystal, cell=skew_crystal.cell[[1, 0, 2]])
+    assert np.linalg.det(left.cell) < 0 < np.linalg.det(skew_crystal.cell)
+    calculator = _mixed()
+    np.testing.assert_allclose(calculator(left), calculator(skew_crystal), atol=1e-12)
+
+
+@pytest.mark.parametrize("zeta", [1.0, 1.5, 2.0, 3.0, 5.0, 6.25, 16.0, 31.0, 32.0, 2000.0, 2000.5])
+@pytest.mark.parametrize("lambda_", [-1, 1])
+def test_a_function_alone_agrees_for_every_exponent(zeta: float, lambda_: int) -> None:
+    molecule = oxygen_molecule((0, 0, 0), (1.1, 0, 0), (-0.2, 1.2, 0.1), (0.9, 0.9, 0.8))
+    function = AngularFunction(0.05, lambda_, zeta)
+    values = _angular(function)(molecule)[0, 0]
+    around = reference.neighbors(molecule, 0, 4.5)
+    expected = 0.0
+    for j, k in ((0, 1), (0, 2), (1, 2)):
+        a, b = around[j], around[k]
+        c = float(np.linalg.norm(a.vector - b.vector))
+        half = 0.5 * (1.0 + lambda_ * float(a.vector @ b.vector) / (a.distance * b.distance))
+        decay = math.exp(-0.05 * (a.distance**2 + b.distance**2 + c**2))
+        cutoffs = math.prod(reference.cutoff_function(r, 4.5) for r in (a.distance, b.distance, c))
+        expected += 2.0 * half**zeta * decay * cutoffs
+    assert values == pytest.approx(expected, rel=1e-11, abs=1e-13)
+
+
+@pytest.mark.parametrize("n_etas", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("n_powers", [1, 2, 3, 5])
+def test_any_number_of_etas_and_powers_fills_the_tiles_of_the_matrix_product(
+    n_etas: int, n_powers: int, skew_crystal: Structure
+) -> None:
+    etas = (0.0, 0.01, 0.3, 2.5, 0.09, 20.0, 0.7)[:n_etas]
+    powers = ((1, 1.0), (1, 4.0), (-1, 2.0), (-1, 2.5), (1, 32.0))[:n_powers]
+    # every second cell of the grid, and the first, so that no row and no column of it is whole
+    functions = tuple(
+        AngularFunction(eta, *power)
+        for n, (eta, power) in enumerate(product(etas, powers))
+        if n % 2 == 0 or n_powers == 1
+    )
+    _check(skew_crystal, ParameterSet(elements=("O", "Ti"), cutoff=3.3, radial=(), angular=functions))
+
+
+def test_narrow_and_far_radial_functions_agree_with_the_printed_equations(thin_crystal: Structure) -> None:
+    functions = tuple(RadialFunction(eta, r_s) for eta in (0.0, 0.4, 20.0) for r_s in (0.0, 1.8, 4.4, 6.0))
+    _check(thin_crystal, ParameterSet(elements=("Ti", "O"), cutoff=4.5, radial=functions, angular=()))
+
+
+def test_an_atom_can_be_its_own_neighbor() -> None:
+    crystal = Structure("simple cubic", ("O",), np.array([[0.3, 0.2, 0.1]]), 2.0 * np.eye(3))
+    _check(crystal, ParameterSet(elements=("O",), cutoff=4.3, radial=MIXED.radial, angular=MIXED.angular))
+    features = SymmetryCalculator(MIXED.with_overrides(cutoff=2.1))(crystal)
+    f_c = reference.cutoff_function(2.0, 2.1)
+    assert features[0, 1] == pytest.approx(6.0 * math.exp(-0.1 * 4.0) * f_c, rel=1e-12)
+
+
+def test_an_atom_without_neighbors_has_only_zeros() -> None:
+    assert (_mixed()(oxygen_molecule((1.0, 2.0, 3.0))) == 0.0).all()
+    assert (_mixed()(oxygen_molecule((0, 0, 0), (3.6, 0, 0), (0, 9.0, 0))) == 0.0).all()
+
+
+def test_columns_belong_to_neighbor_elements_in_the_order_of_the_parameter_set() -> None:
+    # Ti sees one O at 2 Å and one Ti at 1.5 Å
+    line = np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [-1.5, 0.0, 0.0]])
+    structure = Structure("line", ("Ti", "O", "Ti"), line, np.zeros((3, 3)), FREE)
+    parameters = ParameterSet(
+        elements=("O", "Ti"),
+        cutoff=3.0,
+        radial=(RadialFunction(0.0),),
+        angular=(AngularFunction(0.0, -1, 1.0),),
+    )
+    row = dict(zip(parameters.feature_names, SymmetryCalculator(parameters)(structure)[0], strict=True))
+    assert row["radial[O] eta=0 r_s=0"] == pytest.approx(reference.cutoff_function(2.0, 3.0))
+    assert row["radial[Ti] eta=0 r_s=0"] == pytest.approx(reference.cutoff_function(1.5, 3.0))
+    # the third side, 3.5 Å, is longer than the cutoff
+    assert not any(value for name, value in row.items() if name.startswith("angular"))
+    wide = SymmetryCalculator(parameters.with_overrides(cutoff=4.0))(structure)[0]
+    row = dict(zip(parameters.feature_names, wide, strict=True))
+    assert [name for name, value in row.items() if value and name.startswith("angular")] == [
+        "angular[O-Ti] eta=0 lambda=-1 zeta=1"
+    ]
+
+
+def test_blindness_to_elements_sums_the_columns_of_all_elements(skew_crystal: Structure) -> None:
+    blind = SymmetryCalculator(MIXED.with_overrides(element_blind=True))(skew_crystal)
+    seeing = _mixed()(skew_crystal)
+    radial = seeing[:, :4].reshape(-1, 2, 2).sum(axis=2)
+    angular = seeing[:, 4:].reshape(-1, 3, 3).sum(axis=2)
+    np.testing.assert_allclose(blind, np.concatenate([radial, angular], axis=1), atol=1e-12)
+
+
+# --- many structures -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=30)
+@given(st.lists(structures(), min_size=1, max_size=12), st.data())
+def test_results_do_not_depend_on_the_company_or_its_order(
+    many: list[Structure], data: st.DataObject
+) -> None:
+    calculator = _mixed()
+    alone = [calculator(structure) for structure in many]
+    order = data.draw(st.permutations(range(len(many))))
+    together = list(calculator.map([many[k] for k in order]))
+    assert len(together) == len(many)
+    for k, features in zip(order, together, strict=True):
+        np.testing.assert_array_equal(features, alone[k], strict=True)
+
+
+def test_a_structure_larger_than_a_block_keeps_its_bits_in_company(skew_crystal: Structure) -> None:
+    images = np.array(list(product(range(6), repeat=3)))
+    large = replace(
+        skew_crystal,
+        elements=skew_crystal.elements * len(images),
+        positions=(skew_crystal.positions + (images @ skew_crystal.cell)[:, None]).reshape(-1, 3),
+        cell=6 * skew_crystal.cell,
+    )
+    assert large.n_atoms > CENTERS_PER_BLOCK
+    calculator = _mixed()
+    small, alone = calculator(skew_crystal), calculator(large)
+    for got, expected in zip(
+        calculator.map([skew_crystal, large, skew_crystal]), [small, alone, small], strict=True
+    ):
+        np.testing.assert_array_equal(got, expected)
+    np.testing.assert_allclose(alone, np.tile(small, (len(images), 1)), rtol=1e-11, atol=1e-11)
+
+
+def test_more_structures_than_fit_a_block_come_in_their_order() -> None:
+    rng = np.random.default_rng(0)
+    many = [random_structure(rng, n_atoms=n % 5 + 1) for n in range(40)] * 12
+    assert sum(structure.n_atoms for structure in many) > CENTERS_PER_BLOCK
+    calculator = _mixed()
+    for features, structure in zip(calculator.map(many), many, strict=True):
+        np.testing.assert_array_equal(features, calculator(structure))
+
+
+def test_no_structures_give_no_features() -> None:
+    assert list(_mixed().map([])) == []
+
+
+def test_a_spawned_process_computes_the_same_bits(skew_crystal: Structure, thin_crystal: Structure) -> None:
+    compile_kernels()
+    calculator = SymmetryCalculator(preset("artrith-urban-2016"))
+    many = [skew_crystal, thin_crystal]
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for structure, features in zip(many, pool.map(calculator, many), strict=True):
+            np.testing.assert_array_equal(features, calculator(structure))
+
+
+# --- errors --------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_element_is_an_error_with_file_and_line(molecule: Structure) -> None:
+    strange = replace(molecule, elements=("Ti", "O", "N", "O"), line=7)
+    with pytest.raises(InputError, match=r"^molecule\.xsf:7: expected elements Ti, O, got N$"):
+        _mixed()(strange)
+
+
+def test_a_structure_without_a_file_is_called_by_its_name(molecule: Structure) -> None:
+    with pytest.raises(InputError, match=r"^molecule: expected elements Ti, O, got N$"):
+        _mixed()(replace(molecule, elements=("N",) * 4, file=""))
+
+
+def test_an_error_comes_when_its_structure_has_its_turn(molecule: Structure, slab: Structure) -> None:
+    overlapping = replace(slab, positions=np.zeros((3, 3)), file="bad.xsf")
+    results = _mixed().map([molecule, slab, overlapping, molecule])
+    for structure in (molecule, slab):
+        np.testing.assert_array_equal(next(results), _mixed()(structure))
+    with pytest.raises(InputError, match=r"^bad\.xsf: "):
+        next(results)
+
+
+# --- the recipe of powers ------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from((-1, 1)), st.one_of(st.integers(1, 40).map(float), st.floats(1.0, 40.0))),
+        min_size=1,
+        max_size=8,
+    ),
+    st.floats(-1.0, 1.0),
+)
+def test_the_recipe_makes_every_power(powers: list[tuple[int, float]], cosine: float) -> None:
+    recipe, exponents, rows = power_recipe(powers)
+    made: list[float] = []
+    for (a, b), exponent in zip(recipe, exponents, strict=True):
+        if a < 0:
+            made.append(0.5 * (1.0 + b * cosine))
+        else:
+            assert max(a, b) < len(made)
+            made.append(made[a] ** exponent if b < 0 else made[a] * made[b])
+    assert len(recipe) % 2 == 0
+    for row, (lambda_, zeta) in zip(rows, powers, strict=True):
+        assert made[row] == pytest.approx((0.5 * (1.0 + lambda_ * cosine)) ** zeta, rel=1e-12, abs=1e-300)
+
+
+def test_the_powers_1_2_4_of_both_signs_cost_four_products() -> None:
+    recipe, _, _ = power_recipe([(lambda_, zeta) for lambda_ in (-1, 1) for zeta in (1.0, 2.0, 4.0)])
+    assert len(recipe) == 6
+    assert (recipe[:, 0] >= 0).sum() == 4
