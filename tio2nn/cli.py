@@ -148,7 +148,8 @@ def extract(sources: SourcesArgument, project: ProjectOption = None, limit: Limi
     from tio2nn import stages
     from tio2nn.project import Project
 
-    return stages.extract(Project.find(project), sources, limit)
+    found = Project.find(project)
+    return stages.extract(found, sources, limit, found.parameters())
 
 
 @command

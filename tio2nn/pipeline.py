@@ -11,7 +11,7 @@ from typing import Any
 from tio2nn import console, stages
 from tio2nn.errors import InputError
 from tio2nn.parameters import ParameterSet
-from tio2nn.presets import SEARCHING_RECIPES
+from tio2nn.presets import DEFAULT_ELEMENTS, SEARCHING_RECIPES
 from tio2nn.project import Project
 
 DEFAULT_DIRECTORY = Path("tio2nn-project")
@@ -46,8 +46,18 @@ def run(
         The metrics of the evaluation, and whether every source could be used.
     """
     begin = time.perf_counter()
-    project = _project(sources, directory, make_parameters, preset_is_given)
-    good = stages.extract(project, sources, limit)
+    project = Project(
+        directory or (Path() if Project(Path()).parameters_file.exists() else DEFAULT_DIRECTORY)
+    )
+    if project.parameters_file.exists():
+        if preset_is_given:
+            _check_parameters(project, make_parameters)
+        good = stages.extract(project, sources, limit, project.parameters())
+    else:
+        # the elements of a new project are those of its structures
+        good = stages.extract(project, sources, limit, None)
+        Project.create(project.root, make_parameters(_elements_of(project)))
+        console.say(f"made {project.parameters_file}")
     stages.featurize(project, jobs)
     tune_first = recipe in SEARCHING_RECIPES if tuning is None else tuning
     if tune_first:
@@ -65,41 +75,22 @@ def run(
     return metrics, good
 
 
-def _project(
-    sources: Sequence[str],
-    directory: Path | None,
-    make_parameters: Callable[[tuple[str, ...]], ParameterSet],
-    preset_is_given: bool,
-) -> Project:
-    here = Path()
-    root = directory or (here if Project(here).parameters_file.exists() else DEFAULT_DIRECTORY)
-    project = Project(root)
-    if not project.parameters_file.exists():
-        Project.create(root, make_parameters(_elements_of(sources)))
-        console.say(f"made {project.parameters_file}")
-    elif preset_is_given:
-        wanted = make_parameters(project.parameters().elements)
-        if wanted.fingerprint != project.parameters().fingerprint:
-            raise InputError(
-                "expected the parameter set that --preset and --elements name, got another; "
-                "choose another directory with -C",
-                file=str(project.parameters_file),
-            )
-    return project
+def _check_parameters(project: Project, make_parameters: Callable[[tuple[str, ...]], ParameterSet]) -> None:
+    there = project.parameters()
+    if make_parameters(there.elements).fingerprint != there.fingerprint:
+        raise InputError(
+            "expected the parameter set that --preset and --elements name, got another; "
+            "choose another directory with -C",
+            file=str(project.parameters_file),
+        )
 
 
-def _elements_of(sources: Sequence[str]) -> tuple[str, ...]:
-    """Elements of all structures, those of Ti and O in the order that the presets were published for."""
-    from tio2nn.io import read_structures
-    from tio2nn.presets import DEFAULT_ELEMENTS
+def _elements_of(project: Project) -> tuple[str, ...]:
+    """Elements of all structures; Ti and O in the order that the presets were published for."""
+    from tio2nn.io.store import read_store
 
-    found: set[str] = set()
-    for item in read_structures(sources):
-        if not isinstance(item, InputError):
-            found.update(item.elements)
-    if not found:
-        raise InputError(f"expected structure files, got none that can be read in {' '.join(sources)}")
-    return DEFAULT_ELEMENTS if found == set(DEFAULT_ELEMENTS) else tuple(sorted(found))
+    elements = read_store(project.structures_file).elements
+    return DEFAULT_ELEMENTS if set(elements) == set(DEFAULT_ELEMENTS) else elements
 
 
 def _is_trained(project: Project, parameters: ParameterSet) -> bool:

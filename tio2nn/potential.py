@@ -233,7 +233,7 @@ class Potential:
         """
         file = str(path)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
                 header = json.loads(str(arrays["header"]))
                 if header["format"] != FORMAT:
                     found = header["format"]

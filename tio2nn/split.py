@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
 from tio2nn.io.atomic import atomic_write
+from tio2nn.io.names import stem
 
 PARTS = ("train", "validation", "test")
 LEFT_OUT = ""
 """Part of a structure that a list given by the user does not name."""
 
-_SUFFIXES = (".gz", ".xsf", ".extxyz", ".xyz")
+# by these a name is recognized as that of a file, perhaps with .gz behind them
+_SUFFIXES = (".xsf", ".axsf", ".extxyz", ".xyz")
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,20 @@ class Split:
         return np.array([k for k, own in enumerate(self.parts) if own == part], dtype=np.int64)
 
     def write(self, path: Path, groups: Sequence[str]) -> None:
-        """Write `split.csv`: structure, part, group; structures that are left out have no row."""
+        """Write `split.csv`: structure, part, group; structures that are left out have an empty part."""
         with atomic_write(path) as handle:
             table = csv.writer(handle, lineterminator="\n")
             table.writerow(["structure", "part", "group"])
-            rows = zip(self.names, self.parts, groups, strict=True)
-            table.writerows(row for row in rows if row[1] != LEFT_OUT)
+            table.writerows(zip(self.names, self.parts, groups, strict=True))
 
-    def covers(self, path: Path) -> bool:
-        """Whether a `split.csv` names only structures that the store has, and at least one to train on."""
-        try:
-            rows = read_parts(path)
-        except InputError:
-            return False
-        return set(rows) <= set(self.names) and "train" in rows.values()
+
+def covers(path: Path, names: Sequence[str]) -> bool:
+    """Whether a `split.csv` is about just these structures, with at least one to train on."""
+    try:
+        parts = read_parts(path)
+    except InputError:
+        return False
+    return set(parts) == set(names) and "train" in parts.values()
 
 
 def random_split(
@@ -69,9 +72,9 @@ def random_split(
         members.setdefault(group, []).append(k)
     order = np.random.default_rng([seed, 0x5B117]).permutation(len(members))
     names_of_groups = sorted(members)
-    wanted = {"test": round(test * len(names)), "validation": round(validation * len(names))}
-    if validation > 0 and len(names) > 1:
-        wanted["validation"] = max(1, wanted["validation"])
+    most = max(0, len(names) - 1)  # one has to train
+    n_validation = min(most, max(1, round(validation * len(names)))) if validation > 0 else 0
+    wanted = {"test": min(most - n_validation, round(test * len(names))), "validation": n_validation}
     parts = ["train"] * len(names)
     for position in order:
         chosen = members[names_of_groups[position]]
@@ -82,6 +85,12 @@ def random_split(
                     parts[index] = part
                 wanted[part] -= len(chosen)
                 break
+    if n_validation > 0 and "validation" not in parts:
+        # all groups are large; without validation there is no training
+        training = [group for group in names_of_groups if parts[members[group][0]] == "train"]
+        if len(training) > 1:
+            for index in members[min(training, key=lambda group: len(members[group]))]:
+                parts[index] = "validation"
     return Split(tuple(names), tuple(parts))
 
 
@@ -101,14 +110,15 @@ def read_split(path: Path, names: Sequence[str], validation: float, seed: int) -
     Raises:
         InputError: not such a file, an unknown part, a structure twice, or none that the store has.
     """
-    rows = read_parts(path)
-    parts = [rows.get(name, LEFT_OUT) for name in names]
-    unknown = [name for name in rows if name not in set(names)]
+    known = set(names)
+    rows = _by_name(path, [row._replace(name=_known_name(row.name, known)) for row in _rows(path)])
+    unknown = [name for name in rows if name not in known]
     if len(unknown) == len(rows):
         raise InputError(
             f"expected names of extracted structures, got {len(unknown)} unknown ones such as {unknown[0]!r}",
             file=str(path),
         )
+    parts = [rows.get(name, LEFT_OUT) for name in names]
     if "validation" not in parts:
         chosen = [k for k, part in enumerate(parts) if part == "train"]
         drawn = random_split([names[k] for k in chosen], [names[k] for k in chosen], validation, 0.0, seed)
@@ -120,11 +130,21 @@ def read_split(path: Path, names: Sequence[str], validation: float, seed: int) -
 
 
 def read_parts(path: Path) -> dict[str, str]:
-    """The part of each structure that a file names.
+    """The part of each structure that a file names, names as they stand there.
 
     Raises:
         InputError: not such a file, an unknown part, or a structure twice.
     """
+    return _by_name(path, _rows(path))
+
+
+class _Row(NamedTuple):
+    line: int
+    name: str
+    part: str
+
+
+def _rows(path: Path) -> list[_Row]:
     file = str(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -132,30 +152,41 @@ def read_parts(path: Path) -> dict[str, str]:
         raise InputError(f"expected a readable file, got: {error.strerror}", file=file) from None
     except UnicodeDecodeError:
         raise InputError("expected UTF-8 text, got other bytes", file=file) from None
-    table = list(csv.reader(lines))
+    try:
+        table = list(csv.reader(lines))
+    except csv.Error as error:
+        raise InputError(f"expected a CSV or a list of names, got: {error}", file=file) from None
     header = [cell.strip() for cell in table[0]] if table else []
-    if "structure" in header and "part" in header:
-        columns = header.index("structure"), header.index("part")
-        numbered = [(n, row) for n, row in enumerate(table[1:], start=2) if row]
-        for n, row in numbered:
-            if len(row) <= max(columns):
-                raise InputError(f"expected {len(header)} columns, got {len(row)}", file=file, line=n)
-        entries = [(n, row[columns[0]].strip(), row[columns[1]].strip()) for n, row in numbered]
-    else:
-        entries = [(n, line.strip(), "train") for n, line in enumerate(lines, start=1) if line.strip()]
+    if "structure" not in header or "part" not in header:
+        return [_Row(n, line.strip(), "train") for n, line in enumerate(lines, start=1) if line.strip()]
+    name, part = header.index("structure"), header.index("part")
+    rows = []
+    for n, cells in enumerate(table[1:], start=2):
+        if not cells:
+            continue
+        if len(cells) <= max(name, part):
+            raise InputError(f"expected {len(header)} columns, got {len(cells)}", file=file, line=n)
+        rows.append(_Row(n, cells[name].strip(), cells[part].strip()))
+    return rows
+
+
+def _by_name(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
     parts: dict[str, str] = {}
-    for n, name, part in entries:
-        if part not in PARTS:
-            raise InputError(f"expected a part among {', '.join(PARTS)}, got {part!r}", file=file, line=n)
-        if (stem := _stem(name)) in parts:
-            raise InputError(f"expected each structure once, got {name!r} again", file=file, line=n)
-        parts[stem] = part
+    for line, name, part in rows:
+        if part not in (*PARTS, LEFT_OUT):
+            raise InputError(
+                f"expected a part among {', '.join(PARTS)}, got {part!r}", file=str(path), line=line
+            )
+        if name in parts:
+            raise InputError(f"expected each structure once, got {name!r} again", file=str(path), line=line)
+        parts[name] = part
     if not parts:
-        raise InputError("expected names of structures, got an empty file", file=file)
+        raise InputError("expected names of structures, got an empty file", file=str(path))
     return parts
 
 
-def _stem(name: str) -> str:
-    for suffix in _SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name
+def _known_name(name: str, known: Collection[str]) -> str:
+    """The structure of this name, or else that of the file of this name."""
+    if name in known or not name.lower().removesuffix(".gz").endswith(_SUFFIXES):
+        return name
+    return stem(name)

@@ -28,7 +28,7 @@ from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model, versions
 from tio2nn.reference_energies import ReferenceEnergies
 from tio2nn.schema import to_json
-from tio2nn.split import LEFT_OUT, Split, random_split, read_split
+from tio2nn.split import LEFT_OUT, Split, covers, random_split, read_split
 
 configure_threads()
 
@@ -132,7 +132,7 @@ def choose_split(
     names = store.names
     if given is not None:
         split = read_split(given, names, settings.validation_fraction, settings.seed)
-    elif not new and project.split_file.exists() and Split(names, ()).covers(project.split_file):
+    elif not new and project.split_file.exists() and covers(project.split_file, names):
         return read_split(project.split_file, names, settings.validation_fraction, settings.seed)
     else:
         groups = store.groups if settings.split == "grouped" else names

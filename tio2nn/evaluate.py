@@ -1,0 +1,273 @@
+"""The command evaluate: how far predicted energies are from true ones."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.errors import InputError, StaleError, UsageError
+from tio2nn.io import read_structures
+from tio2nn.io.atomic import atomic_write
+from tio2nn.io.features import Manifest, digest_of, read_shard
+from tio2nn.io.names import natural_key
+from tio2nn.io.store import StructureStore, read_store
+from tio2nn.potential import Potential, Prediction
+from tio2nn.predict import predict_stream
+from tio2nn.progress import Track, silent
+from tio2nn.project import Project
+from tio2nn.provenance import changed, inputs_of_model
+from tio2nn.residuals import COLUMNS, Evaluated, ResidualTable
+from tio2nn.split import read_parts
+from tio2nn.structure import FloatArray
+
+
+@dataclass(frozen=True)
+class EvaluationSummary:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: the content of `metrics.json`.
+        rejected: structures and files that could not be evaluated, in the order in which they came.
+        above_max_energy: structures of the test part that the potential's `max_energy` leaves out.
+        extrapolating: evaluated structures with an atom outside the training range.
+        foreign_compositions: evaluated structures whose composition no combination of those in training makes,
+            so that nothing determined a part of their total energy.
+        directory: where the results were written, or None.
+        paths: of the files written.
+    """
+
+    metrics: dict[str, Any]
+    rejected: tuple[InputError, ...]
+    above_max_energy: int
+    extrapolating: int
+    foreign_compositions: int
+    directory: Path | None
+    paths: tuple[Path, ...]
+
+
+def evaluate(
+    project: Project | None,
+    sources: Sequence[str | Path] = (),
+    *,
+    potential_file: Path | None = None,
+    directory: Path | None = None,
+    stdin: Iterable[str] | None = None,
+    track: Track = silent,
+) -> EvaluationSummary:
+    """Compare predicted with true energies: on the test part of a project, or on labelled structures.
+
+    The order of the sources is of no influence. Structures above the `max_energy` of the training are left out of
+    the test part, as they were out of the other parts, but not out of the sources.
+
+    Args:
+        project: with the test part, a potential, and the data set to compare energies with; or None.
+        sources: as `tio2nn.io.read_structures` takes them; none for the test part.
+        potential_file: a potential other than the project's.
+        directory: where results belong, by default the project's `evaluation`; without either none are written.
+        stdin: the lines behind the source "-".
+        track: hears of each structure.
+
+    Raises:
+        UsageError: no project, and not both a potential and sources.
+        MissingInputError: the project lacks something; the message names the command that makes it.
+        StaleError: features or potential belong to other inputs than those of today.
+        InputError: a potential that cannot be read, no test part, or nothing that can be evaluated.
+    """
+    if potential_file is not None:
+        potential = Potential.load(potential_file)
+    elif project is not None:
+        potential = Potential.load(project.require(project.potential_file))
+    else:
+        raise UsageError("expected a project or a potential, got neither")
+    if sources:
+        part = _Part(predict_stream(potential, read_structures(sources, stdin=stdin)))
+    elif project is not None:
+        part = _test_part(project, potential, its_own=potential_file is None)
+    else:
+        raise UsageError("expected labelled structures, or a project with a test part, got neither")
+    table, rejected = _collect(part, potential, track)
+    metrics = table.metrics()
+    paths: tuple[Path, ...] = ()
+    if directory is None and project is not None:
+        directory = project.evaluation_directory
+    if directory is not None:
+        data_set = None if project is None else _data_set_energies(project, potential)
+        paths = _write(directory, table, metrics, data_set)
+    return EvaluationSummary(
+        metrics=metrics,
+        rejected=rejected,
+        above_max_energy=part.above_max_energy,
+        extrapolating=sum(row.n_extrapolating > 0 for row in table.rows),
+        foreign_compositions=sum(not row.composition_is_known for row in table.rows),
+        directory=directory,
+        paths=paths,
+    )
+
+
+class _Part(NamedTuple):
+    """What is to be evaluated: predictions, or why there is none; `n_structures` is 0 if it is not known."""
+
+    results: Iterator[Prediction | InputError]
+    n_structures: int = 0
+    above_max_energy: int = 0
+
+
+def _test_part(project: Project, potential: Potential, *, its_own: bool) -> _Part:
+    """The test part of a project, whose own potential must be one of its present inputs."""
+    store = read_store(project.require(project.structures_file))
+    parts = read_parts(project.require(project.split_file))
+    features = None
+    if its_own:
+        features = Manifest.read(project.require(project.features_manifest))
+        _check_fresh(project, store, features, potential)
+    elif project.features_manifest.exists():
+        features = Manifest.read(project.features_manifest)
+        if not _fits(features, store, potential):
+            features = None
+    test = {name for name, part in parts.items() if part == "test"}
+    if lost := test - set(store.names):
+        reason = f"the split names structures that are not extracted any more, such as {min(lost)!r}"
+        raise StaleError(f'{reason}; run "tio2nn train" again', file=str(project.split_file))
+    indices = np.array([k for k, name in enumerate(store.names) if name in test], dtype=np.int64)
+    max_energy = potential.parameters.training.max_energy
+    low = indices if max_energy is None else indices[store.cohesive_energies[indices] <= max_energy]
+    if not len(low):
+        got = f"none up to the max_energy of {max_energy} eV/atom" if len(indices) else "none"
+        raise InputError(
+            f"expected structures in the test part, got {got}; name labelled files, "
+            '"tio2nn evaluate FILE...", or train with a test_fraction above 0',
+            file=str(project.split_file),
+        )
+    results = (
+        predict_stream(potential, (store[k] for k in low.tolist()))
+        if features is None
+        else _predict_from_features(project, store, features, potential, low)
+    )
+    return _Part(results, len(low), len(indices) - len(low))
+
+
+def _check_fresh(project: Project, store: StructureStore, features: Manifest, potential: Potential) -> None:
+    """Refuse features of other parameters or structures than those of today, then a potential of other inputs."""
+    parameters = project.parameters()
+    project.check_fresh(asdict(features), parameters.fingerprint, digest_of(store.geometry_hashes))
+    differences = changed(
+        potential.about.get("inputs", {}), inputs_of_model(parameters, store, project.split_file)
+    )
+    # network and training may come from flags; the potential has its own
+    if others := [difference for difference in differences if difference != "settings"]:
+        expected = (
+            f"expected a potential trained on the present {' and '.join(others)}, got one trained before"
+        )
+        raise StaleError(f'{expected}; run "tio2nn train" again', file=str(project.potential_file))
+
+
+def _fits(features: Manifest, store: StructureStore, potential: Potential) -> bool:
+    made_from = (features.fingerprint, features.structures)
+    return made_from == (potential.parameters.fingerprint, digest_of(store.geometry_hashes))
+
+
+def _predict_from_features(
+    project: Project,
+    store: StructureStore,
+    features: Manifest,
+    potential: Potential,
+    indices: NDArray[np.int64],
+) -> Iterator[Prediction]:
+    """Predictions of these structures of the store, ascending; only shards with one of them are read."""
+    for shard in features.shards:
+        chosen = indices[(indices >= shard.first) & (indices < shard.last)]
+        if not len(chosen):
+            continue
+        rows = read_shard(project.features_directory, shard, len(features.feature_names))
+        for k in chosen.tolist():
+            first, last = store.offsets[k : k + 2] - store.offsets[shard.first]
+            yield potential.predict_features(store[k], rows[first:last])
+
+
+def _collect(part: _Part, potential: Potential, track: Track) -> tuple[ResidualTable, tuple[InputError, ...]]:
+    """Keep the numbers and let go of the atoms, so that archives of any size fit."""
+    rows: list[Evaluated] = []
+    rejected: list[InputError] = []
+    with track("evaluating structures", part.n_structures) as advance:
+        for result in part.results:
+            row = result if isinstance(result, InputError) else _evaluated(result, potential.elements)
+            if isinstance(row, InputError):
+                rejected.append(row)
+            else:
+                rows.append(row)
+            advance(1)
+    if not rows:
+        if len(rejected) == 1:
+            raise rejected[0]
+        got = f"{len(rejected)} that cannot be used; the first: {rejected[0]}" if rejected else "none"
+        raise InputError(f"expected structures to evaluate, got {got}")
+    rows.sort(key=lambda row: (natural_key(row.name), natural_key(row.file)))
+    return ResidualTable(tuple(rows), potential.elements, potential.reference_energies), tuple(rejected)
+
+
+def _evaluated(prediction: Prediction, elements: Sequence[str]) -> Evaluated | InputError:
+    structure = prediction.structure
+    if structure.energy is None:
+        return InputError("expected a total energy, got none", file=structure.file, line=structure.line)
+    if not math.isfinite(prediction.energy):
+        reason = f"expected a finite predicted energy, got {prediction.energy}"
+        return InputError(reason, file=structure.file, line=structure.line)
+    return Evaluated(
+        name=structure.name,
+        file=structure.file,
+        composition=tuple(structure.composition.get(element, 0) for element in elements),
+        energy=structure.energy,
+        predicted=prediction.energy,
+        spread=prediction.spread,
+        n_extrapolating=len(prediction.extrapolations),
+        composition_is_known=prediction.composition_is_known,
+    )
+
+
+def _data_set_energies(project: Project, potential: Potential) -> FloatArray | None:
+    """(n_all,) cohesive energies of the project's structures, eV/atom; None if the potential knows not all of them."""
+    if not project.structures_file.exists():
+        return None
+    store = read_store(project.structures_file)
+    if not set(store.elements) <= set(potential.elements):
+        return None
+    reference = np.array([potential.reference_energies[element] for element in potential.elements])
+    cohesive = (store.energies - store.compositions(potential.elements) @ reference) / store.n_atoms
+    return np.asarray(cohesive)
+
+
+def _write(
+    directory: Path, table: ResidualTable, metrics: dict[str, Any], data_set: FloatArray | None
+) -> tuple[Path, ...]:
+    """Write tables and figures, `metrics.json` last."""
+    # loading matplotlib takes longer than evaluating a hundred structures
+    from tio2nn.plots import plot_energies, plot_parity, plot_residuals
+
+    of = Project(directory)
+    files = (
+        of.residuals_file,
+        of.parity_figure,
+        of.residuals_figure,
+        of.energies_figure,
+        of.evaluation_metrics_file,
+    )
+    residuals, parity, histogram, energies, numbers = paths = tuple(directory / file.name for file in files)
+    with atomic_write(residuals) as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(table.lines())
+    plot_parity(table.energies - table.baseline, table.predicted - table.baseline, table.n_atoms, parity)
+    plot_residuals(table.predicted - table.energies, histogram)
+    plot_energies(table.cohesive, energies, data_set)
+    with atomic_write(numbers) as handle:
+        json.dump(metrics, handle, indent=2, ensure_ascii=False)
+        handle.write("\n")
+    return paths

@@ -1,0 +1,174 @@
+"""Errors of predicted energies as numbers. A residual is predicted − true.
+
+RMSE is the square root of the mean squared error, MAE the mean absolute error. Every structure counts once,
+however many atoms it has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray: TypeAlias = NDArray[np.float64]
+Entry: TypeAlias = dict[str, Any]
+
+OUTLIER = 1.5
+"""Standard deviations from the mean beyond which a residual counts as an outlier (J. P. Rili, 2024)."""
+
+_MEV = 1000.0  # meV in an eV
+_DIGITS = (
+    8  # significant ones of a reported number: more than any error is known to, fewer than rounding shows
+)
+
+# Fractions of the structures below the edges of the energy bins: the few high ones, hard to fit, stand alone
+_QUANTILES = np.array([0.1, 0.25, 0.5, 0.75, 0.9, 0.99])
+_FEWEST = 2  # structures beyond the outermost edges, so that small sets have fewer bins
+_DECIMALS = 6  # of energies, eV/atom, that edges tell apart; no reference method is exact to more
+_ROUND = (1.0, 2.0, 5.0)
+
+
+def energy_metrics(predicted: ArrayLike, true: ArrayLike, n_atoms: ArrayLike) -> dict[str, float]:
+    """Errors of total energies and of energies per atom.
+
+    Args:
+        predicted, true: (n_structures,) total energies, eV; at least one.
+        n_atoms: (n_structures,)
+
+    Returns:
+        Errors per atom in meV, of totals in eV. `p95_meV_per_atom` is the error that 95 % of the structures do
+        not exceed. `standard_error_eV` is what Rili (2024) calls so: the standard deviation of the residuals of
+        the totals, with n in the denominator. `outlier_fraction` is that of the residuals of the totals farther
+        than `OUTLIER` standard deviations from their mean.
+
+    Raises:
+        ValueError: no structure, or arrays of different shapes.
+    """
+    residuals = _residuals(predicted, true)
+    per_atom = np.abs(residuals_per_atom(predicted, true, n_atoms))
+    return _rounded(
+        {
+            "rmse_meV_per_atom": _rmse(per_atom),
+            "mae_meV_per_atom": np.mean(per_atom),
+            "p95_meV_per_atom": np.quantile(per_atom, 0.95),
+            "max_meV_per_atom": np.max(per_atom),
+            "rmse_eV": _rmse(residuals),
+            "mae_eV": np.mean(np.abs(residuals)),
+            "mean_residual_eV": np.mean(residuals),
+            "standard_error_eV": np.std(residuals),
+            "outlier_fraction": outlier_fraction(standardized(residuals)),
+        }
+    )
+
+
+def residuals_per_atom(predicted: ArrayLike, true: ArrayLike, n_atoms: ArrayLike) -> FloatArray:
+    """(n_structures,) meV/atom; arguments and errors as for `energy_metrics`."""
+    residuals, sizes = _residuals(predicted, true), np.asarray(n_atoms)
+    if sizes.shape != residuals.shape:
+        raise ValueError(f"n_atoms: expected shape {residuals.shape}, got {sizes.shape}")
+    return np.asarray(residuals / sizes * _MEV)
+
+
+def standardized(residuals: ArrayLike) -> FloatArray:
+    """Residuals minus their mean, in units of their standard deviation; 0 where all are alike."""
+    values = np.asarray(residuals, dtype=np.float64)
+    deviation = np.std(values)
+    return np.asarray((values - np.mean(values)) / deviation) if deviation > 0 else np.zeros_like(values)
+
+
+def outlier_fraction(standardized_residuals: ArrayLike) -> float:
+    """Fraction of standardized residuals beyond ±`OUTLIER`."""
+    return float(np.mean(np.abs(standardized_residuals) > OUTLIER))
+
+
+def errors_by_size(per_atom: FloatArray, n_atoms: ArrayLike) -> list[Entry]:
+    """An entry for each number of atoms, ascending.
+
+    Args:
+        per_atom: (n_structures,) residuals, meV/atom.
+        n_atoms: (n_structures,)
+    """
+    sizes, group = np.unique(np.asarray(n_atoms), return_inverse=True)
+    return [{"n_atoms": int(size), **_errors(per_atom[group == k])} for k, size in enumerate(sizes)]
+
+
+def errors_by_composition(per_atom: FloatArray, compositions: Sequence[str]) -> list[Entry]:
+    """An entry for each composition, the most frequent ones first.
+
+    Args:
+        per_atom: (n_structures,) residuals, meV/atom.
+        compositions: (n_structures,) reduced formulas.
+    """
+    names, group = np.unique(np.asarray(compositions, dtype=object), return_inverse=True)
+    entries = [{"composition": name, **_errors(per_atom[group == k])} for k, name in enumerate(names)]
+    return sorted(entries, key=lambda entry: -int(entry["n_structures"]))
+
+
+def errors_by_energy(per_atom: FloatArray, cohesive: FloatArray) -> list[Entry]:
+    """An entry for each energy bin with structures in it, ascending; a lower edge belongs to its bin.
+
+    Args:
+        per_atom: (n_structures,) residuals, meV/atom.
+        cohesive: (n_structures,) true cohesive energies, eV/atom.
+    """
+    edges = energy_edges(cohesive)
+    group = np.clip(np.searchsorted(edges, cohesive, side="right") - 1, 0, max(len(edges) - 2, 0))
+    return [
+        {
+            "from_eV_per_atom": edges[k],
+            "to_eV_per_atom": edges[min(k + 1, len(edges) - 1)],
+            **_errors(per_atom[group == k]),
+        }
+        for k in np.unique(group).tolist()
+    ]
+
+
+def energy_edges(energies: FloatArray) -> list[float]:
+    """Round edges of bins that follow the data: near fixed quantiles, ascending, the ends around all values.
+
+    Energies of a data set have no common scale: those of TiO2 crowd within 1 eV/atom and reach 30. An edge is
+    its quantile rounded to a multiple of 1, 2 or 5 times a power of ten that is at most half as large as the
+    distance to the next quantile, so that edges keep their order. Quantiles that coincide give no edge.
+
+    Args:
+        energies: (n_values,) eV/atom, at least one.
+    """
+    used = _QUANTILES[np.minimum(_QUANTILES, 1 - _QUANTILES) * len(energies) >= _FEWEST]
+    marks = np.unique(np.quantile(energies, [0.0, *used, 1.0]).round(_DECIMALS))
+    if len(marks) == 1:
+        return [float(marks[0])]
+    gaps = np.diff(marks)
+    steps = [_round_step(gap / 2) for gap in np.minimum([gaps[0], *gaps], [*gaps, gaps[-1]])]
+    multiples = np.round(marks / steps)
+    multiples[0], multiples[-1] = math.floor(marks[0] / steps[0]), math.ceil(marks[-1] / steps[-1])
+    # a step may be half a decimal of what is told apart; the zero takes the sign off a zero
+    return [round(edge, _DECIMALS + 1) + 0.0 for edge in (multiples * steps).tolist()]
+
+
+def _round_step(largest: float) -> float:
+    """The largest of 1, 2, 5, 10, 20 ... and their tenths that is not above `largest`."""
+    power = 10.0 ** math.floor(math.log10(largest))
+    return max((factor * power for factor in _ROUND if factor * power <= largest), default=power)
+
+
+def _residuals(predicted: ArrayLike, true: ArrayLike) -> FloatArray:
+    a, b = np.asarray(predicted, dtype=np.float64), np.asarray(true, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or not a.size:
+        raise ValueError(f"energies: expected two equal shapes (n_structures,), got {a.shape} and {b.shape}")
+    return np.asarray(a - b)
+
+
+def _rmse(residuals: FloatArray) -> float:
+    return math.sqrt(float(np.mean(np.square(residuals))))
+
+
+def _errors(per_atom: FloatArray) -> dict[str, float]:
+    errors = {"rmse_meV_per_atom": _rmse(per_atom), "mae_meV_per_atom": np.mean(np.abs(per_atom))}
+    return {"n_structures": len(per_atom), **_rounded(errors)}
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, float]:
+    return {key: float(f"{value:.{_DIGITS}g}") for key, value in values.items()}
