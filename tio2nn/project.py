@@ -142,9 +142,14 @@ class Project:
         return self.root / "tuning"
 
     @property
-    def tuner_directory(self) -> Path:
-        """The folder of KerasTuner itself."""
-        return self.tuning_directory / "keras-tuner"
+    def trial_ledger_file(self) -> Path:
+        """Every trial that was ever finished."""
+        return self.tuning_directory / "ledger.csv"
+
+    @property
+    def trial_data_file(self) -> Path:
+        """What the trials of a running search are fitted to."""
+        return self.tuning_directory / "data.npz"
 
     @property
     def trials_file(self) -> Path:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tio2nn.train import TrainingData
     from tio2nn.trials import Trial
 
+# a worker keeps about 2 MB of every trial; starting one costs as much as a trial
+_TRIALS_PER_WORKER = 30
 _SHOWN = 10  # rejected files, warnings and trials shown before the rest is only counted
 
 
@@ -37,18 +39,22 @@ def process_pool(workers: int) -> Executor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-def extract(project: Project, sources: Sequence[str], limit: int | None = None) -> bool:
-    """Extract and show what the audit found; return whether every structure was accepted."""
+def extract(
+    project: Project, sources: Sequence[str], limit: int | None, parameters: ParameterSet | None
+) -> bool:
+    """Extract and show what the audit found; return whether every structure was accepted.
+
+    Without parameters, as for a project that is just being made, every element is welcome.
+    """
     from tio2nn.extract import extract
 
-    parameters = project.parameters()
     summary = extract(
         sources,
         energies_csv=project.energies_file,
         rejected_csv=project.rejected_file,
         store=project.structures_file,
-        elements=parameters.elements,
-        reference_energies=parameters.reference_energies,
+        elements=None if parameters is None else parameters.elements,
+        reference_energies=None if parameters is None else parameters.reference_energies,
         limit=limit,
         stdin=sys.stdin,
         track=console.track,
@@ -135,6 +141,13 @@ def with_flags(parameters: ParameterSet, section: str, flags: Mapping[str, Any])
         raise UsageError(str(error)) from None
 
 
+def trial_processes(workers: int) -> Executor:
+    """Worker processes that are replaced now and then, and of which one may die."""
+    from tio2nn.workers import WorkerProcesses
+
+    return WorkerProcesses(workers, _TRIALS_PER_WORKER)
+
+
 def tune(
     project: Project, parameters: ParameterSet, jobs: int | None, split_file: Path | None
 ) -> dict[str, Any]:
@@ -143,6 +156,14 @@ def tune(
     with console.native_messages_hidden():
         from tio2nn.tune import tune
 
+    jobs = jobs or available_cores()
+
+    def on_start(n_train: int, n_validation: int) -> None:
+        console.say(
+            f"{parameters.tuning.strategy} search: each trial trains on {n_train} structures and is judged by "
+            f"{n_validation} others, {jobs} at a time"
+        )
+
     def on_trial(trial: Trial) -> None:
         console.say(f"trial {trial.describe()}")
 
@@ -150,10 +171,15 @@ def tune(
         project,
         parameters,
         jobs=jobs,
-        make_executor=process_pool,
+        make_executor=trial_processes,
         split_file=split_file,
+        on_start=on_start,
         on_trial=on_trial,
         command=sys.argv,
+    )
+    console.say(
+        f"searched for {console.duration(summary.seconds)}; {summary.n_known} of {len(summary.ranked)} trials were "
+        "known from before"
     )
     columns = ["rank", "layers", "nodes", "learning rate", "dropout", "epochs", "RMSE meV/atom", "status"]
     rows = [
@@ -163,6 +189,7 @@ def tune(
     console.table(f"{len(summary.ranked)} trials, best first", columns, rows[:_SHOWN])
     if len(rows) > _SHOWN:
         console.say(f"... all of them in {project.trials_file}")
+    console.say(f"best settings in {project.best_trial_file}; next: tio2nn train --tuned")
     return summary.best
 
 
@@ -241,10 +268,38 @@ def evaluate(
             ["total energy, eV", f"{energy['rmse_eV']:.4f}", f"{energy['mae_eV']:.4f}", "", ""],
         ],
     )
+    if len(metrics["by_energy"]) > 1:
+        console.table(
+            "by cohesive energy, eV/atom",
+            ["from", "to", "structures", "RMSE meV/atom", "MAE meV/atom"],
+            [
+                [
+                    f"{row['from_eV_per_atom']:g}",
+                    f"{row['to_eV_per_atom']:g}",
+                    row["n_structures"],
+                    f"{row['rmse_meV_per_atom']:.2f}",
+                    f"{row['mae_meV_per_atom']:.2f}",
+                ]
+                for row in metrics["by_energy"]
+            ],
+        )
     console.say(
         f"residuals of the totals: mean {energy['mean_residual_eV']:.4f} eV, standard error "
         f"{energy['standard_error_eV']:.4f} eV, beyond 1.5 sigma {energy['outlier_fraction']:.3f}"
     )
+    if summary.above_max_energy:
+        console.say(
+            f"{summary.above_max_energy} structures of the test part lie above --max-energy and are left out"
+        )
+    if summary.extrapolating:
+        console.say(
+            f"{summary.extrapolating} structures have atoms outside the training range (see residuals.csv)"
+        )
+    if summary.foreign_compositions:
+        console.warn(
+            f"{summary.foreign_compositions} structures have compositions that no combination of those in training "
+            "makes: their total energies are off by an unknown reference energy"
+        )
     if summary.directory is not None:
         console.say(f"figures and tables in {summary.directory}")
     return metrics, not summary.rejected

@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from tio2nn.io.atomic import atomic_write
 from tio2nn.nn.dataset import AtomTable
@@ -32,7 +35,7 @@ class FitData:
 
     def save(self, path: Path) -> None:
         """Write plain arrays, so that a worker reads them once instead of receiving them with each trial."""
-        arrays = {}
+        arrays: dict[str, NDArray[Any]] = {}
         for part, table, labels in (
             ("train", self.train, self.train_labels),
             ("validation", self.validation, self.validation_labels),
@@ -45,14 +48,15 @@ class FitData:
 
     @classmethod
     def load(cls, path: Path) -> FitData:
-        with np.load(path, allow_pickle=False) as arrays:
-            parts = []
-            for part in ("train", "validation"):
-                counts = arrays[f"{part}_counts"]
-                features = tuple(arrays[f"{part}_features_{k}"] for k in range(counts.shape[1]))
-                parts.append(AtomTable(features, counts))
-                parts.append(Labels(arrays[f"{part}_energies"], arrays[f"{part}_weights"]))
-        return cls(*parts)
+        """Read what `save` wrote."""
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+            return cls(*_part(arrays, "train"), *_part(arrays, "validation"))
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[AtomTable, Labels]:
+    counts = arrays[f"{part}_counts"]
+    features = tuple(arrays[f"{part}_features_{k}"] for k in range(counts.shape[1]))
+    return AtomTable(features, counts), Labels(arrays[f"{part}_energies"], arrays[f"{part}_weights"])
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class TrialTask:
         n_features: columns of the features.
         network, training: settings of the fit.
         seed: of first weights and batches.
+        parallel_operations: operations that TensorFlow may run side by side.
     """
 
     data: Path
@@ -73,23 +78,24 @@ class TrialTask:
     network: NetworkParameters
     training: TrainingParameters
     seed: int
+    parallel_operations: int
 
 
 def run_trial(task: TrialTask) -> Outcome:
     """Fit one network and report its errors; a fit that diverges or lacks memory is an outcome, not an error."""
     begin = time.perf_counter()
-    _configure_once()
+    _configure_once(task.parallel_operations)
     try:
         outcome = _fit(task)
     except FloatingPointError as error:
-        outcome = Outcome(DIVERGED, message=str(error))
+        outcome = Outcome(status=DIVERGED, message=str(error))
     except (MemoryError, tf.errors.ResourceExhaustedError):
-        outcome = Outcome(FAILED, message="out of memory")
+        outcome = Outcome(status=FAILED, message="out of memory")
     finally:
         # variables and graphs of a fit refer to each other and to Keras' global state
         keras.backend.clear_session()
         gc.collect()
-    return outcome.taking(time.perf_counter() - begin)
+    return replace(outcome, seconds=round(time.perf_counter() - begin, 2))
 
 
 def _fit(task: TrialTask) -> Outcome:
@@ -112,9 +118,9 @@ def _fit(task: TrialTask) -> Outcome:
         raise FloatingPointError("no epoch has a finite validation error")
     best = min(finite, key=lambda epoch: epoch.validation_rmse_meV_per_atom)
     return Outcome(
-        COMPLETED,
-        validation_rmse=best.validation_rmse_meV_per_atom,
-        validation_mae=best.validation_mae_meV_per_atom,
+        status=COMPLETED,
+        validation_rmse_meV_per_atom=best.validation_rmse_meV_per_atom,
+        validation_mae_meV_per_atom=best.validation_mae_meV_per_atom,
         best_epoch=best.epoch,
         n_parameters=sum(int(np.prod(weight.shape)) for weight in network.trainable_variables),
     )
@@ -126,5 +132,5 @@ def _load(path: Path) -> FitData:
 
 
 @lru_cache(maxsize=1)
-def _configure_once() -> None:
-    configure_threads()
+def _configure_once(parallel_operations: int) -> None:
+    configure_threads(parallel_operations)

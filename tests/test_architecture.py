@@ -1,0 +1,283 @@
+"""Floors and rooms: which module may import which, and where heavy libraries may come in.
+
+Both are tables below. A new module gets its place in `FLOORS`; a module imports from its own floor or a lower one.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import projects
+import pytest
+
+import tio2nn
+
+PACKAGE = Path(tio2nn.__file__).parent
+MOST_LINES = 400
+
+# From the ground to the roof. A package stands for all of its modules; "" is the package tio2nn itself.
+FLOORS = (
+    # the ground: what everything may stand on
+    ("", "errors", "elements", "progress", "workers"),
+    ("structure", "strict_json"),
+    # the parameter set
+    ("schema", "validation"),
+    ("parameters",),
+    ("presets",),
+    # what can be said of structures and energies as they are
+    ("geometry", "groups", "reference_energies", "metrics", "audit", "residuals"),
+    # files
+    ("io",),
+    # from structures to features, from features to energies
+    ("descriptors",),
+    ("trials",),
+    ("oracles",),
+    ("nn",),
+    ("potential",),
+    # a project: its paths, how its parts hang together
+    ("project", "provenance", "split"),
+    ("plots",),
+    # the verbs
+    ("extract", "featurize", "tune", "train", "predict", "evaluate", "status"),
+    # what people see
+    ("console",),
+    ("stages", "pipeline"),
+    ("options", "cli"),
+    ("__main__",),
+)
+
+# Where a library may be imported; a library that is not in the table may be imported anywhere.
+ROOMS = {
+    "ase": ("io.extxyz", "interfaces.ase"),
+    "keras": ("nn.network", "nn.training", "nn.trial", "train"),
+    "keras_tuner": ("oracles",),
+    "matplotlib": ("plots",),
+    "numba": ("descriptors.kernels", "descriptors.neighbor_kernels"),
+    "pandas": (),
+    "rich": ("console",),
+    "scipy": ("descriptors.neighbors", "geometry"),
+    "tensorflow": ("nn.training", "nn.trial"),
+    "typer": ("cli", "options"),
+    # a file that runs code when it is read is no file format
+    "pickle": (),
+}
+
+# What `--help` must not wait for, and what only training may wait for
+HEAVY = ("ase", "keras", "keras_tuner", "matplotlib", "numba", "numpy", "pandas", "scipy", "tensorflow")
+TRAINING_ONLY = ("keras", "keras_tuner", "tensorflow")
+# modules that must be of use without those
+WITHOUT_TRAINING = ("extract", "featurize", "predict", "evaluate", "potential", "status")
+
+
+class Import(NamedTuple):
+    """One imported name."""
+
+    line: int
+    module: str  # as far as it is a module: "tio2nn.io", "numpy.typing"
+    at_run_time: bool  # not only for type checkers
+
+
+@cache
+def sources() -> dict[str, Path]:
+    """Each module, without the leading "tio2nn.", and its file."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imports(module: str) -> tuple[Import, ...]:
+    return tuple(_imports(ast.parse(sources()[module].read_text(encoding="utf-8")), at_run_time=True))
+
+
+def _imports(node: ast.AST, at_run_time: bool) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield Import(node.lineno, alias.name, at_run_time)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"line {node.lineno}: expected an absolute import, got a relative one"
+        for alias in node.names:
+            # `from tio2nn import console` imports a module, `from tio2nn.errors import InputError` a name of one
+            name = f"{node.module}.{alias.name}"
+            yield Import(node.lineno, name if _inside(name) in sources() else str(node.module), at_run_time)
+    elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        for child in node.body:
+            yield from _imports(child, at_run_time=False)
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from _imports(child, at_run_time)
+
+
+def _inside(name: str) -> str | None:
+    """The module of this package that a full name means, "" for the package itself; None for other packages."""
+    package, _, module = name.partition(".")
+    return module if package == "tio2nn" else None
+
+
+def _is_within(module: str, place: str) -> bool:
+    return module == place or (place != "" and module.startswith(f"{place}."))
+
+
+def floor(module: str) -> int:
+    floors = [
+        (len(place), number)
+        for number, places in enumerate(FLOORS)
+        for place in places
+        if _is_within(module, place)
+    ]
+    assert floors, f"tio2nn.{module} has no floor: give it a place in FLOORS of {Path(__file__).name}"
+    return max(floors)[1]
+
+
+def neighbors(module: str, *, at_run_time_only: bool = False) -> set[str]:
+    """The modules of this package that a module imports, anywhere in its text."""
+    named = (item for item in imports(module) if item.at_run_time or not at_run_time_only)
+    found = {inside for item in named if (inside := _inside(item.module)) is not None}
+    return found - {module}
+
+
+@pytest.mark.parametrize("module", sources())
+def test_a_module_imports_only_from_its_own_floor_or_a_lower_one(module: str) -> None:
+    upward = [
+        f"{sources()[module]}:{item.line}: {module} imports {inside}"
+        for item in imports(module)
+        if (inside := _inside(item.module)) is not None and floor(inside) > floor(module)
+    ]
+    assert not upward, "expected imports from the own floor or a lower one, got " + "; ".join(upward)
+
+
+def test_every_place_in_the_table_of_floors_exists_once() -> None:
+    places = [place for floor_ in FLOORS for place in floor_]
+    assert len(set(places)) == len(places)
+    assert [place for place in places if place not in sources()] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    # a package imports its own modules to offer them, and they import each other past it
+    graph = {module: neighbors(module) for module in sources()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail("expected no circle, got " + " → ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("library", ROOMS)
+def test_a_library_is_imported_only_in_its_rooms(library: str) -> None:
+    elsewhere = [
+        f"{sources()[module]}:{item.line}"
+        for module in sources()
+        for item in imports(module)
+        if item.at_run_time and item.module.split(".")[0] == library and module not in ROOMS[library]
+    ]
+    assert not elsewhere, (
+        f"expected {library} only in {', '.join(ROOMS[library]) or 'no module'}, got {elsewhere}"
+    )
+
+
+@pytest.mark.parametrize("module", WITHOUT_TRAINING)
+def test_no_path_of_imports_leads_from_a_module_that_does_not_train_to_keras(module: str) -> None:
+    reached = {module: module}
+    waiting = [module]
+    while waiting:
+        current = waiting.pop()
+        # importing a module imports the packages that it lies in
+        packages = {current.rpartition(".")[0]} if "." in current else set()
+        for neighbor in (neighbors(current, at_run_time_only=True) | packages) - set(reached):
+            reached[neighbor] = f"{reached[current]} → {neighbor}"
+            waiting.append(neighbor)
+    heavy = [
+        f"{path} → {item.module}"
+        for end, path in reached.items()
+        for item in imports(end)
+        if item.at_run_time and item.module.split(".")[0] in TRAINING_ONLY
+    ]
+    assert not heavy, f"expected no way to {', '.join(TRAINING_ONLY)}, got {'; '.join(heavy)}"
+
+
+@pytest.mark.parametrize("module", sources())
+def test_a_file_is_short_enough_to_be_read(module: str) -> None:
+    n_lines = len(sources()[module].read_text(encoding="utf-8").splitlines())
+    assert n_lines <= MOST_LINES, f"expected at most {MOST_LINES} lines in {sources()[module]}, got {n_lines}"
+
+
+# --- what running commands load --------------------------------------------------------------------------
+
+
+_LOADED_BY_HELP = """
+import json, sys
+from typer.main import get_command
+from tio2nn.cli import app
+
+found = {}
+for name in [None, *get_command(app).commands]:
+    try:
+        app([name, "--help"] if name else ["--help"])
+    except SystemExit as end:
+        code = end.code
+    loaded = sorted({module.partition(".")[0] for module in sys.modules} & set(sys.argv[1:]))
+    found[name or "tio2nn"] = {"code": code, "loaded": loaded}
+print(json.dumps(found), file=sys.stderr)
+"""
+
+
+def test_no_help_loads_a_heavy_library() -> None:
+    command = [sys.executable, "-c", _LOADED_BY_HELP, *HEAVY]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stderr)
+    assert {"tio2nn", "init", "extract", "featurize", "train", "predict", "evaluate", "run"} <= set(found)
+    assert found == {name: {"code": 0, "loaded": []} for name in found}
+
+
+@pytest.fixture(scope="module")
+def without_training_libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment, for worker processes too, in which importing Keras or TensorFlow is a bug."""
+    directory = tmp_path_factory.mktemp("blocked")
+    for library in TRAINING_ONLY:
+        (directory / f"{library}.py").write_text(f'raise AssertionError("{library} was imported")\n', "utf-8")
+    return _environment(str(directory))
+
+
+def _environment(*path: str) -> dict[str, str]:
+    entries = [*path, str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in entries if entry)}
+
+
+def _run(environment: dict[str, str], *arguments: object) -> str:
+    command = [sys.executable, "-m", "tio2nn", *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_block_on_training_libraries_works(without_training_libraries: dict[str, str]) -> None:
+    command = [sys.executable, "-c", "import keras"]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=without_training_libraries
+    )
+    assert "keras was imported" in ended.stderr
+
+
+def test_extract_featurize_predict_and_evaluate_run_without_keras(
+    tmp_path: Path, without_training_libraries: dict[str, str]
+) -> None:
+    files = projects.write_files(tmp_path / "files", projects.structures())
+    trained = projects.trained_project(tmp_path / "trained")
+    projects.Project.create(tmp_path / "new", projects.PARAMETERS)
+    _run(without_training_libraries, "extract", tmp_path / "files", "-C", tmp_path / "new")
+    _run(without_training_libraries, "featurize", "-j", "2", "--csv", "-C", tmp_path / "new")
+    lines = _run(without_training_libraries, "predict", files[0], "-C", trained.root).splitlines()
+    assert len(lines) == 2
+    _run(without_training_libraries, "evaluate", "-C", trained.root)
+    _run(without_training_libraries, "status", "-C", trained.root)

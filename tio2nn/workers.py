@@ -1,0 +1,206 @@
+"""Worker processes for tasks that may take their process down with them.
+
+A `ProcessPoolExecutor` breaks as a whole when one worker dies, keeps its workers (and what their libraries never
+free) to the end, waits for running tasks when it is left by an error, and leaves its workers behind when the parent
+is killed. Here a death costs one task, a worker is replaced after some tasks, and nothing outlives the parent.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor, Future
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+from typing import Any, TypeVar
+
+ResultT = TypeVar("ResultT")
+
+
+class WorkerDied(BrokenExecutor):
+    """The process that ran a task ended without an answer."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    future: Future[Any]
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class WorkerProcesses(Executor):
+    """Processes that start empty and each run one task at a time.
+
+    Args:
+        workers: largest number of processes; each starts with its first task.
+        tasks_per_worker: after so many a process is replaced by a new one.
+
+    What they write to stderr is dropped: native libraries greet there, errors come back as exceptions.
+    """
+
+    def __init__(self, workers: int, tasks_per_worker: int) -> None:
+        self._tasks_per_worker = tasks_per_worker
+        self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._closed = False
+        self._slots = [_Slot() for _ in range(workers)]
+        self._threads = [
+            threading.Thread(target=self._work, args=(slot,), name=f"worker-{k}", daemon=True)
+            for k, slot in enumerate(self._slots)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, fn: Callable[..., ResultT], /, *args: Any, **kwargs: Any) -> Future[ResultT]:
+        """Run `fn`, a function that a new process can import, as soon as a worker is free.
+
+        The future's error is that of the task, or `WorkerDied`.
+        """
+        if self._closed:
+            raise RuntimeError("submit: expected an executor that is not shut down")
+        future: Future[ResultT] = Future()
+        self._queue.put(_Task(future, fn, args, kwargs))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers when all tasks are done; with `cancel_futures` only those that run."""
+        self._closed = True
+        if cancel_futures:
+            self._cancel_waiting()
+        for _ in self._threads:
+            self._queue.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish what was submitted; after an error or Ctrl-C end at once."""
+        if error_type is not None:
+            self._cancel_waiting()
+            for slot in self._slots:
+                slot.kill()
+        self.shutdown(wait=True)
+
+    def _cancel_waiting(self) -> None:
+        while True:
+            try:
+                task = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if task is not None:
+                task.future.cancel()
+
+    def _work(self, slot: _Slot) -> None:
+        while (task := self._queue.get()) is not None:
+            if not task.future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = slot.run(task)
+            except BaseException as error:  # as the pools of the standard library do, whatever it is
+                task.future.set_exception(error)
+            else:
+                task.future.set_result(result)
+            if slot.n_tasks >= self._tasks_per_worker:
+                slot.stop()
+        slot.stop()
+
+
+class _Slot:
+    """Place of one process, empty at first and after each replacement."""
+
+    def __init__(self) -> None:
+        self.n_tasks = 0
+        self._lock = threading.Lock()  # a slot is killed by another thread than the one that fills it
+        self._killed = False
+        self._process: SpawnProcess | None = None
+        self._connection: Connection[Any, Any] | None = None
+
+    def run(self, task: _Task) -> Any:
+        """The task's result, or its error; `WorkerDied` if the process ends before."""
+        self.n_tasks += 1
+        connection = self._start()
+        try:
+            connection.send((task.function, task.args, task.kwargs))
+            error, trace, result = connection.recv()
+        except (EOFError, OSError):
+            raise WorkerDied(f"the worker process {self._ending()}") from None
+        if error is not None:
+            raise error from RuntimeError(f"in a worker process:\n{trace}")
+        return result
+
+    def stop(self) -> None:
+        """End an idle process."""
+        with self._lock:
+            process, connection = self._process, self._connection
+            self._process, self._connection, self.n_tasks = None, None, 0
+        if connection is not None:
+            connection.close()
+        if process is not None:
+            process.join()
+            process.close()
+
+    def kill(self) -> None:
+        """End the process whatever it does, and start none any more."""
+        with self._lock:
+            self._killed = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _start(self) -> Connection[Any, Any]:
+        with self._lock:
+            if self._killed:
+                raise WorkerDied("the worker process was ended")
+            if self._connection is None:
+                context = multiprocessing.get_context("spawn")
+                self._connection, theirs = context.Pipe()
+                self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+                self._process.start()
+                theirs.close()
+            return self._connection
+
+    def _ending(self) -> str:
+        process = self._process
+        if process is None:
+            return "is gone"
+        process.join()
+        code = process.exitcode or 0
+        self.stop()
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def _serve(connection: Connection[Any, Any]) -> None:
+    """Run tasks until the other end of the connection closes: what a process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which decides
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            function, args, kwargs = connection.recv()
+        except EOFError:
+            return
+        answer: tuple[Exception | None, str, Any]
+        try:
+            answer = (None, "", function(*args, **kwargs))
+        except Exception as error:
+            answer = (error, traceback.format_exc(), None)
+        connection.send(answer)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot say so, and a running task would not listen."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
