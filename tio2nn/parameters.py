@@ -88,7 +88,7 @@ def _check_fractions(validation: float, test: float) -> str | None:
 class TrainingParameters(Checked):
     """How the structures are divided and the weights are fitted."""
 
-    epochs: Annotated[int, About("Number of passes over the training part", minimum=1)] = 400
+    epochs: Annotated[int, About("Number of passes over the training part", minimum=1)] = 800
     batch_size: Annotated[int, About("Number of structures in a batch", unit="structures", minimum=1)] = 64
     learning_rate: Annotated[
         float, About("Largest learning rate of the Adam optimizer", exclusive_minimum=0)
@@ -125,7 +125,7 @@ class TrainingParameters(Checked):
     weight_decay: Annotated[
         float,
         About("Decay of the weights of dense layers, in units of the learning rate (AdamW)", minimum=0),
-    ] = 0.1
+    ] = 0.03
     weight_averaging: Annotated[
         float,
         About(
@@ -137,7 +137,8 @@ class TrainingParameters(Checked):
     early_stopping: Annotated[
         int,
         About(
-            "Epochs without a smaller validation error after which training ends; 0 for never",
+            "Epochs without a smaller validation loss after which training ends and the best weights are taken; "
+            "0 for never, and the last weights",
             unit="epochs",
             minimum=0,
         ),
@@ -145,7 +146,7 @@ class TrainingParameters(Checked):
     validation_fraction: Annotated[
         float,
         About("Fraction of the structures in the validation part", exclusive_minimum=0, exclusive_maximum=1),
-    ] = 0.1
+    ] = 0.05
     test_fraction: Annotated[
         float, About("Fraction of the structures in the test part", minimum=0, exclusive_maximum=1)
     ] = 0.1

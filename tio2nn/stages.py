@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tio2nn.train import TrainingData
     from tio2nn.trials import Trial
 
-# a worker keeps about 2 MB of every trial; starting one costs as much as a trial
-_TRIALS_PER_WORKER = 30
+# each trial leaves some 20 MB behind in its process; a new process costs 5 s, as much as a trial
+_TRIALS_PER_WORKER = 12
 _SHOWN = 10  # rejected files, warnings and trials shown before the rest is only counted
 
 

@@ -76,7 +76,7 @@ class TrainSummary:
         members: networks in the committee.
         epochs: epochs of the last member.
         seconds: wall time of this run.
-        validation_rmse, validation_mae: of the committee's best epochs, meV/atom, mean over the members.
+        validation_rmse, validation_mae: meV/atom, of the epochs whose weights are taken, mean over the members.
         reference_energies: eV.
         constant_features: names of columns that do not vary in the training part, for each subnet.
         potential: the file.
@@ -290,7 +290,7 @@ def train(
         fit.run(checkpoint, _fit_fingerprint(parameters, data, seed), listen)
         fits.append(fit)
         checkpoints.append(checkpoint)
-    best = [min(fit.history, key=lambda epoch: epoch.validation_rmse_meV_per_atom) for fit in fits]
+    chosen = [fit.chosen for fit in fits]
     summary = TrainSummary(
         n_train=len(data.train.counts),
         n_validation=len(data.validation.counts),
@@ -298,8 +298,8 @@ def train(
         members=len(fits),
         epochs=len(fits[-1].history),
         seconds=time.perf_counter() - begin,
-        validation_rmse=float(np.mean([epoch.validation_rmse_meV_per_atom for epoch in best])),
-        validation_mae=float(np.mean([epoch.validation_mae_meV_per_atom for epoch in best])),
+        validation_rmse=float(np.mean([epoch.validation_rmse_meV_per_atom for epoch in chosen])),
+        validation_mae=float(np.mean([epoch.validation_mae_meV_per_atom for epoch in chosen])),
         reference_energies=data.reference.as_dict(),
         constant_features=data.constant_features,
         potential=project.potential_file,

@@ -113,15 +113,14 @@ def _fit(task: TrialTask) -> Outcome:
         data.validation_labels,
     )
     fit.run()
-    finite = [epoch for epoch in fit.history if math.isfinite(epoch.validation_rmse_meV_per_atom)]
-    if not finite:
-        raise FloatingPointError("no epoch has a finite validation error")
-    best = min(finite, key=lambda epoch: epoch.validation_rmse_meV_per_atom)
+    chosen = fit.chosen
+    if not math.isfinite(chosen.validation_loss):
+        raise FloatingPointError("the validation loss is not finite")
     return Outcome(
         status=COMPLETED,
-        validation_rmse_meV_per_atom=best.validation_rmse_meV_per_atom,
-        validation_mae_meV_per_atom=best.validation_mae_meV_per_atom,
-        best_epoch=best.epoch,
+        validation_rmse_meV_per_atom=chosen.validation_rmse_meV_per_atom,
+        validation_mae_meV_per_atom=chosen.validation_mae_meV_per_atom,
+        best_epoch=chosen.epoch,
         n_parameters=sum(int(np.prod(weight.shape)) for weight in network.trainable_variables),
     )
 
