@@ -62,7 +62,7 @@ ROOMS = {
     "keras_tuner": ("oracles",),
     "matplotlib": ("plots",),
     "numba": ("descriptors.kernels", "descriptors.neighbor_kernels"),
-    "pandas": (),
+    "pandas": ("plots",),
     "rich": ("console",),
     "scipy": ("descriptors.neighbors", "geometry"),
     "tensorflow": ("nn.training", "nn.trial"),

@@ -13,7 +13,7 @@ from tio2nn import plots
 from tio2nn.plots import plot_energies, plot_history, plot_parity, plot_residuals
 
 HEADER = (
-    "member,epoch,learning_rate,loss,train_rmse_meV_per_atom,validation_rmse_meV_per_atom,"
+    "member,epoch,learning_rate,loss,validation_loss,train_rmse_meV_per_atom,validation_rmse_meV_per_atom,"
     "validation_mae_meV_per_atom,seconds\n"
 )
 
@@ -46,7 +46,7 @@ def is_png(path: Path) -> bool:
 
 def history(path: Path, members: int, epochs: int) -> Path:
     rows = [
-        f"{member},{epoch},0.001,{10 / epoch},{100 / epoch},{(110 + member) / epoch},{80 / epoch},0.5\n"
+        f"{member},{epoch},0.001,{10 / epoch},{11 / epoch},{100 / epoch},{(110 + member) / epoch},{80 / epoch},0.5\n"
         for member in range(1, members + 1)
         for epoch in range(1, epochs + 1)
     ]
@@ -153,7 +153,7 @@ def test_the_history_of_a_committee_has_a_line_for_each_member_and_one_legend_en
 ) -> None:
     plot_history(history(tmp_path / "history.csv", 3, 20), tmp_path / "history.png")
     loss, rmse = drawn[0].axes
-    assert (len(loss.lines), len(rmse.lines)) == (3, 6)
+    assert (len(loss.lines), len(rmse.lines)) == (6, 6)
     assert [text.get_text() for text in rmse.get_legend().get_texts()] == ["training", "validation"]
     assert {loss.get_yscale(), rmse.get_yscale()} == {"log"}
     np.testing.assert_allclose(rmse.lines[4].get_ydata(), 112 / np.arange(1, 21))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -53,34 +53,33 @@ _MOST_BINS = 80
 
 
 def plot_history(history_csv: Path, figure: Path) -> None:
-    """Loss, and RMSE of training and validation part, against the epoch; a line for each member.
+    """Loss and RMSE of training and validation part against the epoch; a line for each member.
 
     Args:
-        history_csv: with the columns member, epoch, loss, train_rmse_meV_per_atom and
+        history_csv: with the columns member (from 1), epoch, loss, validation_loss, train_rmse_meV_per_atom and
             validation_rmse_meV_per_atom.
         figure: the PNG to write.
     """
-    members: dict[str, list[dict[str, str]]] = {}
-    with history_csv.open(encoding="utf-8", newline="") as handle:
-        for row in csv.DictReader(handle):
-            members.setdefault(row["member"], []).append(row)
+    history = pd.read_csv(history_csv)
+    members = history.groupby("member")
     with _drawing(figure, height=4.8) as page:
         loss, rmse = page.subplots(2, 1, sharex=True)
         lines = (
             (loss, "loss", _BLUE, "training"),
+            (loss, "validation_loss", _ORANGE, "validation"),
             (rmse, "train_rmse_meV_per_atom", _BLUE, "training"),
             (rmse, "validation_rmse_meV_per_atom", _ORANGE, "validation"),
         )
         for axes, column, color, part in lines:
-            for k, rows in enumerate(members.values()):
+            for member, rows in members:
                 axes.plot(
-                    [int(row["epoch"]) for row in rows],
-                    [float(row[column]) for row in rows],
+                    rows["epoch"],
+                    rows[column],
                     color=color,
-                    linewidth=1.2 if len(members) == 1 else 0.7,
+                    linewidth=1.2 if members.ngroups == 1 else 0.7,
                     marker="o" if len(rows) == 1 else None,
                     markersize=3,
-                    label=None if k else part,
+                    label=part if member == 1 else None,
                 )
         for axes in (loss, rmse):
             if any(np.greater(line.get_ydata(), 0).any() for line in axes.lines):

@@ -106,7 +106,7 @@ class Fit:
         self._batch_size = min(parameters.batch_size, len(train.counts))
         self._n_batches = math.ceil(len(train.counts) / self._batch_size)
         self._optimizer = keras.optimizers.AdamW(
-            parameters.learning_rate, weight_decay=parameters.weight_decay or None
+            parameters.learning_rate, weight_decay=parameters.weight_decay
         )
         self._optimizer.exclude_from_weight_decay(var_names=["bias"])
         self._weights = network.trainable_variables
