@@ -146,7 +146,7 @@ class TrainingParameters(Checked):
     validation_fraction: Annotated[
         float,
         About("Fraction of the structures in the validation part", exclusive_minimum=0, exclusive_maximum=1),
-    ] = 0.1
+    ] = 0.05
     test_fraction: Annotated[
         float, About("Fraction of the structures in the test part", minimum=0, exclusive_maximum=1)
     ] = 0.1
