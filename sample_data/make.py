@@ -1,7 +1,7 @@
 """Make the structures of this directory and label them with GFN1-xTB energies and forces.
 
-    pip install "tio2nn[sample-data]"
-    python make.py --jobs 2
+    pip install '.[sample-data]'
+    python sample_data/make.py --jobs 2
 
 Four phases of TiO2, built from published crystallography, are compressed, stretched, sheared, displaced, repeated
 and stripped of an oxygen atom, then labelled with tblite. README.md says what the result is good for.

@@ -60,11 +60,13 @@ def command(function: Command) -> Command:
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
             good = function(*args, **kwargs)
+            # a closed pipe or a full disk must show here, not in Python's last breath
+            sys.stdout.flush()
         except KeyboardInterrupt:
             _end("interrupted; what was finished is kept", INTERRUPTED)
         except BrokenPipeError:
-            # the reader of a pipe, such as head, has seen enough; Python must not try to flush at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # the reader of a pipe, such as head, has seen enough
+            _drop_stdout()
             raise typer.Exit(0) from None
         except Tio2nnError as error:
             _end(str(error), error.exit_code, error)
@@ -83,7 +85,16 @@ def command(function: Command) -> Command:
     return function
 
 
+def _drop_stdout() -> None:
+    """Let Python flush what it still holds into nothing when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _end(message: str, code: int, error: BaseException | None = None) -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
     if _debug and error is not None:
         raise error
     from tio2nn import console
@@ -121,24 +132,22 @@ def _elements(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _parameters(preset: str | None, elements: tuple[str, ...] | None) -> Any:
-    from tio2nn import presets
-
-    name = presets.DEFAULT_PRESET if preset is None else preset
-    return presets.preset(name, presets.DEFAULT_ELEMENTS if elements is None else elements)
-
-
 @command
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", show_default=False)] = Path(),
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Where to make it. Default: the current directory.", show_default=False
+        ),
+    ] = Path(),
     preset: PresetOption = None,
     elements: ElementsOption = None,
 ) -> None:
     """Make a project: a directory with a params.json."""
-    from tio2nn import console
+    from tio2nn import console, stages
     from tio2nn.project import Project
 
-    project = Project.create(directory, _parameters(preset, _elements(elements)))
+    project = Project.create(directory, stages.preset_parameters(preset, _elements(elements)))
     console.say(f"made {project.parameters_file}")
 
 
@@ -244,7 +253,7 @@ def evaluate(
     sources: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
-            metavar="[SOURCE...]",
+            metavar="SOURCE",
             help="Labelled structures, as for extract. Default: the test part of the project.",
             show_default=False,
         ),
@@ -286,8 +295,8 @@ def run(
     metrics, good = pipeline.run(
         sources,
         directory=project,
-        make_parameters=lambda found: _parameters(preset, _elements(elements) or found),
-        preset_is_given=preset is not None or elements is not None,
+        preset=preset,
+        elements=_elements(elements),
         recipe=recipe,
         tuning=tuning,
         split_file=split,

@@ -162,14 +162,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def size(n_bytes: float) -> str:
     """Bytes for people: 12.3 MB."""
     exponent = 0
-    while n_bytes >= 1000 and exponent < 4:
+    while n_bytes >= 999.5 and exponent < 4:  # what three digits would round to 1e+03
         n_bytes, exponent = n_bytes / 1000, exponent + 1
     return f"{n_bytes:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[exponent]}"
 
 
 def duration(seconds: float) -> str:
     """Seconds for people: 0.4 s, 1 min 12 s, 2 h 5 min."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

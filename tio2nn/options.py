@@ -21,7 +21,7 @@ ProjectOption = Annotated[
 SourcesArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE...",
+        metavar="SOURCE",
         help="Structure files (.xsf, .xyz, .extxyz, also .gz), folders, patterns, tar archives; - for a list on stdin.",
         show_default=False,
     ),
@@ -46,7 +46,9 @@ ElementsOption = Annotated[
 RecipeOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--recipe", metavar="NAME", help="Named settings of network and training: default, quick, rili-2024."
+        "--recipe",
+        metavar="NAME",
+        help="Named settings of network and training: default, quick, record, rili-2024.",
     ),
 ]
 TunedOption = Annotated[bool, typer.Option("--tuned", help="Take the best trial of `tio2nn tune`.")]

@@ -109,6 +109,21 @@ def featurize(project: Project, jobs: int | None, csv: bool = False) -> None:
         console.say(f"{summary.csv_files} CSV files in {project.features_directory}")
 
 
+def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> ParameterSet:
+    """The parameter set that --preset and --elements name.
+
+    Raises:
+        UsageError: no such preset, or no chemical symbols.
+    """
+    from tio2nn import presets
+
+    name = presets.DEFAULT_PRESET if preset is None else preset
+    try:
+        return presets.preset(name, presets.DEFAULT_ELEMENTS if elements is None else elements)
+    except ParameterError as error:
+        raise UsageError(str(error)) from None
+
+
 def training_parameters(
     project: Project,
     recipe: str | None = None,
@@ -141,6 +156,12 @@ def with_flags(parameters: ParameterSet, section: str, flags: Mapping[str, Any])
         raise UsageError(str(error)) from None
 
 
+def _require_features(project: Project) -> None:
+    """Say what is missing before TensorFlow takes its seconds to start."""
+    project.require(project.structures_file)
+    project.require(project.features_manifest)
+
+
 def trial_processes(workers: int) -> Executor:
     """Worker processes that are replaced now and then, and of which one may die."""
     from tio2nn.workers import WorkerProcesses
@@ -152,6 +173,7 @@ def tune(
     project: Project, parameters: ParameterSet, jobs: int | None, split_file: Path | None
 ) -> dict[str, Any]:
     """Search, show the ranking, and return the best trial."""
+    _require_features(project)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
         from tio2nn.tune import tune
@@ -199,6 +221,7 @@ def train(
     """Fit the potential and show how it went; return what `model/metrics.json` holds."""
     import json
 
+    _require_features(project)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
         from tio2nn.train import train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def status(project: Project) -> Status:
     parts.append(_model(project, parameters, store))
     parts.append(_evaluation(project))
     todo = [part for part in parts if part.state != FRESH]
-    at = "" if project.root == Path() else f" -C {project.root}"
+    at = "" if project.root == Path() else f" -C {shlex.quote(str(project.root))}"
     if not todo:
         advice = f"nothing to do; tio2nn predict{at} FILE... predicts structures"
     else:
@@ -133,10 +134,10 @@ def _model(project: Project, parameters: ParameterSet, store: StructureStore | N
         return Part(name, command, MISSING, "interrupted; train goes on where it was" if interrupted else "")
     try:
         about = json.loads(project.training_metrics_file.read_text(encoding="utf-8"))
-        recorded, rmse = about["inputs"], about["validation_rmse_meV_per_atom"]
-    except (ValueError, KeyError) as error:
-        return Part(name, command, BROKEN, f"{project.training_metrics_file}: {error}")
-    what = f"{about['members']} × network, validation RMSE {rmse:.2f} meV/atom"
+        recorded, rmse = dict(about["inputs"]), float(about["validation_rmse_meV_per_atom"])
+        what = f"{about['members']} × network, validation RMSE {rmse:.2f} meV/atom"
+    except (ValueError, KeyError, TypeError) as error:
+        return Part(name, command, BROKEN, f"{project.training_metrics_file}: {error!r}")
     if store is not None:
         differences = changed(recorded, inputs_of_model(parameters, store, project.split_file))
         # settings of a training may come from flags or a recipe: they are no reason to train again
@@ -157,8 +158,8 @@ def _evaluation(project: Project) -> Part:
             f"{metrics['n_structures']} structures, RMSE {energy['rmse_meV_per_atom']:.2f}, "
             f"MAE {energy['mae_meV_per_atom']:.2f} meV/atom"
         )
-    except (ValueError, KeyError) as error:
-        return Part(name, command, BROKEN, f"{file}: {error}")
+    except (ValueError, KeyError, TypeError) as error:
+        return Part(name, command, BROKEN, f"{file}: {error!r}")
     if project.potential_file.exists() and file.stat().st_mtime < project.potential_file.stat().st_mtime:
         return Part(name, command, STALE, f"{what}; of an earlier model")
     return Part(name, command, FRESH, what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -262,7 +263,7 @@ def train(
         on_epoch: hears of each epoch, with the member's number from 1.
 
     Raises:
-        MissingInputError, StaleError, InputError
+        MissingInputError, StaleError, InputError: also where the fit diverges
     """
     begin = time.perf_counter()
     inputs = read_inputs(project, parameters)
@@ -287,7 +288,12 @@ def train(
         )
         checkpoint = project.checkpoint_file(member)
         listen = None if on_epoch is None else lambda epoch, member=member: on_epoch(member, epoch)
-        fit.run(checkpoint, _fit_fingerprint(parameters, data, seed), listen)
+        try:
+            fit.run(checkpoint, _fit_fingerprint(parameters, data, seed), listen)
+        except FloatingPointError as error:
+            raise _divergence(parameters, member, str(error)) from None
+        if not math.isfinite(fit.chosen.validation_loss):
+            raise _divergence(parameters, member, f"the validation loss is {fit.chosen.validation_loss}")
         fits.append(fit)
         checkpoints.append(checkpoint)
     chosen = [fit.chosen for fit in fits]
@@ -308,6 +314,13 @@ def train(
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
     return summary
+
+
+def _divergence(parameters: ParameterSet, member: int, got: str) -> InputError:
+    rate = parameters.training.learning_rate
+    return InputError(
+        f"expected a fit that converges, got: {got} (network {member}); try a learning_rate below {rate:g}"
+    )
 
 
 def _fit_fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:

@@ -72,10 +72,11 @@ class WhiteningLayer(keras.layers.Layer):
 class BPNN(keras.Model):
     """Energy of structures as the sum of the energies of their atoms (Behler and Parrinello 2007).
 
-    *Input*, one of two layouts, features not whitened, float64:
+    *Input*, tensors in one of two layouts, features not whitened, float64:
 
     - flat: `{"features": [...], "segments": [...], "n_structures": n}` with, for each subnet, the features of
-      its atoms (n_atoms of it, n_features) and the index of each atom's structure (n_atoms of it,);
+      its atoms (n_atoms of it, n_features) and the index of each atom's structure (n_atoms of it,), and the
+      number of structures ();
     - padded: `{"features": (n_structures, n_atoms, n_features), "subnets": (n_structures, n_atoms)}` with the
       index of each atom's subnet, negative for padding. What stands in padded rows has no effect.
 

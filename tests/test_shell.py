@@ -1,0 +1,78 @@
+"""Commands as processes: pipes that close, disks that are full, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command_line import end, start
+from projects import PARAMETERS, structures, trained_project, write_files
+
+from tio2nn import __version__
+from tio2nn.project import Project
+
+
+@pytest.mark.parametrize("reader", ["gone", "head"])
+def test_a_reader_that_has_seen_enough_ends_predict_in_silence(tmp_path: Path, reader: str) -> None:
+    files = write_files(tmp_path / "files", structures())
+    project = trained_project(tmp_path / "p")
+    # with the list repeated, the output is longer than the buffers of Python and of the pipe
+    names = "\n".join(
+        f"./{'./' * k}files/{path.name}" for k in range(1 if reader == "gone" else 60) for path in files
+    )
+    (tmp_path / "names").write_text(names, encoding="utf-8")
+    with (tmp_path / "names").open(encoding="utf-8") as listed:
+        process = start(tmp_path, "predict", "-", "--potential", project.potential_file, stdin=listed)
+        assert process.stdout is not None
+        if reader == "head":
+            assert (
+                process.stdout.readline()
+                == "# file\tn_atoms\tenergy_eV\tenergy_eV_per_atom\tspread_eV_per_atom\tn_extrapolating\n"
+            )
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+        process.stderr.close()
+        assert process.wait(60) == 0
+    assert [line for line in err.splitlines() if not line.startswith("warning: ")] == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_ends_with_3_and_one_line(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        code, _, err = end(start(tmp_path, "schema", stdout=full))
+    assert (code, err) == (3, "No space left on device\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_ctrl_c_in_a_shell_ends_with_130_and_one_line(tmp_path: Path) -> None:
+    Project.create(tmp_path / "p", PARAMETERS)
+    os.mkfifo(tmp_path / "slow.xsf")
+    process = start(tmp_path, "extract", "slow.xsf", "-C", "p")
+    writer = writing_end(tmp_path / "slow.xsf", process)
+    process.send_signal(signal.SIGINT)
+    code, out, err = end(process)
+    os.close(writer)
+    assert (code, out, err) == (130, "", "interrupted; what was finished is kept\n")
+
+
+def writing_end(fifo: Path, process: subprocess.Popen[str]) -> int:
+    """A descriptor of a named pipe, as soon as a process reads from it."""
+    for _ in range(600):
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody reads it yet
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+    raise AssertionError("expected the process to read the pipe within a minute")
+
+
+def test_the_console_script_and_the_module_are_the_same_program(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("tio2nn")
+    found = subprocess.run([script, "--version"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout == end(start(tmp_path, "--version"))[1] == f"tio2nn {__version__}\n"
