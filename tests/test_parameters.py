@@ -135,7 +135,7 @@ def test_the_file_has_one_symmetry_function_a_line() -> None:
     assert '    {"eta": 0.25, "r_s": 1.5}' in lines
     assert '    {"eta": 0.01, "lambda": -1, "zeta": 2.5}' in lines
     assert '  "elements": ["Ti", "O"],' in lines
-    assert '    "epochs": 400,' in lines
+    assert '    "epochs": 800,' in lines
 
 
 def test_an_empty_object_is_told_every_key_it_must_have() -> None:
@@ -285,7 +285,7 @@ def test_overrides_replace_only_what_they_name() -> None:
         training=TrainingParameters(epochs=3),
         network=NetworkParameters(hidden_layers=(8, 8)),
     )
-    assert SMALL.training.epochs == 400
+    assert SMALL.training.epochs == 800
 
 
 def test_overrides_take_whole_sections_functions_and_energies() -> None:

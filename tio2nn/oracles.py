@@ -33,13 +33,13 @@ class Oracle:
     Args:
         tuning: the strategy, and the values to choose among.
 
-    KerasTuner insists on writing what it does: into a temporary directory, removed on `close`.
+    KerasTuner insists on writing what it does: into a temporary directory, removed at the end of the `with` block.
     """
 
     def __init__(self, tuning: TuningParameters) -> None:
         self._tuning = tuning
-        self._scratch = tempfile.TemporaryDirectory(prefix="tio2nn-")
         self._oracle = _make_oracle(tuning)
+        self._scratch = tempfile.TemporaryDirectory(prefix="tio2nn-")
         self._oracle.verbose = 0
         self._oracle._set_project_dir(self._scratch.name, "search")
         self._ongoing: dict[int, Any] = {}

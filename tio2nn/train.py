@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -291,9 +290,8 @@ def train(
         try:
             fit.run(checkpoint, _fit_fingerprint(parameters, data, seed), listen)
         except FloatingPointError as error:
-            raise _divergence(parameters, member, str(error)) from None
-        if not math.isfinite(fit.chosen.validation_loss):
-            raise _divergence(parameters, member, f"the validation loss is {fit.chosen.validation_loss}")
+            advice = f"try a learning_rate below {parameters.training.learning_rate:g}"
+            raise InputError(f"expected a fit that converges, got: {error}; {advice}") from None
         fits.append(fit)
         checkpoints.append(checkpoint)
     chosen = [fit.chosen for fit in fits]
@@ -314,13 +312,6 @@ def train(
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
     return summary
-
-
-def _divergence(parameters: ParameterSet, member: int, got: str) -> InputError:
-    rate = parameters.training.learning_rate
-    return InputError(
-        f"expected a fit that converges, got: {got} (network {member}); try a learning_rate below {rate:g}"
-    )
 
 
 def _fit_fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:

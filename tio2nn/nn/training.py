@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -149,6 +148,9 @@ class Fit:
             checkpoint: file that the state is kept in, removed by nobody here.
             fingerprint: of everything that the fit depends on; a checkpoint of another is ignored.
             on_epoch: hears of each epoch of this run.
+
+        Raises:
+            FloatingPointError: a loss is not finite.
         """
         if checkpoint is not None:
             self._load(checkpoint, fingerprint)
@@ -168,12 +170,13 @@ class Fit:
         begin = time.perf_counter()
         number = len(self.history)
         loss, squares = self._run_epoch(*self._epoch_inputs(number), tf.constant(number * self._n_batches))
-        if not math.isfinite(float(loss)):
-            raise FloatingPointError(f"the loss of epoch {number + 1} is {float(loss)}")
+        _check_finite("loss", number + 1, float(loss))
         energies = self.validation_energies()
         labels, n_atoms = self._validation_labels.energies, self._validation.n_atoms
         residuals = (energies - labels) / n_atoms
         validation_loss = float(np.mean(self._loss(*map(tf.constant, (energies, labels, n_atoms * 1.0)))))
+        # the last step of an epoch is seen by no batch
+        _check_finite("validation loss", number + 1, validation_loss)
         improved = validation_loss < self._best_loss
         if improved:
             self._best_loss, self._since_best = validation_loss, 0
@@ -313,14 +316,20 @@ class Fit:
                     return
                 values = [arrays[f"state_{k}"] for k in range(len(self._state()))]
                 chosen = [arrays[f"chosen_{k}"] for k in range(len(self._chosen_weights))]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            # no checkpoint, or one that a failing disk damaged: the fit begins anew
+        except Exception:
+            # no checkpoint, or one that a failing disk damaged, to which NumPy and zipfile answer with errors of
+            # a dozen kinds: the fit begins anew
             return
         for variable, value in zip(self._state(), values, strict=True):
             variable.assign(value)
         self._chosen_weights, self._best_loss = chosen, about["best_loss"]
         self._since_best = about["since_best"]
         self.history = [Epoch(*row) for row in about["history"]]
+
+
+def _check_finite(name: str, epoch: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the {name} of epoch {epoch} is {loss}")
 
 
 def _inputs(table: AtomTable) -> tuple[list[tf.Tensor], list[tf.Tensor]]:

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tio2nn.nn.dataset import AtomTable
+
+# subnet of each atom of five structures; one has no atom of subnet 0, one no atom at all
+SUBNETS = [[0, 1, 1], [2, 1], [], [1, 0, 2, 0], [0]]
+N_SUBNETS = 3
+
+
+@st.composite
+def subnet_lists(draw: st.DrawFn) -> list[list[int]]:
+    """For each structure the subnets of its atoms."""
+    atoms = st.lists(st.integers(0, N_SUBNETS - 1), max_size=6)
+    return draw(st.lists(atoms, min_size=1, max_size=8))
+
+
+def rows(subnets: list[list[int]]) -> np.ndarray:
+    """(n_atoms of all, 2) the structure of each atom, and its number in it."""
+    named = [(s, atom) for s, own in enumerate(subnets) for atom in range(len(own))]
+    return np.array(named, dtype=np.float64).reshape(-1, 2)
+
+
+def table(subnets: list[list[int]]) -> AtomTable:
+    flat = np.array([k for own in subnets for k in own], dtype=np.int64)
+    return AtomTable.from_rows(rows(subnets), flat, np.array([len(own) for own in subnets]), N_SUBNETS)
+
+
+def expected(subnets: list[list[int]], chosen: list[int], subnet: int) -> list[list[float]]:
+    """The atoms of one subnet, one structure after the other."""
+    return [[float(s), float(atom)] for s in chosen for atom, k in enumerate(subnets[s]) if k == subnet]
+
+
+def test_atoms_are_sorted_by_subnet_and_stay_in_order() -> None:
+    found = table(SUBNETS)
+    assert found.counts.tolist() == [[1, 2, 0], [0, 1, 1], [0, 0, 0], [2, 1, 1], [1, 0, 0]]
+    assert found.n_atoms.tolist() == [3, 2, 0, 4, 1]
+    assert found.features[0].tolist() == [[0, 0], [3, 1], [3, 3], [4, 0]]
+    assert found.features[1].tolist() == [[0, 1], [0, 2], [1, 1], [3, 0]]
+    assert found.features[2].tolist() == [[1, 0], [3, 2]]
+    assert [found.segments(k).tolist() for k in range(3)] == [[0, 3, 3, 4], [0, 0, 1, 3], [1, 3]]
+
+
+@given(subnet_lists(), st.data())
+def test_a_selection_has_the_atoms_of_its_structures_in_its_order(
+    subnets: list[list[int]], data: st.DataObject
+) -> None:
+    # some structures more than once, some not at all
+    chosen = data.draw(st.lists(st.integers(0, len(subnets) - 1), max_size=10))
+    found = table(subnets).select(np.array(chosen, dtype=np.int64))
+    assert found.n_atoms.tolist() == [len(subnets[s]) for s in chosen]
+    for k in range(N_SUBNETS):
+        assert found.features[k].tolist() == expected(subnets, chosen, k)
+        owners = [place for place, s in enumerate(chosen) for own in subnets[s] if own == k]
+        assert found.segments(k).tolist() == owners
+        assert found.counts[:, k].tolist() == [owners.count(place) for place in range(len(chosen))]
+
+
+@given(subnet_lists(), st.data())
+def test_a_selection_of_a_selection_is_one_selection(subnets: list[list[int]], data: st.DataObject) -> None:
+    structures = st.integers(0, len(subnets) - 1)
+    first = np.array(data.draw(st.lists(structures, min_size=1, max_size=6)), dtype=np.int64)
+    second = np.array(data.draw(st.lists(st.integers(0, len(first) - 1), max_size=6)), dtype=np.int64)
+    whole = table(subnets)
+    found, direct = whole.select(first).select(second), whole.select(first[second])
+    np.testing.assert_array_equal(found.counts, direct.counts)
+    for part, other in zip(found.features, direct.features, strict=True):
+        np.testing.assert_array_equal(part, other)
+
+
+def test_each_matrix_has_a_transformation_of_its_own_in_float64_and_becomes_float32() -> None:
+    def difference(matrix: np.ndarray) -> np.ndarray:
+        assert matrix.dtype == np.float64
+        return (1e9 + matrix) - 1e9
+
+    found = table(SUBNETS).transformed([difference, np.negative, lambda matrix: matrix[:, :1]])
+    assert [part.dtype for part in found.features] == [np.float32] * 3
+    assert found.features[0].tolist() == [[0, 0], [3, 1], [3, 3], [4, 0]]
+    assert found.features[1].tolist() == [[0, -1], [0, -2], [-1, -1], [-3, 0]]
+    assert found.features[2].tolist() == [[1], [3]]
+    np.testing.assert_array_equal(found.counts, table(SUBNETS).counts)

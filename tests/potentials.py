@@ -1,0 +1,42 @@
+"""Potentials that no training made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from projects import ATOMIC_ENERGIES, PARAMETERS
+
+from tio2nn.nn.whitening import Whitening
+from tio2nn.potential import Layer, Potential
+
+N = PARAMETERS.n_features
+
+
+def make_potential(members: int = 2, activation: str = "tanh", **changes: Any) -> Potential:
+    """Untrained, two hidden layers, every member and every element another one; nothing lies outside."""
+    rng = np.random.default_rng(11)
+
+    def layers() -> tuple[Layer, ...]:
+        sizes = [(N, 6), (6, 5), (5, 1)]
+        names = [activation, activation, "linear"]
+        return tuple(
+            Layer(0.5 * rng.normal(size=size), rng.normal(size=size[1]), name)
+            for size, name in zip(sizes, names, strict=True)
+        )
+
+    made = Potential(
+        parameters=PARAMETERS,
+        reference_energies=dict(ATOMIC_ENERGIES),
+        subnet_of={"Ti": 0, "O": 1},
+        whitenings=tuple(Whitening.fit(rng.normal(k, 1.0, size=(40, N))) for k in range(2)),
+        members=tuple((layers(), layers()) for _ in range(members)),
+        ranges=np.stack([np.stack([np.full(N, -1e6), np.full(N, 1e6)])] * 2),
+        composition_span=np.eye(2),
+        about={"seed": 3, "versions": {"tio2nn": "0"}},
+    )
+    return replace(made, **changes)
+
+
+POTENTIAL = make_potential()

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from potentials import POTENTIAL, make_potential
+from projects import ATOMIC_ENERGIES, PARAMETERS, trained_project
+from projects import structures as crystals
+from strategies import structures
+
+from tio2nn.errors import InputError
+from tio2nn.parameters import ACTIVATIONS
+from tio2nn.potential import EXTRAPOLATION_MARGIN, Layer, Potential, composition_span, feature_ranges
+from tio2nn.structure import Structure
+
+# --- what it computes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"training": {"members": 2, "epochs": 2}}, {"network": {"shared_subnet": True}}],
+    ids=["committee", "shared subnet"],
+)
+def test_a_trained_potential_gives_the_energies_of_its_networks(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    project = trained_project(tmp_path / "p", **changes)
+    import keras
+    import tensorflow as tf
+
+    import tio2nn.nn.network  # noqa: F401
+
+    potential = Potential.load(project.potential_file)
+    members = len(potential.members)
+    networks = [keras.saving.load_model(project.network_file(m)) for m in range(1, members + 1)]
+    assert members == changes.get("training", {}).get("members", 1)
+    for structure, prediction in zip(crystals(), potential.predict(crystals()), strict=True):
+        features = potential._calculator(structure)
+        subnets = [potential.subnet_of[element] for element in structure.elements]
+        inputs = {"features": tf.constant(features[None]), "subnets": tf.constant([subnets])}
+        energies = np.array([float(network(inputs)[0]) for network in networks])
+        reference = sum(potential.reference_energies[element] for element in structure.elements)
+        assert prediction.energy - reference == pytest.approx(energies.mean(), rel=1e-5, abs=1e-5)
+        if members == 1:
+            assert prediction.spread is None
+        else:
+            spread = energies.std(ddof=1) / structure.n_atoms
+            assert prediction.spread == pytest.approx(spread, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_are_those_of_keras(activation: str) -> None:
+    import keras
+
+    from tio2nn.nn.training import configure_threads
+
+    configure_threads()
+    x = np.array([-800.0, -30.0, -1.5, -1e-3, 0.0, 1e-9, 0.7, 20.0, 800.0])
+    layer = Layer(np.eye(len(x)), np.zeros(len(x)), activation)
+    expected = np.asarray(keras.activations.get(activation)(keras.ops.convert_to_tensor(x, "float64")))
+    np.testing.assert_allclose(layer(x[None])[0], expected, rtol=1e-6, atol=1e-12)
+
+
+def test_energies_are_computed_in_float64() -> None:
+    structure = crystals()[0]
+    features = np.random.default_rng(0).normal(size=(structure.n_atoms, PARAMETERS.n_features))
+    expected = np.zeros((2, structure.n_atoms))
+    for m, member in enumerate(POTENTIAL.members):
+        for atom, element in enumerate(structure.elements):
+            k = POTENTIAL.subnet_of[element]
+            x = (features[atom] - POTENTIAL.whitenings[k].mean) @ POTENTIAL.whitenings[k].matrix
+            for layer in member[k][:2]:
+                x = np.tanh(x @ layer.kernel + layer.bias)
+            expected[m, atom] = (x @ member[k][2].kernel + member[k][2].bias).item()
+    found = POTENTIAL.predict_features(structure, features).atomic_energies
+    reference = np.array([ATOMIC_ENERGIES[element] for element in structure.elements])
+    np.testing.assert_allclose(found - reference, expected.mean(axis=0), atol=1e-11)
+
+
+def test_the_energy_is_the_sum_of_the_atoms_with_their_reference_energies() -> None:
+    structure = crystals()[0]
+    whole = next(POTENTIAL.predict([structure]))
+    assert whole.energy == pytest.approx(whole.atomic_energies.sum(), rel=1e-14)
+    assert whole.energy_per_atom == whole.energy / structure.n_atoms
+    shifted = replace(POTENTIAL, reference_energies={"Ti": ATOMIC_ENERGIES["Ti"] + 1.0, "O": -430.0})
+    moved = next(shifted.predict([structure])).atomic_energies - whole.atomic_energies
+    expected = [1.0 if element == "Ti" else 0.0 for element in structure.elements]
+    np.testing.assert_allclose(moved, expected, atol=1e-9)
+
+
+def test_a_committee_says_the_mean_of_its_members_and_how_far_they_disagree() -> None:
+    structure = crystals()[1]
+    alone = [replace(POTENTIAL, members=(member,)).energy(structure) for member in POTENTIAL.members]
+    together = next(POTENTIAL.predict([structure]))
+    assert together.energy == pytest.approx(np.mean(alone), rel=1e-12)
+    assert together.spread == pytest.approx(np.std(alone, ddof=1) / structure.n_atoms, rel=1e-8)
+    assert together.spread > 1e-3
+    assert next(make_potential(members=1).predict([structure])).spread is None
+
+
+def test_one_structure_is_as_many_at_once() -> None:
+    some = list(crystals()[:6])
+    predictions = list(POTENTIAL.predict(some))
+    assert [prediction.structure.name for prediction in predictions] == [s.name for s in some]
+    assert [prediction.energy for prediction in predictions] == [POTENTIAL.energy(s) for s in some]
+    assert list(POTENTIAL.predict([])) == []
+
+
+# --- invariance ---------------------------------------------------------------------------------------------
+
+
+@given(structures(), st.integers(0, 2**32 - 1), st.sampled_from((1.0, -1.0)), st.floats(-20.0, 20.0))
+def test_rotation_reflection_and_translation_leave_the_energy(
+    structure: Structure, seed: int, determinant: float, shift: float
+) -> None:
+    rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
+    rotation *= determinant * np.linalg.det(rotation)
+    moved = replace(
+        structure,
+        positions=structure.positions @ rotation + shift * np.array([1.0, -0.5, 0.3]),
+        cell=structure.cell @ rotation,
+    )
+    assert POTENTIAL.energy(moved) == pytest.approx(POTENTIAL.energy(structure), abs=1e-7)
+
+
+@given(structures(), st.data())
+def test_permutation_leaves_the_energy_and_permutes_the_atomic_ones(
+    structure: Structure, data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations(range(structure.n_atoms)))
+    elements = tuple(structure.elements[k] for k in order)
+    permuted = replace(structure, elements=elements, positions=structure.positions[order])
+    before, after = POTENTIAL.predict([structure, permuted])
+    assert after.energy == pytest.approx(before.energy, abs=1e-8)
+    np.testing.assert_allclose(after.atomic_energies, before.atomic_energies[order], atol=1e-8)
+
+
+@given(structures(), st.tuples(*[st.integers(1, 2)] * 3))
+def test_the_energy_of_a_supercell_is_a_multiple(
+    structure: Structure, multiples: tuple[int, int, int]
+) -> None:
+    n = np.where(structure.periodic, multiples, 1)
+    images = np.array(list(itertools.product(*map(range, n))))
+    supercell = replace(
+        structure,
+        elements=structure.elements * len(images),
+        positions=(structure.positions + (images @ structure.cell)[:, None]).reshape(-1, 3),
+        cell=structure.cell * n[:, None],
+    )
+    expected = len(images) * POTENTIAL.energy(structure)
+    assert POTENTIAL.energy(supercell) == pytest.approx(expected, abs=1e-7 * len(images))
+
+
+def test_atoms_that_move_change_the_energy() -> None:
+    structure = crystals()[0]
+    positions = structure.positions.copy()
+    positions[0] += [0.05, 0.0, 0.0]
+    other = POTENTIAL.energy(replace(structure, positions=positions))
+    assert abs(other - POTENTIAL.energy(structure)) > 1e-4
+
+
+# --- warnings -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_atom_outside_the_training_range_is_named_with_its_worst_function(side: int) -> None:
+    structure = crystals()[0]
+    features = POTENTIAL._calculator(structure)
+    ranges = np.stack([np.stack([features.min(axis=0) - 1.0, features.max(axis=0) + 1.0])] * 2)
+    atom, column = 3, 4
+    element = structure.elements[atom]
+    k = PARAMETERS.elements.index(element)
+    inside = replace(POTENTIAL, ranges=ranges)
+    assert inside.predict_features(structure, features).extrapolations == ()
+    moved = features.copy()
+    for where, distance in ((column, 0.5), (column + 1, 0.25)):
+        low, high = ranges[k, :, where]
+        moved[atom, where] = low - distance * (high - low) if side == 0 else high + distance * (high - low)
+    (found,) = inside.predict_features(structure, moved).extrapolations
+    assert (found.atom, found.element) == (atom + 1, element)
+    assert found.function == PARAMETERS.feature_names[column]
+    assert found.distance == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("factor", "n_outside"), [(0.98, 0), (1.02, 1)])
+def test_a_little_outside_is_not_reported(factor: float, n_outside: int) -> None:
+    structure = crystals()[0]
+    features = POTENTIAL._calculator(structure)
+    ranges = np.stack([np.stack([features.min(axis=0) - 1.0, features.max(axis=0) + 1.0])] * 2)
+    low, high = ranges[0, :, 0]
+    features[2, 0] = high + factor * EXTRAPOLATION_MARGIN * (high - low)
+    prediction = replace(POTENTIAL, ranges=ranges).predict_features(structure, features)
+    assert len(prediction.extrapolations) == n_outside
+
+
+def test_a_function_that_had_one_value_in_training_may_have_no_other_later() -> None:
+    structure = crystals()[0]
+    constant = np.linspace(0.0, 5.0, PARAMETERS.n_features)
+    ranges = np.stack([np.stack([constant, constant * (1.0 + 1e-15)])] * 2)
+    features = np.tile(constant, (structure.n_atoms, 1)) * (1.0 - 1e-14)
+    features[2, 0] = 0.3
+    (found,) = replace(POTENTIAL, ranges=ranges).predict_features(structure, features).extrapolations
+    assert (found.atom, found.function) == (3, PARAMETERS.feature_names[0])
+    assert found.distance == pytest.approx(0.3)
+
+
+def test_the_ranges_are_those_of_each_element() -> None:
+    rng = np.random.default_rng(0)
+    titanium, oxygen = rng.normal(size=(7, 3)), rng.normal(5.0, 1.0, size=(2, 3))
+    ranges = feature_ranges([titanium, oxygen])
+    assert ranges.shape == (2, 2, 3)
+    np.testing.assert_array_equal(ranges[0], [titanium.min(axis=0), titanium.max(axis=0)])
+    np.testing.assert_array_equal(ranges[1], [oxygen.min(axis=0), oxygen.max(axis=0)])
+
+
+@pytest.mark.parametrize(
+    ("trained", "elements", "known"),
+    [
+        ([[1, 2], [4, 8]], "Ti O O", True),
+        ([[1, 2], [4, 8]], "Ti Ti O O O O", True),
+        ([[1, 2], [4, 8]], "Ti O", False),
+        ([[1, 2], [4, 8]], "Ti Ti Ti Ti O O O O O O O O O", False),
+        ([[1, 2], [4, 8]], "O", False),
+        ([[1, 2], [1, 1]], "O O O", True),
+        ([[0, 2]], "O O O", True),
+        ([[0, 2]], "Ti O O", False),
+    ],
+)
+def test_a_composition_is_known_if_those_in_training_combine_to_it(
+    trained: list[list[int]], elements: str, known: bool
+) -> None:
+    symbols = tuple(elements.split())
+    positions = 1.9 * np.arange(len(symbols))[:, None] * np.array([[1.0, 0.3, 0.1]])
+    structure = Structure("chain", symbols, positions, np.zeros((3, 3)), (False,) * 3)
+    potential = replace(POTENTIAL, composition_span=composition_span(np.array(trained)))
+    assert next(potential.predict([structure])).composition_is_known is known
+
+
+def test_an_unknown_element_and_atoms_at_one_place_are_refused() -> None:
+    structure = replace(crystals()[0], file="some.xsf")
+    unknown = replace(structure, elements=("Si", *structure.elements[1:]))
+    positions = structure.positions.copy()
+    positions[1] = positions[0]
+    for bad, got in ((unknown, "Si"), (replace(structure, positions=positions), "")):
+        with pytest.raises(InputError, match=rf"^some\.xsf: expected .*, got .*{got}") as caught:
+            POTENTIAL.energy(bad)
+        assert "\n" not in str(caught.value)

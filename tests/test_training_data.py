@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from projects import (
+    ATOMIC_ENERGIES,
+    PARAMETERS,
+    small_project,
+    structures,
+)
+
+from tio2nn.errors import InputError
+from tio2nn.io.store import read_store, write_store
+from tio2nn.nn.whitening import Whitening
+from tio2nn.parameters import ParameterSet
+from tio2nn.project import Project
+from tio2nn.split import PARTS, Split, read_parts
+from tio2nn.structure import Structure
+from tio2nn.train import (
+    Inputs,
+    TrainingData,
+    choose_split,
+    density_weights,
+    prepare,
+    read_inputs,
+)
+
+N_VALIDATION, N_TEST = 3, 5
+PART_OF = {
+    structure.name: "test" if k < N_TEST else "validation" if k < N_TEST + N_VALIDATION else "train"
+    for k, structure in enumerate(structures())
+}
+
+
+# --- what a fit starts from ---------------------------------------------------------------------------------
+
+
+def inputs_of(chosen: Sequence[Structure], parameters: ParameterSet = PARAMETERS) -> Inputs:
+    """Structures with features, as a project would have them."""
+    with tempfile.TemporaryDirectory() as directory:
+        project = small_project(Path(directory) / "p", parameters, chosen)
+        return read_inputs(project, parameters)
+
+
+@cache
+def small_inputs() -> Inputs:
+    return inputs_of(structures())
+
+
+def with_energies(inputs: Inputs, energies: np.ndarray) -> Inputs:
+    """The same structures and features under other labels."""
+    store = copy.copy(inputs.store)
+    store.energies = energies
+    return replace(inputs, store=store)
+
+
+def division(inputs: Inputs, part_of: dict[str, str] = PART_OF) -> Split:
+    return Split(inputs.store.names, tuple(part_of[name] for name in inputs.store.names))
+
+
+def data(**changes: Any) -> TrainingData:
+    inputs = small_inputs()
+    return prepare(inputs, PARAMETERS.with_overrides(**changes), division(inputs))
+
+
+def in_part(part: str) -> list[Structure]:
+    return [structure for structure in structures() if PART_OF[structure.name] == part]
+
+
+def energies(chosen: Sequence[Structure]) -> np.ndarray:
+    return np.array([structure.energy for structure in chosen])
+
+
+def compositions(chosen: Sequence[Structure]) -> np.ndarray:
+    return np.array([[s.composition.get(element, 0) for element in ("Ti", "O")] for s in chosen])
+
+
+def rows(part: str, element: str) -> np.ndarray:
+    """Features of the atoms of one element in one part."""
+    inputs = small_inputs()
+    structure_of_atom = np.repeat(inputs.store.names, inputs.store.n_atoms)
+    elements = np.array([e for structure in structures() for e in structure.elements])
+    parts = np.array([PART_OF[name] for name in structure_of_atom])
+    return inputs.features[(parts == part) & (elements == element)]
+
+
+def test_reference_energies_are_the_least_squares_fit_to_the_training_part() -> None:
+    found = data().reference
+    chosen = in_part("train")
+    expected = np.linalg.lstsq(compositions(chosen).astype(float), energies(chosen), rcond=None)[0]
+    assert found.as_dict() == pytest.approx({"Ti": expected[0], "O": expected[1]}, rel=1e-12)
+    everything = np.linalg.lstsq(compositions(structures()).astype(float), energies(structures()), rcond=None)
+    assert found.values != pytest.approx(everything[0], rel=1e-9)
+
+
+def test_labels_are_total_energies_minus_the_reference_energies() -> None:
+    found = data()
+    for part, labels in (("train", found.train_labels), ("validation", found.validation_labels)):
+        chosen = in_part(part)
+        expected = energies(chosen) - compositions(chosen) @ found.reference.values
+        np.testing.assert_allclose(labels.energies, expected, atol=1e-9)
+
+
+def test_reference_energies_that_are_given_are_taken_as_they_are() -> None:
+    given = {"O": -431.5, "Ti": -1600.25}
+    found = data(reference_energies=given)
+    assert found.reference.as_dict() == given
+    chosen = in_part("train")
+    expected = energies(chosen) - compositions(chosen) @ [-1600.25, -431.5]
+    np.testing.assert_allclose(found.train_labels.energies, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("whitening", "fit"), [(True, Whitening.fit), (False, Whitening.standardization)])
+def test_the_whitening_is_that_of_the_training_part(
+    whitening: bool, fit: Callable[[np.ndarray], Whitening]
+) -> None:
+    found = data(network={"whitening": whitening})
+    for k, element in enumerate(("Ti", "O")):
+        expected = fit(rows("train", element))
+        np.testing.assert_array_equal(found.whitenings[k].mean, expected.mean)
+        np.testing.assert_array_equal(found.whitenings[k].matrix, expected.matrix)
+        for part, table in (("train", found.train), ("validation", found.validation)):
+            np.testing.assert_allclose(table.features[k], expected(rows(part, element)), rtol=1e-6, atol=1e-6)
+
+
+def test_the_training_range_is_that_of_the_training_part() -> None:
+    found = data().ranges
+    for k, element in enumerate(("Ti", "O")):
+        np.testing.assert_array_equal(found[k, 0], rows("train", element).min(axis=0))
+        np.testing.assert_array_equal(found[k, 1], rows("train", element).max(axis=0))
+
+
+def test_one_subnet_for_all_elements_has_one_whitening_of_all_atoms() -> None:
+    found = data(network={"shared_subnet": True})
+    assert found.subnet_of == {"Ti": 0, "O": 0}
+    (whitening,) = found.whitenings
+    everything = np.concatenate([rows("train", "Ti"), rows("train", "O")])
+    np.testing.assert_allclose(whitening.mean, everything.mean(axis=0), rtol=1e-12)
+    assert data().subnet_of == {"Ti": 0, "O": 1}
+
+
+def test_what_the_test_part_says_changes_nothing_in_the_data_of_a_fit() -> None:
+    inputs = small_inputs()
+    tested = np.array([PART_OF[name] == "test" for name in inputs.store.names])
+    atoms = np.repeat(tested, inputs.store.n_atoms)
+    other = with_energies(inputs, inputs.store.energies + 7.0 * tested)
+    other = replace(other, features=np.where(atoms[:, None], 99.0, inputs.features))
+    first, second = (prepare(given, PARAMETERS, division(given)) for given in (inputs, other))
+    assert first.reference.as_dict() == second.reference.as_dict()
+    np.testing.assert_array_equal(first.ranges, second.ranges)
+    np.testing.assert_array_equal(first.train_labels.energies, second.train_labels.energies)
+    for k in range(2):
+        np.testing.assert_array_equal(first.whitenings[k].matrix, second.whitenings[k].matrix)
+        np.testing.assert_array_equal(first.train.features[k], second.train.features[k])
+
+
+def test_structures_above_the_largest_energy_are_left_out_of_every_part() -> None:
+    cohesive = dict(zip(small_inputs().store.names, small_inputs().store.cohesive_energies, strict=True))
+    limit = float(np.median(list(cohesive.values())))
+    found = data(training={"max_energy": limit})
+    low = {name for name, energy in cohesive.items() if energy <= limit}
+    assert len(low) == 12
+    for part in PARTS:
+        expected = [name for name in PART_OF if PART_OF[name] == part and name in low]
+        assert [found.split.names[k] for k in found.split.indices(part)] == expected
+    assert len(found.train.counts) == len(found.train_labels.energies) < len(in_part("train"))
+    assert data(training={"max_energy": 1e9}).split == data().split
+
+
+def test_functions_that_do_not_vary_are_named_for_their_subnet() -> None:
+    inputs = small_inputs()
+    features = inputs.features.copy()
+    titanium = np.array([e == "Ti" for structure in structures() for e in structure.elements])
+    features[titanium, 1] = 0.25
+    features[:, 4] = 0.0
+    constant = prepare(replace(inputs, features=features), PARAMETERS, division(inputs)).constant_features
+    names = PARAMETERS.feature_names
+    assert constant == {"Ti": (names[1], names[4]), "O": (names[4],)}
+    assert data().constant_features == {}
+
+
+@pytest.mark.parametrize(
+    ("part_of", "got"),
+    [
+        (dict.fromkeys(PART_OF, "test"), "expected structures in the part train, got none"),
+        (dict.fromkeys(PART_OF, "train"), "expected structures in the part validation, got none"),
+    ],
+)
+def test_a_part_without_structures_is_named(part_of: dict[str, str], got: str) -> None:
+    inputs = small_inputs()
+    with pytest.raises(InputError) as caught:
+        prepare(inputs, PARAMETERS, division(inputs, part_of))
+    assert str(caught.value) == got
+
+
+def test_an_element_without_atoms_in_the_training_part_is_named() -> None:
+    oxygen = [replace(s, elements=("O",) * s.n_atoms) for s in structures() if PART_OF[s.name] == "train"]
+    inputs = inputs_of([*oxygen, *in_part("validation"), *in_part("test")])
+    with pytest.raises(InputError) as caught:
+        prepare(inputs, PARAMETERS, division(inputs))
+    assert str(caught.value) == "expected atoms of Ti in the training part, got none"
+
+
+# --- weights ------------------------------------------------------------------------------------------------
+
+
+def test_rare_energies_weigh_more_and_the_mean_weight_is_one() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(-5.0, 0.1, 400), rng.uniform(-3.0, -1.0, 20)])
+    half, full = density_weights(values, 0.5), density_weights(values, 1.0)
+    for weights in (half, full):
+        assert weights.mean() == pytest.approx(1.0, abs=1e-12)
+        assert weights[400:].min() > weights[:400][np.abs(values[:400] + 5.0) < 0.05].max()
+    np.testing.assert_allclose(full / full.max(), (half / half.max()) ** 2, rtol=1e-9)
+    # at full strength every bin that is not empty counts the same
+    counts, edges = np.histogram(values, bins="fd")
+    sums, _ = np.histogram(values, bins=edges, weights=full)
+    np.testing.assert_allclose(sums[counts > 0], 420 / np.count_nonzero(counts), rtol=1e-9)
+
+
+def test_without_density_weighting_or_without_spread_all_weigh_the_same() -> None:
+    np.testing.assert_array_equal(density_weights(np.array([1.0, 2.0, 9.0]), 0.0), np.ones(3))
+    np.testing.assert_array_equal(density_weights(np.full(3, -5.0), 1.0), np.ones(3))
+
+
+def test_the_weights_are_those_of_the_energies_per_atom_in_the_training_part() -> None:
+    found = data(training={"density_weighting": 0.7})
+    per_atom = found.train_labels.energies / found.train.n_atoms
+    np.testing.assert_array_equal(found.train_labels.weights, density_weights(per_atom, 0.7))
+    assert np.ptp(found.train_labels.weights) > 0.1
+    np.testing.assert_array_equal(found.validation_labels.weights, np.ones(N_VALIDATION))
+
+
+# --- the division -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """24 structures with features, in groups of three, divided as `PART_OF` says."""
+    made = small_project(tmp_path / "p", groups=[f"g{k // 3}" for k in range(24)])
+    store = read_store(made.structures_file)
+    Split(store.names, tuple(PART_OF[name] for name in store.names)).write(made.split_file, store.groups)
+    return made
+
+
+def chosen_parts(project: Project, given: Path | None = None, new: bool = False, **settings: Any) -> Split:
+    parameters = PARAMETERS.with_overrides(training=settings)
+    return choose_split(project, parameters, read_store(project.structures_file), given, new)
+
+
+def test_the_division_of_a_project_stays_until_a_new_one_is_asked_for(project: Project) -> None:
+    assert dict(zip(*vars(chosen_parts(project, seed=9)).values(), strict=True)) == PART_OF
+    new = chosen_parts(project, new=True, seed=9, validation_fraction=0.25, test_fraction=0.25)
+    assert [len(new.indices(part)) for part in PARTS] == [12, 6, 6]
+    assert chosen_parts(project) == new
+
+
+def test_a_division_of_other_structures_is_replaced(project: Project) -> None:
+    write_store(project.structures_file, structures()[:20], reference_energies=ATOMIC_ENERGIES)
+    new = chosen_parts(project, test_fraction=0.2)
+    assert [len(new.indices(part)) for part in PARTS] == [15, 1, 4]
+    assert read_parts(project.split_file) == dict(zip(new.names, new.parts, strict=True))
+
+
+def test_groups_stay_together_if_that_is_asked_for(project: Project) -> None:
+    settings = {"validation_fraction": 0.25, "test_fraction": 0.25}
+    groups = read_store(project.structures_file).groups
+    grouped = chosen_parts(project, new=True, split="grouped", **settings)
+    assert len(set(zip(groups, grouped.parts, strict=True))) == 8
+    scattered = chosen_parts(project, new=True, split="random", **settings)
+    assert len(set(zip(groups, scattered.parts, strict=True))) > 8
+
+
+def test_a_list_that_is_given_becomes_the_division_of_the_project(project: Project) -> None:
+    given = project.root / "mine.txt"
+    given.write_text("".join(f"{s.name}.xsf\n" for s in structures()[:10]), encoding="utf-8")
+    found = chosen_parts(project, given, validation_fraction=0.2)
+    assert [len(found.indices(part)) for part in PARTS] == [8, 2, 0]
+    given.unlink()
+    assert chosen_parts(project) == found
