@@ -19,7 +19,7 @@ from tio2nn.errors import InputError, MissingInputError
 from tio2nn.featurize import Estimate, FeaturizeSummary, csv_names, featurize
 from tio2nn.io import features
 from tio2nn.io.features import Manifest, read_features
-from tio2nn.io.store import write_store
+from tio2nn.io.store import read_store, write_store
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 from tio2nn.stages import process_pool
@@ -269,6 +269,27 @@ def test_more_structures_behind_the_others_leave_most_shards_as_they_are(project
     kept = set(shards(project)) & set(before)
     assert len(kept) >= len(before) - 1
     assert all(shards(project)[name] == before[name] for name in kept)
+
+
+def test_fewer_structures_that_need_no_new_shard_make_the_features_fresh(project: Project) -> None:
+    run(project)
+    n_first = Manifest.read(project.features_manifest).shards[2].last
+    write_store(project.structures_file, structures()[:n_first], reference_energies=ATOMIC_ENERGIES)
+    assert run(project).n_computed == 0
+    manifest = Manifest.read(project.features_manifest)
+    hashes = read_store(project.structures_file).geometry_hashes
+    assert (len(manifest.shards), manifest.structures) == (3, features.digest_of(hashes))
+
+
+def test_tables_of_features_that_are_no_more_are_removed(project: Project) -> None:
+    run(project, csv=True)
+    (project.features_directory / "notes.csv").write_text("mine\n", encoding="utf-8")
+    write_store(project.structures_file, structures()[1:], reference_energies=ATOMIC_ENERGIES)
+    run(project)
+    assert [path.name for path in project.features_directory.glob("*.csv")] == ["notes.csv"]
+    run(project, csv=True)
+    run(project)
+    assert len(list(project.features_directory.glob("sym*.csv"))) == len(structures()) - 1
 
 
 def test_other_energies_of_the_same_structures_compute_nothing(project: Project) -> None:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels
+from tio2nn.errors import InputError
 from tio2nn.io.atomic import atomic_write
 from tio2nn.io.features import (
     Manifest,
@@ -120,7 +121,9 @@ def featurize(
     manifest = Manifest(
         parameters.fingerprint, digest_of(store.geometry_hashes), parameters.feature_names, shards
     )
-    if missing or not project.features_manifest.exists():
+    if not _is_written(project.features_manifest, manifest):
+        for table in directory.glob("sym*.csv"):
+            table.unlink()  # what it shows is no more
         manifest.write(project.features_manifest)
     remove_other_shards(directory, shards)
     return FeaturizeSummary(
@@ -131,6 +134,13 @@ def featurize(
         seconds=time.perf_counter() - begin,
         csv_files=write_csv(store, directory, manifest, track) if csv else 0,
     )
+
+
+def _is_written(path: Path, manifest: Manifest) -> bool:
+    try:
+        return Manifest.read(path) == manifest
+    except InputError:
+        return False
 
 
 def _compute(
