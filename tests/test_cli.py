@@ -116,6 +116,8 @@ def test_an_unknown_name_is_refused_before_anything_is_made(
     ("arguments", "expected"),
     [
         (["train", "--recipe", "recrod"], 'did you mean "record"?'),
+        (["train", "--split", "list.txt", "--split-by", "grouped"], "expected --split, or else --split-by"),
+        (["train", "--split", "list.txt", "--new-split"], "expected --split, or else --split-by"),
         (["train", "--split-by", "chance"], 'training.split: expected "random" or "grouped", got "chance"'),
         (["tune", "--strategy", "gird"], 'did you mean "grid"?'),
     ],

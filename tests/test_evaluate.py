@@ -280,8 +280,17 @@ def test_another_potential_with_other_functions_is_evaluated_on_the_test_part(
     other = make_potential(PARAMETERS.with_overrides(radial=(RadialFunction(0.3),), angular=()))
     other.save(tmp_path / "other.npz")
     evaluate(project, potential_file=tmp_path / "other.npz")
-    predicted = [float(row["predicted_eV"]) for row in residuals(project.evaluation_directory)]
+    predicted = [float(row["predicted_eV"]) for row in residuals(project.other_evaluation_directory)]
     assert predicted == pytest.approx([other.energy(structure) for structure in named(*TEST)], abs=1e-9)
+
+
+def test_given_structures_leave_the_result_of_the_test_part_alone(project: Project, tmp_path: Path) -> None:
+    evaluate(project)
+    before = {path.name: path.read_bytes() for path in project.evaluation_directory.iterdir()}
+    summary = evaluate(project, write_files(tmp_path / "files", structures()[:3]))
+    assert summary.directory == project.other_evaluation_directory
+    assert len(residuals(project.other_evaluation_directory)) == 3
+    assert {p.name: p.read_bytes() for p in project.evaluation_directory.iterdir() if p.is_file()} == before
 
 
 def test_structures_above_the_max_energy_of_training_are_left_out_of_the_test_part(project: Project) -> None:
@@ -306,7 +315,7 @@ def test_composition_spread_and_extrapolation_stand_in_the_table(project: Projec
         tmp_path / "committee.npz"
     )
     summary = evaluate(project, potential_file=tmp_path / "committee.npz")
-    tested, rows = named(*TEST), residuals(project.evaluation_directory)
+    tested, rows = named(*TEST), residuals(project.other_evaluation_directory)
     assert [int(row["n_extrapolating"]) for row in rows] == [s.composition["Ti"] for s in tested]
     assert (summary.extrapolating, summary.foreign_compositions) == (4, 4)
     spreads = [1000 * (p.spread or 0.0) for p in committee.predict(tested)]

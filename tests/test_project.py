@@ -157,6 +157,7 @@ def test_every_path_lies_in_the_project_and_has_a_command_that_makes_it(project:
         "model/history.png",
         "model/metrics.json",
         "evaluation",
+        "evaluation/other",
         "evaluation/metrics.json",
         "evaluation/residuals.csv",
         "evaluation/parity.png",

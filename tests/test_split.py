@@ -237,3 +237,11 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     for path, got in ((tmp_path / "list", "got other bytes"), (tmp_path / "none", "No such file")):
         with pytest.raises(InputError, match=got):
             read_parts(path)
+
+
+def test_names_that_no_structure_has_are_reported(tmp_path: Path) -> None:
+    given = tmp_path / "list.txt"
+    given.write_text("s1\nnobody\ns2.xsf\nnothing.xsf\n", encoding="utf-8")
+    split = read_split(given, ("s1", "s2", "s3"), 0.5, seed=0)
+    assert split.unknown == ("nobody", "nothing")
+    assert sorted(split.parts) == sorted(("train", "validation", LEFT_OUT))

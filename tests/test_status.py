@@ -20,8 +20,9 @@ from projects import (
 from tio2nn.errors import InputError
 from tio2nn.evaluate import evaluate
 from tio2nn.featurize import featurize
-from tio2nn.io.store import write_store
+from tio2nn.io.store import read_store, write_store
 from tio2nn.project import Project
+from tio2nn.provenance import inputs_of_model
 from tio2nn.status import Part, status
 
 NAMES = ["parameters", "structures", "features", "model", "evaluation"]
@@ -190,8 +191,34 @@ def test_tuning_is_shown_once_there_is_some(tmp_path: Path) -> None:
     project.trials_file.write_text("trial,score\n1,2.0\n2,3.0\n", encoding="utf-8")
     assert part(project, "tuning").what == "interrupted after 2 trials"
     assert status(project).advice == f"next: tio2nn tune -C {project.root}"
-    project.best_trial_file.write_text("{}", encoding="utf-8")
+    store = read_store(project.structures_file)
+    inputs = inputs_of_model(project.parameters(), store, project.split_file)
+    project.best_trial_file.write_text(json.dumps({"inputs": inputs}), encoding="utf-8")
     assert part(project, "tuning") == Part("tuning", "tune", "there", "2 trials")
+    project.best_trial_file.write_text(json.dumps({"inputs": {**inputs, "features": "x"}}), encoding="utf-8")
+    assert part(project, "tuning") == Part("tuning", "tune", "stale", "2 trials; with other features")
+    assert status(project).advice == f"next: tio2nn train -C {project.root}"
+    project.best_trial_file.write_text("{}", encoding="utf-8")
+    assert part(project, "tuning").state == "broken"
+
+
+def test_a_split_without_a_test_part_leaves_nothing_to_evaluate(tmp_path: Path) -> None:
+    project = trained_project(tmp_path / "p")
+    rows = project.split_file.read_text(encoding="utf-8").replace(",test,", ",train,")
+    project.split_file.write_text(rows, encoding="utf-8")
+    assert part(project, "evaluation").state == "there"
+    assert "no structures for a test" in part(project, "evaluation").what
+
+
+def test_the_evaluation_of_a_stale_model_is_stale(tmp_path: Path) -> None:
+    project = trained_project(tmp_path / "p")
+    project.evaluation_directory.mkdir(exist_ok=True)
+    energy = {"rmse_meV_per_atom": 1.0, "mae_meV_per_atom": 1.0}
+    project.evaluation_metrics_file.write_text(json.dumps({"n_structures": 2, "energy": energy}), "utf-8")
+    assert part(project, "evaluation").state == "there"
+    changed = project.parameters().with_overrides(cutoff=3.5)
+    project.parameters_file.write_text(changed.to_json(), encoding="utf-8")
+    assert (part(project, "model").state, part(project, "evaluation").state) == ("stale", "stale")
 
 
 def test_lost_shards_are_noticed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Optional, TypeVar
 import typer
 
 from tio2nn import __version__
-from tio2nn.errors import Tio2nnError
+from tio2nn.errors import Tio2nnError, UsageError
 from tio2nn.options import (
     ElementsOption,
     EpochsOption,
@@ -225,6 +225,8 @@ def train(
     from tio2nn import stages
     from tio2nn.project import Project
 
+    if split is not None and (split_by is not None or new_split):
+        raise UsageError("expected --split, or else --split-by or --new-split, got both")
     found = Project.find(project)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     parameters = stages.training_parameters(found, recipe, tuned, flags)

@@ -71,7 +71,8 @@ def evaluate(
         project: with the test part, a potential, and the data set to compare energies with; or None.
         sources: as `tio2nn.io.read_structures` takes them; none for the test part.
         potential_file: a potential other than the project's.
-        directory: where results belong, by default the project's `evaluation`; without either none are written.
+        directory: where results belong; by default the project's `evaluation`, for given sources or another potential
+            `evaluation/other`; without a project none are written.
         stdin: the lines behind the source "-".
         track: hears of each structure.
 
@@ -97,7 +98,8 @@ def evaluate(
     metrics = table.metrics()
     paths: tuple[Path, ...] = ()
     if directory is None and project is not None:
-        directory = project.evaluation_directory
+        own = not sources and potential_file is None
+        directory = project.evaluation_directory if own else project.other_evaluation_directory
     if directory is not None:
         data_set = None if project is None else _data_set_energies(project, potential)
         paths = _write(directory, table, metrics, data_set)

@@ -45,7 +45,8 @@ class AngularFunction(Checked):
     eta: Annotated[float, About("Width η of the Gaussian in the three distances", unit="1/Å²", minimum=0)]
     lambda_: Annotated[int, About("Sign λ: 1 peaks at an angle of 0°, -1 at 180°", choices=(-1, 1))]
     zeta: Annotated[
-        float, About("Exponent ζ: the larger, the sharper the peak; need not be an integer", minimum=1)
+        float,
+        About("Exponent ζ: the larger, the sharper the peak; need not be an integer", exclusive_minimum=0),
     ]
 
 

@@ -199,6 +199,11 @@ class Project:
         return self.root / "evaluation"
 
     @property
+    def other_evaluation_directory(self) -> Path:
+        """Results that are not those of the project's own potential on its own test part."""
+        return self.evaluation_directory / "other"
+
+    @property
     def evaluation_metrics_file(self) -> Path:
         return self.evaluation_directory / "metrics.json"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,10 +30,12 @@ class Split:
     Attributes:
         names: of all structures of the store, in its order.
         parts: for each one of `PARTS`, or `LEFT_OUT`.
+        unknown: names in the list of the user that the store does not have.
     """
 
     names: tuple[str, ...]
     parts: tuple[str, ...]
+    unknown: tuple[str, ...] = field(default=(), compare=False)
 
     def indices(self, part: str) -> NDArray[np.int64]:
         """Positions in the store of the structures of one part, ascending."""
@@ -126,7 +128,7 @@ def read_split(path: Path, names: Sequence[str], validation: float, seed: int) -
             parts[k] = part
     if "train" not in parts:
         raise InputError("expected at least one structure to train on, got none", file=str(path))
-    return Split(tuple(names), tuple(parts))
+    return Split(tuple(names), tuple(parts), tuple(unknown))
 
 
 def read_parts(path: Path) -> dict[str, str]:

@@ -235,6 +235,10 @@ def train(
             f"{len(data.split.indices('test'))} kept for the test; reference energies "
             + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
         )
+        if unknown := data.split.unknown:
+            console.warn(
+                f"{len(unknown)} names of the given split are of no extracted structure, such as {unknown[0]!r}"
+            )
         if data.reference.underdetermined:
             console.warn(
                 "the compositions do not determine the reference energies: energies of other compositions "
@@ -291,21 +295,9 @@ def evaluate(
             ["total energy, eV", f"{energy['rmse_eV']:.4f}", f"{energy['mae_eV']:.4f}", "", ""],
         ],
     )
-    if len(metrics["by_energy"]) > 1:
-        console.table(
-            "by cohesive energy, eV/atom",
-            ["from", "to", "structures", "RMSE meV/atom", "MAE meV/atom"],
-            [
-                [
-                    f"{row['from_eV_per_atom']:g}",
-                    f"{row['to_eV_per_atom']:g}",
-                    row["n_structures"],
-                    f"{row['rmse_meV_per_atom']:.2f}",
-                    f"{row['mae_meV_per_atom']:.2f}",
-                ]
-                for row in metrics["by_energy"]
-            ],
-        )
+    _show_errors("by cohesive energy, eV/atom", metrics["by_energy"], ["from_eV_per_atom", "to_eV_per_atom"])
+    _show_errors("by size", metrics["by_size"], ["n_atoms"])
+    _show_errors("by composition", metrics["by_composition"], ["composition"])
     console.say(
         f"residuals of the totals: mean {energy['mean_residual_eV']:.4f} eV, standard error "
         f"{energy['standard_error_eV']:.4f} eV, beyond 1.5 sigma {energy['outlier_fraction']:.3f}"
@@ -328,6 +320,25 @@ def evaluate(
     return metrics, not summary.rejected
 
 
+def _show_errors(title: str, entries: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
+    """Errors of parts of the structures; a single part is all of them, and was shown."""
+    if len(entries) < 2:
+        return
+    columns = [key.removesuffix("_eV_per_atom") for key in keys]
+    rows = [
+        [
+            *(f"{entry[key]:g}" if isinstance(entry[key], float) else entry[key] for key in keys),
+            entry["n_structures"],
+            f"{entry['rmse_meV_per_atom']:.2f}",
+            f"{entry['mae_meV_per_atom']:.2f}",
+        ]
+        for entry in entries[:_SHOWN]
+    ]
+    console.table(title, [*columns, "structures", "RMSE meV/atom", "MAE meV/atom"], rows)
+    if len(entries) > _SHOWN:
+        console.say(f"... and {len(entries) - _SHOWN} more in metrics.json")
+
+
 def predict(files: Sequence[str], potential_file: Path, form: Format) -> bool:
     """Print one line for each structure; return whether all could be predicted."""
     from tio2nn import predict as verb
@@ -335,7 +346,7 @@ def predict(files: Sequence[str], potential_file: Path, form: Format) -> bool:
     from tio2nn.potential import Potential
 
     potential = Potential.load(potential_file)
-    n_rejected = 0
+    n_rejected, n_warnings = 0, 0
     if (first := verb.header(form)) is not None:
         console.print_line(first)
     for result in verb.predict_stream(potential, read_structures(files, stdin=sys.stdin)):
@@ -345,7 +356,11 @@ def predict(files: Sequence[str], potential_file: Path, form: Format) -> bool:
             continue
         console.print_line(verb.line(result, form))
         for message in verb.warnings(result):
-            console.warn(message)
+            n_warnings += 1
+            if n_warnings <= _SHOWN:
+                console.warn(message)
+    if n_warnings > _SHOWN:
+        console.warn(f"... and {n_warnings - _SHOWN} more such warnings")
     return n_rejected == 0
 
 

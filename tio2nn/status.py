@@ -15,6 +15,7 @@ from tio2nn.io.store import StructureStore, read_store
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 from tio2nn.provenance import changed, inputs_of_model
+from tio2nn.split import read_parts
 
 FRESH, STALE, MISSING, BROKEN = "there", "stale", "missing", "broken"
 
@@ -69,11 +70,12 @@ def status(project: Project) -> Status:
     structures, store = _structures(project)
     parts.append(structures)
     parts.append(_features(project, parameters, store))
-    if (tuning := _tuning(project)) is not None:
+    if (tuning := _tuning(project, parameters, store)) is not None:
         parts.append(tuning)
-    parts.append(_model(project, parameters, store))
-    parts.append(_evaluation(project))
-    todo = [part for part in parts if part.state != FRESH]
+    model = _model(project, parameters, store)
+    parts += [model, _evaluation(project, model)]
+    # a search is a matter of choice: one that is stale need not be repeated
+    todo = [part for part in parts if part.state != FRESH and (part.name, part.state) != ("tuning", STALE)]
     at = "" if project.root == Path() else f" -C {shlex.quote(str(project.root))}"
     if not todo:
         advice = f"nothing to do; tio2nn predict{at} FILE... predicts structures"
@@ -117,12 +119,20 @@ def _features(project: Project, parameters: ParameterSet, store: StructureStore 
     return Part(name, command, FRESH, f"{n_atoms} atoms × {len(manifest.feature_names)} functions")
 
 
-def _tuning(project: Project) -> Part | None:
+def _tuning(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part | None:
     if not project.trials_file.exists():
         return None
     with project.trials_file.open(encoding="utf-8", newline="") as handle:
         trials = sum(1 for _ in csv.reader(handle)) - 1
     if project.best_trial_file.exists():
+        try:
+            recorded = dict(json.loads(project.best_trial_file.read_text(encoding="utf-8"))["inputs"])
+        except (ValueError, KeyError, TypeError) as error:
+            return Part("tuning", "tune", BROKEN, f"{project.best_trial_file}: {error!r}")
+        if store is not None:
+            differences = changed(recorded, inputs_of_model(parameters, store, project.split_file))
+            if stale := [difference for difference in differences if difference in ("features", "energies")]:
+                return Part("tuning", "tune", STALE, f"{trials} trials; with other {' and '.join(stale)}")
         return Part("tuning", "tune", FRESH, f"{trials} trials")
     return Part("tuning", "tune", MISSING, f"interrupted after {trials} trials")
 
@@ -146,9 +156,11 @@ def _model(project: Project, parameters: ParameterSet, store: StructureStore | N
     return Part(name, command, FRESH, what)
 
 
-def _evaluation(project: Project) -> Part:
+def _evaluation(project: Project, model: Part) -> Part:
     name, command = "evaluation", "evaluate"
     file = project.evaluation_metrics_file
+    if _has_no_test(project):
+        return Part(name, command, FRESH, "none: the split keeps no structures for a test")
     if not file.exists():
         return Part(name, command, MISSING, "")
     try:
@@ -160,6 +172,15 @@ def _evaluation(project: Project) -> Part:
         )
     except (ValueError, KeyError, TypeError) as error:
         return Part(name, command, BROKEN, f"{file}: {error!r}")
-    if project.potential_file.exists() and file.stat().st_mtime < project.potential_file.stat().st_mtime:
+    if model.state != FRESH:
+        return Part(name, command, STALE, f"{what}; of a model that is {model.state}")
+    if file.stat().st_mtime < project.potential_file.stat().st_mtime:
         return Part(name, command, STALE, f"{what}; of an earlier model")
     return Part(name, command, FRESH, what)
+
+
+def _has_no_test(project: Project) -> bool:
+    try:
+        return project.split_file.exists() and "test" not in read_parts(project.split_file).values()
+    except InputError:
+        return False  # train tells what is wrong with it

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import keras
@@ -153,7 +153,7 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     if settings.max_energy is not None:
         low = store.cohesive_energies <= settings.max_energy
         parts = tuple(part if ok else LEFT_OUT for part, ok in zip(split.parts, low, strict=True))
-        split = Split(split.names, parts)
+        split = replace(split, parts=parts)
     train, validation = split.indices("train"), split.indices("validation")
     for part, indices in (("train", train), ("validation", validation)):
         if not len(indices):

@@ -22,7 +22,7 @@ from tio2nn.nn.trial import FitData, TrialTask, run_trial
 from tio2nn.oracles import BLIND, Oracle, candidates
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
-from tio2nn.provenance import versions
+from tio2nn.provenance import inputs_of_model, versions
 from tio2nn.schema import to_json
 from tio2nn.split import LEFT_OUT, Split
 from tio2nn.train import TrainingData, choose_split, prepare, read_inputs
@@ -108,7 +108,12 @@ def tune(
             f"expected at least one trial that completes, got none of {len(trials)}: {best.status}, "
             f"{best.message}; see {project.trials_file}"
         )
-    about = {"strategy": tuning.strategy, "command": list(command), "versions": versions()}
+    about = {
+        "inputs": inputs_of_model(parameters, inputs.store, project.split_file),
+        "strategy": tuning.strategy,
+        "command": list(command),
+        "versions": versions(),
+    }
     return TuneSummary(
         ranked=ranked(trials),
         best=write_best(project.best_trial_file, best, about),
