@@ -110,6 +110,10 @@ class Project:
         if self.root.exists() and not self.root.is_dir():
             raise UsageError(f"{self.root}: expected a project directory, got a file")
 
+    def as_option(self) -> str:
+        """What makes a command that is shown find this project from the current directory: " -C DIR" or nothing."""
+        return "" if self.root == Path() else f" -C {shlex.quote(str(self.root))}"
+
     @property
     def parameters_file(self) -> Path:
         return self.root / _PARAMETERS_NAME

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,7 @@ def status(project: Project) -> Status:
     parts += [model, _evaluation(project, model)]
     # a search is a matter of choice: one that is stale need not be repeated
     todo = [part for part in parts if part.state != FRESH and (part.name, part.state) != ("tuning", STALE)]
-    at = "" if project.root == Path() else f" -C {shlex.quote(str(project.root))}"
+    at = project.as_option()
     if not todo:
         advice = f"nothing to do; tio2nn predict{at} FILE... predicts structures"
     else:
