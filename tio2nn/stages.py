@@ -211,7 +211,9 @@ def tune(
     console.table(f"{len(summary.ranked)} trials, best first", columns, rows[:_SHOWN])
     if len(rows) > _SHOWN:
         console.say(f"... all of them in {project.trials_file}")
-    console.say(f"best settings in {project.best_trial_file}; next: tio2nn train{project.as_option()} --tuned")
+    console.say(
+        f"best settings in {project.best_trial_file}; next: tio2nn train{project.as_option()} --tuned"
+    )
     return summary.best
 
 
