@@ -257,7 +257,8 @@ def chosen_parts(project: Project, given: Path | None = None, new: bool = False,
 
 
 def test_the_division_of_a_project_stays_until_a_new_one_is_asked_for(project: Project) -> None:
-    assert dict(zip(*vars(chosen_parts(project, seed=9)).values(), strict=True)) == PART_OF
+    kept = chosen_parts(project, seed=9)
+    assert dict(zip(kept.names, kept.parts, strict=True)) == PART_OF
     new = chosen_parts(project, new=True, seed=9, validation_fraction=0.25, test_fraction=0.25)
     assert [len(new.indices(part)) for part in PARTS] == [12, 6, 6]
     assert chosen_parts(project) == new
