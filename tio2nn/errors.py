@@ -69,3 +69,8 @@ class MissingInputError(InputError):
 
 class StaleError(InputError):
     """A part of a project was made from other inputs than the present ones."""
+
+
+def one_line(error: Exception) -> str:
+    """What an error of a library says, without its line breaks; if it says nothing, its kind."""
+    return " ".join(str(error).split()) or type(error).__name__

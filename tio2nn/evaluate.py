@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,10 +13,10 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, StaleError, UsageError
 from tio2nn.io import read_structures
-from tio2nn.io.atomic import atomic_write
 from tio2nn.io.features import Manifest, digest_of, read_shard
 from tio2nn.io.names import natural_key
 from tio2nn.io.store import StructureStore, read_store
+from tio2nn.io.tables import write_csv, write_json
 from tio2nn.potential import Potential, Prediction
 from tio2nn.predict import predict_stream
 from tio2nn.progress import Track, silent
@@ -262,14 +260,9 @@ def _write(
         of.evaluation_metrics_file,
     )
     residuals, parity, histogram, energies, numbers = paths = tuple(directory / file.name for file in files)
-    with atomic_write(residuals) as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(table.lines())
+    write_csv(residuals, COLUMNS, table.lines())
     plot_parity(table.energies - table.baseline, table.predicted - table.baseline, table.n_atoms, parity)
     plot_residuals(table.predicted - table.energies, histogram)
     plot_energies(table.cohesive, energies, data_set)
-    with atomic_write(numbers) as handle:
-        json.dump(metrics, handle, indent=2, ensure_ascii=False)
-        handle.write("\n")
+    write_json(numbers, metrics)
     return paths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ import numpy as np
 from tio2nn.audit import Audit, audit, compositions
 from tio2nn.errors import InputError
 from tio2nn.io import read_structures, sorted_by_name
-from tio2nn.io.atomic import atomic_write
 from tio2nn.io.names import natural_key
 from tio2nn.io.store import write_store
+from tio2nn.io.tables import write_csv
 from tio2nn.progress import Track, silent
 from tio2nn.reference_energies import ReferenceEnergies
 from tio2nn.structure import Structure
@@ -87,11 +86,11 @@ def extract(
         write_store(
             store, structures, groups=findings.group_names, reference_energies=findings.reference.as_dict()
         )
-    _write_csv(
+    write_csv(
         rejected_csv, ["file", "line", "reason"], [[e.file or "", e.line or "", e.reason] for e in rejected]
     )
     if findings is not None:
-        _write_csv(energies_csv, *_energies_table(structures, findings))
+        write_csv(energies_csv, *_energies_table(structures, findings))
     return ExtractSummary(len(structures), tuple(rejected), findings)
 
 
@@ -149,10 +148,3 @@ def _energies_table(structures: Sequence[Structure], findings: Audit) -> tuple[l
         rounded = [f"{number:.6f}" if math.isfinite(number) else "" for number in (force, distance)]
         rows.append([structure.name, structure.file, *numbers, *rounded, group, duplicate, outlier])
     return header, rows
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with atomic_write(path) as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

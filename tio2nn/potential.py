@@ -11,6 +11,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.errors import InputError, ParameterError
-from tio2nn.io.atomic import atomic_write
+from tio2nn.errors import InputError, ParameterError, one_line
+from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ACTIVATIONS, ParameterSet
 from tio2nn.structure import Structure
@@ -131,10 +132,9 @@ class Potential:
     composition_span: FloatArray
     about: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_calculator", SymmetryCalculator(self.parameters))
-
-    _calculator: SymmetryCalculator = None  # type: ignore[assignment]
+    @cached_property
+    def _calculator(self) -> SymmetryCalculator:
+        return SymmetryCalculator(self.parameters)
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -228,8 +228,7 @@ class Potential:
             ],
             "about": dict(self.about),
         }
-        with atomic_write(path, "wb") as handle:
-            np.savez(handle, header=np.array(json.dumps(header)), **arrays)
+        write_arrays(path, {"header": np.array(json.dumps(header)), **arrays})
 
     @classmethod
     def load(cls, path: Path) -> Potential:
@@ -244,18 +243,17 @@ class Potential:
             with path.open("rb") as handle:
                 if not zipfile.is_zipfile(handle):
                     raise InputError(f"{expected} another kind of file, or a part of one", file=file)
-                handle.seek(0)
-                with np.load(handle, allow_pickle=False) as arrays:
-                    return cls._from_arrays(json.loads(str(arrays["header"])), arrays, file)
+            with opened_arrays(path) as arrays:
+                return cls._from_arrays(json.loads(str(arrays["header"])), arrays, file)
         except InputError:
             raise
         except FileNotFoundError:
             raise InputError("expected a potential, got no such file", file=file) from None
         except OSError as error:
             raise InputError(f"{expected}: {error.strerror}", file=file) from None
-        except Exception as error:  # zipfile, NumPy and JSON meet damage with errors of ten kinds
-            reason = " ".join(str(error).split())
-            raise InputError(f"{expected} a damaged or foreign file ({reason})", file=file) from None
+        except Exception as error:
+            reason = f"{expected} a damaged or foreign file ({one_line(error)})"
+            raise InputError(reason, file=file) from None
 
     @classmethod
     def _from_arrays(cls, header: dict[str, Any], arrays: Mapping[str, Any], file: str) -> Potential:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
-from tio2nn.io.atomic import atomic_write
 from tio2nn.io.names import stem
+from tio2nn.io.tables import write_csv
 
 PARTS = ("train", "validation", "test")
 LEFT_OUT = ""
@@ -43,10 +43,8 @@ class Split:
 
     def write(self, path: Path, groups: Sequence[str]) -> None:
         """Write `split.csv`: structure, part, group; structures that are left out have an empty part."""
-        with atomic_write(path) as handle:
-            table = csv.writer(handle, lineterminator="\n")
-            table.writerow(["structure", "part", "group"])
-            table.writerows(zip(self.names, self.parts, groups, strict=True))
+        rows = zip(self.names, self.parts, groups, strict=True)
+        write_csv(path, ["structure", "part", "group"], rows)
 
 
 def covers(path: Path, names: Sequence[str]) -> bool:

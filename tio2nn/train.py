@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 
 import keras
@@ -15,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
-from tio2nn.io.atomic import atomic_write
 from tio2nn.io.features import Manifest, digest_of, read_features
 from tio2nn.io.store import StructureStore, read_store
+from tio2nn.io.tables import write_csv, write_json
 from tio2nn.nn.dataset import AtomTable
 from tio2nn.nn.network import BPNN, dense_layers
 from tio2nn.nn.training import Epoch, Fit, Labels, configure_threads
@@ -366,9 +365,7 @@ def _write_model(
     from tio2nn.plots import plot_history
 
     plot_history(project.history_file, project.history_figure)
-    with atomic_write(project.training_metrics_file) as handle:
-        json.dump(about, handle, indent=2)
-        handle.write("\n")
+    write_json(project.training_metrics_file, about)
     potential.save(project.potential_file)
 
 
@@ -386,8 +383,5 @@ def _save_network(network: BPNN, path: Path) -> None:
 
 
 def _write_history(path: Path, fits: Sequence[Fit]) -> None:
-    with atomic_write(path) as handle:
-        table = csv.writer(handle, lineterminator="\n")
-        table.writerow(["member", *Epoch.__dataclass_fields__])
-        for member, fit in enumerate(fits, start=1):
-            table.writerows([member, *asdict(epoch).values()] for epoch in fit.history)
+    rows = ([member, *astuple(epoch)] for member, fit in enumerate(fits, start=1) for epoch in fit.history)
+    write_csv(path, ["member", *Epoch.__dataclass_fields__], rows)

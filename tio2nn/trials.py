@@ -8,15 +8,14 @@ so it goes on where it was, and a search over another grid takes over what fits.
 from __future__ import annotations
 
 import csv
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from tio2nn.errors import InputError
-from tio2nn.io.atomic import atomic_write
+from tio2nn.io.tables import write_csv, write_json
 from tio2nn.parameters import NetworkParameters, TrainingParameters
 from tio2nn.presets import Overrides
 from tio2nn.schema import to_json
@@ -137,7 +136,7 @@ def ranked(trials: Iterable[Trial]) -> tuple[Trial, ...]:
 
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:
     """Write `trials.csv`: one row for each trial, in the order of the search."""
-    _write(path, _COLUMNS, [_row(trial) for trial in sorted(trials, key=lambda trial: trial.trial)])
+    write_csv(path, _COLUMNS, [_row(trial) for trial in sorted(trials, key=lambda trial: trial.trial)])
 
 
 class Ledger:
@@ -172,7 +171,7 @@ class Ledger:
         """Keep a trial, at once on disk."""
         self._trials[settings, trial.candidate] = trial
         rows = [(key[0], *_row(kept)) for key, kept in self._trials.items()]
-        _write(self.path, ("settings", *_COLUMNS), rows)
+        write_csv(self.path, ("settings", *_COLUMNS), rows)
 
 
 def write_best(path: Path, best: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,9 +186,7 @@ def write_best(path: Path, best: Trial, about: Mapping[str, Any]) -> dict[str, A
         What was written.
     """
     document = {**best.candidate.overrides, **_facts(best), **about}
-    with atomic_write(path) as handle:
-        json.dump(document, handle, indent=2, ensure_ascii=False)
-        handle.write("\n")
+    write_json(path, document)
     return document
 
 
@@ -225,15 +222,7 @@ def _facts(best: Trial) -> dict[str, Any]:
 
 
 def _row(trial: Trial) -> list[object]:
-    # csv writes a float as repr does, so it is read back as the same number
     return [getattr(trial, name) for name in _COLUMNS]
-
-
-def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with atomic_write(path) as handle:
-        table = csv.writer(handle, lineterminator="\n")
-        table.writerow(header)
-        table.writerows(rows)
 
 
 def _read_ledger(path: Path) -> Iterable[tuple[str, Trial]]:

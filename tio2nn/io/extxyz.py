@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.io.extxyz import key_val_str_to_dict, parse_properties, read_xyz
 
 from tio2nn.elements import ATOMIC_NUMBERS
-from tio2nn.errors import InputError
+from tio2nn.errors import InputError, one_line
 from tio2nn.geometry import spans_volume
 from tio2nn.io.text import check_last_row, decode_text, parse_count, parse_number, quoted
 from tio2nn.structure import FloatArray, Structure
@@ -140,7 +140,7 @@ class _Frame:
         # whatever in this frame makes ASE stumble, the others can still be read
         except Exception as error:
             self._check_fields(comment.get("Properties"))
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
             raise self._error(f"expected a frame of extended XYZ, got: {reason}") from error
         if "Properties" in comment or "X" in atoms.symbols:
             # ASE passes over surplus columns, and X is its own sign for no element

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.errors import InputError
-from tio2nn.io.atomic import atomic_write
+from tio2nn.errors import InputError, one_line
+from tio2nn.io.arrays import opened_arrays, write_arrays
+from tio2nn.io.tables import write_json
 
 FloatArray = NDArray[np.float64]
 
@@ -59,9 +60,7 @@ class Manifest:
     unit: str = "dimensionless"
 
     def write(self, path: Path) -> None:
-        with atomic_write(path) as handle:
-            json.dump(asdict(self), handle, indent=1)
-            handle.write("\n")
+        write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -108,8 +107,7 @@ def plan_shards(
 
 def write_shard(path: Path, features: FloatArray) -> None:
     """Write features, (n_atoms, n_features) float64."""
-    with atomic_write(path, "wb") as handle:
-        np.savez(handle, features=features)
+    write_arrays(path, {"features": features})
 
 
 def read_shard(directory: Path, shard: Shard, n_features: int) -> FloatArray:
@@ -121,17 +119,15 @@ def read_shard(directory: Path, shard: Shard, n_features: int) -> FloatArray:
     path = directory / shard.file
     advice = 'delete it and run "tio2nn featurize" again'
     try:
-        # an open file, for np.load leaves one that it opened itself open if the content is damaged
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+        with opened_arrays(path) as arrays:
             features = arrays["features"]
     except FileNotFoundError:
         raise InputError(
             'expected this shard, got none; run "tio2nn featurize" again', file=str(path)
         ) from None
-    except Exception as error:  # zipfile and NumPy meet damage with errors of many kinds
-        reason = " ".join(str(error).split())
+    except Exception as error:
         raise InputError(
-            f"expected features, got a damaged file ({reason}); {advice}", file=str(path)
+            f"expected features, got a damaged file ({one_line(error)}); {advice}", file=str(path)
         ) from None
     if features.shape != (shard.n_atoms, n_features):
         expected = (shard.n_atoms, n_features)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.elements import ATOMIC_NUMBERS, SYMBOLS
-from tio2nn.errors import InputError
-from tio2nn.io.atomic import atomic_write
+from tio2nn.errors import InputError, one_line
+from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.structure import FloatArray, Structure
 
 IntArray = NDArray[np.int64]
@@ -87,9 +87,7 @@ def write_store(
     }
     arrays = {name: np.asarray(columns[name], dtype=kind) for name, (_, kind, _) in _ARRAYS.items()}
     text = np.frombuffer(json.dumps(header, ensure_ascii=False).encode(), dtype=np.uint8)
-    with atomic_write(path, "wb") as handle:
-        save: Callable[..., None] = np.savez  # its own type takes the names of arrays for options
-        save(handle, header=text, **arrays)
+    write_arrays(path, {"header": text, **arrays})
 
 
 def read_store(path: str | Path) -> StructureStore:
@@ -101,9 +99,8 @@ def read_store(path: str | Path) -> StructureStore:
     file = str(path)
     advice = 'run "tio2nn extract" again'
     try:
-        # NumPy leaves a file open that turns out to be no archive
-        with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in ("header", *_ARRAYS)}
+        with opened_arrays(path) as content:
+            arrays: dict[str, Any] = {name: content[name] for name in ("header", *_ARRAYS)}
         header = json.loads(arrays.pop("header").tobytes().decode())
         if header["format"] != _FORMAT:
             raise ValueError(f"the format {header['format']!r}")
@@ -111,9 +108,9 @@ def read_store(path: str | Path) -> StructureStore:
         store = StructureStore(**arrays, **texts, reference_energies=header["reference_energies"])
     except FileNotFoundError:
         raise InputError(f"expected a structure store, got no file; {advice}", file=file) from None
-    except Exception as error:  # zipfile and NumPy meet damage with errors of many kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"expected a structure store, got: {reason}; {advice}", file=file) from None
+    except Exception as error:
+        reason = f"expected a structure store, got: {one_line(error)}; {advice}"
+        raise InputError(reason, file=file) from None
     return store
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tio2nn.io.atomic import atomic_write
+from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.nn.dataset import AtomTable
 from tio2nn.nn.network import BPNN
 from tio2nn.parameters import TrainingParameters
@@ -305,20 +305,18 @@ class Fit:
             "best_loss": self._best_loss,
             "since_best": self._since_best,
         }
-        with atomic_write(path, "wb") as handle:
-            np.savez(handle, about=np.array(json.dumps(about)), **arrays)
+        write_arrays(path, {"about": np.array(json.dumps(about)), **arrays})
 
     def _load(self, path: Path, fingerprint: str) -> None:
         try:
-            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+            with opened_arrays(path) as arrays:
                 about = json.loads(str(arrays["about"]))
                 if about["fingerprint"] != fingerprint:
                     return
                 values = [arrays[f"state_{k}"] for k in range(len(self._state()))]
                 chosen = [arrays[f"chosen_{k}"] for k in range(len(self._chosen_weights))]
         except Exception:
-            # no checkpoint, or one that a failing disk damaged, to which NumPy and zipfile answer with errors of
-            # a dozen kinds: the fit begins anew
+            # no checkpoint, or one that a failing disk damaged: the fit begins anew
             return
         for variable, value in zip(self._state(), values, strict=True):
             variable.assign(value)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tio2nn.io.atomic import atomic_write
+from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.nn.dataset import AtomTable
 from tio2nn.nn.network import BPNN
 from tio2nn.nn.training import Fit, Labels, configure_threads
@@ -42,13 +42,12 @@ class FitData:
             arrays |= {f"{part}_features_{k}": features for k, features in enumerate(table.features)}
             arrays[f"{part}_counts"] = table.counts
             arrays[f"{part}_energies"], arrays[f"{part}_weights"] = labels.energies, labels.weights
-        with atomic_write(path, "wb") as handle:
-            np.savez(handle, allow_pickle=False, **arrays)
+        write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: Path) -> FitData:
         """Read what `save` wrote."""
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+        with opened_arrays(path) as arrays:
             return cls(*_part(arrays, "train"), *_part(arrays, "validation"))
 
 
