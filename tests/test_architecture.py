@@ -58,7 +58,7 @@ FLOORS = (
 # Where a library may be imported; a library that is not in the table may be imported anywhere.
 ROOMS = {
     "ase": ("io.extxyz", "interfaces.ase"),
-    "keras": ("nn.network", "nn.training", "nn.trial", "train"),
+    "keras": ("nn.network", "nn.training", "nn.trial"),
     "keras_tuner": ("oracles",),
     "matplotlib": ("plots",),
     "numba": ("descriptors.kernels", "descriptors.neighbor_kernels"),

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +16,9 @@ from tio2nn.errors import InputError
 from tio2nn.io.features import Manifest, digest_of, read_features
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.io.tables import write_csv, write_json
-from tio2nn.nn.dataset import AtomTable
+from tio2nn.nn.dataset import AtomTable, FitData, Labels
 from tio2nn.nn.network import BPNN, dense_layers
-from tio2nn.nn.training import Epoch, Fit, Labels, configure_threads
+from tio2nn.nn.training import Epoch, Fit, configure_threads, initial_network
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import Layer, Potential, composition_span, feature_ranges
@@ -35,8 +34,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class TrainingData:
+@dataclass(frozen=True, kw_only=True)
+class TrainingData(FitData):
     """Everything that a fit starts from, computed on the training part alone.
 
     Attributes:
@@ -46,8 +45,6 @@ class TrainingData:
         subnet_of: for each element the position of its subnet.
         ranges: (n_elements, 2, n_features) of the features in the training part.
         composition_span: (rank, n_elements) of the compositions in the training part.
-        train, validation: whitened features.
-        train_labels, validation_labels: what is to be learnt.
         constant_features: names of columns that do not vary in the training part, for each subnet.
         fingerprint: of features, energies and split.
     """
@@ -58,10 +55,6 @@ class TrainingData:
     subnet_of: dict[str, int]
     ranges: FloatArray
     composition_span: FloatArray
-    train: AtomTable
-    train_labels: Labels
-    validation: AtomTable
-    validation_labels: Labels
     constant_features: dict[str, tuple[str, ...]]
     fingerprint: str
 
@@ -230,12 +223,10 @@ def density_weights(energies_per_atom: FloatArray, strength: float) -> FloatArra
 
 def new_network(parameters: ParameterSet, data: TrainingData, seed: int) -> BPNN:
     """A network with the data's whitening, its first weights drawn from the seed."""
-    keras.utils.set_random_seed(seed)
-    network = BPNN.from_parameters(parameters.network, parameters.elements, parameters.n_features)
+    network = initial_network(parameters.network, parameters.elements, parameters.n_features, data, seed)
     for subnet in network.subnets.values():
         dense_layers(subnet)  # refuses now what the potential could not carry later
     network.set_whitenings(data.whitenings)
-    network.set_mean_energy(float(np.mean(data.train_labels.energies / data.train.n_atoms)))
     return network
 
 
@@ -275,15 +266,7 @@ def train(
     for member in range(1, parameters.training.members + 1):
         seed = parameters.training.seed + member - 1
         network = new_network(parameters, data, seed)
-        fit = Fit(
-            network,
-            parameters.training,
-            seed,
-            data.train,
-            data.train_labels,
-            data.validation,
-            data.validation_labels,
-        )
+        fit = Fit(network, parameters.training, seed, data)
         checkpoint = project.checkpoint_file(member)
         listen = None if on_epoch is None else lambda epoch, member=member: on_epoch(member, epoch)
         try:

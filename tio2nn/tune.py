@@ -18,7 +18,7 @@ import numpy as np
 
 from tio2nn.errors import Tio2nnError
 from tio2nn.io.features import digest_of
-from tio2nn.nn.trial import FitData, TrialTask, run_trial
+from tio2nn.nn.trial import TrialTask, run_trial
 from tio2nn.oracles import BLIND, Oracle, candidates
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
@@ -94,9 +94,7 @@ def tune(
         on_start(len(data.train.counts), len(data.validation.counts))
     project.tuning_directory.mkdir(exist_ok=True)
     search = _Search(project, parameters, data, jobs, on_trial)
-    FitData(data.train, data.train_labels, data.validation, data.validation_labels).save(
-        project.trial_data_file
-    )
+    data.save(project.trial_data_file)
     try:
         with make_executor(jobs) as executor:
             trials = search.blind(executor) if tuning.strategy in BLIND else search.guided(executor)

@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 
 from tio2nn.nn import training
-from tio2nn.nn.dataset import AtomTable
+from tio2nn.nn.dataset import AtomTable, FitData, Labels
 from tio2nn.nn.network import BPNN
-from tio2nn.nn.training import Epoch, Fit, Labels, configure_threads
+from tio2nn.nn.training import Epoch, Fit, configure_threads
 from tio2nn.parameters import NetworkParameters, TrainingParameters
 
 configure_threads()
@@ -65,7 +65,7 @@ def make_fit(
         NetworkParameters(hidden_layers=(5,), dropout=dropout), ("Ti", "O"), N_FEATURES
     )
     parameters = TrainingParameters(**{"epochs": 6, "batch_size": 4, "learning_rate": 0.02, **settings})
-    return Fit(network, parameters, 3, TRAIN, train_labels, VALIDATION, validation_labels)
+    return Fit(network, parameters, 3, FitData(TRAIN, train_labels, VALIDATION, validation_labels))
 
 
 def per_atom(train: float, validation: float) -> dict[str, Labels]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tio2nn.io.arrays import opened_arrays, write_arrays
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -74,3 +78,60 @@ class AtomTable:
             ),
             self.counts,
         )
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the network is to learn.
+
+    Attributes:
+        energies: (n_structures,) total energy minus reference energies, eV.
+        weights: (n_structures,) weight of each structure in the loss, mean 1.
+    """
+
+    energies: FloatArray
+    weights: FloatArray
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What a network is fitted to.
+
+    Attributes:
+        train, train_labels: the training part, whitened float32 features.
+        validation, validation_labels: the validation part, likewise.
+    """
+
+    train: AtomTable
+    train_labels: Labels
+    validation: AtomTable
+    validation_labels: Labels
+
+    @property
+    def mean_energy(self) -> float:
+        """Of the training part, eV/atom."""
+        return float(np.mean(self.train_labels.energies / self.train.n_atoms))
+
+    def save(self, path: Path) -> None:
+        """Write the arrays, so that a worker process reads them once."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for part, table, labels in (
+            ("train", self.train, self.train_labels),
+            ("validation", self.validation, self.validation_labels),
+        ):
+            arrays |= {f"{part}_features_{k}": features for k, features in enumerate(table.features)}
+            arrays[f"{part}_counts"] = table.counts
+            arrays[f"{part}_energies"], arrays[f"{part}_weights"] = labels.energies, labels.weights
+        write_arrays(path, arrays)
+
+    @staticmethod
+    def load(path: Path) -> FitData:
+        """Read what `save` wrote."""
+        with opened_arrays(path) as arrays:
+            return FitData(*_part(arrays, "train"), *_part(arrays, "validation"))
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[AtomTable, Labels]:
+    counts = arrays[f"{part}_counts"]
+    features = tuple(arrays[f"{part}_features_{k}"] for k in range(counts.shape[1]))
+    return AtomTable(features, counts), Labels(arrays[f"{part}_energies"], arrays[f"{part}_weights"])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,27 +24,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tio2nn.io.arrays import opened_arrays, write_arrays
-from tio2nn.nn.dataset import AtomTable
+from tio2nn.nn.dataset import AtomTable, FitData
 from tio2nn.nn.network import BPNN
-from tio2nn.parameters import TrainingParameters
+from tio2nn.parameters import NetworkParameters, TrainingParameters
 
 FloatArray = NDArray[np.float64]
 
 _CHECKPOINT_SECONDS = 5.0  # a kill loses at most this much work; writing one costs about 10 ms
 _MEV = 1000.0  # meV in an eV
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the network is to learn.
-
-    Attributes:
-        energies: (n_structures,) total energy minus reference energies, eV.
-        weights: (n_structures,) weight of each structure in the loss, mean 1.
-    """
-
-    energies: FloatArray
-    weights: FloatArray
 
 
 @dataclass(frozen=True)
@@ -75,6 +62,16 @@ def configure_threads(parallel_operations: int = 2) -> None:
     tf.config.list_logical_devices()  # starts the runtime now, while its messages about hardware are hidden
 
 
+def initial_network(
+    parameters: NetworkParameters, elements: Sequence[str], n_features: int, data: FitData, seed: int
+) -> BPNN:
+    """A network whose first weights are drawn from the seed and whose atoms start from the mean energy."""
+    keras.utils.set_random_seed(seed)
+    network = BPNN.from_parameters(parameters, elements, n_features)
+    network.set_mean_energy(data.mean_energy)
+    return network
+
+
 class Fit:
     """Fits one network to a table of whitened features.
 
@@ -82,28 +79,18 @@ class Fit:
         network: takes the weights; its whitening is not used here.
         parameters: how to train.
         seed: of the batches.
-        train, train_labels: the training part, whitened float32 features.
-        validation, validation_labels: the validation part, likewise.
+        data: what to fit to, and what to judge by.
     """
 
-    def __init__(
-        self,
-        network: BPNN,
-        parameters: TrainingParameters,
-        seed: int,
-        train: AtomTable,
-        train_labels: Labels,
-        validation: AtomTable,
-        validation_labels: Labels,
-    ) -> None:
+    def __init__(self, network: BPNN, parameters: TrainingParameters, seed: int, data: FitData) -> None:
         self.network = network
         self.parameters = parameters
         self.seed = seed
         self.history: list[Epoch] = []
-        self._train, self._train_labels = train, train_labels
-        self._validation, self._validation_labels = validation, validation_labels
-        self._batch_size = min(parameters.batch_size, len(train.counts))
-        self._n_batches = math.ceil(len(train.counts) / self._batch_size)
+        self._train, self._train_labels = data.train, data.train_labels
+        self._validation, self._validation_labels = data.validation, data.validation_labels
+        self._batch_size = min(parameters.batch_size, len(data.train.counts))
+        self._n_batches = math.ceil(len(data.train.counts) / self._batch_size)
         self._optimizer = keras.optimizers.AdamW(
             parameters.learning_rate, weight_decay=parameters.weight_decay
         )
@@ -116,7 +103,7 @@ class Fit:
         self._since_best = 0
         self._run_epoch = tf.function(self._epoch_graph)
         self._predict = tf.function(self._predict_graph)
-        self._validation_inputs = _inputs(validation)
+        self._validation_inputs = _inputs(data.validation)
 
     @property
     def finished(self) -> bool:

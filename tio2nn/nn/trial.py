@@ -4,57 +4,18 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from tio2nn.io.arrays import opened_arrays, write_arrays
-from tio2nn.nn.dataset import AtomTable
-from tio2nn.nn.network import BPNN
-from tio2nn.nn.training import Fit, Labels, configure_threads
+from tio2nn.nn.dataset import FitData
+from tio2nn.nn.training import Fit, configure_threads, initial_network
 from tio2nn.parameters import NetworkParameters, TrainingParameters
 from tio2nn.trials import COMPLETED, DIVERGED, FAILED, Outcome
-
-
-@dataclass(frozen=True)
-class FitData:
-    """What every trial is fitted to: whitened features and labels of the training and the validation part."""
-
-    train: AtomTable
-    train_labels: Labels
-    validation: AtomTable
-    validation_labels: Labels
-
-    def save(self, path: Path) -> None:
-        """Write plain arrays, so that a worker reads them once instead of receiving them with each trial."""
-        arrays: dict[str, NDArray[Any]] = {}
-        for part, table, labels in (
-            ("train", self.train, self.train_labels),
-            ("validation", self.validation, self.validation_labels),
-        ):
-            arrays |= {f"{part}_features_{k}": features for k, features in enumerate(table.features)}
-            arrays[f"{part}_counts"] = table.counts
-            arrays[f"{part}_energies"], arrays[f"{part}_weights"] = labels.energies, labels.weights
-        write_arrays(path, arrays)
-
-    @classmethod
-    def load(cls, path: Path) -> FitData:
-        """Read what `save` wrote."""
-        with opened_arrays(path) as arrays:
-            return cls(*_part(arrays, "train"), *_part(arrays, "validation"))
-
-
-def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[AtomTable, Labels]:
-    counts = arrays[f"{part}_counts"]
-    features = tuple(arrays[f"{part}_features_{k}"] for k in range(counts.shape[1]))
-    return AtomTable(features, counts), Labels(arrays[f"{part}_energies"], arrays[f"{part}_weights"])
 
 
 @dataclass(frozen=True)
@@ -98,18 +59,8 @@ def run_trial(task: TrialTask) -> Outcome:
 
 def _fit(task: TrialTask) -> Outcome:
     data = _load(task.data)
-    keras.utils.set_random_seed(task.seed)
-    network = BPNN.from_parameters(task.network, task.elements, task.n_features)
-    network.set_mean_energy(float(np.mean(data.train_labels.energies / data.train.n_atoms)))
-    fit = Fit(
-        network,
-        task.training,
-        task.seed,
-        data.train,
-        data.train_labels,
-        data.validation,
-        data.validation_labels,
-    )
+    network = initial_network(task.network, task.elements, task.n_features, data, task.seed)
+    fit = Fit(network, task.training, task.seed, data)
     fit.run()
     chosen = fit.chosen
     return Outcome(
