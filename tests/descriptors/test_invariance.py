@@ -7,6 +7,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+from calculators import angular_calculator
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import MIXED, oxygen_molecule, structures
@@ -19,10 +20,6 @@ from tio2nn.structure import Structure
 @cache
 def _mixed() -> SymmetryCalculator:
     return SymmetryCalculator(MIXED)
-
-
-def _angular(*functions: AngularFunction, cutoff: float = 4.5, element: str = "O") -> SymmetryCalculator:
-    return SymmetryCalculator(ParameterSet(elements=(element,), cutoff=cutoff, radial=(), angular=functions))
 
 
 @given(structures(), st.tuples(*[st.floats(-30.0, 30.0)] * 3))
@@ -135,7 +132,7 @@ def test_value_and_slope_vanish_as_a_neighbor_leaves(step: float, eta: float) ->
 @given(st.floats(1e-7, 1e-3))
 def test_value_and_slope_vanish_as_the_third_side_of_a_triangle_leaves(step: float) -> None:
     cutoff = 3.5
-    calculator = _angular(AngularFunction(0.02, -1, 1.0), cutoff=cutoff)
+    calculator = angular_calculator(AngularFunction(0.02, -1, 1.0), cutoff=cutoff)
 
     def value(third_side: float) -> float:
         half = 0.5 * third_side

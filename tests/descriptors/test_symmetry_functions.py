@@ -10,6 +10,7 @@ from itertools import product
 import numpy as np
 import pytest
 import reference
+from calculators import angular_calculator, check_against_equations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import MIXED, PERIODICITIES, oxygen_molecule, parameter_sets, random_structure, structures
@@ -29,16 +30,6 @@ def _mixed() -> SymmetryCalculator:
     return SymmetryCalculator(MIXED)
 
 
-def _angular(*functions: AngularFunction, cutoff: float = 4.5, element: str = "O") -> SymmetryCalculator:
-    return SymmetryCalculator(ParameterSet(elements=(element,), cutoff=cutoff, radial=(), angular=functions))
-
-
-def _check(structure: Structure, parameters: ParameterSet) -> None:
-    expected = reference.symmetry_functions(structure, parameters)
-    assert np.abs(expected).max() < 1e3
-    np.testing.assert_allclose(SymmetryCalculator(parameters)(structure), expected, rtol=1e-12, atol=1e-12)
-
-
 # --- against the printed equations ---------------------------------------------------------------------
 
 
@@ -47,7 +38,7 @@ def _check(structure: Structure, parameters: ParameterSet) -> None:
 def test_any_functions_of_any_structure_are_those_of_the_printed_equations(
     structure: Structure, parameters: ParameterSet
 ) -> None:
-    _check(structure, parameters)
+    check_against_equations(structure, parameters)
 
 
 @settings(max_examples=25)
@@ -56,7 +47,7 @@ def test_any_functions_of_any_structure_are_those_of_the_printed_equations(
     parameter_sets(elements=("Br", "Cs", "Pb")),
 )
 def test_three_elements_have_six_pairs(structure: Structure, parameters: ParameterSet) -> None:
-    _check(structure, parameters)
+    check_against_equations(structure, parameters)
 
 
 @pytest.mark.parametrize("periodic", PERIODICITIES)
@@ -65,7 +56,7 @@ def test_every_periodicity_agrees_with_the_printed_equations(
     periodic: tuple[bool, bool, bool], seed: int
 ) -> None:
     structure = random_structure(np.random.default_rng(seed), n_atoms=4, periodic=periodic)
-    _check(structure, MIXED)
+    check_against_equations(structure, MIXED)
 
 
 @pytest.mark.parametrize("name", ["skew_crystal", "thin_crystal", "slab", "molecule"])
@@ -74,7 +65,7 @@ def test_typical_structures_agree_with_the_printed_equations(
     name: str, element_blind: bool, request: pytest.FixtureRequest
 ) -> None:
     parameters = MIXED.with_overrides(cutoff=4.5, element_blind=element_blind)
-    _check(request.getfixturevalue(name), parameters)
+    check_against_equations(request.getfixturevalue(name), parameters)
 
 
 def test_a_left_handed_cell_is_as_good_as_a_right_handed_one(skew_crystal: Structure) -> None:
@@ -89,7 +80,7 @@ def test_a_left_handed_cell_is_as_good_as_a_right_handed_one(skew_crystal: Struc
 def test_a_function_alone_agrees_for_every_exponent(zeta: float, lambda_: int) -> None:
     molecule = oxygen_molecule((0, 0, 0), (1.1, 0, 0), (-0.2, 1.2, 0.1), (0.9, 0.9, 0.8))
     function = AngularFunction(0.05, lambda_, zeta)
-    values = _angular(function)(molecule)[0, 0]
+    values = angular_calculator(function)(molecule)[0, 0]
     around = reference.neighbors(molecule, 0, 4.5)
     expected = 0.0
     for j, k in ((0, 1), (0, 2), (1, 2)):
@@ -115,17 +106,23 @@ def test_any_number_of_etas_and_powers_fills_the_tiles_of_the_matrix_product(
         for n, (eta, power) in enumerate(product(etas, powers))
         if n % 2 == 0 or n_powers == 1
     )
-    _check(skew_crystal, ParameterSet(elements=("O", "Ti"), cutoff=3.3, radial=(), angular=functions))
+    check_against_equations(
+        skew_crystal, ParameterSet(elements=("O", "Ti"), cutoff=3.3, radial=(), angular=functions)
+    )
 
 
 def test_narrow_and_far_radial_functions_agree_with_the_printed_equations(thin_crystal: Structure) -> None:
     functions = tuple(RadialFunction(eta, r_s) for eta in (0.0, 0.4, 20.0) for r_s in (0.0, 1.8, 4.4, 6.0))
-    _check(thin_crystal, ParameterSet(elements=("Ti", "O"), cutoff=4.5, radial=functions, angular=()))
+    check_against_equations(
+        thin_crystal, ParameterSet(elements=("Ti", "O"), cutoff=4.5, radial=functions, angular=())
+    )
 
 
 def test_an_atom_can_be_its_own_neighbor() -> None:
     crystal = Structure("simple cubic", ("O",), np.array([[0.3, 0.2, 0.1]]), 2.0 * np.eye(3))
-    _check(crystal, ParameterSet(elements=("O",), cutoff=4.3, radial=MIXED.radial, angular=MIXED.angular))
+    check_against_equations(
+        crystal, ParameterSet(elements=("O",), cutoff=4.3, radial=MIXED.radial, angular=MIXED.angular)
+    )
     features = SymmetryCalculator(MIXED.with_overrides(cutoff=2.1))(crystal)
     f_c = reference.cutoff_function(2.0, 2.1)
     assert features[0, 1] == pytest.approx(6.0 * math.exp(-0.1 * 4.0) * f_c, rel=1e-12)

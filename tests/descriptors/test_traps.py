@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import reference
+from calculators import angular_calculator, check_against_equations
 from strategies import MIXED, oxygen_molecule
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
@@ -12,18 +13,8 @@ from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.structure import Structure
 
 
-def _angular(*functions: AngularFunction, cutoff: float = 4.5, element: str = "O") -> SymmetryCalculator:
-    return SymmetryCalculator(ParameterSet(elements=(element,), cutoff=cutoff, radial=(), angular=functions))
-
-
-def _check(structure: Structure, parameters: ParameterSet) -> None:
-    expected = reference.symmetry_functions(structure, parameters)
-    assert np.abs(expected).max() < 1e3
-    np.testing.assert_allclose(SymmetryCalculator(parameters)(structure), expected, rtol=1e-12, atol=1e-12)
-
-
 def test_the_angle_is_between_vectors_and_not_the_quotient_of_distances() -> None:
-    calculator = _angular(AngularFunction(0.0, 1, 1.0), AngularFunction(0.0, -1, 1.0))
+    calculator = angular_calculator(AngularFunction(0.0, 1, 1.0), AngularFunction(0.0, -1, 1.0))
     f_c, diagonal = reference.cutoff_function(1.5, 4.5), reference.cutoff_function(1.5 * math.sqrt(2.0), 4.5)
     right_angle = calculator(oxygen_molecule((0, 0, 0), (1.5, 0, 0), (0, 1.5, 0)))[0]
     np.testing.assert_allclose(right_angle, f_c**2 * diagonal, rtol=1e-12)
@@ -36,7 +27,7 @@ def test_the_angle_is_between_vectors_and_not_the_quotient_of_distances() -> Non
 def test_the_prefactor_is_two_to_the_one_minus_zeta_and_not_minus_eta(eta: float) -> None:
     # at an angle of 0° it turns (1 + cosθ)^ζ = 2^ζ into 2, whatever ζ is
     functions = [AngularFunction(eta, 1, zeta) for zeta in (1.0, 2.0, 2.7, 4.0, 16.0)]
-    values = _angular(*functions)(oxygen_molecule((0, 0, 0), (1.0, 0, 0), (2.2, 0, 0)))[0]
+    values = angular_calculator(*functions)(oxygen_molecule((0, 0, 0), (1.0, 0, 0), (2.2, 0, 0)))[0]
     cutoffs = math.prod(reference.cutoff_function(r, 4.5) for r in (1.0, 2.2, 1.2))
     expected = 2.0 * math.exp(-eta * (1.0 + 2.2**2 + 1.2**2)) * cutoffs
     np.testing.assert_allclose(values, expected, rtol=1e-11)
@@ -51,7 +42,9 @@ def test_cell_vectors_are_rows() -> None:
     features = calculator(Structure("skew", ("O",), np.zeros((1, 3)), cell))
     nearest = (2.0, 2.5, math.hypot(0.5, 2.0))
     assert features[0, 0] == pytest.approx(2.0 * sum(reference.cutoff_function(r, 2.6) for r in nearest))
-    _check(Structure("skew", ("O", "O"), np.array([[0.0, 0.0, 0.0], [1.4, 2.3, 0.8]]), cell), MIXED)
+    check_against_equations(
+        Structure("skew", ("O", "O"), np.array([[0.0, 0.0, 0.0], [1.4, 2.3, 0.8]]), cell), MIXED
+    )
 
 
 def test_images_are_counted_as_far_as_the_cutoff_reaches() -> None:
@@ -62,12 +55,12 @@ def test_images_are_counted_as_far_as_the_cutoff_reaches() -> None:
 
 
 def test_a_neighbor_makes_no_angle_with_itself() -> None:
-    calculator = _angular(AngularFunction(0.0, 1, 1.0), AngularFunction(0.0, -1, 1.0))
+    calculator = angular_calculator(AngularFunction(0.0, 1, 1.0), AngularFunction(0.0, -1, 1.0))
     assert (calculator(oxygen_molecule((0, 0, 0), (1.3, 0, 0))) == 0.0).all()
     # two images of one atom make one angle of 180°, not four angles
     chain = Structure("chain", ("O",), np.zeros((1, 3)), np.diag([2.0, 0.0, 0.0]), (True, False, False))
-    narrow = _angular(AngularFunction(0.0, 1, 1.0), AngularFunction(0.0, -1, 1.0), cutoff=4.0)
+    narrow = angular_calculator(AngularFunction(0.0, 1, 1.0), AngularFunction(0.0, -1, 1.0), cutoff=4.0)
     assert (narrow(chain) == 0.0).all()
     f_c, far = reference.cutoff_function(2.0, 4.2), reference.cutoff_function(4.0, 4.2)
-    wide = _angular(AngularFunction(0.0, -1, 1.0), cutoff=4.2)(chain)
+    wide = angular_calculator(AngularFunction(0.0, -1, 1.0), cutoff=4.2)(chain)
     assert wide[0, 0] == pytest.approx(2.0 * f_c**2 * far, rel=1e-12)

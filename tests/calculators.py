@@ -1,0 +1,24 @@
+"""What tests of the symmetry functions share: a calculator of few functions, and the comparison with the equations."""
+
+from __future__ import annotations
+
+import numpy as np
+import reference
+
+from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
+from tio2nn.parameters import AngularFunction, ParameterSet
+from tio2nn.structure import Structure
+
+
+def angular_calculator(
+    *functions: AngularFunction, cutoff: float = 4.5, element: str = "O"
+) -> SymmetryCalculator:
+    """Of these functions alone, for one element."""
+    return SymmetryCalculator(ParameterSet(elements=(element,), cutoff=cutoff, radial=(), angular=functions))
+
+
+def check_against_equations(structure: Structure, parameters: ParameterSet) -> None:
+    """The features are those of the printed equations, to rounding."""
+    expected = reference.symmetry_functions(structure, parameters)
+    assert np.abs(expected).max() < 1e3
+    np.testing.assert_allclose(SymmetryCalculator(parameters)(structure), expected, rtol=1e-12, atol=1e-12)
