@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from strategies import MIXED, PERIODICITIES, oxygen_molecule, parameter_sets, random_structure, structures
 
 from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK
-from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels, power_recipe
+from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels
+from tio2nn.descriptors.tables import power_recipe
 from tio2nn.errors import InputError
 from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.presets import preset

@@ -1,7 +1,7 @@
 """Compiled loops of the radial and angular symmetry functions.
 
-Plain arrays in, plain arrays out; `symmetry_functions.py` is the door in front. Inside, all lengths are in
-units of the cutoff, and the variable of every attenuation is t = 1 - R²/R_c²: 1 at the atom, 0 at the cutoff.
+Plain arrays in, plain arrays out; `symmetry_functions.py` is the door in front, `kernel_parts.py` holds what
+these loops share with those of the derivatives.
 
 Three things make the triplet loop fast (`tests/benchmarks/symmetry_functions.py` measures them):
 
@@ -12,67 +12,26 @@ Three things make the triplet loop fast (`tests/benchmarks/symmetry_functions.py
   factor t² makes value and slope vanish exactly at the cutoff.
 - All (η, λ, ζ) of a block are one small matrix product: attenuations (n_eta, BLOCK) times powers
   (BLOCK, n_power).
-
-Index variables are unsigned (`uintp`): Numba then leaves out the check for negative indices, which
-would keep LLVM from vectorizing (6.6 → 3.2 ns per pair).
 """
 
 from __future__ import annotations
 
-import numba
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-N_TERMS = 16  # exp(-3.8 x) f_c to 4e-14; more terms cost more than a squaring (see `attenuation.py`)
-BLOCK = 256  # 14 rows of 256 doubles stay in a 32 KiB L1 cache; 512 is 40 % slower
-_U = np.uintp
-
-# Sums may be reordered and fused, but NaN and infinity keep their meaning.
-_compile = numba.njit(cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
-
-
-@_compile
-def _multiply_polynomial(c: FloatArray, t: FloatArray, out: FloatArray, n: int) -> None:
-    """out[:n] *= Σ_k c[k] t[:n]^k, `N_TERMS` terms, unrolled so that the loop over t becomes SIMD code."""
-    c0, c1, c2, c3, c4, c5, c6, c7 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
-    c8, c9, c10, c11, c12, c13, c14, c15 = c[8], c[9], c[10], c[11], c[12], c[13], c[14], c[15]
-    for k in range(_U(n)):
-        x = t[k]
-        s = c12 + x * (c13 + x * (c14 + x * c15))
-        s = c8 + x * (c9 + x * (c10 + x * (c11 + x * s)))
-        s = c4 + x * (c5 + x * (c6 + x * (c7 + x * s)))
-        out[k] *= c0 + x * (c1 + x * (c2 + x * (c3 + x * s)))
+from tio2nn.descriptors.kernel_parts import (
+    BLOCK,
+    FloatArray,
+    IntArray,
+    U,
+    accumulate,
+    compiled,
+    fill_powers,
+    multiply_attenuation,
+    multiply_polynomial,
+)
 
 
-@_compile
-def _multiply_attenuation(
-    polynomial: FloatArray,
-    squarings: int,
-    cutoff_polynomial: FloatArray,
-    t: FloatArray,
-    out: FloatArray,
-    n: int,
-) -> None:
-    """out[:n] *= exp(-η R²) f_c(R) at t = 1 - R²/R_c² (see `attenuation.Attenuation`)."""
-    for k in range(_U(n)):
-        out[k] *= t[k] * t[k]
-    if squarings == 0:
-        _multiply_polynomial(polynomial, t, out, n)
-        return
-    gaussian = np.ones(n)
-    _multiply_polynomial(polynomial, t, gaussian, n)
-    for _ in range(squarings):
-        for k in range(_U(n)):
-            gaussian[k] *= gaussian[k]
-    for k in range(_U(n)):
-        out[k] *= gaussian[k]
-    _multiply_polynomial(cutoff_polynomial, t, out, n)
-
-
-@_compile
+@compiled
 def radial_functions(
     first: IntArray,
     vectors: FloatArray,
@@ -111,81 +70,23 @@ def radial_functions(
             distance[k] = np.sqrt(r2)
             t[k] = max(0.0, 1.0 - r2)
             cutoff_value[k] = t[k] * t[k]
-        _multiply_polynomial(cutoff_polynomial, t, cutoff_value, n)
+        multiply_polynomial(cutoff_polynomial, t, cutoff_value, n)
         for f in range(shifts.shape[0]):
             shift, scale = shifts[f], scales[f]
-            for k in range(_U(n)):
+            for k in range(U(n)):
                 y[k] = (distance[k] - shift) * (distance[k] - shift) * scale
                 gaussian[k] = 1.0
-            _multiply_polynomial(polynomials[f], y, gaussian, n)
+            multiply_polynomial(polynomials[f], y, gaussian, n)
             for _ in range(squarings[f]):
-                for k in range(_U(n)):
+                for k in range(U(n)):
                     gaussian[k] *= gaussian[k]
             total = 0.0
-            for k in range(_U(n)):
+            for k in range(U(n)):
                 total += gaussian[k] * cutoff_value[k]
             out[atom, f * n_kinds + kind] = total
 
 
-@_compile
-def _fill_powers(
-    n: int, cosine: FloatArray, recipe: IntArray, exponents: FloatArray, powers: FloatArray
-) -> None:
-    """powers[r, :n] = ((1 + λ cosθ)/2)^ζ of row r, by the recipe of `symmetry_functions.power_recipe`."""
-    for r in range(recipe.shape[0]):
-        row, a, b = powers[r], recipe[r, 0], recipe[r, 1]
-        if a < 0:
-            half = 0.5 * np.float64(b)
-            for k in range(_U(n)):
-                row[k] = max(0.0, 0.5 + half * cosine[k])
-        elif b < 0:
-            for k in range(_U(n)):
-                row[k] = powers[a, k] ** exponents[r]
-        else:
-            left, right = powers[a], powers[b]
-            for k in range(_U(n)):
-                row[k] = left[k] * right[k]
-
-
-@_compile
-def _accumulate(n: int, attenuations: FloatArray, powers: FloatArray, sums: FloatArray) -> None:
-    """sums += attenuations[:, :n] @ powers[:, :n].T, in tiles of 3 × 2 sums that stay in registers."""
-    n_eta, n_power = attenuations.shape[0], powers.shape[0]
-    e = 0
-    while e < n_eta:
-        if e + 3 <= n_eta:
-            p0, p1, p2 = attenuations[e], attenuations[e + 1], attenuations[e + 2]
-            for r in range(0, n_power, 2):
-                w0, w1 = powers[r], powers[r + 1]
-                s00 = s01 = s10 = s11 = s20 = s21 = 0.0
-                for k in range(_U(n)):
-                    s00 += p0[k] * w0[k]
-                    s01 += p0[k] * w1[k]
-                    s10 += p1[k] * w0[k]
-                    s11 += p1[k] * w1[k]
-                    s20 += p2[k] * w0[k]
-                    s21 += p2[k] * w1[k]
-                sums[e, r] += s00
-                sums[e, r + 1] += s01
-                sums[e + 1, r] += s10
-                sums[e + 1, r + 1] += s11
-                sums[e + 2, r] += s20
-                sums[e + 2, r + 1] += s21
-            e += 3
-        else:
-            p0 = attenuations[e]
-            for r in range(0, n_power, 2):
-                w0, w1 = powers[r], powers[r + 1]
-                s00 = s01 = 0.0
-                for k in range(_U(n)):
-                    s00 += p0[k] * w0[k]
-                    s01 += p0[k] * w1[k]
-                sums[e, r] += s00
-                sums[e, r + 1] += s01
-            e += 1
-
-
-@_compile
+@compiled
 def angular_functions(
     first: IntArray,
     vectors: FloatArray,
@@ -239,38 +140,38 @@ def angular_functions(
             t[j] = max(0.0, 1.0 - r2[j])
         own[:, :n_neighbors] = 1.0
         for e in range(n_eta):
-            _multiply_attenuation(polynomials[e], squarings[e], cutoff_polynomial, t, own[e], n_neighbors)
+            multiply_attenuation(polynomials[e], squarings[e], cutoff_polynomial, t, own[e], n_neighbors)
         pair = 0
         for a in range(n_kinds):
             for b in range(a, n_kinds):
                 sums[:] = 0.0
-                filled = _U(0)
-                j_begin, j_end = _U(first[i * n_kinds + a] - start), _U(first[i * n_kinds + a + 1] - start)
-                b_begin, k_end = _U(first[i * n_kinds + b] - start), _U(first[i * n_kinds + b + 1] - start)
+                filled = U(0)
+                j_begin, j_end = U(first[i * n_kinds + a] - start), U(first[i * n_kinds + a + 1] - start)
+                b_begin, k_end = U(first[i * n_kinds + b] - start), U(first[i * n_kinds + b + 1] - start)
                 for j in range(j_begin, j_end):
-                    k_begin = j + _U(1) if a == b else b_begin
+                    k_begin = j + U(1) if a == b else b_begin
                     # R_jk² from the law of cosines, for all k: t_jk = 1 - R_ij² - R_ik² + 2 R_ij R_ik cosθ
                     xj, yj, zj, remaining, twice_r = x[j], y[j], z[j], 1.0 - r2[j], 2.0 * r[j]
                     for k in range(k_begin, k_end):
                         c = xj * x[k] + yj * y[k] + zj * z[k]
                         row_cosine[k] = c
                         row_t[k] = remaining - r2[k] + twice_r * r[k] * c
-                    n = _U(0)
+                    n = U(0)
                     for k in range(k_begin, k_end):
                         partners[n] = np.uint32(k)
-                        n += _U(1) if row_t[k] > 0.0 else _U(0)
+                        n += U(1) if row_t[k] > 0.0 else U(0)
                     for m in range(n):
-                        k = _U(partners[m])
+                        k = U(partners[m])
                         block_t[filled + m] = row_t[k]
                         cosine[filled + m] = row_cosine[k]
-                    for e in range(_U(n_eta)):
+                    for e in range(U(n_eta)):
                         from_j, from_k, target = own[e, j], own[e], attenuations[e]
                         for m in range(n):
-                            target[filled + m] = from_j * from_k[_U(partners[m])]
+                            target[filled + m] = from_j * from_k[U(partners[m])]
                     filled += n
-                    if filled >= _U(BLOCK) or (j + _U(1) == j_end and filled > _U(0)):
+                    if filled >= U(BLOCK) or (j + U(1) == j_end and filled > U(0)):
                         for e in range(n_eta):
-                            _multiply_attenuation(
+                            multiply_attenuation(
                                 polynomials[e],
                                 squarings[e],
                                 cutoff_polynomial,
@@ -278,9 +179,9 @@ def angular_functions(
                                 attenuations[e],
                                 filled,
                             )
-                        _fill_powers(filled, cosine, recipe, exponents, powers)
-                        _accumulate(filled, attenuations, powers, sums)
-                        filled = _U(0)
+                        fill_powers(filled, cosine, recipe, exponents, powers)
+                        accumulate(filled, attenuations, powers, sums)
+                        filled = U(0)
                 for f in range(eta_rows.shape[0]):
                     column = first_column + f * n_element_pairs + pair
                     out[i, column] = 2.0 * sums[eta_rows[f], power_rows[f]]

@@ -9,14 +9,18 @@ eqs. 6 and 8 (there G² and G⁴; numbering differs between papers, so this prog
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.attenuation import Attenuation, Gaussian, cutoff_polynomial
-from tio2nn.descriptors.kernels import N_TERMS, angular_functions, radial_functions
-from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK, neighbor_lists
+from tio2nn.descriptors.attenuation import cutoff_polynomial
+from tio2nn.descriptors.gradient_kernels import angular_gradient, fold_gradient, radial_gradient
+from tio2nn.descriptors.jacobian_kernels import jacobian_rows
+from tio2nn.descriptors.kernels import angular_functions, radial_functions
+from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK, NeighborList, neighbor_lists
+from tio2nn.descriptors.tables import angular_tables, radial_tables, slope_tables
 from tio2nn.errors import InputError
 from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.structure import Structure
@@ -42,8 +46,10 @@ class SymmetryCalculator:
         self._n_kinds = max(self._kind_of.values()) + 1
         self._n_radial_columns = len(parameters.radial) * self._n_kinds
         self._cutoff_polynomial = cutoff_polynomial()
-        self._radial = _radial_tables(parameters.radial, parameters.cutoff)
-        self._angular = _angular_tables(parameters.angular, parameters.cutoff)
+        self._has_radial, self._has_angular = bool(parameters.radial), bool(parameters.angular)
+        self._radial = radial_tables(parameters.radial, parameters.cutoff)
+        self._angular = angular_tables(parameters.angular, parameters.cutoff)
+        self._slopes = slope_tables(parameters.radial, parameters.angular, parameters.cutoff, self._n_kinds)
 
     def __call__(self, structure: Structure) -> FloatArray:
         """Features of one structure.
@@ -54,7 +60,7 @@ class SymmetryCalculator:
         Raises:
             InputError: an element that the parameter set lacks, or two atoms at the same place.
         """
-        return next(self.map([structure]))
+        return self._features([structure], self._neighbors([structure]))
 
     def map(self, structures: Sequence[Structure]) -> Iterator[FloatArray]:
         """Features of each structure, in order; several small structures share one pass of the kernels.
@@ -65,27 +71,96 @@ class SymmetryCalculator:
         Raises:
             InputError: as for one structure, when its turn comes.
         """
-        for batch in _batches(structures):
+        for batch in batches(structures):
             try:
-                features = self._batch(batch)
+                features = self._features(batch, self._neighbors(batch))
             except InputError:
                 # those before the one at fault are still wanted
                 for structure in batch:
-                    yield self._batch([structure])
+                    yield self._features([structure], self._neighbors([structure]))
             else:
                 yield from np.split(features, np.cumsum([s.n_atoms for s in batch])[:-1])
 
-    def _batch(self, structures: Sequence[Structure]) -> FloatArray:
+    def describe(self, structures: Sequence[Structure]) -> Description:
+        """Features of a batch, in a form that remembers the neighbors for the gradient.
+
+        Raises:
+            InputError: as for one structure.
+        """
+        neighbors = list(self._neighbors(structures))
+        return Description(self, tuple(structures), self._features(structures, neighbors), tuple(neighbors))
+
+    def jacobian(self, structure: Structure, dtype: type[np.floating] = np.float64) -> NDArray[np.floating]:
+        """Derivatives of all features of a structure, periodic images folded on their atoms.
+
+        Returns:
+            jacobian: (n_atoms, n_features, n_atoms, 3), ∂G of the first atom's feature / ∂R of the second atom, 1/Å.
+
+        Raises:
+            InputError: as for features.
+        """
+        n = structure.n_atoms
+        jacobian = np.empty((n, self.n_features, n, 3), dtype)
+        for neighbors in self._neighbors([structure]):
+            centers = np.arange(neighbors.first_atom, neighbors.first_atom + neighbors.n_atoms)
+            jacobian_rows(
+                neighbors.first,
+                neighbors.vectors,
+                neighbors.atoms,
+                centers,
+                np.full(len(centers), n),
+                self._n_kinds,
+                self.cutoff,
+                self._cutoff_polynomial,
+                *self._radial,
+                *self._angular[:2],
+                self._slopes,
+                self.n_features,
+                jacobian[centers[0] : centers[-1] + 1].reshape(-1),
+            )
+        return jacobian
+
+    def _neighbors(self, structures: Sequence[Structure]) -> Iterator[NeighborList]:
         kinds = np.concatenate([self._kinds(s) for s in structures])
-        features = np.zeros((len(kinds), self.n_features))
-        for neighbors in neighbor_lists(structures, self.cutoff, kinds, self._n_kinds):
+        return neighbor_lists(structures, self.cutoff, kinds, self._n_kinds)
+
+    def _features(self, structures: Sequence[Structure], lists: Iterable[NeighborList]) -> FloatArray:
+        features = np.zeros((sum(s.n_atoms for s in structures), self.n_features))
+        for neighbors in lists:
             rows = features[neighbors.first_atom : neighbors.first_atom + neighbors.n_atoms]
-            shared = (neighbors.first, neighbors.vectors, self._n_kinds, self.cutoff, self._cutoff_polynomial)
-            if self._radial is not None:
+            shared = self._shared(neighbors)
+            if self._has_radial:
                 radial_functions(*shared, *self._radial, rows)
-            if self._angular is not None:
+            if self._has_angular:
                 angular_functions(*shared, *self._angular, self._n_radial_columns, rows)
         return features
+
+    def _gradient(self, lists: Iterable[NeighborList], weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        gradient, strain = np.zeros((len(weights), 3)), np.zeros((len(weights), 3, 3))
+        for neighbors in lists:
+            own = weights[neighbors.first_atom : neighbors.first_atom + neighbors.n_atoms]
+            shared = self._shared(neighbors)
+            pairs = np.zeros_like(neighbors.vectors)
+            if self._has_radial:
+                radial_gradient(*shared, *self._radial, self._slopes.radial_decays, own, pairs)
+            if self._has_angular:
+                tables = (*self._angular[:2], self._slopes, self._n_radial_columns)
+                angular_gradient(*shared, *tables, own, pairs)
+            fold_gradient(
+                neighbors.first,
+                neighbors.vectors,
+                neighbors.atoms,
+                self._n_kinds,
+                neighbors.first_atom,
+                pairs,
+                gradient,
+                strain,
+            )
+        return gradient, strain
+
+    def _shared(self, neighbors: NeighborList) -> tuple[IntArray, FloatArray, int, float, FloatArray]:
+        """What all kernels begin with."""
+        return neighbors.first, neighbors.vectors, self._n_kinds, self.cutoff, self._cutoff_polynomial
 
     def _kinds(self, structure: Structure) -> IntArray:
         try:
@@ -98,16 +173,51 @@ class SymmetryCalculator:
             ) from None
 
 
-def compile_kernels() -> None:
+@dataclass(frozen=True)
+class Description:
+    """Features of a batch of structures, with the neighbors that they were computed from.
+
+    Attributes:
+        structures: of the batch.
+        features: (n_atoms of all, n_features).
+    """
+
+    _calculator: SymmetryCalculator
+    structures: tuple[Structure, ...]
+    features: FloatArray
+    _neighbors: tuple[NeighborList, ...]
+
+    def gradient(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The product of a vector with the Jacobian, without the Jacobian.
+
+        Args:
+            weights: (n_atoms of all, n_features), ∂E/∂G of a quantity E.
+
+        Returns:
+            gradient: (n_atoms of all, 3), ∂E/∂R, in the unit of E per Å.
+            strain: (n_structures, 3, 3), ∂E/∂strain, symmetric, in the unit of E. The stress is this over the volume.
+        """
+        gradient, by_center = self._calculator._gradient(self._neighbors, np.ascontiguousarray(weights))
+        first = np.cumsum([0, *(s.n_atoms for s in self.structures[:-1])])
+        strain = np.add.reduceat(by_center, first, axis=0)
+        # rotation changes no feature, so what is not symmetric is rounding
+        return gradient, 0.5 * (strain + strain.transpose(0, 2, 1))
+
+
+def compile_kernels(derivatives: bool = False) -> None:
     """Compile all kernels, or load them from Numba's cache, so that worker processes find them on disk."""
     parameters = ParameterSet(
         elements=("H",), cutoff=2.0, radial=(RadialFunction(1.0),), angular=(AngularFunction(1.0, 1, 1.0),)
     )
     positions = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    SymmetryCalculator(parameters)(Structure("water", ("H",) * 3, positions, np.zeros((3, 3)), (False,) * 3))
+    water = Structure("water", ("H",) * 3, positions, np.zeros((3, 3)), (False,) * 3)
+    calculator = SymmetryCalculator(parameters)
+    calculator(water)
+    if derivatives:
+        calculator.jacobian(water, np.float32)
 
 
-def _batches(structures: Sequence[Structure]) -> Iterator[Sequence[Structure]]:
+def batches(structures: Sequence[Structure]) -> Iterator[Sequence[Structure]]:
     """Consecutive structures with together at most `CENTERS_PER_BLOCK` atoms, or one larger structure."""
     begin, n_atoms = 0, 0
     for k, structure in enumerate(structures):
@@ -117,73 +227,3 @@ def _batches(structures: Sequence[Structure]) -> Iterator[Sequence[Structure]]:
         n_atoms += structure.n_atoms
     if begin < len(structures):
         yield structures[begin:]
-
-
-RadialTables = tuple[FloatArray, IntArray, FloatArray, FloatArray]
-AngularTables = tuple[FloatArray, IntArray, IntArray, FloatArray, IntArray, IntArray]
-
-
-def _radial_tables(functions: Sequence[RadialFunction], cutoff: float) -> RadialTables | None:
-    if not functions:
-        return None
-    fits = [Gaussian.fit(f.eta, f.r_s, cutoff) for f in functions]
-    return (
-        np.array([fit.polynomial for fit in fits]),
-        np.array([fit.squarings for fit in fits], dtype=np.int64),
-        np.array([fit.shift for fit in fits]),
-        np.array([fit.scale for fit in fits]),
-    )
-
-
-def _angular_tables(functions: Sequence[AngularFunction], cutoff: float) -> AngularTables | None:
-    if not functions:
-        return None
-    etas = sorted({f.eta for f in functions})
-    fits = [Attenuation.fit(eta, cutoff) for eta in etas]
-    recipe, exponents, rows = power_recipe([(f.lambda_, f.zeta) for f in functions])
-    return (
-        np.array([fit.polynomial for fit in fits]).reshape(-1, N_TERMS),
-        np.array([fit.squarings for fit in fits], dtype=np.int64),
-        recipe,
-        exponents,
-        np.array([etas.index(f.eta) for f in functions], dtype=np.int64),
-        rows,
-    )
-
-
-def power_recipe(powers: Sequence[tuple[int, float]]) -> tuple[IntArray, FloatArray, IntArray]:
-    """How to make all ((1 + λ cosθ)/2)^ζ with few products.
-
-    Args:
-        powers: (λ, ζ) of each function.
-
-    Returns:
-        recipe: (n_power, 2), n_power even. Row (-1, λ) is (1 + λ cosθ)/2; (a, b) is row a times row b; (a, -1) is
-            row a raised to `exponents` of the row.
-        exponents: (n_power,) ζ of each row.
-        rows: (len(powers),) the row that holds each function's power.
-    """
-    row_of: dict[tuple[int, float], int] = {}
-    recipe: list[tuple[int, int]] = []
-
-    def row(lambda_: int, zeta: float) -> int:
-        key = (lambda_, zeta)
-        if key not in row_of:
-            if zeta == 1:
-                step = (-1, lambda_)
-            elif zeta != int(zeta):
-                step = (row(lambda_, 1.0), -1)
-            else:
-                half = float(zeta // 2)
-                step = (row(lambda_, zeta - half), row(lambda_, half))
-            row_of[key] = len(recipe)
-            recipe.append(step)
-        return row_of[key]
-
-    rows = [row(lambda_, float(zeta)) for lambda_, zeta in powers]
-    exponents = [zeta for _, zeta in row_of]
-    if len(recipe) % 2:
-        # the kernel sums two rows at a time
-        recipe.append(recipe[0])
-        exponents.append(exponents[0])
-    return np.array(recipe, dtype=np.int64), np.array(exponents), np.array(rows, dtype=np.int64)

@@ -1,0 +1,114 @@
+"""What the compiled loops need to know of a parameter set, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations_with_replacement
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.descriptors.attenuation import Attenuation, Gaussian
+from tio2nn.descriptors.kernel_parts import N_TERMS, Slopes
+from tio2nn.parameters import AngularFunction, RadialFunction
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+RadialTables = tuple[FloatArray, IntArray, FloatArray, FloatArray]
+AngularTables = tuple[FloatArray, IntArray, IntArray, FloatArray, IntArray, IntArray]
+
+
+def radial_tables(functions: Sequence[RadialFunction], cutoff: float) -> RadialTables:
+    fits = [Gaussian.fit(f.eta, f.r_s, cutoff) for f in functions]
+    return (
+        np.array([fit.polynomial for fit in fits]).reshape(-1, N_TERMS),
+        np.array([fit.squarings for fit in fits], dtype=np.int64),
+        np.array([fit.shift for fit in fits]),
+        np.array([fit.scale for fit in fits]),
+    )
+
+
+def angular_tables(functions: Sequence[AngularFunction], cutoff: float) -> AngularTables:
+    etas = sorted({f.eta for f in functions})
+    fits = [Attenuation.fit(eta, cutoff) for eta in etas]
+    recipe, exponents, rows = power_recipe([(f.lambda_, f.zeta) for f in functions])
+    return (
+        np.array([fit.polynomial for fit in fits]).reshape(-1, N_TERMS),
+        np.array([fit.squarings for fit in fits], dtype=np.int64),
+        recipe,
+        exponents,
+        np.array([etas.index(f.eta) for f in functions], dtype=np.int64),
+        rows,
+    )
+
+
+def power_recipe(powers: Sequence[tuple[int, float]]) -> tuple[IntArray, FloatArray, IntArray]:
+    """How to make all ((1 + λ cosθ)/2)^ζ with few products.
+
+    Args:
+        powers: (λ, ζ) of each function; λ = 0 stands for the power 0.
+
+    Returns:
+        recipe: (n_power, 2), n_power even. Row (-1, λ) is (1 + λ cosθ)/2, but 1 for λ = 0; (a, b) is row a times
+            row b; (a, -1) is row a raised to `exponents` of the row.
+        exponents: (n_power,) ζ of each row.
+        rows: (len(powers),) the row that holds each function's power.
+    """
+    row_of: dict[tuple[int, float], int] = {}
+    recipe: list[tuple[int, int]] = []
+
+    def row(lambda_: int, zeta: float) -> int:
+        key = (lambda_, zeta)
+        if key not in row_of:
+            if zeta == 1 or lambda_ == 0:
+                step = (-1, lambda_)
+            elif zeta != int(zeta):
+                step = (row(lambda_, 1.0), -1)
+            else:
+                half = float(zeta // 2)
+                step = (row(lambda_, zeta - half), row(lambda_, half))
+            row_of[key] = len(recipe)
+            recipe.append(step)
+        return row_of[key]
+
+    rows = [row(lambda_, float(zeta)) for lambda_, zeta in powers]
+    exponents = [zeta for _, zeta in row_of]
+    if len(recipe) % 2:
+        # the kernel sums two rows at a time
+        recipe.append(recipe[0])
+        exponents.append(exponents[0])
+    return (
+        np.array(recipe, dtype=np.int64).reshape(-1, 2),
+        np.array(exponents),
+        np.array(rows, dtype=np.int64),
+    )
+
+
+def slope_tables(
+    radial: Sequence[RadialFunction], angular: Sequence[AngularFunction], cutoff: float, n_kinds: int
+) -> Slopes:
+    """What derivatives need beyond the tables of the values."""
+    etas = sorted({f.eta for f in angular})
+    powers = [(f.lambda_, f.zeta) for f in angular]
+    slopes = [(f.lambda_ if f.zeta != 1 else 0, f.zeta - 1) for f in angular]
+    recipe, exponents, rows = power_recipe(powers + slopes)
+    power_rows, slope_rows = rows[: len(angular)], rows[len(angular) :]
+    pairs = np.zeros((n_kinds, n_kinds), dtype=np.int64)
+    for position, (a, b) in enumerate(combinations_with_replacement(range(n_kinds), 2)):
+        pairs[a, b] = pairs[b, a] = position
+    return Slopes(
+        radial_decays=np.array([f.eta * cutoff**2 for f in radial]),
+        decays=np.array([eta * cutoff**2 for eta in etas]),
+        recipe=recipe,
+        exponents=exponents,
+        power_rows=power_rows,
+        slope_rows=slope_rows,
+        eta_rows=np.array([etas.index(f.eta) for f in angular], dtype=np.int64),
+        lambdas=np.array([float(f.lambda_) for f in angular]),
+        zetas=np.array([float(f.zeta) for f in angular]),
+        only_power=np.setdiff1d(power_rows, slope_rows),
+        powers=np.unique(power_rows),
+        slopes=np.unique(slope_rows),
+        pairs=pairs,
+    )
