@@ -2,7 +2,8 @@
 
 Written for the center i, a neighbor j, and v = R_j - R_i (an image adds to its atom):
 
-∂G/∂v_j = 2 Σ_k { a_j a_k [ a_jk p'(c)/(r_j r_k) (v_k - c r_k/r_j v_j) + 2 a'_jk p(c) (v_k - v_j) ] - 2 a'_j a_k a_jk p(c) v_j }
+∂G/∂v_j = 2 Σ_k { a_j a_k [ a_jk p'(c)/(r_j r_k) (v_k - c r_k/r_j v_j) + 2 a'_jk p(c) (v_k - v_j) ]
+                 - 2 a'_j a_k a_jk p(c) v_j }
 
 with the attenuations a(t), their slopes a' = da/dt, c = cosθ and p = ((1 + λc)/2)^ζ. All that differs between
 functions are the index of the attenuation and the power, so the sums over k of one j are two small matrix
