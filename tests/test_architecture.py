@@ -47,7 +47,7 @@ FLOORS = (
     ("project", "provenance", "split"),
     ("plots",),
     # the verbs
-    ("extract", "featurize", "tune", "train", "predict", "evaluate", "status"),
+    ("extract", "featurize", "differentiate", "training_data", "tune", "train", "predict", "evaluate", "status"),
     # what people see
     ("console",),
     ("stages", "pipeline"),
@@ -61,11 +61,11 @@ ROOMS = {
     "keras": ("nn.network", "nn.training", "nn.trial"),
     "keras_tuner": ("oracles",),
     "matplotlib": ("plots",),
-    "numba": ("descriptors.kernels", "descriptors.neighbor_kernels"),
+    "numba": ("descriptors.kernel_parts", "descriptors.neighbor_kernels", "nn.force_kernels"),
     "pandas": ("plots",),
     "rich": ("console",),
     "scipy": ("descriptors.neighbors", "geometry"),
-    "tensorflow": ("nn.training", "nn.trial"),
+    "tensorflow": ("nn.forces", "nn.training", "nn.trial"),
     "typer": ("cli", "options"),
     # a file that runs code when it is read is no file format
     "pickle": (),

@@ -24,7 +24,7 @@ from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 from tio2nn.split import PARTS, Split, read_parts
 from tio2nn.structure import Structure
-from tio2nn.train import (
+from tio2nn.training_data import (
     Inputs,
     TrainingData,
     choose_split,

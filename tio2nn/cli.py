@@ -165,13 +165,19 @@ def extract(sources: SourcesArgument, project: ProjectOption = None, limit: Limi
 def featurize(
     project: ProjectOption = None,
     jobs: JobsOption = None,
+    forces: Annotated[
+        bool, typer.Option("--forces", help="Also compute the derivatives, for a training on forces.")
+    ] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Also write symXXXX.csv for each structure.")] = False,
 ) -> None:
     """Compute the symmetry functions of all extracted structures."""
     from tio2nn import stages
     from tio2nn.project import Project
 
-    stages.featurize(Project.find(project), jobs, csv)
+    found = Project.find(project)
+    stages.featurize(found, jobs, csv)
+    if forces:
+        stages.differentiate(found, jobs)
 
 
 @command

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels
 from tio2nn.errors import InputError
@@ -30,7 +31,7 @@ from tio2nn.project import Project
 from tio2nn.structure import Structure
 
 # A process needs about 1.5 s to import NumPy, SciPy and Numba; below this much work one process is faster.
-_POOL_PAYS_SECONDS = 3.0
+POOL_PAYS_SECONDS = 3.0
 _SAMPLE_ATOMS = 300  # what the estimate of time measures: about 20 ms
 _WORKER_BYTES = 180e6  # a worker with its libraries, measured; features of a shard come on top
 _AHEAD = 2  # shards handed to the pool for each worker, so that structures in memory stay bounded
@@ -112,7 +113,7 @@ def featurize(
     if missing:
         compile_kernels()
         seconds = sum(s.n_atoms for s in missing) * _seconds_per_atom(parameters, store, missing)
-        if not jobs_are_fixed and seconds < _POOL_PAYS_SECONDS:
+        if not jobs_are_fixed and seconds < POOL_PAYS_SECONDS:
             jobs = 1
         jobs = min(jobs, len(missing))
         if announce is not None:
@@ -152,33 +153,63 @@ def _compute(
     make_executor: Callable[[int], Executor],
     track: Track,
 ) -> None:
-    def tasks() -> Iterator[tuple[Path, Shard, list[Structure]]]:
-        for shard in missing:
-            yield directory / shard.file, shard, [store[k] for k in range(shard.first, shard.last)]
+    def task(shard: Shard) -> tuple[ParameterSet, list[Structure], Path]:
+        return parameters, store[shard.first : shard.last], directory / shard.file
 
     with track("symmetry functions", sum(shard.n_atoms for shard in missing)) as advance:
-        if jobs == 1:
-            for path, shard, structures in tasks():
-                featurize_shard(parameters, structures, path)
-                advance(shard.n_atoms)
-            return
-        with make_executor(jobs) as executor:
-            running: dict[Future[None], Shard] = {}
-            for path, shard, structures in tasks():
-                if len(running) >= _AHEAD * jobs:
-                    _collect(running, advance)
-                running[executor.submit(featurize_shard, parameters, structures, path)] = shard
-            while running:
-                _collect(running, advance)
+        work_through(
+            missing,
+            featurize_shard,
+            task,
+            lambda shard, _: advance(shard.n_atoms),
+            jobs=jobs,
+            make_executor=make_executor,
+        )
 
 
-def _collect(running: dict[Future[None], Shard], advance: Callable[[int], None]) -> None:
-    """Wait for at least one shard; the error of a worker comes home here."""
-    done, _ = wait(running, return_when=FIRST_COMPLETED)
-    for future in done:
-        shard = running.pop(future)
-        future.result()
-        advance(shard.n_atoms)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def work_through(
+    items: Iterable[Item],
+    work: Callable[..., Result],
+    task: Callable[[Item], tuple[object, ...]],
+    on_done: Callable[[Item, Result], None],
+    *,
+    jobs: int,
+    make_executor: Callable[[int], Executor],
+) -> None:
+    """Do a piece of work for each item, here or in a pool, and hear of each one that is done.
+
+    Args:
+        items: the pieces.
+        work: what a worker does; a module's function.
+        task: the arguments of `work` for an item, made only when its turn comes.
+        on_done: hears of each item and its result, in any order.
+        jobs: worker processes; one works here.
+        make_executor: makes the pool.
+    """
+    if jobs == 1:
+        for item in items:
+            on_done(item, work(*task(item)))
+        return
+    with make_executor(jobs) as executor:
+        running: dict[Future[Result], Item] = {}
+
+        def collect() -> None:
+            """Wait for at least one; the error of a worker comes home here."""
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                item = running.pop(future)
+                on_done(item, future.result())
+
+        for item in items:
+            if len(running) >= _AHEAD * jobs:
+                collect()
+            running[executor.submit(work, *task(item))] = item
+        while running:
+            collect()
 
 
 def featurize_shard(parameters: ParameterSet, structures: Sequence[Structure], path: Path) -> None:

@@ -123,6 +123,25 @@ class TrainingParameters(Checked):
     loss_target: Annotated[
         str, About("The loss sees energies per atom, or total energies", choices=("per-atom", "total"))
     ] = "per-atom"
+    forces: Annotated[bool, About("Train on forces, too; needs features with derivatives")] = False
+    force_weight: Annotated[
+        float,
+        About(
+            "Weight of the mean loss of an atom's force beside that of a structure's energy",
+            exclusive_minimum=0,
+        ),
+    ] = 1.0
+    force_huber_scale: Annotated[
+        float, About("Error of a force at which its loss turns linear", unit="eV/Å", exclusive_minimum=0)
+    ] = 0.05
+    force_fraction: Annotated[
+        float,
+        About(
+            "Fraction of the structures whose forces count in an epoch, others in each",
+            exclusive_minimum=0,
+            maximum=1,
+        ),
+    ] = 1.0
     weight_decay: Annotated[
         float,
         About("Decay of the weights of dense layers, in units of the learning rate (AdamW)", minimum=0),

@@ -142,6 +142,11 @@ class Project:
         return self.features_directory / "manifest.json"
 
     @property
+    def jacobian_table(self) -> Path:
+        """Where the derivatives of each structure lie; written last."""
+        return self.features_directory / "jacobian.json"
+
+    @property
     def tuning_directory(self) -> Path:
         return self.root / "tuning"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tio2nn.featurize import Estimate
     from tio2nn.nn.training import Epoch
     from tio2nn.predict import Format
-    from tio2nn.train import TrainingData
+    from tio2nn.training_data import TrainingData
     from tio2nn.trials import Trial
 
 # each trial leaves some 20 MB behind in its process; a new process costs 5 s, as much as a trial
@@ -107,6 +107,36 @@ def featurize(project: Project, jobs: int | None, csv: bool = False) -> None:
         console.say(f"symmetry functions: nothing to do, all {summary.n_structures} structures are there")
     if summary.csv_files:
         console.say(f"{summary.csv_files} CSV files in {project.features_directory}")
+
+
+def differentiate(project: Project, jobs: int | None) -> None:
+    """Compute the derivatives that a training on forces needs, and show what was done."""
+    from tio2nn.differentiate import JacobianEstimate, differentiate
+
+    def announce(estimate: JacobianEstimate) -> None:
+        console.say(
+            f"derivatives: {estimate.n_structures} structures, {estimate.n_atoms} atoms, {estimate.n_features} "
+            f"functions; about {console.duration(estimate.seconds)} on {estimate.jobs} "
+            f"process{'es' if estimate.jobs > 1 else ''}, {console.size(estimate.disk_bytes)} of disk"
+        )
+
+    summary = differentiate(
+        project,
+        jobs=jobs or available_cores(),
+        make_executor=process_pool,
+        jobs_are_fixed=jobs is not None,
+        announce=announce,
+        track=console.track,
+    )
+    if summary.n_computed:
+        console.say(
+            f"derivatives: {summary.n_computed} structures computed, {summary.n_structures} in all, "
+            f"{console.size(summary.disk_bytes)}, in {console.duration(summary.seconds)}"
+        )
+    else:
+        console.say(f"derivatives: nothing to do, all {summary.n_structures} structures are there")
+    if summary.n_without_forces:
+        console.say(f"{summary.n_without_forces} structures have no forces")
 
 
 def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> ParameterSet:

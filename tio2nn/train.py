@@ -2,61 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
-from tio2nn.io.features import Manifest, digest_of, read_features
-from tio2nn.io.store import StructureStore, read_store
+from tio2nn.io.features import digest_of
+from tio2nn.io.store import StructureStore
 from tio2nn.io.tables import write_csv, write_json
-from tio2nn.nn.dataset import AtomTable, FitData, Labels
 from tio2nn.nn.network import BPNN, dense_layers
 from tio2nn.nn.training import Epoch, Fit, configure_threads, initial_network
-from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet
-from tio2nn.potential import Layer, Potential, composition_span, feature_ranges
+from tio2nn.potential import Layer, Potential
 from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model, versions
-from tio2nn.reference_energies import ReferenceEnergies
 from tio2nn.schema import to_json
-from tio2nn.split import LEFT_OUT, Split, covers, random_split, read_split
+from tio2nn.training_data import TrainingData, choose_split, prepare, read_inputs
 
 configure_threads()
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingData(FitData):
-    """Everything that a fit starts from, computed on the training part alone.
-
-    Attributes:
-        split: the parts.
-        reference: reference energies.
-        whitenings: for each subnet.
-        subnet_of: for each element the position of its subnet.
-        ranges: (n_elements, 2, n_features) of the features in the training part.
-        composition_span: (rank, n_elements) of the compositions in the training part.
-        constant_features: names of columns that do not vary in the training part, for each subnet.
-        fingerprint: of features, energies and split.
-    """
-
-    split: Split
-    reference: ReferenceEnergies
-    whitenings: tuple[Whitening, ...]
-    subnet_of: dict[str, int]
-    ranges: FloatArray
-    composition_span: FloatArray
-    constant_features: dict[str, tuple[str, ...]]
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -85,140 +52,6 @@ class TrainSummary:
     reference_energies: dict[str, float]
     constant_features: dict[str, tuple[str, ...]]
     potential: Path
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The structures of a project with their features.
-
-    Attributes:
-        store: the structures.
-        features: (n_atoms of all, n_features) float64.
-        fingerprint: of parameter set and structures.
-    """
-
-    store: StructureStore
-    features: FloatArray
-    fingerprint: str
-
-
-def read_inputs(project: Project, parameters: ParameterSet) -> Inputs:
-    """Structures and features of a project, refused if the features belong to others.
-
-    Raises:
-        MissingInputError, StaleError, InputError
-    """
-    store = read_store(project.require(project.structures_file))
-    manifest = Manifest.read(project.require(project.features_manifest))
-    structures = digest_of(store.geometry_hashes)
-    project.check_fresh(asdict(manifest), parameters.fingerprint, structures)
-    fingerprint = digest_of([parameters.fingerprint, structures])
-    return Inputs(store, read_features(project.features_directory, manifest), fingerprint)
-
-
-def choose_split(
-    project: Project, parameters: ParameterSet, store: StructureStore, given: Path | None, new: bool
-) -> Split:
-    """The split that the user gives, else that of the project, else a new one; kept in `split.csv`."""
-    settings = parameters.training
-    names = store.names
-    if given is not None:
-        split = read_split(given, names, settings.validation_fraction, settings.seed)
-    elif not new and project.split_file.exists() and covers(project.split_file, names):
-        return read_split(project.split_file, names, settings.validation_fraction, settings.seed)
-    else:
-        groups = store.groups if settings.split == "grouped" else names
-        split = random_split(
-            names, groups, settings.validation_fraction, settings.test_fraction, settings.seed
-        )
-    split.write(project.split_file, store.groups)
-    return split
-
-
-def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingData:
-    """Reference energies, whitening and labels of a fit.
-
-    Raises:
-        InputError: an element without an atom in the training part, or a part without structures.
-    """
-    store, settings = inputs.store, parameters.training
-    if settings.max_energy is not None:
-        low = store.cohesive_energies <= settings.max_energy
-        parts = tuple(part if ok else LEFT_OUT for part, ok in zip(split.parts, low, strict=True))
-        split = replace(split, parts=parts)
-    train, validation = split.indices("train"), split.indices("validation")
-    for part, indices in (("train", train), ("validation", validation)):
-        if not len(indices):
-            raise InputError(f"expected structures in the part {part}, got none")
-    elements = parameters.elements
-    element_of_atom = store.element_indices(elements)
-    by_element = AtomTable.from_rows(inputs.features, element_of_atom, store.n_atoms, len(elements))
-    for element, count in zip(elements, by_element.counts[train].sum(axis=0), strict=True):
-        if count == 0:
-            raise InputError(f"expected atoms of {element} in the training part, got none")
-    compositions = by_element.counts
-    if parameters.reference_energies is not None:
-        given = parameters.reference_energies
-        reference = ReferenceEnergies.given({element: given[element] for element in elements})
-    else:
-        reference = ReferenceEnergies.fit(elements, compositions[train], store.energies[train])
-    energies = store.energies - reference.baseline(compositions)
-    shared = parameters.network.shared_subnet
-    subnet_of = {element: 0 if shared else k for k, element in enumerate(elements)}
-    table = (
-        AtomTable.from_rows(inputs.features, np.zeros_like(element_of_atom), store.n_atoms, 1)
-        if shared
-        else by_element
-    )
-    train_table, validation_table = table.select(train), table.select(validation)
-    fit = Whitening.fit if parameters.network.whitening else Whitening.standardization
-    whitenings = tuple(fit(np.asarray(part, np.float64)) for part in train_table.features)
-    names = ["all elements"] if shared else list(elements)
-    constant = {
-        name: tuple(f for f, c in zip(parameters.feature_names, w.constant, strict=True) if c)
-        for name, w in zip(names, whitenings, strict=True)
-        if w.constant.any()
-    }
-    training_energies = energies[train]
-    weights = density_weights(training_energies / train_table.n_atoms, settings.density_weighting)
-    digest = hashlib.blake2b(digest_size=12)
-    digest.update(inputs.fingerprint.encode())
-    digest.update(np.ascontiguousarray(store.energies, dtype="<f8").tobytes())
-    digest.update("\n".join(split.parts).encode())
-    return TrainingData(
-        split=split,
-        reference=reference,
-        whitenings=whitenings,
-        subnet_of=subnet_of,
-        ranges=feature_ranges([np.asarray(p, np.float64) for p in by_element.select(train).features]),
-        composition_span=composition_span(compositions[train]),
-        train=train_table.transformed(whitenings),
-        train_labels=Labels(training_energies, weights),
-        validation=validation_table.transformed(whitenings),
-        validation_labels=Labels(energies[validation], np.ones(len(validation))),
-        constant_features=constant,
-        fingerprint=digest.hexdigest(),
-    )
-
-
-def density_weights(energies_per_atom: FloatArray, strength: float) -> FloatArray:
-    """Weights that raise structures at rare energies: density of energies to the power -strength, mean 1.
-
-    The density is that of a histogram whose bins follow the Freedman-Diaconis rule.
-
-    Args:
-        energies_per_atom: (n_structures,) eV/atom.
-        strength: from 0 (all alike) to 1 (every bin counts the same).
-
-    Returns:
-        (n_structures,)
-    """
-    if strength == 0.0 or np.ptp(energies_per_atom) == 0.0:
-        return np.ones(len(energies_per_atom))
-    counts, edges = np.histogram(energies_per_atom, bins="fd")
-    bins = np.clip(np.searchsorted(edges, energies_per_atom, side="right") - 1, 0, len(counts) - 1)
-    weights = counts[bins].astype(np.float64) ** -strength
-    return np.asarray(weights / weights.mean())
 
 
 def new_network(parameters: ParameterSet, data: TrainingData, seed: int) -> BPNN:

@@ -25,7 +25,7 @@ from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model, versions
 from tio2nn.schema import to_json
 from tio2nn.split import LEFT_OUT, Split
-from tio2nn.train import TrainingData, choose_split, prepare, read_inputs
+from tio2nn.training_data import TrainingData, choose_split, prepare, read_inputs
 from tio2nn.trials import (
     COMPLETED,
     FAILED,

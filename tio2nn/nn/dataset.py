@@ -94,18 +94,57 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class ForceLabels:
+    """Forces of structures, and where the derivatives of their features lie.
+
+    Attributes:
+        jacobian: flat float32, of all structures of a project; may be a file mapped into memory.
+        offsets: (n_structures,) where the (n, n_features, n, 3) of each structure begin; negative without forces.
+        forces: (n_atoms, 3) float32, eV/Å, structures consecutive; zero without forces.
+        subnets: (n_atoms,) subnet of each atom.
+        n_atoms: (n_structures,)
+    """
+
+    jacobian: NDArray[np.float32]
+    offsets: IntArray
+    forces: NDArray[np.float32]
+    subnets: NDArray[np.int8]
+    n_atoms: IntArray
+
+    @property
+    def has_forces(self) -> NDArray[np.bool_]:
+        """(n_structures,)"""
+        return np.asarray(self.offsets >= 0)
+
+    def select(self, structures: IntArray) -> ForceLabels:
+        """Those of these structures, in this order."""
+        chosen = self.n_atoms[structures]
+        first = np.cumsum(self.n_atoms) - self.n_atoms
+        before = np.cumsum(chosen) - chosen
+        atoms = np.repeat(first[structures] - before, chosen) + np.arange(chosen.sum())
+        return ForceLabels(
+            self.jacobian, self.offsets[structures], self.forces[atoms], self.subnets[atoms], chosen
+        )
+
+
+@dataclass(frozen=True)
 class FitData:
     """What a network is fitted to.
 
     Attributes:
         train, train_labels: the training part, whitened float32 features.
         validation, validation_labels: the validation part, likewise.
+        train_forces, validation_forces: forces of both parts; None for a fit to energies alone.
+        whitening_matrices: for each subnet (n_features, n_features), whitened features per feature; needed with forces.
     """
 
     train: AtomTable
     train_labels: Labels
     validation: AtomTable
     validation_labels: Labels
+    train_forces: ForceLabels | None = None
+    validation_forces: ForceLabels | None = None
+    whitening_matrices: tuple[FloatArray, ...] = ()
 
     @property
     def mean_energy(self) -> float:
@@ -113,7 +152,7 @@ class FitData:
         return float(np.mean(self.train_labels.energies / self.train.n_atoms))
 
     def save(self, path: Path) -> None:
-        """Write the arrays, so that a worker process reads them once."""
+        """Write all but the forces, so that a worker process reads them once."""
         arrays: dict[str, NDArray[Any]] = {}
         for part, table, labels in (
             ("train", self.train, self.train_labels),

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.nn.dataset import AtomTable, FitData
+from tio2nn.nn.forces import ForceTerm
 from tio2nn.nn.network import BPNN
 from tio2nn.parameters import NetworkParameters, TrainingParameters
 
@@ -36,8 +37,11 @@ _MEV = 1000.0  # meV in an eV
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the history. Errors are on energies per atom, in meV/atom; on the training part as seen while
-    the epoch ran, on the validation part by the averaged weights after it."""
+    """One row of the history.
+
+    Errors are on energies per atom, and on components of forces, None without them; on the training part as seen
+    while the epoch ran, on the validation part by the averaged weights after it.
+    """
 
     epoch: int
     learning_rate: float
@@ -46,6 +50,9 @@ class Epoch:
     train_rmse_meV_per_atom: float
     validation_rmse_meV_per_atom: float
     validation_mae_meV_per_atom: float
+    train_force_rmse_eV_per_A: float | None
+    validation_force_rmse_eV_per_A: float | None
+    validation_force_mae_eV_per_A: float | None
     seconds: float
 
 
@@ -104,6 +111,11 @@ class Fit:
         self._run_epoch = tf.function(self._epoch_graph)
         self._predict = tf.function(self._predict_graph)
         self._validation_inputs = _inputs(data.validation)
+        self._forces = (
+            None
+            if data.train_forces is None
+            else ForceTerm(data, parameters.force_huber_scale, parameters.force_fraction, seed)
+        )
 
     @property
     def finished(self) -> bool:
@@ -156,12 +168,15 @@ class Fit:
     def _epoch(self) -> Epoch:
         begin = time.perf_counter()
         number = len(self.history)
-        loss, squares = self._run_epoch(*self._epoch_inputs(number), tf.constant(number * self._n_batches))
+        inputs, n_components = self._epoch_inputs(number)
+        loss, squares, force_squares = self._run_epoch(*inputs, tf.constant(number * self._n_batches))
         _check_finite("loss", number + 1, float(loss))
-        energies = self.validation_energies()
+        energies, force_loss, force_errors = self._validate()
         labels, n_atoms = self._validation_labels.energies, self._validation.n_atoms
         residuals = (energies - labels) / n_atoms
-        validation_loss = float(np.mean(self._loss(*map(tf.constant, (energies, labels, n_atoms * 1.0)))))
+        validation_loss = force_loss + float(
+            np.mean(self._loss(*map(tf.constant, (energies, labels, n_atoms * 1.0))))
+        )
         # the last step of an epoch is seen by no batch
         _check_finite("validation loss", number + 1, validation_loss)
         improved = validation_loss < self._best_loss
@@ -177,24 +192,46 @@ class Fit:
             loss=float(loss),
             validation_loss=validation_loss,
             train_rmse_meV_per_atom=_MEV * math.sqrt(float(squares) / len(self._train.counts)),
-            validation_rmse_meV_per_atom=_MEV * float(np.sqrt(np.mean(residuals**2))),
+            validation_rmse_meV_per_atom=_MEV * _rms(residuals),
             validation_mae_meV_per_atom=_MEV * float(np.mean(np.abs(residuals))),
+            train_force_rmse_eV_per_A=math.sqrt(float(force_squares) / n_components)
+            if n_components
+            else None,
+            validation_force_rmse_eV_per_A=_rms(force_errors) if len(force_errors) else None,
+            validation_force_mae_eV_per_A=float(np.mean(np.abs(force_errors))) if len(force_errors) else None,
             seconds=time.perf_counter() - begin,
+        )
+
+    def _validate(self) -> tuple[FloatArray, float, FloatArray]:
+        """By the averaged weights, on the validation part.
+
+        Returns:
+            energies: (n_structures,) minus reference energies, eV.
+            force_loss: weighted as in the loss.
+            force_errors: (n_components,) eV/Å, none without forces.
+        """
+        current = [weight.numpy() for weight in self._weights]
+        for weight, average in zip(self._weights, self._average, strict=True):
+            weight.assign(average)
+        energies, gradients = self._predict(*self._validation_inputs, len(self._validation.counts))
+        for weight, value in zip(self._weights, current, strict=True):
+            weight.assign(value)
+        if self._forces is None:
+            return np.asarray(energies, np.float64), 0.0, np.empty(0)
+        loss, errors = self._forces.validation_errors(gradients)
+        return (
+            np.asarray(energies, np.float64),
+            self.parameters.force_weight * loss,
+            np.asarray(errors, np.float64),
         )
 
     def validation_energies(self) -> FloatArray:
         """(n_structures,) total energies of the validation part minus reference energies, eV, by averaged weights."""
-        current = [weight.numpy() for weight in self._weights]
-        for weight, average in zip(self._weights, self._average, strict=True):
-            weight.assign(average)
-        energies = self._predict(*self._validation_inputs, len(self._validation.counts)).numpy()
-        for weight, value in zip(self._weights, current, strict=True):
-            weight.assign(value)
-        return np.asarray(energies, np.float64)
+        return self._validate()[0]
 
-    def _epoch_inputs(self, number: int) -> tuple[Any, ...]:
+    def _epoch_inputs(self, number: int) -> tuple[tuple[Any, ...], int]:
         """Atoms in the order of the epoch's batches, and where each batch begins; the last batch is filled up
-        with structures without atoms and without weight."""
+        with structures without atoms and without weight. Also the number of force components."""
         order = np.random.default_rng([self.seed, number]).permutation(len(self._train.counts))
         table = self._train.select(order)
         shape = (self._n_batches, self._batch_size)
@@ -208,11 +245,14 @@ class Fit:
             np.pad(table.n_atoms, fill, constant_values=1),
             np.pad(labels.weights[order], fill),
         )
-        return (
+        inputs = (
             features,
             [segment % self._batch_size for segment in segments],
             tf.constant(edges),
             *(tf.constant(column.reshape(shape), tf.float32) for column in columns),
+        )
+        return inputs, 0 if self._forces is None else self._forces.start_epoch(
+            number, order, self._batch_size
         )
 
     def _learning_rate(self, step: tf.Tensor) -> tf.Tensor:
@@ -248,9 +288,10 @@ class Fit:
         n_atoms: tf.Tensor,
         weights: tf.Tensor,
         first_step: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """All batches of an epoch; mean loss, and sum of squared errors per atom in (eV/atom)²."""
-        loss, squares = 0.0, 0.0
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """All batches of an epoch; mean loss, sums of squared errors of energies per atom in (eV/atom)² and of forces
+        in (eV/Å)²."""
+        loss, squares, force_squares = 0.0, 0.0, 0.0
         for batch in tf.range(self._n_batches):
             begin, end = edges[batch], edges[batch + 1]
             step = first_step + batch
@@ -259,8 +300,17 @@ class Fit:
             owners = [s[begin[k] : end[k]] for k, s in enumerate(segments)]
             target, n, weight = energies[batch], n_atoms[batch], weights[batch]
             with tf.GradientTape() as tape:
-                predicted = self.network.whitened_energies(part, owners, self._batch_size, training=True)
+                if self._forces is None:
+                    predicted = self.network.whitened_energies(part, owners, self._batch_size, training=True)
+                else:
+                    predicted, feature_gradients = self._with_gradients(
+                        part, owners, self._batch_size, training=True
+                    )
                 batch_loss = tf.reduce_sum(weight * self._loss(predicted, target, n)) / self._batch_size
+                if self._forces is not None:
+                    force_loss, batch_squares = self._forces.loss(batch, feature_gradients)
+                    batch_loss += self.parameters.force_weight * force_loss
+                    force_squares += batch_squares
             gradients = tape.gradient(batch_loss, self._weights)
             if self.parameters.gradient_clip is not None:
                 gradients, _ = tf.clip_by_global_norm(gradients, self.parameters.gradient_clip)
@@ -274,10 +324,23 @@ class Fit:
                 average.assign(decay * average + (1.0 - decay) * weight_variable)
             loss += batch_loss / self._n_batches
             squares += tf.reduce_sum(tf.where(weight > 0.0, ((predicted - target) / n) ** 2, 0.0))
-        return loss, squares
+        return loss, squares, force_squares
 
-    def _predict_graph(self, features: Any, segments: Any, n_structures: Any) -> tf.Tensor:
-        return self.network.whitened_energies(features, segments, n_structures)
+    def _with_gradients(
+        self, features: list[tf.Tensor], segments: list[tf.Tensor], n_structures: Any, training: bool
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Energies of structures, and their derivatives with respect to the features."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(features)
+            energies = self.network.whitened_energies(features, segments, n_structures, training=training)
+        return energies, tape.gradient(energies, features)
+
+    def _predict_graph(
+        self, features: Any, segments: Any, n_structures: Any
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        if self._forces is None:
+            return self.network.whitened_energies(features, segments, n_structures), []
+        return self._with_gradients(features, segments, n_structures, training=False)
 
     def _state(self) -> list[Any]:
         """Every variable that the next epoch depends on."""
@@ -315,6 +378,10 @@ class Fit:
 def _check_finite(name: str, epoch: int, loss: float) -> None:
     if not math.isfinite(loss):
         raise FloatingPointError(f"the {name} of epoch {epoch} is {loss}")
+
+
+def _rms(errors: FloatArray) -> float:
+    return math.sqrt(float(np.mean(np.square(errors))))
 
 
 def _inputs(table: AtomTable) -> tuple[list[tf.Tensor], list[tf.Tensor]]:

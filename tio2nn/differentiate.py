@@ -1,0 +1,210 @@
+"""The command featurize --forces: derivatives of the symmetry functions of all structures that have forces."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels
+from tio2nn.errors import InputError
+from tio2nn.featurize import POOL_PAYS_SECONDS, work_through
+from tio2nn.io.jacobians import (
+    JacobianLayout,
+    JacobianShard,
+    Ledger,
+    jacobian_sizes,
+    remove_other_jacobians,
+    write_jacobian_shard,
+)
+from tio2nn.io.store import StructureStore, read_store
+from tio2nn.parameters import ParameterSet
+from tio2nn.progress import Track, silent
+from tio2nn.project import Project
+from tio2nn.structure import Structure
+
+_SAMPLE_ATOMS = 200  # what the estimate of time measures: about 50 ms
+_RESERVE = 1e8  # bytes that a disk should keep free
+
+
+@dataclass(frozen=True)
+class JacobianEstimate:
+    """What the derivatives will need.
+
+    Attributes:
+        n_structures, n_atoms: still to be computed.
+        n_features: symmetry functions.
+        jobs: processes.
+        seconds: time on them.
+        disk_bytes: of the whole file.
+    """
+
+    n_structures: int
+    n_atoms: int
+    n_features: int
+    jobs: int
+    seconds: float
+    disk_bytes: float
+
+
+@dataclass(frozen=True)
+class JacobianSummary:
+    """What the computation of derivatives did.
+
+    Attributes:
+        n_structures: with forces, that the project has derivatives of now.
+        n_computed: structures computed in this run; the others were there.
+        n_without_forces: structures that have none.
+        disk_bytes: of the file.
+        seconds: wall time.
+    """
+
+    n_structures: int
+    n_computed: int
+    n_without_forces: int
+    disk_bytes: float
+    seconds: float
+
+
+def differentiate(
+    project: Project,
+    *,
+    jobs: int,
+    make_executor: Callable[[int], Executor],
+    jobs_are_fixed: bool = False,
+    announce: Callable[[JacobianEstimate], None] | None = None,
+    track: Track = silent,
+) -> JacobianSummary:
+    """Compute what is missing of the derivatives of all structures of a project that have forces.
+
+    Args:
+        project, jobs, make_executor, jobs_are_fixed, track: as for `featurize`.
+        announce: hears the estimate before the work begins.
+
+    Raises:
+        MissingInputError: no parameters or no structures.
+        InputError: no structure with forces, a disk that is too small, a structure that cannot be described.
+    """
+    begin = time.perf_counter()
+    parameters = project.parameters()
+    store = read_store(project.require(project.structures_file))
+    has_forces = store.has_forces
+    if not has_forces.any():
+        raise InputError("expected structures with forces, got none", file=str(project.structures_file))
+    layout = JacobianLayout.plan(
+        parameters.fingerprint, store.geometry_hashes, parameters.n_features, store.n_atoms, has_forces
+    )
+    summary = JacobianSummary(
+        n_structures=int(has_forces.sum()),
+        n_computed=0,
+        n_without_forces=int((~has_forces).sum()),
+        disk_bytes=layout.n_bytes,
+        seconds=0.0,
+    )
+    if _is_there(project, layout):
+        return replace(summary, seconds=time.perf_counter() - begin)
+    directory = project.features_directory
+    directory.mkdir(exist_ok=True)
+    remove_other_jacobians(directory, layout)
+    project.jacobian_table.unlink(missing_ok=True)
+    path = directory / layout.file
+    ledger = Ledger(path.with_suffix(".done"), layout)
+    if ledger.checksums and not path.exists():
+        ledger.remove()
+        ledger = Ledger(path.with_suffix(".done"), layout)
+    missing = [shard for shard in layout.shards if shard.offset not in ledger.checksums]
+    _check_disk(directory, path, layout)
+    compile_kernels(derivatives=True)
+    n_atoms = {shard: int((store.n_atoms * has_forces)[shard.first : shard.last].sum()) for shard in missing}
+    seconds = _seconds(parameters, store, missing)
+    if not jobs_are_fixed and seconds < POOL_PAYS_SECONDS:
+        jobs = 1
+    jobs = max(1, min(jobs, len(missing)))
+    n_computed = sum(int(has_forces[shard.first : shard.last].sum()) for shard in missing)
+    if announce is not None:
+        announce(
+            JacobianEstimate(
+                n_computed,
+                sum(n_atoms.values()),
+                parameters.n_features,
+                jobs,
+                seconds / jobs,
+                layout.n_bytes,
+            )
+        )
+
+    def task(shard: JacobianShard) -> tuple[ParameterSet, list[Structure], Path, JacobianShard]:
+        labelled = [store[k] for k in range(shard.first, shard.last) if has_forces[k]]
+        return parameters, labelled, path, shard
+
+    with track("derivatives of symmetry functions", sum(n_atoms.values())) as advance:
+
+        def on_done(shard: JacobianShard, checksum: int) -> None:
+            ledger.append(shard, checksum)
+            advance(n_atoms[shard])
+
+        work_through(missing, differentiate_shard, task, on_done, jobs=jobs, make_executor=make_executor)
+    done = tuple(replace(shard, checksum=ledger.checksums[shard.offset]) for shard in layout.shards)
+    replace(layout, shards=done).write(project.jacobian_table)
+    ledger.remove()
+    return replace(summary, n_computed=n_computed, seconds=time.perf_counter() - begin)
+
+
+def differentiate_shard(
+    parameters: ParameterSet, structures: Sequence[Structure], path: Path, shard: JacobianShard
+) -> int:
+    """Compute one shard and write it to its place: what a worker does; return its checksum."""
+    return write_jacobian_shard(path, shard, _jacobians(parameters, structures))
+
+
+def _jacobians(parameters: ParameterSet, structures: Sequence[Structure]) -> Iterator[np.ndarray]:
+    calculator = _calculator(parameters)
+    return (calculator.jacobian(structure, np.float32) for structure in structures)
+
+
+@lru_cache(maxsize=1)
+def _calculator(parameters: ParameterSet) -> SymmetryCalculator:
+    return SymmetryCalculator(parameters)
+
+
+def _is_there(project: Project, layout: JacobianLayout) -> bool:
+    if not project.jacobian_table.exists():
+        return False
+    try:
+        written = JacobianLayout.read(project.jacobian_table)
+        size = (project.features_directory / written.file).stat().st_size
+    except (InputError, OSError):
+        return False
+    return written.file == layout.file and size == layout.n_bytes
+
+
+def _check_disk(directory: Path, path: Path, layout: JacobianLayout) -> None:
+    there = path.stat().st_size if path.exists() else 0
+    free = shutil.disk_usage(directory).free
+    if layout.n_bytes - there > free - _RESERVE:
+        raise InputError(
+            f"expected {layout.n_bytes / 1e9:.1f} GB of free disk for the derivatives, got {free / 1e9:.1f} GB",
+            file=str(directory),
+        )
+
+
+def _seconds(parameters: ParameterSet, store: StructureStore, missing: Sequence[JacobianShard]) -> float:
+    """On one process, measured on structures spread over all that is missing; cost follows the numbers written."""
+    has_forces = store.has_forces
+    indices = [k for shard in missing for k in range(shard.first, shard.last) if has_forces[k]]
+    if not indices:
+        return 0.0
+    stride = max(1, len(indices) * int(store.n_atoms[indices].mean()) // _SAMPLE_ATOMS)
+    sample = indices[stride // 2 :: stride] or indices[:1]
+    begin = time.perf_counter()
+    for _ in _jacobians(parameters, [store[k] for k in sample]):
+        pass
+    seconds = time.perf_counter() - begin
+    sizes = jacobian_sizes(store.n_atoms, 1, has_forces)
+    return seconds * float(sizes[indices].sum()) / float(sizes[sample].sum())

@@ -1,0 +1,237 @@
+"""Derivatives of the symmetry functions on disk: one file of float32 that is mapped into memory, never read whole.
+
+The derivatives of a structure of n atoms are (n, n_features, n, 3), one structure behind the other, those without
+reference forces left out. Shards are written to their places in the file in any order; a ledger beside it has one
+line for each that is done, so a computation that was killed goes on with the others. The file's name carries the
+digest of all that its content depends on. `jacobian.json`, written last, says that it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.errors import InputError
+from tio2nn.io.features import ATOMS_PER_SHARD, digest_of
+from tio2nn.io.tables import write_json
+
+Float32Array = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+_BYTES = 4
+_PATTERN = "jacobian-*"
+_CHUNK = 1 << 24  # bytes read at a time for a checksum
+
+
+@dataclass(frozen=True)
+class JacobianShard:
+    """Derivatives of consecutive structures.
+
+    Attributes:
+        first, last: the structures first:last of the store.
+        offset: where they begin in the file, in numbers.
+        n_values: how many numbers they are.
+        checksum: CRC-32 of their bytes; None before they are written.
+    """
+
+    first: int
+    last: int
+    offset: int
+    n_values: int
+    checksum: int | None = None
+
+
+@dataclass(frozen=True)
+class JacobianLayout:
+    """Where the derivatives of each structure lie: the content of `jacobian.json`.
+
+    Attributes:
+        fingerprint: of the parameter set.
+        structures: digest of all geometries.
+        n_features: symmetry functions.
+        file: name in the features directory.
+        shards: in the order of the structures.
+    """
+
+    fingerprint: str
+    structures: str
+    n_features: int
+    file: str
+    shards: tuple[JacobianShard, ...]
+    unit: str = "1/Å"
+
+    @classmethod
+    def plan(
+        cls,
+        fingerprint: str,
+        geometry_hashes: Sequence[str],
+        n_features: int,
+        n_atoms: IntArray,
+        has_forces: NDArray[np.bool_],
+    ) -> JacobianLayout:
+        """Lay out the structures of a store.
+
+        Args:
+            fingerprint: of the parameter set.
+            geometry_hashes: `Structure.geometry_hash` of each structure.
+            n_features: symmetry functions.
+            n_atoms, has_forces: (n_structures,)
+        """
+        sizes = jacobian_sizes(n_atoms, n_features, has_forces)
+        shards: list[JacobianShard] = []
+        first = atoms = 0
+        offset = 0
+        for k, n in enumerate((n_atoms * has_forces).tolist()):
+            atoms += n
+            if atoms >= ATOMS_PER_SHARD or k == len(n_atoms) - 1:
+                n_values = int(sizes[first : k + 1].sum())
+                if n_values:
+                    shards.append(JacobianShard(first, k + 1, offset, n_values))
+                offset += n_values
+                first, atoms = k + 1, 0
+        structures = digest_of(geometry_hashes)
+        labelled = hashlib.blake2b(np.packbits(has_forces).tobytes(), digest_size=12).hexdigest()
+        digest = digest_of([fingerprint, structures, labelled])
+        return cls(fingerprint, structures, n_features, f"jacobian-{digest}.f32", tuple(shards))
+
+    @property
+    def n_values(self) -> int:
+        return sum(shard.n_values for shard in self.shards)
+
+    @property
+    def n_bytes(self) -> int:
+        return _BYTES * self.n_values
+
+    def write(self, path: Path) -> None:
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> JacobianLayout:
+        """Read `jacobian.json`.
+
+        Raises:
+            InputError: it is no such file.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            shards = tuple(JacobianShard(**shard) for shard in content.pop("shards"))
+            return cls(**content, shards=shards)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(
+                f'expected a table of derivatives, got {error}; run "tio2nn featurize --forces" again',
+                file=str(path),
+            ) from None
+
+
+def jacobian_sizes(n_atoms: IntArray, n_features: int, has_forces: NDArray[np.bool_]) -> IntArray:
+    """(n_structures,) numbers that the derivatives of each structure are; 0 for those without forces."""
+    return np.asarray(3 * n_features * n_atoms**2 * has_forces)
+
+
+class Ledger:
+    """Which shards of a file are done: one line for each, appended when its bytes are on disk."""
+
+    def __init__(self, path: Path, layout: JacobianLayout) -> None:
+        self._path = path
+        self.checksums: dict[int, int] = {}
+        known = {shard.offset for shard in layout.shards}
+        if not path.exists():
+            return
+        for line in path.read_text(encoding="utf-8").splitlines():
+            # the last line may have been cut off, and its end stands for its being whole
+            cells = line.split()
+            if len(cells) == 3 and cells[2] == "." and int(cells[0]) in known:
+                self.checksums[int(cells[0])] = int(cells[1])
+
+    def append(self, shard: JacobianShard, checksum: int) -> None:
+        """Write down that a shard is done."""
+        with self._path.open("a", encoding="utf-8") as handle:
+            handle.write(f"{shard.offset} {checksum} .\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        self.checksums[shard.offset] = checksum
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def write_jacobian_shard(path: Path, shard: JacobianShard, jacobians: Iterable[Float32Array]) -> int:
+    """Write derivatives to their place in the file.
+
+    Args:
+        path: of the file.
+        shard: where.
+        jacobians: (n, n_features, n, 3) float32 of each structure with forces, in order.
+
+    Returns:
+        The checksum of the bytes.
+
+    Raises:
+        OSError: the disk is full, say.
+    """
+    checksum, place = 0, _BYTES * shard.offset
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        for jacobian in jacobians:
+            data = np.ascontiguousarray(jacobian, dtype="<f4").reshape(-1).view(np.uint8).data
+            checksum = zlib.crc32(data, checksum)
+            while len(data):
+                written = os.pwrite(descriptor, data, place)
+                data, place = data[written:], place + written
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if place != _BYTES * (shard.offset + shard.n_values):
+        raise ValueError(f"{path}: expected {shard.n_values} numbers, got another count")
+    return checksum
+
+
+def open_jacobian(directory: Path, layout: JacobianLayout) -> Float32Array:
+    """All derivatives of a project as one flat array that the system reads from disk when they are used.
+
+    Raises:
+        InputError: missing, or of another size.
+    """
+    path = directory / layout.file
+    advice = 'run "tio2nn featurize --forces" again'
+    try:
+        size = path.stat().st_size
+    except OSError:
+        raise InputError(f"expected derivatives, got no file; {advice}", file=str(path)) from None
+    if size != layout.n_bytes:
+        raise InputError(f"expected {layout.n_bytes} bytes, got {size}; {advice}", file=str(path))
+    return np.memmap(path, dtype="<f4", mode="r", shape=(layout.n_values,))
+
+
+def damaged_shards(
+    directory: Path, layout: JacobianLayout, advance: Callable[[int], None]
+) -> Iterator[JacobianShard]:
+    """Shards whose bytes are not those that were written.
+
+    Args:
+        advance: hears of each shard's numbers.
+    """
+    with (directory / layout.file).open("rb") as handle:
+        for shard in layout.shards:
+            handle.seek(_BYTES * shard.offset)
+            checksum, left = 0, _BYTES * shard.n_values
+            while left and (data := handle.read(min(left, _CHUNK))):
+                checksum, left = zlib.crc32(data, checksum), left - len(data)
+            if left or checksum != shard.checksum:
+                yield shard
+            advance(shard.n_values)
+
+
+def remove_other_jacobians(directory: Path, layout: JacobianLayout) -> None:
+    """Delete files that belong to earlier inputs."""
+    for path in directory.glob(_PATTERN):
+        if not path.name.startswith(layout.file):
+            path.unlink()
