@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from projects import ATOMIC_ENERGIES, PARAMETERS
 
+from tio2nn.layers import Layer
 from tio2nn.nn.whitening import Whitening
-from tio2nn.potential import Layer, Potential
+from tio2nn.potential import Potential
 
 N = PARAMETERS.n_features
 

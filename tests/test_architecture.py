@@ -41,16 +41,27 @@ FLOORS = (
     ("descriptors",),
     ("trials",),
     ("oracles",),
-    ("nn",),
+    ("nn", "layers"),
     ("potential",),
     # a project: its paths, how its parts hang together
     ("project", "provenance", "split"),
     ("plots",),
     # the verbs
-    ("extract", "featurize", "differentiate", "training_data", "tune", "train", "predict", "evaluate", "status"),
+    (
+        "extract",
+        "featurize",
+        "differentiate",
+        "training_data",
+        "tune",
+        "train",
+        "predict",
+        "evaluate",
+        "status",
+    ),
     # what people see
     ("console",),
-    ("stages", "pipeline"),
+    ("stages",),
+    ("fitting", "pipeline"),
     ("options", "cli"),
     ("__main__",),
 )

@@ -17,9 +17,10 @@ from tio2nn.errors import InputError, MissingInputError, StaleError, UsageError
 from tio2nn.evaluate import evaluate
 from tio2nn.io import features
 from tio2nn.io.store import read_store, write_store
+from tio2nn.layers import Layer
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet, RadialFunction
-from tio2nn.potential import Layer, Potential
+from tio2nn.potential import Potential
 from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model
 from tio2nn.split import Split

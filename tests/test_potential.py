@@ -15,8 +15,9 @@ from projects import structures as crystals
 from strategies import structures
 
 from tio2nn.errors import InputError
+from tio2nn.layers import Layer, energies, energies_and_gradients
 from tio2nn.parameters import ACTIVATIONS
-from tio2nn.potential import EXTRAPOLATION_MARGIN, Layer, Potential, composition_span, feature_ranges
+from tio2nn.potential import EXTRAPOLATION_MARGIN, Potential, composition_span, feature_ranges
 from tio2nn.structure import Structure
 
 # --- what it computes ---------------------------------------------------------------------------------------
@@ -57,14 +58,21 @@ def test_a_trained_potential_gives_the_energies_of_its_networks(
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_are_those_of_keras(activation: str) -> None:
     import keras
+    import tensorflow as tf
 
     from tio2nn.nn.training import configure_threads
 
     configure_threads()
     x = np.array([-800.0, -30.0, -1.5, -1e-3, 0.0, 1e-9, 0.7, 20.0, 800.0])
-    layer = Layer(np.eye(len(x)), np.zeros(len(x)), activation)
-    expected = np.asarray(keras.activations.get(activation)(keras.ops.convert_to_tensor(x, "float64")))
-    np.testing.assert_allclose(layer(x[None])[0], expected, rtol=1e-6, atol=1e-12)
+    layers = (Layer(np.eye(1), np.zeros(1), activation),)
+    tensor = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(tensor)
+        expected = keras.activations.get(activation)(tensor)
+    values, slopes = energies_and_gradients(layers, x[:, None])
+    np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(slopes[:, 0], tape.gradient(expected, tensor), rtol=1e-6, atol=1e-12)
+    np.testing.assert_array_equal(energies(layers, x[:, None]), values)
 
 
 def test_energies_are_computed_in_float64() -> None:

@@ -15,9 +15,10 @@ from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
 from tio2nn.io import read_structures
 from tio2nn.io.xsf import write_xsf
+from tio2nn.layers import Layer
 from tio2nn.nn.whitening import Whitening
-from tio2nn.potential import Layer, Potential, Prediction, feature_ranges
-from tio2nn.predict import COLUMNS, Format, header, label, line, predict_stream, warnings
+from tio2nn.potential import Potential, Prediction, feature_ranges
+from tio2nn.predict import COLUMNS, Format, header, label, predict_stream, text, warnings
 from tio2nn.structure import Structure
 
 FORMATS: tuple[Format, ...] = ("tsv", "csv", "json")
@@ -76,10 +77,10 @@ def at_one_place(name: str) -> Structure:
 
 def parsed(form: Format, found: list[Prediction]) -> list[dict[str, str]]:
     """The rows of the output as its readers see them; JSON as text under the same names."""
-    lines = [line(prediction, form) for prediction in found]
-    assert all("\n" not in text for text in lines)
+    lines = [text(prediction, form) for prediction in found]
+    assert all("\n" not in shown for shown in lines)
     if form == "json":
-        rows = [json.loads(text) for text in lines]
+        rows = [json.loads(shown) for shown in lines]
         return [
             {
                 **{key: row[key] if key == "file" else repr(row[key]) for key in COLUMNS[:-1]},
@@ -92,7 +93,7 @@ def parsed(form: Format, found: list[Prediction]) -> list[dict[str, str]]:
     if form == "csv":
         return list(csv.DictReader([first, *lines]))
     names = first.removeprefix("# ").split("\t")
-    return [dict(zip(names, text.split("\t"), strict=True)) for text in lines]
+    return [dict(zip(names, shown.split("\t"), strict=True)) for shown in lines]
 
 
 # --- lines --------------------------------------------------------------------------------------------------
@@ -140,7 +141,7 @@ def test_a_file_of_any_name_is_read_back(single: Potential, form: Format, name: 
 def test_json_says_which_atoms_extrapolate_in_which_function_and_how_far(single: Potential) -> None:
     (found,) = predictions(single, squeezed(structures()[2]))
     assert found.extrapolations
-    listed = json.loads(line(found, "json"))["extrapolation"]
+    listed = json.loads(text(found, "json"))["extrapolation"]
     assert [entry["atom"] for entry in listed] == [e.atom for e in found.extrapolations]
     features = next(SymmetryCalculator(PARAMETERS).map([found.structure]))
     for entry in listed:
@@ -154,8 +155,8 @@ def test_json_says_which_atoms_extrapolate_in_which_function_and_how_far(single:
 
 
 def test_a_frame_of_several_has_its_number_behind_the_file(tmp_path: Path, single: Potential) -> None:
-    text = write_xsf(replace(structures()[0], energy=None), decimals=12)
-    steps = text.replace("CRYSTAL\n", "ANIMSTEPS 2\nCRYSTAL\n", 1)
+    whole = write_xsf(replace(structures()[0], energy=None), decimals=12)
+    steps = whole.replace("CRYSTAL\n", "ANIMSTEPS 2\nCRYSTAL\n", 1)
     cell, _, atoms = steps.partition("PRIMCOORD\n")
     path = tmp_path / "scan-1.axsf"
     path.write_text(f"{cell}PRIMCOORD 1\n{atoms}PRIMCOORD 2\n{atoms}", encoding="utf-8")
@@ -235,7 +236,7 @@ def test_a_composition_that_training_says_nothing_about_is_warned_of(single: Pot
     known = replace(structures()[0], elements=("Ti", "O", "O"), positions=structures()[0].positions[:3])
     foreign = replace(known, elements=("Ti", "Ti", "O"))
     unknown = [
-        [text for text in warnings(prediction) if "no combination of the compositions" in text]
+        [message for message in warnings(prediction) if "no combination of the compositions" in message]
         for prediction in predictions(dioxide, known, foreign)
     ]
     assert [len(texts) for texts in unknown] == [0, 1]

@@ -61,7 +61,7 @@ def with_other_positions(structure: Structure) -> Structure:
         ({"change": with_other_energy}, ["energies"]),
         ({"change": with_other_positions}, ["features"]),
         ({"change": lambda structure: replace(structure, file="moved/a.xsf")}, []),
-        ({"number": 23}, ["features", "energies"]),
+        ({"number": 23}, ["features", "energies", "forces"]),
     ],
 )
 def test_what_a_model_was_made_from_and_is_no_longer_so_is_named(
@@ -72,7 +72,7 @@ def test_what_a_model_was_made_from_and_is_no_longer_so_is_named(
 
 
 def test_what_was_not_recorded_counts_as_changed(tmp_path: Path) -> None:
-    assert changed({}, inputs(tmp_path)) == ["features", "energies", "split", "settings"]
+    assert changed({}, inputs(tmp_path)) == ["features", "energies", "forces", "split", "settings"]
 
 
 def test_versions_are_those_of_the_program_and_of_what_computes() -> None:

@@ -30,7 +30,7 @@ from tio2nn import __version__
 from tio2nn.errors import MissingInputError, StaleError, Tio2nnError
 from tio2nn.io.store import read_store, write_store
 from tio2nn.nn import training
-from tio2nn.nn.training import Epoch
+from tio2nn.nn.history import Epoch
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import Potential
 from tio2nn.project import Project

@@ -17,6 +17,7 @@ from tio2nn.errors import Tio2nnError, UsageError
 from tio2nn.options import (
     ElementsOption,
     EpochsOption,
+    ForcesOption,
     JobsOption,
     JsonOption,
     LimitOption,
@@ -126,6 +127,8 @@ class OutputFormat(str, Enum):
     TSV = "tsv"
     CSV = "csv"
     JSON = "json"
+    EXTXYZ = "extxyz"
+    XSF = "xsf"
 
 
 def _elements(text: str | None) -> tuple[str, ...] | None:
@@ -144,10 +147,10 @@ def init(
     elements: ElementsOption = None,
 ) -> None:
     """Make a project: a directory with a params.json."""
-    from tio2nn import console, stages
+    from tio2nn import console, fitting
     from tio2nn.project import Project
 
-    project = Project.create(directory, stages.preset_parameters(preset, _elements(elements)))
+    project = Project.create(directory, fitting.preset_parameters(preset, _elements(elements)))
     console.say(f"made {project.parameters_file}")
 
 
@@ -202,13 +205,13 @@ def tune(
     json: JsonOption = False,
 ) -> None:
     """Search network size, learning rate and dropout; goes on where it was interrupted."""
-    from tio2nn import stages
+    from tio2nn import fitting
     from tio2nn.project import Project
 
     found = Project.find(project)
-    parameters = stages.training_parameters(found, recipe)
+    parameters = fitting.training_parameters(found, recipe)
     flags = {"strategy": strategy, "max_trials": max_trials, "epochs": epochs, "structures": structures}
-    best = stages.tune(found, stages.with_flags(parameters, "tuning", flags), jobs, split)
+    best = fitting.tune(found, fitting.with_flags(parameters, "tuning", flags), jobs, split)
     if json:
         _print_json(best)
 
@@ -222,21 +225,22 @@ def train(
     split_by: SplitKindOption = None,
     new_split: NewSplitOption = False,
     max_energy: MaxEnergyOption = None,
+    forces: ForcesOption = False,
     epochs: EpochsOption = None,
     members: MembersOption = None,
     seed: SeedOption = None,
     json: JsonOption = False,
 ) -> None:
     """Fit the potential; goes on where it was interrupted."""
-    from tio2nn import stages
+    from tio2nn import fitting
     from tio2nn.project import Project
 
     if split is not None and (split_by is not None or new_split):
         raise UsageError("expected --split, or else --split-by or --new-split, got both")
     found = Project.find(project)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
-    parameters = stages.training_parameters(found, recipe, tuned, flags)
-    metrics = stages.train(found, parameters, split, new_split or split_by is not None)
+    parameters = fitting.training_parameters(found, recipe, tuned, flags, forces)
+    metrics = fitting.train(found, parameters, split, new_split or split_by is not None)
     if json:
         _print_json(metrics)
 
@@ -249,11 +253,24 @@ def predict(
     form: Annotated[
         OutputFormat, typer.Option("--format", "-f", help="json is one object a line.")
     ] = OutputFormat.TSV,
+    forces: Annotated[
+        bool, typer.Option("--forces", help="Also forces and stress; tables then have a line for each atom.")
+    ] = False,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Write a file for each structure there, instead of printing.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> bool:
     """Print the energies of structures, one line each."""
     from tio2nn import stages
 
-    return stages.predict(files, stages.potential_file(project, potential), form.value)
+    return stages.predict(files, stages.potential_file(project, potential), form.value, forces, output)
 
 
 @command
@@ -292,6 +309,7 @@ def run(
         Optional[bool],  # noqa: UP045
         typer.Option("--tune/--no-tune", help="Search first. Default: only with the recipe rili-2024."),
     ] = None,
+    forces: ForcesOption = False,
     split: SplitFileOption = None,
     limit: LimitOption = None,
     jobs: JobsOption = None,
@@ -307,6 +325,7 @@ def run(
         elements=_elements(elements),
         recipe=recipe,
         tuning=tuning,
+        forces=forces,
         split_file=split,
         limit=limit,
         jobs=jobs,

@@ -95,18 +95,18 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
 
 
 @contextmanager
-def epochs(total: int) -> Iterator[Callable[[int, int, float, float], None]]:
+def epochs(total: int) -> Iterator[Callable[[int, int, str], None]]:
     """A live line with the errors of training; where stderr is no terminal, one line for each tenth of it.
 
     Yields:
-        show(member, epoch, training RMSE, validation RMSE), errors in meV/atom.
+        show(member, epoch, errors as text).
     """
     if not console.is_terminal:
         lines = max(1, total // 10)
 
-        def log(member: int, epoch: int, training: float, validation: float) -> None:
+        def log(member: int, epoch: int, errors: str) -> None:
             if epoch % lines == 0 or epoch == total:
-                say(f"network {member}, epoch {epoch}/{total}: {_errors(training, validation)}")
+                say(f"network {member}, epoch {epoch}/{total}: {errors}")
 
         yield log
         return
@@ -122,16 +122,12 @@ def epochs(total: int) -> Iterator[Callable[[int, int, float, float], None]]:
     with Progress(*columns, console=console) as progress:
         tasks: dict[int, TaskID] = {}
 
-        def show(member: int, epoch: int, training: float, validation: float) -> None:
+        def show(member: int, epoch: int, errors: str) -> None:
             if member not in tasks:
                 tasks[member] = progress.add_task(f"network {member}", total=total, errors="")
-            progress.update(tasks[member], completed=epoch, errors=_errors(training, validation))
+            progress.update(tasks[member], completed=epoch, errors=errors)
 
         yield show
-
-
-def _errors(training: float, validation: float) -> str:
-    return f"RMSE training {training:.2f}, validation {validation:.2f} meV/atom"
 
 
 def table(

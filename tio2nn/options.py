@@ -51,6 +51,9 @@ RecipeOption = Annotated[
         help="Named settings of network and training: default, quick, record, rili-2024.",
     ),
 ]
+ForcesOption = Annotated[
+    bool, typer.Option("--forces", help="Train on forces, too; by the recipe forces, if no other is named.")
+]
 TunedOption = Annotated[bool, typer.Option("--tuned", help="Take the best trial of `tio2nn tune`.")]
 SplitFileOption = Annotated[
     Optional[Path],  # noqa: UP045

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tio2nn import console, stages
+from tio2nn import console, fitting, stages
 from tio2nn.errors import UsageError
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import DEFAULT_ELEMENTS, SEARCHING_RECIPES, apply_recipe
@@ -26,6 +26,7 @@ def run(
     elements: tuple[str, ...] | None,
     recipe: str | None,
     tuning: bool | None,
+    forces: bool,
     split_file: Path | None,
     limit: int | None,
     jobs: int | None,
@@ -39,6 +40,7 @@ def run(
         elements: of a new project, by default those that the sources hold; an existing one must agree.
         recipe: named settings of the training.
         tuning: search first; None if the recipe decides.
+        forces: train on forces, too.
         split_file: a division given by the user.
         limit: number of structures to take.
         jobs: worker processes.
@@ -67,12 +69,14 @@ def run(
     stages.featurize(project, jobs)
     tune_first = recipe in SEARCHING_RECIPES if tuning is None else tuning
     if tune_first:
-        stages.tune(project, stages.training_parameters(project, recipe), jobs, split_file)
-    parameters = stages.training_parameters(project, recipe, tuned=tune_first)
+        fitting.tune(project, fitting.training_parameters(project, recipe), jobs, split_file)
+    parameters = fitting.training_parameters(project, recipe, tuned=tune_first, forces=forces)
+    if parameters.training.forces:
+        stages.differentiate(project, jobs)
     if _is_trained(project, parameters, split_file):
         console.say("training: nothing to do, the model fits to structures, split and settings")
     else:
-        stages.train(project, parameters, split_file)
+        fitting.train(project, parameters, split_file)
     metrics = _evaluate(project)
     console.say(
         f"all done in {console.duration(time.perf_counter() - begin)}; the potential is {project.potential_file}; "
@@ -89,7 +93,7 @@ def _check(
     split_file: Path | None,
 ) -> None:
     """Refuse now what a later step would refuse after the work of the earlier ones."""
-    wanted = stages.preset_parameters(preset, elements)
+    wanted = fitting.preset_parameters(preset, elements)
     if recipe is not None:
         apply_recipe(wanted, recipe)
     if split_file is not None:
@@ -102,7 +106,7 @@ def _check(
         return
     there = project.parameters()
     if preset is not None:
-        same = stages.preset_parameters(preset, elements or there.elements).fingerprint == there.fingerprint
+        same = fitting.preset_parameters(preset, elements or there.elements).fingerprint == there.fingerprint
     else:
         same = elements in (None, there.elements)
     if not same:
@@ -113,7 +117,7 @@ def _check(
 
 
 def _create(project: Project, preset: str | None, elements: tuple[str, ...]) -> None:
-    Project.create(project.root, stages.preset_parameters(preset, elements))
+    Project.create(project.root, fitting.preset_parameters(preset, elements))
     console.say(f"made {project.parameters_file}")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
+from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator, batches
 from tio2nn.errors import InputError, ParameterError, one_line
 from tio2nn.io.arrays import opened_arrays, write_arrays
+from tio2nn.layers import Layer, energies, energies_and_gradients
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ACTIVATIONS, ParameterSet
 from tio2nn.structure import Structure
@@ -41,25 +42,6 @@ _CONSTANT = 1e-10
 
 # relative distance of a composition from the span of others; compositions are small integers
 _SPAN_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One dense layer.
-
-    Attributes:
-        kernel: (n_in, n_out)
-        bias: (n_out,)
-        activation: a name in `tio2nn.parameters.ACTIVATIONS`.
-    """
-
-    kernel: FloatArray
-    bias: FloatArray
-    activation: str
-
-    def __call__(self, x: FloatArray) -> FloatArray:
-        """(n_atoms, n_in) to (n_atoms, n_out)."""
-        return _activate(self.activation, x @ self.kernel + self.bias)
 
 
 @dataclass(frozen=True)
@@ -92,6 +74,11 @@ class Prediction:
         extrapolations: atoms outside the training range.
         composition_is_known: whether the composition is a combination of those in training; if not, the
             total energy contains a reference energy that nothing determined.
+        forces: (n_atoms, 3) eV/Å, mean of the committee; None if not asked for.
+        forces_spread: (n_atoms,) eV/Å, root of the sum over the components of the variance among the committee;
+            None without forces or for a single network.
+        stress: (3, 3) eV/Å³, ∂E/∂strain over the volume, positive under tension; None without forces, or unless all
+            three axes are periodic.
     """
 
     structure: Structure
@@ -100,6 +87,9 @@ class Prediction:
     spread: float | None
     extrapolations: tuple[Extrapolation, ...]
     composition_is_known: bool
+    forces: FloatArray | None = None
+    forces_spread: FloatArray | None = None
+    stress: FloatArray | None = None
 
     @property
     def energy_per_atom(self) -> float:
@@ -140,14 +130,29 @@ class Potential:
     def elements(self) -> tuple[str, ...]:
         return self.parameters.elements
 
-    def predict(self, structures: Sequence[Structure]) -> Iterator[Prediction]:
+    def predict(self, structures: Sequence[Structure], *, forces: bool = False) -> Iterator[Prediction]:
         """Predict structures, in order.
+
+        Args:
+            structures: any number.
+            forces: also forces and stress.
 
         Raises:
             InputError: an element that the potential does not know, or two atoms at the same place.
         """
-        for structure, features in zip(structures, self._calculator.map(structures), strict=True):
-            yield self.predict_features(structure, features)
+        if not forces:
+            for structure, features in zip(structures, self._calculator.map(structures), strict=True):
+                yield self.predict_features(structure, features)
+            return
+        for batch in batches(structures):
+            try:
+                predictions = self._predict_forces(self._calculator.describe(batch))
+            except InputError:
+                # those before the one at fault are still wanted
+                for structure in batch:
+                    yield from self._predict_forces(self._calculator.describe([structure]))
+            else:
+                yield from predictions
 
     def energy(self, structure: Structure) -> float:
         """Total energy, eV.
@@ -158,32 +163,66 @@ class Potential:
         return next(self.predict([structure])).energy
 
     def predict_features(self, structure: Structure, features: FloatArray) -> Prediction:
-        """Predict a structure whose features are known.
+        """Predict the energy of a structure whose features are known.
 
         Args:
             structure: n_atoms atoms.
             features: (n_atoms, n_features), not whitened.
         """
-        subnets = np.array([self.subnet_of[element] for element in structure.elements])
-        energies = np.empty((len(self.members), structure.n_atoms))
+        atomic = np.empty((len(self.members), structure.n_atoms))
+        for m, rows, whitened, layers in self._subnets(structure.elements, features):
+            atomic[m, rows] = energies(layers, whitened)
+        return self._prediction(structure, features, atomic)
+
+    def _predict_forces(self, described: Description) -> list[Prediction]:
+        features, structures = described.features, described.structures
+        elements = [element for structure in structures for element in structure.elements]
+        atomic = np.empty((len(self.members), len(elements)))
+        weights = np.empty((len(self.members), *features.shape))
+        for m, rows, whitened, layers in self._subnets(elements, features):
+            atomic[m, rows], gradient = energies_and_gradients(layers, whitened)
+            weights[m, rows] = gradient @ self.whitenings[self.subnet_of[elements[rows[0]]]].matrix.T
+        gradients, strains = zip(*(described.gradient(member) for member in weights), strict=True)
+        forces, strain = -np.array(gradients), np.mean(strains, axis=0)
+        predictions, first = [], 0
+        for k, structure in enumerate(structures):
+            own = slice(first, first + structure.n_atoms)
+            first = own.stop
+            variance = forces[:, own].var(axis=0, ddof=1) if len(self.members) > 1 else None
+            predictions.append(
+                replace(
+                    self._prediction(structure, features[own], atomic[:, own]),
+                    forces=forces[:, own].mean(axis=0),
+                    forces_spread=None if variance is None else np.sqrt(variance.sum(axis=1)),
+                    stress=None if structure.volume is None else strain[k] / structure.volume,
+                )
+            )
+        return predictions
+
+    def _subnets(
+        self, elements: Sequence[str], features: FloatArray
+    ) -> Iterator[tuple[int, NDArray[np.int64], FloatArray, tuple[Layer, ...]]]:
+        """For each subnet with atoms and each member: the member, the atoms, their whitened features, the layers."""
+        subnets = np.array([self.subnet_of[element] for element in elements])
         for k, whitening in enumerate(self.whitenings):
             rows = np.flatnonzero(subnets == k)
-            whitened = whitening(features[rows])
-            for m, member in enumerate(self.members):
-                x = whitened
-                for layer in member[k]:
-                    x = layer(x)
-                energies[m, rows] = x[:, 0]
+            if len(rows):
+                whitened = whitening(features[rows])
+                for m, member in enumerate(self.members):
+                    yield m, rows, whitened, member[k]
+
+    def _prediction(self, structure: Structure, features: FloatArray, atomic: FloatArray) -> Prediction:
+        """From the energies (n_members, n_atoms) of the networks."""
         reference = np.array([self.reference_energies[element] for element in structure.elements])
-        totals = energies.sum(axis=1)
+        totals = atomic.sum(axis=1)
         spread = float(totals.std(ddof=1)) / structure.n_atoms if len(self.members) > 1 else None
-        atomic = energies.mean(axis=0) + reference
+        mean = atomic.mean(axis=0) + reference
         counts = np.array([structure.composition.get(element, 0) for element in self.elements], dtype=float)
         outside = counts - self.composition_span.T @ (self.composition_span @ counts)
         return Prediction(
             structure,
-            float(atomic.sum()),
-            atomic,
+            float(mean.sum()),
+            mean,
             spread,
             self._extrapolations(structure, features),
             bool(np.linalg.norm(outside) <= _SPAN_TOLERANCE * np.linalg.norm(counts)),
@@ -313,22 +352,3 @@ def composition_span(compositions: NDArray[np.integer]) -> FloatArray:
     """Orthonormal basis (rank, n_elements) of compositions (n_structures, n_elements)."""
     _, values, basis = np.linalg.svd(np.unique(compositions, axis=0).astype(float), full_matrices=False)
     return np.asarray(basis[values > _SPAN_TOLERANCE * values[0]])
-
-
-def _activate(name: str, x: FloatArray) -> FloatArray:
-    if name == "linear":
-        return x
-    if name == "tanh":
-        return np.tanh(x)
-    if name == "relu":
-        return np.maximum(x, 0.0)
-    if name == "softplus":
-        return np.logaddexp(x, 0.0)
-    # exp of the negative absolute value cannot overflow
-    e = np.exp(-np.abs(x))
-    sigmoid = np.where(x >= 0, 1.0, e) / (1.0 + e)
-    if name == "sigmoid":
-        return sigmoid
-    if name == "silu":
-        return x * sigmoid
-    raise ValueError(f"activation {name!r}")

@@ -1,18 +1,22 @@
-"""The command predict: energies of many structures in one pass, as lines of text."""
+"""The command predict: energies, and forces, of many structures in one pass, as text."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from tio2nn.errors import InputError
 from tio2nn.io.names import stem
+from tio2nn.io.xsf import write_xsf
 from tio2nn.potential import Potential, Prediction
 from tio2nn.structure import Structure
 
-Format = Literal["tsv", "csv", "json"]
+Format = Literal["tsv", "csv", "json", "extxyz", "xsf"]
 
 COLUMNS = (
     "file",
@@ -23,57 +27,111 @@ COLUMNS = (
     "n_extrapolating",
 )
 
+FORCE_COLUMNS = (
+    "atom",
+    "element",
+    "force_x_eV_per_A",
+    "force_y_eV_per_A",
+    "force_z_eV_per_A",
+    "force_spread_eV_per_A",
+    *(f"stress_{component}_eV_per_A3" for component in ("xx", "yy", "zz", "yz", "xz", "xy")),
+)
+"""With forces, in a table with one line for each atom; the columns before them repeat."""
+
+_VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
 # Structures computed together: enough for the kernels, and the first line of a long list comes soon
 _TOGETHER = 64
 
 
 def predict_stream(
-    potential: Potential, items: Iterable[Structure | InputError]
+    potential: Potential, items: Iterable[Structure | InputError], *, forces: bool = False
 ) -> Iterator[Prediction | InputError]:
     """Predictions in the order of the items; errors pass through, and one bad structure spoils no other."""
     iterator = iter(items)
     while batch := list(islice(iterator, _TOGETHER)):
         structures = [item for item in batch if isinstance(item, Structure)]
-        results = iter(_predict_batch(potential, structures))
+        results = iter(_predict_batch(potential, structures, forces))
         for item in batch:
             yield next(results) if isinstance(item, Structure) else item
 
 
-def _predict_batch(potential: Potential, structures: list[Structure]) -> list[Prediction | InputError]:
+def _predict_batch(
+    potential: Potential, structures: list[Structure], forces: bool
+) -> list[Prediction | InputError]:
     try:
-        return list(potential.predict(structures))
+        return list(potential.predict(structures, forces=forces))
     except InputError as error:
         if len(structures) == 1:
             return [error]
-        return [result for structure in structures for result in _predict_batch(potential, [structure])]
+        return [
+            result for structure in structures for result in _predict_batch(potential, [structure], forces)
+        ]
 
 
-def header(form: Format) -> str | None:
+def header(form: Format, *, forces: bool = False) -> str | None:
     """First line of the output, or None."""
+    columns = (*COLUMNS, *FORCE_COLUMNS) if forces else COLUMNS
     if form == "tsv":
-        return "# " + "\t".join(COLUMNS)
-    return ",".join(COLUMNS) if form == "csv" else None
+        return "# " + "\t".join(columns)
+    return ",".join(columns) if form == "csv" else None
 
 
-def line(prediction: Prediction, form: Format) -> str:
-    """One structure as one line. Energies are written with all their digits; no spread is `nan`, in JSON null."""
-    structure = prediction.structure
+def text(prediction: Prediction, form: Format) -> str:
+    """One structure, without a last line end. Energies are written with all their digits.
+
+    As a table it is one line, or one for each atom if there are forces; no spread, and no stress, is `nan`, in JSON
+    null. As extended XYZ or XSF it is the structure with what was predicted for it.
+
+    Raises:
+        InputError: XSF has no word for the periodic axes of the structure.
+    """
+    if form in ("tsv", "csv"):
+        return "\n".join(_rows(prediction, form))
     if form == "json":
-        return json.dumps(
-            {
-                "file": label(structure),
-                "n_atoms": structure.n_atoms,
-                "energy_eV": prediction.energy,
-                "energy_eV_per_atom": prediction.energy_per_atom,
-                "spread_eV_per_atom": prediction.spread,
-                "extrapolation": [
-                    {"atom": e.atom, "element": e.element, "function": e.function, "distance": e.distance}
-                    for e in prediction.extrapolations
-                ],
-            },
-            ensure_ascii=False,
-        )
-    spread = "nan" if prediction.spread is None else repr(prediction.spread)
+        return json.dumps(_document(prediction), ensure_ascii=False)
+    labelled = replace(prediction.structure, energy=prediction.energy, forces=prediction.forces)
+    if form == "xsf":
+        try:
+            return write_xsf(labelled).removesuffix("\n")
+        except ValueError as error:
+            raise InputError(str(error), file=labelled.file, line=labelled.line) from None
+    # ASE takes a third of a second to load
+    from tio2nn.io.extxyz import write_extxyz
+
+    return write_extxyz(labelled, prediction.stress).removesuffix("\n")
+
+
+def file_name(structure: Structure, form: Format) -> str:
+    """Of a file for this structure alone."""
+    suffix = {"extxyz": ".xyz", "xsf": ".xsf", "json": ".json"}.get(form, f".{form}")
+    return structure.name.replace("/", "_") + suffix
+
+
+def _document(prediction: Prediction) -> dict[str, Any]:
+    structure = prediction.structure
+    document: dict[str, Any] = {
+        "file": label(structure),
+        "n_atoms": structure.n_atoms,
+        "energy_eV": prediction.energy,
+        "energy_eV_per_atom": prediction.energy_per_atom,
+        "spread_eV_per_atom": prediction.spread,
+        "extrapolation": [
+            {"atom": e.atom, "element": e.element, "function": e.function, "distance": e.distance}
+            for e in prediction.extrapolations
+        ],
+    }
+    if prediction.forces is not None:
+        spread, stress = prediction.forces_spread, prediction.stress
+        document["forces_eV_per_A"] = prediction.forces.tolist()
+        document["forces_spread_eV_per_A"] = None if spread is None else spread.tolist()
+        document["stress_eV_per_A3"] = None if stress is None else stress.tolist()
+    return document
+
+
+def _rows(prediction: Prediction, form: Format) -> Iterator[str]:
+    structure = prediction.structure
+    separator = "\t" if form == "tsv" else ","
     name = label(structure)
     if form == "csv" and any(c in name for c in ',"\n'):
         name = '"' + name.replace('"', '""') + '"'
@@ -82,10 +140,21 @@ def line(prediction: Prediction, form: Format) -> str:
         str(structure.n_atoms),
         repr(prediction.energy),
         repr(prediction.energy_per_atom),
-        spread,
+        "nan" if prediction.spread is None else repr(prediction.spread),
         str(len(prediction.extrapolations)),
     ]
-    return ("\t" if form == "tsv" else ",").join(cells)
+    if prediction.forces is None:
+        yield separator.join(cells)
+        return
+    stress = np.full((3, 3), np.nan) if prediction.stress is None else prediction.stress
+    voigt = [repr(float(stress[axes])) for axes in _VOIGT]
+    spread = (
+        np.full(structure.n_atoms, np.nan) if prediction.forces_spread is None else prediction.forces_spread
+    )
+    atoms = zip(structure.elements, prediction.forces.tolist(), spread.tolist(), strict=True)
+    for atom, (element, force, own_spread) in enumerate(atoms, start=1):
+        numbers = [repr(number) for number in (*force, own_spread)]
+        yield separator.join([*cells, str(atom), element, *numbers, *voigt])
 
 
 def label(structure: Structure) -> str:

@@ -18,16 +18,17 @@ from tio2nn.schema import to_json
 
 
 def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file: Path) -> dict[str, str]:
-    """Digests of the four things that a fit depends on.
+    """Digests of the five things that a fit depends on.
 
     Returns:
-        "features" (parameter set and geometries), "energies", "split" and "settings" (network and training).
+        "features" (parameter set and geometries), "energies", "forces", "split" and "settings" (network and training).
     """
     settings = [to_json(parameters.network), to_json(parameters.training), parameters.reference_energies]
     split = split_file.read_bytes() if split_file.exists() else b""
     return {
         "features": digest_of([parameters.fingerprint, *store.geometry_hashes]),
         "energies": _digest(store.energies.astype("<f8").tobytes()),
+        "forces": _digest(store.forces.astype("<f8").tobytes()),
         "split": _digest(split),
         "settings": _digest(json.dumps(settings, sort_keys=True).encode()),
     }

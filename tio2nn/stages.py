@@ -10,20 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tio2nn import console
-from tio2nn.errors import InputError, ParameterError, UsageError
+from tio2nn.errors import InputError, UsageError
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 
 if TYPE_CHECKING:
     from tio2nn.featurize import Estimate
-    from tio2nn.nn.training import Epoch
     from tio2nn.predict import Format
-    from tio2nn.training_data import TrainingData
-    from tio2nn.trials import Trial
 
-# each trial leaves some 20 MB behind in its process; a new process costs 5 s, as much as a trial
-_TRIALS_PER_WORKER = 12
-_SHOWN = 10  # rejected files, warnings and trials shown before the rest is only counted
+SHOWN = 10  # rejected files, warnings and trials shown before the rest is only counted
 
 
 def available_cores() -> int:
@@ -71,10 +66,10 @@ def extract(
 def show_rejected(rejected: Iterable[InputError]) -> None:
     """The first of them, and how many there are."""
     errors = list(rejected)
-    for rejection in errors[:_SHOWN]:
+    for rejection in errors[:SHOWN]:
         console.error(str(rejection))
-    if len(errors) > _SHOWN:
-        console.error(f"... and {len(errors) - _SHOWN} more")
+    if len(errors) > SHOWN:
+        console.error(f"... and {len(errors) - SHOWN} more")
 
 
 def featurize(project: Project, jobs: int | None, csv: bool = False) -> None:
@@ -139,173 +134,6 @@ def differentiate(project: Project, jobs: int | None) -> None:
         console.say(f"{summary.n_without_forces} structures have no forces")
 
 
-def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> ParameterSet:
-    """The parameter set that --preset and --elements name.
-
-    Raises:
-        UsageError: no such preset, or no chemical symbols.
-    """
-    from tio2nn import presets
-
-    name = presets.DEFAULT_PRESET if preset is None else preset
-    try:
-        return presets.preset(name, presets.DEFAULT_ELEMENTS if elements is None else elements)
-    except ParameterError as error:
-        raise UsageError(str(error)) from None
-
-
-def training_parameters(
-    project: Project,
-    recipe: str | None = None,
-    tuned: bool = False,
-    training: dict[str, Any] | None = None,
-) -> ParameterSet:
-    """`params.json`, changed by recipe, tuning and flags; the later, the stronger."""
-    parameters = project.parameters()
-    if recipe is not None:
-        from tio2nn.presets import apply_recipe
-
-        parameters = apply_recipe(parameters, recipe)
-    if tuned:
-        from tio2nn.trials import read_best
-
-        parameters = parameters.with_overrides(**read_best(project.require(project.best_trial_file)))
-    return with_flags(parameters, "training", training or {})
-
-
-def with_flags(parameters: ParameterSet, section: str, flags: Mapping[str, Any]) -> ParameterSet:
-    """The parameters with a section's fields as the command line gives them; None for what it does not.
-
-    Raises:
-        UsageError: a value that the field does not take.
-    """
-    given = {name: value for name, value in flags.items() if value is not None}
-    try:
-        return parameters.with_overrides(**{section: given})
-    except ParameterError as error:
-        raise UsageError(str(error)) from None
-
-
-def _require_features(project: Project) -> None:
-    """Say what is missing before TensorFlow takes its seconds to start."""
-    project.require(project.structures_file)
-    project.require(project.features_manifest)
-
-
-def trial_processes(workers: int) -> Executor:
-    """Worker processes that are replaced now and then, and of which one may die."""
-    from tio2nn.workers import WorkerProcesses
-
-    return WorkerProcesses(workers, _TRIALS_PER_WORKER)
-
-
-def tune(
-    project: Project, parameters: ParameterSet, jobs: int | None, split_file: Path | None
-) -> dict[str, Any]:
-    """Search, show the ranking, and return the best trial."""
-    _require_features(project)
-    console.say("starting TensorFlow ...")
-    with console.native_messages_hidden():
-        from tio2nn.tune import tune
-
-    jobs = jobs or available_cores()
-
-    def on_start(n_train: int, n_validation: int) -> None:
-        console.say(
-            f"{parameters.tuning.strategy} search: each trial trains on {n_train} structures and is judged by "
-            f"{n_validation} others, {jobs} at a time"
-        )
-
-    def on_trial(trial: Trial) -> None:
-        console.say(f"trial {trial.describe()}")
-
-    summary = tune(
-        project,
-        parameters,
-        jobs=jobs,
-        make_executor=trial_processes,
-        split_file=split_file,
-        on_start=on_start,
-        on_trial=on_trial,
-        command=sys.argv,
-    )
-    console.say(
-        f"searched for {console.duration(summary.seconds)}; {summary.n_known} of {len(summary.ranked)} trials were "
-        "known from before"
-    )
-    columns = ["rank", "layers", "nodes", "learning rate", "dropout", "epochs", "RMSE meV/atom", "status"]
-    rows = [
-        [rank, t.layers, t.nodes, t.learning_rate, t.dropout, t.epochs, t.shown_score, t.status]
-        for rank, t in enumerate(summary.ranked, start=1)
-    ]
-    console.table(f"{len(summary.ranked)} trials, best first", columns, rows[:_SHOWN])
-    if len(rows) > _SHOWN:
-        console.say(f"... all of them in {project.trials_file}")
-    console.say(
-        f"best settings in {project.best_trial_file}; next: tio2nn train{project.as_option()} --tuned"
-    )
-    return summary.best
-
-
-def train(
-    project: Project, parameters: ParameterSet, split_file: Path | None = None, new_split: bool = False
-) -> dict[str, Any]:
-    """Fit the potential and show how it went; return what `model/metrics.json` holds."""
-    import json
-
-    _require_features(project)
-    console.say("starting TensorFlow ...")
-    with console.native_messages_hidden():
-        from tio2nn.train import train
-
-    epochs = parameters.training.epochs
-    announced: list[int] = []
-
-    def on_data(data: TrainingData) -> None:
-        console.say(
-            f"training on {len(data.train.counts)} structures, validating on {len(data.validation.counts)}, "
-            f"{len(data.split.indices('test'))} kept for the test; reference energies "
-            + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
-        )
-        if unknown := data.split.unknown:
-            console.warn(
-                f"{len(unknown)} names of the given split are of no extracted structure, such as {unknown[0]!r}"
-            )
-        if data.reference.underdetermined:
-            console.warn(
-                "the compositions do not determine the reference energies: energies of other compositions "
-                "will be off"
-            )
-        for subnet, functions in data.constant_features.items():
-            console.warn(
-                f"{len(functions)} symmetry functions do not vary in the training part for {subnet} and are "
-                f"ignored: {'; '.join(functions[:3])}{' ...' if len(functions) > 3 else ''}"
-            )
-
-    with console.epochs(epochs) as show:
-
-        def on_epoch(member: int, epoch: Epoch) -> None:
-            announced.append(member)
-            show(member, epoch.epoch, epoch.train_rmse_meV_per_atom, epoch.validation_rmse_meV_per_atom)
-
-        summary = train(
-            project,
-            parameters,
-            split_file=split_file,
-            new_split=new_split,
-            command=sys.argv,
-            on_data=on_data,
-            on_epoch=on_epoch,
-        )
-    console.say(
-        f"trained {summary.members} network{'s' if summary.members > 1 else ''} in "
-        f"{console.duration(summary.seconds)}; validation RMSE {summary.validation_rmse:.2f}, "
-        f"MAE {summary.validation_mae:.2f} meV/atom; {summary.potential}"
-    )
-    metrics: dict[str, Any] = json.loads(project.training_metrics_file.read_text(encoding="utf-8"))
-    return metrics
-
-
 def evaluate(
     project: Project | None, sources: Sequence[str] = (), potential: Path | None = None
 ) -> tuple[dict[str, Any], bool]:
@@ -364,35 +192,74 @@ def _show_errors(title: str, entries: Sequence[Mapping[str, Any]], keys: Sequenc
             f"{entry['rmse_meV_per_atom']:.2f}",
             f"{entry['mae_meV_per_atom']:.2f}",
         ]
-        for entry in entries[:_SHOWN]
+        for entry in entries[:SHOWN]
     ]
     console.table(title, [*columns, "structures", "RMSE meV/atom", "MAE meV/atom"], rows)
-    if len(entries) > _SHOWN:
-        console.say(f"... and {len(entries) - _SHOWN} more in metrics.json")
+    if len(entries) > SHOWN:
+        console.say(f"... and {len(entries) - SHOWN} more in metrics.json")
 
 
-def predict(files: Sequence[str], potential_file: Path, form: Format) -> bool:
-    """Print one line for each structure; return whether all could be predicted."""
+def predict(
+    files: Sequence[str],
+    potential_file: Path,
+    form: Format,
+    forces: bool = False,
+    directory: Path | None = None,
+) -> bool:
+    """Print what is predicted of each structure, or write it to a file of its own; return whether all could be.
+
+    Args:
+        files: structures.
+        potential_file: of the potential.
+        form: of the text.
+        forces: predict forces and stress, too.
+        directory: where a file for each structure belongs; None for stdout.
+
+    Raises:
+        UsageError: XSF of several structures on stdout, where nothing would tell them apart.
+    """
     from tio2nn import predict as verb
     from tio2nn.io import read_structures
+    from tio2nn.io.atomic import atomic_write
     from tio2nn.potential import Potential
 
     potential = Potential.load(potential_file)
     n_rejected, n_warnings = 0, 0
-    if (first := verb.header(form)) is not None:
+    first = verb.header(form, forces=forces)
+    if first is not None and directory is None:
         console.print_line(first)
-    for result in verb.predict_stream(potential, read_structures(files, stdin=sys.stdin)):
-        if isinstance(result, InputError):
+    written: set[str] = set()
+    for result in verb.predict_stream(potential, read_structures(files, stdin=sys.stdin), forces=forces):
+        try:
+            if isinstance(result, InputError):
+                raise result
+            name, shown = verb.file_name(result.structure, form), verb.text(result, form)
+            if directory is not None and name in written:
+                raise InputError(
+                    f"expected one structure for {directory / name}, got another", file=result.structure.file
+                )
+        except InputError as error:
             n_rejected += 1
-            console.error(str(result))
+            console.error(str(error))
             continue
-        console.print_line(verb.line(result, form))
+        if directory is not None:
+            with atomic_write(directory / name) as handle:
+                handle.write(f"{shown}\n" if first is None else f"{first}\n{shown}\n")
+        elif form == "xsf" and written:
+            raise UsageError(
+                "expected one structure for XSF on stdout, got more; write files with --output DIR"
+            )
+        else:
+            console.print_line(shown)
+        written.add(name)
         for message in verb.warnings(result):
             n_warnings += 1
-            if n_warnings <= _SHOWN:
+            if n_warnings <= SHOWN:
                 console.warn(message)
-    if n_warnings > _SHOWN:
-        console.warn(f"... and {n_warnings - _SHOWN} more such warnings")
+    if n_warnings > SHOWN:
+        console.warn(f"... and {n_warnings - SHOWN} more such warnings")
+    if directory is not None:
+        console.say(f"{len(written)} files in {directory}")
     return n_rejected == 0
 
 

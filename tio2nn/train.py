@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -14,10 +14,12 @@ from tio2nn.errors import InputError
 from tio2nn.io.features import digest_of
 from tio2nn.io.store import StructureStore
 from tio2nn.io.tables import write_csv, write_json
+from tio2nn.layers import Layer
+from tio2nn.nn.history import Epoch
 from tio2nn.nn.network import BPNN, dense_layers
-from tio2nn.nn.training import Epoch, Fit, configure_threads, initial_network
+from tio2nn.nn.training import Fit, configure_threads, initial_network
 from tio2nn.parameters import ParameterSet
-from tio2nn.potential import Layer, Potential
+from tio2nn.potential import Potential
 from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model, versions
 from tio2nn.schema import to_json
@@ -36,6 +38,7 @@ class TrainSummary:
         epochs: epochs of the last member.
         seconds: wall time of this run.
         validation_rmse, validation_mae: meV/atom, of the epochs whose weights are taken, mean over the members.
+        validation_force_rmse: eV/Å and component, likewise; None without forces.
         reference_energies: eV.
         constant_features: names of columns that do not vary in the training part, for each subnet.
         potential: the file.
@@ -49,6 +52,7 @@ class TrainSummary:
     seconds: float
     validation_rmse: float
     validation_mae: float
+    validation_force_rmse: float | None
     reference_energies: dict[str, float]
     constant_features: dict[str, tuple[str, ...]]
     potential: Path
@@ -119,6 +123,7 @@ def train(
         seconds=time.perf_counter() - begin,
         validation_rmse=float(np.mean([epoch.validation_rmse_meV_per_atom for epoch in chosen])),
         validation_mae=float(np.mean([epoch.validation_mae_meV_per_atom for epoch in chosen])),
+        validation_force_rmse=_mean(epoch.validation_force_rmse_eV_per_A for epoch in chosen),
         reference_energies=data.reference.as_dict(),
         constant_features=data.constant_features,
         potential=project.potential_file,
@@ -127,6 +132,11 @@ def train(
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
     return summary
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _fit_fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:
@@ -157,6 +167,7 @@ def _write_model(
         "epochs": [len(fit.history) for fit in fits],
         "validation_rmse_meV_per_atom": summary.validation_rmse,
         "validation_mae_meV_per_atom": summary.validation_mae,
+        "validation_force_rmse_eV_per_A": summary.validation_force_rmse,
         "reference_energies_eV": summary.reference_energies,
         "seconds": round(summary.seconds, 1),
         "parameters": json.loads(parameters.to_json()),

@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from tio2nn.nn import training
 from tio2nn.nn.dataset import AtomTable, FitData, Labels
+from tio2nn.nn.history import Epoch
 from tio2nn.nn.network import BPNN
-from tio2nn.nn.training import Epoch, Fit, configure_threads
+from tio2nn.nn.training import Fit, configure_threads
 from tio2nn.parameters import NetworkParameters, TrainingParameters
 
 configure_threads()

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io.extxyz import key_val_str_to_dict, parse_properties, read_xyz
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import key_val_str_to_dict, parse_properties, read_xyz, write_xyz
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from tio2nn.elements import ATOMIC_NUMBERS
 from tio2nn.errors import InputError, one_line
@@ -54,6 +56,23 @@ def iter_extxyz(data: bytes | str, *, name: str, file: str) -> Iterator[Structur
             yield frame.structure(f"{name}-{number}" if len(starts) > 1 else name)
         except InputError as error:
             yield error
+
+
+def write_extxyz(structure: Structure, stress: FloatArray | None = None) -> str:
+    """The text of one frame, with energy, forces and stress where they are known.
+
+    Args:
+        structure: its energy and forces become `energy` and the columns `forces`.
+        stress: (3, 3) eV/Å³.
+    """
+    atoms = Atoms(list(structure.elements), structure.positions, cell=structure.cell, pbc=structure.periodic)
+    results: dict[str, Any] = {"energy": structure.energy, "forces": structure.forces}
+    if stress is not None:
+        results["stress"] = full_3x3_to_voigt_6_stress(stress)
+    atoms.calc = SinglePointCalculator(atoms, **{k: v for k, v in results.items() if v is not None})
+    handle = io.StringIO()
+    write_xyz(handle, atoms, columns=["symbols", "positions"], write_results=True)
+    return handle.getvalue()
 
 
 def _frame_starts(lines: Sequence[str], file: str) -> list[int]:

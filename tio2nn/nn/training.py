@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.nn.dataset import AtomTable, FitData
 from tio2nn.nn.forces import ForceTerm
+from tio2nn.nn.history import Epoch
 from tio2nn.nn.network import BPNN
 from tio2nn.parameters import NetworkParameters, TrainingParameters
 
@@ -33,27 +34,6 @@ FloatArray = NDArray[np.float64]
 
 _CHECKPOINT_SECONDS = 5.0  # a kill loses at most this much work; writing one costs about 10 ms
 _MEV = 1000.0  # meV in an eV
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of the history.
-
-    Errors are on energies per atom, and on components of forces, None without them; on the training part as seen
-    while the epoch ran, on the validation part by the averaged weights after it.
-    """
-
-    epoch: int
-    learning_rate: float
-    loss: float
-    validation_loss: float
-    train_rmse_meV_per_atom: float
-    validation_rmse_meV_per_atom: float
-    validation_mae_meV_per_atom: float
-    train_force_rmse_eV_per_A: float | None
-    validation_force_rmse_eV_per_A: float | None
-    validation_force_mae_eV_per_A: float | None
-    seconds: float
 
 
 def configure_threads(parallel_operations: int = 2) -> None:
@@ -300,17 +280,9 @@ class Fit:
             owners = [s[begin[k] : end[k]] for k, s in enumerate(segments)]
             target, n, weight = energies[batch], n_atoms[batch], weights[batch]
             with tf.GradientTape() as tape:
-                if self._forces is None:
-                    predicted = self.network.whitened_energies(part, owners, self._batch_size, training=True)
-                else:
-                    predicted, feature_gradients = self._with_gradients(
-                        part, owners, self._batch_size, training=True
-                    )
-                batch_loss = tf.reduce_sum(weight * self._loss(predicted, target, n)) / self._batch_size
-                if self._forces is not None:
-                    force_loss, batch_squares = self._forces.loss(batch, feature_gradients)
-                    batch_loss += self.parameters.force_weight * force_loss
-                    force_squares += batch_squares
+                batch_loss, predicted, batch_squares = self._batch_loss(
+                    batch, part, owners, target, n, weight
+                )
             gradients = tape.gradient(batch_loss, self._weights)
             if self.parameters.gradient_clip is not None:
                 gradients, _ = tf.clip_by_global_norm(gradients, self.parameters.gradient_clip)
@@ -323,8 +295,33 @@ class Fit:
             for average, weight_variable in zip(self._average, self._weights, strict=True):
                 average.assign(decay * average + (1.0 - decay) * weight_variable)
             loss += batch_loss / self._n_batches
+            force_squares += batch_squares
             squares += tf.reduce_sum(tf.where(weight > 0.0, ((predicted - target) / n) ** 2, 0.0))
         return loss, squares, force_squares
+
+    def _batch_loss(
+        self,
+        batch: tf.Tensor,
+        features: list[tf.Tensor],
+        segments: list[tf.Tensor],
+        target: tf.Tensor,
+        n_atoms: tf.Tensor,
+        weight: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Loss of a batch, its energies, and the sum of squared errors of its force components."""
+        size = self._batch_size
+        if self._forces is None:
+            predicted = self.network.whitened_energies(features, segments, size, training=True)
+            loss, squares = 0.0, tf.zeros(())
+        else:
+            predicted, gradients = self._with_gradients(features, segments, size, training=True)
+            force_loss, squares = self._forces.loss(batch, gradients)
+            loss = self.parameters.force_weight * force_loss
+        return (
+            loss + tf.reduce_sum(weight * self._loss(predicted, target, n_atoms)) / size,
+            predicted,
+            squares,
+        )
 
     def _with_gradients(
         self, features: list[tf.Tensor], segments: list[tf.Tensor], n_structures: Any, training: bool
