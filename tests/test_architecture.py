@@ -42,10 +42,12 @@ FLOORS = (
     ("trials",),
     ("oracles",),
     ("nn", "layers"),
-    ("potential",),
+    ("leakage", "potential"),
+    # guests: other programs' view of a potential
+    ("interfaces",),
     # a project: its paths, how its parts hang together
     ("project", "provenance", "split"),
-    ("plots",),
+    ("plots", "error_plots"),
     # the verbs
     (
         "extract",
@@ -71,7 +73,7 @@ ROOMS = {
     "ase": ("io.extxyz", "interfaces.ase"),
     "keras": ("nn.network", "nn.training", "nn.trial"),
     "keras_tuner": ("oracles",),
-    "matplotlib": ("plots",),
+    "matplotlib": ("plots", "error_plots"),
     "numba": ("descriptors.kernel_parts", "descriptors.neighbor_kernels", "nn.force_kernels"),
     "pandas": ("plots",),
     "rich": ("console",),

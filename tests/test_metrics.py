@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tio2nn.metrics import (
+    correlation,
     energy_edges,
     energy_metrics,
     errors_by_composition,
+    errors_by_distance,
     errors_by_energy,
     errors_by_size,
+    force_metrics,
     outlier_fraction,
     residuals_per_atom,
     standardized,
@@ -149,3 +152,34 @@ def test_few_structures_get_few_energy_bins() -> None:
     assert len(errors_by_energy(np.ones(3), np.array([0.1, 0.2, 0.9]))) == 1
     assert len(errors_by_energy(np.ones(1), np.array([0.1]))) == 1
     assert len(errors_by_energy(np.ones(12), np.linspace(0.0, 1.0, 12))) == 4
+
+
+# --- forces, spread, distance -------------------------------------------------------------------------------
+
+
+def test_errors_of_forces_count_components_not_vectors() -> None:
+    found = force_metrics([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0]], np.zeros((2, 3)))
+    assert found == {
+        "rmse_eV_per_A": pytest.approx(math.sqrt(25 / 6), rel=1e-7),
+        "mae_eV_per_A": 7 / 6,
+        "max_eV_per_A": 4.0,
+    }
+
+
+def test_a_spread_that_grows_with_the_error_has_rank_correlation_one() -> None:
+    assert correlation([1.0, 2.0, 3.0], [1.0, 4.0, 9.0])["spearman"] == pytest.approx(1.0)
+    assert correlation([3.0, 2.0, 1.0], [1.0, 4.0, 9.0])["spearman"] == pytest.approx(-1.0)
+    assert correlation([1.0, 1.0], [1.0, 2.0])["spearman"] == 0.0
+    assert correlation([2.0], [1.0]) == {"spearman": 0.0, "error_over_spread": 0.5}
+
+
+def test_errors_are_shown_for_quarters_by_distance() -> None:
+    distances = np.array([4.0, 1.0, 3.0, 2.0, 8.0, 5.0, 7.0, 6.0])
+    found = errors_by_distance(10.0 * distances, distances)
+    assert [(part["from_distance"], part["to_distance"], part["n_structures"]) for part in found] == [
+        (1.0, 2.0, 2),
+        (3.0, 4.0, 2),
+        (5.0, 6.0, 2),
+        (7.0, 8.0, 2),
+    ]
+    assert found[0]["mae_meV_per_atom"] == pytest.approx(15.0)

@@ -14,7 +14,8 @@ from tio2nn.plots import plot_energies, plot_history, plot_parity, plot_residual
 
 HEADER = (
     "member,epoch,learning_rate,loss,validation_loss,train_rmse_meV_per_atom,validation_rmse_meV_per_atom,"
-    "validation_mae_meV_per_atom,seconds\n"
+    "validation_mae_meV_per_atom,train_force_rmse_eV_per_A,validation_force_rmse_eV_per_A,"
+    "validation_force_mae_eV_per_A,seconds\n"
 )
 
 
@@ -44,9 +45,10 @@ def is_png(path: Path) -> bool:
     return path.read_bytes().startswith(b"\x89PNG\r\n")
 
 
-def history(path: Path, members: int, epochs: int) -> Path:
+def history(path: Path, members: int, epochs: int, forces: bool = False) -> Path:
     rows = [
-        f"{member},{epoch},0.001,{10 / epoch},{11 / epoch},{100 / epoch},{(110 + member) / epoch},{80 / epoch},0.5\n"
+        f"{member},{epoch},0.001,{10 / epoch},{11 / epoch},{100 / epoch},{(110 + member) / epoch},{80 / epoch},"
+        + (f"{3 / epoch},{4 / epoch},{2 / epoch},0.5\n" if forces else ",,,0.5\n")
         for member in range(1, members + 1)
         for epoch in range(1, epochs + 1)
     ]
@@ -160,13 +162,21 @@ def test_the_history_of_a_committee_has_a_line_for_each_member_and_one_legend_en
     assert is_png(tmp_path / "history.png")
 
 
+def test_the_history_of_a_training_on_forces_shows_their_errors_too(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    plot_history(history(tmp_path / "history.csv", 2, 20, forces=True), tmp_path / "history.png")
+    assert len(drawn[0].axes) == 3
+    np.testing.assert_allclose(drawn[0].axes[2].lines[0].get_ydata(), 3 / np.arange(1, 21))
+
+
 def test_the_history_of_one_epoch_is_a_visible_point(tmp_path: Path, drawn: list[Figure]) -> None:
     plot_history(history(tmp_path / "history.csv", 1, 1), tmp_path / "history.png")
     assert {line.get_marker() for axes in drawn[0].axes for line in axes.lines} == {"o"}
 
 
 def test_a_history_that_diverged_can_be_drawn(tmp_path: Path) -> None:
-    rows = "1,1,0.1,nan,nan,nan,nan,0.5\n1,2,0.1,nan,nan,nan,nan,0.5\n"
+    rows = "1,1,0.1,nan,nan,nan,nan,nan,,,,0.5\n1,2,0.1,nan,nan,nan,nan,nan,,,,0.5\n"
     (tmp_path / "history.csv").write_text(HEADER + rows, encoding="utf-8")
     plot_history(tmp_path / "history.csv", tmp_path / "history.png")
     assert is_png(tmp_path / "history.png")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,16 +14,18 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, StaleError, UsageError
 from tio2nn.io import read_structures
-from tio2nn.io.features import Manifest, digest_of, read_shard
+from tio2nn.io.features import Manifest, digest_of, read_features
 from tio2nn.io.names import natural_key
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.io.tables import write_csv, write_json
+from tio2nn.leakage import fingerprints, nearest_in_training
+from tio2nn.nn.dataset import AtomTable
 from tio2nn.potential import Potential, Prediction
 from tio2nn.predict import predict_stream
 from tio2nn.progress import Track, silent
 from tio2nn.project import Project
 from tio2nn.provenance import changed, inputs_of_model
-from tio2nn.residuals import COLUMNS, Evaluated, ResidualTable
+from tio2nn.residuals import COLUMNS, Evaluated, EvaluatedForces, Nearest, ResidualTable
 from tio2nn.split import read_parts
 from tio2nn.structure import FloatArray
 
@@ -87,7 +90,7 @@ def evaluate(
     else:
         raise UsageError("expected a project or a potential, got neither")
     if sources:
-        part = _Part(predict_stream(potential, read_structures(sources, stdin=stdin)))
+        part = _Part(predict_stream(potential, read_structures(sources, stdin=stdin), forces=True))
     elif project is not None:
         part = _test_part(project, potential, its_own=potential_file is None)
     else:
@@ -113,11 +116,15 @@ def evaluate(
 
 
 class _Part(NamedTuple):
-    """What is to be evaluated: predictions, or why there is none; `n_structures` is 0 if it is not known."""
+    """What is to be evaluated: predictions, or why there is none; `n_structures` is 0 if it is not known.
+
+    `nearest` tells of each structure which one of the training part is most like it, where there is one.
+    """
 
     results: Iterator[Prediction | InputError]
     n_structures: int = 0
     above_max_energy: int = 0
+    nearest: Mapping[str, Nearest] = MappingProxyType({})
 
 
 def _test_part(project: Project, potential: Potential, *, its_own: bool) -> _Part:
@@ -146,12 +153,45 @@ def _test_part(project: Project, potential: Potential, *, its_own: bool) -> _Par
             '"tio2nn evaluate FILE...", or train with a test_fraction above 0',
             file=str(project.split_file),
         )
-    results = (
-        predict_stream(potential, (store[k] for k in low.tolist()))
-        if features is None
-        else _predict_from_features(project, store, features, potential, low)
+    rows = None if features is None else read_features(project.features_directory, features)
+    if rows is None or store.has_forces[low].any():
+        chosen = (store[k] for k in low.tolist())
+        results = predict_stream(potential, chosen, forces=bool(store.has_forces[low].any()))
+    else:
+        results = (
+            potential.predict_features(store[k], rows[store.offsets[k] : store.offsets[k + 1]])
+            for k in low.tolist()
+        )
+    nearest = {}
+    if rows is not None and its_own:
+        training = np.array(
+            [k for k, name in enumerate(store.names) if parts.get(name) == "train"], dtype=np.int64
+        )
+        if max_energy is not None:
+            training = training[store.cohesive_energies[training] <= max_energy]
+        nearest = _nearest(store, rows, potential, low, training)
+    return _Part(results, len(low), len(indices) - len(low), nearest)
+
+
+def _nearest(
+    store: StructureStore,
+    rows: FloatArray,
+    potential: Potential,
+    test: NDArray[np.int64],
+    training: NDArray[np.int64],
+) -> dict[str, Nearest]:
+    """For each test structure the training structure that is most like it."""
+    elements = potential.elements
+    table = AtomTable.from_rows(rows, store.element_indices(elements), store.n_atoms, len(elements))
+    whitenings = [potential.whitenings[potential.subnet_of[element]] for element in elements]
+    found = nearest_in_training(
+        fingerprints(table.select(test), whitenings),
+        fingerprints(table.select(training), whitenings),
+        [store.names[k] for k in training],
+        [store.groups[k] for k in test],
+        [store.groups[k] for k in training],
     )
-    return _Part(results, len(low), len(indices) - len(low))
+    return {store.names[k]: nearest for k, nearest in zip(test.tolist(), found, strict=True)}
 
 
 def _check_fresh(project: Project, store: StructureStore, features: Manifest, potential: Potential) -> None:
@@ -174,31 +214,17 @@ def _fits(features: Manifest, store: StructureStore, potential: Potential) -> bo
     return made_from == (potential.parameters.fingerprint, digest_of(store.geometry_hashes))
 
 
-def _predict_from_features(
-    project: Project,
-    store: StructureStore,
-    features: Manifest,
-    potential: Potential,
-    indices: NDArray[np.int64],
-) -> Iterator[Prediction]:
-    """Predictions of these structures of the store, ascending; only shards with one of them are read."""
-    for shard in features.shards:
-        chosen = indices[(indices >= shard.first) & (indices < shard.last)]
-        if not len(chosen):
-            continue
-        rows = read_shard(project.features_directory, shard, len(features.feature_names))
-        for k in chosen.tolist():
-            first, last = store.offsets[k : k + 2] - store.offsets[shard.first]
-            yield potential.predict_features(store[k], rows[first:last])
-
-
 def _collect(part: _Part, potential: Potential, track: Track) -> tuple[ResidualTable, tuple[InputError, ...]]:
     """Keep the numbers and let go of the atoms, so that archives of any size fit."""
     rows: list[Evaluated] = []
     rejected: list[InputError] = []
     with track("evaluating structures", part.n_structures) as advance:
         for result in part.results:
-            row = result if isinstance(result, InputError) else _evaluated(result, potential.elements)
+            row = (
+                result
+                if isinstance(result, InputError)
+                else _evaluated(result, potential.elements, part.nearest)
+            )
             if isinstance(row, InputError):
                 rejected.append(row)
             else:
@@ -213,7 +239,9 @@ def _collect(part: _Part, potential: Potential, track: Track) -> tuple[ResidualT
     return ResidualTable(tuple(rows), potential.elements, potential.reference_energies), tuple(rejected)
 
 
-def _evaluated(prediction: Prediction, elements: Sequence[str]) -> Evaluated | InputError:
+def _evaluated(
+    prediction: Prediction, elements: Sequence[str], nearest: Mapping[str, Nearest]
+) -> Evaluated | InputError:
     structure = prediction.structure
     if structure.energy is None:
         return InputError("expected a total energy, got none", file=structure.file, line=structure.line)
@@ -229,6 +257,10 @@ def _evaluated(prediction: Prediction, elements: Sequence[str]) -> Evaluated | I
         spread=prediction.spread,
         n_extrapolating=len(prediction.extrapolations),
         composition_is_known=prediction.composition_is_known,
+        forces=None
+        if structure.forces is None or prediction.forces is None
+        else EvaluatedForces(structure.forces, prediction.forces, prediction.forces_spread),
+        nearest=nearest.get(structure.name),
     )
 
 
@@ -247,22 +279,37 @@ def _data_set_energies(project: Project, potential: Potential) -> FloatArray | N
 def _write(
     directory: Path, table: ResidualTable, metrics: dict[str, Any], data_set: FloatArray | None
 ) -> tuple[Path, ...]:
-    """Write tables and figures, `metrics.json` last."""
+    """Write tables and figures, `metrics.json` last; remove figures of an earlier evaluation that this one lacks."""
     # loading matplotlib takes longer than evaluating a hundred structures
+    from tio2nn.error_plots import plot_distances, plot_forces, plot_spread
     from tio2nn.plots import plot_energies, plot_parity, plot_residuals
 
+    def path(of: Path) -> Path:
+        return directory / of.name
+
     of = Project(directory)
-    files = (
-        of.residuals_file,
-        of.parity_figure,
-        of.residuals_figure,
-        of.energies_figure,
-        of.evaluation_metrics_file,
-    )
-    residuals, parity, histogram, energies, numbers = paths = tuple(directory / file.name for file in files)
-    write_csv(residuals, COLUMNS, table.lines())
-    plot_parity(table.energies - table.baseline, table.predicted - table.baseline, table.n_atoms, parity)
-    plot_residuals(table.predicted - table.energies, histogram)
-    plot_energies(table.cohesive, energies, data_set)
-    write_json(numbers, metrics)
-    return paths
+    write_csv(path(of.residuals_file), COLUMNS, table.lines())
+    true, predicted = table.energies - table.baseline, table.predicted - table.baseline
+    forces, errors = table.forces, np.abs(table.residuals_per_atom)
+    plot_parity(true, predicted, table.n_atoms, path(of.parity_figure))
+    plot_residuals(table.predicted - table.energies, path(of.residuals_figure))
+    plot_energies(table.cohesive, path(of.energies_figure), data_set)
+    if forces is not None:
+        plot_forces(forces.true, forces.predicted, path(of.forces_figure))
+    if (spreads := table.spreads) is not None:
+        plot_spread(spreads, errors, forces, path(of.spread_figure))
+    if (distances := table.distances) is not None:
+        plot_distances(distances, errors, path(of.distances_figure))
+    drawn = {
+        of.parity_figure: True,
+        of.residuals_figure: True,
+        of.energies_figure: True,
+        of.forces_figure: forces is not None,
+        of.spread_figure: spreads is not None,
+        of.distances_figure: distances is not None,
+    }
+    for figure in (figure for figure, is_new in drawn.items() if not is_new):
+        path(figure).unlink(missing_ok=True)
+    write_json(path(of.evaluation_metrics_file), metrics)
+    figures = (path(figure) for figure, is_new in drawn.items() if is_new)
+    return (path(of.residuals_file), *figures, path(of.evaluation_metrics_file))

@@ -30,6 +30,8 @@ _FEWEST = 2  # structures beyond the outermost edges, so that small sets have fe
 _DECIMALS = 6  # of energies, eV/atom, that edges tell apart; no reference method is exact to more
 _ROUND = (1.0, 2.0, 5.0)
 
+_QUARTERS = 4  # parts of equal size by distance from the training part
+
 
 def energy_metrics(predicted: ArrayLike, true: ArrayLike, n_atoms: ArrayLike) -> dict[str, float]:
     """Errors of total energies and of energies per atom.
@@ -60,6 +62,44 @@ def energy_metrics(predicted: ArrayLike, true: ArrayLike, n_atoms: ArrayLike) ->
             "mean_residual_eV": np.mean(residuals),
             "standard_error_eV": np.std(residuals),
             "outlier_fraction": outlier_fraction(standardized(residuals)),
+        }
+    )
+
+
+def force_metrics(predicted: ArrayLike, true: ArrayLike) -> dict[str, float]:
+    """Errors of the components of forces.
+
+    Args:
+        predicted, true: (n_atoms, 3) eV/Å; at least one atom.
+
+    Returns:
+        Every component of every atom counts once: not the length of the error vector.
+    """
+    errors = np.abs(np.asarray(predicted, np.float64) - np.asarray(true, np.float64))
+    return _rounded(
+        {"rmse_eV_per_A": _rmse(errors), "mae_eV_per_A": np.mean(errors), "max_eV_per_A": np.max(errors)}
+    )
+
+
+def correlation(spread: ArrayLike, error: ArrayLike) -> dict[str, float]:
+    """How well the spread of a committee tells the size of its error.
+
+    Args:
+        spread, error: (n,) both not negative, at least one.
+
+    Returns:
+        `spearman`: rank correlation, 1 if a larger spread always means a larger error, 0 if it tells nothing or
+        one of them does not vary. `error_over_spread`: ratio of their root mean squares, 1 for a spread of the
+        right size.
+    """
+    first, second = np.asarray(spread, np.float64), np.asarray(error, np.float64)
+    ranks = [np.argsort(np.argsort(values, kind="stable")).astype(np.float64) for values in (first, second)]
+    varied = len(first) > 1 and np.ptp(first) > 0.0 and np.ptp(second) > 0.0
+    scale = _rmse(first)
+    return _rounded(
+        {
+            "spearman": float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if varied else 0.0,
+            "error_over_spread": _rmse(second) / scale if scale > 0.0 else math.inf,
         }
     )
 
@@ -123,6 +163,25 @@ def errors_by_energy(per_atom: FloatArray, cohesive: FloatArray) -> list[Entry]:
             **_errors(per_atom[group == k]),
         }
         for k in np.unique(group).tolist()
+    ]
+
+
+def errors_by_distance(per_atom: FloatArray, distances: FloatArray) -> list[Entry]:
+    """An entry for each quarter of the structures, the nearest to the training part first.
+
+    Args:
+        per_atom: (n_structures,) residuals, meV/atom.
+        distances: (n_structures,) to the training part.
+    """
+    order = np.argsort(distances, kind="stable")
+    return [
+        {
+            "from_distance": float(f"{distances[part[0]]:.4g}"),
+            "to_distance": float(f"{distances[part[-1]]:.4g}"),
+            **_errors(per_atom[part]),
+        }
+        for part in np.array_split(order, _QUARTERS)
+        if len(part)
     ]
 
 

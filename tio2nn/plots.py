@@ -22,9 +22,9 @@ from tio2nn.metrics import OUTLIER, outlier_fraction, residuals_per_atom, standa
 FloatArray = NDArray[np.float64]
 
 # two colors of the palette of M. Okabe and K. Ito, told apart by everyone, and two grays
-_BLUE = "#0072B2"
-_ORANGE = "#D55E00"
-_GRAY = "#6E6E6E"
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+GRAY = "#6E6E6E"
 _LIGHT = "#C4C4C4"
 
 _STYLE = {
@@ -56,20 +56,28 @@ def plot_history(history_csv: Path, figure: Path) -> None:
     """Loss and RMSE of training and validation part against the epoch; a line for each member.
 
     Args:
-        history_csv: with the columns member (from 1), epoch, loss, validation_loss, train_rmse_meV_per_atom and
-            validation_rmse_meV_per_atom.
+        history_csv: with the columns member (from 1), epoch, loss, validation_loss, train_rmse_meV_per_atom,
+            validation_rmse_meV_per_atom, and likewise train_ and validation_force_rmse_eV_per_A, empty without forces.
         figure: the PNG to write.
     """
     history = pd.read_csv(history_csv)
     members = history.groupby("member")
-    with _drawing(figure, height=4.8) as page:
-        loss, rmse = page.subplots(2, 1, sharex=True)
-        lines = (
-            (loss, "loss", _BLUE, "training"),
-            (loss, "validation_loss", _ORANGE, "validation"),
-            (rmse, "train_rmse_meV_per_atom", _BLUE, "training"),
-            (rmse, "validation_rmse_meV_per_atom", _ORANGE, "validation"),
-        )
+    with_forces = history["validation_force_rmse_eV_per_A"].notna().any()
+    panels = 3 if with_forces else 2
+    with drawing(figure, height=2.4 * panels) as page:
+        loss, rmse, *others = page.subplots(panels, 1, sharex=True)
+        lines = [
+            (loss, "loss", BLUE, "training"),
+            (loss, "validation_loss", ORANGE, "validation"),
+            (rmse, "train_rmse_meV_per_atom", BLUE, "training"),
+            (rmse, "validation_rmse_meV_per_atom", ORANGE, "validation"),
+        ]
+        for force in others:
+            lines += [
+                (force, "train_force_rmse_eV_per_A", BLUE, "training"),
+                (force, "validation_force_rmse_eV_per_A", ORANGE, "validation"),
+            ]
+            force.set_ylabel("RMSE of forces (eV/Å)")
         for axes, column, color, part in lines:
             for member, rows in members:
                 axes.plot(
@@ -81,13 +89,14 @@ def plot_history(history_csv: Path, figure: Path) -> None:
                     markersize=3,
                     label=part if member == 1 else None,
                 )
-        for axes in (loss, rmse):
+        for axes in (loss, rmse, *others):
             if any(np.greater(line.get_ydata(), 0).any() for line in axes.lines):
                 axes.set_yscale("log")
         loss.set_ylabel("loss")
         rmse.set_ylabel("RMSE (meV/atom)")
-        rmse.set_xlabel("epoch")
-        rmse.xaxis.set_major_locator(MaxNLocator(integer=True))
+        bottom = others[-1] if others else rmse
+        bottom.set_xlabel("epoch")
+        bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
         rmse.legend()
 
 
@@ -104,10 +113,10 @@ def plot_parity(true: FloatArray, predicted: FloatArray, n_atoms: NDArray[np.int
     residuals = residuals_per_atom(predicted, true, n_atoms)
     x, y = true / n_atoms, predicted / n_atoms
     both = np.concatenate([x, y])
-    frame, everything = _frame(both), _full_frame(both)
+    frame, everything = _frame(both), full_frame(both)
     limit = max(map(abs, _frame(residuals)))
     shown = (x >= frame[0]) & (x <= frame[1])
-    with _drawing(figure, height=6.2) as page:
+    with drawing(figure, height=6.2) as page:
         upper, lower = page.subplots(2, 1, sharex=True, height_ratios=(2.4, 1.0))
         _parity(upper, x[shown], y[shown], frame)
         if everything != frame:
@@ -115,13 +124,13 @@ def plot_parity(true: FloatArray, predicted: FloatArray, n_atoms: NDArray[np.int
             _parity(inset, x, y, everything)
             inset.tick_params(labelsize=7)
             inset.set_title(f"all, with {np.count_nonzero(~shown):,} outside", fontsize=7, pad=2)
-        lower.axhline(0.0, color=_GRAY, linewidth=0.8, zorder=1)
+        lower.axhline(0.0, color=GRAY, linewidth=0.8, zorder=1)
         _scatter(lower, x[shown], residuals[shown], (-limit, limit))
         if crosses := np.count_nonzero(np.abs(residuals[shown]) > limit):
             upper.text(
-                *(0.99, 0.01, f"× {_structures(int(crosses))} beyond the range below"),
+                *(0.99, 0.01, f"× {structures(int(crosses))} beyond the range below"),
                 transform=upper.transAxes,
-                color=_ORANGE,
+                color=ORANGE,
                 fontsize=8,
                 ha="right",
             )
@@ -130,7 +139,7 @@ def plot_parity(true: FloatArray, predicted: FloatArray, n_atoms: NDArray[np.int
         lower.set_ylabel("residual (meV/atom)")
         lower.set_xlabel("true cohesive energy (eV/atom)")
         rmse, mae = float(np.sqrt(np.mean(residuals**2))), float(np.mean(np.abs(residuals)))
-        upper.set_title(f"{_structures(len(x))}, RMSE {_number(rmse)} meV/atom, MAE {_number(mae)} meV/atom")
+        upper.set_title(f"{structures(len(x))}, RMSE {number(rmse)} meV/atom, MAE {number(mae)} meV/atom")
 
 
 def plot_residuals(residuals: FloatArray, figure: Path) -> None:
@@ -144,17 +153,17 @@ def plot_residuals(residuals: FloatArray, figure: Path) -> None:
     limit = max(2.0 * OUTLIER, *map(abs, _frame(values)))
     mean, deviation = float(np.mean(residuals)), float(np.std(residuals))
     factor, unit = (1.0, "eV") if deviation >= 1.0 else (1000.0, "meV")
-    with _drawing(figure, height=3.4) as page:
+    with drawing(figure, height=3.4) as page:
         axes = page.subplots()
-        axes.hist(values, bins=_bins(values, (-limit, limit)), color=_BLUE)
+        axes.hist(values, bins=_bins(values, (-limit, limit)), color=BLUE)
         for bound in (-OUTLIER, OUTLIER):
-            axes.axvline(bound, color=_ORANGE, linewidth=0.9, linestyle="--")
+            axes.axvline(bound, color=ORANGE, linewidth=0.9, linestyle="--")
         axes.set_xlim(-limit, limit)
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("standardized residual of the total energy")
         axes.set_ylabel("structures")
         axes.set_title(
-            f"mean {_number(factor * mean)} {unit}, standard deviation σ {_number(factor * deviation)} {unit}\n"
+            f"mean {number(factor * mean)} {unit}, standard deviation σ {number(factor * deviation)} {unit}\n"
             f"{100 * outlier_fraction(values):.2g} % beyond ±{OUTLIER} σ"
             + _not_shown(values, (-limit, limit))
         )
@@ -171,13 +180,13 @@ def plot_energies(evaluated: FloatArray, figure: Path, data_set: FloatArray | No
     every = evaluated if data_set is None else np.concatenate([evaluated, data_set])
     frame = _frame(every)
     bins = _bins(every, frame)
-    with _drawing(figure, height=3.4) as page:
+    with drawing(figure, height=3.4) as page:
         axes = page.subplots()
         if data_set is not None:
-            label = f"data set: {_structures(len(data_set))}{_not_shown(data_set, frame)}"
+            label = f"data set: {structures(len(data_set))}{_not_shown(data_set, frame)}"
             axes.hist(data_set, bins=bins, color=_LIGHT, label=label)
-        label = f"evaluated: {_structures(len(evaluated))}{_not_shown(evaluated, frame)}"
-        axes.hist(evaluated, bins=bins, color=_BLUE, label=label)
+        label = f"evaluated: {structures(len(evaluated))}{_not_shown(evaluated, frame)}"
+        axes.hist(evaluated, bins=bins, color=BLUE, label=label)
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)  # a bar of one structure has a height
         axes.set_xlim(frame)
@@ -187,7 +196,7 @@ def plot_energies(evaluated: FloatArray, figure: Path, data_set: FloatArray | No
 
 
 @contextmanager
-def _drawing(path: Path, height: float) -> Iterator[Figure]:
+def drawing(path: Path, height: float) -> Iterator[Figure]:
     """An empty figure of our style, written when the block ends."""
     with mpl.rc_context():
         mpl.rcdefaults()  # figures do not depend on a matplotlibrc
@@ -202,7 +211,7 @@ def _drawing(path: Path, height: float) -> Iterator[Figure]:
         handle.write(data.getbuffer())
 
 
-def _full_frame(values: FloatArray) -> tuple[float, float]:
+def full_frame(values: FloatArray) -> tuple[float, float]:
     """Limits of an axis that shows all values."""
     return _padded(float(values.min()), float(values.max()))
 
@@ -229,12 +238,12 @@ def _bins(values: FloatArray, frame: tuple[float, float]) -> list[float]:
     quartiles = np.quantile(values, (0.25, 0.75))
     width = 2.0 * float(np.ptp(quartiles)) / len(values) ** (1.0 / 3.0)
     span = frame[1] - frame[0]
-    number = _MOST_BINS if width * _MOST_BINS <= span else max(1, round(span / width))
-    return [float(edge) for edge in np.linspace(*frame, number + 1)]
+    count = _MOST_BINS if width * _MOST_BINS <= span else max(1, round(span / width))
+    return [float(edge) for edge in np.linspace(*frame, count + 1)]
 
 
 def _parity(axes: Axes, x: FloatArray, y: FloatArray, frame: tuple[float, float]) -> None:
-    axes.axline((frame[0], frame[0]), slope=1.0, color=_GRAY, linewidth=0.8, zorder=1)
+    axes.axline((frame[0], frame[0]), slope=1.0, color=GRAY, linewidth=0.8, zorder=1)
     _scatter(axes, x, y, frame)
     axes.set_xlim(frame)
 
@@ -244,21 +253,21 @@ def _scatter(axes: Axes, x: FloatArray, y: FloatArray, y_frame: tuple[float, flo
     inside = (y >= y_frame[0]) & (y <= y_frame[1])
     # many points shade their density, few are seen one by one
     alpha = float(np.clip(20.0 / np.sqrt(len(x)), 0.15, 0.8))
-    axes.scatter(x[inside], y[inside], s=7, color=_BLUE, alpha=alpha, linewidths=0, zorder=2)
+    axes.scatter(x[inside], y[inside], s=7, color=BLUE, alpha=alpha, linewidths=0, zorder=2)
     border = np.clip(y[~inside], *y_frame)
-    axes.scatter(x[~inside], border, s=16, marker="x", color=_ORANGE, linewidths=0.8, clip_on=False, zorder=3)
+    axes.scatter(x[~inside], border, s=16, marker="x", color=ORANGE, linewidths=0.8, clip_on=False, zorder=3)
     axes.set_ylim(y_frame)
 
 
 def _not_shown(values: FloatArray, frame: tuple[float, float]) -> str:
-    number = int(np.count_nonzero((values < frame[0]) | (values > frame[1])))
-    return f", {number:,} outside this range" if number else ""
+    count = int(np.count_nonzero((values < frame[0]) | (values > frame[1])))
+    return f", {count:,} outside this range" if count else ""
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits, and never an exponent for a large number."""
     return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", "−")
 
 
-def _structures(number: int) -> str:
-    return "1 structure" if number == 1 else f"{number:,} structures"
+def structures(count: int) -> str:
+    return "1 structure" if count == 1 else f"{count:,} structures"

@@ -232,6 +232,20 @@ class Project:
     def energies_figure(self) -> Path:
         return self.evaluation_directory / "energies.png"
 
+    @property
+    def forces_figure(self) -> Path:
+        return self.evaluation_directory / "forces.png"
+
+    @property
+    def spread_figure(self) -> Path:
+        """Whether the spread of a committee tells its error."""
+        return self.evaluation_directory / "spread.png"
+
+    @property
+    def distances_figure(self) -> Path:
+        """How errors depend on the distance from the training part."""
+        return self.evaluation_directory / "distances.png"
+
     def parameters(self) -> ParameterSet:
         """Read `params.json`.
 

@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.metrics import (
+    correlation,
     energy_metrics,
     errors_by_composition,
+    errors_by_distance,
     errors_by_energy,
     errors_by_size,
+    force_metrics,
     residuals_per_atom,
 )
 from tio2nn.structure import FloatArray
@@ -32,10 +35,42 @@ COLUMNS = (
     "cohesive_eV_per_atom",
     "spread_meV_per_atom",
     "n_extrapolating",
+    "force_rmse_eV_per_A",
+    "force_max_eV_per_A",
+    "force_spread_eV_per_A",
+    "nearest_in_training",
+    "distance_to_training",
 )
 """Of `residuals.csv`."""
 
 _MEV = 1000.0  # meV in an eV
+
+
+class EvaluatedForces(NamedTuple):
+    """True and predicted forces of a structure.
+
+    Attributes:
+        true, predicted: (n_atoms, 3) eV/Å.
+        spread: (n_atoms,) of the committee, eV/Å, or None.
+    """
+
+    true: FloatArray
+    predicted: FloatArray
+    spread: FloatArray | None
+
+
+class Nearest(NamedTuple):
+    """The structure of the training part that is most like a structure.
+
+    Attributes:
+        name: of that structure.
+        distance: see `tio2nn.leakage`.
+        same_group: whether the training part has structures of the same group.
+    """
+
+    name: str
+    distance: float
+    same_group: bool
 
 
 class Evaluated(NamedTuple):
@@ -48,6 +83,8 @@ class Evaluated(NamedTuple):
         spread: of the committee, eV/atom, or None.
         n_extrapolating: number of atoms outside the training range.
         composition_is_known: as in `Prediction`.
+        forces: None where they are not known.
+        nearest: None unless it is the test part of a project that is evaluated.
     """
 
     name: str
@@ -58,6 +95,8 @@ class Evaluated(NamedTuple):
     spread: float | None
     n_extrapolating: int
     composition_is_known: bool
+    forces: EvaluatedForces | None = None
+    nearest: Nearest | None = None
 
 
 @dataclass(frozen=True)
@@ -105,17 +144,58 @@ class ResidualTable:
         """(n_structures,) meV/atom."""
         return residuals_per_atom(self.predicted, self.energies, self.n_atoms)
 
+    @cached_property
+    def forces(self) -> EvaluatedForces | None:
+        """Of all structures that have forces, one after the other; None without them."""
+        found = [row.forces for row in self.rows if row.forces is not None]
+        if not found:
+            return None
+        spreads = [forces.spread for forces in found if forces.spread is not None]
+        return EvaluatedForces(
+            np.concatenate([forces.true for forces in found]),
+            np.concatenate([forces.predicted for forces in found]),
+            np.concatenate(spreads) if len(spreads) == len(found) else None,
+        )
+
+    @cached_property
+    def distances(self) -> FloatArray | None:
+        """(n_structures,) to the training part; None where they are not known."""
+        found = [row.nearest.distance for row in self.rows if row.nearest is not None]
+        return np.array(found) if len(found) == len(self.rows) else None
+
+    @cached_property
+    def spreads(self) -> FloatArray | None:
+        """(n_structures,) of the committee's energies, meV/atom; None for a single network."""
+        found = [row.spread for row in self.rows if row.spread is not None]
+        return _MEV * np.array(found) if len(found) == len(self.rows) else None
+
     def metrics(self) -> dict[str, Any]:
         """The content of `metrics.json`."""
         reduced = [self._formula(row.composition, math.gcd(*row.composition)) for row in self.rows]
-        return {
+        metrics: dict[str, Any] = {
             "n_structures": len(self.rows),
             "n_atoms": int(self.n_atoms.sum()),
             "energy": energy_metrics(self.predicted, self.energies, self.n_atoms),
+        }
+        if (forces := self.forces) is not None:
+            metrics["forces"] = force_metrics(forces.predicted, forces.true)
+        metrics |= {
             "by_size": errors_by_size(self.residuals_per_atom, self.n_atoms),
             "by_energy": errors_by_energy(self.residuals_per_atom, self.cohesive),
             "by_composition": errors_by_composition(self.residuals_per_atom, reduced),
         }
+        if (spreads := self.spreads) is not None:
+            metrics["spread"] = {"energy": correlation(spreads, np.abs(self.residuals_per_atom))}
+            if forces is not None and forces.spread is not None:
+                error = np.linalg.norm(forces.predicted - forces.true, axis=1)
+                metrics["spread"]["forces"] = correlation(forces.spread, error)
+        if (distances := self.distances) is not None:
+            with_family = sum(row.nearest is not None and row.nearest.same_group for row in self.rows)
+            metrics["leakage"] = {
+                "fraction_with_group_in_training": with_family / len(self.rows),
+                "by_distance": errors_by_distance(self.residuals_per_atom, distances),
+            }
+        return metrics
 
     def lines(self) -> Iterator[list[object]]:
         """Cells of `residuals.csv`. Energies are written with all their digits, the rest rounded."""
@@ -129,9 +209,19 @@ class ResidualTable:
             numbers = [row.energy, row.predicted, f"{residual:.6f}", f"{per_atom:.4f}", f"{cohesive:.6f}"]
             spread = "" if row.spread is None else f"{row.spread * _MEV:.4f}"
             formula, n_atoms = self._formula(row.composition), sum(row.composition)
-            yield [row.name, row.file, n_atoms, formula, *numbers, spread, row.n_extrapolating]
+            nearest = ["", ""] if row.nearest is None else [row.nearest.name, f"{row.nearest.distance:.4f}"]
+            cells = [row.name, row.file, n_atoms, formula, *numbers, spread, row.n_extrapolating]
+            yield [*cells, *_force_cells(row.forces), *nearest]
 
     def _formula(self, composition: tuple[int, ...], divisor: int = 1) -> str:
         """Ti8O16, or TiO2 divided by 8."""
         counts = [(element, n // divisor) for element, n in zip(self.elements, composition, strict=True) if n]
         return "".join(element if n == 1 else f"{element}{n}" for element, n in counts)
+
+
+def _force_cells(forces: EvaluatedForces | None) -> list[str]:
+    if forces is None:
+        return ["", "", ""]
+    errors = forces.predicted - forces.true
+    spread = "" if forces.spread is None else f"{float(np.sqrt(np.mean(forces.spread**2))):.5f}"
+    return [f"{float(np.sqrt(np.mean(errors**2))):.5f}", f"{float(np.abs(errors).max()):.5f}", spread]

@@ -153,11 +153,15 @@ def evaluate(
                 *(f"{energy[f'{key}_meV_per_atom']:.2f}" for key in ("rmse", "mae", "p95", "max")),
             ],
             ["total energy, eV", f"{energy['rmse_eV']:.4f}", f"{energy['mae_eV']:.4f}", "", ""],
+            *_force_row(metrics.get("forces")),
         ],
     )
     _show_errors("by cohesive energy, eV/atom", metrics["by_energy"], ["from_eV_per_atom", "to_eV_per_atom"])
     _show_errors("by size", metrics["by_size"], ["n_atoms"])
     _show_errors("by composition", metrics["by_composition"], ["composition"])
+    if "leakage" in metrics:
+        _show_leakage(metrics["leakage"])
+    _show_spread(metrics.get("spread", {}))
     console.say(
         f"residuals of the totals: mean {energy['mean_residual_eV']:.4f} eV, standard error "
         f"{energy['standard_error_eV']:.4f} eV, beyond 1.5 sigma {energy['outlier_fraction']:.3f}"
@@ -178,6 +182,36 @@ def evaluate(
     if summary.directory is not None:
         console.say(f"figures and tables in {summary.directory}")
     return metrics, not summary.rejected
+
+
+def _force_row(errors: Mapping[str, float] | None) -> list[list[str]]:
+    if errors is None:
+        return []
+    rmse, mae, most = (errors[f"{key}_eV_per_A"] for key in ("rmse", "mae", "max"))
+    return [["force component, eV/Å", f"{rmse:.4f}", f"{mae:.4f}", "", f"{most:.2f}"]]
+
+
+def _show_leakage(leakage: Mapping[str, Any]) -> None:
+    """How near the test part is to the training part."""
+    _show_errors(
+        "by distance from the nearest training structure",
+        leakage["by_distance"],
+        ["from_distance", "to_distance"],
+    )
+    share = leakage["fraction_with_group_in_training"]
+    if share > 0:
+        console.say(
+            f"{100 * share:.0f} % of these structures have relatives in the training part (frames of one run, or "
+            "scans of one geometry): for errors on new ones, train with --split-by grouped"
+        )
+
+
+def _show_spread(spread: Mapping[str, Any]) -> None:
+    for name, found in spread.items():
+        console.say(
+            f"spread of the committee, {name}: rank correlation with the error {found['spearman']:.2f}, "
+            f"error over spread {found['error_over_spread']:.2f} (rms)"
+        )
 
 
 def _show_errors(title: str, entries: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from tio2nn import plots
+from tio2nn.error_plots import plot_distances, plot_forces, plot_spread
+from tio2nn.residuals import EvaluatedForces
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were made."""
+    figures: list[Figure] = []
+
+    class Recorded(Figure):  # type: ignore[misc]
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, **kwargs)
+            figures.append(self)
+
+    monkeypatch.setattr(plots, "Figure", Recorded)
+    return figures
+
+
+def errors(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spreads, and errors drawn from normal distributions of that width."""
+    rng = np.random.default_rng(n)
+    spreads = rng.lognormal(size=n)
+    return spreads, np.abs(spreads * rng.normal(size=n))
+
+
+@pytest.mark.parametrize("n", [1, 2, 40, 3000])
+def test_every_figure_can_be_drawn_for_few_and_many(tmp_path: Path, n: int) -> None:
+    spreads, found = errors(n)
+    true = np.random.default_rng(0).normal(size=(n, 3))
+    forces = EvaluatedForces(true, true + 0.1, np.full(n, 0.1))
+    plot_forces(forces.true, forces.predicted, tmp_path / "forces.png")
+    plot_spread(spreads, found, forces, tmp_path / "spread.png")
+    plot_distances(spreads, found, tmp_path / "distances.png")
+    for figure in tmp_path.iterdir():
+        assert figure.read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_exact_predictions_can_be_drawn(tmp_path: Path) -> None:
+    nothing = np.zeros(5)
+    plot_forces(np.ones((5, 3)), np.ones((5, 3)), tmp_path / "forces.png")
+    plot_spread(
+        nothing, nothing, EvaluatedForces(np.ones((5, 3)), np.ones((5, 3)), nothing), tmp_path / "spread.png"
+    )
+    plot_distances(nothing, nothing, tmp_path / "distances.png")
+
+
+def test_captions_say_what_errors_there_are(tmp_path: Path, drawn: list[Figure]) -> None:
+    true = np.zeros((100, 3))
+    true[:, 0] = np.linspace(-1, 1, 100)
+    plot_forces(true, true + np.array([0.3, 0.0, 0.0]), tmp_path / "forces.png")
+    assert drawn[0].axes[0].get_title(loc="left") == "300 components, RMSE 0.173 eV/Å, MAE 0.1 eV/Å"
+
+
+def test_the_line_of_mean_errors_follows_a_spread_that_tells_them(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    spreads, found = errors(3000)
+    plot_spread(spreads, found, None, tmp_path / "spread.png")
+    line = drawn[0].axes[0].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), line.get_xdata(), rtol=0.5)

@@ -1,0 +1,177 @@
+"""A potential as a calculator of ASE, for its optimizers, molecular dynamics and tools.
+
+    from tio2nn.interfaces.ase import BehlerParrinello
+
+    atoms.calc = BehlerParrinello("my-project/model/potential.npz")
+    atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
+
+A. H. Larsen et al., J. Phys.: Condens. Matter 29 (2017) 273002.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import (
+    Calculator,
+    CalculatorSetupError,
+    PropertyNotImplementedError,
+    all_changes,
+)
+from ase.outputs import Properties, all_outputs
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from tio2nn.errors import InputError
+from tio2nn.potential import Potential, Prediction
+from tio2nn.structure import Structure
+
+# Neighbors are searched anew in every step, without a Verlet skin that would outlast several. For 48 atoms of rutile
+# (103 neighbors each, 70 functions, 2 × 48 hidden units, one thread) a step takes 5.9 ms: 54 % for the gradient of the
+# symmetry functions, 21 % for their values, 7 % for the search, the rest for the network and the bookkeeping. A skin
+# saves at most these 7 %, and pays for them with pairs beyond the cutoff that the kernels would have to pass over.
+
+_NEED_FORCES = frozenset({"forces", "forces_spread", "stress"})
+_NEED_COMMITTEE = frozenset({"energy_spread", "forces_spread"})
+
+
+class ExtrapolationWarning(UserWarning):
+    """A structure unlike those in training: its energy and forces are not to be trusted."""
+
+
+class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
+    """Energy, forces and stress of a potential that `tio2nn train` made, in ASE's units and signs.
+
+    Properties, for `atoms.calc.get_property(NAME, atoms)` or in `atoms.calc.results`:
+        energy, free_energy: eV, reference energies included; the two are the same.
+        energies: (n_atoms,) eV; their sum is the energy.
+        forces: (n_atoms, 3) eV/Å.
+        stress: (6,) eV/Å³, xx, yy, zz, yz, xz, xy, positive under tension; only if all three axes are periodic.
+        energy_spread: standard deviation of the committee's energies, eV/atom; only of a committee.
+        forces_spread: (n_atoms,) eV/Å, as `Prediction.forces_spread`; only of a committee.
+
+    Forces and stress are computed if one of them is asked for, and then together; charges and magnetic moments of the
+    atoms have no effect.
+
+    Attributes:
+        potential: what computes.
+        prediction: the one that the results come from, with `extrapolations` and whether the composition is known;
+            None before the first.
+    """
+
+    implemented_properties: ClassVar[list[str]] = [
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+        "energy_spread",
+        "forces_spread",
+    ]
+    ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
+
+    def __init__(self, potential: Potential | Path | str, *, warn: bool = True) -> None:
+        """Wrap a potential.
+
+        Args:
+            potential: it, or the file that holds it, `potential.npz`.
+            warn: give an `ExtrapolationWarning` for the first structure with atoms outside the training range, and for
+                the first one of a composition that training says nothing about. Later ones are silent: of a trajectory
+                that leaves the range, every step does.
+
+        Raises:
+            InputError: no such file, damaged, or of a later version.
+        """
+        super().__init__()
+        self.potential = potential if isinstance(potential, Potential) else Potential.load(Path(potential))
+        self.prediction: Prediction | None = None
+        self._warn_of_atoms = self._warn_of_composition = warn
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Fill `results`; ASE calls this where they are missing or the atoms have changed.
+
+        Raises:
+            CalculatorSetupError: no atoms, an element that the potential does not know, two atoms at the same place,
+                or a cell that spans no volume.
+            PropertyNotImplementedError: stress without three periodic axes, or the spread of a single network.
+        """
+        super().calculate(atoms, properties, system_changes)
+        structure = self._structure()
+        asked = frozenset(properties)
+        if "stress" in asked and structure.volume is None:
+            raise PropertyNotImplementedError(
+                f"stress: expected three periodic axes, got pbc {list(structure.periodic)}"
+            )
+        if asked & _NEED_COMMITTEE and len(self.potential.members) == 1:
+            raise PropertyNotImplementedError("spread: expected a committee, got a single network")
+        try:
+            (prediction,) = self.potential.predict([structure], forces=bool(asked & _NEED_FORCES))
+        except InputError as error:
+            raise self._unfit(error.reason) from None
+        self.prediction = prediction
+        self.results = _results(prediction)
+        self._warn(prediction)
+
+    def export_properties(self) -> Properties:
+        """The results that ASE has names for, as `Atoms.get_properties` wants them."""
+        return Properties({name: value for name, value in self.results.items() if name in all_outputs})
+
+    def _structure(self) -> Structure:
+        if not len(self.atoms):
+            raise self._unfit("expected atoms, got none")
+        x, y, z = map(bool, self.atoms.pbc)
+        return Structure(
+            "atoms",
+            tuple(self.atoms.get_chemical_symbols()),
+            np.array(self.atoms.positions, dtype=np.float64),
+            np.array(self.atoms.cell, dtype=np.float64),
+            (x, y, z),
+        )
+
+    def _unfit(self, reason: str) -> CalculatorSetupError:
+        return CalculatorSetupError(f"{self._formula}: {reason}" if len(self.atoms) else reason)
+
+    def _warn(self, prediction: Prediction) -> None:
+        if self._warn_of_atoms and prediction.extrapolations:
+            self._warn_of_atoms = False
+            worst = max(prediction.extrapolations, key=lambda extrapolation: extrapolation.distance)
+            self._give_warning(
+                f"{len(prediction.extrapolations)} of {len(self.atoms)} atoms outside the training range, do not "
+                f"trust energy and forces; farthest is atom {worst.atom} ({worst.element}), {worst.function}, "
+                f"by {worst.distance:.2f} of its range"
+            )
+        if self._warn_of_composition and not prediction.composition_is_known:
+            self._warn_of_composition = False
+            self._give_warning(
+                "no combination of the compositions in training makes this one, so the energy is off by an unknown "
+                "reference energy"
+            )
+
+    def _give_warning(self, reason: str) -> None:
+        warnings.warn(f"{self._formula}: {reason} (said once)", ExtrapolationWarning, stacklevel=2)
+
+    @property
+    def _formula(self) -> str:
+        return str(self.atoms.get_chemical_formula(mode="metal"))
+
+
+def _results(prediction: Prediction) -> dict[str, Any]:
+    found = {
+        "energy": prediction.energy,
+        "free_energy": prediction.energy,
+        "energies": prediction.atomic_energies,
+        "forces": prediction.forces,
+        "stress": None if prediction.stress is None else full_3x3_to_voigt_6_stress(prediction.stress),
+        "energy_spread": prediction.spread,
+        "forces_spread": prediction.forces_spread,
+    }
+    return {name: value for name, value in found.items() if value is not None}
