@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import reference
 
+from tio2nn.differentiate import differentiate
 from tio2nn.featurize import featurize
 from tio2nn.io.store import write_store
 from tio2nn.io.xsf import write_xsf
@@ -53,6 +55,22 @@ def pair_energy(structure: Structure) -> float:
             cut = reference.cutoff_function(neighbor.distance, PARAMETERS.cutoff)
             total += 0.5 * _STRENGTHS[first, second] * float(np.exp(-0.5 * neighbor.distance)) * cut
     return total
+
+
+def with_forces(structure: Structure) -> Structure:
+    """The structure with the forces that belong to `pair_energy`, eV/Å."""
+    forces = np.zeros((structure.n_atoms, 3))
+    cutoff = PARAMETERS.cutoff
+    for center in range(structure.n_atoms):
+        for neighbor in reference.neighbors(structure, center, cutoff):
+            first, second = sorted((structure.elements[center], neighbor.element))
+            r = neighbor.distance
+            slope = -0.5 * reference.cutoff_function(r, cutoff) - 0.5 * np.pi / cutoff * np.sin(
+                np.pi * r / cutoff
+            )
+            force = _STRENGTHS[first, second] * float(np.exp(-0.5 * r)) * slope
+            forces[center] += force * neighbor.vector / r
+    return replace(structure, forces=forces)
 
 
 @lru_cache(maxsize=4)
@@ -112,6 +130,19 @@ def small_project(
     """A project with parameters, structures and features."""
     project = extracted_project(root, parameters, chosen, groups)
     featurize(project, jobs=1, make_executor=no_pool)
+    return project
+
+
+@lru_cache(maxsize=1)
+def structures_with_forces() -> tuple[Structure, ...]:
+    """As `structures`, but the third one has no forces."""
+    return tuple(s if k == 2 else with_forces(s) for k, s in enumerate(structures()))
+
+
+def project_with_derivatives(root: Path, parameters: ParameterSet = PARAMETERS) -> Project:
+    """A project with parameters, structures with forces, features and their derivatives."""
+    project = small_project(root, parameters, structures_with_forces())
+    differentiate(project, jobs=1, make_executor=no_pool)
     return project
 
 

@@ -114,10 +114,10 @@ def differentiate(
     remove_other_jacobians(directory, layout)
     project.jacobian_table.unlink(missing_ok=True)
     path = directory / layout.file
-    ledger = Ledger(path.with_suffix(".done"), layout)
+    ledger = Ledger(path.with_name(f"{path.name}.done"), layout)
     if ledger.checksums and not path.exists():
         ledger.remove()
-        ledger = Ledger(path.with_suffix(".done"), layout)
+        ledger = Ledger(path.with_name(f"{path.name}.done"), layout)
     missing = [shard for shard in layout.shards if shard.offset not in ledger.checksums]
     _check_disk(directory, path, layout)
     compile_kernels(derivatives=True)

@@ -1,0 +1,150 @@
+"""Training on forces, from a project with derivatives to a potential."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from projects import PARAMETERS, project_with_derivatives, small_project, structures_with_forces
+from typer.testing import CliRunner
+
+from tio2nn.cli import app
+from tio2nn.errors import MissingInputError, StaleError
+from tio2nn.evaluate import evaluate
+from tio2nn.io.store import read_store
+from tio2nn.nn import training
+from tio2nn.nn.history import Epoch
+from tio2nn.parameters import RadialFunction
+from tio2nn.potential import Potential
+from tio2nn.project import Project
+from tio2nn.split import read_parts
+from tio2nn.status import status
+from tio2nn.train import train
+
+FORCES = PARAMETERS.with_overrides(training={"forces": True, "epochs": 6})
+
+
+class KilledError(Exception):
+    """Ends a training in the middle."""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return project_with_derivatives(tmp_path / "p", FORCES)
+
+
+def errors_of_part(project: Project, part: str) -> np.ndarray:
+    """Errors of all force components that the potential makes, by the kernels that predict."""
+    parts = read_parts(project.split_file)
+    chosen = [
+        s for s in read_store(project.structures_file) if parts[s.name] == part and s.forces is not None
+    ]
+    found = Potential.load(project.potential_file).predict(chosen, forces=True)
+    return np.concatenate([(p.forces - s.forces).ravel() for p, s in zip(found, chosen, strict=True)])
+
+
+def test_errors_of_the_fit_are_those_of_the_potential(project: Project) -> None:
+    """The stored derivatives and the network's graph agree with the kernels that predict."""
+    summary = train(project, FORCES)
+    errors = errors_of_part(project, "validation")
+    assert summary.validation_force_rmse == pytest.approx(float(np.sqrt(np.mean(errors**2))), rel=1e-4)
+    history = pd.read_csv(project.history_file)
+    assert history["validation_force_mae_eV_per_A"].iloc[-1] == pytest.approx(np.abs(errors).mean(), rel=1e-4)
+    assert json.loads(project.training_metrics_file.read_text())["validation_force_rmse_eV_per_A"] > 0
+
+
+def test_forces_become_better_than_those_of_a_fit_to_energies(tmp_path: Path) -> None:
+    rmse = {}
+    for forces in (False, True):
+        own = project_with_derivatives(tmp_path / str(forces), PARAMETERS)
+        train(own, PARAMETERS.with_overrides(training={"forces": forces, "epochs": 60}))
+        rmse[forces] = float(np.sqrt(np.mean(errors_of_part(own, "test") ** 2)))
+    assert rmse[True] < 0.8 * rmse[False]
+
+
+def test_evaluate_reports_forces(project: Project) -> None:
+    train(project, FORCES)
+    summary = evaluate(project)
+    errors = errors_of_part(project, "test")
+    assert summary.metrics["forces"] == {
+        "rmse_eV_per_A": pytest.approx(float(np.sqrt(np.mean(errors**2))), rel=1e-6),
+        "mae_eV_per_A": pytest.approx(float(np.abs(errors).mean()), rel=1e-6),
+        "max_eV_per_A": pytest.approx(float(np.abs(errors).max()), rel=1e-6),
+    }
+    assert project.forces_figure.exists()
+    assert not project.spread_figure.exists()
+
+
+def test_evaluate_of_a_committee_compares_errors_with_the_spread(tmp_path: Path) -> None:
+    parameters = FORCES.with_overrides(training={"members": 2})
+    own = project_with_derivatives(tmp_path / "p", parameters)
+    train(own, parameters)
+    summary = evaluate(own)
+    assert set(summary.metrics["spread"]) == {"energy", "forces"}
+    assert own.spread_figure.exists()
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A checkpoint after each epoch."""
+    monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", -1.0)
+    return
+
+
+@pytest.mark.usefixtures("always")
+def test_a_training_on_forces_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> None:
+    parameters = FORCES.with_overrides(training={"force_fraction": 0.7})
+    whole, killed = (project_with_derivatives(tmp_path / name, parameters) for name in ("whole", "killed"))
+    train(whole, parameters)
+
+    def on_epoch(_: int, epoch: Epoch) -> None:
+        if epoch.epoch == 4:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(killed, parameters, on_epoch=on_epoch)
+    train(killed, parameters)
+    first, second = (Potential.load(p.potential_file) for p in (whole, killed))
+    for one, other in zip(first.members[0], second.members[0], strict=True):
+        for layer, same in zip(one, other, strict=True):
+            np.testing.assert_array_equal(layer.kernel, same.kernel)
+
+
+def test_derivatives_that_are_missing_or_of_other_functions_are_refused(tmp_path: Path) -> None:
+    without = small_project(tmp_path / "without", FORCES, structures_with_forces())
+    with pytest.raises(
+        MissingInputError, match=r'no derivatives in .*; run "tio2nn featurize --forces" first'
+    ):
+        train(without, FORCES)
+    other = FORCES.with_overrides(radial=[{"eta": 0.3}])
+    assert other.radial == (RadialFunction(0.3),)
+    stale = project_with_derivatives(tmp_path / "stale", FORCES)
+    stale.parameters_file.write_text(other.to_json(), encoding="utf-8")
+    with pytest.raises(StaleError):
+        train(stale, other)
+
+
+def test_a_model_is_stale_when_its_forces_are_others(project: Project) -> None:
+    train(project, FORCES)
+    evaluate(project)
+    assert status(project).advice.startswith("nothing to do")
+    store = project.structures_file
+    with np.load(store) as arrays:
+        content = dict(arrays)
+    content["forces"] = content["forces"] + 1.0
+    np.savez(store, **content)
+    assert "trained on other forces" in next(p.what for p in status(project).parts if p.name == "model")
+
+
+def test_the_command_shows_errors_of_forces(project: Project) -> None:
+    done = CliRunner().invoke(app, ["train", "-C", str(project.root), "--epochs", "2"])
+    assert done.exit_code == 0, done.output
+    words = " ".join(done.output.split())
+    assert "meV/atom; " in words
+    assert "eV/Å" in words
+    shown = CliRunner().invoke(app, ["evaluate", "-C", str(project.root)])
+    assert "force component, eV/Å" in shown.output
