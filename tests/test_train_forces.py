@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from tio2nn.cli import app
 from tio2nn.errors import MissingInputError, StaleError
 from tio2nn.evaluate import evaluate
+from tio2nn.fitting import worker_processes
 from tio2nn.io.store import read_store
 from tio2nn.nn import training
 from tio2nn.nn.history import Epoch
@@ -148,3 +149,24 @@ def test_the_command_shows_errors_of_forces(project: Project) -> None:
     assert "eV/Å" in words
     shown = CliRunner().invoke(app, ["evaluate", "-C", str(project.root)])
     assert "force component, eV/Å" in shown.output
+
+
+def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_one_after_the_other(tmp_path: Path) -> None:
+    parameters = FORCES.with_overrides(training={"members": 3})
+    first, second = (project_with_derivatives(tmp_path / name, parameters) for name in ("first", "second"))
+    heard: list[tuple[int, int]] = []
+    train(first, parameters)
+    train(
+        second,
+        parameters,
+        jobs=2,
+        make_executor=worker_processes,
+        on_epoch=lambda member, epoch: heard.append((member, epoch.epoch)),
+    )
+    assert sorted(heard) == [(member, epoch) for member in (1, 2, 3) for epoch in range(1, 7)]
+    one, other = (Potential.load(project.potential_file) for project in (first, second))
+    for a, b in zip(one.members, other.members, strict=True):
+        for subnet, same in zip(a, b, strict=True):
+            for layer, twin in zip(subnet, same, strict=True):
+                np.testing.assert_array_equal(layer.kernel, twin.kernel)
+    assert not list(second.model_directory.glob("checkpoint*"))

@@ -229,6 +229,7 @@ def train(
     epochs: EpochsOption = None,
     members: MembersOption = None,
     seed: SeedOption = None,
+    jobs: JobsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Fit the potential; goes on where it was interrupted."""
@@ -240,7 +241,7 @@ def train(
     found = Project.find(project)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     parameters = fitting.training_parameters(found, recipe, tuned, flags, forces)
-    metrics = fitting.train(found, parameters, split, new_split or split_by is not None)
+    metrics = fitting.train(found, parameters, split, new_split or split_by is not None, jobs)
     if json:
         _print_json(metrics)
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from tio2nn.training_data import TrainingData
     from tio2nn.trials import Trial
 
-# each trial leaves some 20 MB behind in its process; a new process costs 5 s, as much as a trial
-_TRIALS_PER_WORKER = 12
+# each fit leaves some 20 MB behind in its process; a new process costs 5 s, as much as a trial
+_FITS_PER_WORKER = 12
 
 
 def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> ParameterSet:
@@ -88,11 +88,11 @@ def _require_features(project: Project, *, forces: bool = False) -> None:
         raise MissingInputError(f'no derivatives in {project.features_directory}; run "{command}" first')
 
 
-def trial_processes(workers: int) -> Executor:
-    """Worker processes that are replaced now and then, and of which one may die."""
+def worker_processes(workers: int) -> Executor:
+    """Worker processes for fits: replaced now and then, and one of them may die."""
     from tio2nn.workers import WorkerProcesses
 
-    return WorkerProcesses(workers, _TRIALS_PER_WORKER)
+    return WorkerProcesses(workers, _FITS_PER_WORKER)
 
 
 def tune(
@@ -119,7 +119,7 @@ def tune(
         project,
         parameters,
         jobs=jobs,
-        make_executor=trial_processes,
+        make_executor=worker_processes,
         split_file=split_file,
         on_start=on_start,
         on_trial=on_trial,
@@ -144,7 +144,11 @@ def tune(
 
 
 def train(
-    project: Project, parameters: ParameterSet, split_file: Path | None = None, new_split: bool = False
+    project: Project,
+    parameters: ParameterSet,
+    split_file: Path | None = None,
+    new_split: bool = False,
+    jobs: int | None = None,
 ) -> dict[str, Any]:
     """Fit the potential and show how it went; return what `model/metrics.json` holds."""
     import json
@@ -195,6 +199,8 @@ def train(
             parameters,
             split_file=split_file,
             new_split=new_split,
+            jobs=jobs or available_cores(),
+            make_executor=worker_processes,
             command=sys.argv,
             on_data=on_data,
             on_epoch=on_epoch,

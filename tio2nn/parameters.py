@@ -77,6 +77,13 @@ class NetworkParameters(Checked):
     whitening: Annotated[
         bool, About("Rotate and scale the features of each element by a PCA fitted on the training atoms")
     ] = True
+    whitening_floor: Annotated[
+        float,
+        About(
+            "Smallest variance, of standardized features, of a component that is scaled up to one",
+            exclusive_minimum=0,
+        ),
+    ] = 1e-5
 
 
 def _check_fractions(validation: float, test: float) -> str | None:

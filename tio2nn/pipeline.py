@@ -76,7 +76,7 @@ def run(
     if _is_trained(project, parameters, split_file):
         console.say("training: nothing to do, the model fits to structures, split and settings")
     else:
-        fitting.train(project, parameters, split_file)
+        fitting.train(project, parameters, split_file, jobs=jobs)
     metrics = _evaluate(project)
     console.say(
         f"all done in {console.duration(time.perf_counter() - begin)}; the potential is {project.potential_file}; "

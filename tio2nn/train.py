@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Executor, wait
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tio2nn.io.tables import write_csv, write_json
 from tio2nn.layers import Layer
 from tio2nn.nn.history import Epoch
 from tio2nn.nn.network import BPNN, dense_layers
-from tio2nn.nn.training import Fit, configure_threads, initial_network
+from tio2nn.nn.training import Fit, configure_threads, initial_network, read_history
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import Potential
 from tio2nn.project import Project
@@ -26,6 +27,8 @@ from tio2nn.schema import to_json
 from tio2nn.training_data import TrainingData, choose_split, prepare, read_inputs
 
 configure_threads()
+
+_POLL_SECONDS = 2.0  # between looks at the checkpoints of worker processes, which write them every 5 s
 
 
 @dataclass(frozen=True)
@@ -73,23 +76,30 @@ def train(
     *,
     split_file: Path | None = None,
     new_split: bool = False,
+    jobs: int = 1,
+    make_executor: Callable[[int], Executor] | None = None,
     command: Sequence[str] = (),
     on_data: Callable[[TrainingData], None] | None = None,
     on_epoch: Callable[[int, Epoch], None] | None = None,
 ) -> TrainSummary:
     """Fit the potential of a project.
 
+    The members of a committee are fitted one after the other, or side by side in worker processes; the bits are the
+    same.
+
     Args:
         project: with features.
         parameters: those of the project, with what flags, recipe or tuning changed.
         split_file: a division given by the user.
         new_split: make a new one even if the project has one.
+        jobs: members fitted at a time.
+        make_executor: makes a pool of that many worker processes; needed for more than one.
         command: the command line, for the record.
         on_data: hears of split, reference energies and whitening before the fit.
         on_epoch: hears of each epoch, with the member's number from 1.
 
     Raises:
-        MissingInputError, StaleError, InputError: also where the fit diverges
+        MissingInputError, StaleError, InputError: also where the fit diverges, or a worker process dies
     """
     begin = time.perf_counter()
     inputs = read_inputs(project, parameters)
@@ -98,21 +108,15 @@ def train(
     if on_data is not None:
         on_data(data)
     project.model_directory.mkdir(exist_ok=True)
-    fits: list[Fit] = []
-    checkpoints: list[Path] = []
-    for member in range(1, parameters.training.members + 1):
-        seed = parameters.training.seed + member - 1
-        network = new_network(parameters, data, seed)
-        fit = Fit(network, parameters.training, seed, data)
-        checkpoint = project.checkpoint_file(member)
-        listen = None if on_epoch is None else lambda epoch, member=member: on_epoch(member, epoch)
-        try:
-            fit.run(checkpoint, _fit_fingerprint(parameters, data, seed), listen)
-        except FloatingPointError as error:
-            advice = f"try a learning_rate below {parameters.training.learning_rate:g}"
-            raise InputError(f"expected a fit that converges, got: {error}; {advice}") from None
-        fits.append(fit)
-        checkpoints.append(checkpoint)
+    members = range(1, parameters.training.members + 1)
+    try:
+        if make_executor is not None and min(jobs, len(members)) > 1:
+            _fit_side_by_side(project, parameters, data, min(jobs, len(members)), make_executor, on_epoch)
+            on_epoch = None
+        fits = [_fit(project, parameters, data, member, on_epoch) for member in members]
+    except FloatingPointError as error:
+        advice = f"try a learning_rate below {parameters.training.learning_rate:g}"
+        raise InputError(f"expected a fit that converges, got: {error}; {advice}") from None
     chosen = [fit.chosen for fit in fits]
     summary = TrainSummary(
         n_train=len(data.train.counts),
@@ -129,9 +133,67 @@ def train(
         potential=project.potential_file,
     )
     _write_model(project, parameters, inputs.store, data, fits, summary, command)
-    for checkpoint in checkpoints:
-        checkpoint.unlink(missing_ok=True)
+    for member in members:
+        project.checkpoint_file(member).unlink(missing_ok=True)
     return summary
+
+
+def _fit(
+    project: Project,
+    parameters: ParameterSet,
+    data: TrainingData,
+    member: int,
+    on_epoch: Callable[[int, Epoch], None] | None,
+) -> Fit:
+    """Fit one member, counted from 1, from its checkpoint if there is one."""
+    seed = parameters.training.seed + member - 1
+    fit = Fit(new_network(parameters, data, seed), parameters.training, seed, data)
+    listen = None if on_epoch is None else lambda epoch: on_epoch(member, epoch)
+    fit.run(project.checkpoint_file(member), _fit_fingerprint(parameters, data, seed), listen)
+    return fit
+
+
+def _fit_side_by_side(
+    project: Project,
+    parameters: ParameterSet,
+    data: TrainingData,
+    jobs: int,
+    make_executor: Callable[[int], Executor],
+    on_epoch: Callable[[int, Epoch], None] | None,
+) -> None:
+    """Let worker processes bring the checkpoint of every member to its end."""
+    members = range(1, parameters.training.members + 1)
+    heard = dict.fromkeys(members, 0)
+    with make_executor(jobs) as executor:
+        waiting = {
+            executor.submit(fit_member, project.root, parameters, member): member for member in members
+        }
+        while waiting:
+            done, _ = wait(waiting, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
+            for future in done:
+                member = waiting.pop(future)
+                try:
+                    future.result()
+                except BrokenExecutor as error:
+                    raise InputError(
+                        f"expected a worker process that trains network {member}, got none: {error}; "
+                        "with less memory try --jobs 1; what was trained is kept"
+                    ) from None
+            for member in members if on_epoch is not None else ():
+                seed = parameters.training.seed + member - 1
+                path, fingerprint = project.checkpoint_file(member), _fit_fingerprint(parameters, data, seed)
+                for epoch in read_history(path, fingerprint)[heard[member] :]:
+                    heard[member] = epoch.epoch
+                    if on_epoch is not None:
+                        on_epoch(member, epoch)
+
+
+def fit_member(root: Path, parameters: ParameterSet, member: int) -> None:
+    """Fit one member of a committee whose split is written down, into its checkpoint: what a worker does."""
+    project = Project(root)
+    inputs = read_inputs(project, parameters)
+    data = prepare(inputs, parameters, choose_split(project, parameters, inputs.store, None, False))
+    _fit(project, parameters, data, member, None)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -148,8 +148,12 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         else by_element
     )
     train_table, validation_table = table.select(train), table.select(validation)
-    fit = Whitening.fit if parameters.network.whitening else Whitening.standardization
-    whitenings = tuple(fit(np.asarray(part, np.float64)) for part in train_table.features)
+    whitenings = tuple(
+        Whitening.fit(np.asarray(part, np.float64), parameters.network.whitening_floor)
+        if parameters.network.whitening
+        else Whitening.standardization(np.asarray(part, np.float64))
+        for part in train_table.features
+    )
     names = ["all elements"] if shared else list(elements)
     constant = {
         name: tuple(f for f, c in zip(parameters.feature_names, w.constant, strict=True) if c)

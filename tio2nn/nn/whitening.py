@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-# Smallest variance (of standardized features) by which a component is divided. Components below it stay small
-# instead of being blown up to noise. Test RMSE after 200 epochs on TiO2, meV/atom: 1e-8 2.53, 1e-7 2.55,
+# Default of `network.whitening_floor`: components of smaller variance (of standardized features) stay small instead of
+# being blown up to noise. Test RMSE after 200 epochs on TiO2, meV/atom: 1e-8 2.53, 1e-7 2.55,
 # 1e-6 2.42, 1e-5 2.34.
 VARIANCE_FLOOR = 1e-5
 # A column whose standard deviation is below this fraction of its largest value carries only rounding.
