@@ -64,7 +64,7 @@ def test_what_is_no_preset_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UsageError) as caught:
         preset("artrith-2016")
     assert str(caught.value) == (
-        "preset: expected one of artrith-urban-2016, rili-2024, "
+        "preset: expected one of artrith-urban-2016, extended, rili-2024, "
         'got "artrith-2016", did you mean "artrith-urban-2016"?'
     )
 

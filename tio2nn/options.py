@@ -36,7 +36,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 PresetOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--preset", metavar="NAME", help="Symmetry functions: artrith-urban-2016 (default) or rili-2024."
+        "--preset",
+        metavar="NAME",
+        help="Symmetry functions: artrith-urban-2016 (default), extended or rili-2024.",
     ),
 ]
 ElementsOption = Annotated[
@@ -48,7 +50,7 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME",
-        help="Named settings of network and training: default, quick, record, rili-2024.",
+        help="Named settings of network and training: default, quick, forces, record, rili-2024.",
     ),
 ]
 ForcesOption = Annotated[

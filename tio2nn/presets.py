@@ -28,27 +28,51 @@ Overrides = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Preset:
-    """A parameter set but for its elements: functions, all with their center at the atom, and a recipe."""
+    """A parameter set but for its elements.
+
+    Attributes:
+        doc: what it is, in a line.
+        cutoff: Å.
+        radial_etas: 1/Å², of functions with their center at the atom.
+        angular_etas: 1/Å²; each with both λ and all ζ.
+        zetas: ζ of the angular functions.
+        shells: R_s, Å, of further radial functions, each with `_SHELL_ETA`.
+        element_blind: whether neighbors of all elements count alike.
+        recipe: for network and training.
+    """
 
     doc: str
-    cutoff: float  # Å
-    radial_etas: tuple[float, ...]  # 1/Å²
-    angular_etas: tuple[float, ...]  # 1/Å²
+    cutoff: float
+    radial_etas: tuple[float, ...]
+    angular_etas: tuple[float, ...]
+    zetas: tuple[int, ...] = (1, 2, 4)
+    shells: tuple[float, ...] = ()
     element_blind: bool = False
     recipe: str = "default"
 
 
 # N. Artrith and A. Urban, Comput. Mater. Sci. 114 (2016) 135
 _RADIAL_ETAS = (0.003214, 0.035711, 0.071421, 0.124987, 0.214264, 0.357106, 0.714213, 1.428426)
+_ANGULAR_ETAS = (0.000357, 0.028569, 0.089277)
 _LAMBDAS = (-1, 1)
-_ZETAS = (1, 2, 4)
+
+_SHELL_ETA = 4.0  # 1/Å²: shells 0.5 Å apart overlap at e^(-1/4) of their height
 
 PRESETS: dict[str, Preset] = {
     "artrith-urban-2016": Preset(
         doc="The functions of Artrith and Urban (2016): 70 features for two elements",
         cutoff=6.5,
         radial_etas=_RADIAL_ETAS,
-        angular_etas=(0.000357, 0.028569, 0.089277),
+        angular_etas=_ANGULAR_ETAS,
+    ),
+    "extended": Preset(
+        doc="Those and more: radial shells, narrow angular functions, sharp angles; for training on many forces",
+        cutoff=6.5,
+        radial_etas=_RADIAL_ETAS,
+        # the last one ends near 3 Å
+        angular_etas=(*_ANGULAR_ETAS, 0.25),
+        zetas=(1, 2, 4, 8, 16),
+        shells=tuple(0.5 * k for k in range(2, 12)),
     ),
     "rili-2024": Preset(
         doc="The functions of Rili (2024), blind to elements: 14 features; network and training of the paper",
@@ -122,13 +146,16 @@ def preset(name: str, elements: Sequence[str] = DEFAULT_ELEMENTS) -> ParameterSe
         ParameterError: `elements` are not chemical symbols, or some come twice.
     """
     chosen = PRESETS[_known(name, PRESETS, "preset")]
-    functions = itertools.product(chosen.angular_etas, _LAMBDAS, _ZETAS)
+    functions = itertools.product(chosen.angular_etas, _LAMBDAS, chosen.zetas)
     parameters = ParameterSet(
         elements=tuple(elements),
         cutoff=chosen.cutoff,
         element_blind=chosen.element_blind,
-        radial=tuple(RadialFunction(eta) for eta in chosen.radial_etas),
-        angular=tuple(AngularFunction(eta, lambda_, zeta) for eta, lambda_, zeta in functions),
+        radial=(
+            *(RadialFunction(eta) for eta in chosen.radial_etas),
+            *(RadialFunction(_SHELL_ETA, r_s) for r_s in chosen.shells),
+        ),
+        angular=tuple(AngularFunction(eta, lambda_, float(zeta)) for eta, lambda_, zeta in functions),
     )
     return apply_recipe(parameters, chosen.recipe)
 

@@ -263,6 +263,7 @@ def predict(
     if first is not None and directory is None:
         console.print_line(first)
     written: set[str] = set()
+    single: str | None = None
     for result in verb.predict_stream(potential, read_structures(files, stdin=sys.stdin), forces=forces):
         try:
             if isinstance(result, InputError):
@@ -292,6 +293,8 @@ def predict(
                 console.warn(message)
     if n_warnings > SHOWN:
         console.warn(f"... and {n_warnings - SHOWN} more such warnings")
+    if single is not None:
+        console.print_line(single)
     if directory is not None:
         console.say(f"{len(written)} files in {directory}")
     return n_rejected == 0

@@ -4,7 +4,6 @@ import copy
 import io
 import itertools
 import pickle
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,7 +207,7 @@ def test_a_single_network_has_no_spread(atoms: Atoms) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (Atoms("Ti2Si", positions=2.0 * np.eye(3)), "SiTi2: expected elements Ti, O, got Si"),
+        (Atoms("Ti2Si", positions=2.0 * np.eye(3)), "Ti2Si: expected elements Ti, O, got Si"),
         (
             Atoms("TiO2", [[0, 0, 0], [2, 0, 0], [2, 0, 0]]),
             "TiO2: expected atoms at different places, got atoms 2 and 3 at the same place",
@@ -235,8 +234,8 @@ def test_atoms_outside_the_training_range_are_warned_of_once(atoms: Atoms) -> No
     atoms.calc = BehlerParrinello(narrow(POTENTIAL))
     with pytest.warns(ExtrapolationWarning) as caught:
         atoms.get_forces()
-        atoms.rattle(0.1, seed=1)
-        atoms.get_forces()
+    atoms.rattle(0.1, seed=1)
+    atoms.get_forces()  # another warning would be an error
     assert len(caught) == 1
     message = str(caught[0].message)
     first = BehlerParrinello(narrow(POTENTIAL), warn=False)
@@ -266,16 +265,9 @@ def test_a_composition_that_training_says_nothing_about_is_warned_of_once(atoms:
     atoms.symbols = ["Ti", *["O"] * (len(atoms) - 1)]
     with pytest.warns(ExtrapolationWarning, match="^TiO[0-9]: no combination of the compositions") as caught:
         atoms.get_potential_energy()
-        atoms.rattle(0.1, seed=1)
-        atoms.get_potential_energy()
+    atoms.rattle(0.1, seed=1)
+    atoms.get_potential_energy()
     assert len(caught) == 1
-
-
-def test_a_structure_like_those_in_training_gives_no_warning(atoms: Atoms) -> None:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        atoms.get_forces()
-    assert caught == []
 
 
 # --- dynamics -----------------------------------------------------------------------------------------------
@@ -286,9 +278,9 @@ def total_energies(step: float, duration: float) -> NDArray[np.float64]:
     atoms = atoms_of(crystals()[1], SINGLE)
     energies = []
     # nothing random: from rest, downhill
-    dynamics = VelocityVerlet(atoms, step * units.fs)
-    dynamics.attach(lambda: energies.append(atoms.get_total_energy()))
-    dynamics.run(round(duration / step))
+    with VelocityVerlet(atoms, step * units.fs) as dynamics:
+        dynamics.attach(lambda: energies.append(atoms.get_total_energy()))
+        dynamics.run(round(duration / step))
     # the path has to be one
     assert atoms.get_kinetic_energy() > 0.05
     return np.array(energies)

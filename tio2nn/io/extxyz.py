@@ -71,7 +71,7 @@ def write_extxyz(structure: Structure, stress: FloatArray | None = None) -> str:
         results["stress"] = full_3x3_to_voigt_6_stress(stress)
     atoms.calc = SinglePointCalculator(atoms, **{k: v for k, v in results.items() if v is not None})
     handle = io.StringIO()
-    write_xyz(handle, atoms, columns=["symbols", "positions"], write_results=True)
+    write_xyz(handle, atoms, write_results=True)
     return handle.getvalue()
 
 
