@@ -18,15 +18,10 @@ import reference
 
 from tio2nn.differentiate import differentiate
 from tio2nn.featurize import featurize
+from tio2nn.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.io.store import write_store
 from tio2nn.io.xsf import write_xsf
-from tio2nn.parameters import (
-    AngularFunction,
-    NetworkParameters,
-    ParameterSet,
-    RadialFunction,
-    TrainingParameters,
-)
+from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.project import Project
 from tio2nn.structure import Structure
 

@@ -31,7 +31,7 @@ FLOORS = (
     ("structure", "strict_json"),
     # the parameter set
     ("schema", "validation"),
-    ("parameters",),
+    ("fit_parameters", "parameters"),
     ("presets",),
     # what can be said of structures and energies as they are
     ("geometry", "groups", "reference_energies", "metrics", "audit", "residuals"),

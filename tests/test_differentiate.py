@@ -28,6 +28,7 @@ from tio2nn.io import jacobians
 from tio2nn.io.jacobians import JacobianLayout, damaged_shards, jacobian_sizes, open_jacobian
 from tio2nn.io.store import read_store, write_store
 from tio2nn.project import Project
+from tio2nn.training_data import read_inputs
 
 
 @pytest.fixture(autouse=True)
@@ -163,16 +164,18 @@ def test_other_structures_replace_the_file(project: Project) -> None:
 def test_a_damaged_shard_is_found(project: Project) -> None:
     run(project)
     layout = layout_of(project)
-    heard: list[int] = []
-    assert list(damaged_shards(project.features_directory, layout, heard.append)) == []
-    assert sum(heard) == layout.n_values
+    assert list(damaged_shards(project.features_directory, layout)) == []
     with (project.features_directory / layout.file).open("r+b") as handle:
         handle.seek(4 * layout.shards[1].offset + 5)
         byte = handle.read(1)
         handle.seek(-1, 1)
         handle.write(bytes([byte[0] ^ 1]))
-    damaged = list(damaged_shards(project.features_directory, layout, heard.append))
-    assert damaged == [layout.shards[1]]
+    assert list(damaged_shards(project.features_directory, layout)) == [layout.shards[1]]
+    parameters = PARAMETERS.with_overrides(training={"forces": True})
+    with pytest.raises(
+        InputError, match=f"for structures {layout.shards[1].first + 1} to .* delete it and run"
+    ):
+        read_inputs(project, parameters)
 
 
 def test_a_file_that_was_cut_off_is_refused_and_made_again(project: Project) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from tio2nn.fit_parameters import TuningParameters
 from tio2nn.oracles import candidates
-from tio2nn.parameters import TuningParameters
 from tio2nn.trials import Candidate
 
 

@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 
 from tio2nn.elements import SYMBOLS
 from tio2nn.errors import InputError, ParameterError
-from tio2nn.parameters import (
-    ACTIVATIONS,
-    AngularFunction,
-    NetworkParameters,
-    ParameterSet,
-    RadialFunction,
-    TrainingParameters,
-    TuningParameters,
-)
+from tio2nn.fit_parameters import ACTIVATIONS, NetworkParameters, TrainingParameters, TuningParameters
+from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
 
 SMALL = ParameterSet(
     elements=("Ti", "O"),

@@ -15,8 +15,8 @@ from projects import structures as crystals
 from strategies import structures
 
 from tio2nn.errors import InputError
+from tio2nn.fit_parameters import ACTIVATIONS
 from tio2nn.layers import Layer, energies, energies_and_gradients
-from tio2nn.parameters import ACTIVATIONS
 from tio2nn.potential import EXTRAPOLATION_MARGIN, Potential, composition_span, feature_ranges
 from tio2nn.structure import Structure
 

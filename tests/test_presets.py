@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tio2nn.errors import ParameterError, UsageError
-from tio2nn.parameters import NetworkParameters, ParameterSet, TrainingParameters, TuningParameters
+from tio2nn.fit_parameters import NetworkParameters, TrainingParameters, TuningParameters
+from tio2nn.parameters import ParameterSet
 from tio2nn.presets import DEFAULT_PRESET, PRESETS, RECIPES, apply_recipe, preset, recipe
 
 

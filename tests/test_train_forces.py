@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from projects import PARAMETERS, project_with_derivatives, small_project, structures_with_forces
+from projects import PARAMETERS, project_with_derivatives, small_project, structures_with_forces, write_files
 from typer.testing import CliRunner
 
 from tio2nn.cli import app
 from tio2nn.errors import MissingInputError, StaleError
 from tio2nn.evaluate import evaluate
-from tio2nn.fitting import worker_processes
+from tio2nn.fitting import training_parameters, worker_processes
 from tio2nn.io.store import read_store
 from tio2nn.nn import training
 from tio2nn.nn.history import Epoch
 from tio2nn.parameters import RadialFunction
 from tio2nn.potential import Potential
+from tio2nn.presets import recipe
 from tio2nn.project import Project
 from tio2nn.split import read_parts
 from tio2nn.status import status
@@ -151,7 +153,9 @@ def test_the_command_shows_errors_of_forces(project: Project) -> None:
     assert "force component, eV/Å" in shown.output
 
 
-def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_one_after_the_other(tmp_path: Path) -> None:
+def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_one_after_the_other(
+    tmp_path: Path,
+) -> None:
     parameters = FORCES.with_overrides(training={"members": 3})
     first, second = (project_with_derivatives(tmp_path / name, parameters) for name in ("first", "second"))
     heard: list[tuple[int, int]] = []
@@ -170,3 +174,37 @@ def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_one_after_the
             for layer, twin in zip(subnet, same, strict=True):
                 np.testing.assert_array_equal(layer.kernel, twin.kernel)
     assert not list(second.model_directory.glob("checkpoint*"))
+
+
+def test_status_tells_of_derivatives(project: Project) -> None:
+    shown = next(part.what for part in status(project).parts if part.name == "features")
+    assert re.search(r"with derivatives \(\S+ GB\)$", shown)
+    project.parameters_file.write_text(FORCES.with_overrides(cutoff=3.9).to_json(), encoding="utf-8")
+    assert next(part.state for part in status(project).parts if part.name == "features") == "stale"
+
+
+def test_run_with_forces_does_every_step(tmp_path: Path) -> None:
+    files = write_files(tmp_path / "files", structures_with_forces())
+    Project.create(tmp_path / "p", FORCES)
+    done = CliRunner().invoke(
+        app, ["run", str(tmp_path / "files"), "-C", str(tmp_path / "p"), "--forces", "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    project = Project(tmp_path / "p")
+    assert files
+    assert json.loads(project.evaluation_metrics_file.read_text())["forces"]["rmse_eV_per_A"] > 0
+    again = CliRunner().invoke(app, ["run", str(tmp_path / "files"), "-C", str(tmp_path / "p"), "--forces"])
+    assert "training: nothing to do" in " ".join(again.output.split())
+
+
+def test_forces_as_a_flag_mean_the_recipe_of_that_name_unless_the_parameters_have_their_own(
+    tmp_path: Path,
+) -> None:
+    plain, own = Project.create(tmp_path / "plain", PARAMETERS), Project.create(tmp_path / "own", FORCES)
+    chosen = training_parameters(plain, forces=True)
+    assert chosen.training.forces
+    assert chosen.network.hidden_layers == tuple(recipe("forces")["network"]["hidden_layers"])
+    assert training_parameters(own, forces=True) == FORCES
+    quick = training_parameters(plain, "quick", forces=True).training
+    assert (quick.forces, quick.epochs) == (True, recipe("quick")["training"]["epochs"])
+    assert not training_parameters(plain).training.forces

@@ -24,7 +24,7 @@ from tio2nn.potential import Potential, Prediction
 from tio2nn.predict import predict_stream
 from tio2nn.progress import Track, silent
 from tio2nn.project import Project
-from tio2nn.provenance import changed, inputs_of_model
+from tio2nn.provenance import changed_data, inputs_of_model
 from tio2nn.residuals import COLUMNS, Evaluated, EvaluatedForces, Nearest, ResidualTable
 from tio2nn.split import read_parts
 from tio2nn.structure import FloatArray
@@ -198,11 +198,8 @@ def _check_fresh(project: Project, store: StructureStore, features: Manifest, po
     """Refuse features of other parameters or structures than those of today, then a potential of other inputs."""
     parameters = project.parameters()
     project.check_fresh(asdict(features), parameters.fingerprint, digest_of(store.geometry_hashes))
-    differences = changed(
-        potential.about.get("inputs", {}), inputs_of_model(parameters, store, project.split_file)
-    )
-    # network and training may come from flags; the potential has its own
-    if others := [difference for difference in differences if difference != "settings"]:
+    recorded, now = potential.about.get("inputs", {}), inputs_of_model(parameters, store, project.split_file)
+    if others := changed_data(recorded, now):
         expected = (
             f"expected a potential trained on the present {' and '.join(others)}, got one trained before"
         )

@@ -17,7 +17,7 @@ class Layer:
     Attributes:
         kernel: (n_in, n_out)
         bias: (n_out,)
-        activation: a name in `tio2nn.parameters.ACTIVATIONS`.
+        activation: a name in `tio2nn.fit_parameters.ACTIVATIONS`.
     """
 
     kernel: FloatArray

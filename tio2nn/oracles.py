@@ -14,7 +14,7 @@ from typing import Any
 
 import keras_tuner
 
-from tio2nn.parameters import TuningParameters
+from tio2nn.fit_parameters import TuningParameters
 from tio2nn.trials import COMPLETED, Candidate, Outcome
 
 _OBJECTIVE = "validation_rmse"

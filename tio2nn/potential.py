@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator, batches
 from tio2nn.errors import InputError, ParameterError, one_line
+from tio2nn.fit_parameters import ACTIVATIONS
 from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.layers import Layer, energies, energies_and_gradients
 from tio2nn.nn.whitening import Whitening
-from tio2nn.parameters import ACTIVATIONS, ParameterSet
+from tio2nn.parameters import ParameterSet
 from tio2nn.structure import Structure
 
 FloatArray = NDArray[np.float64]

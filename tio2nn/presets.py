@@ -9,13 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tio2nn.errors import UsageError
-from tio2nn.parameters import (
-    AngularFunction,
-    NetworkParameters,
-    ParameterSet,
-    RadialFunction,
-    TrainingParameters,
-)
+from tio2nn.fit_parameters import NetworkParameters, TrainingParameters
+from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.schema import to_json
 from tio2nn.strict_json import quote
 from tio2nn.validation import did_you_mean

@@ -39,6 +39,11 @@ def changed(recorded: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
     return [name for name, digest in now.items() if recorded.get(name) != digest]
 
 
+def changed_data(recorded: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
+    """As `changed`, but for the settings: those of a training may come from flags or a recipe."""
+    return [name for name in changed(recorded, now) if name != "settings"]
+
+
 def versions() -> dict[str, str]:
     """Of everything that the numbers depend on."""
     packages = ("numpy", "scipy", "numba", "tensorflow", "keras")

@@ -10,10 +10,11 @@ from typing import Any
 
 from tio2nn.errors import InputError
 from tio2nn.io.features import Manifest, digest_of
+from tio2nn.io.jacobians import JacobianLayout
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
-from tio2nn.provenance import changed, inputs_of_model
+from tio2nn.provenance import changed, changed_data, inputs_of_model
 from tio2nn.split import read_parts
 
 FRESH, STALE, MISSING, BROKEN = "there", "stale", "missing", "broken"
@@ -115,7 +116,21 @@ def _features(project: Project, parameters: ParameterSet, store: StructureStore 
     if lost:
         return Part(name, command, BROKEN, f"{len(lost)} of {len(manifest.shards)} shards are missing")
     n_atoms = sum(shard.n_atoms for shard in manifest.shards)
-    return Part(name, command, FRESH, f"{n_atoms} atoms × {len(manifest.feature_names)} functions")
+    what = f"{n_atoms} atoms × {len(manifest.feature_names)} functions"
+    return Part(name, command, FRESH, what + _derivatives(project, parameters, store))
+
+
+def _derivatives(project: Project, parameters: ParameterSet, store: StructureStore | None) -> str:
+    """What to add where there are derivatives."""
+    if not project.jacobian_table.exists():
+        return ""
+    try:
+        layout = JacobianLayout.read(project.jacobian_table)
+        if store is not None:
+            project.check_fresh(asdict(layout), parameters.fingerprint, digest_of(store.geometry_hashes))
+    except InputError:
+        return "; stale derivatives"
+    return f", with derivatives ({layout.n_bytes / 1e9:.3g} GB)"
 
 
 def _tuning(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part | None:
@@ -147,11 +162,9 @@ def _model(project: Project, parameters: ParameterSet, store: StructureStore | N
         what = f"{about['members']} × network, validation RMSE {rmse:.2f} meV/atom"
     except (ValueError, KeyError, TypeError) as error:
         return Part(name, command, BROKEN, f"{project.training_metrics_file}: {error!r}")
-    if store is not None:
-        differences = changed(recorded, inputs_of_model(parameters, store, project.split_file))
-        # settings of a training may come from flags or a recipe: they are no reason to train again
-        if stale := [difference for difference in differences if difference != "settings"]:
-            return Part(name, command, STALE, f"{what}; trained on other {' and '.join(stale)}")
+    now = None if store is None else inputs_of_model(parameters, store, project.split_file)
+    if now is not None and (stale := changed_data(recorded, now)):
+        return Part(name, command, STALE, f"{what}; trained on other {' and '.join(stale)}")
     return Part(name, command, FRESH, what)
 
 

@@ -17,8 +17,8 @@ from tio2nn.io.store import StructureStore
 from tio2nn.io.tables import write_csv, write_json
 from tio2nn.layers import Layer
 from tio2nn.nn.history import Epoch
-from tio2nn.nn.network import BPNN, dense_layers
-from tio2nn.nn.training import Fit, configure_threads, initial_network, read_history
+from tio2nn.nn.network import BPNN, dense_layers, initial_network
+from tio2nn.nn.training import Fit, configure_threads, read_history
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import Potential
 from tio2nn.project import Project
@@ -191,7 +191,7 @@ def _fit_side_by_side(
 def fit_member(root: Path, parameters: ParameterSet, member: int) -> None:
     """Fit one member of a committee whose split is written down, into its checkpoint: what a worker does."""
     project = Project(root)
-    inputs = read_inputs(project, parameters)
+    inputs = read_inputs(project, parameters, check=False)
     data = prepare(inputs, parameters, choose_split(project, parameters, inputs.store, None, False))
     _fit(project, parameters, data, member, None)
 

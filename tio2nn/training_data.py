@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, MissingInputError
 from tio2nn.io.features import Manifest, digest_of, read_features
-from tio2nn.io.jacobians import JacobianLayout, jacobian_sizes, open_jacobian
+from tio2nn.io.jacobians import JacobianLayout, damaged_shards, jacobian_sizes, open_jacobian
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.nn.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.nn.whitening import Whitening
@@ -67,8 +67,13 @@ class Inputs:
     jacobian: NDArray[np.float32] | None = None
 
 
-def read_inputs(project: Project, parameters: ParameterSet) -> Inputs:
+def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = True) -> Inputs:
     """Structures and features of a project, refused if the features belong to others.
+
+    Args:
+        project: with features, and with derivatives for a training on forces.
+        parameters: those of the training.
+        check: compare the derivatives with their checksums, about 1 s for each GB.
 
     Raises:
         MissingInputError, StaleError, InputError
@@ -79,18 +84,27 @@ def read_inputs(project: Project, parameters: ParameterSet) -> Inputs:
     project.check_fresh(asdict(manifest), parameters.fingerprint, structures)
     fingerprint = digest_of([parameters.fingerprint, structures])
     features = read_features(project.features_directory, manifest)
-    jacobian = _read_jacobian(project, parameters, structures) if parameters.training.forces else None
+    jacobian = _read_jacobian(project, parameters, structures, check) if parameters.training.forces else None
     return Inputs(store, features, fingerprint, jacobian)
 
 
-def _read_jacobian(project: Project, parameters: ParameterSet, structures: str) -> NDArray[np.float32]:
+def _read_jacobian(
+    project: Project, parameters: ParameterSet, structures: str, check: bool
+) -> NDArray[np.float32]:
+    directory = project.features_directory
     if not project.jacobian_table.exists():
-        raise MissingInputError(
-            f'no derivatives in {project.features_directory}; run "tio2nn featurize --forces" first'
-        )
+        raise MissingInputError(f'no derivatives in {directory}; run "tio2nn featurize --forces" first')
     layout = JacobianLayout.read(project.jacobian_table)
     project.check_fresh(asdict(layout), parameters.fingerprint, structures)
-    return open_jacobian(project.features_directory, layout)
+    jacobian = open_jacobian(directory, layout)
+    damaged = next(damaged_shards(directory, layout), None) if check else None
+    if damaged is not None:
+        raise InputError(
+            f"expected the derivatives that were written, got others for structures {damaged.first + 1} to "
+            f'{damaged.last} of the store; delete it and run "tio2nn featurize --forces" again',
+            file=str(directory / layout.file),
+        )
+    return jacobian
 
 
 def choose_split(

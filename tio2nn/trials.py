@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tio2nn.errors import InputError
+from tio2nn.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.io.tables import write_csv, write_json
-from tio2nn.parameters import NetworkParameters, TrainingParameters
 from tio2nn.presets import Overrides
 from tio2nn.schema import to_json
 from tio2nn.strict_json import decode, parse

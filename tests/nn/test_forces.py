@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tio2nn.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.nn.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.nn.force_kernels import force_losses
 from tio2nn.nn.forces import ForceTerm
 from tio2nn.nn.network import BPNN
 from tio2nn.nn.training import Fit, configure_threads
-from tio2nn.parameters import NetworkParameters, TrainingParameters
 
 configure_threads()
 

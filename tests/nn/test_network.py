@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 
 from tio2nn.errors import UsageError
+from tio2nn.fit_parameters import ACTIVATIONS, NetworkParameters
 from tio2nn.nn.dataset import AtomTable
 from tio2nn.nn.network import BPNN, SHARED, Subnet, dense_layers
 from tio2nn.nn.training import configure_threads
 from tio2nn.nn.whitening import Whitening
-from tio2nn.parameters import ACTIVATIONS, NetworkParameters
 
 configure_threads()
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tio2nn.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.nn import training
 from tio2nn.nn.dataset import AtomTable, FitData, Labels
 from tio2nn.nn.history import Epoch
 from tio2nn.nn.network import BPNN
 from tio2nn.nn.training import Fit, configure_threads
-from tio2nn.parameters import NetworkParameters, TrainingParameters
 
 configure_threads()
 

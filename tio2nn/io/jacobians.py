@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -211,14 +211,8 @@ def open_jacobian(directory: Path, layout: JacobianLayout) -> Float32Array:
     return np.memmap(path, dtype="<f4", mode="r", shape=(layout.n_values,))
 
 
-def damaged_shards(
-    directory: Path, layout: JacobianLayout, advance: Callable[[int], None]
-) -> Iterator[JacobianShard]:
-    """Shards whose bytes are not those that were written.
-
-    Args:
-        advance: hears of each shard's numbers.
-    """
+def damaged_shards(directory: Path, layout: JacobianLayout) -> Iterator[JacobianShard]:
+    """Shards whose bytes are not those that were written."""
     with (directory / layout.file).open("rb") as handle:
         for shard in layout.shards:
             handle.seek(_BYTES * shard.offset)
@@ -227,7 +221,6 @@ def damaged_shards(
                 checksum, left = zlib.crc32(data, checksum), left - len(data)
             if left or checksum != shard.checksum:
                 yield shard
-            advance(shard.n_values)
 
 
 def remove_other_jacobians(directory: Path, layout: JacobianLayout) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from keras import ops
 
 from tio2nn.errors import UsageError
+from tio2nn.fit_parameters import ACTIVATIONS, NetworkParameters
+from tio2nn.nn.dataset import FitData
 from tio2nn.nn.whitening import Whitening
-from tio2nn.parameters import ACTIVATIONS, NetworkParameters
 
 SHARED = "*"
 """Name of the subnet that serves all elements."""
@@ -157,6 +158,16 @@ class BPNN(keras.Model):
             for name, subnet in config.pop("subnets").items()
         }
         return cls(subnets, **config)
+
+
+def initial_network(
+    parameters: NetworkParameters, elements: Sequence[str], n_features: int, data: FitData, seed: int
+) -> BPNN:
+    """A network whose first weights are drawn from the seed and whose atoms start from the mean energy."""
+    keras.utils.set_random_seed(seed)
+    network = BPNN.from_parameters(parameters, elements, n_features)
+    network.set_mean_energy(data.mean_energy)
+    return network
 
 
 def dense_layers(subnet: Subnet) -> list[tuple[np.ndarray, np.ndarray, str]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tio2nn.fit_parameters import TrainingParameters
 from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.nn.dataset import AtomTable, FitData
 from tio2nn.nn.forces import ForceTerm
 from tio2nn.nn.history import Epoch
 from tio2nn.nn.network import BPNN
-from tio2nn.parameters import NetworkParameters, TrainingParameters
 
 FloatArray = NDArray[np.float64]
 
@@ -47,16 +47,6 @@ def configure_threads(parallel_operations: int = 2) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
     tf.config.list_logical_devices()  # starts the runtime now, while its messages about hardware are hidden
-
-
-def initial_network(
-    parameters: NetworkParameters, elements: Sequence[str], n_features: int, data: FitData, seed: int
-) -> BPNN:
-    """A network whose first weights are drawn from the seed and whose atoms start from the mean energy."""
-    keras.utils.set_random_seed(seed)
-    network = BPNN.from_parameters(parameters, elements, n_features)
-    network.set_mean_energy(data.mean_energy)
-    return network
 
 
 class Fit:
@@ -199,11 +189,9 @@ class Fit:
         if self._forces is None:
             return np.asarray(energies, np.float64), 0.0, np.empty(0)
         loss, errors = self._forces.validation_errors(gradients)
-        return (
-            np.asarray(energies, np.float64),
-            self.parameters.force_weight * loss,
-            np.asarray(errors, np.float64),
-        )
+        settings = self.parameters
+        weight = settings.final_force_weight or settings.force_weight
+        return np.asarray(energies, np.float64), weight * loss, np.asarray(errors, np.float64)
 
     def validation_energies(self) -> FloatArray:
         """(n_structures,) total energies of the validation part minus reference energies, eV, by averaged weights."""
@@ -281,7 +269,7 @@ class Fit:
             target, n, weight = energies[batch], n_atoms[batch], weights[batch]
             with tf.GradientTape() as tape:
                 batch_loss, predicted, batch_squares = self._batch_loss(
-                    batch, part, owners, target, n, weight
+                    batch, step, part, owners, target, n, weight
                 )
             gradients = tape.gradient(batch_loss, self._weights)
             if self.parameters.gradient_clip is not None:
@@ -299,9 +287,18 @@ class Fit:
             squares += tf.reduce_sum(tf.where(weight > 0.0, ((predicted - target) / n) ** 2, 0.0))
         return loss, squares, force_squares
 
+    def _force_weight(self, step: tf.Tensor) -> tf.Tensor:
+        """From `force_weight` to `final_force_weight` in equal factors."""
+        first, last = self.parameters.force_weight, self.parameters.final_force_weight
+        if last is None:
+            return tf.constant(first, tf.float32)
+        done = tf.cast(step, tf.float32) / (self.parameters.epochs * self._n_batches)
+        return first * tf.exp(done * math.log(last / first))
+
     def _batch_loss(
         self,
         batch: tf.Tensor,
+        step: tf.Tensor,
         features: list[tf.Tensor],
         segments: list[tf.Tensor],
         target: tf.Tensor,
@@ -316,7 +313,7 @@ class Fit:
         else:
             predicted, gradients = self._with_gradients(features, segments, size, training=True)
             force_loss, squares = self._forces.loss(batch, gradients)
-            loss = self.parameters.force_weight * force_loss
+            loss = self._force_weight(step) * force_loss
         return (
             loss + tf.reduce_sum(weight * self._loss(predicted, target, n_atoms)) / size,
             predicted,

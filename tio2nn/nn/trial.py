@@ -12,9 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tio2nn.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.nn.dataset import FitData
-from tio2nn.nn.training import Fit, configure_threads, initial_network
-from tio2nn.parameters import NetworkParameters, TrainingParameters
+from tio2nn.nn.network import initial_network
+from tio2nn.nn.training import Fit, configure_threads
 from tio2nn.trials import COMPLETED, DIVERGED, FAILED, Outcome
 
 
