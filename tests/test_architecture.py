@@ -73,6 +73,7 @@ ROOMS = {
     "ase": ("io.extxyz", "interfaces.ase"),
     "keras": ("nn.network", "nn.training", "nn.trial"),
     "keras_tuner": ("oracles",),
+    "llvmlite": ("descriptors.kernel_parts",),
     "matplotlib": ("plots", "error_plots"),
     "numba": ("descriptors.kernel_parts", "descriptors.neighbor_kernels", "nn.force_kernels"),
     "pandas": ("plots",),

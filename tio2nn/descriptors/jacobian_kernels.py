@@ -6,9 +6,15 @@ Written for the center i, a neighbor j, and v = R_j - R_i (an image adds to its 
                  - 2 a'_j a_k a_jk p(c) v_j }
 
 with the attenuations a(t), their slopes a' = da/dt, c = cosθ and p = ((1 + λc)/2)^ζ. All that differs between
-functions are the index of the attenuation and the power, so the sums over k of one j are two small matrix
-products, (attenuations × {1, v_k}) times powers. The ordered pairs (j, k) of several j are gathered into one block
-before anything costly is computed, as for the values; each j has its own segment of it.
+functions are the index of the attenuation and the power, so all sums over k of one j are
+
+V = Σ_k a_k a_jk p'(c) {1, e_k},  S = Σ_k a_k a'_jk p(c) {1, v_k}   (e_k = v_k/r_k)
+
+for each attenuation and each power (`sum_products`). Since c = e_j·e_k, the sum over a_k a_jk p(c) follows from V. The
+ordered pairs (j, k) of several j are gathered into one block before anything costly is computed, as for the values;
+each j has its own segment of it.
+
+The derivative with respect to the center is the negative sum of all others: moving all atoms together changes nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.kernel_parts import (
+    BLOCK,
     FloatArray,
     IntArray,
     Slopes,
@@ -25,10 +32,8 @@ from tio2nn.descriptors.kernel_parts import (
     compiled,
     fill_powers,
     multiply_polynomial,
+    sum_products,
 )
-
-_BLOCK = 192  # 24 rows of products with their powers stay near 48 KiB; measured: see `add_angular_jacobian`
-_LANES = 8  # segments are filled up to a multiple of it, so that no loop has a scalar rest
 
 
 @compiled
@@ -37,7 +42,6 @@ def add_radial_jacobian(
     vectors: FloatArray,
     columns: IntArray,
     center: int,
-    own_column: int,
     n_kinds: int,
     cutoff: float,
     cutoff_polynomial: FloatArray,
@@ -48,12 +52,12 @@ def add_radial_jacobian(
     decays: FloatArray,
     out: FloatArray,
 ) -> None:
-    """out[f * n_kinds + kind, 3 a + x] += ∂G/∂R_a,x of the radial functions of one center.
+    """out[f * n_kinds + kind, 3 a + x] += ∂G/∂R_a,x of the radial functions of one center, for its neighbors a.
 
     Args:
         first, vectors: neighbor list (`sort_neighbors`).
         columns: (n_pairs,) index in its structure of the atom that each neighbor is an image of.
-        center, own_column: position in the list, and index in its structure, of the center.
+        center: its position in the list.
         polynomials, squarings, shifts, scales: as for `radial_functions`; decays: `Slopes.radial_decays`.
         out: (n_features, 3 n_atoms).
     """
@@ -85,62 +89,7 @@ def add_radial_jacobian(
             for k in range(n):
                 v, a = vectors[first[row] + k], 3 * columns[first[row] + k]
                 for x in range(3):
-                    g = slope[k] * v[x]
-                    target[a + x] += g
-                    target[3 * own_column + x] -= g
-
-
-@compiled
-def _segment_sums(
-    left: FloatArray, right: FloatArray, rows: IntArray, begin: int, end: int, out: FloatArray
-) -> None:
-    """out[4 e + c, row] = Σ_k left[4 e + c, k] right[row, k] over the segment, for each row of `rows`.
-
-    In tiles of 4 × 2 sums that stay in registers.
-    """
-    n_rows, odd = rows.shape[0], rows.shape[0] % 2
-    for e in range(left.shape[0] // 4):
-        a0, a1, a2, a3 = left[4 * e], left[4 * e + 1], left[4 * e + 2], left[4 * e + 3]
-        for m in range(0, n_rows - odd, 2):
-            w0, w1 = right[rows[m]], right[rows[m + 1]]
-            s00 = s01 = s10 = s11 = s20 = s21 = s30 = s31 = 0.0
-            for k in range(U(begin), U(end)):
-                s00 += a0[k] * w0[k]
-                s10 += a1[k] * w0[k]
-                s20 += a2[k] * w0[k]
-                s30 += a3[k] * w0[k]
-                s01 += a0[k] * w1[k]
-                s11 += a1[k] * w1[k]
-                s21 += a2[k] * w1[k]
-                s31 += a3[k] * w1[k]
-            p, q = rows[m], rows[m + 1]
-            out[4 * e, p], out[4 * e + 1, p], out[4 * e + 2, p], out[4 * e + 3, p] = s00, s10, s20, s30
-            out[4 * e, q], out[4 * e + 1, q], out[4 * e + 2, q], out[4 * e + 3, q] = s01, s11, s21, s31
-        if odd:
-            p = rows[n_rows - 1]
-            w0 = right[p]
-            s00 = s10 = s20 = s30 = 0.0
-            for k in range(U(begin), U(end)):
-                s00 += a0[k] * w0[k]
-                s10 += a1[k] * w0[k]
-                s20 += a2[k] * w0[k]
-                s30 += a3[k] * w0[k]
-            out[4 * e, p], out[4 * e + 1, p], out[4 * e + 2, p], out[4 * e + 3, p] = s00, s10, s20, s30
-
-
-@compiled
-def _scalar_sums(
-    left: FloatArray, right: FloatArray, rows: IntArray, begin: int, end: int, out: FloatArray
-) -> None:
-    """As `_segment_sums`, for the rows 4 e of `left` alone."""
-    for e in range(left.shape[0] // 4):
-        a0 = left[4 * e]
-        for row in rows:
-            w0 = right[row]
-            s = 0.0
-            for k in range(U(begin), U(end)):
-                s += a0[k] * w0[k]
-            out[4 * e, row] = s
+                    target[a + x] += slope[k] * v[x]
 
 
 @compiled
@@ -149,7 +98,6 @@ def add_angular_jacobian(
     vectors: FloatArray,
     columns: IntArray,
     center: int,
-    own_column: int,
     n_kinds: int,
     cutoff: float,
     cutoff_polynomial: FloatArray,
@@ -161,8 +109,10 @@ def add_angular_jacobian(
 ) -> None:
     """out[first_column + f * n_pairs + pair, 3 a + x] += ∂G/∂R_a,x of the angular functions of one center.
 
+    For its neighbors a, as `add_radial_jacobian`.
+
     Args:
-        first, vectors, columns, center, own_column: as for `add_radial_jacobian`.
+        first, vectors, columns, center: as for `add_radial_jacobian`.
         polynomials, squarings: as for `angular_functions`.
         out: (n_features, 3 n_atoms).
     """
@@ -195,13 +145,24 @@ def add_angular_jacobian(
             own_slope[e],
             n_neighbors,
         )
-    size = _BLOCK + n_neighbors + _LANES
-    partners = np.zeros(size, np.uint32)
+    from_value, from_slope = np.empty((n_neighbors, n_eta, 4)), np.empty((n_neighbors, n_eta, 4))
+    for j in range(n_neighbors):
+        for e in range(n_eta):
+            a_j = own[e, j]
+            from_value[j, e, 0] = from_slope[j, e, 0] = a_j
+            from_value[j, e, 1] = a_j * x[j]
+            from_value[j, e, 2] = a_j * y[j]
+            from_value[j, e, 3] = a_j * z[j]
+            a_j *= r[j]
+            from_slope[j, e, 1] = a_j * x[j]
+            from_slope[j, e, 2] = a_j * y[j]
+            from_slope[j, e, 3] = a_j * z[j]
+    size = BLOCK + n_neighbors
+    partners = np.zeros(size + 1, np.uint32)
     cosine, block_t = np.empty(size), np.empty(size)
-    value, slope = np.empty(size), np.empty(size)
-    from_value, from_slope = np.empty((4 * n_eta, size)), np.empty((4 * n_eta, size))
+    value, slope = np.empty((n_eta, size)), np.empty((n_eta, size))
     powers = np.empty((n_power, size))
-    value_sums, slope_sums = np.zeros((4 * n_eta, n_power)), np.zeros((4 * n_eta, n_power))
+    value_sums, slope_sums = np.empty((n_eta, n_power, 4)), np.empty((n_eta, n_power, 4))
     segment_j = np.empty(n_neighbors, np.int64)
     segment_end = np.empty(n_neighbors + 1, np.int64)
     segment_end[0] = 0
@@ -227,14 +188,10 @@ def add_angular_jacobian(
                     k = U(partners[m])
                     block_t[m] = row_t[k]
                     cosine[m] = row_cosine[k]
-                while n % U(_LANES):
-                    # at t = 0 nothing comes of it
-                    partners[n], block_t[n], cosine[n] = np.uint32(j), 0.0, 0.0
-                    n += U(1)
                 segment_j[n_segments], segment_end[n_segments + 1] = j, n
                 n_segments += 1
                 filled = n
-            if filled == 0 or (filled < U(_BLOCK) and j + U(1) < U(n_neighbors)):
+            if filled == 0 or (filled < U(BLOCK) and j + U(1) < U(n_neighbors)):
                 continue
             for e in range(n_eta):
                 attenuation_and_slope(
@@ -243,66 +200,35 @@ def add_angular_jacobian(
                     slopes.decays[e],
                     cutoff_polynomial,
                     block_t,
-                    value,
-                    slope,
+                    value[e],
+                    slope[e],
                     filled,
                 )
-                from_k = own[e]
-                v0, v1, v2, v3 = (
-                    from_value[4 * e],
-                    from_value[4 * e + 1],
-                    from_value[4 * e + 2],
-                    from_value[4 * e + 3],
-                )
-                s0, s1, s2, s3 = (
-                    from_slope[4 * e],
-                    from_slope[4 * e + 1],
-                    from_slope[4 * e + 2],
-                    from_slope[4 * e + 3],
-                )
-                for m in range(filled):
-                    k = U(partners[m])
-                    va = from_k[k] * value[m]
-                    sl = from_k[k] * slope[m]
-                    v0[m] = va
-                    v1[m] = va * x[k]
-                    v2[m] = va * y[k]
-                    v3[m] = va * z[k]
-                    s0[m] = sl
-                    sl *= r[k]
-                    s1[m] = sl * x[k]
-                    s2[m] = sl * y[k]
-                    s3[m] = sl * z[k]
             fill_powers(filled, cosine, slopes.recipe, slopes.exponents, powers)
             for segment in range(n_segments):
                 begin, end = segment_end[segment], segment_end[segment + 1]
-                _segment_sums(from_value, powers, slopes.slopes, begin, end, value_sums)
-                _scalar_sums(from_value, powers, slopes.only_power, begin, end, value_sums)
-                _segment_sums(from_slope, powers, slopes.powers, begin, end, slope_sums)
-                i = segment_j[segment]
-                a = kind_of[i]
-                atom = 3 * columns[start + i]
-                pair = first_column + slopes.pairs[a, b]
-                for f in range(slopes.eta_rows.shape[0]):
-                    e, p, q = slopes.eta_rows[f], slopes.power_rows[f], slopes.slope_rows[f]
-                    zeta, a_j = slopes.zetas[f], own[e, i]
-                    p_value = value_sums[4 * e, p]
-                    # Σ a p' c = ζ Σ a (u^ζ - u^(ζ-1)/2)
-                    tangential = zeta * (p_value - 0.5 * value_sums[4 * e, q]) / r2[i]
-                    along = -2.0 * own_slope[e, i] * p_value - a_j * (tangential + 2.0 * slope_sums[4 * e, p])
-                    along *= 2.0 / cutoff * r[i]
-                    factor = a_j * zeta * slopes.lambdas[f] / (r[i] * cutoff)
-                    twice = 4.0 * a_j / cutoff
-                    gx = along * x[i] + factor * value_sums[4 * e + 1, q] + twice * slope_sums[4 * e + 1, p]
-                    gy = along * y[i] + factor * value_sums[4 * e + 2, q] + twice * slope_sums[4 * e + 2, p]
-                    gz = along * z[i] + factor * value_sums[4 * e + 3, q] + twice * slope_sums[4 * e + 3, p]
-                    target = out[pair + f * n_pairs]
-                    target[atom] += gx
-                    target[atom + 1] += gy
-                    target[atom + 2] += gz
-                    target[3 * own_column] -= gx
-                    target[3 * own_column + 1] -= gy
-                    target[3 * own_column + 2] -= gz
+                sum_products(from_value, partners, value, powers, slopes.slopes, begin, end, value_sums)
+                sum_products(from_slope, partners, slope, powers, slopes.powers, begin, end, slope_sums)
+                i = U(segment_j[segment])
+                atom = U(3 * columns[start + segment_j[segment]])
+                pair = U(first_column + slopes.pairs[kind_of[i], b])
+                xi, yi, zi = x[i], y[i], z[i]
+                per_r, twice_r, per_cutoff = 1.0 / (r[i] * cutoff), 2.0 / cutoff * r[i], 4.0 / cutoff
+                half_inverse = 0.5 / r2[i]
+                for f in range(U(slopes.eta_rows.shape[0])):
+                    e, p, q = U(slopes.eta_rows[f]), U(slopes.power_rows[f]), U(slopes.slope_rows[f])
+                    a_j, zeta, lambda_ = own[e, i], slopes.zetas[f], slopes.lambdas[f]
+                    vx, vy, vz = value_sums[e, q, U(1)], value_sums[e, q, U(2)], value_sums[e, q, U(3)]
+                    # Σ a p' c = ζ λ/2 Σ a u^(ζ-1) c, and u^ζ = u^(ζ-1) (1 + λ c)/2
+                    projection = lambda_ * (xi * vx + yi * vy + zi * vz)
+                    along = own_slope[e, i] * (value_sums[e, q, U(0)] + projection)
+                    along += a_j * (half_inverse * zeta * projection + 2.0 * slope_sums[e, p, U(0)])
+                    along *= -twice_r
+                    factor, twice = a_j * zeta * lambda_ * per_r, per_cutoff * a_j
+                    target = U(pair + f * U(n_pairs))
+                    out[target, atom] += along * xi + factor * vx + twice * slope_sums[e, p, U(1)]
+                    out[target, atom + U(1)] += along * yi + factor * vy + twice * slope_sums[e, p, U(2)]
+                    out[target, atom + U(2)] += along * zi + factor * vz + twice * slope_sums[e, p, U(3)]
             filled, n_segments = U(0), 0
 
 
@@ -344,7 +270,6 @@ def jacobian_rows(
                 vectors,
                 columns,
                 center,
-                own_columns[center],
                 n_kinds,
                 cutoff,
                 cutoff_polynomial,
@@ -361,7 +286,6 @@ def jacobian_rows(
                 vectors,
                 columns,
                 center,
-                own_columns[center],
                 n_kinds,
                 cutoff,
                 cutoff_polynomial,
@@ -371,7 +295,18 @@ def jacobian_rows(
                 n_radial * n_kinds,
                 rows,
             )
-        flat = rows.reshape(-1)
-        for k in range(U(flat.shape[0])):
-            out[place + k] = flat[k]
-        place += flat.shape[0]
+        own = 3 * own_columns[center]
+        for f in range(n_features):
+            row = rows[f]
+            # moving all atoms together changes nothing
+            sx = sy = sz = 0.0
+            for a in range(U(n_atoms[center])):
+                sx += row[U(3) * a]
+                sy += row[U(3) * a + U(1)]
+                sz += row[U(3) * a + U(2)]
+            row[own] -= sx
+            row[own + 1] -= sy
+            row[own + 2] -= sz
+            for k in range(U(row.shape[0])):
+                out[U(place) + k] = row[k]
+            place += row.shape[0]

@@ -107,7 +107,6 @@ def slope_tables(
         eta_rows=np.array([etas.index(f.eta) for f in angular], dtype=np.int64),
         lambdas=np.array([float(f.lambda_) for f in angular]),
         zetas=np.array([float(f.zeta) for f in angular]),
-        only_power=np.setdiff1d(power_rows, slope_rows),
         powers=np.unique(power_rows),
         slopes=np.unique(slope_rows),
         pairs=pairs,
