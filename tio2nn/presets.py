@@ -23,15 +23,14 @@ Overrides = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Preset:
-    """A parameter set but for its elements.
+    """A parameter set but for its elements; all radial functions have their center at the atom.
 
     Attributes:
         doc: what it is, in a line.
         cutoff: Å.
-        radial_etas: 1/Å², of functions with their center at the atom.
+        radial_etas: 1/Å².
         angular_etas: 1/Å²; each with both λ and all ζ.
         zetas: ζ of the angular functions.
-        shells: R_s, Å, of further radial functions, each with `_SHELL_ETA`.
         element_blind: whether neighbors of all elements count alike.
         recipe: for network and training.
     """
@@ -41,7 +40,6 @@ class Preset:
     radial_etas: tuple[float, ...]
     angular_etas: tuple[float, ...]
     zetas: tuple[int, ...] = (1, 2, 4)
-    shells: tuple[float, ...] = ()
     element_blind: bool = False
     recipe: str = "default"
 
@@ -51,8 +49,6 @@ _RADIAL_ETAS = (0.003214, 0.035711, 0.071421, 0.124987, 0.214264, 0.357106, 0.71
 _ANGULAR_ETAS = (0.000357, 0.028569, 0.089277)
 _LAMBDAS = (-1, 1)
 
-_SHELL_ETA = 4.0  # 1/Å²: shells 0.5 Å apart overlap at e^(-1/4) of their height
-
 PRESETS: dict[str, Preset] = {
     "artrith-urban-2016": Preset(
         doc="The functions of Artrith and Urban (2016): 70 features for two elements",
@@ -61,13 +57,12 @@ PRESETS: dict[str, Preset] = {
         angular_etas=_ANGULAR_ETAS,
     ),
     "extended": Preset(
-        doc="Those and more: radial shells, narrow angular functions, sharp angles; for training on many forces",
+        doc="Those, and angular functions that are narrower and sharper; for training on many forces",
         cutoff=6.5,
         radial_etas=_RADIAL_ETAS,
         # the last one ends near 3 Å
         angular_etas=(*_ANGULAR_ETAS, 0.25),
         zetas=(1, 2, 4, 8, 16),
-        shells=tuple(0.5 * k for k in range(2, 12)),
     ),
     "rili-2024": Preset(
         doc="The functions of Rili (2024), blind to elements: 14 features; network and training of the paper",
@@ -95,8 +90,7 @@ _FORCES: Overrides = {
         **_DEFAULTS["training"],
         "forces": True,
         "force_weight": 4.0,
-        "final_force_weight": 1.0,
-        "epochs": 400,
+        "epochs": 300,
         "batch_size": 16,
         "weight_decay": 0.0,
         "weight_averaging": 0.995,
@@ -125,10 +119,10 @@ RECIPES: dict[str, Overrides] = {
     # enough to see the method work on a few hundred structures
     "quick": {"training": {"epochs": 60}},
     "forces": _FORCES,
-    # networks whose errors cancel in part; made for the preset `extended`
+    # networks whose errors cancel in part, each trained briefly: longer ones know their outliers by heart
     "record": {
         "network": {**_FORCES["network"], "whitening_floor": 1e-3},
-        "training": {**_FORCES["training"], "learning_rate": 3e-3, "members": 4},
+        "training": {**_FORCES["training"], "epochs": 200, "members": 6},
     },
     "rili-2024": {section: {**_DEFAULTS[section], **_RILI_2024[section]} for section in _DEFAULTS},
 }
@@ -150,10 +144,7 @@ def preset(name: str, elements: Sequence[str] = DEFAULT_ELEMENTS) -> ParameterSe
         elements=tuple(elements),
         cutoff=chosen.cutoff,
         element_blind=chosen.element_blind,
-        radial=(
-            *(RadialFunction(eta) for eta in chosen.radial_etas),
-            *(RadialFunction(_SHELL_ETA, r_s) for r_s in chosen.shells),
-        ),
+        radial=tuple(RadialFunction(eta) for eta in chosen.radial_etas),
         angular=tuple(AngularFunction(eta, lambda_, float(zeta)) for eta, lambda_, zeta in functions),
     )
     return apply_recipe(parameters, chosen.recipe)
