@@ -183,8 +183,8 @@ class Potential:
         for m, rows, whitened, layers in self._subnets(elements, features):
             atomic[m, rows], gradient = energies_and_gradients(layers, whitened)
             weights[m, rows] = gradient @ self.whitenings[self.subnet_of[elements[rows[0]]]].matrix.T
-        gradients, strains = zip(*(described.gradient(member) for member in weights), strict=True)
-        forces, strain = -np.array(gradients), np.mean(strains, axis=0)
+        gradients, strains = described.gradients(weights)
+        forces, strain = -gradients, strains.mean(axis=0)
         predictions, first = [], 0
         for k, structure in enumerate(structures):
             own = slice(first, first + structure.n_atoms)

@@ -67,7 +67,7 @@ def tune(
     on_trial: Callable[[Trial], None] | None = None,
     command: Sequence[str] = (),
 ) -> TuneSummary:
-    """Search on the training part of a project, judged by its validation part.
+    """Search on the training part of a project, judged by its validation part, on energies alone.
 
     Args:
         project: with features.
@@ -84,6 +84,7 @@ def tune(
         Tio2nnError: not a single trial completed.
     """
     begin = time.perf_counter()
+    parameters = parameters.with_overrides(training={"forces": False})
     inputs = read_inputs(project, parameters)
     split = choose_split(project, parameters, inputs.store, split_file, new=False)
     tuning = parameters.tuning

@@ -201,6 +201,16 @@ def test_single_precision_is_double_precision_rounded(structure: Structure) -> N
     np.testing.assert_array_equal(single, _mixed().jacobian(structure).astype(np.float32))
 
 
+def test_several_sets_of_weights_at_once_give_what_each_gives_alone(skew_crystal: Structure) -> None:
+    described = _mixed().describe([skew_crystal, skew_crystal])
+    weights = _weights((3, *described.features.shape), 4)
+    gradients, strains = described.gradients(weights)
+    for k in range(3):
+        gradient, strain = described.gradient(weights[k])
+        np.testing.assert_allclose(gradients[k], gradient, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(strains[k], strain, rtol=1e-13, atol=1e-13)
+
+
 @settings(max_examples=40)
 @given(st.lists(structures(), min_size=2, max_size=4), SEEDS)
 def test_a_batch_gives_what_each_structure_gives_alone_to_the_last_bit(

@@ -8,6 +8,8 @@ weighted power for each attenuation, whatever the number of functions, and three
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tio2nn.descriptors.kernel_parts import (
@@ -38,18 +40,20 @@ def radial_gradient(
     weights: FloatArray,
     out: FloatArray,
 ) -> None:
-    """out[pair] += Σ_f weights[i, f * n_kinds + kind] ∂G_f/∂v of each pair (i, neighbor), per Å.
+    """out[s, pair] += Σ_f weights[s, i, f * n_kinds + kind] ∂G_f/∂v of each pair (i, neighbor), per Å.
 
     Args:
         first, vectors: neighbor list (`sort_neighbors`).
         polynomials, squarings, shifts, scales: as for `radial_functions`; decays: `Slopes.radial_decays`.
-        weights: (n_atoms, n_features).
-        out: (n_pairs, 3).
+        weights: (n_sets, n_atoms, n_features).
+        out: (n_sets, n_pairs, 3).
     """
     longest = np.int64(1)
     for row in range(first.shape[0] - 1):
         longest = max(longest, first[row + 1] - first[row])
-    slope, f_c, f_c_slope = np.empty(longest), np.empty(longest), np.empty(longest)
+    n_sets = weights.shape[0]
+    slope = np.empty((n_sets, longest))
+    f_c, f_c_slope = np.empty(longest), np.empty(longest)
     r, t, y, gaussian = np.empty(longest), np.empty(longest), np.empty(longest), np.empty(longest)
     for row in range(first.shape[0] - 1):
         atom, kind = row // n_kinds, row % n_kinds
@@ -59,20 +63,23 @@ def radial_gradient(
             r2 = (v[0] * v[0] + v[1] * v[1] + v[2] * v[2]) / (cutoff * cutoff)
             r[k] = np.sqrt(r2)
             t[k] = max(0.0, 1.0 - r2)
-            slope[k] = 0.0
+        slope[:] = 0.0
         attenuation_and_slope(cutoff_polynomial, 0, 0.0, cutoff_polynomial, t, f_c, f_c_slope, n)
         for f in range(shifts.shape[0]):
             shift, scale, decay = shifts[f], scales[f], decays[f]
             for k in range(U(n)):
                 y[k] = (r[k] - shift) * (r[k] - shift) * scale
-                gaussian[k] = weights[atom, f * n_kinds + kind]
-            _multiply_gaussian(polynomials[f], squarings[f], y, gaussian, n)
-            for k in range(U(n)):
                 # d/dr over r, in units of the cutoff
-                slope[k] -= 2.0 * gaussian[k] * (decay * (r[k] - shift) / r[k] * f_c[k] + f_c_slope[k])
-        for k in range(n):
-            for x in range(3):
-                out[first[row] + k, x] += slope[k] * vectors[first[row] + k, x] / (cutoff * cutoff)
+                gaussian[k] = -2.0 * (decay * (r[k] - shift) / r[k] * f_c[k] + f_c_slope[k])
+            _multiply_gaussian(polynomials[f], squarings[f], y, gaussian, n)
+            for s in range(n_sets):
+                weight, target = weights[s, atom, f * n_kinds + kind], slope[s]
+                for k in range(U(n)):
+                    target[k] += weight * gaussian[k]
+        for s in range(n_sets):
+            for k in range(n):
+                for x in range(3):
+                    out[s, first[row] + k, x] += slope[s, k] * vectors[first[row] + k, x] / (cutoff * cutoff)
 
 
 @compiled
@@ -115,6 +122,40 @@ def _weighted_powers(
 
 
 @compiled
+def _scatter(
+    n: int,
+    geometry: tuple[Any, ...],
+    pairs: tuple[FloatArray, FloatArray, FloatArray, FloatArray],
+    along: FloatArray,
+    across: FloatArray,
+) -> None:
+    """Add what pairs of neighbors do to both of them.
+
+    Args:
+        n: pairs.
+        geometry: neighbors j and k of each pair, the cosine between them; unit vectors and lengths of all neighbors.
+        pairs: (n,) each: `swing` turns one unit vector towards the other, `shared` acts along R_jk, the last two
+            along R_ij and R_ik.
+        along, across: (n_neighbors,) and (n_neighbors, 3) receive the parts along the neighbor's own vector and others.
+    """
+    lefts, rights, cosine, x, y, z, r = geometry
+    swing, shared, on_left, on_right = pairs
+    for m in range(U(n)):
+        left, right = U(lefts[m]), U(rights[m])
+        rj, rk = r[left], r[right]
+        s, c, q = swing[m], cosine[m], shared[m]
+        to_left, to_right = s / rj - q * rk, s / rk - q * rj
+        along[left] += rj * (q + on_left[m]) - s * c / rj
+        along[right] += rk * (q + on_right[m]) - s * c / rk
+        across[left, 0] += to_left * x[right]
+        across[left, 1] += to_left * y[right]
+        across[left, 2] += to_left * z[right]
+        across[right, 0] += to_right * x[left]
+        across[right, 1] += to_right * y[left]
+        across[right, 2] += to_right * z[left]
+
+
+@compiled
 def angular_gradient(
     first: IntArray,
     vectors: FloatArray,
@@ -128,7 +169,9 @@ def angular_gradient(
     weights: FloatArray,
     out: FloatArray,
 ) -> None:
-    """out[pair] += Σ_f weights[i, first_column + f * n_pairs + kinds] ∂G_f/∂v of each pair (i, neighbor), per Å.
+    """out[s, pair] += Σ_f weights[s, i, first_column + f * n_pairs + kinds] ∂G_f/∂v of each pair (i, neighbor), per Å.
+
+    The geometry of a triplet is computed once for all sets of weights: a committee of six costs half of six networks.
 
     Args:
         first, vectors, weights, out: as for `radial_gradient`.
@@ -144,15 +187,18 @@ def angular_gradient(
     r, r2, t = np.empty(longest), np.empty(longest), np.empty(longest)
     row_cosine, row_t = np.empty(longest), np.empty(longest)
     own, own_slope = np.empty((n_eta, longest)), np.empty((n_eta, longest))
-    along = np.empty(longest)
-    across = np.empty((longest, 3))
+    n_sets = weights.shape[0]
+    along = np.empty((n_sets, longest))
+    across = np.empty((n_sets, longest, 3))
     size = BLOCK + longest
     lefts, rights = np.zeros(size, np.uint32), np.zeros(size + 1, np.uint32)
     cosine, block_t = np.empty(size), np.empty(size)
     value, slope, power, power_slope = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
-    swing, shared, on_left, on_right = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
+    turning, pulling, from_left, from_right = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
+    swing, shared = np.empty((n_sets, size)), np.empty((n_sets, size))
+    on_left, on_right = np.empty((n_sets, size)), np.empty((n_sets, size))
     powers = np.empty((n_power, size))
-    row_weights = np.empty((n_eta, 2, n_power))
+    row_weights = np.empty((n_sets, n_eta, 2, n_power))
     for i in range(n_atoms):
         start = first[i * n_kinds]
         n_neighbors = first[(i + 1) * n_kinds] - start
@@ -163,7 +209,8 @@ def angular_gradient(
             r[j] = np.sqrt(r2[j])
             x[j], y[j], z[j] = vx / r[j], vy / r[j], vz / r[j]
             t[j] = max(0.0, 1.0 - r2[j])
-            along[j] = across[j, 0] = across[j, 1] = across[j, 2] = 0.0
+        along[:] = 0.0
+        across[:] = 0.0
         for e in range(n_eta):
             attenuation_and_slope(
                 polynomials[e],
@@ -178,12 +225,12 @@ def angular_gradient(
         for a in range(n_kinds):
             for b in range(a, n_kinds):
                 row_weights[:] = 0.0
-                for f in range(slopes.eta_rows.shape[0]):
-                    w = weights[i, first_column + f * n_pairs + slopes.pairs[a, b]]
-                    row_weights[slopes.eta_rows[f], 0, slopes.power_rows[f]] += 2.0 * w
-                    row_weights[slopes.eta_rows[f], 1, slopes.slope_rows[f]] += (
-                        w * slopes.zetas[f] * slopes.lambdas[f]
-                    )
+                for s in range(n_sets):
+                    for f in range(slopes.eta_rows.shape[0]):
+                        e = slopes.eta_rows[f]
+                        w = weights[s, i, first_column + f * n_pairs + slopes.pairs[a, b]]
+                        row_weights[s, e, 0, slopes.power_rows[f]] -= 4.0 * w
+                        row_weights[s, e, 1, slopes.slope_rows[f]] += w * slopes.zetas[f] * slopes.lambdas[f]
                 filled = U(0)
                 j_begin, j_end = U(first[i * n_kinds + a] - start), U(first[i * n_kinds + a + 1] - start)
                 b_begin, k_end = U(first[i * n_kinds + b] - start), U(first[i * n_kinds + b + 1] - start)
@@ -208,8 +255,10 @@ def angular_gradient(
                     if filled == U(0) or (filled < U(BLOCK) and j + U(1) < j_end):
                         continue
                     fill_powers(filled, cosine, slopes.recipe, slopes.exponents, powers)
-                    for m in range(filled):
-                        swing[m] = shared[m] = on_left[m] = on_right[m] = 0.0
+                    swing[:, :filled] = 0.0
+                    shared[:, :filled] = 0.0
+                    on_left[:, :filled] = 0.0
+                    on_right[:, :filled] = 0.0
                     for e in range(n_eta):
                         attenuation_and_slope(
                             polynomials[e],
@@ -221,35 +270,37 @@ def angular_gradient(
                             slope,
                             filled,
                         )
-                        _weighted_powers(filled, powers, row_weights[e], power, power_slope)
                         mine, mine_slope = own[e], own_slope[e]
                         for m in range(filled):
                             left, right = U(lefts[m]), U(rights[m])
                             a_j, a_k = mine[left], mine[right]
-                            a_jk, p = value[m], -2.0 * power[m]
-                            swing[m] += a_j * a_k * a_jk * power_slope[m]
-                            shared[m] += a_j * a_k * slope[m] * p
-                            on_left[m] += mine_slope[left] * a_k * a_jk * p
-                            on_right[m] += a_j * mine_slope[right] * a_jk * p
-                    for m in range(filled):
-                        left, right = U(lefts[m]), U(rights[m])
-                        # of unit vectors: swing turns the one towards the other, shared pulls R_jk
-                        rj, rk = r[left], r[right]
-                        s, c, q = swing[m], cosine[m], shared[m]
-                        to_left, to_right = s / rj - q * rk, s / rk - q * rj
-                        along[left] += rj * (q + on_left[m]) - s * c / rj
-                        along[right] += rk * (q + on_right[m]) - s * c / rk
-                        across[left, 0] += to_left * x[right]
-                        across[left, 1] += to_left * y[right]
-                        across[left, 2] += to_left * z[right]
-                        across[right, 0] += to_right * x[left]
-                        across[right, 1] += to_right * y[left]
-                        across[right, 2] += to_right * z[left]
+                            turning[m] = a_j * a_k * value[m]
+                            pulling[m] = a_j * a_k * slope[m]
+                            from_left[m] = mine_slope[left] * a_k * value[m]
+                            from_right[m] = a_j * mine_slope[right] * value[m]
+                        for s in range(n_sets):
+                            _weighted_powers(filled, powers, row_weights[s, e], power, power_slope)
+                            own_swing, own_shared = swing[s], shared[s]
+                            own_left, own_right = on_left[s], on_right[s]
+                            for m in range(filled):
+                                own_swing[m] += turning[m] * power_slope[m]
+                                own_shared[m] += pulling[m] * power[m]
+                                own_left[m] += from_left[m] * power[m]
+                                own_right[m] += from_right[m] * power[m]
+                    for s in range(n_sets):
+                        _scatter(
+                            filled,
+                            (lefts, rights, cosine, x, y, z, r),
+                            (swing[s], shared[s], on_left[s], on_right[s]),
+                            along[s],
+                            across[s],
+                        )
                     filled = U(0)
-        for j in range(n_neighbors):
-            out[start + j, 0] += (across[j, 0] + along[j] * x[j]) / cutoff
-            out[start + j, 1] += (across[j, 1] + along[j] * y[j]) / cutoff
-            out[start + j, 2] += (across[j, 2] + along[j] * z[j]) / cutoff
+        for s in range(n_sets):
+            for j in range(n_neighbors):
+                out[s, start + j, 0] += (across[s, j, 0] + along[s, j] * x[j]) / cutoff
+                out[s, start + j, 1] += (across[s, j, 1] + along[s, j] * y[j]) / cutoff
+                out[s, start + j, 2] += (across[s, j, 2] + along[s, j] * z[j]) / cutoff
 
 
 @compiled

@@ -135,27 +135,29 @@ class SymmetryCalculator:
                 angular_functions(*shared, *self._angular, self._n_radial_columns, rows)
         return features
 
-    def _gradient(self, lists: Iterable[NeighborList], weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-        gradient, strain = np.zeros((len(weights), 3)), np.zeros((len(weights), 3, 3))
+    def _gradients(self, lists: Iterable[NeighborList], weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        n_sets, n_atoms = weights.shape[:2]
+        gradient, strain = np.zeros((n_sets, n_atoms, 3)), np.zeros((n_sets, n_atoms, 3, 3))
         for neighbors in lists:
-            own = weights[neighbors.first_atom : neighbors.first_atom + neighbors.n_atoms]
+            own = np.ascontiguousarray(weights[:, neighbors.first_atom :][:, : neighbors.n_atoms])
             shared = self._shared(neighbors)
-            pairs = np.zeros_like(neighbors.vectors)
+            pairs = np.zeros((n_sets, *neighbors.vectors.shape))
             if self._has_radial:
                 radial_gradient(*shared, *self._radial, self._slopes.radial_decays, own, pairs)
             if self._has_angular:
                 tables = (*self._angular[:2], self._slopes, self._n_radial_columns)
                 angular_gradient(*shared, *tables, own, pairs)
-            fold_gradient(
-                neighbors.first,
-                neighbors.vectors,
-                neighbors.atoms,
-                self._n_kinds,
-                neighbors.first_atom,
-                pairs,
-                gradient,
-                strain,
-            )
+            for k in range(n_sets):
+                fold_gradient(
+                    neighbors.first,
+                    neighbors.vectors,
+                    neighbors.atoms,
+                    self._n_kinds,
+                    neighbors.first_atom,
+                    pairs[k],
+                    gradient[k],
+                    strain[k],
+                )
         return gradient, strain
 
     def _shared(self, neighbors: NeighborList) -> tuple[IntArray, FloatArray, int, float, FloatArray]:
@@ -197,11 +199,24 @@ class Description:
             gradient: (n_atoms of all, 3), ∂E/∂R, in the unit of E per Å.
             strain: (n_structures, 3, 3), ∂E/∂strain, symmetric, in the unit of E. The stress is this over the volume.
         """
-        gradient, by_center = self._calculator._gradient(self._neighbors, np.ascontiguousarray(weights))
+        gradients, strains = self.gradients(weights[None])
+        return gradients[0], strains[0]
+
+    def gradients(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """As `gradient`, for several quantities at once, which cost less than one after the other.
+
+        Args:
+            weights: (n_sets, n_atoms of all, n_features).
+
+        Returns:
+            gradients: (n_sets, n_atoms of all, 3).
+            strains: (n_sets, n_structures, 3, 3).
+        """
+        gradients, by_center = self._calculator._gradients(self._neighbors, weights)
         first = np.cumsum([0, *(s.n_atoms for s in self.structures[:-1])])
-        strain = np.add.reduceat(by_center, first, axis=0)
+        strains = np.add.reduceat(by_center, first, axis=1)
         # rotation changes no feature, so what is not symmetric is rounding
-        return gradient, 0.5 * (strain + strain.transpose(0, 2, 1))
+        return gradients, 0.5 * (strains + strains.transpose(0, 1, 3, 2))
 
 
 def compile_kernels(derivatives: bool = False) -> None:
