@@ -47,6 +47,7 @@ FLOORS = (
     ("interfaces",),
     # a project: its paths, how its parts hang together
     ("project", "provenance", "split"),
+    ("derivatives",),
     ("plots", "error_plots"),
     # the verbs
     (

@@ -188,6 +188,14 @@ def test_a_file_that_was_cut_off_is_refused_and_made_again(project: Project) -> 
     assert content(project) == whole
 
 
+def test_a_file_that_is_too_long_is_made_again(project: Project) -> None:
+    run(project)
+    layout, whole = layout_of(project), content(project)
+    (project.features_directory / layout.file).write_bytes(whole + b"....")
+    assert run(project).n_computed == 23
+    assert content(project) == whole
+
+
 def test_size_and_time_are_announced_before_the_work(project: Project) -> None:
     heard: list[JacobianEstimate] = []
 

@@ -171,6 +171,14 @@ def test_a_spread_that_grows_with_the_error_has_rank_correlation_one() -> None:
     assert correlation([3.0, 2.0, 1.0], [1.0, 4.0, 9.0])["spearman"] == pytest.approx(-1.0)
     assert correlation([1.0, 1.0], [1.0, 2.0])["spearman"] == 0.0
     assert correlation([2.0], [1.0]) == {"spearman": 0.0, "error_over_spread": 0.5}
+    assert correlation([0.0, 0.0], [1.0, 2.0])["error_over_spread"] is None
+
+
+def test_the_rank_correlation_does_not_depend_on_the_order_of_equal_spreads() -> None:
+    found = {
+        correlation([1, 1, 1, 2], [*error, 2])["spearman"] for error in itertools.permutations((1, 2, 3))
+    }
+    assert len(found) == 1
 
 
 def test_errors_are_shown_for_quarters_by_distance() -> None:

@@ -19,7 +19,9 @@ from potentials import POTENTIAL, make_potential
 from projects import structures as crystals
 from projects import write_files
 from strategies import structures
+from typer.testing import CliRunner
 
+from tio2nn.cli import app
 from tio2nn.errors import InputError
 from tio2nn.io.xsf import parse_xsf
 from tio2nn.potential import Potential, Prediction
@@ -303,3 +305,15 @@ def test_two_structures_do_not_share_a_file(here: Path) -> None:
     write_files(here / "other", crystals()[:1])
     _, err = predict("--format", "xsf", "--output", "out", "files/structure0001.xsf", "other", code=3)
     assert "expected one structure for out/structure0001.xsf, got another" in err
+
+
+def test_a_structure_is_never_overwritten_with_what_is_predicted_for_it(tmp_path: Path) -> None:
+    (file,) = write_files(tmp_path / "files", crystals()[:1])
+    before = file.read_bytes()
+    make_potential(1).save(tmp_path / "potential.npz")
+    arguments = ["predict", str(file), "--potential", str(tmp_path / "potential.npz"), "--format", "xsf"]
+    refused = CliRunner().invoke(app, [*arguments, "--output", str(file.parent)])
+    assert refused.exit_code == 3
+    assert "expected another directory for --output" in refused.output
+    assert file.read_bytes() == before
+    assert CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "new")]).exit_code == 0

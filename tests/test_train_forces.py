@@ -5,19 +5,31 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from projects import PARAMETERS, project_with_derivatives, small_project, structures_with_forces, write_files
+from projects import (
+    ATOMIC_ENERGIES,
+    PARAMETERS,
+    no_pool,
+    project_with_derivatives,
+    small_project,
+    structures_with_forces,
+    with_forces,
+    write_files,
+)
 from typer.testing import CliRunner
 
 from tio2nn.cli import app
+from tio2nn.differentiate import differentiate
 from tio2nn.errors import MissingInputError, StaleError
 from tio2nn.evaluate import evaluate
 from tio2nn.fitting import training_parameters, worker_processes
-from tio2nn.io.store import read_store
+from tio2nn.io.jacobians import JacobianLayout
+from tio2nn.io.store import read_store, write_store
 from tio2nn.nn import training
 from tio2nn.nn.history import Epoch
 from tio2nn.parameters import RadialFunction
@@ -120,7 +132,7 @@ def test_a_training_on_forces_that_was_killed_ends_with_the_same_bits(tmp_path: 
 def test_derivatives_that_are_missing_or_of_other_functions_are_refused(tmp_path: Path) -> None:
     without = small_project(tmp_path / "without", FORCES, structures_with_forces())
     with pytest.raises(
-        MissingInputError, match=r'no derivatives in .*; run "tio2nn featurize --forces" first'
+        MissingInputError, match=r'no derivatives in .*; run "tio2nn featurize -C .* --forces" first'
     ):
         train(without, FORCES)
     other = FORCES.with_overrides(radial=[{"eta": 0.3}])
@@ -177,10 +189,36 @@ def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_one_after_the
 
 
 def test_status_tells_of_derivatives(project: Project) -> None:
-    shown = next(part.what for part in status(project).parts if part.name == "features")
-    assert re.search(r"with derivatives \(\S+ GB\)$", shown)
-    project.parameters_file.write_text(FORCES.with_overrides(cutoff=3.9).to_json(), encoding="utf-8")
-    assert next(part.state for part in status(project).parts if part.name == "features") == "stale"
+    def derivatives() -> tuple[str, str]:
+        found = status(project)
+        return next(part.state for part in found.parts if part.name == "derivatives"), found.advice
+
+    assert derivatives() == ("there", f"next: tio2nn train -C {project.root}")
+    file = project.features_directory / JacobianLayout.read(project.jacobian_table).file
+    with file.open("ab") as handle:
+        handle.write(b"....")
+    assert derivatives() == ("broken", f"next: tio2nn featurize -C {project.root} --forces")
+    differentiate(project, jobs=1, make_executor=no_pool)
+    assert derivatives()[0] == "there"
+    project.jacobian_table.unlink()
+    assert derivatives() == ("missing", f"next: tio2nn featurize -C {project.root} --forces")
+    project.parameters_file.write_text(PARAMETERS.to_json(), encoding="utf-8")
+    assert all(part.name != "derivatives" for part in status(project).parts)
+
+
+def test_derivatives_of_other_structures_with_forces_are_refused_even_if_they_are_as_many(
+    project: Project,
+) -> None:
+    chosen = list(structures_with_forces())
+    twin = next(k for k, s in enumerate(chosen) if k != 2 and s.n_atoms == chosen[2].n_atoms)
+    chosen[2], chosen[twin] = with_forces(chosen[2]), replace(chosen[twin], forces=None)
+    write_store(project.structures_file, chosen, reference_energies=ATOMIC_ENERGIES)
+    command = f'run "tio2nn featurize -C {project.root} --forces" again'
+    with pytest.raises(StaleError, match=re.escape(command)):
+        train(project, FORCES)
+    assert next(part.state for part in status(project).parts if part.name == "derivatives") == "stale"
+    differentiate(project, jobs=1, make_executor=no_pool)
+    train(project, FORCES)
 
 
 def test_run_with_forces_does_every_step(tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def predict(
         ),
     ] = None,
 ) -> bool:
-    """Print the energies of structures, one line each."""
+    """Predict the energies of structures, and their forces; print them, or write files."""
     from tio2nn import stages
 
     return stages.predict(files, stages.potential_file(project, potential), form.value, forces, output)

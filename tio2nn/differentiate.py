@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tio2nn.derivatives import planned_layout
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels
 from tio2nn.errors import InputError
 from tio2nn.featurize import POOL_PAYS_SECONDS, work_through
@@ -96,10 +98,11 @@ def differentiate(
     store = read_store(project.require(project.structures_file))
     has_forces = store.has_forces
     if not has_forces.any():
-        raise InputError("expected structures with forces, got none", file=str(project.structures_file))
-    layout = JacobianLayout.plan(
-        parameters.fingerprint, store.geometry_hashes, parameters.n_features, store.n_atoms, has_forces
-    )
+        raise InputError(
+            "expected structures with forces, got none: train on energies, without --forces",
+            file=str(project.structures_file),
+        )
+    layout = planned_layout(parameters, store)
     summary = JacobianSummary(
         n_structures=int(has_forces.sum()),
         n_computed=0,
@@ -150,6 +153,8 @@ def differentiate(
             advance(n_atoms[shard])
 
         work_through(missing, differentiate_shard, task, on_done, jobs=jobs, make_executor=make_executor)
+    # a file left by other means may be longer
+    os.truncate(path, layout.n_bytes)
     done = tuple(replace(shard, checksum=ledger.checksums[shard.offset]) for shard in layout.shards)
     replace(layout, shards=done).write(project.jacobian_table)
     ledger.remove()
@@ -185,7 +190,8 @@ def _is_there(project: Project, layout: JacobianLayout) -> bool:
 
 
 def _check_disk(directory: Path, path: Path, layout: JacobianLayout) -> None:
-    there = path.stat().st_size if path.exists() else 0
+    # shards are written in any order: what the file already takes is less than its size
+    there = 512 * path.stat().st_blocks if path.exists() else 0
     free = shutil.disk_usage(directory).free
     if layout.n_bytes - there > free - _RESERVE:
         raise InputError(

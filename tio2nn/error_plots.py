@@ -84,14 +84,16 @@ def plot_distances(distances: FloatArray, errors: FloatArray, figure: Path) -> N
     with drawing(figure, height=3.6) as page:
         axes = page.subplots()
         _against(axes, distances, errors, diagonal=False)
-        axes.set_xlabel("distance from the nearest training structure (1: unlike)")
+        axes.set_xlabel("distance from the nearest training structure (1: that of strangers)")
         axes.set_ylabel("error (meV/atom)")
         axes.set_title(f"{structures(len(distances))}, median distance {number(float(np.median(distances)))}")
 
 
 def _told(spread: FloatArray, error: FloatArray) -> str:
     found = correlation(spread, error)
-    return f"rank correlation {found['spearman']:.2f}, error over spread {number(found['error_over_spread'])} (rms)"
+    told = f"rank correlation {found['spearman']:.2f}"
+    ratio = found["error_over_spread"]
+    return told if ratio is None else f"{told}, error over spread {number(ratio)} (rms)"
 
 
 def _against(axes: Axes, x: FloatArray, y: FloatArray, *, diagonal: bool = True) -> None:

@@ -223,6 +223,7 @@ def _errors(epoch: Epoch) -> str:
         f"RMSE training {epoch.train_rmse_meV_per_atom:.2f}, validation "
         f"{epoch.validation_rmse_meV_per_atom:.2f} meV/atom"
     )
-    if epoch.train_force_rmse_eV_per_A is None or epoch.validation_force_rmse_eV_per_A is None:
+    forces = (epoch.train_force_rmse_eV_per_A, epoch.validation_force_rmse_eV_per_A)
+    if forces == (None, None):
         return shown
-    return f"{shown}; {epoch.train_force_rmse_eV_per_A:.3f}, {epoch.validation_force_rmse_eV_per_A:.3f} eV/Å"
+    return f"{shown}; {', '.join('unknown' if rmse is None else f'{rmse:.3f}' for rmse in forces)} eV/Å"

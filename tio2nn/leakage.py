@@ -5,9 +5,8 @@ such family into both parts, and the test error then says how well the potential
 how it does on a new one. The distance of each test structure from its nearest training structure shows it.
 
 A structure is described by the mean of the whitened features of its atoms, element by element, each weighted with
-the fraction of the atoms; two structures are as far apart as the root mean square of the differences. In
-whitened features the atoms of the training part have unit variance, so a distance of 1 is that between unlike
-structures.
+the fraction of the atoms. The distance of two structures is the root mean square of the differences, in units of
+that of two structures of the training part drawn at random: 0 is a twin, 1 is a stranger.
 """
 
 from __future__ import annotations
@@ -62,14 +61,20 @@ def nearest_in_training(
         training_names, test_groups, training_groups: of the structures.
     """
     known = set(training_groups)
+    unit = _typical_distance(of_training)
     squares = (of_training**2).sum(axis=1)
     found = []
     for begin in range(0, len(of_test), _TOGETHER):
         part = of_test[begin : begin + _TOGETHER]
         closest = (squares - 2.0 * part @ of_training.T).argmin(axis=1)
         # the expanded square above is exact enough to choose, not to measure
-        distances = np.sqrt(((part - of_training[closest]) ** 2).mean(axis=1))
+        distances = np.sqrt(((part - of_training[closest]) ** 2).mean(axis=1)) / unit
         groups = test_groups[begin : begin + _TOGETHER]
         for k, distance, group in zip(closest.tolist(), distances.tolist(), groups, strict=True):
             found.append(Nearest(training_names[k], distance, group in known))
     return found
+
+
+def _typical_distance(of_training: FloatArray) -> float:
+    """Root mean square of the distances of pairs, from the variance: E|a - b|² = 2 E|a - mean|²; 1 if there is none."""
+    return float(np.sqrt(2.0 * of_training.var(axis=0).mean())) or 1.0

@@ -81,7 +81,7 @@ def force_metrics(predicted: ArrayLike, true: ArrayLike) -> dict[str, float]:
     )
 
 
-def correlation(spread: ArrayLike, error: ArrayLike) -> dict[str, float]:
+def correlation(spread: ArrayLike, error: ArrayLike) -> dict[str, float | None]:
     """How well the spread of a committee tells the size of its error.
 
     Args:
@@ -90,18 +90,24 @@ def correlation(spread: ArrayLike, error: ArrayLike) -> dict[str, float]:
     Returns:
         `spearman`: rank correlation, 1 if a larger spread always means a larger error, 0 if it tells nothing or
         one of them does not vary. `error_over_spread`: ratio of their root mean squares, 1 for a spread of the
-        right size.
+        right size; None without any spread.
     """
     first, second = np.asarray(spread, np.float64), np.asarray(error, np.float64)
-    ranks = [np.argsort(np.argsort(values, kind="stable")).astype(np.float64) for values in (first, second)]
+    ranks = [_ranks(values) for values in (first, second)]
     varied = len(first) > 1 and np.ptp(first) > 0.0 and np.ptp(second) > 0.0
     scale = _rmse(first)
     return _rounded(
         {
             "spearman": float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if varied else 0.0,
-            "error_over_spread": _rmse(second) / scale if scale > 0.0 else math.inf,
         }
-    )
+    ) | {"error_over_spread": _rounded({"": _rmse(second) / scale})[""] if scale > 0.0 else None}
+
+
+def _ranks(values: FloatArray) -> FloatArray:
+    """Ranks from 0; equal values share the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - 0.5 * (counts + 1.0))[inverse])
 
 
 def residuals_per_atom(predicted: ArrayLike, true: ArrayLike, n_atoms: ArrayLike) -> FloatArray:

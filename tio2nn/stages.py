@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tio2nn.featurize import Estimate
     from tio2nn.predict import Format
 
+_SHARDS_PER_WORKER = 10**9  # a process that computes symmetry functions does not grow
 SHOWN = 10  # rejected files, warnings and trials shown before the rest is only counted
 
 
@@ -27,11 +28,10 @@ def available_cores() -> int:
 
 
 def process_pool(workers: int) -> Executor:
-    """Worker processes that start empty: safe with threads, and the same on every system."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
+    """Worker processes that start empty, safe with threads, and end with this one, however it ends."""
+    from tio2nn.workers import WorkerProcesses
 
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    return WorkerProcesses(workers, _SHARDS_PER_WORKER)
 
 
 def extract(
@@ -208,9 +208,10 @@ def _show_leakage(leakage: Mapping[str, Any]) -> None:
 
 def _show_spread(spread: Mapping[str, Any]) -> None:
     for name, found in spread.items():
+        ratio = found["error_over_spread"]
+        size = "" if ratio is None else f", error over spread {ratio:.2f} (rms)"
         console.say(
-            f"spread of the committee, {name}: rank correlation with the error {found['spearman']:.2f}, "
-            f"error over spread {found['error_over_spread']:.2f} (rms)"
+            f"spread of the committee, {name}: rank correlation with the error {found['spearman']:.2f}{size}"
         )
 
 
@@ -273,6 +274,11 @@ def predict(
                 raise InputError(
                     f"expected one structure for {directory / name}, got another", file=result.structure.file
                 )
+            if directory is not None and _is_same_file(directory / name, result.structure.file):
+                raise InputError(
+                    "expected another directory for --output, got that of the structure itself",
+                    file=result.structure.file,
+                )
         except InputError as error:
             n_rejected += 1
             console.error(str(error))
@@ -280,12 +286,14 @@ def predict(
         if directory is not None:
             with atomic_write(directory / name) as handle:
                 handle.write(f"{shown}\n" if first is None else f"{first}\n{shown}\n")
-        elif form == "xsf" and written:
+        elif form != "xsf":
+            console.print_line(shown)
+        elif single is None:
+            single = shown
+        else:
             raise UsageError(
                 "expected one structure for XSF on stdout, got more; write files with --output DIR"
             )
-        else:
-            console.print_line(shown)
         written.add(name)
         for message in verb.warnings(result):
             n_warnings += 1
@@ -298,6 +306,10 @@ def predict(
     if directory is not None:
         console.say(f"{len(written)} files in {directory}")
     return n_rejected == 0
+
+
+def _is_same_file(target: Path, source: str) -> bool:
+    return target.exists() and Path(source).exists() and target.samefile(source)
 
 
 def potential_file(project_option: Path | None, given: Path | None) -> Path:

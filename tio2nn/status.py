@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tio2nn.derivatives import fresh_layout
 from tio2nn.errors import InputError
 from tio2nn.io.features import Manifest, digest_of
-from tio2nn.io.jacobians import JacobianLayout
+from tio2nn.io.jacobians import open_jacobian
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
@@ -70,6 +71,8 @@ def status(project: Project) -> Status:
     structures, store = _structures(project)
     parts.append(structures)
     parts.append(_features(project, parameters, store))
+    if (derivatives := _derivatives(project, parameters, store)) is not None:
+        parts.append(derivatives)
     if (tuning := _tuning(project, parameters, store)) is not None:
         parts.append(tuning)
     model = _model(project, parameters, store)
@@ -80,8 +83,9 @@ def status(project: Project) -> Status:
     if not todo:
         advice = f"nothing to do; tio2nn predict{at} FILE... predicts structures"
     else:
-        source = " SOURCE..." if todo[0].command == "extract" else ""
-        advice = f"next: tio2nn {todo[0].command}{at}{source}"
+        verb, *options = todo[0].command.split()
+        words = [*options, *(["SOURCE..."] if verb == "extract" else [])]
+        advice = f"next: tio2nn {verb}{at}{''.join(f' {word}' for word in words)}"
     return Status(project.root, tuple(parts), advice)
 
 
@@ -116,21 +120,27 @@ def _features(project: Project, parameters: ParameterSet, store: StructureStore 
     if lost:
         return Part(name, command, BROKEN, f"{len(lost)} of {len(manifest.shards)} shards are missing")
     n_atoms = sum(shard.n_atoms for shard in manifest.shards)
-    what = f"{n_atoms} atoms × {len(manifest.feature_names)} functions"
-    return Part(name, command, FRESH, what + _derivatives(project, parameters, store))
+    return Part(name, command, FRESH, f"{n_atoms} atoms × {len(manifest.feature_names)} functions")
 
 
-def _derivatives(project: Project, parameters: ParameterSet, store: StructureStore | None) -> str:
-    """What to add where there are derivatives."""
+def _derivatives(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part | None:
+    """None where there are none and the parameters ask for none."""
+    name, command = "derivatives", "featurize --forces"
     if not project.jacobian_table.exists():
-        return ""
+        return Part(name, command, MISSING, "") if parameters.training.forces else None
+    if store is None:
+        return Part(name, command, FRESH, "")
     try:
-        layout = JacobianLayout.read(project.jacobian_table)
-        if store is not None:
-            project.check_fresh(asdict(layout), parameters.fingerprint, digest_of(store.geometry_hashes))
-    except InputError:
-        return "; stale derivatives"
-    return f", with derivatives ({layout.n_bytes / 1e9:.3g} GB)"
+        layout = fresh_layout(project, parameters, store)
+    except InputError as error:
+        return Part(name, command, STALE, str(error))
+    try:
+        open_jacobian(project.features_directory, layout)
+    except InputError as error:
+        return Part(name, command, BROKEN, str(error))
+    return Part(
+        name, command, FRESH, f"of {int(store.has_forces.sum())} structures, {layout.n_bytes / 1e9:.3g} GB"
+    )
 
 
 def _tuning(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part | None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.errors import InputError, MissingInputError
+from tio2nn.derivatives import fresh_layout
+from tio2nn.errors import InputError
 from tio2nn.io.features import Manifest, digest_of, read_features
-from tio2nn.io.jacobians import JacobianLayout, damaged_shards, jacobian_sizes, open_jacobian
+from tio2nn.io.jacobians import damaged_shards, jacobian_sizes, open_jacobian
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.nn.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.nn.whitening import Whitening
@@ -84,18 +85,15 @@ def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = Tru
     project.check_fresh(asdict(manifest), parameters.fingerprint, structures)
     fingerprint = digest_of([parameters.fingerprint, structures])
     features = read_features(project.features_directory, manifest)
-    jacobian = _read_jacobian(project, parameters, structures, check) if parameters.training.forces else None
+    jacobian = _read_jacobian(project, parameters, store, check) if parameters.training.forces else None
     return Inputs(store, features, fingerprint, jacobian)
 
 
 def _read_jacobian(
-    project: Project, parameters: ParameterSet, structures: str, check: bool
+    project: Project, parameters: ParameterSet, store: StructureStore, check: bool
 ) -> NDArray[np.float32]:
     directory = project.features_directory
-    if not project.jacobian_table.exists():
-        raise MissingInputError(f'no derivatives in {directory}; run "tio2nn featurize --forces" first')
-    layout = JacobianLayout.read(project.jacobian_table)
-    project.check_fresh(asdict(layout), parameters.fingerprint, structures)
+    layout = fresh_layout(project, parameters, store)
     jacobian = open_jacobian(directory, layout)
     damaged = next(damaged_shards(directory, layout), None) if check else None
     if damaged is not None:
@@ -182,13 +180,10 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     digest.update("\n".join(split.parts).encode())
     if inputs.jacobian is not None:
         digest.update(np.ascontiguousarray(store.forces, dtype="<f8").tobytes())
-    forces = (
-        None
-        if inputs.jacobian is None
-        else _force_labels(
-            store, inputs.jacobian, np.zeros_like(element_of_atom) if shared else element_of_atom
-        )
-    )
+    forces = None
+    if inputs.jacobian is not None:
+        subnets = np.zeros_like(element_of_atom) if shared else element_of_atom
+        forces = _force_labels(store, inputs.jacobian, parameters.n_features, subnets)
     if forces is not None and not forces.has_forces[train].any():
         raise InputError("expected structures with forces in the part train, got none")
     return TrainingData(
@@ -211,11 +206,12 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
 
 
 def _force_labels(
-    store: StructureStore, jacobian: NDArray[np.float32], subnet_of_atom: IntArray
+    store: StructureStore, jacobian: NDArray[np.float32], n_features: int, subnet_of_atom: IntArray
 ) -> ForceLabels:
     has_forces = store.has_forces
-    n_features = len(jacobian) // int(jacobian_sizes(store.n_atoms, 1, has_forces).sum())
     sizes = jacobian_sizes(store.n_atoms, n_features, has_forces)
+    if len(jacobian) != sizes.sum():
+        raise ValueError(f"jacobian: expected {sizes.sum()} numbers, got {len(jacobian)}")
     return ForceLabels(
         jacobian,
         np.where(has_forces, np.cumsum(sizes) - sizes, -1),

@@ -290,3 +290,15 @@ def test_energy_is_conserved_to_second_order_of_the_time_step() -> None:
     coarse, fine = (np.ptp(total_energies(step, 25.0)) for step in (0.5, 0.25))
     assert coarse < 5e-3
     assert coarse / fine == pytest.approx(4.0, rel=0.15)
+
+
+def test_after_a_failure_no_energy_of_other_atoms_is_returned(atoms: Atoms) -> None:
+    calculator = BehlerParrinello(POTENTIAL, warn=False)
+    atoms.calc = calculator
+    atoms.get_potential_energy()
+    other = Atoms("Fe", cell=[3.0, 3.0, 3.0], pbc=True)
+    other.calc = calculator
+    for _ in range(2):
+        with pytest.raises(CalculatorSetupError):
+            other.get_potential_energy()
+    assert calculator.prediction is None

@@ -71,6 +71,7 @@ def reference_loss(rows: tf.Tensor, labels: ForceLabels, weights: np.ndarray) ->
     """Loss and squared errors as they are printed, for ∂E/∂G (n_atoms, n_features) in the order of the atoms."""
     loss, squares, first = tf.zeros((), tf.float64), 0.0, 0
     n_labelled = labels.n_atoms[labels.has_forces].sum()
+    # a batch of all structures: the mean over its atoms
     for n, block, weight in zip(labels.n_atoms, blocks(labels), weights, strict=True):
         own = slice(first, first + n)
         first += n
@@ -134,6 +135,26 @@ def test_batches_add_up_to_the_whole_whatever_their_size_and_order(size: int) ->
     whole.start_epoch(0, np.arange(11), 11)
     squares = whole.loss(tf.constant(0), [tf.constant(0.1 * p) for p in DATA.train.features])[1]
     assert total == pytest.approx(float(squares), rel=1e-5)
+
+
+def test_an_atom_counts_alike_in_a_full_batch_and_in_the_last_one() -> None:
+    term = ForceTerm(DATA, SCALE, 1.0, 0)
+    losses = {}
+    for size in (4, 11):
+        term.start_epoch(0, np.arange(11), size)
+        batches = [np.arange(begin, min(11, begin + size)) for begin in range(0, 11, size)]
+        losses[size] = (
+            sum(
+                float(
+                    term.loss(
+                        tf.constant(k), [tf.constant(0.1 * p) for p in DATA.train.select(own).features]
+                    )[0]
+                )
+                for k, own in enumerate(batches)
+            )
+            * size
+        )
+    assert losses[4] == pytest.approx(losses[11], rel=1e-5)
 
 
 def test_a_fraction_takes_the_forces_of_other_structures_in_each_epoch() -> None:

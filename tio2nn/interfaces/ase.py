@@ -105,6 +105,8 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
             PropertyNotImplementedError: stress without three periodic axes, or the spread of a single network.
         """
         super().calculate(atoms, properties, system_changes)
+        # results of other atoms must not outlive what may fail from here on
+        self.results, self.prediction = {}, None
         structure = self._structure()
         asked = frozenset(properties)
         if "stress" in asked and structure.volume is None:

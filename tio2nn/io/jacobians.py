@@ -148,7 +148,8 @@ class Ledger:
         for line in path.read_text(encoding="utf-8").splitlines():
             # the last line may have been cut off, and its end stands for its being whole
             cells = line.split()
-            if len(cells) == 3 and cells[2] == "." and int(cells[0]) in known:
+            whole = len(cells) == 3 and cells[2] == "." and cells[0].isdigit() and cells[1].isdigit()
+            if whole and int(cells[0]) in known:
                 self.checksums[int(cells[0])] = int(cells[1])
 
     def append(self, shard: JacobianShard, checksum: int) -> None:

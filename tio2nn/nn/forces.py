@@ -29,6 +29,8 @@ class _Batches:
         first_atom: (n_structures + 1,)
         rows: (n_atoms,) row of each atom among those of its batch, subnet after subnet.
         weights: (n_structures,) of the losses.
+        atoms_per_batch: atoms with forces that a full batch has on average; the loss of a batch is the sum over its
+            atoms divided by it, so that atoms count alike in batches with few of them.
     """
 
     labels: ForceLabels
@@ -36,6 +38,7 @@ class _Batches:
     first_atom: IntArray
     rows: IntArray
     weights: FloatArray
+    atoms_per_batch: float
 
     @classmethod
     def of(cls, labels: ForceLabels, counts: IntArray, size: int, weights: FloatArray) -> _Batches:
@@ -58,7 +61,9 @@ class _Batches:
             own = labels.subnets == k
             rank = np.arange(np.count_nonzero(own))
             rows[own] = rank - first_of_batch[batch[own], k] + first_of_subnet[batch[own], k]
-        return cls(labels, size, np.concatenate([[0], np.cumsum(labels.n_atoms)]), rows, weights)
+        n_labelled = int(labels.n_atoms[labels.has_forces].sum())
+        first_atom = np.concatenate([[0], np.cumsum(labels.n_atoms)])
+        return cls(labels, size, first_atom, rows, weights, max(1.0, n_labelled * size / len(counts)))
 
     def product(self, batch: int, gradients: Float32Array, scale: float) -> tuple[Any, ...]:
         """Loss, squared errors, derivatives of the loss and forces of one batch."""
@@ -66,7 +71,6 @@ class _Batches:
         labels = self.labels
         first_atom = self.first_atom[own.start : own.stop + 1]
         atoms = slice(int(first_atom[0]), int(first_atom[-1]))
-        n_labelled = int(labels.n_atoms[own][labels.offsets[own] >= 0].sum())
         forces = np.empty((atoms.stop - atoms.start, 3), np.float32)
         derivatives = np.empty_like(gradients)
         results = force_losses(
@@ -77,7 +81,7 @@ class _Batches:
             gradients,
             labels.forces[atoms],
             scale,
-            (self.weights[own] / max(1, n_labelled)).astype(np.float32),
+            (self.weights[own] / self.atoms_per_batch).astype(np.float32),
             forces,
             derivatives,
         )
@@ -127,7 +131,9 @@ class ForceTerm:
         return 3 * int(labels.n_atoms[labels.has_forces].sum())
 
     def loss(self, batch: tf.Tensor, gradients: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mean loss of the atoms of a batch that have forces, and the sum of squared errors of all components.
+        """Loss of the atoms of a batch that have forces, and the sum of squared errors of all components.
+
+        The mean of the losses of all full batches is the mean loss of an atom.
 
         Args:
             batch: its number in the epoch.

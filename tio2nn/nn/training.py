@@ -193,10 +193,6 @@ class Fit:
         weight = settings.final_force_weight or settings.force_weight
         return np.asarray(energies, np.float64), weight * loss, np.asarray(errors, np.float64)
 
-    def validation_energies(self) -> FloatArray:
-        """(n_structures,) total energies of the validation part minus reference energies, eV, by averaged weights."""
-        return self._validate()[0]
-
     def _epoch_inputs(self, number: int) -> tuple[tuple[Any, ...], int]:
         """Atoms in the order of the epoch's batches, and where each batch begins; the last batch is filled up
         with structures without atoms and without weight. Also the number of force components."""
