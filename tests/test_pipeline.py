@@ -10,7 +10,7 @@ import pytest
 from command_line import invoke, refusal
 from projects import PARAMETERS, structures, write_files
 
-from tio2nn import stages
+from tio2nn import fitting, stages
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import preset, recipe
 from tio2nn.project import ENVIRONMENT_VARIABLE, Project
@@ -35,12 +35,12 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[ParameterSet]:
     """The settings of each training that is asked for; none is done."""
     asked: list[ParameterSet] = []
 
-    def train(project: Project, parameters: ParameterSet, *_: object) -> dict[str, Any]:
+    def train(project: Project, parameters: ParameterSet, *_: object, **__: object) -> dict[str, Any]:
         asked.append(parameters)
         project.split_file.write_text("structure,part\nstructure0001,test\n", encoding="utf-8")
         return {}
 
-    monkeypatch.setattr(stages, "train", train)
+    monkeypatch.setattr(fitting, "train", train)
     monkeypatch.setattr(stages, "evaluate", lambda _project: ({}, True))
     return asked
 
@@ -146,7 +146,7 @@ def test_run_tunes_first_if_it_is_asked_or_the_recipe_searches(
         project.best_trial_file.write_text(json.dumps(best), encoding="utf-8")
         return best
 
-    monkeypatch.setattr(stages, "tune", tune)
+    monkeypatch.setattr(fitting, "tune", tune)
     monkeypatch.setattr("tio2nn.trials.read_best", lambda path: json.loads(path.read_text(encoding="utf-8")))
     Project.create(here, PARAMETERS)
     invoke("run", "files")

@@ -144,6 +144,7 @@ def test_every_path_lies_in_the_project_and_has_a_command_that_makes_it(project:
         "rejected.csv",
         "structures/structures.npz",
         "features",
+        "features/jacobian.json",
         "features/manifest.json",
         "tuning",
         "tuning/ledger.csv",
@@ -162,7 +163,10 @@ def test_every_path_lies_in_the_project_and_has_a_command_that_makes_it(project:
         "evaluation/residuals.csv",
         "evaluation/parity.png",
         "evaluation/residuals.png",
+        "evaluation/distances.png",
         "evaluation/energies.png",
+        "evaluation/forces.png",
+        "evaluation/spread.png",
     }
     assert {project.entry_of(path) for path in paths.values()} == set(ENTRIES)
 
