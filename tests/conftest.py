@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # before anything imports matplotlib or TensorFlow, in this process or a child
 os.environ["MPLBACKEND"] = "Agg"
@@ -14,6 +15,9 @@ import pytest
 from hypothesis import settings
 
 from tio2nn.structure import Structure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # the first example may wait for the compiler
 settings.register_profile("tio2nn", deadline=None)
@@ -62,3 +66,21 @@ def molecule() -> Structure:
     return Structure(
         "molecule", ("Ti", "O", "O", "O"), positions, np.zeros((3, 3)), free, file="molecule.xsf"
     )
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were made."""
+    from matplotlib.figure import Figure
+
+    from tio2nn import plots
+
+    figures: list[Figure] = []
+
+    class Recorded(Figure):  # type: ignore[misc]
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, **kwargs)
+            figures.append(self)
+
+    monkeypatch.setattr(plots, "Figure", Recorded)
+    return figures

@@ -6,23 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from tio2nn import plots
 from tio2nn.error_plots import plot_distances, plot_forces, plot_spread
 from tio2nn.residuals import EvaluatedForces
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were made."""
-    figures: list[Figure] = []
-
-    class Recorded(Figure):  # type: ignore[misc]
-        def __init__(self, *args: object, **kwargs: object) -> None:
-            super().__init__(*args, **kwargs)
-            figures.append(self)
-
-    monkeypatch.setattr(plots, "Figure", Recorded)
-    return figures
 
 
 def errors(n: int) -> tuple[np.ndarray, np.ndarray]:

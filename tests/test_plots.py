@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from tio2nn import plots
 from tio2nn.plots import plot_energies, plot_history, plot_parity, plot_residuals
 
 HEADER = (
@@ -17,20 +16,6 @@ HEADER = (
     "validation_mae_meV_per_atom,train_force_rmse_eV_per_A,validation_force_rmse_eV_per_A,"
     "validation_force_mae_eV_per_A,seconds\n"
 )
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were made."""
-    figures: list[Figure] = []
-
-    class Recorded(Figure):  # type: ignore[misc]
-        def __init__(self, *args: object, **kwargs: object) -> None:
-            super().__init__(*args, **kwargs)
-            figures.append(self)
-
-    monkeypatch.setattr(plots, "Figure", Recorded)
-    return figures
 
 
 def energies(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,20 +8,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from tio2nn.derivatives import planned_layout
-from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels
-from tio2nn.errors import InputError
-from tio2nn.featurize import POOL_PAYS_SECONDS, work_through
+from tio2nn.derivatives import fresh_layout, planned_layout
+from tio2nn.descriptors.symmetry_functions import compile_kernels
+from tio2nn.errors import InputError, Tio2nnError
+from tio2nn.featurize import POOL_PAYS_SECONDS, calculator_of, work_through
 from tio2nn.io.jacobians import (
     JacobianLayout,
     JacobianShard,
     Ledger,
     jacobian_sizes,
+    open_jacobian,
     remove_other_jacobians,
     write_jacobian_shard,
 )
@@ -110,7 +110,7 @@ def differentiate(
         disk_bytes=layout.n_bytes,
         seconds=0.0,
     )
-    if _is_there(project, layout):
+    if _are_there(project, parameters, store):
         return replace(summary, seconds=time.perf_counter() - begin)
     directory = project.features_directory
     directory.mkdir(exist_ok=True)
@@ -169,24 +169,16 @@ def differentiate_shard(
 
 
 def _jacobians(parameters: ParameterSet, structures: Sequence[Structure]) -> Iterator[np.ndarray]:
-    calculator = _calculator(parameters)
+    calculator = calculator_of(parameters)
     return (calculator.jacobian(structure, np.float32) for structure in structures)
 
 
-@lru_cache(maxsize=1)
-def _calculator(parameters: ParameterSet) -> SymmetryCalculator:
-    return SymmetryCalculator(parameters)
-
-
-def _is_there(project: Project, layout: JacobianLayout) -> bool:
-    if not project.jacobian_table.exists():
-        return False
+def _are_there(project: Project, parameters: ParameterSet, store: StructureStore) -> bool:
     try:
-        written = JacobianLayout.read(project.jacobian_table)
-        size = (project.features_directory / written.file).stat().st_size
-    except (InputError, OSError):
+        open_jacobian(project.features_directory, fresh_layout(project, parameters, store))
+    except Tio2nnError:
         return False
-    return written.file == layout.file and size == layout.n_bytes
+    return True
 
 
 def _check_disk(directory: Path, path: Path, layout: JacobianLayout) -> None:

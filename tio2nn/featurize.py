@@ -216,11 +216,12 @@ def featurize_shard(parameters: ParameterSet, structures: Sequence[Structure], p
     """Compute one shard and write it whole: what a worker does."""
     import numpy as np
 
-    write_shard(path, np.concatenate(list(_calculator(parameters).map(structures))))
+    write_shard(path, np.concatenate(list(calculator_of(parameters).map(structures))))
 
 
 @lru_cache(maxsize=1)
-def _calculator(parameters: ParameterSet) -> SymmetryCalculator:
+def calculator_of(parameters: ParameterSet) -> SymmetryCalculator:
+    """The calculator of these parameters, made once in each process."""
     return SymmetryCalculator(parameters)
 
 
@@ -231,7 +232,7 @@ def _seconds_per_atom(parameters: ParameterSet, store: StructureStore, missing: 
     stride = max(1, round(len(indices) * mean / _SAMPLE_ATOMS))
     sample = [store[k] for k in indices[stride // 2 :: stride]] or [store[indices[0]]]
     begin = time.perf_counter()
-    for _ in _calculator(parameters).map(sample):
+    for _ in calculator_of(parameters).map(sample):
         pass
     return (time.perf_counter() - begin) / float(sum(s.n_atoms for s in sample))
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator, batches
+from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator, batch_wise
 from tio2nn.errors import InputError, ParameterError, one_line
 from tio2nn.fit_parameters import ACTIVATIONS
 from tio2nn.io.arrays import opened_arrays, write_arrays
@@ -145,15 +145,8 @@ class Potential:
             for structure, features in zip(structures, self._calculator.map(structures), strict=True):
                 yield self.predict_features(structure, features)
             return
-        for batch in batches(structures):
-            try:
-                predictions = self._predict_forces(self._calculator.describe(batch))
-            except InputError:
-                # those before the one at fault are still wanted
-                for structure in batch:
-                    yield from self._predict_forces(self._calculator.describe([structure]))
-            else:
-                yield from predictions
+        calculator = self._calculator
+        yield from batch_wise(structures, lambda batch: self._predict_forces(calculator.describe(batch)))
 
     def energy(self, structure: Structure) -> float:
         """Total energy, eV.

@@ -178,10 +178,9 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     digest.update(inputs.fingerprint.encode())
     digest.update(np.ascontiguousarray(store.energies, dtype="<f8").tobytes())
     digest.update("\n".join(split.parts).encode())
-    if inputs.jacobian is not None:
-        digest.update(np.ascontiguousarray(store.forces, dtype="<f8").tobytes())
     forces = None
     if inputs.jacobian is not None:
+        digest.update(np.ascontiguousarray(store.forces, dtype="<f8").tobytes())
         subnets = np.zeros_like(element_of_atom) if shared else element_of_atom
         forces = _force_labels(store, inputs.jacobian, parameters.n_features, subnets)
     if forces is not None and not forces.has_forces[train].any():

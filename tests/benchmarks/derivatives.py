@@ -19,22 +19,14 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # CPU time of one core, not of threads that wait
 
 import numpy as np
+from chosen_structures import chosen
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, batches
-from tio2nn.io import read_structures
-from tio2nn.io.names import stem
 from tio2nn.presets import PRESETS, preset
 from tio2nn.structure import Structure
 
 Weights = list[NDArray[np.float64]]
-
-
-def chosen(sources: Sequence[str], names: Path | None) -> list[Structure]:
-    """The structures of all sources, or those of them that the list names."""
-    wanted = None if names is None else {stem(name) for name in names.read_text("utf-8").split()}
-    found = [item for item in read_structures(sources) if isinstance(item, Structure)]
-    return [s for s in found if wanted is None or s.name in wanted]
 
 
 def compute_values(calculator: SymmetryCalculator, structures: Sequence[Structure]) -> None:

@@ -15,7 +15,7 @@ import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # CPU time of one core, not of threads that wait
@@ -23,15 +23,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # CPU time of one core, not of th
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
+from chosen_structures import chosen
 from dscribe.descriptors import ACSF
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.io import read_structures
-from tio2nn.io.names import stem
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import PRESETS, preset
-from tio2nn.structure import Structure
 
 Features = list[NDArray[np.float64]]
 
@@ -67,13 +65,6 @@ def columns_in_acsf(parameters: ParameterSet) -> list[int]:
         for pair in itertools.combinations_with_replacement(parameters.elements, 2)
     ]
     return radial + angular
-
-
-def chosen(sources: Sequence[str], names: Path | None) -> list[Structure]:
-    """The structures of all sources, or those of them that the list names."""
-    wanted = None if names is None else {stem(name) for name in names.read_text("utf-8").split()}
-    found = [item for item in read_structures(sources) if isinstance(item, Structure)]
-    return [s for s in found if wanted is None or s.name in wanted]
 
 
 def cpu_seconds(compute: Callable[[], Features]) -> tuple[float, Features]:

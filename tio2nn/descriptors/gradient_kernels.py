@@ -22,6 +22,7 @@ from tio2nn.descriptors.kernel_parts import (
     compiled,
     fill_powers,
     multiply_polynomial,
+    square,
 )
 
 
@@ -92,9 +93,7 @@ def _multiply_gaussian(
         return
     gaussian = np.ones(n)
     multiply_polynomial(polynomial, y, gaussian, n)
-    for _ in range(squarings):
-        for k in range(U(n)):
-            gaussian[k] *= gaussian[k]
+    square(gaussian, squarings, n)
     for k in range(U(n)):
         out[k] *= gaussian[k]
 

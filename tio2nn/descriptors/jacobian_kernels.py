@@ -32,6 +32,7 @@ from tio2nn.descriptors.kernel_parts import (
     compiled,
     fill_powers,
     multiply_polynomial,
+    square,
     sum_products,
 )
 
@@ -78,9 +79,7 @@ def add_radial_jacobian(
                 y[k] = (r[k] - shift) * (r[k] - shift) * scale
                 gaussian[k] = 1.0
             multiply_polynomial(polynomials[f], y, gaussian, n)
-            for _ in range(squarings[f]):
-                for k in range(U(n)):
-                    gaussian[k] *= gaussian[k]
+            square(gaussian, squarings[f], n)
             for k in range(U(n)):
                 # d/dr over r, in units of the cutoff
                 radial = decay * (r[k] - shift) / r[k] * f_c[k] + f_c_slope[k]

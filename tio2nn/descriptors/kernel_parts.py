@@ -48,6 +48,14 @@ def multiply_polynomial(c: FloatArray, t: FloatArray, out: FloatArray, n: int) -
 
 
 @compiled
+def square(values: FloatArray, times: int, n: int) -> None:
+    """values[:n] squared so many times."""
+    for _ in range(times):
+        for k in range(U(n)):
+            values[k] *= values[k]
+
+
+@compiled
 def multiply_attenuation(
     polynomial: FloatArray,
     squarings: int,
@@ -64,9 +72,7 @@ def multiply_attenuation(
         return
     gaussian = np.ones(n)
     multiply_polynomial(polynomial, t, gaussian, n)
-    for _ in range(squarings):
-        for k in range(U(n)):
-            gaussian[k] *= gaussian[k]
+    square(gaussian, squarings, n)
     for k in range(U(n)):
         out[k] *= gaussian[k]
     multiply_polynomial(cutoff_polynomial, t, out, n)
@@ -213,9 +219,7 @@ def attenuation_and_slope(
         return
     gaussian = np.ones(n)
     multiply_polynomial(polynomial, t, gaussian, n)
-    for _ in range(squarings):
-        for k in range(U(n)):
-            gaussian[k] *= gaussian[k]
+    square(gaussian, squarings, n)
     polynomial_and_slope(cutoff_polynomial, t, value, slope, n)
     for k in range(U(n)):
         x = t[k]

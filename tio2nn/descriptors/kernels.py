@@ -28,6 +28,7 @@ from tio2nn.descriptors.kernel_parts import (
     fill_powers,
     multiply_attenuation,
     multiply_polynomial,
+    square,
 )
 
 
@@ -77,9 +78,7 @@ def radial_functions(
                 y[k] = (distance[k] - shift) * (distance[k] - shift) * scale
                 gaussian[k] = 1.0
             multiply_polynomial(polynomials[f], y, gaussian, n)
-            for _ in range(squarings[f]):
-                for k in range(U(n)):
-                    gaussian[k] *= gaussian[k]
+            square(gaussian, squarings[f], n)
             total = 0.0
             for k in range(U(n)):
                 total += gaussian[k] * cutoff_value[k]

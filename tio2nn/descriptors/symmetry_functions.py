@@ -9,8 +9,9 @@ eqs. 6 and 8 (there G² and G⁴; numbering differs between papers, so this prog
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ from tio2nn.structure import Structure
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+Result = TypeVar("Result")
 
 
 class SymmetryCalculator:
@@ -71,15 +74,12 @@ class SymmetryCalculator:
         Raises:
             InputError: as for one structure, when its turn comes.
         """
-        for batch in batches(structures):
-            try:
-                features = self._features(batch, self._neighbors(batch))
-            except InputError:
-                # those before the one at fault are still wanted
-                for structure in batch:
-                    yield self._features([structure], self._neighbors([structure]))
-            else:
-                yield from np.split(features, np.cumsum([s.n_atoms for s in batch])[:-1])
+
+        def compute(batch: Sequence[Structure]) -> list[FloatArray]:
+            features = self._features(batch, self._neighbors(batch))
+            return np.split(features, np.cumsum([s.n_atoms for s in batch])[:-1])
+
+        return batch_wise(structures, compute)
 
     def describe(self, structures: Sequence[Structure]) -> Description:
         """Features of a batch, in a form that remembers the neighbors for the gradient.
@@ -230,6 +230,25 @@ def compile_kernels(derivatives: bool = False) -> None:
     calculator(water)
     if derivatives:
         calculator.jacobian(water, np.float32)
+
+
+def batch_wise(
+    structures: Sequence[Structure], compute: Callable[[Sequence[Structure]], list[Result]]
+) -> Iterator[Result]:
+    """The results of all structures, in order, computed batch by batch.
+
+    Raises:
+        InputError: of `compute`, when the turn of the structure at fault comes.
+    """
+    for batch in batches(structures):
+        try:
+            results = compute(batch)
+        except InputError:
+            # those before the one at fault are still wanted
+            for structure in batch:
+                yield from compute([structure])
+        else:
+            yield from results
 
 
 def batches(structures: Sequence[Structure]) -> Iterator[Sequence[Structure]]:
