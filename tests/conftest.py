@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ from tio2nn.structure import Structure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# a shell script that runs the tests in the background lets them, and what they start, ignore Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # the first example may wait for the compiler
 settings.register_profile("tio2nn", deadline=None)
