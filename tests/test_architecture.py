@@ -27,8 +27,8 @@ MOST_LINES = 400
 # From the ground to the roof. A package stands for all of its modules; "" is the package tio2nn itself.
 FLOORS = (
     # the ground: what everything may stand on
-    ("", "errors", "elements", "progress", "workers"),
-    ("structure", "strict_json"),
+    ("", "errors", "elements", "interrupt", "progress", "workers"),
+    ("structure", "strict_json", "lock"),
     # the parameter set
     ("schema", "validation"),
     ("fit_parameters", "parameters"),

@@ -195,6 +195,16 @@ def test_predict_warns_on_stderr_of_atoms_outside_the_training_range(here: Path)
     assert int(rows(out)[1][5]) > 0
     assert err.startswith(f"warning: {path.name}: ")
     assert "outside the training range" in err
+    assert invoke("predict", path.name, "-C", "p", "--strict", code=3) == (out, err)
+    invoke("evaluate", path.name, "-C", "p")
+    invoke("evaluate", path.name, "-C", "p", "--strict", code=3)
+
+
+def test_strict_has_nothing_against_structures_like_those_in_training(here: Path) -> None:
+    trained_project(here / "p")
+    (path, *_) = write_files(here, structures()[:1])
+    invoke("predict", path.name, "-C", "p", "--strict")
+    invoke("evaluate", path.name, "-C", "p", "--strict")
 
 
 # --- status and schema --------------------------------------------------------------------------------------

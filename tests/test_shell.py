@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from command_line import end, start
-from projects import PARAMETERS, structures, trained_project, write_files
+from projects import PARAMETERS, small_project, structures, trained_project, write_files
 
 from tio2nn import __version__
 from tio2nn.project import Project
+
+LONGEST_END = 4.0  # s; two of them on a machine with nothing else to do
 
 
 @pytest.mark.parametrize("reader", ["gone", "head"])
@@ -59,6 +61,64 @@ def test_ctrl_c_in_a_shell_ends_with_130_and_one_line(tmp_path: Path) -> None:
     code, out, err = end(process)
     os.close(writer)
     assert (code, out, err) == (130, "", "interrupted; what was finished is kept\n")
+
+
+BUSY = """
+import hashlib, sys
+from tio2nn.interrupt import end_soon_after_ctrl_c
+end_soon_after_ctrl_c()
+print("busy", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"one instruction", b"of many seconds", 10**8)
+"""
+
+
+def test_ctrl_c_ends_what_is_in_the_middle_of_one_long_instruction(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "busy\n"
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    code, _, err = end(process)
+    assert (code, err) == (130, "interrupted; what was finished is kept\n")
+    assert time.monotonic() - begin < LONGEST_END
+
+
+def test_ctrl_c_while_libraries_are_loaded_is_one_line_too(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "tio2nn", "schema"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.endswith(" tio2nn.interrupt\n"):
+            break
+    time.sleep(0.03)  # the watch begins right behind that import, that of Typer lasts longer
+    process.send_signal(signal.SIGINT)
+    code, _, err = end(process)
+    said = [line for line in err.splitlines() if not line.startswith("import time:")]
+    assert (code, said) in [(130, ["interrupted; what was finished is kept"])]
+
+
+@pytest.mark.parametrize("jobs", [1, 2], ids=["here", "in workers"])
+def test_ctrl_c_ends_a_training_within_two_seconds(tmp_path: Path, jobs: int) -> None:
+    project = small_project(tmp_path / "p")
+    process = start(tmp_path, "train", "-C", "p", "--members", 2, "--epochs", 10**6, "-j", jobs)
+    for _ in range(600):
+        if project.checkpoint_file(1).exists():
+            break
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    code, out, err = end(process)
+    assert (code, out, err.splitlines()[-1]) == (130, "", "interrupted; what was finished is kept")
+    assert "Traceback" not in err
+    assert time.monotonic() - begin < LONGEST_END
 
 
 def writing_end(fifo: Path, process: subprocess.Popen[str]) -> int:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
+
+from tio2nn.interrupt import EXIT_CODE, MESSAGE, end_soon_after_ctrl_c, say_once
 
 # Objects that an import makes stay to the end. Looking for garbage among them after every 700 new ones costs a
 # sixth of the time of `tio2nn predict`.
@@ -12,9 +15,16 @@ _NEW_OBJECTS_BEFORE_COLLECTION = 50_000
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(_NEW_OBJECTS_BEFORE_COLLECTION)
-    from tio2nn.cli import app
+    end_soon_after_ctrl_c()
+    try:
+        from tio2nn.cli import app
 
-    app()
+        app()
+    except KeyboardInterrupt:
+        # before a command began; it would have said so itself
+        if say_once():
+            sys.stderr.write(f"{MESSAGE}\n")
+        sys.exit(EXIT_CODE)
 
 
 if __name__ == "__main__":

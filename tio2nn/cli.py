@@ -6,13 +6,14 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Optional, TypeVar
 
 import typer
 
-from tio2nn import __version__
+from tio2nn import __version__, interrupt
 from tio2nn.errors import Tio2nnError, UsageError
 from tio2nn.options import (
     ElementsOption,
@@ -32,11 +33,11 @@ from tio2nn.options import (
     SourcesArgument,
     SplitFileOption,
     SplitKindOption,
+    StrictOption,
     TunedOption,
 )
 
 INPUT_ERROR = 3
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="tio2nn",
@@ -64,7 +65,8 @@ def command(function: Command) -> Command:
             # a closed pipe or a full disk must show here, not in Python's last breath
             sys.stdout.flush()
         except KeyboardInterrupt:
-            _end("interrupted; what was finished is kept", INTERRUPTED)
+            interrupt.say_once()
+            _end(interrupt.MESSAGE, interrupt.EXIT_CODE)
         except BrokenPipeError:
             # the reader of a pipe, such as head, has seen enough
             _drop_stdout()
@@ -161,7 +163,8 @@ def extract(sources: SourcesArgument, project: ProjectOption = None, limit: Limi
     from tio2nn.project import Project
 
     found = Project.find(project)
-    return stages.extract(found, sources, limit, found.parameters())
+    with found.locked("extract"):
+        return stages.extract(found, sources, limit, found.parameters())
 
 
 @command
@@ -178,9 +181,10 @@ def featurize(
     from tio2nn.project import Project
 
     found = Project.find(project)
-    stages.featurize(found, jobs, csv)
-    if forces:
-        stages.differentiate(found, jobs)
+    with found.locked("featurize"):
+        stages.featurize(found, jobs, csv)
+        if forces:
+            stages.differentiate(found, jobs)
 
 
 @command
@@ -211,7 +215,8 @@ def tune(
     found = Project.find(project)
     parameters = fitting.training_parameters(found, recipe)
     flags = {"strategy": strategy, "max_trials": max_trials, "epochs": epochs, "structures": structures}
-    best = fitting.tune(found, fitting.with_flags(parameters, "tuning", flags), jobs, split)
+    with found.locked("tune"):
+        best = fitting.tune(found, fitting.with_flags(parameters, "tuning", flags), jobs, split)
     if json:
         _print_json(best)
 
@@ -241,7 +246,8 @@ def train(
     found = Project.find(project)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     parameters = fitting.training_parameters(found, recipe, tuned, flags, forces)
-    metrics = fitting.train(found, parameters, split, new_split or split_by is not None, jobs)
+    with found.locked("train"):
+        metrics = fitting.train(found, parameters, split, new_split or split_by is not None, jobs)
     if json:
         _print_json(metrics)
 
@@ -267,11 +273,14 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    strict: StrictOption = False,
 ) -> bool:
     """Predict the energies of structures, and their forces; print them, or write files."""
     from tio2nn import stages
 
-    return stages.predict(files, stages.potential_file(project, potential), form.value, forces, output)
+    return stages.predict(
+        files, stages.potential_file(project, potential), form.value, forces, output, strict
+    )
 
 
 @command
@@ -286,6 +295,7 @@ def evaluate(
     ] = None,
     project: ProjectOption = None,
     potential: PotentialOption = None,
+    strict: StrictOption = False,
     json: JsonOption = False,
 ) -> bool:
     """Measure the errors on structures that were not used in training."""
@@ -293,7 +303,8 @@ def evaluate(
     from tio2nn.project import Project
 
     found = None if potential is not None and project is None else Project.find(project)
-    metrics, good = stages.evaluate(found, sources or [], potential)
+    with nullcontext() if found is None else found.locked("evaluate"):
+        metrics, good = stages.evaluate(found, sources or [], potential, strict)
     if json:
         _print_json(metrics)
     return good

@@ -56,6 +56,9 @@ RecipeOption = Annotated[
 ForcesOption = Annotated[
     bool, typer.Option("--forces", help="Train on forces, too; by the recipe forces, if no other is named.")
 ]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="End with exit code 3 if a warning is given for a structure.")
+]
 TunedOption = Annotated[bool, typer.Option("--tuned", help="Take the best trial of `tio2nn tune`.")]
 SplitFileOption = Annotated[
     Optional[Path],  # noqa: UP045

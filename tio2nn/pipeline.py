@@ -58,26 +58,28 @@ def run(
         directory or (Path() if Project(Path()).parameters_file.exists() else DEFAULT_DIRECTORY)
     )
     _check(project, preset, elements, recipe, split_file)
-    if elements is not None and not project.parameters_file.exists():
-        _create(project, preset, elements)
-    if project.parameters_file.exists():
-        good = stages.extract(project, sources, limit, project.parameters())
-    else:
-        # the elements of a new project are those of its structures
-        good = stages.extract(project, sources, limit, None)
-        _create(project, preset, _elements_of(project))
-    stages.featurize(project, jobs)
-    tune_first = recipe in SEARCHING_RECIPES if tuning is None else tuning
-    if tune_first:
-        fitting.tune(project, fitting.training_parameters(project, recipe), jobs, split_file)
-    parameters = fitting.training_parameters(project, recipe, tuned=tune_first, forces=forces)
-    if parameters.training.forces:
-        stages.differentiate(project, jobs)
-    if _is_trained(project, parameters, split_file):
-        console.say("training: nothing to do, the model fits to structures, split and settings")
-    else:
-        fitting.train(project, parameters, split_file, jobs=jobs)
-    metrics = _evaluate(project)
+    project.root.mkdir(parents=True, exist_ok=True)
+    with project.locked("run"):
+        if elements is not None and not project.parameters_file.exists():
+            _create(project, preset, elements)
+        if project.parameters_file.exists():
+            good = stages.extract(project, sources, limit, project.parameters())
+        else:
+            # the elements of a new project are those of its structures
+            good = stages.extract(project, sources, limit, None)
+            _create(project, preset, _elements_of(project))
+        stages.featurize(project, jobs)
+        tune_first = recipe in SEARCHING_RECIPES if tuning is None else tuning
+        if tune_first:
+            fitting.tune(project, fitting.training_parameters(project, recipe), jobs, split_file)
+        parameters = fitting.training_parameters(project, recipe, tuned=tune_first, forces=forces)
+        if parameters.training.forces:
+            stages.differentiate(project, jobs)
+        if _is_trained(project, parameters, split_file):
+            console.say("training: nothing to do, the model fits to structures, split and settings")
+        else:
+            fitting.train(project, parameters, split_file, jobs=jobs)
+        metrics = _evaluate(project)
     console.say(
         f"all done in {console.duration(time.perf_counter() - begin)}; the potential is {project.potential_file}; "
         f"next: tio2nn predict -C {shlex.quote(str(project.root))} FILE..."

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from tio2nn.errors import MissingInputError, StaleError, UsageError
+from tio2nn.lock import locked
 from tio2nn.parameters import ParameterSet
 
 ENVIRONMENT_VARIABLE = "TIO2NN_PROJECT"
@@ -109,6 +111,14 @@ class Project:
     def _check_directory(self) -> None:
         if self.root.exists() and not self.root.is_dir():
             raise UsageError(f"{self.root}: expected a project directory, got a file")
+
+    def locked(self, command: str) -> AbstractContextManager[None]:
+        """Keep other commands that write out of this project meanwhile.
+
+        Raises:
+            InputError: one is at work; the message says which.
+        """
+        return locked(self.root, command)
 
     def as_option(self) -> str:
         """What makes a command that is shown find this project from the current directory: " -C DIR" or nothing."""

@@ -135,9 +135,15 @@ def differentiate(project: Project, jobs: int | None) -> None:
 
 
 def evaluate(
-    project: Project | None, sources: Sequence[str] = (), potential: Path | None = None
+    project: Project | None,
+    sources: Sequence[str] = (),
+    potential: Path | None = None,
+    strict: bool = False,
 ) -> tuple[dict[str, Any], bool]:
-    """Evaluate, show the errors; return the metrics and whether every source could be used."""
+    """Evaluate, show the errors; return the metrics and whether every source could be used.
+
+    With `strict` a structure that the potential does not know well counts as one that cannot be used.
+    """
     from tio2nn.evaluate import evaluate
 
     summary = evaluate(project, sources, potential_file=potential, stdin=sys.stdin, track=console.track)
@@ -181,7 +187,8 @@ def evaluate(
         )
     if summary.directory is not None:
         console.say(f"figures and tables in {summary.directory}")
-    return metrics, not summary.rejected
+    doubtful = summary.extrapolating + summary.foreign_compositions
+    return metrics, not (summary.rejected or (strict and doubtful))
 
 
 def _force_row(errors: Mapping[str, float] | None) -> list[list[str]]:
@@ -240,6 +247,7 @@ def predict(
     form: Format,
     forces: bool = False,
     directory: Path | None = None,
+    strict: bool = False,
 ) -> bool:
     """Print what is predicted of each structure, or write it to a file of its own; return whether all could be.
 
@@ -249,6 +257,7 @@ def predict(
         form: of the text.
         forces: predict forces and stress, too.
         directory: where a file for each structure belongs; None for stdout.
+        strict: a structure that is warned of counts as one that could not be predicted.
 
     Raises:
         UsageError: XSF of several structures on stdout, where nothing would tell them apart.
@@ -305,7 +314,7 @@ def predict(
         console.print_line(single)
     if directory is not None:
         console.say(f"{len(written)} files in {directory}")
-    return n_rejected == 0
+    return n_rejected == 0 and not (strict and n_warnings)
 
 
 def _is_same_file(target: Path, source: str) -> bool:

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from command_line import refusal
+from projects import PARAMETERS, extracted_project
+
+from tio2nn.errors import InputError
+from tio2nn.lock import FILE_NAME, locked
+from tio2nn.project import Project
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from tio2nn.lock import locked
+with locked(Path(sys.argv[1]), "train"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def holder(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock until its stdin ends."""
+    command = [sys.executable, "-c", _HOLDER, str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def test_whoever_comes_second_hears_who_is_at_work(tmp_path: Path) -> None:
+    with holder(tmp_path) as other:
+        with pytest.raises(InputError) as caught, locked(tmp_path, "tune"):
+            pass
+        assert f"got tio2nn train (process {other.pid} on " in str(caught.value)
+        assert str(caught.value).startswith(f"{tmp_path}: expected no other command")
+
+
+def test_a_lock_does_not_outlive_its_holder(tmp_path: Path) -> None:
+    with holder(tmp_path) as other:
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        with locked(tmp_path, "tune"):
+            assert json.loads((tmp_path / FILE_NAME).read_text())["process"] == os.getpid()
+    with locked(tmp_path, "tune"):
+        pass
+
+
+def test_a_worker_process_does_not_inherit_the_lock(tmp_path: Path) -> None:
+    with locked(tmp_path, "featurize"):
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        with locked(tmp_path, "featurize"):
+            pass
+    finally:
+        child.communicate(b"\n")
+
+
+def test_a_holder_that_has_not_yet_said_who_it_is_is_believed(tmp_path: Path) -> None:
+    with holder(tmp_path):
+        (tmp_path / FILE_NAME).write_text("{")
+        with pytest.raises(InputError, match="got one that has just begun;"), locked(tmp_path, "tune"):
+            pass
+
+
+@pytest.mark.parametrize("command", ["extract", "featurize", "tune", "train", "evaluate", "run"])
+def test_every_command_that_writes_refuses_a_project_where_another_is_at_work(
+    tmp_path: Path, command: str
+) -> None:
+    project = Project.create(tmp_path / "p", PARAMETERS)
+    source = ["nothing.xsf"] if command in ("extract", "run") else []
+    with holder(project.root):
+        message = refusal(command, *source, "-C", project.root, code=3)
+    assert message.startswith(
+        f"{project.root}: expected no other command at work in this project, got tio2nn train"
+    )
+
+
+def test_reading_commands_do_not_wait(tmp_path: Path) -> None:
+    from command_line import invoke
+
+    project = extracted_project(tmp_path / "p")
+    with holder(project.root):
+        invoke("status", "-C", project.root)

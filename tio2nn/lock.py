@@ -1,0 +1,88 @@
+"""One command at a time in a project: a lock that names its holder and ends with it, however it ends."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tio2nn.errors import InputError
+
+if sys.platform != "win32":
+    import fcntl
+
+FILE_NAME = ".tio2nn.lock"
+
+
+@contextmanager
+def locked(directory: Path, command: str) -> Iterator[None]:
+    """Hold a directory's lock; the operating system takes it back from a process that is killed.
+
+    The file stays: who removed it could take away the lock that somebody else is just getting. A file system
+    without locks, or one that is mounted read-only, is no reason to refuse; what cannot be written says so itself.
+
+    Args:
+        directory: that exists.
+        command: what others are told that holds it.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    descriptor = _open(directory / FILE_NAME)
+    if descriptor is None:
+        yield
+        return
+    try:
+        if _take(descriptor):
+            about = {"command": command, "process": os.getpid(), "host": socket.gethostname()}
+            text = json.dumps({**about, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, text.encode(), 0)
+            yield
+        else:
+            holder = _described(os.pread(descriptor, 4096, 0))
+            raise InputError(
+                f"expected no other command at work in this project, got {holder}; wait for its end",
+                file=str(directory),
+            )
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int | None:
+    if sys.platform == "win32":
+        return None  # no such locks there: two commands at once are the user's affair
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES):
+            return None
+        raise
+
+
+def _take(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    return True
+
+
+def _described(text: bytes) -> str:
+    """Whoever wrote the text; it may just be about to write it."""
+    try:
+        about = json.loads(text)
+        return f"tio2nn {about['command']} (process {about['process']} on {about['host']}, since {about['since']})"
+    except (ValueError, KeyError, TypeError):
+        return "one that has just begun"
