@@ -23,6 +23,7 @@ from tio2nn.io.store import read_store, write_store
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 from tio2nn.stages import process_pool
+from tio2nn.workers import WorkerDied
 
 N_ATOMS = sum(structure.n_atoms for structure in structures())
 
@@ -236,6 +237,33 @@ def test_the_error_of_a_worker_comes_home_with_the_file_that_is_to_blame(
     assert executor.submitted > 1
     assert caught.value.file == "bad.xsf"
     assert not project.features_manifest.exists()
+
+
+class DiesOnce(InThisProcess):
+    """An executor whose third task takes its process with it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.submitted != 2:
+            return super().submit(fn, *args, **kwargs)
+        self.submitted += 1
+        future: Future[Any] = Future()
+        future.set_exception(WorkerDied("the worker process was ended by SIGKILL"))
+        return future
+
+
+def test_a_worker_that_dies_is_named_with_its_structures_and_costs_no_others(project: Project) -> None:
+    store = read_store(project.structures_file)
+    planned = features.plan_shards(PARAMETERS.fingerprint, store.geometry_hashes, store.n_atoms.tolist())
+    first, last = store.names[planned[2].first], store.names[planned[2].last - 1]
+    with pytest.raises(InputError) as caught:
+        pooled(project, DiesOnce())
+    assert f"a worker process that computes {first} to {last}, got none: the worker process was ended" in str(
+        caught.value
+    )
+    assert len(shards(project)) == len(planned) - 1
+    assert not project.features_manifest.exists()
+    assert run(project).n_computed == planned[2].last - planned[2].first
+    assert content(project) == expected()
 
 
 # --- other inputs -------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 from tio2nn.derivatives import fresh_layout, planned_layout
 from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError, Tio2nnError
-from tio2nn.featurize import POOL_PAYS_SECONDS, calculator_of, work_through
+from tio2nn.featurize import POOL_PAYS_SECONDS, calculator_of, names_of, work_through
 from tio2nn.io.jacobians import (
     JacobianLayout,
     JacobianShard,
@@ -91,7 +91,8 @@ def differentiate(
 
     Raises:
         MissingInputError: no parameters or no structures.
-        InputError: no structure with forces, a disk that is too small, a structure that cannot be described.
+        InputError: no structure with forces, a disk that is too small, a structure that cannot be described,
+            a worker process that died.
     """
     begin = time.perf_counter()
     parameters = project.parameters()
@@ -152,7 +153,15 @@ def differentiate(
             ledger.append(shard, checksum)
             advance(n_atoms[shard])
 
-        work_through(missing, differentiate_shard, task, on_done, jobs=jobs, make_executor=make_executor)
+        work_through(
+            missing,
+            differentiate_shard,
+            task,
+            on_done,
+            jobs=jobs,
+            make_executor=make_executor,
+            name=lambda shard: names_of(store, shard.first, shard.last),
+        )
     # a file left by other means may be longer
     os.truncate(path, layout.n_bytes)
     done = tuple(replace(shard, checksum=ledger.checksums[shard.offset]) for shard in layout.shards)

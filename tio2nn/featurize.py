@@ -6,7 +6,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -100,7 +100,7 @@ def featurize(
 
     Raises:
         MissingInputError: no parameters or no structures.
-        InputError: a structure that cannot be described.
+        InputError: a structure that cannot be described, or a worker process that died.
     """
     begin = time.perf_counter()
     parameters = project.parameters()
@@ -164,7 +164,15 @@ def _compute(
             lambda shard, _: advance(shard.n_atoms),
             jobs=jobs,
             make_executor=make_executor,
+            name=lambda shard: names_of(store, shard.first, shard.last),
         )
+
+
+def names_of(store: StructureStore, first: int, last: int) -> str:
+    """The structures first:last, as a message names them."""
+    if last - first == 1:
+        return store.names[first]
+    return f"{store.names[first]} to {store.names[last - 1]}"
 
 
 Item = TypeVar("Item")
@@ -179,6 +187,7 @@ def work_through(
     *,
     jobs: int,
     make_executor: Callable[[int], Executor],
+    name: Callable[[Item], str],
 ) -> None:
     """Do a piece of work for each item, here or in a pool, and hear of each one that is done.
 
@@ -189,6 +198,11 @@ def work_through(
         on_done: hears of each item and its result, in any order.
         jobs: worker processes; one works here.
         make_executor: makes the pool.
+        name: what messages call an item.
+
+    Raises:
+        InputError: workers died (a machine short of memory kills them); everything else was done before.
+        Exception: the first of a worker; what was not begun is left undone.
     """
     if jobs == 1:
         for item in items:
@@ -196,13 +210,19 @@ def work_through(
         return
     with make_executor(jobs) as executor:
         running: dict[Future[Result], Item] = {}
+        died: list[tuple[Item, BrokenExecutor]] = []
 
         def collect() -> None:
             """Wait for at least one; the error of a worker comes home here."""
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 item = running.pop(future)
-                on_done(item, future.result())
+                try:
+                    result = future.result()
+                except BrokenExecutor as error:
+                    died.append((item, error))
+                else:
+                    on_done(item, result)
 
         for item in items:
             if len(running) >= _AHEAD * jobs:
@@ -210,6 +230,13 @@ def work_through(
             running[executor.submit(work, *task(item))] = item
         while running:
             collect()
+    if died:
+        item, error = died[0]
+        others = f", and {len(died) - 1} more such parts" if len(died) > 1 else ""
+        raise InputError(
+            f"expected a worker process that computes {name(item)}, got none: {error}{others}; the rest is "
+            "computed and kept, the same command goes on with what is missing; with less memory try --jobs 1"
+        )
 
 
 def featurize_shard(parameters: ParameterSet, structures: Sequence[Structure], path: Path) -> None:
