@@ -1,0 +1,185 @@
+"""Broken and strange structure files: what each is called, and its bytes. All are made from one good file."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+
+_HEAD = "# total energy = -12.5 eV\n\nCRYSTAL\nPRIMVEC\n"
+_CELL = ("4.0 0.0 0.0", "0.0 4.0 0.0", "0.0 0.0 4.0")
+_ATOMS = (
+    "Ti 0.0 0.0 0.0 0.1 0.0 0.0",
+    "O 2.0 0.0 0.0 -0.1 0.0 0.0",
+    "O 0.0 2.0 2.0 0.0 0.0 0.0",
+)
+
+
+def xsf(
+    *,
+    head: str = _HEAD,
+    cell: tuple[str, ...] = _CELL,
+    counts: str = "3 1",
+    atoms: tuple[str, ...] = _ATOMS,
+) -> str:
+    """A small XSF file; by default nothing is wrong with it."""
+    return head + "\n".join([*cell, "PRIMCOORD", counts, *atoms]) + "\n"
+
+
+def xyz(
+    *,
+    count: str = "2",
+    comment: str = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 energy=-12.5 pbc="T T T"',
+    atoms: tuple[str, ...] = ("Ti 0 0 0", "O 2 0 0"),
+) -> str:
+    """A small extended XYZ file, likewise."""
+    return "\n".join([count, comment, *atoms]) + "\n"
+
+
+def _cell(*rows: str) -> str:
+    return xsf(cell=rows)
+
+
+def _atom(line: str) -> str:
+    """With another second atom."""
+    return xsf(atoms=(_ATOMS[0], line, _ATOMS[2]))
+
+
+def _energy(text: str) -> str:
+    return xsf(head=_HEAD.replace("-12.5 eV", text))
+
+
+def archive(members: dict[str, bytes | None], mode: str = "w:gz") -> bytes:
+    """A tar archive; a member without content is a link to /etc/passwd."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode=mode) as tar:  # type: ignore[call-overload]
+        for name, content in members.items():
+            about = tarfile.TarInfo(name)
+            if content is None:
+                about.type, about.linkname = tarfile.SYMTYPE, "/etc/passwd"
+                tar.addfile(about)
+            else:
+                about.size = len(content)
+                tar.addfile(about, io.BytesIO(content))
+    return target.getvalue()
+
+
+GOOD = xsf()
+_WHOLE_ARCHIVE = archive({"good.xsf": GOOD.encode()})
+
+TEXTS: dict[str, str] = {
+    "no-lines.xsf": "",
+    "blank-lines.xsf": "\n\n\n",
+    "only-a-comment.xsf": "# total energy = -12.5 eV\n",
+    "cut-in-head.xsf": GOOD[:20],
+    "cut-behind-keyword.xsf": _HEAD,
+    "cut-in-cell.xsf": GOOD[: GOOD.index("0.0 4.0 0.0") + 4],
+    "cut-behind-primcoord.xsf": GOOD[: GOOD.index("3 1")],
+    "cut-in-count.xsf": GOOD[: GOOD.index("3 1") + 1] + "\n",
+    "cut-in-atoms.xsf": GOOD[: GOOD.index("O 0.0 2.0")],
+    "cut-in-number.xsf": GOOD[: GOOD.rindex("2.0 0.0 0.0 0.0")],
+    "cut-before-last-newline.xsf": GOOD.rstrip(),  # or within its last number: nobody can tell
+    "prose.xsf": "To whom it may concern:\nthis is no structure.\n",
+    "other-format.xsf": "&CONTROL\n calculation = 'scf'\n/\n",
+    "million-announced.xsf": xsf(counts="1000000 1"),
+    "trillion-announced.xsf": xsf(counts="1000000000000 1"),
+    "number-beyond-machine.xsf": xsf(counts="9" * 400 + " 1"),
+    "fewer-announced.xsf": xsf(counts="2 1"),
+    "none-announced.xsf": xsf(counts="0 1"),
+    "negative-count.xsf": xsf(counts="-3 1"),
+    "count-with-a-point.xsf": xsf(counts="3.5 1"),
+    "count-that-is-a-word.xsf": xsf(counts="three 1"),
+    "no-primcoord.xsf": GOOD.replace("PRIMCOORD\n", ""),
+    "no-cell.xsf": GOOD.replace("PRIMVEC\n" + "\n".join(_CELL) + "\n", ""),
+    "two-vectors.xsf": _cell(*_CELL[:2]),
+    "four-vectors.xsf": _cell(*_CELL, "1 1 1"),
+    "nan-in-cell.xsf": _cell("nan 0 0", *_CELL[1:]),
+    "infinite-cell.xsf": _cell("inf 0 0", *_CELL[1:]),
+    "flat-cell.xsf": _cell("1 0 0", "2 0 0", "0 0 1"),
+    "no-volume.xsf": _cell("0 0 0", "0 0 0", "0 0 0"),
+    "thin-cell.xsf": _cell("1e-9 0 0", *_CELL[1:]),
+    "huge-cell.xsf": _cell("1e300 0 0", *_CELL[1:]),
+    "cell-of-words.xsf": _cell("a b c", *_CELL[1:]),
+    "nan-position.xsf": _atom("O nan 0 0 0 0 0"),
+    "infinite-position.xsf": _atom("O inf 0 0 0 0 0"),
+    "overflowing-position.xsf": _atom("O 1e999 0 0 0 0 0"),
+    "far-position.xsf": _atom("O 1e20 0 0 0 0 0"),
+    "nan-force.xsf": _atom("O 2 0 0 nan 0 0"),
+    "two-coordinates.xsf": _atom("O 2 0"),
+    "five-numbers.xsf": _atom("O 2 0 0 1 1"),
+    "hexadecimal.xsf": _atom("O 0x2 0 0 0 0 0"),
+    "decimal-comma.xsf": _atom("O 2,0 0,0 0,0 0 0 0"),
+    "other-digits.xsf": _atom("O \u0662 0 0 0 0 0"),
+    "underscores.xsf": _atom("O 2_0 0 0 0 0 0"),
+    "no-such-element.xsf": _atom("Qq 2 0 0 0 0 0"),
+    "element-zero.xsf": _atom("0 2 0 0 0 0 0"),
+    "element-999.xsf": _atom("999 2 0 0 0 0 0"),
+    "negative-element.xsf": _atom("-8 2 0 0 0 0 0"),
+    "other-element.xsf": _atom("Au 2 0 0 0 0 0"),
+    "atoms-at-one-place.xsf": _atom("O 0 0 0 0 0 0"),
+    "atoms-at-one-place-by-image.xsf": _atom("O 4 4 4 0 0 0"),
+    "atoms-that-overlap.xsf": _atom("O 0.05 0 0 0 0 0"),
+    "nan-energy.xsf": _energy("nan eV"),
+    "infinite-energy.xsf": _energy("inf eV"),
+    "energy-of-words.xsf": _energy("very low"),
+    "no-energy.xsf": GOOD.split("\n", 1)[1],
+    "two-energies.xsf": "# total energy = -13.5 eV\n" + GOOD,
+    "long-line.xsf": GOOD.replace("CRYSTAL", "#" + "x" * 3_000_000 + "\nCRYSTALS"),
+    "long-word.xsf": _atom("O " + "1" * 100_000 + " 0 0 0 0 0"),
+    "control-characters.xsf": "\x1b[2J\x07\r\x00" + GOOD[:60],
+    "no-lines.xyz": "",
+    "prose.xyz": "nothing\nof the kind\n",
+    "cut.xyz": xyz(atoms=("Ti 0 0 0",)),
+    "million-announced.xyz": xyz(count="1000000"),
+    "negative-count.xyz": xyz(count="-2"),
+    "nan-position.xyz": xyz(atoms=("Ti 0 0 0", "O nan 0 0")),
+    "nan-energy.xyz": xyz(
+        comment='Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 energy=nan pbc="T T T"'
+    ),
+    "no-volume.xyz": xyz(
+        comment='Lattice="0 0 0 0 0 0 0 0 0" Properties=species:S:1:pos:R:3 energy=-1 pbc="T T T"'
+    ),
+    "eight-numbers-of-a-cell.xyz": xyz(
+        comment='Lattice="4 0 0 0 4 0 0 0" Properties=species:S:1:pos:R:3 energy=-1 pbc="T T T"'
+    ),
+    "columns-that-are-not-there.xyz": xyz(
+        comment='Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3:forces:R:3 energy=-1 pbc="T T T"'
+    ),
+    "open-quotation.xyz": xyz(comment='Lattice="4 0 0 0 4 0 0 0 4 Properties=species:S:1:pos:R:3 energy=-1'),
+    "no-such-element.xyz": xyz(atoms=("Qq 0 0 0", "O 2 0 0")),
+    "atoms-at-one-place.xyz": xyz(atoms=("Ti 0 0 0", "O 0 0 0")),
+}
+
+BYTES: dict[str, bytes] = {
+    "binary-noise.xsf": bytes(range(256)) * 64,
+    "zeros.xsf": bytes(10_000),
+    "utf-16.xsf": GOOD.encode("utf-16"),
+    "utf-32.xsf": GOOD.encode("utf-32"),
+    "compressed-under-a-wrong-name.xsf": gzip.compress(GOOD.encode())[:-9],
+    "cut.xsf.gz": gzip.compress(GOOD.encode())[:-12],
+    "not-compressed.xsf.gz": b"\x1f\x8bnot at all",
+    "bomb.xsf.gz": gzip.compress(bytes(300 * 2**20), 9),
+    "cut.tar.gz": _WHOLE_ARCHIVE[: len(_WHOLE_ARCHIVE) // 2],
+    "empty.tar": b"",
+    "no-structures.tar.gz": archive({"readme.txt": b"nothing here"}),
+    "links.tar.gz": archive({"link.xsf": None}),
+    "bad-member.tar.gz": archive({"bad.xsf": b"CRYSTAL\n"}),
+    "noise.tar": bytes(range(256)) * 8,
+    "bomb.tar.gz": archive({"bomb.xsf": bytes(300 * 2**20)}),
+}
+
+BAD: dict[str, bytes] = {name: text.encode() for name, text in TEXTS.items()} | BYTES
+
+# strange, and yet all is there: what other programs and other systems write
+STRANGE: dict[str, bytes] = {
+    "lines-of-windows.xsf": GOOD.replace("\n", "\r\n").encode(),
+    "byte-order-mark.xsf": b"\xef\xbb\xbf" + GOOD.encode(),
+    "tabs.xsf": GOOD.replace(" 0.0", "\t0.0").encode(),
+    "latin-1.xsf": "# gerechnet für Köln\n".encode("latin-1") + GOOD.encode(),
+    "left-handed.xsf": _cell(_CELL[1], _CELL[0], _CELL[2]).encode(),
+    "exponents.xsf": GOOD.replace("4.0", "0.4D+01").encode(),
+    "atomic-numbers.xsf": GOOD.replace("Ti ", "22 ").replace("O 2", "8 2").encode(),
+    "outside-the-cell.xsf": _atom("O -38.0 0.0 0.0 -0.1 0.0 0.0").encode(),
+    "absolute-path.tar.gz": archive({"/tmp/absolute-path-member.xsf": GOOD.encode()}),
+    "path-upwards.tar.gz": archive({"../../path-upwards-member.xsf": GOOD.encode()}),
+}
