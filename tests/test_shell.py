@@ -78,6 +78,7 @@ def test_ctrl_c_ends_what_is_in_the_middle_of_one_long_instruction(tmp_path: Pat
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "busy\n"
+    time.sleep(0.5)  # and it is
     begin = time.monotonic()
     process.send_signal(signal.SIGINT)
     code, _, err = end(process)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from tio2nn.interrupt import EXIT_CODE, MESSAGE, end_soon_after_ctrl_c, say_once
+from tio2nn.interrupt import EXIT_CODE, MESSAGE, end_soon_after_ctrl_c, leave, say_once
 
 # Objects that an import makes stay to the end. Looking for garbage among them after every 700 new ones costs a
 # sixth of the time of `tio2nn predict`.
@@ -24,7 +24,11 @@ def main() -> None:
         # before a command began; it would have said so itself
         if say_once():
             sys.stderr.write(f"{MESSAGE}\n")
-        sys.exit(EXIT_CODE)
+        leave()
+    except SystemExit as end:
+        if end.code == EXIT_CODE:
+            leave()
+        raise
 
 
 if __name__ == "__main__":
