@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import io
-import tarfile
+
+from archives import archive_bytes
 
 _HEAD = "# total energy = -12.5 eV\n\nCRYSTAL\nPRIMVEC\n"
 _CELL = ("4.0 0.0 0.0", "0.0 4.0 0.0", "0.0 0.0 4.0")
@@ -49,23 +49,12 @@ def _energy(text: str) -> str:
     return xsf(head=_HEAD.replace("-12.5 eV", text))
 
 
-def archive(members: dict[str, bytes | None], mode: str = "w:gz") -> bytes:
-    """A tar archive; a member without content is a link to /etc/passwd."""
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode=mode) as tar:  # type: ignore[call-overload]
-        for name, content in members.items():
-            about = tarfile.TarInfo(name)
-            if content is None:
-                about.type, about.linkname = tarfile.SYMTYPE, "/etc/passwd"
-                tar.addfile(about)
-            else:
-                about.size = len(content)
-                tar.addfile(about, io.BytesIO(content))
-    return target.getvalue()
+def _archive(members: dict[str, bytes | None]) -> bytes:
+    return gzip.compress(archive_bytes(members.items()))
 
 
 GOOD = xsf()
-_WHOLE_ARCHIVE = archive({"good.xsf": GOOD.encode()})
+_WHOLE_ARCHIVE = _archive({"good.xsf": GOOD.encode()})
 
 TEXTS: dict[str, str] = {
     "no-lines.xsf": "",
@@ -161,11 +150,11 @@ BYTES: dict[str, bytes] = {
     "bomb.xsf.gz": gzip.compress(bytes(300 * 2**20), 9),
     "cut.tar.gz": _WHOLE_ARCHIVE[: len(_WHOLE_ARCHIVE) // 2],
     "empty.tar": b"",
-    "no-structures.tar.gz": archive({"readme.txt": b"nothing here"}),
-    "links.tar.gz": archive({"link.xsf": None}),
-    "bad-member.tar.gz": archive({"bad.xsf": b"CRYSTAL\n"}),
+    "no-structures.tar.gz": _archive({"readme.txt": b"nothing here"}),
+    "links.tar.gz": _archive({"link.xsf": None}),
+    "bad-member.tar.gz": _archive({"bad.xsf": b"CRYSTAL\n"}),
     "noise.tar": bytes(range(256)) * 8,
-    "bomb.tar.gz": archive({"bomb.xsf": bytes(300 * 2**20)}),
+    "bomb.tar.gz": _archive({"bomb.xsf": bytes(300 * 2**20)}),
 }
 
 BAD: dict[str, bytes] = {name: text.encode() for name, text in TEXTS.items()} | BYTES
@@ -180,6 +169,6 @@ STRANGE: dict[str, bytes] = {
     "exponents.xsf": GOOD.replace("4.0", "0.4D+01").encode(),
     "atomic-numbers.xsf": GOOD.replace("Ti ", "22 ").replace("O 2", "8 2").encode(),
     "outside-the-cell.xsf": _atom("O -38.0 0.0 0.0 -0.1 0.0 0.0").encode(),
-    "absolute-path.tar.gz": archive({"/tmp/absolute-path-member.xsf": GOOD.encode()}),
-    "path-upwards.tar.gz": archive({"../../path-upwards-member.xsf": GOOD.encode()}),
+    "absolute-path.tar.gz": _archive({"/tmp/absolute-path-member.xsf": GOOD.encode()}),
+    "path-upwards.tar.gz": _archive({"../../path-upwards-member.xsf": GOOD.encode()}),
 }

@@ -6,12 +6,10 @@ import csv
 import os
 import re
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from command_line import invoke, refusal, rows
+from command_line import end, invoke, refusal, rows, start
 from corpus import BAD, GOOD, STRANGE
 from projects import PARAMETERS, structures, trained_project, write_files
 
@@ -22,7 +20,6 @@ from tio2nn.structure import Structure
 
 # 300 MB of zeros shrink to 300 kB; whoever expands them without a look needs more than this
 _MEMORY = 3 * 2**30
-_SECONDS = 120
 
 
 def write(folder: Path, files: dict[str, bytes]) -> list[str]:
@@ -46,20 +43,12 @@ def strange_places(folder: Path) -> list[str]:
 
 
 def command(here: Path, *arguments: object) -> tuple[int, str, str]:
-    """A command in a process with little memory and time."""
+    """A command in a process with little memory."""
 
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "tio2nn", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=here,
-        timeout=_SECONDS,
-        preexec_fn=limited,
-    )
-    return ended.returncode, ended.stdout, ended.stderr
+    return end(start(here, *arguments, preexec_fn=limited))
 
 
 def test_the_corpus_is_large() -> None:

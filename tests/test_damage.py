@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from projects import structures, trained_project
+from command_line import invoke
+from projects import features_bytes, structures, trained_project, write_files
 
 from tio2nn.errors import InputError
-from tio2nn.io.features import Manifest, read_features
+from tio2nn.io.features import Manifest
 from tio2nn.io.store import read_store
 from tio2nn.potential import Potential
 from tio2nn.project import Project
@@ -31,9 +32,8 @@ def structures_of(project: Project) -> tuple[Path, Callable[[], object]]:
 
 
 def features_of(project: Project) -> tuple[Path, Callable[[], object]]:
-    manifest = Manifest.read(project.features_manifest)
-    path = project.features_directory / manifest.shards[0].file
-    return path, lambda: read_features(project.features_directory, manifest).tobytes()
+    first = Manifest.read(project.features_manifest).shards[0]
+    return project.features_directory / first.file, lambda: features_bytes(project)
 
 
 def potential_of(project: Project) -> tuple[Path, Callable[[], object]]:
@@ -79,9 +79,6 @@ def test_half_a_file_is_never_taken_for_a_whole_one(
 
 
 def test_a_project_is_the_same_on_another_path_with_blanks_and_letters_of_any_kind(tmp_path: Path) -> None:
-    from command_line import invoke
-    from projects import write_files
-
     here = trained_project(tmp_path / "p")
     there = tmp_path / "Übung 3, größer" / "проект 项目"
     shutil.copytree(here.root, there)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from projects import ATOMIC_ENERGIES, PARAMETERS, extracted_project, no_pool, structures
+from projects import ATOMIC_ENERGIES, PARAMETERS, extracted_project, features_bytes, no_pool, structures
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError, MissingInputError
 from tio2nn.featurize import Estimate, FeaturizeSummary, csv_names, featurize
 from tio2nn.io import features
-from tio2nn.io.features import Manifest, read_features
+from tio2nn.io.features import Manifest
 from tio2nn.io.store import read_store, write_store
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
@@ -66,12 +66,6 @@ def pooled(project: Project, executor: InThisProcess) -> FeaturizeSummary:
     return run(project, jobs=2, jobs_are_fixed=True, make_executor=lambda _jobs: executor)
 
 
-def content(project: Project) -> bytes:
-    """The bits of all features."""
-    manifest = Manifest.read(project.features_manifest)
-    return read_features(project.features_directory, manifest).tobytes()
-
-
 def shards(project: Project) -> dict[str, int]:
     """File names and times of the shards that are there."""
     return {path.name: path.stat().st_mtime_ns for path in project.features_directory.glob("shard-*.npz")}
@@ -86,7 +80,7 @@ def expected(parameters: ParameterSet = PARAMETERS) -> bytes:
 
 def test_the_features_are_the_symmetry_functions_of_all_structures_in_order(project: Project) -> None:
     summary = run(project)
-    assert content(project) == expected()
+    assert features_bytes(project) == expected()
     assert (summary.n_structures, summary.n_computed, summary.csv_files) == (24, 24, 0)
     assert (summary.n_atoms, summary.n_features) == (N_ATOMS, PARAMETERS.n_features)
     assert Manifest.read(project.features_manifest).feature_names == PARAMETERS.feature_names
@@ -102,7 +96,7 @@ def test_a_pool_of_processes_computes_the_same_bits(project: Project) -> None:
     summary = run(project, jobs=2, jobs_are_fixed=True, make_executor=make_pool)
     assert used == [2]
     assert summary.n_computed == 24
-    assert content(project) == expected()
+    assert features_bytes(project) == expected()
 
 
 def test_no_pool_is_made_where_it_does_not_pay(project: Project) -> None:
@@ -220,7 +214,7 @@ def test_a_run_that_was_interrupted_goes_on_with_what_is_missing(
     assert 0 < summary.n_computed < 24
     assert {name: time for name, time in shards(project).items() if name in done} == done
     assert len(shards(project)) > len(done) > 0
-    assert content(project) == expected()
+    assert features_bytes(project) == expected()
     assert run(project).n_computed == 0
 
 
@@ -263,7 +257,7 @@ def test_a_worker_that_dies_is_named_with_its_structures_and_costs_no_others(pro
     assert len(shards(project)) == len(planned) - 1
     assert not project.features_manifest.exists()
     assert run(project).n_computed == planned[2].last - planned[2].first
-    assert content(project) == expected()
+    assert features_bytes(project) == expected()
 
 
 # --- other inputs -------------------------------------------------------------------------------------------
@@ -275,7 +269,7 @@ def test_another_parameter_set_makes_all_features_anew(project: Project) -> None
     changed = PARAMETERS.with_overrides(cutoff=3.5)
     project.parameters_file.write_text(changed.to_json(), encoding="utf-8")
     assert run(project).n_computed == 24
-    assert content(project) == expected(changed)
+    assert features_bytes(project) == expected(changed)
     assert set(shards(project)).isdisjoint(before)
 
 
@@ -293,7 +287,7 @@ def test_more_structures_behind_the_others_leave_most_shards_as_they_are(project
     write_store(project.structures_file, structures(), reference_energies=ATOMIC_ENERGIES)
     summary = run(project)
     assert 4 <= summary.n_computed < 8
-    assert content(project) == expected()
+    assert features_bytes(project) == expected()
     kept = set(shards(project)) & set(before)
     assert len(kept) >= len(before) - 1
     assert all(shards(project)[name] == before[name] for name in kept)
@@ -384,4 +378,4 @@ def test_a_damaged_shard_is_named_when_its_values_are_wanted(project: Project) -
     assert caught.value.file == str(path)
     path.unlink()
     run(project, csv=True)
-    assert content(project) == expected()
+    assert features_bytes(project) == expected()

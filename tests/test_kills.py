@@ -17,9 +17,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import end, start
-from projects import PARAMETERS, extracted_project, small_project, structures_with_forces, write_files
+from projects import (
+    PARAMETERS,
+    extracted_project,
+    features_bytes,
+    small_project,
+    structures_with_forces,
+    write_files,
+)
 
-from tio2nn.io.features import Manifest, read_features
 from tio2nn.io.jacobians import JacobianLayout, open_jacobian
 from tio2nn.io.store import read_store
 from tio2nn.potential import Potential
@@ -27,7 +33,7 @@ from tio2nn.project import Project
 
 N_KILLS = int(os.environ.get("TIO2NN_KILLS", "0"))
 
-SLOW_SECONDS = 5.0
+SLOW_SECONDS = 5.0  # of a command that loads TensorFlow, perhaps in several processes: one kill has to do
 
 Content = Callable[[Project], object]
 
@@ -47,9 +53,7 @@ def structures_of(project: Project) -> object:
 
 
 def features_of(project: Project) -> object:
-    directory = project.features_directory
-    names = sorted(path.name for path in directory.iterdir())
-    return read_features(directory, Manifest.read(project.features_manifest)).tobytes(), names
+    return features_bytes(project), sorted(path.name for path in project.features_directory.iterdir())
 
 
 def jacobian_of(project: Project) -> object:
@@ -118,7 +122,6 @@ def test_what_was_killed_ends_with_the_bits_of_what_was_not(tmp_path: Path, name
     seconds = run_to_the_end(tmp_path, arguments, "undisturbed")
     expected = content(Project(undisturbed))
     chance = random.Random(name)
-    # where each start loads TensorFlow in several processes, one has to do
     n_kills = N_KILLS or (1 if seconds > SLOW_SECONDS else 3)
     for k in range(n_kills):
         if k % 4 == 3:  # most kills hit what an earlier one left, some a beginning

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command_line import refusal
+from command_line import invoke, refusal
 from projects import PARAMETERS, extracted_project
 
 from tio2nn.errors import InputError
@@ -86,8 +86,6 @@ def test_every_command_that_writes_refuses_a_project_where_another_is_at_work(
 
 
 def test_reading_commands_do_not_wait(tmp_path: Path) -> None:
-    from command_line import invoke
-
     project = extracted_project(tmp_path / "p")
     with holder(project.root):
         invoke("status", "-C", project.root)

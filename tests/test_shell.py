@@ -102,7 +102,7 @@ def test_ctrl_c_while_libraries_are_loaded_is_one_line_too(tmp_path: Path) -> No
     process.send_signal(signal.SIGINT)
     code, _, err = end(process)
     said = [line for line in err.splitlines() if not line.startswith("import time:")]
-    assert (code, said) in [(130, ["interrupted; what was finished is kept"])]
+    assert (code, said) == (130, ["interrupted; what was finished is kept"])
 
 
 @pytest.mark.parametrize("jobs", [1, 2], ids=["here", "in workers"])

@@ -39,18 +39,17 @@ def locked(directory: Path, command: str) -> Iterator[None]:
         yield
         return
     try:
-        if _take(descriptor):
-            about = {"command": command, "process": os.getpid(), "host": socket.gethostname()}
-            text = json.dumps({**about, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, text.encode(), 0)
-            yield
-        else:
+        if not _take(descriptor):
             holder = _described(os.pread(descriptor, 4096, 0))
             raise InputError(
                 f"expected no other command at work in this project, got {holder}; wait for its end",
                 file=str(directory),
             )
+        about = {"command": command, "process": os.getpid(), "host": socket.gethostname()}
+        text = json.dumps({**about, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
+        yield
     finally:
         os.close(descriptor)
 

@@ -2,7 +2,7 @@
 
     pip install atheris
     python tests/fuzzing/readers.py xsf -runs=1000000 -max_len=2000
-    python tests/fuzzing/readers.py parameters -runs=1000000 -max_len=2000
+    python tests/fuzzing/readers.py parameters -runs=1000000 -max_len=4000
 
 It ends with a traceback, and a file with the input, at the first error that is not one for users, or at the first
 structure that holds what no structure may hold.

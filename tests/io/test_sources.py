@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from archives import archive_bytes
 
 from tio2nn.errors import InputError
 from tio2nn.io import sources
@@ -30,16 +31,6 @@ def make(*names: str) -> None:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(TEXT) if name.endswith(".gz") else TEXT)
-
-
-def archive_bytes(members: Iterable[tuple[str, bytes]]) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, content in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return stream.getvalue()
 
 
 def read(*names: str, stdin: Iterable[str] = ()) -> tuple[list[str], list[str]]:
