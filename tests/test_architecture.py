@@ -29,6 +29,7 @@ FLOORS = (
     # the ground: what everything may stand on
     ("", "errors", "elements", "interrupt", "progress", "workers"),
     ("structure", "strict_json", "lock"),
+    ("parallel",),
     # the parameter set
     ("schema", "validation"),
     ("fit_parameters", "parameters"),
@@ -76,7 +77,7 @@ ROOMS = {
     "keras_tuner": ("oracles",),
     "llvmlite": ("descriptors.kernel_parts",),
     "matplotlib": ("plots", "error_plots"),
-    "numba": ("descriptors.kernel_parts", "descriptors.neighbor_kernels", "nn.force_kernels"),
+    "numba": ("descriptors.compiling", "descriptors.kernel_parts", "nn.force_kernels"),
     "pandas": ("plots",),
     "rich": ("console",),
     "scipy": ("descriptors.neighbors", "geometry"),

@@ -141,6 +141,15 @@ def test_a_ledger_whose_last_line_was_cut_off_is_believed_up_to_there(project: P
     assert layout_of(project) == layout
 
 
+def test_a_line_of_the_ledger_that_a_full_disk_cut_off_spoils_not_the_next(project: Project) -> None:
+    run(project)
+    first, second, *_ = layout_of(project).shards
+    path = project.root / "ledger"
+    path.write_text(f"{first.offset} 7 .\n{str(second.offset)[:1]}", encoding="utf-8")
+    jacobians.Ledger(path, layout_of(project)).append(second, 8)
+    assert jacobians.Ledger(path, layout_of(project)).checksums == {first.offset: 7, second.offset: 8}
+
+
 def test_a_ledger_without_its_file_counts_for_nothing(project: Project) -> None:
     run(project)
     layout = layout_of(project)
@@ -215,7 +224,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_work(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
-    with pytest.raises(InputError, match=r"expected 0\.0 GB of free disk for the derivatives, got 0\.0 GB"):
+    with pytest.raises(InputError, match=r"expected 0\.1 GB of free disk for the derivatives, got 0\.0 GB"):
         run(project)
 
 

@@ -48,7 +48,7 @@ def test_a_reader_that_has_seen_enough_ends_predict_in_silence(tmp_path: Path, r
 def test_a_full_disk_behind_stdout_ends_with_3_and_one_line(tmp_path: Path) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         code, _, err = end(start(tmp_path, "schema", stdout=full))
-    assert (code, err) == (3, "No space left on device\n")
+    assert (code, err) == (3, "stdout: No space left on device\n")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

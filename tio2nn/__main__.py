@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
+from typing import NoReturn, TextIO
 
 from tio2nn.interrupt import EXIT_CODE, MESSAGE, end_soon_after_ctrl_c, leave, say_once
 
 # Objects that an import makes stay to the end. Looking for garbage among them after every 700 new ones costs a
 # sixth of the time of `tio2nn predict`.
 _NEW_OBJECTS_BEFORE_COLLECTION = 50_000
+INPUT_ERROR = 3  # as in cli.py, which may not have been loaded
 
 
 def main() -> None:
@@ -28,7 +31,36 @@ def main() -> None:
     except SystemExit as end:
         if end.code == EXIT_CODE:
             leave()
+        _flush()
         raise
+    except OSError as error:
+        # a help text; commands that cannot write say so themselves
+        _end_without_stdout(error)
+
+
+def _flush() -> None:
+    """As Python does when it exits, but that would end in exit code 120 where a disk is full."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _drop(sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _end_without_stdout(error)
+
+
+def _drop(stream: TextIO) -> None:
+    """Let Python flush what it still holds into nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _end_without_stdout(error: OSError) -> NoReturn:
+    _drop(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        sys.exit(0)
+    sys.stderr.write(f"stdout: {error.strerror}\n")
+    sys.exit(INPUT_ERROR)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Optional, TypeVar
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Optional, TypeVar
 import typer
 
 from tio2nn import __version__, interrupt
-from tio2nn.errors import Tio2nnError, UsageError
+from tio2nn.errors import Tio2nnError, UsageError, naming
 from tio2nn.options import (
     ElementsOption,
     EpochsOption,
@@ -63,7 +63,8 @@ def command(function: Command) -> Command:
         try:
             good = function(*args, **kwargs)
             # a closed pipe or a full disk must show here, not in Python's last breath
-            sys.stdout.flush()
+            with naming("stdout"):
+                sys.stdout.flush()
         except KeyboardInterrupt:
             interrupt.say_once()
             _end(interrupt.MESSAGE, interrupt.EXIT_CODE)
@@ -102,7 +103,8 @@ def _end(message: str, code: int, error: BaseException | None = None) -> None:
         raise error
     from tio2nn import console
 
-    console.error(message)
+    with suppress(OSError):  # where stderr is full, too, the exit code is all that can be said
+        console.error(message)
     raise typer.Exit(code) from None
 
 
@@ -379,4 +381,5 @@ def schema(json: Annotated[bool, typer.Option("--json", help="As JSON Schema.")]
 def _print_json(value: object) -> None:
     import json
 
-    print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201
+    with naming("stdout"):
+        print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201

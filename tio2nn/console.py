@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from tio2nn.errors import naming
 from tio2nn.progress import Advance
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -144,7 +145,8 @@ def table(
 
 def print_line(text: str) -> None:
     """One line of a result on stdout, as it is: nothing wraps or colors it."""
-    print(text)  # noqa: T201
+    with naming("stdout"):
+        print(text)  # noqa: T201
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from tio2nn.derivatives import fresh_layout, planned_layout
 from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError, Tio2nnError
-from tio2nn.featurize import POOL_PAYS_SECONDS, calculator_of, names_of, work_through
+from tio2nn.featurize import POOL_PAYS_SECONDS, calculator_of
 from tio2nn.io.jacobians import (
     JacobianLayout,
     JacobianShard,
@@ -26,6 +27,7 @@ from tio2nn.io.jacobians import (
     write_jacobian_shard,
 )
 from tio2nn.io.store import StructureStore, read_store
+from tio2nn.parallel import work_through
 from tio2nn.parameters import ParameterSet
 from tio2nn.progress import Track, silent
 from tio2nn.project import Project
@@ -143,9 +145,11 @@ def differentiate(
             )
         )
 
+    def labelled(shard: JacobianShard) -> list[Structure]:
+        return [store[k] for k in range(shard.first, shard.last) if has_forces[k]]
+
     def task(shard: JacobianShard) -> tuple[ParameterSet, list[Structure], Path, JacobianShard]:
-        labelled = [store[k] for k in range(shard.first, shard.last) if has_forces[k]]
-        return parameters, labelled, path, shard
+        return parameters, labelled(shard), path, shard
 
     with track("derivatives of symmetry functions", sum(n_atoms.values())) as advance:
 
@@ -160,7 +164,8 @@ def differentiate(
             on_done,
             jobs=jobs,
             make_executor=make_executor,
-            name=lambda shard: names_of(store, shard.first, shard.last),
+            structures=labelled,
+            work_alone=partial(try_derivatives, parameters),
         )
     # a file left by other means may be longer
     os.truncate(path, layout.n_bytes)
@@ -175,6 +180,12 @@ def differentiate_shard(
 ) -> int:
     """Compute one shard and write it to its place: what a worker does; return its checksum."""
     return write_jacobian_shard(path, shard, _jacobians(parameters, structures))
+
+
+def try_derivatives(parameters: ParameterSet, structure: Structure) -> None:
+    """Differentiate a structure for nothing but to see whether a process survives it."""
+    for _ in _jacobians(parameters, [structure]):
+        pass
 
 
 def _jacobians(parameters: ParameterSet, structures: Sequence[Structure]) -> Iterator[np.ndarray]:
@@ -194,9 +205,10 @@ def _check_disk(directory: Path, path: Path, layout: JacobianLayout) -> None:
     # shards are written in any order: what the file already takes is less than its size
     there = 512 * path.stat().st_blocks if path.exists() else 0
     free = shutil.disk_usage(directory).free
-    if layout.n_bytes - there > free - _RESERVE:
+    needed = layout.n_bytes - there + _RESERVE
+    if needed > free:
         raise InputError(
-            f"expected {layout.n_bytes / 1e9:.1f} GB of free disk for the derivatives, got {free / 1e9:.1f} GB",
+            f"expected {needed / 1e9:.1f} GB of free disk for the derivatives, got {free / 1e9:.1f} GB",
             file=str(directory),
         )
 

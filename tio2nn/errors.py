@@ -10,7 +10,8 @@ Tio2nnError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class Tio2nnError(Exception):
@@ -74,3 +75,14 @@ class StaleError(InputError):
 def one_line(error: Exception) -> str:
     """What an error of a library says, without its line breaks; if it says nothing, its kind."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def naming(file: object) -> Iterator[None]:
+    """Tell which file could not be written: of a full disk the system says no more than that it is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from error

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels
 from tio2nn.errors import InputError
@@ -25,6 +24,7 @@ from tio2nn.io.features import (
     write_shard,
 )
 from tio2nn.io.store import StructureStore, read_store
+from tio2nn.parallel import work_through
 from tio2nn.parameters import ParameterSet
 from tio2nn.progress import Track, silent
 from tio2nn.project import Project
@@ -34,7 +34,6 @@ from tio2nn.structure import Structure
 POOL_PAYS_SECONDS = 3.0
 _SAMPLE_ATOMS = 300  # what the estimate of time measures: about 20 ms
 _WORKER_BYTES = 180e6  # a worker with its libraries, measured; features of a shard come on top
-_AHEAD = 2  # shards handed to the pool for each worker, so that structures in memory stay bounded
 
 
 @dataclass(frozen=True)
@@ -153,8 +152,11 @@ def _compute(
     make_executor: Callable[[int], Executor],
     track: Track,
 ) -> None:
+    def structures(shard: Shard) -> list[Structure]:
+        return store[shard.first : shard.last]
+
     def task(shard: Shard) -> tuple[ParameterSet, list[Structure], Path]:
-        return parameters, store[shard.first : shard.last], directory / shard.file
+        return parameters, structures(shard), directory / shard.file
 
     with track("symmetry functions", sum(shard.n_atoms for shard in missing)) as advance:
         work_through(
@@ -164,78 +166,8 @@ def _compute(
             lambda shard, _: advance(shard.n_atoms),
             jobs=jobs,
             make_executor=make_executor,
-            name=lambda shard: names_of(store, shard.first, shard.last),
-        )
-
-
-def names_of(store: StructureStore, first: int, last: int) -> str:
-    """The structures first:last, as a message names them."""
-    if last - first == 1:
-        return store.names[first]
-    return f"{store.names[first]} to {store.names[last - 1]}"
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-def work_through(
-    items: Iterable[Item],
-    work: Callable[..., Result],
-    task: Callable[[Item], tuple[object, ...]],
-    on_done: Callable[[Item, Result], None],
-    *,
-    jobs: int,
-    make_executor: Callable[[int], Executor],
-    name: Callable[[Item], str],
-) -> None:
-    """Do a piece of work for each item, here or in a pool, and hear of each one that is done.
-
-    Args:
-        items: the pieces.
-        work: what a worker does; a module's function.
-        task: the arguments of `work` for an item, made only when its turn comes.
-        on_done: hears of each item and its result, in any order.
-        jobs: worker processes; one works here.
-        make_executor: makes the pool.
-        name: what messages call an item.
-
-    Raises:
-        InputError: workers died (a machine short of memory kills them); everything else was done before.
-        Exception: the first of a worker; what was not begun is left undone.
-    """
-    if jobs == 1:
-        for item in items:
-            on_done(item, work(*task(item)))
-        return
-    with make_executor(jobs) as executor:
-        running: dict[Future[Result], Item] = {}
-        died: list[tuple[Item, BrokenExecutor]] = []
-
-        def collect() -> None:
-            """Wait for at least one; the error of a worker comes home here."""
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                item = running.pop(future)
-                try:
-                    result = future.result()
-                except BrokenExecutor as error:
-                    died.append((item, error))
-                else:
-                    on_done(item, result)
-
-        for item in items:
-            if len(running) >= _AHEAD * jobs:
-                collect()
-            running[executor.submit(work, *task(item))] = item
-        while running:
-            collect()
-    if died:
-        item, error = died[0]
-        others = f", and {len(died) - 1} more such parts" if len(died) > 1 else ""
-        raise InputError(
-            f"expected a worker process that computes {name(item)}, got none: {error}{others}; the rest is "
-            "computed and kept, the same command goes on with what is missing; with less memory try --jobs 1"
+            structures=structures,
+            work_alone=partial(try_features, parameters),
         )
 
 
@@ -244,6 +176,11 @@ def featurize_shard(parameters: ParameterSet, structures: Sequence[Structure], p
     import numpy as np
 
     write_shard(path, np.concatenate(list(calculator_of(parameters).map(structures))))
+
+
+def try_features(parameters: ParameterSet, structure: Structure) -> None:
+    """Compute a structure for nothing but to see whether a process survives it."""
+    calculator_of(parameters)(structure)
 
 
 @lru_cache(maxsize=1)

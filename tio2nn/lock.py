@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tio2nn.errors import InputError
@@ -47,8 +47,9 @@ def locked(directory: Path, command: str) -> Iterator[None]:
             )
         about = {"command": command, "process": os.getpid(), "host": socket.gethostname()}
         text = json.dumps({**about, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text.encode(), 0)
+        with suppress(OSError):  # a full disk: the lock holds even where it does not say whose it is
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, text.encode(), 0)
         yield
     finally:
         os.close(descriptor)

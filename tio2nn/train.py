@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tio2nn.errors import InputError
+from tio2nn.io.atomic import atomic_path
 from tio2nn.io.features import digest_of
 from tio2nn.io.store import StructureStore
 from tio2nn.io.tables import write_csv, write_json
@@ -265,10 +266,8 @@ def _layers(network: BPNN) -> tuple[tuple[Layer, ...], ...]:
 
 
 def _save_network(network: BPNN, path: Path) -> None:
-    """Keras chooses the format by the name, so the temporary file keeps the suffix."""
-    temporary = path.with_name(f".{path.stem}.part.keras")
-    network.save(temporary)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        network.save(temporary)
 
 
 def _write_history(path: Path, fits: Sequence[Fit]) -> None:

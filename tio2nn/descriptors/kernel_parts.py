@@ -13,12 +13,13 @@ import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from tio2nn.descriptors.compiling import compiled_once
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -31,7 +32,7 @@ U = np.uintp
 _TILE_ETA, _TILE_ROWS = 3, 6
 
 # Sums may be reordered and fused, but NaN and infinity keep their meaning.
-compiled = numba.njit(cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+compiled = compiled_once(fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
 
 
 @compiled

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from tio2nn.descriptors.compiling import compiled_once
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -16,7 +17,7 @@ IntArray = NDArray[np.int64]
 _SAME_PLACE = 1e-6
 
 
-@numba.njit(cache=True)
+@compiled_once()
 def image_ranges(
     wrapped: FloatArray,
     inverses: FloatArray,
@@ -58,7 +59,7 @@ def image_ranges(
     return ranges
 
 
-@numba.njit(cache=True)
+@compiled_once()
 def place_images(
     wrapped: FloatArray,
     cells: FloatArray,
@@ -102,7 +103,7 @@ def place_images(
                         n_points += 1
 
 
-@numba.njit(cache=True)
+@compiled_once()
 def sort_neighbors(
     pair_centers: NDArray[np.intp],
     pair_points: NDArray[np.intp],

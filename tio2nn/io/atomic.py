@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
+from tio2nn.errors import naming
+
 
 @overload
 def atomic_write(path: str | Path, mode: Literal["w"] = "w") -> AbstractContextManager[TextIO]: ...
@@ -25,26 +27,44 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> AbstractCo
         mode: "w" for text (UTF-8, line ends as written) or "wb" for bytes.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or the disk is full; with the file's name.
     """
     return _writing(Path(path), mode)
 
 
 @contextmanager
 def _writing(path: Path, mode: Literal["w", "wb"]) -> Iterator[IO[Any]]:
+    text = mode == "w"
+    with (
+        atomic_path(path) as temporary,
+        temporary.open(mode, encoding="utf-8" if text else None, newline="" if text else None) as handle,
+    ):
+        yield handle
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """As `atomic_write`, for a library that opens its files itself: yields the name of the file to write.
+
+    It has the suffix of `path`, by which some libraries choose a format.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary_name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    temporary = Path(temporary_name)
     try:
-        text = mode == "w"
-        with os.fdopen(
-            descriptor, mode, encoding="utf-8" if text else None, newline="" if text else None
-        ) as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.chmod(_permissions(path))
-        temporary.replace(path)
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent
+        )
+    except OSError as error:
+        # nobody asked for the temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        with naming(path):
+            yield temporary
+            with temporary.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            temporary.chmod(_permissions(path))
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

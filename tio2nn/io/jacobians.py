@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.errors import InputError
+from tio2nn.errors import InputError, naming
 from tio2nn.io.features import ATOMS_PER_SHARD, digest_of
 from tio2nn.io.tables import write_json
 
@@ -154,8 +154,9 @@ class Ledger:
 
     def append(self, shard: JacobianShard, checksum: int) -> None:
         """Write down that a shard is done."""
-        with self._path.open("a", encoding="utf-8") as handle:
-            handle.write(f"{shard.offset} {checksum} .\n")
+        with naming(self._path), self._path.open("a", encoding="utf-8") as handle:
+            # on a line of its own, also behind one that a full disk cut off
+            handle.write(f"\n{shard.offset} {checksum} .\n")
             handle.flush()
             os.fsync(handle.fileno())
         self.checksums[shard.offset] = checksum
@@ -184,10 +185,12 @@ def write_jacobian_shard(path: Path, shard: JacobianShard, jacobians: Iterable[F
         for jacobian in jacobians:
             data = np.ascontiguousarray(jacobian, dtype="<f4").reshape(-1).view(np.uint8).data
             checksum = zlib.crc32(data, checksum)
-            while len(data):
-                written = os.pwrite(descriptor, data, place)
-                data, place = data[written:], place + written
-        os.fsync(descriptor)
+            with naming(path):
+                while len(data):
+                    written = os.pwrite(descriptor, data, place)
+                    data, place = data[written:], place + written
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     if place != _BYTES * (shard.offset + shard.n_values):

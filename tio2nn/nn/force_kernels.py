@@ -12,14 +12,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.descriptors.compiling import compiled_once
+
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
 _U = np.uintp
 
-_compile = numba.njit(
-    cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy"
-)
+_compile = compiled_once(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
 
 
 @_compile
