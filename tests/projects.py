@@ -19,7 +19,7 @@ import reference
 from tio2nn.differentiate import differentiate
 from tio2nn.featurize import featurize
 from tio2nn.fit_parameters import NetworkParameters, TrainingParameters
-from tio2nn.io.features import Manifest, read_features
+from tio2nn.io.features import Manifest, StoredFeatures
 from tio2nn.io.store import write_store
 from tio2nn.io.xsf import write_xsf
 from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
@@ -132,7 +132,7 @@ def small_project(
 def features_bytes(project: Project) -> bytes:
     """The bits of all features."""
     manifest = Manifest.read(project.features_manifest)
-    return read_features(project.features_directory, manifest).tobytes()
+    return b"".join(block.tobytes() for block in StoredFeatures(project.features_directory, manifest))
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import tarfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,12 +16,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from memory import peak_bytes
 from strategies import random_structure
 
+from tio2nn.audit import audit
 from tio2nn.errors import InputError
-from tio2nn.extract import ExtractSummary, extract
+from tio2nn.extract import ExtractSummary, _energies_table, extract
 from tio2nn.io.store import read_store
 from tio2nn.io.xsf import write_xsf
+from tio2nn.reference_energies import ReferenceEnergies
 from tio2nn.structure import Structure
 
 
@@ -237,3 +241,17 @@ print(json.dumps([summary.n_structures, len(summary.rejected), heavy, dict(summa
     assert facts["forces"].startswith("of all structures; largest 191.")
     # seconds of CPU, which a busy machine changes less than seconds on the wall; 3.7 on the developer's machine
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10.0
+
+
+def test_the_rows_of_the_table_of_energies_are_not_held_together() -> None:
+    n, one = 2000, labelled(np.random.default_rng(0))
+    structures = [replace(one, name=f"s{k}") for k in range(n)]
+    findings = audit(structures, ReferenceEnergies.given(dict.fromkeys(one.composition, 0.0)))
+    rows = deque[list[object]](maxlen=1)
+
+    def write() -> None:
+        rows.extend(_energies_table(structures, findings)[1])
+
+    # a row alone takes 1 kB, its numbers as columns a fraction of that
+    assert peak_bytes(write) < 500 * n
+    assert rows[0][0] == f"s{n - 1}"

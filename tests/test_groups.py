@@ -4,10 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory import peak_bytes
 from strategies import random_structure
 
+from tio2nn import groups as module
 from tio2nn.groups import find_groups
 from tio2nn.io import read_structures, sorted_by_name
 from tio2nn.structure import Structure
@@ -150,6 +153,51 @@ def test_many_equal_structures_take_no_square_of_time_or_memory() -> None:
     groups = find_groups([one] * 20_000)
     assert (groups.group == 0).all()
     assert (groups.duplicate_of[1:] == 0).all()
+
+
+@pytest.mark.parametrize("tremor", [0.03, 0.003])
+def test_frames_of_one_cell_are_compared_with_few_others(
+    tremor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, rng = random(1, n_atoms=5), np.random.default_rng(0)
+    frames = [
+        replace(one, positions=one.positions + rng.normal(scale=tremor, size=(5, 3))) for _ in range(3000)
+    ]
+    rounds = 0
+    compare = module._are_equal
+
+    def counted(*arguments: np.ndarray) -> np.ndarray:
+        nonlocal rounds
+        rounds += 1
+        return compare(*arguments)
+
+    monkeypatch.setattr(module, "_are_equal", counted)
+    assert (find_groups(frames).duplicate_of == -1).all()
+    # each round looks at one more neighbor in the order of projections
+    assert rounds <= 10
+
+
+def test_copies_are_found_on_both_sides_of_the_border_of_a_box() -> None:
+    one, rng = random(1), np.random.default_rng(0)
+    structures = []
+    for _ in range(500):
+        first = replace(one, positions=one.positions + rng.normal(scale=0.1, size=(4, 3)))
+        # at half the tolerance, on either side
+        noise = rng.uniform(-1e-6, 1e-6, (4, 3))
+        structures += [first, replace(first, positions=first.positions + noise @ first.cell)]
+    duplicate_of = find_groups(structures).duplicate_of
+    assert duplicate_of[1::2].tolist() == list(range(0, 1000, 2))
+
+
+def test_grouping_takes_little_more_memory_than_the_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TOGETHER", 64)
+    n, n_atoms, rng = 1500, 60, np.random.default_rng(0)
+    structures = [
+        Structure(f"s{k}", ("O",) * n_atoms, rng.uniform(0.0, 9.0, (n_atoms, 3)), 9.0 * np.eye(3))
+        for k in range(n)
+    ]
+    # one copy of the positions is 24 bytes an atom; what a structure takes besides does not grow with its size
+    assert peak_bytes(lambda: find_groups(structures)) < 30 * n_atoms * n + 500 * n
 
 
 def test_the_public_data_has_63_volume_scans(test_data: Path) -> None:

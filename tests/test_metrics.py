@@ -181,6 +181,27 @@ def test_the_rank_correlation_does_not_depend_on_the_order_of_equal_spreads() ->
     assert len(found) == 1
 
 
+def test_many_compositions_take_one_pass_over_the_structures() -> None:
+    class Counted(np.ndarray):
+        taken = 0
+
+        def __getitem__(self, key: object) -> np.ndarray:
+            found = np.asarray(self)[key]
+            Counted.taken += np.size(key) if isinstance(key, np.ndarray) else np.size(found)
+            return found
+
+    n = 300
+    per_atom = np.arange(float(n)).view(Counted)
+    compositions = [f"A{(7 * k) % n // 2}B" for k in range(n)]
+    found = errors_by_composition(per_atom, compositions)
+    assert len(found) == n // 2
+    assert Counted.taken <= 4 * n
+    assert {entry["composition"]: entry["mae_meV_per_atom"] for entry in found} == {
+        name: pytest.approx(np.mean([k for k in range(n) if compositions[k] == name]))
+        for name in compositions
+    }
+
+
 def test_errors_are_shown_for_quarters_by_distance() -> None:
     distances = np.array([4.0, 1.0, 3.0, 2.0, 8.0, 5.0, 7.0, 6.0])
     found = errors_by_distance(10.0 * distances, distances)

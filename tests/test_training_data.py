@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from memory import peak_bytes
 from projects import (
     ATOMIC_ENERGIES,
     PARAMETERS,
@@ -18,7 +19,8 @@ from projects import (
 )
 
 from tio2nn.errors import InputError
-from tio2nn.io.store import read_store, write_store
+from tio2nn.io.store import StructureStore, read_store, write_store
+from tio2nn.nn import whitening
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
@@ -34,6 +36,7 @@ from tio2nn.training_data import (
 )
 
 N_VALIDATION, N_TEST = 3, 5
+STORED = ("numbers", "positions", "forces", "cells", "periodic", "energies", "lines")
 PART_OF = {
     structure.name: "test" if k < N_TEST else "validation" if k < N_TEST + N_VALIDATION else "train"
     for k, structure in enumerate(structures())
@@ -47,7 +50,8 @@ def inputs_of(chosen: Sequence[Structure], parameters: ParameterSet = PARAMETERS
     """Structures with features, as a project would have them."""
     with tempfile.TemporaryDirectory() as directory:
         project = small_project(Path(directory) / "p", parameters, chosen)
-        return read_inputs(project, parameters)
+        inputs = read_inputs(project, parameters)
+        return replace(inputs, features=list(inputs.features))
 
 
 @cache
@@ -89,7 +93,7 @@ def rows(part: str, element: str) -> np.ndarray:
     structure_of_atom = np.repeat(inputs.store.names, inputs.store.n_atoms)
     elements = np.array([e for structure in structures() for e in structure.elements])
     parts = np.array([PART_OF[name] for name in structure_of_atom])
-    return inputs.features[(parts == part) & (elements == element)]
+    return np.concatenate(list(inputs.features))[(parts == part) & (elements == element)]
 
 
 def test_reference_energies_are_the_least_squares_fit_to_the_training_part() -> None:
@@ -152,7 +156,8 @@ def test_what_the_test_part_says_changes_nothing_in_the_data_of_a_fit() -> None:
     tested = np.array([PART_OF[name] == "test" for name in inputs.store.names])
     atoms = np.repeat(tested, inputs.store.n_atoms)
     other = with_energies(inputs, inputs.store.energies + 7.0 * tested)
-    other = replace(other, features=np.where(atoms[:, None], 99.0, inputs.features))
+    (features,) = inputs.features
+    other = replace(other, features=[np.where(atoms[:, None], 99.0, features)])
     first, second = (prepare(given, PARAMETERS, division(given)) for given in (inputs, other))
     assert first.reference.as_dict() == second.reference.as_dict()
     np.testing.assert_array_equal(first.ranges, second.ranges)
@@ -177,11 +182,11 @@ def test_structures_above_the_largest_energy_are_left_out_of_every_part() -> Non
 
 def test_functions_that_do_not_vary_are_named_for_their_subnet() -> None:
     inputs = small_inputs()
-    features = inputs.features.copy()
+    features = np.concatenate(list(inputs.features))
     titanium = np.array([e == "Ti" for structure in structures() for e in structure.elements])
     features[titanium, 1] = 0.25
     features[:, 4] = 0.0
-    constant = prepare(replace(inputs, features=features), PARAMETERS, division(inputs)).constant_features
+    constant = prepare(replace(inputs, features=[features]), PARAMETERS, division(inputs)).constant_features
     names = PARAMETERS.feature_names
     assert constant == {"Ti": (names[1], names[4]), "O": (names[4],)}
     assert data().constant_features == {}
@@ -207,6 +212,43 @@ def test_an_element_without_atoms_in_the_training_part_is_named() -> None:
     with pytest.raises(InputError) as caught:
         prepare(inputs, PARAMETERS, division(inputs))
     assert str(caught.value) == "expected atoms of Ti in the training part, got none"
+
+
+class LazyFeatures:
+    """Features that are made when they are asked for, a thousand structures at a time."""
+
+    def __init__(self, store: StructureStore, n_features: int) -> None:
+        self._store, self._n_features = store, n_features
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for first in range(0, len(self._store), 1000):
+            n = int(self._store.n_atoms[first : first + 1000].sum())
+            yield np.random.default_rng(first).normal(size=(n, self._n_features))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_features_are_held_once_in_double_and_once_in_single_precision(
+    shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whitening, "_ROWS_TOGETHER", 2000)
+    small, n_features, times = small_inputs().store, 70, 400
+    store = StructureStore(
+        offsets=np.concatenate([[0], np.cumsum(np.tile(small.n_atoms, times))]),
+        names=[f"{name}-{k}" for k in range(times) for name in small.names],
+        **{name: np.concatenate([getattr(small, name)] * times) for name in STORED},
+        files=small.files * times,
+        groups=small.groups * times,
+        reference_energies=small.reference_energies,
+    )
+    parts = tuple(
+        "test" if k % 4 == 0 else "validation" if k % 4 == 1 else "train" for k in range(len(store))
+    )
+    inputs = Inputs(store, LazyFeatures(store, n_features), "")
+    parameters = PARAMETERS.with_overrides(network={"shared_subnet": shared})
+    used = n_features * int(store.n_atoms[[part != "test" for part in parts]].sum())
+    peak = peak_bytes(lambda: prepare(inputs, parameters, Split(store.names, parts)))
+    # 12 bytes a number; the rest is what is held of each atom, and of pieces
+    assert peak < 15 * used
 
 
 # --- weights ------------------------------------------------------------------------------------------------

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, StaleError, UsageError
 from tio2nn.io import read_structures
-from tio2nn.io.features import Manifest, digest_of, read_features
+from tio2nn.io.features import Manifest, StoredFeatures, digest_of
 from tio2nn.io.names import natural_key
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.io.tables import write_csv, write_json
-from tio2nn.leakage import fingerprints, nearest_in_training
-from tio2nn.nn.dataset import AtomTable
+from tio2nn.leakage import fingerprints_of, nearest_in_training
 from tio2nn.potential import Potential, Prediction
 from tio2nn.predict import predict_stream
 from tio2nn.progress import Track, silent
@@ -153,40 +152,39 @@ def _test_part(project: Project, potential: Potential, *, its_own: bool) -> _Par
             '"tio2nn evaluate FILE...", or train with a test_fraction above 0',
             file=str(project.split_file),
         )
-    rows = None if features is None else read_features(project.features_directory, features)
-    if rows is None or store.has_forces[low].any():
-        chosen = (store[k] for k in low.tolist())
+    stored = None if features is None else StoredFeatures(project.features_directory, features)
+    chosen = (store[k] for k in low.tolist())
+    if stored is None or store.has_forces[low].any():
         results = predict_stream(potential, chosen, forces=bool(store.has_forces[low].any()))
     else:
-        results = (
-            potential.predict_features(store[k], rows[store.offsets[k] : store.offsets[k + 1]])
-            for k in low.tolist()
-        )
+        results = map(potential.predict_features, chosen, stored.of_structures(low, store.offsets))
     nearest = {}
-    if rows is not None and its_own:
+    if stored is not None and its_own:
         training = np.array(
             [k for k, name in enumerate(store.names) if parts.get(name) == "train"], dtype=np.int64
         )
         if max_energy is not None:
             training = training[store.cohesive_energies[training] <= max_energy]
-        nearest = _nearest(store, rows, potential, low, training)
+        nearest = _nearest(store, stored, potential, low, training)
     return _Part(results, len(low), len(indices) - len(low), nearest)
 
 
 def _nearest(
     store: StructureStore,
-    rows: FloatArray,
+    features: StoredFeatures,
     potential: Potential,
     test: NDArray[np.int64],
     training: NDArray[np.int64],
 ) -> dict[str, Nearest]:
     """For each test structure the training structure that is most like it."""
     elements = potential.elements
-    table = AtomTable.from_rows(rows, store.element_indices(elements), store.n_atoms, len(elements))
     whitenings = [potential.whitenings[potential.subnet_of[element]] for element in elements]
+    of_test, of_training = fingerprints_of(
+        (test, training), features, store.element_indices(elements), store.n_atoms, whitenings
+    )
     found = nearest_in_training(
-        fingerprints(table.select(test), whitenings),
-        fingerprints(table.select(training), whitenings),
+        of_test,
+        of_training,
         [store.names[k] for k in training],
         [store.groups[k] for k in test],
         [store.groups[k] for k in training],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,8 +113,11 @@ def _reference(structures: Sequence[Structure], given: Mapping[str, float] | Non
     return ReferenceEnergies.given({element: given[element] for element in elements})
 
 
-def _energies_table(structures: Sequence[Structure], findings: Audit) -> tuple[list[str], list[list[object]]]:
-    """Header and rows. Energies are written so that reading them gives the same number, the rest rounded."""
+def _energies_table(
+    structures: Sequence[Structure], findings: Audit
+) -> tuple[list[str], Iterator[list[object]]]:
+    """Header and rows, which are made one by one. Energies are written so that reading them gives the same number, the
+    rest rounded."""
     elements = findings.reference.elements
     header = [
         "structure",
@@ -130,9 +133,13 @@ def _energies_table(structures: Sequence[Structure], findings: Audit) -> tuple[l
         "duplicate_of",
         "outlier",
     ]
+    return header, _rows(structures, findings)
+
+
+def _rows(structures: Sequence[Structure], findings: Audit) -> Iterator[list[object]]:
     columns = zip(
         structures,
-        compositions(structures, elements).tolist(),
+        compositions(structures, findings.reference.elements).tolist(),
         findings.cohesive.tolist(),
         findings.max_forces.tolist(),
         findings.closest.distances.tolist(),
@@ -141,10 +148,8 @@ def _energies_table(structures: Sequence[Structure], findings: Audit) -> tuple[l
         findings.outliers,
         strict=True,
     )
-    rows: list[list[object]] = []
     for structure, counts, cohesive, force, distance, group, duplicate, outlier in columns:
         n_atoms, energy = structure.n_atoms, structure.energy or 0.0
         numbers = [n_atoms, *counts, repr(energy), repr(energy / n_atoms), repr(cohesive)]
         rounded = [f"{number:.6f}" if math.isfinite(number) else "" for number in (force, distance)]
-        rows.append([structure.name, structure.file, *numbers, *rounded, group, duplicate, outlier])
-    return header, rows
+        yield [structure.name, structure.file, *numbers, *rounded, group, duplicate, outlier]

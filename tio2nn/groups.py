@@ -13,7 +13,7 @@ Of the structures of one scan, those of equal scale are duplicates.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -28,6 +28,12 @@ IntArray = NDArray[np.int64]
 # of fractional coordinates, and of cells divided by the edge of a cube of equal volume. Files round to 6-8
 # decimals of an Å; structures whose atoms differ by 1e-5 of a cell, 0.05 mÅ, say nothing different
 _GEOMETRY_TOLERANCE = 1e-5
+# by how much functions of period 1 of equal numbers may differ: their steepest slope, 2 pi, times the tolerance; also
+# a mean of such functions
+_REACH = 2.0 * np.pi * _GEOMETRY_TOLERANCE
+_DIRECTIONS = 6  # in which rows are told apart before they are compared
+_BOX = 16  # edge of a box in units of the reach; 1.4 times as many entries as rows
+_TOGETHER = 1024  # structures of one composition at a time
 # Å, of the components of cell vectors: the digits that programs print differ from frame to frame below this
 _CELL_TOLERANCE = 1e-4
 
@@ -107,51 +113,123 @@ def _scaled(
     structures: Sequence[Structure], periodic: NDArray[np.bool_]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Scales (n,); without them, coordinates (n, n_atoms, 3) from the first atom and metric tensors (n, 9)."""
-    cells = np.stack([complete_cell(s.cell, s.periodic) for s in structures])
+    n = len(structures)
+    scales, shapes = np.ones(n), np.empty((n, 9))
+    coordinates = np.empty((n, structures[0].n_atoms, 3))
     dimensions = int(periodic.sum())
-    volumes = np.abs(np.linalg.det(cells))  # an area or a length where the other axes are unit vectors
-    scales = volumes ** (1.0 / dimensions) if dimensions else np.ones(len(cells))
-    cells[:, periodic] /= scales[:, None, None]
-    positions = np.stack([s.positions for s in structures]) / scales[:, None, None]
-    coordinates = (positions - positions[:, :1]) @ np.linalg.inv(cells)
-    return scales, coordinates, (cells @ cells.transpose(0, 2, 1)).reshape(len(cells), 9)
+    for own in _pieces(n):
+        cells = np.stack([complete_cell(s.cell, s.periodic) for s in structures[own]])
+        if dimensions:
+            # the determinant is an area or a length where the other axes are unit vectors
+            scales[own] = np.abs(np.linalg.det(cells)) ** (1.0 / dimensions)
+        cells[:, periodic] /= scales[own, None, None]
+        positions = np.stack([s.positions for s in structures[own]]) / scales[own, None, None]
+        coordinates[own] = (positions - positions[:, :1]) @ np.linalg.inv(cells)
+        shapes[own] = (cells @ cells.transpose(0, 2, 1)).reshape(len(cells), 9)
+    return scales, coordinates, shapes
+
+
+def _pieces(n: int) -> Iterator[slice]:
+    """So many structures at a time that intermediate results stay small."""
+    return (slice(first, min(first + _TOGETHER, n)) for first in range(0, n, _TOGETHER))
 
 
 def _equal_rows(coordinates: FloatArray, shapes: FloatArray, periodic: NDArray[np.bool_]) -> IntArray:
     """Pairs (n_pairs, 2) of rows equal within the tolerance, each row with the next one equal to it.
 
-    Equal rows have nearly equal projections on any direction, so only rows that are near each other in the
-    order of one projection are compared: O(n log n) unless all rows differ by little more than the tolerance.
+    "Next" is meant in the order of one projection. Only rows that fall into one box of a grid in a few other
+    directions are compared, so the time is that of sorting unless very many rows differ by little more than the
+    tolerance.
     """
-    n = len(coordinates)
-    # by functions of period 1, and with weights that sum to 1, the projections of equal rows differ by at most
-    # the steepest slope, 2 pi, times the tolerance
-    angles = (np.where(periodic, 2.0 * np.pi, 1.0) * coordinates).reshape(n, -1)
-    waves = np.tile(periodic, coordinates.shape[1])
-    weights = np.random.default_rng(0).uniform(-1.0, 1.0, 2 * angles.shape[1] + shapes.shape[1])
-    weights /= np.abs(weights).sum()
-    by_sine, by_cosine, by_shape = np.split(weights, [angles.shape[1], 2 * angles.shape[1]])
-    projections = np.where(waves, np.sin(angles), angles) @ by_sine
-    projections += np.where(waves, np.cos(angles), 0.0) @ by_cosine + shapes @ by_shape
-    order = np.argsort(projections, kind="stable")
-    projections = projections[order]
+    projections, marks = _projections(coordinates, shapes, periodic)
+    rank = np.empty(len(projections), dtype=np.int64)
+    rank[np.argsort(projections, kind="stable")] = np.arange(len(projections))
+    rows, boxes = _boxes(marks)
+    order = np.lexsort((rank[rows], *boxes.T))
+    rows, boxes = rows[order], boxes[order]
+    box = np.cumsum(np.concatenate([[True], (boxes[1:] != boxes[:-1]).any(axis=1)]))
 
     pairs = [np.empty((0, 2), dtype=np.int64)]
-    searching = np.arange(n)
+    searching = np.arange(len(rows))
     step = 1
-    while len(searching := searching[searching + step < n]):
-        near = projections[searching + step] - projections[searching] <= 2.0 * np.pi * _GEOMETRY_TOLERANCE
+    while len(searching := searching[searching + step < len(rows)]):
+        searching = searching[box[searching + step] == box[searching]]
+        near = projections[rows[searching + step]] - projections[rows[searching]] <= _REACH
         searching = searching[near]
-        one, other = order[searching], order[searching + step]
-        apart = np.abs(coordinates[one] - coordinates[other])
-        apart = np.where(periodic, np.abs(apart - np.rint(apart)), apart)
-        equal = (apart.max(axis=(1, 2)) <= _GEOMETRY_TOLERANCE) & (
-            np.abs(shapes[one] - shapes[other]).max(axis=1) <= _GEOMETRY_TOLERANCE
-        )
+        equal = np.zeros(len(searching), dtype=np.bool_)
+        one, other = rows[searching], rows[searching + step]
+        for k in np.array_split(
+            np.flatnonzero((np.abs(marks[one] - marks[other]) <= _REACH).all(axis=1)),
+            1 + len(searching) // _TOGETHER,
+        ):
+            equal[k] = _are_equal(coordinates, shapes, periodic, one[k], other[k])
         pairs.append(np.stack([one[equal], other[equal]], axis=1))
         searching = searching[~equal]
         step += 1
-    return np.concatenate(pairs)
+    found = np.concatenate(pairs)
+    # a row in several boxes may have found one in each: the next one is the first of them
+    found = found[np.lexsort((rank[found[:, 1]], found[:, 0]))]
+    return found[np.unique(found[:, 0], return_index=True)[1]]
+
+
+def _are_equal(
+    coordinates: FloatArray, shapes: FloatArray, periodic: NDArray[np.bool_], one: IntArray, other: IntArray
+) -> NDArray[np.bool_]:
+    apart = np.abs(coordinates[one] - coordinates[other])
+    apart = np.where(periodic, np.abs(apart - np.rint(apart)), apart)
+    return np.asarray(
+        (apart.max(axis=(1, 2)) <= _GEOMETRY_TOLERANCE)
+        & (np.abs(shapes[one] - shapes[other]).max(axis=1) <= _GEOMETRY_TOLERANCE)
+    )
+
+
+def _projections(
+    coordinates: FloatArray, shapes: FloatArray, periodic: NDArray[np.bool_]
+) -> tuple[FloatArray, FloatArray]:
+    """A projection (n,) of all that describes a row, and those single numbers (n, `_DIRECTIONS`) that vary most.
+
+    Coordinates enter by functions of period 1. In each result equal rows differ by at most `_REACH`.
+    """
+    n, n_angles = len(coordinates), coordinates[0].size
+    waves = np.tile(periodic, coordinates.shape[1])
+    weights = np.random.default_rng(0).uniform(-1.0, 1.0, 2 * n_angles + shapes.shape[1])
+    weights /= np.abs(weights).sum()
+    by_sine, by_cosine, by_shape = np.split(weights, [n_angles, 2 * n_angles])
+
+    def columns(own: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
+        angles = (np.where(periodic, 2.0 * np.pi, 1.0) * coordinates[own]).reshape(-1, n_angles)
+        return (
+            np.where(waves, np.sin(angles), angles),
+            np.where(waves, np.cos(angles), 0.0),
+            shapes[own],
+        )
+
+    projections = np.empty(n)
+    sums, squares = np.zeros(len(weights)), np.zeros(len(weights))
+    for own in _pieces(n):
+        sines, cosines, of_shape = columns(own)
+        projections[own] = sines @ by_sine
+        projections[own] += cosines @ by_cosine + of_shape @ by_shape
+        every = np.hstack([sines, cosines, of_shape])
+        sums, squares = sums + every.sum(axis=0), squares + (every**2).sum(axis=0)
+    most_varied = np.argsort(squares / n - (sums / n) ** 2)[-_DIRECTIONS:]
+    marks = np.concatenate([np.hstack(columns(own))[:, most_varied] for own in _pieces(n)])
+    return projections, marks
+
+
+def _boxes(marks: FloatArray) -> tuple[IntArray, IntArray]:
+    """Rows and the boxes (n_entries, n_directions) that they are in: near its upper end also in the next one, so
+    that rows that differ by `_REACH` share a box."""
+    rows = np.arange(len(marks))
+    scaled = marks / (_BOX * _REACH)
+    boxes = np.floor(scaled).astype(np.int64)
+    near_end = scaled - boxes > 1.0 - 1.001 / _BOX
+    for k in range(marks.shape[1]):
+        again = near_end[rows, k]
+        further = boxes[again]
+        further[:, k] += 1
+        rows, boxes = np.concatenate([rows, rows[again]]), np.concatenate([boxes, further])
+    return rows, boxes
 
 
 def _components(n: int, pairs: IntArray) -> IntArray:

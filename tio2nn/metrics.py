@@ -138,7 +138,8 @@ def errors_by_size(per_atom: FloatArray, n_atoms: ArrayLike) -> list[Entry]:
         n_atoms: (n_structures,)
     """
     sizes, group = np.unique(np.asarray(n_atoms), return_inverse=True)
-    return [{"n_atoms": int(size), **_errors(per_atom[group == k])} for k, size in enumerate(sizes)]
+    parts = _parts(per_atom, group)
+    return [{"n_atoms": int(size), **_errors(part)} for size, part in zip(sizes, parts, strict=True)]
 
 
 def errors_by_composition(per_atom: FloatArray, compositions: Sequence[str]) -> list[Entry]:
@@ -149,7 +150,8 @@ def errors_by_composition(per_atom: FloatArray, compositions: Sequence[str]) -> 
         compositions: (n_structures,) reduced formulas.
     """
     names, group = np.unique(np.asarray(compositions, dtype=object), return_inverse=True)
-    entries = [{"composition": name, **_errors(per_atom[group == k])} for k, name in enumerate(names)]
+    parts = _parts(per_atom, group)
+    entries = [{"composition": name, **_errors(part)} for name, part in zip(names, parts, strict=True)]
     return sorted(entries, key=lambda entry: -int(entry["n_structures"]))
 
 
@@ -228,6 +230,12 @@ def _residuals(predicted: ArrayLike, true: ArrayLike) -> FloatArray:
 
 def _rmse(residuals: FloatArray) -> float:
     return math.sqrt(float(np.mean(np.square(residuals))))
+
+
+def _parts(values: FloatArray, group: NDArray[np.integer]) -> list[FloatArray]:
+    """Values of each group from 0, in their order; in one sort, for there may be as many groups as values."""
+    order = np.argsort(group, kind="stable")
+    return np.split(values[order], np.cumsum(np.bincount(group))[:-1])
 
 
 def _errors(per_atom: FloatArray) -> dict[str, float]:

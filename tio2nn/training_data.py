@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from tio2nn.derivatives import fresh_layout
 from tio2nn.errors import InputError
-from tio2nn.io.features import Manifest, digest_of, read_features
+from tio2nn.io.features import Manifest, StoredFeatures, digest_of
 from tio2nn.io.jacobians import damaged_shards, jacobian_sizes, open_jacobian
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.nn.dataset import AtomTable, FitData, ForceLabels, Labels
@@ -35,7 +36,7 @@ class TrainingData(FitData):
         reference: reference energies.
         whitenings: for each subnet.
         subnet_of: for each element the position of its subnet.
-        ranges: (n_elements, 2, n_features) of the features in the training part.
+        training_atoms: those of each element in the training part, as a potential remembers them.
         composition_span: (rank, n_elements) of the compositions in the training part.
         constant_features: names of columns that do not vary in the training part, for each subnet.
         fingerprint: of features, energies and split.
@@ -57,13 +58,14 @@ class Inputs:
 
     Attributes:
         store: the structures.
-        features: (n_atoms of all, n_features) float64.
+        features: of all atoms, float64, in blocks (n_atoms of some consecutive structures, n_features); they are read
+            each time one goes through them.
         fingerprint: of parameter set and structures.
         jacobian: flat float32, derivatives of the features of all structures with forces; None if not asked for.
     """
 
     store: StructureStore
-    features: FloatArray
+    features: Iterable[FloatArray]
     fingerprint: str
     jacobian: NDArray[np.float32] | None = None
 
@@ -84,7 +86,7 @@ def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = Tru
     structures = digest_of(store.geometry_hashes)
     project.check_fresh(asdict(manifest), parameters.fingerprint, structures)
     fingerprint = digest_of([parameters.fingerprint, structures])
-    features = read_features(project.features_directory, manifest)
+    features = StoredFeatures(project.features_directory, manifest)
     jacobian = _read_jacobian(project, parameters, store, check) if parameters.training.forces else None
     return Inputs(store, features, fingerprint, jacobian)
 
@@ -127,8 +129,11 @@ def choose_split(
 def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingData:
     """Reference energies, whitening and labels of a fit.
 
+    Of all features those of the training and the validation part are held in float64, 8 bytes a number, until they
+    are whitened and in float32.
+
     Raises:
-        InputError: an element without an atom in the training part, or a part without structures.
+        InputError: an element without an atom in the training part, a part without structures, damaged features.
     """
     store, settings = inputs.store, parameters.training
     if settings.max_energy is not None:
@@ -141,11 +146,10 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
             raise InputError(f"expected structures in the part {part}, got none")
     elements = parameters.elements
     element_of_atom = store.element_indices(elements)
-    by_element = AtomTable.from_rows(inputs.features, element_of_atom, store.n_atoms, len(elements))
-    for element, count in zip(elements, by_element.counts[train].sum(axis=0), strict=True):
+    compositions = store.compositions(elements)
+    for element, count in zip(elements, compositions[train].sum(axis=0), strict=True):
         if count == 0:
             raise InputError(f"expected atoms of {element} in the training part, got none")
-    compositions = by_element.counts
     if parameters.reference_energies is not None:
         given = parameters.reference_energies
         reference = ReferenceEnergies.given({element: given[element] for element in elements})
@@ -154,18 +158,30 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     energies = store.energies - reference.baseline(compositions)
     shared = parameters.network.shared_subnet
     subnet_of = {element: 0 if shared else k for k, element in enumerate(elements)}
-    table = (
-        AtomTable.from_rows(inputs.features, np.zeros_like(element_of_atom), store.n_atoms, 1)
-        if shared
-        else by_element
+    subnet_of_atom = np.zeros_like(element_of_atom) if shared else element_of_atom
+    train_table, validation_table = AtomTable.gather(
+        inputs.features,
+        subnet_of_atom,
+        store.n_atoms,
+        1 if shared else len(elements),
+        (train, validation),
     )
-    train_table, validation_table = table.select(train), table.select(validation)
+    features = [np.asarray(part, np.float64) for part in train_table.features]
     whitenings = tuple(
-        Whitening.fit(np.asarray(part, np.float64), parameters.network.whitening_floor)
+        Whitening.fit(part, parameters.network.whitening_floor)
         if parameters.network.whitening
-        else Whitening.standardization(np.asarray(part, np.float64))
-        for part in train_table.features
+        else Whitening.standardization(part)
+        for part in features
     )
+    if shared:
+        in_training = np.zeros(len(store), dtype=np.bool_)
+        in_training[train] = True
+        element_of_row = element_of_atom[np.repeat(in_training, store.n_atoms)]
+        ranges = np.concatenate(
+            [feature_ranges([features[0][element_of_row == k]]) for k in range(len(elements))]
+        )
+    else:
+        ranges = feature_ranges(features)
     names = ["all elements"] if shared else list(elements)
     constant = {
         name: tuple(f for f, c in zip(parameters.feature_names, w.constant, strict=True) if c)
@@ -181,8 +197,7 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     forces = None
     if inputs.jacobian is not None:
         digest.update(np.ascontiguousarray(store.forces, dtype="<f8").tobytes())
-        subnets = np.zeros_like(element_of_atom) if shared else element_of_atom
-        forces = _force_labels(store, inputs.jacobian, parameters.n_features, subnets)
+        forces = _force_labels(store, inputs.jacobian, parameters.n_features, subnet_of_atom)
     if forces is not None and not forces.has_forces[train].any():
         raise InputError("expected structures with forces in the part train, got none")
     return TrainingData(
@@ -190,7 +205,7 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         reference=reference,
         whitenings=whitenings,
         subnet_of=subnet_of,
-        ranges=feature_ranges([np.asarray(p, np.float64) for p in by_element.select(train).features]),
+        ranges=ranges,
         composition_span=composition_span(compositions[train]),
         train=train_table.transformed(whitenings),
         train_labels=Labels(training_energies, weights),

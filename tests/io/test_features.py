@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import peak_bytes
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
@@ -15,8 +16,8 @@ from tio2nn.io import features
 from tio2nn.io.features import (
     Manifest,
     Shard,
+    StoredFeatures,
     plan_shards,
-    read_features,
     read_shard,
     remove_other_shards,
     write_shard,
@@ -62,9 +63,34 @@ def test_features_are_read_back_bit_by_bit_in_the_order_of_the_structures(
     for shard in shards:
         write_shard(tmp_path / shard.file, values[row : row + shard.n_atoms])
         row += shard.n_atoms
-    found = read_features(tmp_path, manifest)
+    stored = StoredFeatures(tmp_path, manifest)
+    found = np.concatenate(list(stored))
     assert found.dtype == np.float64
     assert found.tobytes() == values.tobytes()
+    offsets = np.cumsum([0, *ATOMS])
+    for chosen in ([], [2], [1, 3], [0, 1, 2, 3, 4]):
+        rows = list(stored.of_structures(np.array(chosen, dtype=np.int64), offsets))
+        assert [row.tobytes() for row in rows] == [
+            values[offsets[k] : offsets[k + 1]].tobytes() for k in chosen
+        ]
+
+
+def test_shards_without_any_of_the_structures_are_not_read(tmp_path: Path, shards: tuple[Shard, ...]) -> None:
+    write_shard(tmp_path / shards[1].file, np.arange(22.0).reshape(22, 1))  # the others are missing
+    stored = StoredFeatures(tmp_path, Manifest("f", "s", ("a",), shards))
+    (rows,) = stored.of_structures(np.array([2]), np.cumsum([0, *ATOMS]))
+    assert rows.tolist() == [[0.0], [1.0]]
+
+
+def test_one_shard_is_held_at_a_time(tmp_path: Path) -> None:
+    n, rows = 20, 500
+    many = plan_shards("f", [str(k) for k in range(n)], [features.ATOMS_PER_SHARD] * n)
+    assert len(many) == n
+    small = tuple(replace(shard, n_atoms=rows) for shard in many)
+    for shard in small:
+        write_shard(tmp_path / shard.file, np.zeros((rows, 10)))
+    stored = StoredFeatures(tmp_path, Manifest("f", "s", tuple("abcdefghij"), small))
+    assert peak_bytes(lambda: sum(len(block) for block in stored)) < 8 * 10 * rows * n / 4
 
 
 def test_only_shards_of_other_inputs_are_removed(tmp_path: Path, shards: tuple[Shard, ...]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from archives import archive_bytes
+from memory import peak_bytes
 
 from tio2nn.errors import InputError
 from tio2nn.io import sources
@@ -240,3 +241,19 @@ def test_a_header_that_expands_without_end_is_left(monkeypatch: pytest.MonkeyPat
 def test_strange_names_are_shown_on_one_line() -> None:
     make("d/a\nb\x1b.xsf")
     assert read("d") == (["d/a\\nb\\x1b.xsf"], [])
+
+
+def test_an_archive_is_read_without_remembering_its_members(tmp_path: Path) -> None:
+    n = 4000
+    path = tmp_path / "many.tar"
+    path.write_bytes(archive_bytes((f"s{k}.xsf", b"x") for k in range(n)))
+    found = 0
+
+    def read() -> None:
+        nonlocal found
+        for _ in iter_source_files([path]):
+            found += 1
+
+    # the names that were seen, and what reading holds whatever the size of the archive
+    assert peak_bytes(read) < 350 * n + 300_000
+    assert found == n

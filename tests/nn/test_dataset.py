@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,31 @@ def test_a_selection_has_the_atoms_of_its_structures_in_its_order(
         owners = [place for place, s in enumerate(chosen) for own in subnets[s] if own == k]
         assert found.segments(k).tolist() == owners
         assert found.counts[:, k].tolist() == [owners.count(place) for place in range(len(chosen))]
+
+
+@given(subnet_lists(), st.data())
+def test_parts_gathered_from_blocks_are_the_selections_of_the_whole(
+    subnets: list[list[int]], data: st.DataObject
+) -> None:
+    n = len(subnets)
+    part_of = data.draw(st.lists(st.sampled_from([None, 0, 1]), min_size=n, max_size=n))
+    parts = [np.array([k for k in range(n) if part_of[k] == part], dtype=np.int64) for part in (0, 1)]
+    first_atoms = np.cumsum([0, *map(len, subnets)])
+    borders = data.draw(st.lists(st.sampled_from(range(n + 1)), max_size=3).map(sorted))
+    blocks = np.split(rows(subnets), first_atoms[borders])
+    flat = np.array([k for own in subnets for k in own], dtype=np.int64)
+    found = AtomTable.gather(blocks, flat, np.array([len(own) for own in subnets]), N_SUBNETS, parts)
+    for gathered, part in zip(found, parts, strict=True):
+        expected_table = table(subnets).select(part)
+        np.testing.assert_array_equal(gathered.counts, expected_table.counts)
+        for own, other in zip(gathered.features, expected_table.features, strict=True):
+            assert own.dtype == np.float64
+            np.testing.assert_array_equal(own, other)
+
+
+def test_blocks_that_are_not_all_atoms_are_refused() -> None:
+    with pytest.raises(ValueError, match="blocks: expected 3 rows, got 2"):
+        AtomTable.gather([np.zeros((2, 1))], np.zeros(3, int), np.array([3]), 1, [np.array([0])])
 
 
 @given(subnet_lists(), st.data())

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from memory import peak_bytes
 
 from tio2nn.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.nn import training
@@ -340,3 +341,15 @@ def test_a_fit_that_diverges_says_in_which_epoch(epochs: int) -> None:
     with pytest.raises(FloatingPointError, match=r"^the (validation )?loss of epoch \d is (nan|inf)$"):
         fit.run()
     assert all(math.isfinite(value) for epoch in fit.history for value in astuple(epoch))
+
+
+def test_an_epoch_copies_the_features_of_one_subnet_after_the_other() -> None:
+    def large(n: int) -> tuple[AtomTable, Labels]:
+        features = tuple(np.ones((5 * n, 20), np.float32) for _ in range(3))
+        return AtomTable(features, np.full((n, 3), 5)), Labels(np.zeros(n), np.ones(n))
+
+    network = BPNN.from_parameters(NetworkParameters(hidden_layers=(5,)), ("Ti", "O", "H"), 20)
+    parameters = TrainingParameters(epochs=2, batch_size=100)
+    fit = Fit(network, parameters, 3, FitData(*large(3000), *large(100)))
+    # 4 bytes for each number of the tensors, and for those of one subnet on their way
+    assert peak_bytes(lambda: fit._epoch_inputs(0)) < 6.5 * 3000 * 15 * 20

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import peak_bytes
 
+from tio2nn.nn import whitening as module
 from tio2nn.nn.whitening import VARIANCE_FLOOR, FloatArray, Whitening
 
 
@@ -122,3 +124,22 @@ def test_standardization_scales_each_column_by_itself() -> None:
     standardized = Whitening.standardization(features)(features)
     expected = (features - features.mean(axis=0)) / features.std(axis=0)
     np.testing.assert_allclose(standardized, expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("make", [Whitening.fit, Whitening.standardization])
+def test_a_fit_in_pieces_is_that_to_the_whole(make: type[Whitening], monkeypatch: pytest.MonkeyPatch) -> None:
+    features = _correlated(403)
+    features[:, 2] = 0.25
+    whole = make(features)
+    monkeypatch.setattr(module, "_ROWS_TOGETHER", 50)
+    pieces = make(features)
+    assert pieces.constant.tolist() == whole.constant.tolist() == [False, False, True, False]
+    np.testing.assert_allclose(pieces.mean, whole.mean, rtol=1e-12)
+    # the sign of an eigenvector is free
+    np.testing.assert_allclose(np.abs(pieces(features)), np.abs(whole(features)), rtol=1e-6, atol=1e-9)
+
+
+def test_a_fit_takes_little_memory_beside_the_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ROWS_TOGETHER", 500)
+    features = np.random.default_rng(0).normal(size=(20_000, 10))
+    assert peak_bytes(lambda: Whitening.fit(features)) < features.nbytes / 4

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -137,15 +137,44 @@ def read_shard(directory: Path, shard: Shard, n_features: int) -> FloatArray:
     return np.asarray(features, dtype=np.float64)
 
 
-def read_features(directory: Path, manifest: Manifest) -> FloatArray:
-    """Features of all structures, (n_atoms of all, n_features), in the order of the store."""
-    n_atoms = sum(shard.n_atoms for shard in manifest.shards)
-    features = np.empty((n_atoms, len(manifest.feature_names)))
-    row = 0
-    for shard in manifest.shards:
-        features[row : row + shard.n_atoms] = read_shard(directory, shard, features.shape[1])
-        row += shard.n_atoms
-    return features
+@dataclass(frozen=True)
+class StoredFeatures:
+    """Features of all structures of a project, in the order of the store.
+
+    To go through them is to read one shard after the other, (its atoms, n_features) each; nobody needs to hold all.
+
+    Attributes:
+        directory: of the shards.
+        manifest: what they are.
+    """
+
+    directory: Path
+    manifest: Manifest
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        """The features of each shard; errors as for `read_shard`."""
+        return (self._read(shard) for shard in self.manifest.shards)
+
+    def of_structures(
+        self, structures: NDArray[np.int64], offsets: NDArray[np.int64]
+    ) -> Iterator[FloatArray]:
+        """Features of single structures, (n_atoms, n_features) each, from the shards that have any of them.
+
+        Args:
+            structures: indices into the store, ascending.
+            offsets: (n_structures of the store + 1,) where the atoms of each structure begin.
+        """
+        for shard in self.manifest.shards:
+            begin, end = np.searchsorted(structures, [shard.first, shard.last])
+            if begin == end:
+                continue
+            features = self._read(shard)
+            for k in structures[begin:end]:
+                first, last = offsets[[k, k + 1]] - offsets[shard.first]
+                yield features[first:last]
+
+    def _read(self, shard: Shard) -> FloatArray:
+        return read_shard(self.directory, shard, len(self.manifest.feature_names))
 
 
 def remove_other_shards(directory: Path, shards: Sequence[Shard]) -> int:

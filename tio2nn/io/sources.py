@@ -180,7 +180,9 @@ def _from_archive(path: Path) -> Iterator[SourceFile | InputError]:
         with path.open("rb") as compressed:
             stream = _BoundedReader(compressed, archive)
             with tarfile.open(fileobj=stream, mode="r:") as tar:
-                for member in tar:
+                while (member := tar.next()) is not None:
+                    # it would remember all of them, 1 kB each
+                    tar.members.clear()  # type: ignore[attr-defined]
                     suffix = _structure_suffix(member.name.lower(), STRUCTURE_SUFFIXES)
                     if suffix is None or not member.isreg() or member.issparse():
                         continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.io.arrays import opened_arrays, write_arrays
+from tio2nn.nn.whitening import pieces
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -45,6 +46,49 @@ class AtomTable:
         parts = tuple(features[subnet_of_atom == k] for k in range(n_subnets))
         return cls(parts, counts.reshape(len(n_atoms), n_subnets))
 
+    @classmethod
+    def gather(
+        cls,
+        blocks: Iterable[FloatArray],
+        subnet_of_atom: IntArray,
+        n_atoms: IntArray,
+        n_subnets: int,
+        parts: Sequence[IntArray],
+    ) -> tuple[AtomTable, ...]:
+        """A table for each part of the structures; of features that come block by block only theirs are kept.
+
+        Args:
+            blocks: (n_atoms of some consecutive structures, n_features), at least one, together all atoms.
+            subnet_of_atom, n_atoms, n_subnets: as for `from_rows`, of all structures.
+            parts: structures of each part, ascending; none in two of them.
+        """
+        part_of_structure = np.full(len(n_atoms), -1)
+        for p, structures in enumerate(parts):
+            part_of_structure[structures] = p
+        structure = np.repeat(np.arange(len(n_atoms)), n_atoms)
+        counts = np.bincount(structure * n_subnets + subnet_of_atom, minlength=len(n_atoms) * n_subnets)
+        counts = counts.reshape(len(n_atoms), n_subnets)
+        part_of_atom = part_of_structure[structure]
+        place = np.where(part_of_atom >= 0, part_of_atom * n_subnets + subnet_of_atom, -1)
+        sizes = [int(counts[structures, k].sum()) for structures in parts for k in range(n_subnets)]
+        matrices: list[FloatArray] = []
+        filled = [0] * len(sizes)
+        row = 0
+        for block in blocks:
+            matrices = matrices or [np.empty((size, block.shape[1])) for size in sizes]
+            own = place[row : row + len(block)]
+            for k, matrix in enumerate(matrices):
+                chosen = block[own == k]
+                matrix[filled[k] : filled[k] + len(chosen)] = chosen
+                filled[k] += len(chosen)
+            row += len(block)
+        if row != len(subnet_of_atom):
+            raise ValueError(f"blocks: expected {len(subnet_of_atom)} rows, got {row}")
+        return tuple(
+            cls(tuple(matrices[p * n_subnets : (p + 1) * n_subnets]), counts[structures])
+            for p, structures in enumerate(parts)
+        )
+
     @property
     def n_atoms(self) -> IntArray:
         """(n_structures,) number of atoms."""
@@ -70,14 +114,27 @@ class AtomTable:
         return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts[:, subnet])
 
     def transformed(self, functions: Sequence[Callable[[NDArray[np.floating]], FloatArray]]) -> AtomTable:
-        """Each matrix mapped by its function, as float32."""
+        """Each matrix mapped by its function, which takes rows one by one, as float32."""
         return AtomTable(
-            tuple(
-                np.asarray(f(part), dtype=np.float32)
-                for f, part in zip(functions, self.features, strict=True)
-            ),
+            tuple(_mapped(f, part) for f, part in zip(functions, self.features, strict=True)),
             self.counts,
         )
+
+
+def _mapped(
+    function: Callable[[NDArray[np.floating]], FloatArray], features: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """A function of the rows, in float64 only for a part of them at a time."""
+    mapped: NDArray[np.float32] | None = None
+    first = 0
+    for piece in pieces(features):
+        rows = function(piece)
+        if mapped is None:
+            mapped = np.empty((len(features), rows.shape[1]), np.float32)
+        mapped[first : first + len(rows)] = rows
+        first += len(rows)
+    assert mapped is not None, "there is at least one piece"
+    return mapped
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class Fit:
         self._since_best = 0
         self._run_epoch = tf.function(self._epoch_graph)
         self._predict = tf.function(self._predict_graph)
-        self._validation_inputs = _inputs(data.validation)
+        self._validation_inputs = _inputs(data.validation, np.arange(len(data.validation.counts)))
         self._forces = (
             None
             if data.train_forces is None
@@ -197,16 +197,15 @@ class Fit:
         """Atoms in the order of the epoch's batches, and where each batch begins; the last batch is filled up
         with structures without atoms and without weight. Also the number of force components."""
         order = np.random.default_rng([self.seed, number]).permutation(len(self._train.counts))
-        table = self._train.select(order)
         shape = (self._n_batches, self._batch_size)
         fill = (0, shape[0] * shape[1] - len(order))
-        counts = np.pad(table.counts, (fill, (0, 0))).reshape(*shape, -1).sum(axis=1)
+        counts = np.pad(self._train.counts[order], (fill, (0, 0))).reshape(*shape, -1).sum(axis=1)
         edges = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), np.cumsum(counts, axis=0)])
-        features, segments = _inputs(table)
+        features, segments = _inputs(self._train, order)
         labels = self._train_labels
         columns = (
             np.pad(labels.energies[order], fill),
-            np.pad(table.n_atoms, fill, constant_values=1),
+            np.pad(self._train.n_atoms[order], fill, constant_values=1),
             np.pad(labels.weights[order], fill),
         )
         inputs = (
@@ -384,6 +383,8 @@ def _rms(errors: FloatArray) -> float:
     return math.sqrt(float(np.mean(np.square(errors))))
 
 
-def _inputs(table: AtomTable) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    features = [tf.constant(part) for part in table.features]
-    return features, [tf.constant(table.segments(k)) for k in range(len(features))]
+def _inputs(table: AtomTable, order: NDArray[np.int64]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Features and owners of the atoms of these structures; one subnet's are copied at a time, for memory's sake."""
+    features = [tf.constant(part[table.rows(k, order)]) for k, part in enumerate(table.features)]
+    owners = np.arange(len(order), dtype=np.int32)
+    return features, [tf.constant(np.repeat(owners, counts)) for counts in table.counts[order].T]

@@ -7,12 +7,16 @@ own standard deviation, removes that.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+Floating = TypeVar("Floating", bound=np.floating[Any])
 
 # Default of `network.whitening_floor`: components of smaller variance (of standardized features) stay small instead of
 # being blown up to noise. Test RMSE after 200 epochs on TiO2, meV/atom: 1e-8 2.53, 1e-7 2.55,
@@ -20,6 +24,9 @@ FloatArray = NDArray[np.float64]
 VARIANCE_FLOOR = 1e-5
 # A column whose standard deviation is below this fraction of its largest value carries only rounding.
 _CONSTANT = 1e-10
+# Rows worked on at a time, so that intermediate results take 0.1 GB at most, whatever the size of the data. Sums over
+# more rows are sums of the sums of such pieces.
+_ROWS_TOGETHER = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,14 @@ class Whitening:
             floor: smallest variance of a component that is scaled up to one.
         """
         mean, deviation, constant = _moments(features)
-        standardized = (features - mean) / deviation
-        standardized[:, constant] = 0.0
-        variances, rotation = np.linalg.eigh(standardized.T @ standardized / len(features))
+
+        def products(piece: FloatArray) -> FloatArray:
+            standardized = piece - mean
+            standardized /= deviation
+            standardized[:, constant] = 0.0
+            return np.asarray(standardized.T @ standardized)
+
+        variances, rotation = np.linalg.eigh(reduce(np.add, map(products, pieces(features))) / len(features))
         matrix = rotation / np.sqrt(np.maximum(variances, floor)) / deviation[:, None]
         matrix[constant] = 0.0
         return cls(mean, matrix, constant)
@@ -70,8 +82,19 @@ class Whitening:
         return np.asarray((features - self.mean) @ self.matrix)
 
 
+def pieces(features: NDArray[Floating]) -> Iterator[NDArray[Floating]]:
+    """Consecutive rows of a matrix, so many at a time that intermediate results stay small; at least one piece."""
+    for first in range(0, max(len(features), 1), _ROWS_TOGETHER):
+        yield features[first : first + _ROWS_TOGETHER]
+
+
 def _moments(features: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-    mean = features.mean(axis=0)
-    deviation = features.std(axis=0)
-    constant = deviation <= _CONSTANT * np.maximum(np.abs(features).max(axis=0), 1e-300)
+    def squares(piece: FloatArray) -> FloatArray:
+        deviations = piece - mean
+        return np.asarray((deviations * deviations).sum(axis=0))
+
+    mean = reduce(np.add, (piece.sum(axis=0) for piece in pieces(features))) / len(features)
+    deviation = np.sqrt(reduce(np.add, map(squares, pieces(features))) / len(features))
+    largest = reduce(np.maximum, (np.abs(piece).max(axis=0) for piece in pieces(features)))
+    constant = deviation <= _CONSTANT * np.maximum(largest, 1e-300)
     return mean, np.where(constant, 1.0, deviation), constant
