@@ -8,11 +8,22 @@ from typing import Any
 import numpy as np
 from projects import ATOMIC_ENERGIES, PARAMETERS
 
+from tio2nn.familiarity import TrainingAtoms
 from tio2nn.layers import Layer
 from tio2nn.nn.whitening import Whitening
 from tio2nn.potential import Potential
 
 N = PARAMETERS.n_features
+
+
+def everything(n: int) -> TrainingAtoms:
+    """What a training remembers that saw all there is: no atom is far from it."""
+    return TrainingAtoms(np.full(n, -1e6), np.full(n, 1e6), np.zeros((1, n), np.float32), 1e6)
+
+
+def nothing(n: int) -> TrainingAtoms:
+    """What a training remembers that saw nothing like real atoms: every one is far from it."""
+    return TrainingAtoms(np.full(n, 98.0), np.full(n, 99.0), np.full((1, n), 1e3, np.float32), 1.0)
 
 
 def make_potential(members: int = 2, activation: str = "tanh", **changes: Any) -> Potential:
@@ -33,7 +44,7 @@ def make_potential(members: int = 2, activation: str = "tanh", **changes: Any) -
         subnet_of={"Ti": 0, "O": 1},
         whitenings=tuple(Whitening.fit(rng.normal(k, 1.0, size=(40, N))) for k in range(2)),
         members=tuple((layers(), layers()) for _ in range(members)),
-        ranges=np.stack([np.stack([np.full(N, -1e6), np.full(N, 1e6)])] * 2),
+        training_atoms=(everything(N),) * 2,
         composition_span=np.eye(2),
         about={"seed": 3, "versions": {"tio2nn": "0"}},
     )

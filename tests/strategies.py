@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import reference
 from hypothesis import strategies as st
 
 from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
@@ -108,3 +109,18 @@ def parameter_sets(
         radial=tuple(chosen_radial),
         angular=tuple(draw(st.lists(angular, min_size=0 if chosen_radial else 1, max_size=7, unique=True))),
     )
+
+
+def is_clear_of_cutoff(structure: Structure, cutoff: float, step: float) -> bool:
+    """No two atoms are so near the cutoff apart, where the second derivative jumps, that differences meet it.
+
+    Args:
+        step: of central differences, Å or strain.
+    """
+    reach = 4.0 * step * max(1.0, cutoff)
+    distances = [
+        neighbor.distance
+        for center in range(structure.n_atoms)
+        for neighbor in reference.neighbors(structure, center, cutoff + 2.0 * reach)
+    ]
+    return all(abs(distance - cutoff) > reach for distance in distances)

@@ -43,7 +43,8 @@ FLOORS = (
     ("trials",),
     ("oracles",),
     ("nn", "layers"),
-    ("leakage", "potential"),
+    ("leakage", "familiarity"),
+    ("potential",),
     # guests: other programs' view of a potential
     ("interfaces",),
     # a project: its paths, how its parts hang together

@@ -16,7 +16,9 @@ from tio2nn.presets import PRESETS, preset
 from tio2nn.project import ENVIRONMENT_VARIABLE, Project
 from tio2nn.schema import json_schema
 
-HEADER = "# file\tn_atoms\tenergy_eV\tenergy_eV_per_atom\tspread_eV_per_atom\tn_extrapolating"
+HEADER = (
+    "# file\tn_atoms\tenergy_eV\tenergy_eV_per_atom\tspread_eV_per_atom\tn_extrapolating\tlargest_distance"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -194,7 +196,7 @@ def test_predict_warns_on_stderr_of_atoms_outside_the_training_range(here: Path)
     out, err = invoke("predict", path.name, "-C", "p")
     assert int(rows(out)[1][5]) > 0
     assert err.startswith(f"warning: {path.name}: ")
-    assert "outside the training range" in err
+    assert "atoms are far from all in training" in err
     assert invoke("predict", path.name, "-C", "p", "--strict", code=3) == (out, err)
     invoke("evaluate", path.name, "-C", "p")
     invoke("evaluate", path.name, "-C", "p", "--strict", code=3)

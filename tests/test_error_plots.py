@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from tio2nn.error_plots import plot_distances, plot_forces, plot_spread
+from tio2nn.error_plots import plot_distances, plot_extrapolation, plot_forces, plot_spread
 from tio2nn.residuals import EvaluatedForces
 
 
@@ -21,10 +21,11 @@ def errors(n: int) -> tuple[np.ndarray, np.ndarray]:
 def test_every_figure_can_be_drawn_for_few_and_many(tmp_path: Path, n: int) -> None:
     spreads, found = errors(n)
     true = np.random.default_rng(0).normal(size=(n, 3))
-    forces = EvaluatedForces(true, true + 0.1, np.full(n, 0.1))
+    forces = EvaluatedForces(true, true + 0.1, np.full(n, 0.1), spreads)
     plot_forces(forces.true, forces.predicted, tmp_path / "forces.png")
     plot_spread(spreads, found, forces, tmp_path / "spread.png")
     plot_distances(spreads, found, tmp_path / "distances.png")
+    plot_extrapolation(forces, tmp_path / "extrapolation.png")
     for figure in tmp_path.iterdir():
         assert figure.read_bytes().startswith(b"\x89PNG\r\n")
 
@@ -32,9 +33,9 @@ def test_every_figure_can_be_drawn_for_few_and_many(tmp_path: Path, n: int) -> N
 def test_exact_predictions_can_be_drawn(tmp_path: Path) -> None:
     nothing = np.zeros(5)
     plot_forces(np.ones((5, 3)), np.ones((5, 3)), tmp_path / "forces.png")
-    plot_spread(
-        nothing, nothing, EvaluatedForces(np.ones((5, 3)), np.ones((5, 3)), nothing), tmp_path / "spread.png"
-    )
+    exact = EvaluatedForces(np.ones((5, 3)), np.ones((5, 3)), nothing, nothing)
+    plot_spread(nothing, nothing, exact, tmp_path / "spread.png")
+    plot_extrapolation(exact, tmp_path / "extrapolation.png")
     plot_distances(nothing, nothing, tmp_path / "distances.png")
 
 

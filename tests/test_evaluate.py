@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from potentials import everything, nothing
 from projects import ATOMIC_ENERGIES, PARAMETERS, small_project, structures, write_files
 
 from tio2nn.errors import InputError, MissingInputError, StaleError, UsageError
@@ -20,7 +21,7 @@ from tio2nn.io.store import read_store, write_store
 from tio2nn.layers import Layer
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet, RadialFunction
-from tio2nn.potential import Potential
+from tio2nn.potential import EXTRAPOLATION_DISTANCE, Potential
 from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model
 from tio2nn.split import Split
@@ -45,7 +46,7 @@ def make_potential(
             tuple((Layer(0.1 * rng.normal(size=(n, 1)), rng.normal(size=1), "linear"),) for _ in elements)
             for _ in range(members)
         ),
-        ranges=np.stack([np.stack([np.zeros(n), np.full(n, 1e6)])] * len(elements)),
+        training_atoms=(everything(n),) * len(elements),
         composition_span=np.eye(len(elements)),
         about={"inputs": inputs or {}},
     )
@@ -299,15 +300,16 @@ def test_structures_above_the_max_energy_of_training_are_left_out_of_the_test_pa
 
 def test_composition_spread_and_extrapolation_stand_in_the_table(project: Project, tmp_path: Path) -> None:
     committee = make_potential(members=3)
-    # hydrogen-free, so that every Ti atom lies outside the range of its first feature, and no O atom does
-    ranges = committee.ranges.copy()
-    ranges[0, :, 0] = (-2.0, -1.0)
-    replace(committee, ranges=ranges, composition_span=np.array([[1.0, 0.0]])).save(
+    # training saw no Ti like these, and every O
+    n = PARAMETERS.n_features
+    seen = (nothing(n), everything(n))
+    replace(committee, training_atoms=seen, composition_span=np.array([[1.0, 0.0]])).save(
         tmp_path / "committee.npz"
     )
     summary = evaluate(project, potential_file=tmp_path / "committee.npz")
     tested, rows = named(*TEST), residuals(project.other_evaluation_directory)
     assert [int(row["n_extrapolating"]) for row in rows] == [s.composition["Ti"] for s in tested]
+    assert all(float(row["largest_distance"]) > EXTRAPOLATION_DISTANCE for row in rows)
     assert (summary.extrapolating, summary.foreign_compositions) == (4, 4)
     spreads = [1000 * (p.spread or 0.0) for p in committee.predict(tested)]
     assert [float(row["spread_meV_per_atom"]) for row in rows] == pytest.approx(spreads, abs=1e-4)

@@ -17,6 +17,7 @@ from tio2nn.metrics import (
     errors_by_distance,
     errors_by_energy,
     errors_by_size,
+    force_errors_by_distance,
     force_metrics,
     outlier_fraction,
     residuals_per_atom,
@@ -212,3 +213,20 @@ def test_errors_are_shown_for_quarters_by_distance() -> None:
         (7.0, 8.0, 2),
     ]
     assert found[0]["mae_meV_per_atom"] == pytest.approx(15.0)
+
+
+def test_errors_of_forces_are_told_by_the_distance_of_the_atom() -> None:
+    true = np.zeros((5, 3))
+    predicted = np.array([[0.3, 0, 0], [0, 0.3, 0], [3.0, 0, 0], [0, 0, 30.0], [0, 0, 0]])
+    found = force_errors_by_distance(predicted, true, np.array([0.0, 0.099, 2.0, 1e6, 1.99]))
+    assert found == [
+        {"from_distance": 0.0, "to_distance": 0.1, "n_atoms": 2, "rmse_eV_per_A": pytest.approx(0.1732051)},
+        {"from_distance": 1.0, "to_distance": 2.0, "n_atoms": 1, "rmse_eV_per_A": 0.0},
+        {"from_distance": 2.0, "to_distance": 5.0, "n_atoms": 1, "rmse_eV_per_A": pytest.approx(1.7320508)},
+        {
+            "from_distance": 100.0,
+            "to_distance": None,
+            "n_atoms": 1,
+            "rmse_eV_per_A": pytest.approx(17.320508),
+        },
+    ]

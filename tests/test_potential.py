@@ -15,9 +15,10 @@ from projects import structures as crystals
 from strategies import structures
 
 from tio2nn.errors import InputError
+from tio2nn.familiarity import TrainingAtoms, points
 from tio2nn.fit_parameters import ACTIVATIONS
 from tio2nn.layers import Layer, energies, energies_and_gradients
-from tio2nn.potential import EXTRAPOLATION_MARGIN, Potential, composition_span, feature_ranges
+from tio2nn.potential import EXTRAPOLATION_DISTANCE, Potential, composition_span
 from tio2nn.structure import Structure
 
 # --- what it computes ---------------------------------------------------------------------------------------
@@ -176,55 +177,67 @@ def test_atoms_that_move_change_the_energy() -> None:
 # --- warnings -----------------------------------------------------------------------------------------------
 
 
+def remembering(features: np.ndarray, unit: float, margin: float = 0.0) -> Potential:
+    """With a training that saw these atoms, each the center of the range of its element."""
+    atoms = tuple(
+        TrainingAtoms(
+            features.min(axis=0) - margin,
+            features.max(axis=0) + margin,
+            points(features, whitening).astype(np.float32),
+            unit,
+        )
+        for whitening in POTENTIAL.whitenings
+    )
+    return replace(POTENTIAL, training_atoms=atoms)
+
+
 @pytest.mark.parametrize("side", [0, 1])
-def test_an_atom_outside_the_training_range_is_named_with_its_worst_function(side: int) -> None:
+def test_an_atom_far_from_training_is_named_with_the_function_farthest_outside_its_range(side: int) -> None:
     structure = crystals()[0]
     features = POTENTIAL._calculator(structure)
-    ranges = np.stack([np.stack([features.min(axis=0) - 1.0, features.max(axis=0) + 1.0])] * 2)
+    potential = remembering(features, unit=1e-3, margin=1.0)
+    near = potential.predict_features(structure, features)
+    assert near.extrapolations == ()
+    np.testing.assert_allclose(near.distances, 0.0, atol=1e-2)
     atom, column = 3, 4
-    element = structure.elements[atom]
-    k = PARAMETERS.elements.index(element)
-    inside = replace(POTENTIAL, ranges=ranges)
-    assert inside.predict_features(structure, features).extrapolations == ()
+    seen = potential.training_atoms[0]
+    width = seen.high - seen.low
     moved = features.copy()
-    for where, distance in ((column, 0.5), (column + 1, 0.25)):
-        low, high = ranges[k, :, where]
-        moved[atom, where] = low - distance * (high - low) if side == 0 else high + distance * (high - low)
-    (found,) = inside.predict_features(structure, moved).extrapolations
-    assert (found.atom, found.element) == (atom + 1, element)
+    for where, excess in ((column, 0.5), (column + 1, 0.25)):
+        beyond = excess * width[where]
+        moved[atom, where] = seen.low[where] - beyond if side == 0 else seen.high[where] + beyond
+    prediction = potential.predict_features(structure, moved)
+    (found,) = prediction.extrapolations
+    assert (found.atom, found.element) == (atom + 1, structure.elements[atom])
     assert found.function == PARAMETERS.feature_names[column]
-    assert found.distance == pytest.approx(0.5)
+    assert found.excess == pytest.approx(0.5)
+    assert found.distance == prediction.distances[atom] == prediction.distances.max()
+    assert f"{found.function} is outside its range by 0.50 of it" in prediction.doubts()["atoms"]
 
 
-@pytest.mark.parametrize(("factor", "n_outside"), [(0.98, 0), (1.02, 1)])
-def test_a_little_outside_is_not_reported(factor: float, n_outside: int) -> None:
+def test_a_new_combination_of_functions_within_their_ranges_is_reported_too() -> None:
     structure = crystals()[0]
     features = POTENTIAL._calculator(structure)
-    ranges = np.stack([np.stack([features.min(axis=0) - 1.0, features.max(axis=0) + 1.0])] * 2)
-    low, high = ranges[0, :, 0]
-    features[2, 0] = high + factor * EXTRAPOLATION_MARGIN * (high - low)
-    prediction = replace(POTENTIAL, ranges=ranges).predict_features(structure, features)
-    assert len(prediction.extrapolations) == n_outside
+    potential = remembering(features, unit=1e-3, margin=1.0)
+    features[2] += 0.5
+    (found,) = potential.predict_features(structure, features).extrapolations
+    assert found.atom == 3
+    assert found.excess < 0.0
+    assert (
+        "in a new combination of functions"
+        in potential.predict_features(structure, features).doubts()["atoms"]
+    )
 
 
-def test_a_function_that_had_one_value_in_training_may_have_no_other_later() -> None:
+@pytest.mark.parametrize(("factor", "n_far"), [(0.98, 0), (1.02, 1)])
+def test_atoms_are_far_beyond_one_distance(factor: float, n_far: int) -> None:
     structure = crystals()[0]
-    constant = np.linspace(0.0, 5.0, PARAMETERS.n_features)
-    ranges = np.stack([np.stack([constant, constant * (1.0 + 1e-15)])] * 2)
-    features = np.tile(constant, (structure.n_atoms, 1)) * (1.0 - 1e-14)
-    features[2, 0] = 0.3
-    (found,) = replace(POTENTIAL, ranges=ranges).predict_features(structure, features).extrapolations
-    assert (found.atom, found.function) == (3, PARAMETERS.feature_names[0])
-    assert found.distance == pytest.approx(0.3)
-
-
-def test_the_ranges_are_those_of_each_element() -> None:
-    rng = np.random.default_rng(0)
-    titanium, oxygen = rng.normal(size=(7, 3)), rng.normal(5.0, 1.0, size=(2, 3))
-    ranges = feature_ranges([titanium, oxygen])
-    assert ranges.shape == (2, 2, 3)
-    np.testing.assert_array_equal(ranges[0], [titanium.min(axis=0), titanium.max(axis=0)])
-    np.testing.assert_array_equal(ranges[1], [oxygen.min(axis=0), oxygen.max(axis=0)])
+    features = POTENTIAL._calculator(structure)
+    moved = features.copy()
+    moved[2] += 0.1
+    distance = remembering(features, 1.0).predict_features(structure, moved).distances[2]
+    potential = remembering(features, distance / (factor * EXTRAPOLATION_DISTANCE))
+    assert len(potential.predict_features(structure, moved).extrapolations) == n_far
 
 
 @pytest.mark.parametrize(

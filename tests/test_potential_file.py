@@ -48,7 +48,9 @@ def test_a_saved_potential_is_the_same_to_the_last_bit(tmp_path: Path, shared: b
         np.testing.assert_array_equal(after.atomic_energies, before.atomic_energies)
     assert loaded.parameters == made.parameters
     assert loaded.about == made.about
-    np.testing.assert_array_equal(loaded.ranges, made.ranges)
+    for one, other in zip(loaded.training_atoms, made.training_atoms, strict=True):
+        np.testing.assert_array_equal(one.references, other.references)
+        assert one.unit == other.unit
     assert [w.constant.dtype for w in loaded.whitenings] == [np.dtype(bool)] * (1 if shared else 2)
 
 
@@ -140,12 +142,19 @@ def _edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
         (_edited(lambda content: content.pop("header")), "foreign file .*header"),
         (_edited(lambda content: content.update(header=[])), "foreign file"),
         (_edited(lambda content: content.update(header={})), "foreign file .*format"),
-        (_edited(lambda content: content.pop("ranges")), "foreign file .*ranges"),
+        (_edited(lambda content: content.pop("training/0/low")), "foreign file .*training/0/low"),
         (
             _edited(lambda content: content["header"]["activations"].append([["tanh"], ["tanh"]])),
             "foreign file .*member/2/0/0/kernel",
         ),
-        (_edited(lambda content: content["header"].update(format=99)), "of format 1, got format 99"),
+        (
+            _edited(lambda content: content["header"].update(format=99)),
+            "of format 2, got format 99; a newer tio2nn wrote it: update",
+        ),
+        (
+            _edited(lambda content: content["header"].update(format=1)),
+            'of format 2, got format 1; make it again with "tio2nn train"',
+        ),
         (
             _edited(lambda content: content["header"]["activations"][1][0].__setitem__(0, "elu")),
             "activations of this program, got elu",
@@ -168,6 +177,7 @@ def _edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
         "no ranges",
         "member without weights",
         "later format",
+        "earlier format",
         "unknown activation",
         "unknown parameter",
     ],

@@ -13,11 +13,12 @@ from projects import ATOMIC_ENERGIES, PARAMETERS, structures, write_files
 from tio2nn import predict
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
+from tio2nn.familiarity import TrainingAtoms
 from tio2nn.io import read_structures
 from tio2nn.io.xsf import write_xsf
 from tio2nn.layers import Layer
 from tio2nn.nn.whitening import Whitening
-from tio2nn.potential import Potential, Prediction, feature_ranges
+from tio2nn.potential import EXTRAPOLATION_DISTANCE, Potential, Prediction
 from tio2nn.predict import COLUMNS, Format, header, label, predict_stream, text, warnings
 from tio2nn.structure import Structure
 
@@ -30,11 +31,13 @@ def make_potential(members: int = 1) -> Potential:
     n = PARAMETERS.n_features
     features = np.concatenate(list(SymmetryCalculator(PARAMETERS).map(structures())))
     elements = np.array([element for structure in structures() for element in structure.elements])
+    owners = np.repeat(np.arange(len(structures())), [structure.n_atoms for structure in structures()])
+    whitening = Whitening(np.zeros(n), np.eye(n), np.zeros(n, dtype=bool))
     return Potential(
         parameters=PARAMETERS,
         reference_energies=dict(ATOMIC_ENERGIES),
         subnet_of={"Ti": 0, "O": 1},
-        whitenings=tuple(Whitening(np.zeros(n), np.eye(n), np.zeros(n, dtype=bool)) for _ in range(2)),
+        whitenings=(whitening, whitening),
         members=tuple(
             tuple(
                 (
@@ -45,7 +48,10 @@ def make_potential(members: int = 1) -> Potential:
             )
             for _ in range(members)
         ),
-        ranges=feature_ranges([features[elements == element] for element in ("Ti", "O")]),
+        training_atoms=tuple(
+            TrainingAtoms.fit(features[elements == element], owners[elements == element], whitening, rng)
+            for element in ("Ti", "O")
+        ),
         composition_span=np.eye(2),
         about={},
     )
@@ -83,8 +89,9 @@ def parsed(form: Format, found: list[Prediction]) -> list[dict[str, str]]:
         rows = [json.loads(shown) for shown in lines]
         return [
             {
-                **{key: row[key] if key == "file" else repr(row[key]) for key in COLUMNS[:-1]},
+                **{key: row[key] if key == "file" else repr(row[key]) for key in COLUMNS[:-2]},
                 "n_extrapolating": str(len(row["extrapolation"])),
+                "largest_distance": repr(max(row["distances"])),
             }
             for row in rows
         ]
@@ -100,7 +107,8 @@ def parsed(form: Format, found: list[Prediction]) -> list[dict[str, str]]:
 
 
 def test_the_header_names_the_columns_with_their_units() -> None:
-    names = ["file", "n_atoms", "energy_eV", "energy_eV_per_atom", "spread_eV_per_atom", "n_extrapolating"]
+    names = ["file", "n_atoms", "energy_eV", "energy_eV_per_atom", "spread_eV_per_atom"]
+    names += ["n_extrapolating", "largest_distance"]
     assert header("tsv") == "# " + "\t".join(names)
     assert header("csv") == ",".join(names)
     assert header("json") is None
@@ -117,6 +125,7 @@ def test_every_format_is_read_back_without_losing_a_digit(form: Format, members:
         assert float(row["energy_eV"]) == prediction.energy
         assert float(row["energy_eV_per_atom"]) == prediction.energy / prediction.structure.n_atoms
         assert int(row["n_extrapolating"]) == len(prediction.extrapolations)
+        assert float(row["largest_distance"]) == pytest.approx(prediction.distances.max(), abs=6e-4)
         if members == 1:
             assert row["spread_eV_per_atom"] == ("None" if form == "json" else "nan")
         else:
@@ -141,17 +150,23 @@ def test_a_file_of_any_name_is_read_back(single: Potential, form: Format, name: 
 def test_json_says_which_atoms_extrapolate_in_which_function_and_how_far(single: Potential) -> None:
     (found,) = predictions(single, squeezed(structures()[2]))
     assert found.extrapolations
-    listed = json.loads(text(found, "json"))["extrapolation"]
+    document = json.loads(text(found, "json"))
+    listed = document["extrapolation"]
+    assert document["distances"] == found.distances.tolist()
+    far = [k + 1 for k, distance in enumerate(found.distances) if distance > EXTRAPOLATION_DISTANCE]
+    assert [entry["atom"] for entry in listed] == far
     assert [entry["atom"] for entry in listed] == [e.atom for e in found.extrapolations]
     features = next(SymmetryCalculator(PARAMETERS).map([found.structure]))
     for entry in listed:
         element = found.structure.elements[entry["atom"] - 1]
-        low, high = single.ranges[single.elements.index(element)]
+        seen = single.training_atoms[single.elements.index(element)]
+        low, high = seen.low, seen.high
         column = PARAMETERS.feature_names.index(entry["function"])
         value = features[entry["atom"] - 1, column]
         outside = max(low[column] - value, value - high[column]) / (high[column] - low[column])
         assert entry["element"] == element
-        assert entry["distance"] == pytest.approx(outside)
+        assert entry["excess"] == pytest.approx(outside)
+        assert entry["distance"] == found.distances[entry["atom"] - 1]
 
 
 def test_a_frame_of_several_has_its_number_behind_the_file(tmp_path: Path, single: Potential) -> None:
@@ -227,8 +242,12 @@ def test_the_farthest_atom_outside_the_training_range_is_named(single: Potential
     worst = max(found.extrapolations, key=lambda extrapolation: extrapolation.distance)
     (warning,) = warnings(found)
     n_atoms = found.structure.n_atoms
-    assert warning.startswith(f"structure0003.xsf: {len(found.extrapolations)} of {n_atoms} atoms outside")
-    assert f"atom {worst.atom} ({worst.element}), {worst.function}, by {worst.distance:.2f}" in warning
+    assert warning.startswith(f"structure0003.xsf: {len(found.extrapolations)} of {n_atoms} atoms are far")
+    assert (
+        f"atom {worst.atom} ({worst.element}), at {worst.distance:.1f} times an ordinary distance" in warning
+    )
+    assert worst.function in warning
+    assert warning.endswith("train on structures like this one")
 
 
 def test_a_composition_that_training_says_nothing_about_is_warned_of(single: Potential) -> None:

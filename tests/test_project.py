@@ -166,6 +166,7 @@ def test_every_path_lies_in_the_project_and_has_a_command_that_makes_it(project:
         "evaluation/distances.png",
         "evaluation/energies.png",
         "evaluation/forces.png",
+        "evaluation/extrapolation.png",
         "evaluation/spread.png",
     }
     assert {project.entry_of(path) for path in paths.values()} == set(ENTRIES)

@@ -32,10 +32,7 @@ def test_a_reader_that_has_seen_enough_ends_predict_in_silence(tmp_path: Path, r
         process = start(tmp_path, "predict", "-", "--potential", project.potential_file, stdin=listed)
         assert process.stdout is not None
         if reader == "head":
-            assert (
-                process.stdout.readline()
-                == "# file\tn_atoms\tenergy_eV\tenergy_eV_per_atom\tspread_eV_per_atom\tn_extrapolating\n"
-            )
+            assert process.stdout.readline().startswith("# file\tn_atoms\tenergy_eV\t")
         process.stdout.close()
         assert process.stderr is not None
         err = process.stderr.read()

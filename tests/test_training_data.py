@@ -18,6 +18,7 @@ from projects import (
     structures,
 )
 
+from tio2nn import familiarity
 from tio2nn.errors import InputError
 from tio2nn.io.store import StructureStore, read_store, write_store
 from tio2nn.nn import whitening
@@ -136,10 +137,12 @@ def test_the_whitening_is_that_of_the_training_part(
 
 
 def test_the_training_range_is_that_of_the_training_part() -> None:
-    found = data().ranges
-    for k, element in enumerate(("Ti", "O")):
-        np.testing.assert_array_equal(found[k, 0], rows("train", element).min(axis=0))
-        np.testing.assert_array_equal(found[k, 1], rows("train", element).max(axis=0))
+    for shared in (False, True):
+        found = data(network={"shared_subnet": shared}).training_atoms
+        for atoms, element in zip(found, ("Ti", "O"), strict=True):
+            np.testing.assert_array_equal(atoms.low, rows("train", element).min(axis=0))
+            np.testing.assert_array_equal(atoms.high, rows("train", element).max(axis=0))
+            assert len(atoms.references) == len(rows("train", element))
 
 
 def test_one_subnet_for_all_elements_has_one_whitening_of_all_atoms() -> None:
@@ -160,7 +163,9 @@ def test_what_the_test_part_says_changes_nothing_in_the_data_of_a_fit() -> None:
     other = replace(other, features=[np.where(atoms[:, None], 99.0, features)])
     first, second = (prepare(given, PARAMETERS, division(given)) for given in (inputs, other))
     assert first.reference.as_dict() == second.reference.as_dict()
-    np.testing.assert_array_equal(first.ranges, second.ranges)
+    for one, other in zip(first.training_atoms, second.training_atoms, strict=True):
+        np.testing.assert_array_equal(one.references, other.references)
+        assert one.unit == other.unit
     np.testing.assert_array_equal(first.train_labels.energies, second.train_labels.energies)
     for k in range(2):
         np.testing.assert_array_equal(first.whitenings[k].matrix, second.whitenings[k].matrix)
@@ -231,6 +236,9 @@ def test_features_are_held_once_in_double_and_once_in_single_precision(
     shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(whitening, "_ROWS_TOGETHER", 2000)
+    # what a potential remembers of the atoms has a size of its own
+    monkeypatch.setattr(familiarity, "N_REFERENCES", 50)
+    monkeypatch.setattr(familiarity, "_N_CALIBRATION", 50)
     small, n_features, times = small_inputs().store, 70, 400
     store = StructureStore(
         offsets=np.concatenate([[0], np.cumsum(np.tile(small.n_atoms, times))]),

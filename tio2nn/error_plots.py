@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tio2nn.metrics import correlation
 from tio2nn.plots import BLUE, GRAY, ORANGE, drawing, full_frame, number, structures
+from tio2nn.potential import EXTRAPOLATION_DISTANCE
 from tio2nn.residuals import EvaluatedForces
 
 FloatArray = NDArray[np.float64]
@@ -87,6 +88,25 @@ def plot_distances(distances: FloatArray, errors: FloatArray, figure: Path) -> N
         axes.set_xlabel("distance from the nearest training structure (1: that of strangers)")
         axes.set_ylabel("error (meV/atom)")
         axes.set_title(f"{structures(len(distances))}, median distance {number(float(np.median(distances)))}")
+
+
+def plot_extrapolation(forces: EvaluatedForces, figure: Path) -> None:
+    """Errors of the forces on atoms against their distance from training, and where the warning begins.
+
+    Args:
+        forces: with the distances of the atoms.
+        figure: the PNG to write.
+    """
+    lengths = np.linalg.norm(forces.predicted - forces.true, axis=1)
+    with drawing(figure, height=3.6) as page:
+        axes = page.subplots()
+        _against(axes, forces.distances, lengths, diagonal=False)
+        axes.axvline(EXTRAPOLATION_DISTANCE, color=GRAY, linewidth=0.8, label="warned of beyond")
+        axes.legend(loc="upper left")
+        axes.set_xlabel("distance of the atom from training (1: ordinary)")
+        axes.set_ylabel("length of the error of its force (eV/Å)")
+        told = correlation(forces.distances, lengths)["spearman"]
+        axes.set_title(f"{len(lengths):,} atoms, rank correlation {told:.2f}")
 
 
 def _told(spread: FloatArray, error: FloatArray) -> str:

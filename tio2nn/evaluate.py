@@ -37,7 +37,7 @@ class EvaluationSummary:
         metrics: the content of `metrics.json`.
         rejected: structures and files that could not be evaluated, in the order in which they came.
         above_max_energy: structures of the test part that the potential's `max_energy` leaves out.
-        extrapolating: evaluated structures with an atom outside the training range.
+        extrapolating: evaluated structures with an atom far from all in training.
         foreign_compositions: evaluated structures whose composition no combination of those in training makes,
             so that nothing determined a part of their total energy.
         directory: where the results were written, or None.
@@ -251,10 +251,13 @@ def _evaluated(
         predicted=prediction.energy,
         spread=prediction.spread,
         n_extrapolating=len(prediction.extrapolations),
+        largest_distance=float(prediction.distances.max()),
         composition_is_known=prediction.composition_is_known,
         forces=None
         if structure.forces is None or prediction.forces is None
-        else EvaluatedForces(structure.forces, prediction.forces, prediction.forces_spread),
+        else EvaluatedForces(
+            structure.forces, prediction.forces, prediction.forces_spread, prediction.distances
+        ),
         nearest=nearest.get(structure.name),
     )
 
@@ -276,7 +279,7 @@ def _write(
 ) -> tuple[Path, ...]:
     """Write tables and figures, `metrics.json` last; remove figures of an earlier evaluation that this one lacks."""
     # loading matplotlib takes longer than evaluating a hundred structures
-    from tio2nn.error_plots import plot_distances, plot_forces, plot_spread
+    from tio2nn.error_plots import plot_distances, plot_extrapolation, plot_forces, plot_spread
     from tio2nn.plots import plot_energies, plot_parity, plot_residuals
 
     def path(of: Path) -> Path:
@@ -291,6 +294,7 @@ def _write(
     plot_energies(table.cohesive, path(of.energies_figure), data_set)
     if forces is not None:
         plot_forces(forces.true, forces.predicted, path(of.forces_figure))
+        plot_extrapolation(forces, path(of.extrapolation_figure))
     if (spreads := table.spreads) is not None:
         plot_spread(spreads, errors, forces, path(of.spread_figure))
     if (distances := table.distances) is not None:
@@ -300,6 +304,7 @@ def _write(
         of.residuals_figure: True,
         of.energies_figure: True,
         of.forces_figure: forces is not None,
+        of.extrapolation_figure: forces is not None,
         of.spread_figure: spreads is not None,
         of.distances_figure: distances is not None,
     }

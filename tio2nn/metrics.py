@@ -30,6 +30,9 @@ _FEWEST = 2  # structures beyond the outermost edges, so that small sets have fe
 _DECIMALS = 6  # of energies, eV/atom, that edges tell apart; no reference method is exact to more
 _ROUND = (1.0, 2.0, 5.0)
 
+# Edges of bins by the distance of an atom from training, see tio2nn.familiarity
+_DISTANCES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, math.inf)
+
 _QUARTERS = 4  # parts of equal size by distance from the training part
 
 
@@ -79,6 +82,28 @@ def force_metrics(predicted: ArrayLike, true: ArrayLike) -> dict[str, float]:
     return _rounded(
         {"rmse_eV_per_A": _rmse(errors), "mae_eV_per_A": np.mean(errors), "max_eV_per_A": np.max(errors)}
     )
+
+
+def force_errors_by_distance(
+    predicted: FloatArray, true: FloatArray, distances: FloatArray
+) -> list[dict[str, float | None]]:
+    """An entry for each bin of distances with atoms in it, ascending; a lower edge belongs to its bin.
+
+    Args:
+        predicted, true: (n_atoms, 3) eV/Å.
+        distances: (n_atoms,) of the atoms from training, 1 being ordinary.
+    """
+    edges = np.array(_DISTANCES)
+    bins = np.searchsorted(edges, distances, side="right") - 1
+    return [
+        {
+            "from_distance": float(edges[k]),
+            "to_distance": float(edges[k + 1]) if k + 2 < len(edges) else None,
+            "n_atoms": int(np.sum(bins == k)),
+            **_rounded({"rmse_eV_per_A": _rmse((predicted - true)[bins == k])}),
+        }
+        for k in np.unique(bins).tolist()
+    ]
 
 
 def correlation(spread: ArrayLike, error: ArrayLike) -> dict[str, float | None]:

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator, batch_wise
 from tio2nn.errors import InputError, ParameterError, one_line
+from tio2nn.familiarity import TrainingAtoms
 from tio2nn.fit_parameters import ACTIVATIONS
 from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.layers import Layer, energies, energies_and_gradients
@@ -29,17 +30,15 @@ from tio2nn.structure import Structure
 
 FloatArray = NDArray[np.float64]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file format; raised when an older program could not read a new file."""
 
-# How far outside the training range a feature must lie to be reported, in units of the width of that range.
-# Trained on structures of TiO2 below 1 eV/atom: of 600 others at random none has such an atom, of 1,118 others, most
-# of them at higher energies, 67 % have one (85 % at a margin of 0).
-EXTRAPOLATION_MARGIN = 0.05
+_PARTS_OF_ATOMS = ("low", "high", "references", "unit")  # fields of TrainingAtoms, as the file names them
 
-# A range narrower than this fraction of its limits is one value with rounding; a function that had one value in
-# training is measured in its own unit, in which one near neighbor counts about 1.
-_CONSTANT = 1e-10
+# Atoms at a larger distance from training are warned of; see tio2nn.familiarity for the unit. Trained on structures of
+# TiO2 below 1 eV/atom: 0.5 % of 600 others at random have such an atom, 57 % of 1,118 others, most of them at higher
+# energies; the forces of such atoms are wrong by 1 eV/Å and more, instead of 0.1.
+EXTRAPOLATION_DISTANCE = 2.0
 
 # relative distance of a composition from the span of others; compositions are small integers
 _SPAN_TOLERANCE = 1e-6
@@ -47,20 +46,23 @@ _SPAN_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """An atom with a feature outside the range that training saw; the worst one of that atom.
+    """An atom far from all that training saw.
 
     Attributes:
         atom: number of the atom, from 1.
         element: its element.
-        function: name of the symmetry function.
-        distance: how far outside, in units of the width of the training range; of a function that did not
-            vary in training, the difference itself.
+        distance: from the nearest atom of the training, see `tio2nn.familiarity`; above `EXTRAPOLATION_DISTANCE`.
+        function: name of the symmetry function that is farthest outside the range of training, or nearest to its end.
+        excess: how far outside that function is, in units of the width of its range, of a function that did not vary
+            in training the difference itself; not above zero if all functions are within their ranges, and only their
+            combination is new.
     """
 
     atom: int
     element: str
-    function: str
     distance: float
+    function: str
+    excess: float
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class Prediction:
         energy: total energy, eV; mean of the committee.
         atomic_energies: (n_atoms,) eV, reference energies included; mean of the committee.
         spread: standard deviation of the committee's energies, eV/atom; None for a single network.
-        extrapolations: atoms outside the training range.
+        distances: (n_atoms,) of each atom from the nearest one that training saw; 1 is ordinary, see
+            `tio2nn.familiarity`.
+        extrapolations: the atoms farther than `EXTRAPOLATION_DISTANCE`.
         composition_is_known: whether the composition is a combination of those in training; if not, the
             total energy contains a reference energy that nothing determined.
         forces: (n_atoms, 3) eV/Å, mean of the committee; None if not asked for.
@@ -86,6 +90,7 @@ class Prediction:
     energy: float
     atomic_energies: FloatArray
     spread: float | None
+    distances: FloatArray
     extrapolations: tuple[Extrapolation, ...]
     composition_is_known: bool
     forces: FloatArray | None = None
@@ -96,6 +101,28 @@ class Prediction:
     def energy_per_atom(self) -> float:
         """eV/atom."""
         return self.energy / self.structure.n_atoms
+
+    def doubts(self) -> dict[Literal["composition", "atoms"], str]:
+        """What speaks against trusting the prediction, each a line with advice."""
+        found: dict[Literal["composition", "atoms"], str] = {}
+        if not self.composition_is_known:
+            found["composition"] = (
+                "no combination of the compositions in training makes this one, so the total energy is off by an "
+                "unknown reference energy; train on structures of such a composition"
+            )
+        if self.extrapolations:
+            worst = max(self.extrapolations, key=lambda extrapolation: extrapolation.distance)
+            place = (
+                f"where {worst.function} is outside its range by {worst.excess:.2f} of it"
+                if worst.excess > 0.0
+                else f"in a new combination of functions, of which {worst.function} is nearest to its limit"
+            )
+            found["atoms"] = (
+                f"{len(self.extrapolations)} of {self.structure.n_atoms} atoms are far from all in training, do not "
+                f"trust energy or forces; farthest is atom {worst.atom} ({worst.element}), at {worst.distance:.1f} "
+                f"times an ordinary distance, {place}; train on structures like this one"
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -108,7 +135,7 @@ class Potential:
         subnet_of: for each element the position of its subnet.
         whitenings: for each subnet.
         members: for each member, for each subnet, its layers.
-        ranges: (n_elements, 2, n_features) smallest and largest value of each feature in training.
+        training_atoms: what is remembered of those of each element.
         composition_span: (rank, n_elements) orthonormal basis of the compositions in training. Reference
             energies fitted to them say nothing about compositions outside it.
         about: what `train` recorded: versions, seed, structures, errors.
@@ -119,7 +146,7 @@ class Potential:
     subnet_of: dict[str, int]
     whitenings: tuple[Whitening, ...]
     members: tuple[tuple[tuple[Layer, ...], ...], ...]
-    ranges: FloatArray
+    training_atoms: tuple[TrainingAtoms, ...]
     composition_span: FloatArray
     about: Mapping[str, Any]
 
@@ -170,18 +197,21 @@ class Potential:
 
     def _predict_forces(self, described: Description) -> list[Prediction]:
         features, structures = described.features, described.structures
-        elements = [element for structure in structures for element in structure.elements]
-        atomic = np.empty((len(self.members), len(elements)))
+        ends = np.cumsum([structure.n_atoms for structure in structures]).tolist()
+        of_structures = [slice(end - s.n_atoms, end) for s, end in zip(structures, ends, strict=True)]
+        atomic = np.empty((len(self.members), len(features)))
         weights = np.empty((len(self.members), *features.shape))
-        for m, rows, whitened, layers in self._subnets(elements, features):
-            atomic[m, rows], gradient = energies_and_gradients(layers, whitened)
-            weights[m, rows] = gradient @ self.whitenings[self.subnet_of[elements[rows[0]]]].matrix.T
+        # structure by structure: matrix products of other shapes may differ in the last bit, and a prediction must not
+        # depend on its company
+        for structure, own in zip(structures, of_structures, strict=True):
+            for m, rows, whitened, layers in self._subnets(structure.elements, features[own]):
+                atomic[m, own][rows], gradient = energies_and_gradients(layers, whitened)
+                whitening = self.whitenings[self.subnet_of[structure.elements[rows[0]]]]
+                weights[m, own][rows] = gradient @ whitening.matrix.T
         gradients, strains = described.gradients(weights)
         forces, strain = -gradients, strains.mean(axis=0)
-        predictions, first = [], 0
-        for k, structure in enumerate(structures):
-            own = slice(first, first + structure.n_atoms)
-            first = own.stop
+        predictions = []
+        for k, (structure, own) in enumerate(zip(structures, of_structures, strict=True)):
             variance = forces[:, own].var(axis=0, ddof=1) if len(self.members) > 1 else None
             predictions.append(
                 replace(
@@ -212,36 +242,44 @@ class Potential:
         spread = float(totals.std(ddof=1)) / structure.n_atoms if len(self.members) > 1 else None
         mean = atomic.mean(axis=0) + reference
         counts = np.array([structure.composition.get(element, 0) for element in self.elements], dtype=float)
+        distances, extrapolations = self._distances(structure, features)
         outside = counts - self.composition_span.T @ (self.composition_span @ counts)
         return Prediction(
             structure,
             float(mean.sum()),
             mean,
             spread,
-            self._extrapolations(structure, features),
+            distances,
+            extrapolations,
             bool(np.linalg.norm(outside) <= _SPAN_TOLERANCE * np.linalg.norm(counts)),
         )
 
-    def _extrapolations(self, structure: Structure, features: FloatArray) -> tuple[Extrapolation, ...]:
-        rows = np.array([self.elements.index(element) for element in structure.elements])
-        low, high = self.ranges[rows, 0], self.ranges[rows, 1]
-        width = high - low
-        varied = width > _CONSTANT * np.maximum(np.abs(low), np.abs(high))
-        distance = np.maximum(low - features, features - high) / np.where(varied, width, 1.0)
-        worst = distance.argmax(axis=1)
-        return tuple(
-            Extrapolation(
-                int(atom) + 1,
-                structure.elements[atom],
-                self.parameters.feature_names[worst[atom]],
-                float(distance[atom, worst[atom]]),
-            )
-            for atom in np.flatnonzero(distance.max(axis=1) > EXTRAPOLATION_MARGIN)
-        )
+    def _distances(
+        self, structure: Structure, features: FloatArray
+    ) -> tuple[FloatArray, tuple[Extrapolation, ...]]:
+        """(n_atoms,) distances from training, and the atoms that are too far."""
+        distances = np.empty(structure.n_atoms)
+        found = []
+        elements = np.array([self.elements.index(element) for element in structure.elements])
+        for k, (element, atoms) in enumerate(zip(self.elements, self.training_atoms, strict=True)):
+            rows = np.flatnonzero(elements == k)
+            own = features[rows]
+            distances[rows] = atoms.distances(own, self.whitenings[self.subnet_of[element]])
+            far = distances[rows] > EXTRAPOLATION_DISTANCE
+            for row, excess in zip(rows[far].tolist(), atoms.excess(own[far]), strict=True):
+                worst = int(excess.argmax())
+                name = self.parameters.feature_names[worst]
+                found.append(
+                    Extrapolation(row + 1, element, float(distances[row]), name, float(excess[worst]))
+                )
+        return distances, tuple(sorted(found, key=lambda extrapolation: extrapolation.atom))
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        arrays: dict[str, Any] = {"ranges": self.ranges, "composition_span": self.composition_span}
+        arrays: dict[str, Any] = {"composition_span": self.composition_span}
+        for k, atoms in enumerate(self.training_atoms):
+            for part in _PARTS_OF_ATOMS:
+                arrays[f"training/{k}/{part}"] = getattr(atoms, part)
         for k, whitening in enumerate(self.whitenings):
             arrays[f"whitening/{k}/mean"] = whitening.mean
             arrays[f"whitening/{k}/matrix"] = whitening.matrix
@@ -291,7 +329,14 @@ class Potential:
     @classmethod
     def _from_arrays(cls, header: dict[str, Any], arrays: Mapping[str, Any], file: str) -> Potential:
         if (found := header["format"]) != FORMAT:
-            raise InputError(f"expected a potential of format {FORMAT}, got format {found}", file=file)
+            advice = (
+                'make it again with "tio2nn train", which reads the same project'
+                if isinstance(found, int) and found < FORMAT
+                else "a newer tio2nn wrote it: update"
+            )
+            raise InputError(
+                f"expected a potential of format {FORMAT}, got format {found}; {advice}", file=file
+            )
         if unknown := {a for m in header["activations"] for net in m for a in net} - set(ACTIVATIONS):
             reason = (
                 f"expected a potential with activations of this program, got {', '.join(sorted(unknown))}"
@@ -324,22 +369,13 @@ class Potential:
             header["subnet_of"],
             whitenings,
             members,
-            arrays["ranges"],
+            tuple(
+                TrainingAtoms(*(arrays[f"training/{k}/{part}"] for part in _PARTS_OF_ATOMS))
+                for k in range(len(parameters.elements))
+            ),
             arrays["composition_span"],
             header["about"],
         )
-
-
-def feature_ranges(features: Sequence[FloatArray]) -> FloatArray:
-    """Smallest and largest value of each feature over the training atoms of each element.
-
-    Args:
-        features: for each element (n_atoms of it, n_features).
-
-    Returns:
-        (n_elements, 2, n_features)
-    """
-    return np.stack([np.stack([part.min(axis=0), part.max(axis=0)]) for part in features])
 
 
 def composition_span(compositions: NDArray[np.integer]) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any, Literal
 
@@ -25,11 +25,13 @@ COLUMNS = (
     "energy_eV_per_atom",
     "spread_eV_per_atom",
     "n_extrapolating",
+    "largest_distance",
 )
 
 FORCE_COLUMNS = (
     "atom",
     "element",
+    "distance",
     "force_x_eV_per_A",
     "force_y_eV_per_A",
     "force_z_eV_per_A",
@@ -99,7 +101,7 @@ def text(prediction: Prediction, form: Format) -> str:
     # ASE takes a third of a second to load
     from tio2nn.io.extxyz import write_extxyz
 
-    return write_extxyz(labelled, prediction.stress).removesuffix("\n")
+    return write_extxyz(labelled, prediction.stress, prediction.distances).removesuffix("\n")
 
 
 def file_name(structure: Structure, form: Format) -> str:
@@ -116,10 +118,8 @@ def _document(prediction: Prediction) -> dict[str, Any]:
         "energy_eV": prediction.energy,
         "energy_eV_per_atom": prediction.energy_per_atom,
         "spread_eV_per_atom": prediction.spread,
-        "extrapolation": [
-            {"atom": e.atom, "element": e.element, "function": e.function, "distance": e.distance}
-            for e in prediction.extrapolations
-        ],
+        "distances": prediction.distances.tolist(),
+        "extrapolation": [asdict(extrapolation) for extrapolation in prediction.extrapolations],
     }
     if prediction.forces is not None:
         spread, stress = prediction.forces_spread, prediction.stress
@@ -142,6 +142,7 @@ def _rows(prediction: Prediction, form: Format) -> Iterator[str]:
         repr(prediction.energy_per_atom),
         "nan" if prediction.spread is None else repr(prediction.spread),
         str(len(prediction.extrapolations)),
+        f"{prediction.distances.max():.3f}",
     ]
     if prediction.forces is None:
         yield separator.join(cells)
@@ -151,9 +152,10 @@ def _rows(prediction: Prediction, form: Format) -> Iterator[str]:
     spread = (
         np.full(structure.n_atoms, np.nan) if prediction.forces_spread is None else prediction.forces_spread
     )
-    atoms = zip(structure.elements, prediction.forces.tolist(), spread.tolist(), strict=True)
-    for atom, (element, force, own_spread) in enumerate(atoms, start=1):
-        numbers = [repr(number) for number in (*force, own_spread)]
+    columns = (prediction.distances, prediction.forces, spread)
+    atoms = zip(structure.elements, *(column.tolist() for column in columns), strict=True)
+    for atom, (element, distance, force, own_spread) in enumerate(atoms, start=1):
+        numbers = [f"{distance:.3f}", *(repr(number) for number in (*force, own_spread))]
         yield separator.join([*cells, str(atom), element, *numbers, *voigt])
 
 
@@ -164,17 +166,6 @@ def label(structure: Structure) -> str:
 
 
 def warnings(prediction: Prediction) -> Iterator[str]:
-    """Reasons not to trust a prediction, each one line with atom and function where it has them."""
+    """Reasons not to trust a prediction, each one line that begins with the file."""
     name = label(prediction.structure)
-    if not prediction.composition_is_known:
-        yield (
-            f"{name}: no combination of the compositions in training makes this one, "
-            "so its total energy is off by an unknown reference energy"
-        )
-    if prediction.extrapolations:
-        worst = max(prediction.extrapolations, key=lambda extrapolation: extrapolation.distance)
-        yield (
-            f"{name}: {len(prediction.extrapolations)} of {prediction.structure.n_atoms} atoms outside the "
-            f"training range, do not trust this energy; farthest is atom {worst.atom} ({worst.element}), "
-            f"{worst.function}, by {worst.distance:.2f} of its range"
-        )
+    return (f"{name}: {reason}" for reason in prediction.doubts().values())

@@ -252,6 +252,11 @@ class Project:
         return self.evaluation_directory / "spread.png"
 
     @property
+    def extrapolation_figure(self) -> Path:
+        """Errors of forces against the distance of the atom from training."""
+        return self.evaluation_directory / "extrapolation.png"
+
+    @property
     def distances_figure(self) -> Path:
         """How errors depend on the distance from the training part."""
         return self.evaluation_directory / "distances.png"

@@ -18,6 +18,7 @@ from tio2nn.metrics import (
     errors_by_distance,
     errors_by_energy,
     errors_by_size,
+    force_errors_by_distance,
     force_metrics,
     residuals_per_atom,
 )
@@ -35,6 +36,7 @@ COLUMNS = (
     "cohesive_eV_per_atom",
     "spread_meV_per_atom",
     "n_extrapolating",
+    "largest_distance",
     "force_rmse_eV_per_A",
     "force_max_eV_per_A",
     "force_spread_eV_per_A",
@@ -52,11 +54,13 @@ class EvaluatedForces(NamedTuple):
     Attributes:
         true, predicted: (n_atoms, 3) eV/Å.
         spread: (n_atoms,) of the committee, eV/Å, or None.
+        distances: (n_atoms,) of the atoms from training, see `tio2nn.familiarity`.
     """
 
     true: FloatArray
     predicted: FloatArray
     spread: FloatArray | None
+    distances: FloatArray
 
 
 class Nearest(NamedTuple):
@@ -81,7 +85,8 @@ class Evaluated(NamedTuple):
         composition: number of atoms of each element of the potential, in its order.
         energy, predicted: total energies, eV.
         spread: of the committee, eV/atom, or None.
-        n_extrapolating: number of atoms outside the training range.
+        n_extrapolating: number of atoms far from training.
+        largest_distance: of one of its atoms from training.
         composition_is_known: as in `Prediction`.
         forces: None where they are not known.
         nearest: None unless it is the test part of a project that is evaluated.
@@ -94,6 +99,7 @@ class Evaluated(NamedTuple):
     predicted: float
     spread: float | None
     n_extrapolating: int
+    largest_distance: float
     composition_is_known: bool
     forces: EvaluatedForces | None = None
     nearest: Nearest | None = None
@@ -155,6 +161,7 @@ class ResidualTable:
             np.concatenate([forces.true for forces in found]),
             np.concatenate([forces.predicted for forces in found]),
             np.concatenate(spreads) if len(spreads) == len(found) else None,
+            np.concatenate([forces.distances for forces in found]),
         )
 
     @cached_property
@@ -178,7 +185,9 @@ class ResidualTable:
             "energy": energy_metrics(self.predicted, self.energies, self.n_atoms),
         }
         if (forces := self.forces) is not None:
+            by_distance = force_errors_by_distance(forces.predicted, forces.true, forces.distances)
             metrics["forces"] = force_metrics(forces.predicted, forces.true)
+            metrics["forces"]["by_distance_of_atom"] = by_distance
         metrics |= {
             "by_size": errors_by_size(self.residuals_per_atom, self.n_atoms),
             "by_energy": errors_by_energy(self.residuals_per_atom, self.cohesive),
@@ -210,7 +219,8 @@ class ResidualTable:
             spread = "" if row.spread is None else f"{row.spread * _MEV:.4f}"
             formula, n_atoms = self._formula(row.composition), sum(row.composition)
             nearest = ["", ""] if row.nearest is None else [row.nearest.name, f"{row.nearest.distance:.4f}"]
-            cells = [row.name, row.file, n_atoms, formula, *numbers, spread, row.n_extrapolating]
+            far = [row.n_extrapolating, f"{row.largest_distance:.4f}"]
+            cells = [row.name, row.file, n_atoms, formula, *numbers, spread, *far]
             yield [*cells, *_force_cells(row.forces), *nearest]
 
     def _formula(self, composition: tuple[int, ...], divisor: int = 1) -> str:

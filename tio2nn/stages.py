@@ -178,7 +178,8 @@ def evaluate(
         )
     if summary.extrapolating:
         console.say(
-            f"{summary.extrapolating} structures have atoms outside the training range (see residuals.csv)"
+            f"{summary.extrapolating} structures have atoms far from all in training "
+            "(largest_distance in residuals.csv)"
         )
     if summary.foreign_compositions:
         console.warn(

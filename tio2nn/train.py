@@ -242,7 +242,7 @@ def _write_model(
         data.subnet_of,
         data.whitenings,
         tuple(_layers(fit.network) for fit in fits),
-        data.ranges,
+        data.training_atoms,
         data.composition_span,
         about,
     )

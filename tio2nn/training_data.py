@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from tio2nn.derivatives import fresh_layout
 from tio2nn.errors import InputError
+from tio2nn.familiarity import TrainingAtoms
 from tio2nn.io.features import Manifest, StoredFeatures, digest_of
 from tio2nn.io.jacobians import damaged_shards, jacobian_sizes, open_jacobian
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.nn.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet
-from tio2nn.potential import composition_span, feature_ranges
+from tio2nn.potential import composition_span
 from tio2nn.project import Project
 from tio2nn.reference_energies import ReferenceEnergies
 from tio2nn.split import LEFT_OUT, Split, covers, random_split, read_split
@@ -46,7 +47,7 @@ class TrainingData(FitData):
     reference: ReferenceEnergies
     whitenings: tuple[Whitening, ...]
     subnet_of: dict[str, int]
-    ranges: FloatArray
+    training_atoms: tuple[TrainingAtoms, ...]
     composition_span: FloatArray
     constant_features: dict[str, tuple[str, ...]]
     fingerprint: str
@@ -173,15 +174,19 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         else Whitening.standardization(part)
         for part in features
     )
-    if shared:
-        in_training = np.zeros(len(store), dtype=np.bool_)
-        in_training[train] = True
-        element_of_row = element_of_atom[np.repeat(in_training, store.n_atoms)]
-        ranges = np.concatenate(
-            [feature_ranges([features[0][element_of_row == k]]) for k in range(len(elements))]
+    random = np.random.default_rng(settings.seed)
+    in_training = np.zeros(len(store), dtype=np.bool_)
+    in_training[train] = True
+    element_of_row = element_of_atom[np.repeat(in_training, store.n_atoms)]
+    training_atoms = []
+    for k, element in enumerate(elements):
+        subnet = subnet_of[element]
+        rows = element_of_row == k if shared else slice(None)
+        training_atoms.append(
+            TrainingAtoms.fit(
+                features[subnet][rows], train_table.segments(subnet)[rows], whitenings[subnet], random
+            )
         )
-    else:
-        ranges = feature_ranges(features)
     names = ["all elements"] if shared else list(elements)
     constant = {
         name: tuple(f for f, c in zip(parameters.feature_names, w.constant, strict=True) if c)
@@ -205,7 +210,7 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         reference=reference,
         whitenings=whitenings,
         subnet_of=subnet_of,
-        ranges=ranges,
+        training_atoms=tuple(training_atoms),
         composition_span=composition_span(compositions[train]),
         train=train_table.transformed(whitenings),
         train_labels=Labels(training_energies, weights),

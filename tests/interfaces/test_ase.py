@@ -14,7 +14,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError
 from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
-from potentials import POTENTIAL, make_potential
+from potentials import POTENTIAL, make_potential, nothing
 from projects import PARAMETERS
 from projects import structures as crystals
 
@@ -39,9 +39,8 @@ def atoms() -> Atoms:
 
 
 def narrow(potential: Potential) -> Potential:
-    """With a training range that no atom is in."""
-    n = PARAMETERS.n_features
-    return replace(potential, ranges=np.stack([np.stack([np.full(n, 98.0), np.full(n, 99.0)])] * 2))
+    """With a training that saw nothing like any atom."""
+    return replace(potential, training_atoms=(nothing(PARAMETERS.n_features),) * 2)
 
 
 # --- what it computes ---------------------------------------------------------------------------------------
@@ -242,8 +241,11 @@ def test_atoms_outside_the_training_range_are_warned_of_once(atoms: Atoms) -> No
     first.get_potential_energy(atoms_of(crystals()[1]))
     assert first.prediction is not None
     worst = max(first.prediction.extrapolations, key=lambda extrapolation: extrapolation.distance)
-    assert f"{len(atoms)} of {len(atoms)} atoms outside the training range" in message
-    assert f"atom {worst.atom} ({worst.element}), {worst.function}, by {worst.distance:.2f} of its" in message
+    assert f"{len(atoms)} of {len(atoms)} atoms are far from all in training" in message
+    assert (
+        f"atom {worst.atom} ({worst.element}), at {worst.distance:.1f} times an ordinary distance" in message
+    )
+    assert f"where {worst.function} is outside its range by {worst.excess:.2f} of it" in message
     assert "\n" not in message
 
 

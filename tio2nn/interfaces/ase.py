@@ -71,6 +71,7 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
         "stress",
         "energy_spread",
         "forces_spread",
+        "distances",
     ]
     ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
 
@@ -79,7 +80,7 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
 
         Args:
             potential: it, or the file that holds it, `potential.npz`.
-            warn: give an `ExtrapolationWarning` for the first structure with atoms outside the training range, and for
+            warn: give an `ExtrapolationWarning` for the first structure with atoms far from all in training, and for
                 the first one of a composition that training says nothing about. Later ones are silent: of a trajectory
                 that leaves the range, every step does.
 
@@ -89,7 +90,7 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
         super().__init__()
         self.potential = potential if isinstance(potential, Potential) else Potential.load(Path(potential))
         self.prediction: Prediction | None = None
-        self._warn_of_atoms = self._warn_of_composition = warn
+        self._unsaid = {"composition", "atoms"} if warn else set()
 
     def calculate(
         self,
@@ -143,23 +144,10 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
         return CalculatorSetupError(f"{self._formula}: {reason}" if len(self.atoms) else reason)
 
     def _warn(self, prediction: Prediction) -> None:
-        if self._warn_of_atoms and prediction.extrapolations:
-            self._warn_of_atoms = False
-            worst = max(prediction.extrapolations, key=lambda extrapolation: extrapolation.distance)
-            self._give_warning(
-                f"{len(prediction.extrapolations)} of {len(self.atoms)} atoms outside the training range, do not "
-                f"trust energy and forces; farthest is atom {worst.atom} ({worst.element}), {worst.function}, "
-                f"by {worst.distance:.2f} of its range"
-            )
-        if self._warn_of_composition and not prediction.composition_is_known:
-            self._warn_of_composition = False
-            self._give_warning(
-                "no combination of the compositions in training makes this one, so the energy is off by an unknown "
-                "reference energy"
-            )
-
-    def _give_warning(self, reason: str) -> None:
-        warnings.warn(f"{self._formula}: {reason} (said once)", ExtrapolationWarning, stacklevel=2)
+        for kind, doubt in prediction.doubts().items():
+            if kind in self._unsaid:
+                self._unsaid.remove(kind)
+                warnings.warn(f"{self._formula}: {doubt} (said once)", ExtrapolationWarning, stacklevel=3)
 
     @property
     def _formula(self) -> str:
@@ -175,5 +163,6 @@ def _results(prediction: Prediction) -> dict[str, Any]:
         "stress": None if prediction.stress is None else full_3x3_to_voigt_6_stress(prediction.stress),
         "energy_spread": prediction.spread,
         "forces_spread": prediction.forces_spread,
+        "distances": prediction.distances,
     }
     return {name: value for name, value in found.items() if value is not None}

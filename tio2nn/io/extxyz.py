@@ -58,18 +58,23 @@ def iter_extxyz(data: bytes | str, *, name: str, file: str) -> Iterator[Structur
             yield error
 
 
-def write_extxyz(structure: Structure, stress: FloatArray | None = None) -> str:
+def write_extxyz(
+    structure: Structure, stress: FloatArray | None = None, distances: FloatArray | None = None
+) -> str:
     """The text of one frame, with energy, forces and stress where they are known.
 
     Args:
         structure: its energy and forces become `energy` and the columns `forces`.
         stress: (3, 3) eV/Å³.
+        distances: (n_atoms,) from training, become the column `distance`.
     """
     atoms = Atoms(list(structure.elements), structure.positions, cell=structure.cell, pbc=structure.periodic)
     results: dict[str, Any] = {"energy": structure.energy, "forces": structure.forces}
     if stress is not None:
         results["stress"] = full_3x3_to_voigt_6_stress(stress)
     atoms.calc = SinglePointCalculator(atoms, **{k: v for k, v in results.items() if v is not None})
+    if distances is not None:
+        atoms.set_array("distance", distances)
     handle = io.StringIO()
     write_xyz(handle, atoms, write_results=True)
     return handle.getvalue()

@@ -1,0 +1,179 @@
+"""Whether errors grow where a potential warns that atoms are far from all that it was trained on.
+
+    pip install '.[sample-data]'
+    tio2nn run sample_data --forces -C PROJECT
+    python tests/benchmarks/extrapolation.py PROJECT [--jobs 2] [--figure FILE]
+    python tests/benchmarks/extrapolation.py PROJECT --unseen [--figure FILE]
+
+The first way takes the crystals of sample_data, compresses, shears and melts them, more and more, labels them as
+sample_data/make.py does (GFN1-xTB), and compares. The second way needs no labelling: it takes the structures of the
+project that training did not see, its test part and those that the split leaves out of all parts, as it does those
+above 1 eV/atom of the TiO2 set with holdout-600.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from tio2nn.error_plots import plot_extrapolation
+from tio2nn.io.store import read_store
+from tio2nn.metrics import correlation, force_errors_by_distance
+from tio2nn.potential import EXTRAPOLATION_DISTANCE, Potential, Prediction
+from tio2nn.predict import predict_stream
+from tio2nn.project import Project
+from tio2nn.residuals import EvaluatedForces
+from tio2nn.split import read_parts
+from tio2nn.structure import Structure
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "sample_data"))
+import make  # the script that makes sample_data
+
+FloatArray = NDArray[np.float64]
+
+COMPRESSIONS = (0.97, 0.94, 0.91, 0.88, 0.85)  # factors on all edges; training saw 0.95 and more
+SHEARS = (0.05, 0.1, 0.2, 0.3, 0.4)  # of one axis along another; training saw 0.03 (standard deviation)
+MELTS = (0.1, 0.2, 0.3, 0.4, 0.5)  # Å, displacement of a coordinate; training saw 0.15 at most
+
+
+class Labelled(NamedTuple):
+    """A structure with energy and forces, and what was done to it."""
+
+    kind: str
+    structure: Structure
+
+
+def compressed(atoms: Atoms, factor: float, _: np.random.Generator) -> None:
+    atoms.set_cell(factor * atoms.cell[:], scale_atoms=True)
+
+
+def sheared(atoms: Atoms, angle: float, _: np.random.Generator) -> None:
+    strain = np.eye(3)
+    strain[0, 1] = angle
+    atoms.set_cell(atoms.cell[:] @ strain, scale_atoms=True)
+
+
+def molten(atoms: Atoms, amplitude: float, random: np.random.Generator) -> None:
+    """Displaced at random, as far as no two atoms come nearer than the labels allow."""
+    start = atoms.positions.copy()
+    for _ in range(make.MAX_DRAWS):
+        atoms.positions = start + random.normal(0.0, amplitude, start.shape)
+        if make.min_distance(atoms) > make.MIN_DISTANCE:
+            return
+    # dense cells have no room for such disorder all at once: atom by atom
+    atoms.positions = start
+    for k in random.permutation(len(atoms)):
+        for _ in range(make.MAX_DRAWS):
+            atoms.positions[k] = start[k] + random.normal(0.0, amplitude, 3)
+            if make.min_distance(atoms) > make.MIN_DISTANCE:
+                break
+        else:
+            atoms.positions[k] = start[k]
+
+
+KINDS: dict[str, tuple[Callable[[Atoms, float, np.random.Generator], None], tuple[float, ...]]] = {
+    "compressed": (compressed, COMPRESSIONS),
+    "sheared": (sheared, SHEARS),
+    "molten": (molten, MELTS),
+}
+
+
+def candidates() -> Iterator[make.Candidate]:
+    for phase in make.PHASES:
+        crystal, repeat = make.template(phase, phase.small[-1])
+        for kind, (deform, strengths) in KINDS.items():
+            for strength in strengths:
+                atoms = crystal.copy()
+                deform(atoms, strength, np.random.default_rng([len(phase.name), int(1000 * strength)]))
+                yield make.Candidate(phase.name, f"{kind} {strength}", strength, atoms, repeat)
+
+
+def deformed(jobs: int) -> Iterator[Labelled]:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(jobs) as pool:
+        for found in pool.map(make.label, candidates()):
+            if found.rejected:
+                print(f"left out: {found.phase} {found.kind}: {found.rejected}")
+                continue
+            structure = Structure(
+                f"{found.phase} {found.kind}",
+                tuple(found.atoms.get_chemical_symbols()),
+                found.atoms.positions,
+                found.atoms.cell[:],
+                energy=found.energy,
+                forces=found.forces,
+            )
+            yield Labelled(found.kind, structure)
+
+
+def unseen(project: Project) -> Iterator[Labelled]:
+    store, parts = read_store(project.structures_file), read_parts(project.split_file)
+    kinds = {"test": "test part", "": "in no part"}
+    for k, name in enumerate(store.names):
+        if (part := parts.get(name, "")) in kinds and store.has_forces[k]:
+            yield Labelled(kinds[part], store[k])
+
+
+def rmse(errors: FloatArray) -> float:
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("project", type=Path, metavar="PROJECT")
+    parser.add_argument("--unseen", action="store_true", help="structures of the project itself")
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="processes for the labels")
+    parser.add_argument("--figure", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+
+    project = Project(arguments.project)
+    potential = Potential.load(project.potential_file)
+    chosen = list(unseen(project) if arguments.unseen else deformed(arguments.jobs))
+    structures = [replace(labelled.structure, file=labelled.structure.name) for labelled in chosen]
+    predictions = [p for p in predict_stream(potential, structures, forces=True) if isinstance(p, Prediction)]
+
+    print(
+        f"{'structures':18}{'number':>7}{'warned of':>11}{'distance':>10}{'energy error':>14}{'force RMSE':>12}"
+    )
+    print(f"{'':18}{'':>7}{'':>11}{'median':>10}{'meV/atom':>14}{'eV/Å':>12}")
+    for kind in dict.fromkeys(labelled.kind for labelled in chosen):
+        own = [p for p, labelled in zip(predictions, chosen, strict=True) if labelled.kind == kind]
+        warned = np.mean([bool(p.extrapolations) for p in own])
+        far = np.median([p.distances.max() for p in own])
+        energy = np.mean([abs(p.energy - (p.structure.energy or 0.0)) / p.structure.n_atoms for p in own])
+        forces = rmse(np.concatenate([p.forces - p.structure.forces for p in own]))  # type: ignore[operator]
+        print(f"{kind:18}{len(own):7}{warned:11.0%}{far:10.2f}{1000 * energy:14.1f}{forces:12.3f}")
+
+    forces = EvaluatedForces(
+        np.concatenate([p.structure.forces for p in predictions if p.structure.forces is not None]),
+        np.concatenate([p.forces for p in predictions if p.forces is not None]),
+        None,
+        np.concatenate([p.distances for p in predictions]),
+    )
+    print(f"\n{'distance of an atom':>22}{'atoms':>8}{'force RMSE, eV/Å':>18}")
+    for entry in force_errors_by_distance(forces.predicted, forces.true, forces.distances):
+        end = entry["to_distance"] or math.inf
+        bins = f"{entry['from_distance']:g} to {end:g}"
+        print(f"{bins:>22}{entry['n_atoms']:8}{entry['rmse_eV_per_A']:18.3f}")
+    lengths = np.linalg.norm(forces.predicted - forces.true, axis=1)
+    found = correlation(forces.distances, lengths)["spearman"]
+    print(
+        f"\nrank correlation of distance and error {found:.2f}; warned of beyond {EXTRAPOLATION_DISTANCE:g}"
+    )
+    if arguments.figure is not None:
+        plot_extrapolation(forces, arguments.figure)
+
+
+if __name__ == "__main__":
+    main()
