@@ -276,7 +276,8 @@ def test_a_training_that_is_killed_goes_on_in_another_process_and_ends_in_the_sa
         before = json.loads(str(content["about"]))["history"]
     assert 0 < len(before) < 40
     command = [sys.executable, "-m", "tio2nn", "train", "-C", str(project.root)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    assert f"network 1 goes on from epoch {len(before)}, where it was" in ended.stderr
     assert same(arrays(project), expected)
     with project.history_file.open(encoding="utf-8", newline="") as handle:
         seconds = [float(row["seconds"]) for row in csv.DictReader(handle)]

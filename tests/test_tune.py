@@ -10,15 +10,17 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tensorflow as tf
-from command_line import start
-from projects import PARAMETERS, small_project
+from command_line import invoke, start
+from projects import ATOMIC_ENERGIES, PARAMETERS, small_project, structures
 
 from tio2nn.errors import InputError, Tio2nnError
+from tio2nn.io.store import write_store
 from tio2nn.nn.trial import TrialTask, run_trial
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
@@ -391,3 +393,15 @@ def test_the_best_trial_changes_a_parameter_set(project: Project) -> None:
     assert best == summary.best
     assert best["validation_rmse_meV_per_atom"] == summary.ranked[0].score
     assert (best["strategy"], best["trial"]) == ("grid", summary.ranked[0].trial)
+
+
+def test_settings_of_a_search_among_other_data_are_used_with_a_warning(
+    project: Project,
+) -> None:
+    search(project, learning_rate=[0.1], dropout=[0.0], layers=[1], nodes=[4])
+    _, err = invoke("train", "--tuned", "--epochs", 1, "-C", project.root)
+    assert "warning" not in err
+    changed = [replace(s, energy=(s.energy or 0.0) + 0.1 * s.n_atoms) for s in structures()]
+    write_store(project.structures_file, changed, reference_energies=ATOMIC_ENERGIES)
+    _, err = invoke("train", "--tuned", "--epochs", 1, "-C", project.root)
+    assert "warning: settings of an earlier search are used: 1 trials; with other energies than today" in err

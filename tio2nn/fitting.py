@@ -60,8 +60,14 @@ def training_parameters(
 
         parameters = apply_recipe(parameters, recipe)
     if tuned:
+        from tio2nn.status import STALE, status
         from tio2nn.trials import read_best
 
+        for part in status(project).parts:
+            if (part.name, part.state) == ("tuning", STALE):
+                console.warn(
+                    f'settings of an earlier search are used: {part.what} than today; see "tio2nn tune"'
+                )
         parameters = parameters.with_overrides(**read_best(project.require(project.best_trial_file)))
     return with_flags(parameters, "training", training or {})
 
@@ -159,7 +165,7 @@ def train(
         from tio2nn.train import train
 
     epochs = parameters.training.epochs
-    announced: list[int] = []
+    begun: set[int] = set()
 
     def on_data(data: TrainingData) -> None:
         console.say(
@@ -191,7 +197,9 @@ def train(
     with console.epochs(epochs) as show:
 
         def on_epoch(member: int, epoch: Epoch) -> None:
-            announced.append(member)
+            if member not in begun and epoch.epoch > 1:
+                console.say(f"network {member} goes on from epoch {epoch.epoch - 1}, where it was")
+            begun.add(member)
             show(member, epoch.epoch, _errors(epoch))
 
         summary = train(
