@@ -1,0 +1,73 @@
+"""Projects that earlier versions made: a later version reads them, or says with which command to make them again.
+
+`old_projects/VERSION` is a project as that version left it, never to be changed. A version that changes a file format
+keeps them all and adds its own:
+
+    python tests/test_old_projects.py tests/old_projects/VERSION
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import invoke, rows
+from projects import PARAMETERS, structures_with_forces, write_files
+
+from tio2nn.project import Project
+
+OLD_PROJECTS = Path(__file__).parent / "old_projects"
+VERSIONS = sorted(path.name for path in OLD_PROJECTS.iterdir())
+
+
+def make(root: Path) -> None:
+    """A project of all commands; its structures in `files`."""
+    Project.create(root, PARAMETERS.with_overrides(training={"forces": True, "members": 2}))
+    write_files(root / "files", structures_with_forces())
+    for command in (["extract", root / "files"], ["featurize", "--forces"], ["train"], ["evaluate"]):
+        invoke(*command, "-C", root)
+    for picture in [*root.rglob("*.png"), *root.rglob("*.keras")]:
+        picture.unlink()  # nothing reads them
+
+
+@pytest.fixture(params=VERSIONS)
+def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    shutil.copytree(OLD_PROJECTS / request.param, tmp_path / "p")
+    monkeypatch.chdir(tmp_path)
+    return Project(tmp_path / "p")
+
+
+def test_nothing_of_an_old_project_is_stale(project: Project) -> None:
+    out, _ = invoke("status", "--json", "-C", "p")
+    assert {part["name"]: part["state"] for part in json.loads(out)["parts"]} == dict.fromkeys(
+        ("parameters", "structures", "features", "derivatives", "model", "evaluation"), "there"
+    )
+    before = {path: path.read_bytes() for path in project.features_directory.iterdir()}
+    invoke("featurize", "--forces", "-C", "p")
+    assert {path: path.read_bytes() for path in project.features_directory.iterdir()} == before
+
+
+def test_an_old_potential_predicts_what_it_did(project: Project) -> None:
+    with project.residuals_file.open(encoding="utf-8", newline="") as handle:
+        recorded = {row["structure"]: row for row in csv.DictReader(handle)}
+    assert recorded
+    out, _ = invoke("predict", "-C", "p", *(f"p/files/{name}.xsf" for name in recorded))
+    for (_, _, energy, *_), row in zip(rows(out)[1:], recorded.values(), strict=True):
+        assert float(energy) == pytest.approx(float(row["predicted_eV"]), rel=1e-12)
+
+
+def test_an_old_project_is_evaluated_and_trained_on_forces_again(project: Project) -> None:
+    recorded = json.loads(project.evaluation_metrics_file.read_text("utf-8"))
+    out, _ = invoke("evaluate", "--json", "-C", "p")
+    found = json.loads(out)
+    for part, key in (("energy", "rmse_meV_per_atom"), ("forces", "rmse_eV_per_A")):
+        assert found[part][key] == pytest.approx(recorded[part][key], rel=1e-6)
+    invoke("train", "--forces", "--epochs", 1, "-C", "p")
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))
