@@ -7,14 +7,14 @@ import tarfile
 from collections.abc import Iterable
 
 
-def archive_bytes(members: Iterable[tuple[str, bytes | None]]) -> bytes:
-    """A tar archive; a member without content is a link to /etc/passwd."""
+def archive_bytes(members: Iterable[tuple[str, bytes | None]], kind: bytes = tarfile.SYMTYPE) -> bytes:
+    """A tar archive; a member without content is of this kind, by default a link, and leads to /etc/passwd."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         for name, content in members:
             member = tarfile.TarInfo(name)
             if content is None:
-                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+                member.type, member.linkname = kind, "/etc/passwd"
                 tar.addfile(member)
             else:
                 member.size = len(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tarfile
 
 from archives import archive_bytes
 
@@ -49,8 +50,8 @@ def _energy(text: str) -> str:
     return xsf(head=_HEAD.replace("-12.5 eV", text))
 
 
-def _archive(members: dict[str, bytes | None]) -> bytes:
-    return gzip.compress(archive_bytes(members.items()))
+def _archive(members: dict[str, bytes | None], kind: bytes = tarfile.SYMTYPE) -> bytes:
+    return gzip.compress(archive_bytes(members.items(), kind))
 
 
 GOOD = xsf()
@@ -111,6 +112,11 @@ TEXTS: dict[str, str] = {
     "nan-energy.xsf": _energy("nan eV"),
     "infinite-energy.xsf": _energy("inf eV"),
     "energy-of-words.xsf": _energy("very low"),
+    "energy-for-each-atom.xsf": _energy("-12.5 eV/atom"),
+    "energy-for-each-atom-in-words.xsf": _energy("-12.5 eV per atom"),
+    "energy-in-two-pieces.xsf": _energy("-1 2.5 eV"),
+    "absurd-energy.xsf": _energy("-1e20 eV"),
+    "absurd-force.xsf": _atom("O 2 0 0 0 1e20 0"),
     "no-energy.xsf": GOOD.split("\n", 1)[1],
     "two-energies.xsf": "# total energy = -13.5 eV\n" + GOOD,
     "long-line.xsf": GOOD.replace("CRYSTAL", "#" + "x" * 3_000_000 + "\nCRYSTALS"),
@@ -125,6 +131,12 @@ TEXTS: dict[str, str] = {
     "nan-energy.xyz": xyz(
         comment='Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 energy=nan pbc="T T T"'
     ),
+    "two-energies.xyz": xyz(comment='Lattice="4 0 0 0 4 0 0 0 4" energy=-12.5 energy=-13.5'),
+    "absurd-energy.xyz": xyz(comment='Lattice="4 0 0 0 4 0 0 0 4" energy=-1e20'),
+    "nan-force.xyz": xyz(
+        comment='Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3:forces:R:3 energy=-1',
+        atoms=("Ti 0 0 0 0 0 0", "O 2 0 0 0 nan 0"),
+    ),
     "no-volume.xyz": xyz(
         comment='Lattice="0 0 0 0 0 0 0 0 0" Properties=species:S:1:pos:R:3 energy=-1 pbc="T T T"'
     ),
@@ -134,6 +146,12 @@ TEXTS: dict[str, str] = {
     "columns-that-are-not-there.xyz": xyz(
         comment='Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3:forces:R:3 energy=-1 pbc="T T T"'
     ),
+    "trillion-columns.xyz": xyz(comment="Properties=species:S:1:pos:R:3:forces:R:1000000000000 energy=-1"),
+    "no-positions.xyz": xyz(comment="Properties=species:S:1 energy=-1", atoms=("Ti", "O")),
+    "periodic-along-two.xyz": xyz(comment='Lattice="4 0 0 0 4 0 0 0 4" energy=-1 pbc="T T"'),
+    "long-line.xyz": xyz(comment="energy=-1 energy=" + "x" * 3_000_000),
+    "long-word.xyz": xyz(atoms=("Ti 0 0 0", "O 2 0 0" + "x" * 3_000_000)),
+    "long-count.xyz": xyz(count="2" * 3_000_000),
     "open-quotation.xyz": xyz(comment='Lattice="4 0 0 0 4 0 0 0 4 Properties=species:S:1:pos:R:3 energy=-1'),
     "no-such-element.xyz": xyz(atoms=("Qq 0 0 0", "O 2 0 0")),
     "atoms-at-one-place.xyz": xyz(atoms=("Ti 0 0 0", "O 0 0 0")),
@@ -152,6 +170,9 @@ BYTES: dict[str, bytes] = {
     "empty.tar": b"",
     "no-structures.tar.gz": _archive({"readme.txt": b"nothing here"}),
     "links.tar.gz": _archive({"link.xsf": None}),
+    "hard-link.tar.gz": _archive({"link.xsf": None}, tarfile.LNKTYPE),
+    "device-inside.tar.gz": _archive({"device.xsf": None}, tarfile.CHRTYPE),
+    "pipe-inside.tar.gz": _archive({"pipe.xsf": None}, tarfile.FIFOTYPE),
     "bad-member.tar.gz": _archive({"bad.xsf": b"CRYSTAL\n"}),
     "noise.tar": bytes(range(256)) * 8,
     "bomb.tar.gz": _archive({"bomb.xsf": bytes(300 * 2**20)}),

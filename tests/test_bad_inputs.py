@@ -12,6 +12,7 @@ import pytest
 from command_line import end, invoke, refusal, rows, start
 from corpus import BAD, GOOD, STRANGE
 from projects import PARAMETERS, structures, trained_project, write_files
+from rights import can_give_up_rights, give_up_rights
 
 from tio2nn.io import read_structures
 from tio2nn.io.store import read_store
@@ -34,8 +35,13 @@ def strange_places(folder: Path) -> list[str]:
     (folder / "directory.xsf").mkdir()
     (folder / "loop.xsf").symlink_to("loop.xsf")
     (folder / "dangling.xsf").symlink_to("nowhere.xsf")
+    os.mkfifo(folder / "pipe.xsf")
+    os.mkfifo(folder / "pipe.tar.gz")
+    (folder / "to-pipe.xyz").symlink_to("pipe.xsf")
+    (folder / "device.xsf").symlink_to("/dev/zero")
     names = ["directory.xsf", "loop.xsf", "dangling.xsf", "gone.xsf"]
-    if os.geteuid() != 0:  # root may read everything
+    names += ["pipe.xsf", "pipe.tar.gz", "to-pipe.xyz", "device.xsf"]
+    if os.geteuid() != 0 or can_give_up_rights():  # root may read everything
         (folder / "unreadable.xsf").write_text(GOOD)
         (folder / "unreadable.xsf").chmod(0)
         names.append("unreadable.xsf")
@@ -43,10 +49,14 @@ def strange_places(folder: Path) -> list[str]:
 
 
 def command(here: Path, *arguments: object) -> tuple[int, str, str]:
-    """A command in a process with little memory."""
+    """A command in a process with little memory, and bound by permissions."""
 
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        if bound:
+            give_up_rights()
+
+    bound = can_give_up_rights()
 
     return end(start(here, *arguments, preexec_fn=limited))
 

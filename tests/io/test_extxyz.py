@@ -83,6 +83,26 @@ def test_forces_go_by_several_names(key: str) -> None:
     np.testing.assert_array_equal(structure.forces[0], [0.1, 0.2, 0.3])
 
 
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "what is what: the the, and = 1 more",
+        'energy=-1 note="energy=-2 energy=-3" title=energy=-4',
+        r"""energy=-1 list=[a=1 a=2] set={a=1 a=2} word=\"a=1 other='a=1 a=2""",
+        'energy=-1 "a b"=1 "a c"=2',
+    ],
+)
+def test_only_keys_count_as_keys(comment: str) -> None:
+    assert only(f"1\n{comment}\nO 0 0 0\n").n_atoms == 1
+
+
+@pytest.mark.parametrize(
+    ("pbc", "expected"), [("T", (True,) * 3), ('"1 0 1"', (True, False, True)), ('"F F F"', (False,) * 3)]
+)
+def test_periodic_axes_are_said_in_several_ways(pbc: str, expected: tuple[bool, ...]) -> None:
+    assert only(FRAME.replace(LATTICE, f"{LATTICE} pbc={pbc}")).periodic == expected
+
+
 def test_labels_that_agree_are_one_label() -> None:
     assert only(FRAME.replace("energy=-19.25", "energy=-19.25 REF_energy=-19.25")).energy == -19.25
 
@@ -107,17 +127,68 @@ ERRORS = {
     "only a count": ("2\n", "x.xyz:1: expected 2 atoms, got 0"),
     "no number": (FRAME.replace("1.5 ", "1.5o "), "x.xyz:4: expected a number, got '1.5o'"),
     "not a number": (FRAME.replace("1.5 ", "nan "), "x.xyz:4: expected a finite position"),
-    "an infinite force": (FRAME.replace("-0.3", "inf"), "x.xyz:1: expected three finite columns as forces"),
+    "an infinite force": (FRAME.replace("-0.3", "inf"), "x.xyz:4: expected finite forces, got others"),
+    "a force that is no number": (FRAME.replace(" 0.3", " nan"), "x.xyz:3: expected finite forces"),
     "forces of one column": (
         "1\nProperties=species:S:1:pos:R:3:forces:R:1\nO 0 0 0 1\n",
-        "x.xyz:1: expected three finite columns as forces",
+        "x.xyz:2: expected three columns as forces, got 1",
+    ),
+    "forces of six columns": (
+        "1\nProperties=species:S:1:pos:R:3:forces:R:6\nO 0 0 0 1 2 3 4 5 6\n",
+        "x.xyz:2: expected three columns as forces, got 6",
+    ),
+    "positions of two columns": (
+        "1\nProperties=species:S:1:pos:R:2\nO 0 0\n",
+        "x.xyz:2: expected three columns as pos, got 2",
+    ),
+    "no positions": ("1\nProperties=species:S:1\nO\n", "x.xyz:2: expected three columns as pos, got 0"),
+    "no elements": ("1\nProperties=pos:R:3\n0 0 0\n", "x.xyz:1: expected chemical symbols, got an atom"),
+    "an element of number zero": (
+        "1\nProperties=Z:I:1:pos:R:3\n0 0 0 0\n",
+        "x.xyz:1: expected chemical symbols, got an atom",
+    ),
+    "a trillion columns": (
+        FRAME.replace("forces:R:3", "forces:R:3:a:R:1000000000000"),
+        "x.xyz:3: expected 1000000000007 columns, got 7",
+    ),
+    "a negative number of columns": (
+        FRAME.replace("forces:R:3", "forces:R:-3"),
+        "x.xyz:2: expected Properties as name:type:columns",
+    ),
+    "two columns of one name": (
+        FRAME.replace(COLUMNS, "Properties=species:S:1:forces:R:3:forces:R:3"),
+        "x.xyz:2: expected each column once, got a second 'forces'",
+    ),
+    "a comment without end": (
+        FRAME.replace(LATTICE, LATTICE + " " * 2**20),
+        "x.xyz:2: expected a comment of at most 1048576 characters, got more",
+    ),
+    "two energies": (
+        FRAME.replace("energy=-19.25", "energy=-19.25 energy=-20"),
+        "x.xyz:2: expected each key once, got a second 'energy'",
+    ),
+    "two energies apart": (
+        FRAME.replace("2\n", "2\nenergy = -20 ", 1),
+        "x.xyz:2: expected each key once, got a second 'energy'",
+    ),
+    "two cells": (
+        FRAME.replace(LATTICE, f"{LATTICE} {LATTICE}"),
+        "x.xyz:2: expected each key once, got a second 'Lattice'",
+    ),
+    "periodicity of two axes": (
+        FRAME.replace(LATTICE, f'{LATTICE} pbc="T T"'),
+        "x.xyz:2: expected T or F three times as pbc, got",
+    ),
+    "periodicity of words": (
+        FRAME.replace(LATTICE, f'{LATTICE} pbc="yes no no"'),
+        "x.xyz:2: expected T or F three times as pbc, got 'yes no no'",
     ),
     "a column too few": (FRAME.replace(" 0.25", ""), "x.xyz:4: expected 7 columns, got 6"),
     "a column too many": (FRAME.replace(" 0.25", " 0.25 1"), "x.xyz:4: expected 7 columns, got 8"),
     "no element": (FRAME.replace("Ti ", "Xx "), "x.xyz:3: expected a chemical symbol, got 'Xx'"),
     "the sign for no element": (FRAME.replace("Ti ", "X "), "x.xyz:3: expected a chemical symbol, got 'X'"),
     "unreadable columns": (FRAME.replace(COLUMNS, "Properties=pos"), "x.xyz:2: expected Properties as"),
-    "an unreadable lattice": (FRAME.replace("4.0 ", ""), "x.xyz:1: expected a frame of extended XYZ, got:"),
+    "an unreadable lattice": (FRAME.replace("4.0 ", ""), "x.xyz:2: expected a frame of extended XYZ, got:"),
     "a flat cell": (
         FRAME.replace("0.5 0.0 6.0", "0.5 1.0 0.0"),
         "x.xyz:2: expected independent cell vectors, got vectors that span no volume",

@@ -61,3 +61,30 @@ def test_coordinates_beyond_any_measure_are_refused(tmp_path: Path, skew_crystal
     assert complaint(tmp_path, replace(skew_crystal, cell=skew_crystal.cell * 1e30)).startswith(
         "x.xsf:1: expected coord"
     )
+
+
+def test_labels_beyond_any_measure_are_refused(tmp_path: Path, skew_crystal: Structure) -> None:
+    forces = np.zeros((5, 3))
+    forces[3, 2] = -1e20
+    assert complaint(tmp_path, replace(skew_crystal, forces=forces)) == (
+        "x.xsf:1: expected components of forces of at most 1e+06 eV/Å, got 1e+20 eV/Å"
+    )
+    assert complaint(tmp_path, replace(skew_crystal, energy=-6e7)) == (
+        "x.xsf:3: expected a total energy of at most 1e+07 eV per atom, got 1.2e+07 eV per atom"
+    )
+
+
+def test_an_energy_of_all_electrons_of_the_heaviest_atoms_is_read(tmp_path: Path) -> None:
+    oganesson = Structure(
+        "x",
+        ("Og",),
+        np.zeros((1, 3)),
+        np.zeros((3, 3)),
+        (False,) * 3,
+        energy=-1.5e6,
+        forces=np.full((1, 3), 1e6),
+    )
+    (tmp_path / "x.xsf").write_text(write_xsf(oganesson))
+    (structure,) = read_structures([tmp_path / "x.xsf"])
+    assert isinstance(structure, Structure)
+    assert structure.energy == -1.5e6

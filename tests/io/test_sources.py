@@ -116,10 +116,16 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes as POSIX has them")
-def test_a_pipe_in_a_folder_is_passed_over() -> None:
+def test_what_is_no_regular_file_is_named_and_not_waited_for() -> None:
     make("d/x.xsf")
     os.mkfifo("d/y.xsf")
-    assert read("d") == (["d/x.xsf"], [])
+    os.mkfifo("d/z.tar")
+    Path("d/link.xyz.gz").symlink_to("y.xsf")
+    Path("zero.xsf").symlink_to("/dev/zero")
+    pipe = "expected a regular file, got a named pipe"
+    assert read("d") == (["d/x.xsf"], [f"d/link.xyz.gz: {pipe}", f"d/y.xsf: {pipe}"])
+    assert read("d/y.xsf", "d/z.tar") == ([], [f"d/y.xsf: {pipe}", f"d/z.tar: {pipe}"])
+    assert read("zero.xsf") == ([], ["zero.xsf: expected a regular file, got a device"])
 
 
 @pytest.mark.parametrize(
@@ -145,19 +151,30 @@ def test_archives_are_read_without_being_unpacked(name: str, compress: Callable[
     assert [path.name for path in Path.cwd().iterdir()] == [name]
 
 
-def test_links_and_folders_in_archives_are_not_followed() -> None:
+def test_members_that_are_no_regular_files_are_named_and_not_followed() -> None:
     make("secret.xsf")
+    kinds = {
+        "symlink": (tarfile.SYMTYPE, "a symbolic link"),
+        "hard": (tarfile.LNKTYPE, "a hard link"),
+        "pipe": (tarfile.FIFOTYPE, "a named pipe"),
+        "device": (tarfile.CHRTYPE, "a device"),
+        "disk": (tarfile.BLKTYPE, "a device"),
+        "sparse": (tarfile.GNUTYPE_SPARSE, "a sparse file"),
+    }
     with tarfile.open("t.tar", "w") as tar:
-        for name, kind in (
-            ("a.xsf", tarfile.SYMTYPE),
-            ("b.xsf", tarfile.LNKTYPE),
-            ("c.xsf", tarfile.DIRTYPE),
-        ):
-            member = tarfile.TarInfo(name)
+        members = [*kinds.items(), ("folder", (tarfile.DIRTYPE, "")), (".hidden", (tarfile.FIFOTYPE, ""))]
+        for name, (kind, _) in members:
+            member = tarfile.TarInfo(f"{name}.xsf")
             member.type, member.linkname = kind, "secret.xsf"
             tar.addfile(member)
         tar.add("secret.xsf", "d.xsf")
-    assert read("t.tar") == (["t.tar:d.xsf"], [])
+    complaints = [f"t.tar:{name}.xsf: expected a regular file, got {got}" for name, (_, got) in kinds.items()]
+    assert read("t.tar") == (["t.tar:d.xsf"], complaints)
+
+
+def test_an_archive_of_links_alone_is_not_called_empty_as_well() -> None:
+    Path("t.tar").write_bytes(archive_bytes([("x.xsf", None)]))
+    assert read("t.tar") == ([], ["t.tar:x.xsf: expected a regular file, got a symbolic link"])
 
 
 def test_an_archive_without_structures_is_an_error() -> None:

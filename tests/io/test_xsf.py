@@ -95,6 +95,8 @@ VARIATIONS = {
     "the energy within": CRYSTAL.partition("\n")[2].replace("3 1", "3 1 # total energy = -1.925D1 eV"),
     "the energy twice": CRYSTAL + "# Total Energy: -19.25 eV\n",
     "a unit that sticks": CRYSTAL.replace(" eV", "eV"),
+    "a unit in other letters": CRYSTAL.replace(" eV", "   EV  "),
+    "a comment behind the energy": CRYSTAL.replace(" eV", " eV # by hand, 2 of 3"),
     "no unit": CRYSTAL.replace(" eV", ""),
     "a single frame of an animation": "ANIMSTEPS 1\n" + CRYSTAL.replace("PRIMCOORD", "PRIMCOORD 1"),
 }
@@ -279,7 +281,7 @@ ERRORS = {
     ),
     "another unit": (
         CRYSTAL.replace(" eV", " Ry"),
-        "x.xsf:1: expected a total energy in eV, got the unit 'Ry'",
+        "x.xsf:1: expected a total energy in eV, got '-19.25000000 Ry'",
     ),
     "two energies": (
         CRYSTAL + "# total energy = -20 eV\n",
@@ -312,6 +314,14 @@ ERRORS = {
 @pytest.mark.parametrize(("text", "expected"), ERRORS.values(), ids=ERRORS.keys())
 def test_what_cannot_be_trusted_is_refused_with_its_line(text: str | bytes, expected: str) -> None:
     assert expected in complaint(text)
+
+
+@pytest.mark.parametrize(
+    "value", ["-1.5 eV/atom", "-1.5eV/atom", "-1.5 eV per atom", "-1 2.5 eV", "-1.5eV eV", ""]
+)
+def test_an_energy_with_more_than_its_unit_behind_is_refused(value: str) -> None:
+    expected = f"x.xsf:1: expected a total energy in eV, got {value!r}"
+    assert complaint(CRYSTAL.replace("-19.25000000 eV", value)) == expected
 
 
 def test_messages_stay_on_one_readable_line() -> None:

@@ -18,6 +18,10 @@ __all__ = ["read_structures", "sorted_by_name"]
 _SMALLEST_SEPARATION = 0.1
 # Å, of positions and cell vectors; beyond it nothing is atomistic, and differences begin to lose their digits
 _LARGEST_COORDINATE = 1e6
+# eV for each atom, of total energies; those of all electrons come to 0.8 million for uranium
+_LARGEST_ENERGY = 1e7
+# eV/Å, of components of forces; two bare nuclei of titanium 0.1 Å apart repel each other with 0.7 million
+_LARGEST_FORCE = 1e6
 _CHECKED_TOGETHER = (
     512  # structures whose distances are computed at once; 16 would take 4 times as long, 1024 no less
 )
@@ -63,10 +67,17 @@ def _within_reach(item: Structure | InputError) -> Structure | InputError:
     if isinstance(item, InputError):
         return item
     farthest = max(abs(item.positions).max(), abs(item.cell).max())
-    if farthest <= _LARGEST_COORDINATE:
-        return item
-    reason = f"expected coordinates of at most {_LARGEST_COORDINATE:g} Å, got {farthest:.3g} Å"
-    return InputError(reason, file=item.file, line=item.line)
+    energy = 0.0 if item.energy is None else abs(item.energy) / item.n_atoms
+    force = 0.0 if item.forces is None else abs(item.forces).max()
+    for value, largest, what, unit in (
+        (farthest, _LARGEST_COORDINATE, "coordinates", "Å"),
+        (energy, _LARGEST_ENERGY, "a total energy", "eV per atom"),
+        (force, _LARGEST_FORCE, "components of forces", "eV/Å"),
+    ):
+        if value > largest:
+            reason = f"expected {what} of at most {largest:g} {unit}, got {value:.3g} {unit}"
+            return InputError(reason, file=item.file, line=item.line)
+    return item
 
 
 def _without_overlaps(items: Sequence[Structure | InputError]) -> Iterator[Structure | InputError]:

@@ -9,6 +9,7 @@ agree. With `Lattice` and without `pbc` all three axes are periodic, as the form
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
@@ -34,6 +35,13 @@ _PREFIXES = (
 _ENERGY_KEYS = ("energy", "total_energy", *(f"{prefix}energy" for prefix in _PREFIXES))
 _FORCES_KEYS = ("forces", "force", *(f"{prefix}forces" for prefix in _PREFIXES))
 _PLAIN_PROPERTIES = "species:S:1:pos:R:3"
+_LONGEST_COMMENT = 2**20  # characters; parsing takes hundreds of bytes for each
+
+# as ASE splits a comment: blanks and `=` part words unless quoted or in brackets, what is not closed runs to the end
+_WORD = re.compile(
+    r"""((?:\\.?|"(?:\\.|[^"\\])*(?:"|\\?$)|'(?:\\.|[^'\\])*(?:'|\\?$)"""
+    r"""|\{(?:\\.|[^}\\])*(?:\}|\\?$)|\[(?:\\.|[^]\\])*(?:\]|\\?$)|[^\s=\\"'{\[]+)+)(\s*=)?"""
+)
 
 
 def iter_extxyz(data: bytes | str, *, name: str, file: str) -> Iterator[Structure | InputError]:
@@ -152,15 +160,10 @@ class _Frame:
             check_last_row([line.split() for line in self._lines[2:]], self._file, self._line + 1 + n_rows)
 
     def _read(self) -> Atoms:
-        comment: dict[str, Any] = {}
-
-        def parse_comment(text: str) -> dict[str, Any]:
-            comment.update(key_val_str_to_dict(text))
-            return dict(comment)
-
+        comment = self._comment()
         text = "\n".join(self._lines) + "\n"
         try:
-            (atoms,) = read_xyz(io.StringIO(text), slice(None), properties_parser=parse_comment)
+            (atoms,) = read_xyz(io.StringIO(text), slice(None), properties_parser=lambda _: dict(comment))
         # whatever in this frame makes ASE stumble, the others can still be read
         except Exception as error:
             self._check_fields(comment.get("Properties"))
@@ -169,7 +172,57 @@ class _Frame:
         if "Properties" in comment or "X" in atoms.symbols:
             # ASE passes over surplus columns, and X is its own sign for no element
             self._check_fields(comment.get("Properties"))
+        if "X" in atoms.symbols:
+            raise self._error("expected chemical symbols, got an atom without one")
         return atoms
+
+    def _comment(self) -> dict[str, Any]:
+        """Keys and values of the comment, each key once."""
+        text = self._lines[1].strip()
+        if len(text) > _LONGEST_COMMENT:
+            raise self._error(
+                f"expected a comment of at most {_LONGEST_COMMENT} characters, got more", row=-1
+            )
+        keys: set[str] = set()
+        is_value = False
+        for word, equals in _WORD.findall(text):
+            key = word.strip("\"'{}[]")
+            if equals and not is_value:
+                if key in keys:
+                    raise self._error(f"expected each key once, got a second {quoted(key)}", row=-1)
+                keys.add(key)
+            is_value = bool(equals)
+        try:
+            comment: dict[str, Any] = key_val_str_to_dict(text)
+        except Exception as error:  # of any kind, as in `_read`
+            reason = one_line(error)
+            raise self._error(f"expected a frame of extended XYZ, got: {reason}", row=-1) from error
+        if "pbc" in comment:
+            axes = np.asarray(comment["pbc"])
+            if axes.dtype.kind not in "bi" or axes.shape not in ((), (3,)) or not np.isin(axes, (0, 1)).all():
+                got = quoted(str(comment["pbc"]))
+                raise self._error(f"expected T or F three times as pbc, got {got}", row=-1)
+        if "Properties" in comment:
+            self._check_declared(str(comment["Properties"]))
+        return comment
+
+    def _check_declared(self, declared: str) -> None:
+        """Refuse columns that ASE would take for others, or would try to count up to a trillion."""
+        parts = declared.split(":")
+        names, counts = parts[::3], [parse_count(part) for part in parts[2::3]]
+        sizes = {name: count for name, count in zip(names, counts, strict=False) if count is not None}
+        if len(names) != len(counts) or None in counts:
+            raise self._error(f"expected Properties as name:type:columns, got {quoted(declared)}", row=-1)
+        if len(sizes) < len(names):
+            twice = next(name for place, name in enumerate(names) if name in names[:place])
+            raise self._error(f"expected each column once, got a second {quoted(twice)}", row=-1)
+        for name in ("pos", *_FORCES_KEYS):
+            n_columns = sizes.get(name, 0)
+            if n_columns != 3 and (name in sizes or name == "pos"):
+                raise self._error(f"expected three columns as {name}, got {n_columns}", row=-1)
+        n_columns, n_fields = sum(sizes.values()), len(self._lines[2].split())
+        if n_columns > n_fields:
+            raise self._error(f"expected {n_columns} columns, got {n_fields}", row=0)
 
     def _check_fields(self, declared: str | None) -> None:
         """Find the line of a row that does not have the declared columns."""
@@ -215,6 +268,8 @@ class _Frame:
 
     def _forces(self, key: str, value: Any) -> FloatArray:
         forces = np.array(value, dtype=np.float64)
-        if forces.shape != (len(self._lines) - 2, 3) or not np.isfinite(forces).all():
-            raise self._error(f"expected three finite columns as {key}, got others")
+        if forces.shape != (len(self._lines) - 2, 3):
+            raise self._error(f"expected three columns as {key}, got others", row=-1)
+        if len(infinite := np.flatnonzero(~np.isfinite(forces).all(axis=1))):
+            raise self._error(f"expected finite {key}, got others", row=int(infinite[0]))
         return forces

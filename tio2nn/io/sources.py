@@ -12,6 +12,7 @@ import io
 import lzma
 import os
 import posixpath
+import stat
 import sys
 import tarfile
 import zlib
@@ -42,6 +43,21 @@ _EXPANDERS: dict[bytes, Callable[[BinaryIO], io.BufferedIOBase]] = {
 _LONGEST_MAGIC = 6
 # bytes; expanding 8 KB at a time between other work takes 7,146 structures 1 s longer
 _EXPANDED_AT_ONCE = 2**20
+
+# what is no regular file could wait for ever, have no end, or lead to files that nobody named
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_MEMBER_KINDS = {
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.LNKTYPE: "a hard link",
+    tarfile.FIFOTYPE: "a named pipe",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+}
 
 _UNREADABLE = (OSError, EOFError, ValueError, tarfile.TarError, zlib.error, lzma.LZMAError)
 
@@ -146,8 +162,7 @@ def _from_folder(folder: Path, seen: set[str]) -> Iterator[SourceFile | InputErr
     n_files = 0
     for path in sorted(paths, key=lambda path: natural_key(str(path))):
         suffix = _structure_suffix(path.name.lower(), STRUCTURE_SUFFIXES)
-        # a pipe or a device would wait for ever
-        if suffix is not None and (path.is_file() or path.is_symlink()):
+        if suffix is not None:
             n_files += 1
             yield from _from_file(path, suffix, seen)
     for problem in problems:
@@ -163,7 +178,7 @@ def _from_file(path: Path, suffix: str, seen: set[str]) -> Iterator[SourceFile |
         return
     file = printable(str(path))
     try:
-        with path.open("rb") as stream:
+        with _open_regular(path, file) as stream:
             data = _read_whole(stream, path.name, file)
     except InputError as error:
         yield error
@@ -173,18 +188,26 @@ def _from_file(path: Path, suffix: str, seen: set[str]) -> Iterator[SourceFile |
         yield SourceFile(file, suffix, data)
 
 
+def _open_regular(path: Path, file: str) -> BinaryIO:
+    """A regular file, or where links lead to one; whatever else there is, opening it could take for ever."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise _not_regular(_KINDS.get(stat.S_IFMT(mode), "something else"), file)
+    return path.open("rb")
+
+
 def _from_archive(path: Path) -> Iterator[SourceFile | InputError]:
     archive = printable(str(path))
     members: set[str] = set()
     try:
-        with path.open("rb") as compressed:
+        with _open_regular(path, archive) as compressed:
             stream = _BoundedReader(compressed, archive)
             with tarfile.open(fileobj=stream, mode="r:") as tar:
                 while (member := tar.next()) is not None:
                     # it would remember all of them, 1 kB each
                     tar.members.clear()  # type: ignore[attr-defined]
                     suffix = _structure_suffix(member.name.lower(), STRUCTURE_SUFFIXES)
-                    if suffix is None or not member.isreg() or member.issparse():
+                    if suffix is None or member.isdir():
                         continue
                     name = posixpath.normpath(member.name)
                     if any(part.startswith(".") and part != ".." for part in name.split("/")):
@@ -211,6 +234,9 @@ def _read_member(
 ) -> SourceFile | InputError:
     if file in members:
         return InputError("expected each member once, got a second one of this name", file=file)
+    if not member.isreg() or member.issparse():
+        kind = "a sparse file" if member.issparse() else _MEMBER_KINDS.get(member.type, "something else")
+        return _not_regular(kind, file)
     if member.size > _LARGEST_FILE:
         return _too_large(file)
     stream = tar.extractfile(member)
@@ -299,6 +325,10 @@ def printable(name: str) -> str:
 def _reason(error: Exception) -> str:
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return " ".join(reason.split())
+
+
+def _not_regular(kind: str, file: str) -> InputError:
+    return InputError(f"expected a regular file, got {kind}", file=file)
 
 
 def _too_large(file: str) -> InputError:

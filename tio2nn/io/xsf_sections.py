@@ -16,7 +16,8 @@ COORDINATES = ("PRIMCOORD", "CONVCOORD", "ATOMS")
 _WORDS = (*PERIODIC_AXES, *VECTORS, *COORDINATES, "ANIMSTEPS")
 _KEYWORDS = {spelling: word for word in _WORDS for spelling in (word, word.lower(), word.capitalize())}
 
-_ENERGY = re.compile(r"\s*total\s+energy\s*[=:]\s*(\S*)\s*([A-Za-z]*)", re.IGNORECASE)
+_ENERGY = re.compile(r"\s*total\s+energy\s*[=:]([^#]*)", re.IGNORECASE)
+_VALUE = re.compile(r"(\S+?)\s*(?:eV)?", re.IGNORECASE)  # the unit may stick to the number
 
 
 class Energy(NamedTuple):
@@ -96,14 +97,12 @@ def split_sections(lines: Sequence[str], file: str) -> tuple[list[Section], list
 
 
 def _energy(match: re.Match[str], line: int, file: str, *, cut: bool) -> Energy:
-    token, unit = match.groups()
-    # the unit may stick to the number
-    number = token[:-2] if token.lower().endswith("ev") else token
-    value = parse_number(number)
+    # whatever else stands there may change what the number means: another unit, "per atom"
+    text = match[1].strip()
+    found = _VALUE.fullmatch(text)
+    value = None if found is None else parse_number(found[1])
     if value is None:
-        raise InputError(f"expected a total energy in eV, got {quoted(token)}", file=file, line=line)
-    if number == token and unit and unit.lower() != "ev":
-        raise InputError(f"expected a total energy in eV, got the unit {quoted(unit)}", file=file, line=line)
+        raise InputError(f"expected a total energy in eV, got {quoted(text)}", file=file, line=line)
     if cut:
         raise InputError(f"expected a line end after the energy, {CUT_SHORT}", file=file, line=line)
     return Energy(line, value)
