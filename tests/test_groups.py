@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,6 +145,27 @@ def test_scans_do_not_depend_on_where_their_members_stand(order: list[int]) -> N
     assert scan.tolist() == [first[kind] for kind, _ in shuffled]
 
 
+@settings(max_examples=300)
+@given(st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4), min_size=2, max_size=10))
+def test_groups_are_connected_components_although_equality_within_a_tolerance_is_not_transitive(
+    offsets: list[list[int]],
+) -> None:
+    one, cube = random(1), 5.0 * np.eye(3)
+    structures = []
+    for k, offset in enumerate(offsets):
+        # multiples of 0.36 of the tolerance apart; of different scale, lest they be frames of a run
+        fractional = one.positions / 5.0
+        fractional[1, :2] += 3.6e-6 * np.array(offset[:2])
+        fractional[2, :2] += 3.6e-6 * np.array(offset[2:])
+        structures.append(scaled(replace(one, positions=fractional @ cube, cell=cube), 1.0 + 0.01 * k))
+    group = list(range(len(offsets)))
+    for i, j in itertools.combinations(range(len(offsets)), 2):
+        if max(abs(a - b) for a, b in zip(offsets[i], offsets[j], strict=True)) <= 2:
+            low, high = sorted((group[i], group[j]))
+            group = [low if g == high else g for g in group]
+    assert find_groups(structures).group.tolist() == group
+
+
 def test_nothing_has_no_groups() -> None:
     assert find_groups([]).group.shape == (0,)
 
@@ -153,6 +175,34 @@ def test_many_equal_structures_take_no_square_of_time_or_memory() -> None:
     groups = find_groups([one] * 20_000)
     assert (groups.group == 0).all()
     assert (groups.duplicate_of[1:] == 0).all()
+
+
+def test_copies_of_two_structures_that_barely_differ_are_not_each_compared_with_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # an eighth of a cell from the first atom neither sine nor cosine tells 1.1 times the tolerance
+    one, rng = (
+        replace(random(1), positions=0.625 * np.eye(4, 3, k=-1), cell=5.0 * np.eye(3)),
+        np.random.default_rng(0),
+    )
+    other = replace(one, positions=one.positions * (1.0 + 1.1e-5 / 0.125))
+    structures = [
+        replace(s, positions=s.positions + rng.uniform(-1e-9, 1e-9, (4, 3)))
+        for s in (one, other)
+        for _ in range(1000)
+    ]
+    compared = 0
+    compare = module._are_equal
+
+    def counted(*arguments: np.ndarray) -> np.ndarray:
+        nonlocal compared
+        equal = compare(*arguments)
+        compared += len(equal)
+        return equal
+
+    monkeypatch.setattr(module, "_are_equal", counted)
+    assert find_groups(structures).duplicate_of.tolist() == [-1] + [0] * 999 + [-1] + [1000] * 999
+    assert compared <= 20 * len(structures)
 
 
 @pytest.mark.parametrize("tremor", [0.03, 0.003])

@@ -28,6 +28,7 @@ IntArray = NDArray[np.int64]
 # of fractional coordinates, and of cells divided by the edge of a cube of equal volume. Files round to 6-8
 # decimals of an Å; structures whose atoms differ by 1e-5 of a cell, 0.05 mÅ, say nothing different
 _GEOMETRY_TOLERANCE = 1e-5
+_COPY_TOLERANCE = 0.01 * _GEOMETRY_TOLERANCE  # of what is equal but for the last digits
 # by how much functions of period 1 of equal numbers may differ: their steepest slope, 2 pi, times the tolerance; also
 # a mean of such functions
 _REACH = 2.0 * np.pi * _GEOMETRY_TOLERANCE
@@ -135,51 +136,77 @@ def _pieces(n: int) -> Iterator[slice]:
 
 
 def _equal_rows(coordinates: FloatArray, shapes: FloatArray, periodic: NDArray[np.bool_]) -> IntArray:
-    """Pairs (n_pairs, 2) of rows equal within the tolerance, each row with the next one equal to it.
+    """Pairs (n_pairs, 2) of rows equal within the tolerance, enough to connect all that such pairs connect.
 
-    "Next" is meant in the order of one projection. Only rows that fall into one box of a grid in a few other
-    directions are compared, so the time is that of sorting unless very many rows differ by little more than the
-    tolerance.
+    First each row is paired with the next one equal to it, in the order of one projection. That need not be all, for
+    equality within a tolerance is not transitive. So in further rounds rows look on both sides for one of another
+    part of what is connected so far, a larger one, until there is none (Borůvka's algorithm). Of copies, far more
+    equal than the tolerance, one looks for all.
+
+    Only rows that fall into one box of a grid in a few other directions are compared, so the time is that of sorting
+    unless very many rows differ by little more than the tolerance.
     """
+    n = len(coordinates)
     projections, marks = _projections(coordinates, shapes, periodic)
-    rank = np.empty(len(projections), dtype=np.int64)
-    rank[np.argsort(projections, kind="stable")] = np.arange(len(projections))
+    rank = np.empty(n, dtype=np.int64)
+    rank[np.argsort(projections, kind="stable")] = np.arange(n)
     rows, boxes = _boxes(marks)
     order = np.lexsort((rank[rows], *boxes.T))
     rows, boxes = rows[order], boxes[order]
     box = np.cumsum(np.concatenate([[True], (boxes[1:] != boxes[:-1]).any(axis=1)]))
 
-    pairs = [np.empty((0, 2), dtype=np.int64)]
-    searching = np.arange(len(rows))
-    step = 1
-    while len(searching := searching[searching + step < len(rows)]):
-        searching = searching[box[searching + step] == box[searching]]
-        near = projections[rows[searching + step]] - projections[rows[searching]] <= _REACH
-        searching = searching[near]
-        equal = np.zeros(len(searching), dtype=np.bool_)
-        one, other = rows[searching], rows[searching + step]
-        for k in np.array_split(
-            np.flatnonzero((np.abs(marks[one] - marks[other]) <= _REACH).all(axis=1)),
-            1 + len(searching) // _TOGETHER,
-        ):
-            equal[k] = _are_equal(coordinates, shapes, periodic, one[k], other[k])
-        pairs.append(np.stack([one[equal], other[equal]], axis=1))
-        searching = searching[~equal]
-        step += 1
-    found = np.concatenate(pairs)
-    # a row in several boxes may have found one in each: the next one is the first of them
-    found = found[np.lexsort((rank[found[:, 1]], found[:, 0]))]
-    return found[np.unique(found[:, 0], return_index=True)[1]]
+    def are_equal(one: IntArray, other: IntArray, tolerance: float) -> NDArray[np.bool_]:
+        equal = np.empty(len(one), dtype=np.bool_)
+        for k in np.array_split(np.arange(len(one)), 1 + len(one) // _TOGETHER):
+            equal[k] = _are_equal(coordinates, shapes, periodic, one[k], other[k], tolerance)
+        return equal
+
+    def first_equal(searching: IntArray, direction: int, weights: IntArray) -> IntArray:
+        """For each of `searching`, places in `rows`, the first equal row of more weight; pairs of rows."""
+        pairs = [np.empty((0, 2), dtype=np.int64)]
+        step = direction
+        while len(searching := searching[(searching + step >= 0) & (searching + step < len(rows))]):
+            searching = searching[box[searching + step] == box[searching]]
+            one, other = rows[searching], rows[searching + step]
+            near = np.abs(projections[one] - projections[other]) <= _REACH
+            searching, one, other = searching[near], one[near], other[near]
+            equal = weights[one] < weights[other]
+            equal &= (np.abs(marks[one] - marks[other]) <= _REACH).all(axis=1)
+            equal[equal] = are_equal(one[equal], other[equal], _GEOMETRY_TOLERANCE)
+            pairs.append(np.stack([one[equal], other[equal]], axis=1))
+            searching = searching[~equal]
+            step += direction
+        return np.concatenate(pairs)
+
+    found = pairs = first_equal(np.arange(len(rows)), 1, rank)
+    # compared with one of them, lest small differences add up
+    copy_of = _components(n, found[are_equal(found[:, 0], found[:, 1], _COPY_TOLERANCE)])
+    is_copy = (copy_of != np.arange(n)) & are_equal(np.arange(n), copy_of, _COPY_TOLERANCE)
+    rows, box = rows[~is_copy[rows]], box[~is_copy[rows]]
+    while len(found):
+        part = _components(n, pairs)
+        weights = np.bincount(part, minlength=n)[part] * n + part
+        _, begins, place = np.unique(box, return_index=True, return_inverse=True)
+        heaviest = np.maximum.reduceat(weights[rows], begins)[place]
+        # in boxes of rows that stand alone the first round was all
+        searching = np.flatnonzero((weights[rows] < heaviest) & (heaviest >= 2 * n))
+        found = np.concatenate([first_equal(searching, direction, weights) for direction in (1, -1)])
+        pairs = np.concatenate([pairs, found])
+    return pairs
 
 
 def _are_equal(
-    coordinates: FloatArray, shapes: FloatArray, periodic: NDArray[np.bool_], one: IntArray, other: IntArray
+    coordinates: FloatArray,
+    shapes: FloatArray,
+    periodic: NDArray[np.bool_],
+    one: IntArray,
+    other: IntArray,
+    tolerance: float,
 ) -> NDArray[np.bool_]:
     apart = np.abs(coordinates[one] - coordinates[other])
     apart = np.where(periodic, np.abs(apart - np.rint(apart)), apart)
     return np.asarray(
-        (apart.max(axis=(1, 2)) <= _GEOMETRY_TOLERANCE)
-        & (np.abs(shapes[one] - shapes[other]).max(axis=1) <= _GEOMETRY_TOLERANCE)
+        (apart.max(axis=(1, 2)) <= tolerance) & (np.abs(shapes[one] - shapes[other]).max(axis=1) <= tolerance)
     )
 
 

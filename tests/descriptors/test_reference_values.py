@@ -1,4 +1,4 @@
-"""Features that an independent program, aenet 2.0.4, computed."""
+"""Features that independent programs compute: aenet 2.0.4, and DScribe where it is installed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
+from tio2nn.io import read_structures
 from tio2nn.presets import preset
 from tio2nn.structure import Structure
 
 ELEMENTS = ("Ti", "O")
+SAMPLE_DATA = Path(__file__).parents[2] / "sample_data"
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +48,18 @@ def test_the_preset_computes_the_features_of_aenet(reference_values: Path) -> No
             expected.append(values["G"])
     for features, wanted in zip(SymmetryCalculator(parameters).map(structures), expected, strict=True):
         np.testing.assert_allclose(features[:, columns], wanted, rtol=0, atol=1e-10)
+
+
+def test_the_preset_computes_the_features_of_dscribe() -> None:
+    pytest.importorskip("dscribe")
+    from benchmarks.acsf import acsf, columns_in_acsf
+
+    parameters = preset("artrith-urban-2016", ELEMENTS)
+    theirs, order = acsf(parameters), columns_in_acsf(parameters)
+    # rutile strained, anatase with a vacancy, brookite, brookite in a large cell, columbite rattled
+    files = [SAMPLE_DATA / f"structure{number:04}.xsf" for number in (11, 143, 151, 201, 251)]
+    structures = [item for item in read_structures(files) if isinstance(item, Structure)]
+    assert len(structures) == 5
+    for structure, features in zip(structures, SymmetryCalculator(parameters).map(structures), strict=True):
+        atoms = Atoms(structure.elements, structure.positions, cell=structure.cell, pbc=structure.periodic)
+        np.testing.assert_allclose(features, theirs.create(atoms)[:, order], rtol=0, atol=1e-9)
