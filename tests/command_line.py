@@ -45,5 +45,5 @@ def start(here: Path, *arguments: object, **streams: Any) -> subprocess.Popen[st
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a process that ends by itself."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     return process.returncode, out, err

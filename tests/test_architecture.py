@@ -44,6 +44,7 @@ FLOORS = (
     ("oracles",),
     ("nn", "layers"),
     ("leakage", "familiarity"),
+    ("potential_checks",),
     ("potential",),
     # guests: other programs' view of a potential
     ("interfaces",),

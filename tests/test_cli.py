@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from command_line import invoke, refusal
@@ -215,6 +216,16 @@ def test_a_bug_is_one_line_and_a_traceback_with_debug(monkeypatch: pytest.Monkey
     ended = CliRunner().invoke(app, ["--debug", "featurize", "-C", "p"])
     assert isinstance(ended.exception, ZeroDivisionError)
     assert "a bug in tio2nn, please report" in refusal("featurize", "-C", "p", code=1)
+
+
+def test_a_lack_of_memory_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ResourceExhaustedError(Exception):
+        """As TensorFlow calls it."""
+
+    Project.create(Path("p"), PARAMETERS)
+    for error in (MemoryError("3 GB"), ResourceExhaustedError("failed to allocate\nmemory")):
+        monkeypatch.setattr(stages, "featurize", Mock(side_effect=error))
+        assert refusal("featurize", "-C", "p", code=3).startswith("expected more memory, got no more of it: ")
 
 
 def test_debug_shows_the_traceback_of_a_users_error_too() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import invoke, refusal, rows
+from command_line import invoke, rows
 from projects import PARAMETERS, extracted_project, small_project, structures, trained_project, write_files
 
 from tio2nn.parameters import ParameterSet
@@ -264,3 +264,15 @@ def unknown(schema: dict[str, Any], value: Any, path: str = "") -> list[str]:
     allowed = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     fits = kind in allowed or (kind == "integer" and "number" in allowed)
     return [] if fits else [path]
+
+
+def test_a_division_that_somebody_damaged_is_not_replaced_in_silence(here: Path) -> None:
+    project = trained_project(here / "p")
+    lines = project.split_file.read_text("utf-8").splitlines()
+    lines[4] = lines[4].replace(",t", ",T")
+    project.split_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    before = project.split_file.read_bytes()
+    _, err = invoke("train", "-C", "p", code=3)
+    assert re.search(r"split\.csv:5: expected a part among train, validation, test, got 'T", err)
+    assert project.split_file.read_bytes() == before
+    invoke("train", "--new-split", "--epochs", 1, "-C", "p")

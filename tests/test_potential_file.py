@@ -191,5 +191,54 @@ def test_what_is_no_potential_is_refused(
     assert re.search(reason, refused(path))
 
 
+def _header(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], object]:
+    return lambda content: change(content["header"])
+
+
+def _with(name: str, change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], object]:
+    return lambda content: content.update({name: change(content[name])})
+
+
+INCONSISTENT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "kernel without a row": (_with("member/0/0/0/kernel", lambda a: a[1:]), "network 0"),
+    "kernel of text": (_with("member/0/1/0/kernel", lambda a: a.astype(str)), "network 0"),
+    "kernel of nan": (_with("member/1/0/0/kernel", lambda a: np.nan * a), "network 1: expected finite"),
+    "long bias": (_with("member/1/0/1/bias", lambda a: np.append(a, 0.0)), "network 1"),
+    "no networks": (_header(lambda header: header.update(activations=[])), "expected networks"),
+    "no layers": (_header(lambda header: header["activations"][0][0].clear()), "ends in one node"),
+    "no reference energy": (_header(lambda header: header["reference_energies_eV"].pop("O")), "reference"),
+    "reference nan": (
+        _header(lambda header: header["reference_energies_eV"].update(O=float("nan"))),
+        "energy of O: expected finite",
+    ),
+    "reference text": (_header(lambda header: header["reference_energies_eV"].update(O="x")), "energy of O"),
+    "no subnet": (_header(lambda header: header["subnet_of"].pop("O")), "subnet"),
+    "subnet from behind": (_header(lambda header: header["subnet_of"].update(O=-1)), "subnets"),
+    "short mean": (_with("whitening/0/mean", lambda a: a[1:]), "whitening 0"),
+    "matrix a number": (_with("whitening/1/matrix", lambda a: a[0, 0]), "whitening 1"),
+    "constant of numbers": (_with("whitening/1/constant", lambda a: a.astype(float)), "whitening 1"),
+    "references too wide": (_with("training/0/references", lambda a: np.hstack([a, a])), "atoms of Ti"),
+    "no references": (_with("training/1/references", lambda a: a[:0]), "atoms of O"),
+    "unit zero": (_with("training/1/unit", lambda a: 0.0 * a), "unit of O"),
+    "compositions of three": (_with("composition_span", lambda _: np.eye(3)), "compositions"),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), INCONSISTENT.values(), ids=INCONSISTENT)
+def test_numbers_that_do_not_fit_together_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], reason: str
+) -> None:
+    path = tmp_path / "potential.npz"
+    POTENTIAL.save(path)
+    _edited(change)(path)
+    assert re.search(f"expected a potential .*{reason}", refused(path))
+
+
+def test_compressed_arrays_are_refused_for_they_could_fill_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "potential.npz"
+    np.savez_compressed(path, header=np.zeros(10_000_000))
+    assert "compressed arrays" in refused(path)
+
+
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path) == "expected a potential written by tio2nn train, got: Is a directory"

@@ -152,6 +152,7 @@ def test_json_says_which_atoms_extrapolate_in_which_function_and_how_far(single:
     assert found.extrapolations
     document = json.loads(text(found, "json"))
     listed = document["extrapolation"]
+    assert document["composition_is_known"] is True
     assert document["distances"] == found.distances.tolist()
     far = [k + 1 for k, distance in enumerate(found.distances) if distance > EXTRAPOLATION_DISTANCE]
     assert [entry["atom"] for entry in listed] == far
@@ -234,13 +235,13 @@ def test_a_long_stream_keeps_its_order_and_begins_before_it_is_read_to_the_end(
 
 def test_a_structure_like_those_in_training_needs_no_warning(single: Potential) -> None:
     (found,) = predictions(single, structures()[0])
-    assert list(warnings(found)) == []
+    assert warnings(found) == {}
 
 
 def test_the_farthest_atom_outside_the_training_range_is_named(single: Potential) -> None:
     (found,) = predictions(single, squeezed(structures()[2]))
     worst = max(found.extrapolations, key=lambda extrapolation: extrapolation.distance)
-    (warning,) = warnings(found)
+    (warning,) = warnings(found).values()
     n_atoms = found.structure.n_atoms
     assert warning.startswith(f"structure0003.xsf: {len(found.extrapolations)} of {n_atoms} atoms are far")
     assert (
@@ -255,7 +256,11 @@ def test_a_composition_that_training_says_nothing_about_is_warned_of(single: Pot
     known = replace(structures()[0], elements=("Ti", "O", "O"), positions=structures()[0].positions[:3])
     foreign = replace(known, elements=("Ti", "Ti", "O"))
     unknown = [
-        [message for message in warnings(prediction) if "no combination of the compositions" in message]
+        [
+            message
+            for message in warnings(prediction).values()
+            if "no combination of the compositions" in message
+        ]
         for prediction in predictions(dioxide, known, foreign)
     ]
     assert [len(texts) for texts in unknown] == [0, 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -13,21 +12,14 @@ from pathlib import Path
 import pytest
 from command_line import end, rows, start
 from projects import structures, trained_project, write_files
+from rights import give_up_rights
+
+from tio2nn.lock import FILE_NAME, locked
 
 if sys.platform == "win32":
     pytest.skip("permissions as POSIX has them", allow_module_level=True)
 
-_PR_CAPBSET_DROP = 24  # of <linux/prctl.h>
-_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER = 1, 2, 3  # of <linux/capability.h>
 _N_FILES = 3
-
-
-def _give_up_rights() -> None:
-    """What root may do in spite of permissions, the program that starts next may not."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_FOWNER):
-        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl")
 
 
 @pytest.fixture
@@ -39,12 +31,12 @@ def bound_by_permissions(tmp_path: Path) -> Callable[[], None] | None:
     locked.mkdir(mode=0o500)
     try:
         code = subprocess.run(
-            ["touch", locked / "x"], preexec_fn=_give_up_rights, check=False, capture_output=True
+            ["touch", locked / "x"], preexec_fn=give_up_rights, check=False, capture_output=True
         ).returncode
     except (OSError, subprocess.SubprocessError):
         pytest.skip("root that cannot give up its rights")
     assert code != 0
-    return _give_up_rights
+    return give_up_rights
 
 
 def _set_writable(root: Path, *, writable: bool) -> None:
@@ -175,3 +167,20 @@ def test_loops_are_compiled_where_the_disk_is_full(loop: Path) -> None:
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (0, 0))
     assert _run_loop(loop / "module", loop / "home", limit) == "42\n"
     assert not machine_code(loop)
+
+
+def test_a_lock_file_of_somebody_else_is_heeded(
+    tmp_path: Path, bound_by_permissions: Callable[[], None] | None
+) -> None:
+    attempt = "from pathlib import Path; from tio2nn.lock import locked\nwith locked(Path('.'), 'x'): pass"
+    with locked(tmp_path, "train"):
+        (tmp_path / FILE_NAME).chmod(0o444)
+        ended = subprocess.run(
+            [sys.executable, "-c", attempt],
+            cwd=tmp_path,
+            preexec_fn=bound_by_permissions,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert "expected no other command at work in this project, got tio2nn train" in ended.stderr

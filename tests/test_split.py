@@ -141,7 +141,6 @@ def test_a_division_that_was_written_is_read_back(tmp_path: Path) -> None:
 
 def test_a_division_covers_just_its_own_structures(tmp_path: Path) -> None:
     path = tmp_path / "split.csv"
-    assert not covers(path, NAMES)
     chance().write(path, NAMES)
     assert covers(path, NAMES)
     assert covers(path, NAMES[::-1])
@@ -150,7 +149,8 @@ def test_a_division_covers_just_its_own_structures(tmp_path: Path) -> None:
     Split(NAMES, ("test",) * 40).write(path, NAMES)
     assert not covers(path, NAMES)
     path.write_text("structure,part\ns1,trian\n", encoding="utf-8")
-    assert not covers(path, ("s1",))
+    with pytest.raises(InputError, match=r"split.csv:2: expected a part among .*, got 'trian'"):
+        covers(path, ("s1",))
 
 
 # --- lists that a user gives --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +28,7 @@ from tio2nn.cli import app
 from tio2nn.differentiate import differentiate
 from tio2nn.errors import MissingInputError, StaleError
 from tio2nn.evaluate import evaluate
-from tio2nn.fitting import training_parameters, worker_processes
+from tio2nn.fitting import member_processes, training_parameters
 from tio2nn.io.jacobians import JacobianLayout
 from tio2nn.io.store import read_store, write_store
 from tio2nn.nn import training
@@ -85,7 +86,9 @@ def test_evaluate_reports_forces(project: Project) -> None:
     train(project, FORCES)
     summary = evaluate(project)
     errors = errors_of_part(project, "test")
-    assert summary.metrics["forces"] == {
+    forces = dict(summary.metrics["forces"])
+    assert sum(entry["n_atoms"] for entry in forces.pop("by_distance_of_atom")) == len(errors) // 3
+    assert forces == {
         "rmse_eV_per_A": pytest.approx(float(np.sqrt(np.mean(errors**2))), rel=1e-6),
         "mae_eV_per_A": pytest.approx(float(np.abs(errors).mean()), rel=1e-6),
         "max_eV_per_A": pytest.approx(float(np.abs(errors).max()), rel=1e-6),
@@ -176,7 +179,7 @@ def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_one_after_the
         second,
         parameters,
         jobs=2,
-        make_executor=worker_processes,
+        make_executor=member_processes,
         on_epoch=lambda member, epoch: heard.append((member, epoch.epoch)),
     )
     assert sorted(heard) == [(member, epoch) for member in (1, 2, 3) for epoch in range(1, 7)]
@@ -186,6 +189,11 @@ def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_one_after_the
             for layer, twin in zip(subnet, same, strict=True):
                 np.testing.assert_array_equal(layer.kernel, twin.kernel)
     assert not list(second.model_directory.glob("checkpoint*"))
+
+
+def test_each_member_has_a_process_of_its_own_that_takes_its_data_with_it() -> None:
+    with member_processes(1) as executor:
+        assert len({executor.submit(os.getpid).result() for _ in range(2)}) == 2
 
 
 def test_status_tells_of_derivatives(project: Project) -> None:

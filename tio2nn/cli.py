@@ -14,7 +14,7 @@ from typing import Annotated, Any, Optional, TypeVar
 import typer
 
 from tio2nn import __version__, interrupt
-from tio2nn.errors import Tio2nnError, UsageError, naming
+from tio2nn.errors import Tio2nnError, UsageError, naming, one_line
 from tio2nn.options import (
     ElementsOption,
     EpochsOption,
@@ -80,6 +80,9 @@ def command(function: Command) -> Command:
         except typer.Exit:
             raise
         except Exception as error:
+            # TensorFlow has an error of its own for it, and is not to be loaded for its name
+            if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+                _end(f"expected more memory, got no more of it: {one_line(error)[:200]}", INPUT_ERROR, error)
             _end(f"a bug in tio2nn, please report it with the output of --debug: {error!r}", 1, error)
         else:
             if good is False:

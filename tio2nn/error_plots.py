@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 
 _BINS = 150  # of a plane of forces: 0.5 mm each in print
 _PARTS = 12  # of equal size, whose mean errors make a line
-_SMALLEST = 1e-4  # relative to the largest value; what is smaller is drawn there on an axis of logarithms
+_SMALLEST = 1e-4  # relative to the largest value: an axis of logarithms shows at least this
 
 
 def plot_forces(true: FloatArray, predicted: FloatArray, figure: Path) -> None:
@@ -109,6 +109,12 @@ def plot_extrapolation(forces: EvaluatedForces, figure: Path) -> None:
         axes.set_title(f"{len(lengths):,} atoms, rank correlation {told:.2f}")
 
 
+def _floor(values: FloatArray) -> float:
+    """The smallest value that an axis of logarithms shows: nearly all of them, but no rounding of zeros."""
+    positive = values[values > 0.0]
+    return min(_SMALLEST * float(values.max()), float(np.quantile(positive, 0.01))) if len(positive) else 1e-9
+
+
 def _told(spread: FloatArray, error: FloatArray) -> str:
     found = correlation(spread, error)
     told = f"rank correlation {found['spearman']:.2f}"
@@ -118,7 +124,7 @@ def _told(spread: FloatArray, error: FloatArray) -> str:
 
 def _against(axes: Axes, x: FloatArray, y: FloatArray, *, diagonal: bool = True) -> None:
     """Points on axes of logarithms, and the root mean square of y in parts of equal size by x."""
-    x, y = (np.maximum(values, _SMALLEST * values.max() or 1e-9) for values in (x, y))
+    x, y = (np.maximum(values, _floor(values)) for values in (x, y))
     alpha = float(np.clip(20.0 / np.sqrt(len(x)), 0.05, 0.8))
     axes.scatter(x, y, s=6, color=BLUE, alpha=alpha, linewidths=0, rasterized=True)
     parts = [part for part in np.array_split(np.argsort(x, kind="stable"), min(_PARTS, len(x))) if len(part)]

@@ -32,6 +32,7 @@ IntArray = NDArray[np.integer[Any]]
 N_REFERENCES = 2000
 _N_CALIBRATION = 2000  # atoms whose distances make the unit, enough for its percentile
 _QUANTILE = 0.99
+_ATOMS_TOGETHER = 1024  # atoms compared with the references at a time: 20 MB
 
 # A unit below this, in standard deviations of whitened features, is rounding: all structures are copies of another.
 _SMALLEST_UNIT = 1e-6
@@ -114,12 +115,16 @@ class TrainingAtoms:
 
     def _to_nearest(self, of_atoms: FloatArray, allowed: NDArray[np.bool_] | None = None) -> FloatArray:
         """Root mean square of the differences from the nearest reference, of those allowed for an atom."""
-        # the expanded square in single precision is exact enough to choose, not to measure
-        squares = self._squares - 2.0 * of_atoms.astype(np.float32) @ self.references.T
-        if allowed is not None:
-            squares[~allowed] = np.inf
-        nearest = self.references[squares.argmin(axis=1)]
-        return np.asarray(np.sqrt(((of_atoms - nearest) ** 2).mean(axis=1)))
+        found = np.empty(len(of_atoms))
+        for first in range(0, len(of_atoms), _ATOMS_TOGETHER):
+            own = slice(first, first + _ATOMS_TOGETHER)
+            # the expanded square in single precision is exact enough to choose, not to measure
+            squares = self._squares - 2.0 * of_atoms[own].astype(np.float32) @ self.references.T
+            if allowed is not None:
+                squares[~allowed[own]] = np.inf
+            nearest = self.references[squares.argmin(axis=1)]
+            found[own] = np.sqrt(((of_atoms[own] - nearest) ** 2).mean(axis=1))
+        return found
 
     @cached_property
     def _squares(self) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tio2nn.io.atomic import atomic_write
 from tio2nn.io.features import (
     Manifest,
     Shard,
+    checksum_of,
     digest_of,
     plan_shards,
     read_shard,
@@ -107,7 +108,8 @@ def featurize(
     shards = plan_shards(parameters.fingerprint, store.geometry_hashes, store.n_atoms.tolist())
     directory = project.features_directory
     directory.mkdir(exist_ok=True)
-    missing = [shard for shard in shards if not (directory / shard.file).exists()]
+    known = _known_checksums(project.features_manifest)
+    missing = [shard for shard in shards if not _is_there(directory / shard.file, known.get(shard.file))]
     n_computed = sum(shard.last - shard.first for shard in missing)
     if missing:
         compile_kernels()
@@ -119,7 +121,10 @@ def featurize(
             announce(_estimate(parameters, shards, missing, jobs, seconds / jobs))
         _compute(parameters, store, directory, missing, jobs, make_executor, track)
     manifest = Manifest(
-        parameters.fingerprint, digest_of(store.geometry_hashes), parameters.feature_names, shards
+        parameters.fingerprint,
+        digest_of(store.geometry_hashes),
+        parameters.feature_names,
+        tuple(replace(shard, checksum=checksum_of(directory / shard.file)) for shard in shards),
     )
     if not _is_written(project.features_manifest, manifest):
         for table in directory.glob("sym*.csv"):
@@ -134,6 +139,19 @@ def featurize(
         seconds=time.perf_counter() - begin,
         csv_files=write_csv(store, directory, manifest, track) if csv else 0,
     )
+
+
+def _known_checksums(manifest: Path) -> dict[str, int | None]:
+    """Of the shards that were there when the manifest was written."""
+    try:
+        return {shard.file: shard.checksum for shard in Manifest.read(manifest).shards}
+    except InputError:
+        return {}
+
+
+def _is_there(path: Path, checksum: int | None) -> bool:
+    """Whether a shard exists, and is the file that it was."""
+    return path.exists() and checksum in (None, checksum_of(path))
 
 
 def _is_written(path: Path, manifest: Manifest) -> bool:

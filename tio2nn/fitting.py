@@ -95,10 +95,17 @@ def _require_features(project: Project, *, forces: bool = False) -> None:
 
 
 def worker_processes(workers: int) -> Executor:
-    """Worker processes for fits: replaced now and then, and one of them may die."""
+    """Worker processes for the fits of a search: replaced now and then, and one of them may die."""
     from tio2nn.workers import WorkerProcesses
 
     return WorkerProcesses(workers, _FITS_PER_WORKER)
+
+
+def member_processes(workers: int) -> Executor:
+    """Worker processes for the members of a committee, each a new one: a fit's data stay in its process to the end."""
+    from tio2nn.workers import WorkerProcesses
+
+    return WorkerProcesses(workers, 1)
 
 
 def tune(
@@ -208,7 +215,7 @@ def train(
             split_file=split_file,
             new_split=new_split,
             jobs=jobs or available_cores(),
-            make_executor=worker_processes,
+            make_executor=member_processes,
             command=sys.argv,
             on_data=on_data,
             on_epoch=on_epoch,

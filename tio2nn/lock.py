@@ -58,12 +58,16 @@ def locked(directory: Path, command: str) -> Iterator[None]:
 def _open(path: Path) -> int | None:
     if sys.platform == "win32":
         return None  # no such locks there: two commands at once are the user's affair
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        if error.errno in (errno.EROFS, errno.EACCES):
+    # somebody else's file may be read-only: it can be locked all the same, only not say by whom
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
+        try:
+            return os.open(path, flags, 0o666)
+        except FileNotFoundError:
             return None
-        raise
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES):
+                raise
+    return None
 
 
 def _take(descriptor: int) -> bool:

@@ -26,6 +26,7 @@ from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.layers import Layer, energies, energies_and_gradients
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet
+from tio2nn.potential_checks import check_consistency
 from tio2nn.structure import Structure
 
 FloatArray = NDArray[np.float64]
@@ -36,8 +37,8 @@ FORMAT = 2
 _PARTS_OF_ATOMS = ("low", "high", "references", "unit")  # fields of TrainingAtoms, as the file names them
 
 # Atoms at a larger distance from training are warned of; see tio2nn.familiarity for the unit. Trained on structures of
-# TiO2 below 1 eV/atom: 0.5 % of 600 others at random have such an atom, 57 % of 1,118 others, most of them at higher
-# energies; the forces of such atoms are wrong by 1 eV/Å and more, instead of 0.1.
+# TiO2 below 1 eV/atom: 1 to 2 % of 600 others at random have such an atom, 58 % of 1,118 others at higher energies; the
+# forces of such atoms are wrong by 1 eV/Å and more, instead of 0.1.
 EXTRAPOLATION_DISTANCE = 2.0
 
 # relative distance of a composition from the span of others; compositions are small integers
@@ -363,7 +364,7 @@ class Potential:
             )
             for m, member in enumerate(header["activations"])
         )
-        return cls(
+        potential = cls(
             parameters,
             header["reference_energies_eV"],
             header["subnet_of"],
@@ -376,6 +377,17 @@ class Potential:
             arrays["composition_span"],
             header["about"],
         )
+        check_consistency(
+            potential.elements,
+            parameters.n_features,
+            reference_energies=potential.reference_energies,
+            subnet_of=potential.subnet_of,
+            whitenings=whitenings,
+            members=members,
+            training_atoms=potential.training_atoms,
+            composition_span=potential.composition_span,
+        )
+        return potential
 
 
 def composition_span(compositions: NDArray[np.integer]) -> FloatArray:

@@ -118,6 +118,7 @@ def _document(prediction: Prediction) -> dict[str, Any]:
         "energy_eV": prediction.energy,
         "energy_eV_per_atom": prediction.energy_per_atom,
         "spread_eV_per_atom": prediction.spread,
+        "composition_is_known": prediction.composition_is_known,
         "distances": prediction.distances.tolist(),
         "extrapolation": [asdict(extrapolation) for extrapolation in prediction.extrapolations],
     }
@@ -165,7 +166,7 @@ def label(structure: Structure) -> str:
     return structure.file + (f"#{frame[1:]}" if frame[:1] == "-" and frame[1:].isdigit() else "")
 
 
-def warnings(prediction: Prediction) -> Iterator[str]:
-    """Reasons not to trust a prediction, each one line that begins with the file."""
+def warnings(prediction: Prediction) -> dict[str, str]:
+    """Reasons not to trust a prediction, by their kind, each one line that begins with the file."""
     name = label(prediction.structure)
-    return (f"{name}: {reason}" for reason in prediction.doubts().values())
+    return {kind: f"{name}: {reason}" for kind, reason in prediction.doubts().items()}

@@ -48,11 +48,12 @@ class Split:
 
 
 def covers(path: Path, names: Sequence[str]) -> bool:
-    """Whether a `split.csv` is about just these structures, with at least one to train on."""
-    try:
-        parts = read_parts(path)
-    except InputError:
-        return False
+    """Whether a `split.csv` is about just these structures, with at least one to train on.
+
+    Raises:
+        InputError: as for `read_parts`; what the user edited is not passed over.
+    """
+    parts = read_parts(path)
     return set(parts) == set(names) and "train" in parts.values()
 
 

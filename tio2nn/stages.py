@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -269,7 +270,7 @@ def predict(
     from tio2nn.potential import Potential
 
     potential = Potential.load(potential_file)
-    n_rejected, n_warnings = 0, 0
+    n_rejected, n_doubts = 0, Counter[str]()
     first = verb.header(form, forces=forces)
     if first is not None and directory is None:
         console.print_line(first)
@@ -305,17 +306,18 @@ def predict(
                 "expected one structure for XSF on stdout, got more; write files with --output DIR"
             )
         written.add(name)
-        for message in verb.warnings(result):
-            n_warnings += 1
-            if n_warnings <= SHOWN:
+        for kind, message in verb.warnings(result).items():
+            n_doubts[kind] += 1
+            if n_doubts[kind] <= SHOWN:
                 console.warn(message)
-    if n_warnings > SHOWN:
-        console.warn(f"... and {n_warnings - SHOWN} more such warnings")
+    for kind, n in n_doubts.items():
+        if n > SHOWN:
+            console.warn(f"... and {n - SHOWN} more such warnings of the {kind}")
     if single is not None:
         console.print_line(single)
     if directory is not None:
         console.say(f"{len(written)} files in {directory}")
-    return n_rejected == 0 and not (strict and n_warnings)
+    return n_rejected == 0 and not (strict and n_doubts)
 
 
 def _is_same_file(target: Path, source: str) -> bool:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from tio2nn.io.features import (
     Manifest,
     Shard,
     StoredFeatures,
+    checksum_of,
     plan_shards,
     read_shard,
     remove_other_shards,
@@ -150,6 +153,43 @@ def test_a_shard_that_ends_early_is_refused(whole: Path, data: st.DataObject) ->
         read_shard(whole.parent, Shard("short.npz", 0, 3, 130), 5)
 
 
+def test_a_whole_shard_that_is_not_the_one_that_was_written_is_refused(whole: Path) -> None:
+    known = replace(WHOLE, checksum=checksum_of(whole))
+    assert read_shard(whole.parent, known, 5).tobytes() == CONTENT.tobytes()
+    other = whole.with_name("other.npz")
+    write_shard(other, CONTENT + 1.0)
+    with pytest.raises(InputError, match="another checksum than in the manifest"):
+        read_shard(whole.parent, replace(known, file="other.npz"), 5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda shards: shards.clear(),
+        lambda shards: shards[0].update(n_atoms="130"),
+        lambda shards: shards[0].update(file=5),
+        lambda shards: shards[1].update(first=2),
+        lambda shards: shards[0].pop("checksum"),
+        lambda shards: shards[0].update(more=1),
+        lambda shards: shards.append(7),
+    ],
+)
+def test_a_manifest_of_shards_that_do_not_follow_one_another_is_refused(
+    tmp_path: Path, change: Callable[[list[Any]], object]
+) -> None:
+    shards = (Shard("a.npz", 0, 3, 130, 1), Shard("b.npz", 3, 4, 20, 2))
+    path = tmp_path / "manifest.json"
+    Manifest("f", "s", ("a",), shards).write(path)
+    assert Manifest.read(path).shards == shards
+    content = json.loads(path.read_text("utf-8"))
+    change(content["shards"])
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r'expected a manifest of features, .*; run "tio2nn featurize" again'
+    ):
+        Manifest.read(path)
+
+
 def test_a_shard_of_another_size_or_none_is_refused(whole: Path) -> None:
     with pytest.raises(InputError, match=r"expected features of shape \(131, 5\), got \(130, 5\); delete it"):
         read_shard(whole.parent, Shard(WHOLE.file, 0, 3, 131), 5)
@@ -163,7 +203,8 @@ def test_a_shard_of_another_size_or_none_is_refused(whole: Path) -> None:
 
 
 def test_a_manifest_is_read_back(tmp_path: Path, shards: tuple[Shard, ...]) -> None:
-    manifest = Manifest("f", "s", ("radial[Ti] eta=0.1 r_s=0", "radial[O] eta=0.1 r_s=0"), shards)
+    written = tuple(replace(shard, checksum=k) for k, shard in enumerate(shards))
+    manifest = Manifest("f", "s", ("radial[Ti] eta=0.1 r_s=0", "radial[O] eta=0.1 r_s=0"), written)
     manifest.write(tmp_path / "manifest.json")
     assert Manifest.read(tmp_path / "manifest.json") == manifest
     content = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,12 +35,14 @@ class Shard:
         file: name in the features directory.
         first, last: the structures first:last of the store.
         n_atoms: rows of the array.
+        checksum: CRC-32 of the file; None before it is written.
     """
 
     file: str
     first: int
     last: int
     n_atoms: int
+    checksum: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,22 @@ class Manifest:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             shards = tuple(Shard(**shard) for shard in content.pop("shards"))
+            _check_shards(shards)
             return cls(**{**content, "feature_names": tuple(content["feature_names"]), "shards": shards})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
                 f'expected a manifest of features, got {error}; run "tio2nn featurize" again', file=str(path)
             ) from None
+
+
+def _check_shards(shards: Sequence[Shard]) -> None:
+    """Raise ValueError unless they are files with consecutive structures."""
+    for shard in shards:
+        numbers = (shard.first, shard.last, shard.n_atoms, shard.checksum)
+        if not isinstance(shard.file, str) or not all(type(number) is int for number in numbers):
+            raise ValueError(f"a shard {shard}")
+    if not shards or [0, *(shard.last for shard in shards[:-1])] != [shard.first for shard in shards]:
+        raise ValueError("shards that do not follow one another")
 
 
 def digest_of(parts: Sequence[str]) -> str:
@@ -110,8 +124,17 @@ def write_shard(path: Path, features: FloatArray) -> None:
     write_arrays(path, {"features": features})
 
 
+def checksum_of(path: Path) -> int:
+    """CRC-32 of a file."""
+    checksum = 0
+    with path.open("rb") as handle:
+        while piece := handle.read(1 << 20):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
+
+
 def read_shard(directory: Path, shard: Shard, n_features: int) -> FloatArray:
-    """Features of one shard, (n_atoms, n_features), checked against the file's own checksum.
+    """Features of one shard, (n_atoms, n_features), checked against the checksum in the manifest and the file's own.
 
     Raises:
         InputError: missing, damaged or of another size.
@@ -119,6 +142,8 @@ def read_shard(directory: Path, shard: Shard, n_features: int) -> FloatArray:
     path = directory / shard.file
     advice = 'delete it and run "tio2nn featurize" again'
     try:
+        if shard.checksum is not None and checksum_of(path) != shard.checksum:
+            raise ValueError("another checksum than in the manifest")
         with opened_arrays(path) as arrays:
             features = arrays["features"]
     except FileNotFoundError:

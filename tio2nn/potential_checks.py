@@ -1,0 +1,76 @@
+"""Whether the parts of a potential that a file holds fit together: a file of wrong numbers must not predict any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tio2nn.familiarity import TrainingAtoms
+from tio2nn.layers import Layer
+from tio2nn.nn.whitening import Whitening
+
+
+def check_consistency(
+    elements: Sequence[str],
+    n_features: int,
+    *,
+    reference_energies: Mapping[str, float],
+    subnet_of: Mapping[str, int],
+    whitenings: Sequence[Whitening],
+    members: Sequence[Sequence[Sequence[Layer]]],
+    training_atoms: Sequence[TrainingAtoms],
+    composition_span: np.ndarray[Any, Any],
+) -> None:
+    """Raise ValueError, with the part, unless all shapes fit and all numbers are finite.
+
+    Args:
+        elements, n_features: of the parameter set.
+        reference_energies, subnet_of, whitenings, members, training_atoms, composition_span: as in `Potential`.
+    """
+    n, n_subnets = n_features, len(whitenings)
+    _expect(set(reference_energies) == set(elements), "reference energies of its elements")
+    for element, energy in reference_energies.items():
+        _check(np.asarray(energy), (), f"reference energy of {element}")
+    _expect(set(subnet_of) == set(elements), "a subnet for each of its elements")
+    _expect(set(subnet_of.values()) == set(range(n_subnets)), "subnets that are numbered from 0")
+    for k, whitening in enumerate(whitenings):
+        _check(whitening.mean, (n,), f"whitening {k}")
+        _check(whitening.matrix, (n, n), f"whitening {k}")
+        _expect(whitening.constant.dtype == np.bool_ and whitening.constant.shape == (n,), f"whitening {k}")
+    _expect(len(members) > 0, "networks")
+    for m, member in enumerate(members):
+        _expect(len(member) == n_subnets, f"network {m} with all subnets")
+        for layers in member:
+            width = n
+            for layer in layers:
+                n_out = layer.kernel.shape[-1] if layer.kernel.ndim else 0
+                _check(layer.kernel, (width, n_out), f"network {m}")
+                _check(layer.bias, (n_out,), f"network {m}")
+                width = n_out
+            _expect(bool(layers) and width == 1, f"network {m} that ends in one node")
+    for element, atoms in zip(elements, training_atoms, strict=True):
+        n_constant = int(whitenings[subnet_of[element]].constant.sum())
+        for array in (atoms.low, atoms.high):
+            _check(array, (n,), f"training atoms of {element}")
+        _expect(len(atoms.references) > 0, f"training atoms of {element}")
+        _check(atoms.references, (len(atoms.references), n + n_constant), f"training atoms of {element}")
+        _check(np.asarray(atoms.unit), (), f"training atoms of {element}")
+        _expect(atoms.unit > 0.0, f"a distance above 0 as the unit of {element}")
+    rank = len(composition_span) if composition_span.ndim else 0
+    _check(composition_span, (rank, len(elements)), "compositions")
+
+
+def _check(array: np.ndarray[Any, Any], shape: tuple[int, ...], name: str) -> None:
+    if array.dtype.kind not in "fi" or array.shape != shape:
+        raise ValueError(
+            f"{name}: expected numbers of shape {shape}, got {array.dtype} of shape {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers")
+
+
+def _expect(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"expected {what}")
