@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import invoke, rows
+from command_line import invoke, refusal, rows
 from projects import PARAMETERS, extracted_project, small_project, structures, trained_project, write_files
 
 from tio2nn.parameters import ParameterSet
