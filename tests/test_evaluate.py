@@ -198,11 +198,14 @@ def test_when_nothing_can_be_used_the_reason_is_the_error(potential_file: Path, 
 def test_a_diverged_potential_is_an_error_and_no_metric(project: Project) -> None:
     potential = Potential.load(project.potential_file)
     diverged = tuple(
-        tuple(tuple(replace(layer, bias=np.array([np.nan])) for layer in net) for net in member)
+        tuple(tuple(replace(layer, bias=np.array([1.7e308])) for layer in net) for net in member)
         for member in potential.members
     )
     replace(potential, members=diverged).save(project.potential_file)
-    with pytest.raises(InputError, match="expected a finite predicted energy, got nan"):
+    with (
+        pytest.raises(InputError, match="expected a finite predicted energy, got inf"),
+        np.errstate(over="ignore"),
+    ):
         evaluate(project)
     assert not project.evaluation_directory.exists()
 
