@@ -20,10 +20,29 @@ from projects import small_project, structures, trained_project, write_files
 from typer.testing import CliRunner
 
 from tio2nn.cli import app
+from tio2nn.io.arrays import write_arrays
 from tio2nn.project import Project
 
 _PAGE = 4096
 _DISK = "4m"
+
+
+@contextmanager
+def largest_file(n_bytes: int) -> Iterator[None]:
+    """No file may grow beyond this: what a full disk is to a program, without the rights to make one."""
+    import resource  # which not every system has
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def write_beyond_a_limit(path: Path) -> None:
+    with largest_file(100):
+        write_arrays(path, {"x": list(range(1000))})
 
 
 def predictions_of(project: Project) -> object:

@@ -10,25 +10,21 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import full_disk
 import pytest
 from command_line import end, start
-from full_disk import QUICK, SLOW, walk
+from full_disk import QUICK, SLOW, largest_file, walk, write_beyond_a_limit
 from projects import structures, trained_project, write_files
 
-from tio2nn.io.arrays import write_arrays
 from tio2nn.workers import WorkerProcesses
 
 if sys.platform == "win32":
     pytest.skip("limits of files as POSIX has them", allow_module_level=True)
-
-import resource
 
 N_SIZES = int(os.environ.get("TIO2NN_FULL_DISKS", "1"))
 MANY = 12
@@ -49,17 +45,6 @@ class InThisProcess(Executor):
 def in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tio2nn.fitting.worker_processes", lambda _: InThisProcess())
     monkeypatch.chdir(tmp_path)  # and back from where a test goes
-
-
-@contextmanager
-def largest_file(n_bytes: int) -> Iterator[None]:
-    """No file may grow beyond this: what a full disk is to a program, without the rights to make one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def all_sizes(of_files: Sequence[int]) -> list[int]:
@@ -95,7 +80,9 @@ def real_disks(place: Path, n_sizes: int, *names: str) -> set[str]:
         )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no right to mount a disk")
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    # the program imports what lies beside it
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return set(json.loads(ended.stdout))
 
@@ -121,11 +108,6 @@ def refusal(here: Path, *arguments: object, **options: Any) -> str:
     assert "Traceback" not in err
     assert "Exception ignored" not in err
     return err.splitlines()[-1]
-
-
-def write_beyond_a_limit(path: Path) -> None:
-    with largest_file(100):
-        write_arrays(path, {"x": list(range(1000))})
 
 
 def test_a_worker_process_that_meets_a_full_disk_names_the_file_at_home(tmp_path: Path) -> None:

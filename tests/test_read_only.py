@@ -114,8 +114,12 @@ def twice(x):
 """
 
 
+# a place of its own for machine code, and a way not to look for modules where a program begins
+_NOT_INHERITED = ("NUMBA_CACHE_DIR", "PYTHONSAFEPATH")
+
+
 def _run_loop(here: Path, home: Path, preexec: Callable[[], None] | None) -> str:
-    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
+    environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
     environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", "from loop import twice; print(twice(21))"]
     ended = subprocess.run(
