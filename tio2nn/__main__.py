@@ -7,12 +7,12 @@ import os
 import sys
 from typing import NoReturn, TextIO
 
+from tio2nn.errors import InputError
 from tio2nn.interrupt import EXIT_CODE, MESSAGE, end_soon_after_ctrl_c, leave, say_once
 
 # Objects that an import makes stay to the end. Looking for garbage among them after every 700 new ones costs a
 # sixth of the time of `tio2nn predict`.
 _NEW_OBJECTS_BEFORE_COLLECTION = 50_000
-INPUT_ERROR = 3  # as in cli.py, which may not have been loaded
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def _end_without_stdout(error: OSError) -> NoReturn:
     if isinstance(error, BrokenPipeError):
         sys.exit(0)
     sys.stderr.write(f"stdout: {error.strerror}\n")
-    sys.exit(INPUT_ERROR)
+    sys.exit(InputError.exit_code)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Optional, TypeVar
 import typer
 
 from tio2nn import __version__, interrupt
-from tio2nn.errors import Tio2nnError, UsageError, naming, one_line
+from tio2nn.errors import InputError, Tio2nnError, UsageError, naming, one_line
 from tio2nn.options import (
     ElementsOption,
     EpochsOption,
@@ -37,7 +37,7 @@ from tio2nn.options import (
     TunedOption,
 )
 
-INPUT_ERROR = 3
+INPUT_ERROR = InputError.exit_code
 
 app = typer.Typer(
     name="tio2nn",

@@ -108,8 +108,14 @@ def featurize(
     shards = plan_shards(parameters.fingerprint, store.geometry_hashes, store.n_atoms.tolist())
     directory = project.features_directory
     directory.mkdir(exist_ok=True)
-    known = _known_checksums(project.features_manifest)
-    missing = [shard for shard in shards if not _is_there(directory / shard.file, known.get(shard.file))]
+    earlier = _earlier_manifest(project.features_manifest)
+    known = {} if earlier is None else {shard.file: shard.checksum for shard in earlier.shards}
+    there = [shard.file for shard in shards if (directory / shard.file).exists()]
+    checksums = {file: checksum_of(directory / file) for file in there}
+    # one that is not the file that it was is computed again
+    missing = [
+        s for s in shards if s.file not in checksums or known.get(s.file) not in (None, checksums[s.file])
+    ]
     n_computed = sum(shard.last - shard.first for shard in missing)
     if missing:
         compile_kernels()
@@ -120,13 +126,14 @@ def featurize(
         if announce is not None:
             announce(_estimate(parameters, shards, missing, jobs, seconds / jobs))
         _compute(parameters, store, directory, missing, jobs, make_executor, track)
+    checksums |= {shard.file: checksum_of(directory / shard.file) for shard in missing}
     manifest = Manifest(
         parameters.fingerprint,
         digest_of(store.geometry_hashes),
         parameters.feature_names,
-        tuple(replace(shard, checksum=checksum_of(directory / shard.file)) for shard in shards),
+        tuple(replace(shard, checksum=checksums[shard.file]) for shard in shards),
     )
-    if not _is_written(project.features_manifest, manifest):
+    if manifest != earlier:
         for table in directory.glob("sym*.csv"):
             table.unlink()  # what it shows is no more
         manifest.write(project.features_manifest)
@@ -141,24 +148,11 @@ def featurize(
     )
 
 
-def _known_checksums(manifest: Path) -> dict[str, int | None]:
-    """Of the shards that were there when the manifest was written."""
+def _earlier_manifest(path: Path) -> Manifest | None:
     try:
-        return {shard.file: shard.checksum for shard in Manifest.read(manifest).shards}
+        return Manifest.read(path)
     except InputError:
-        return {}
-
-
-def _is_there(path: Path, checksum: int | None) -> bool:
-    """Whether a shard exists, and is the file that it was."""
-    return path.exists() and checksum in (None, checksum_of(path))
-
-
-def _is_written(path: Path, manifest: Manifest) -> bool:
-    try:
-        return Manifest.read(path) == manifest
-    except InputError:
-        return False
+        return None
 
 
 def _compute(

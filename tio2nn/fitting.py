@@ -94,18 +94,16 @@ def _require_features(project: Project, *, forces: bool = False) -> None:
         raise MissingInputError(f'no derivatives in {project.features_directory}; run "{command}" first')
 
 
-def worker_processes(workers: int) -> Executor:
-    """Worker processes for the fits of a search: replaced now and then, and one of them may die."""
+def worker_processes(workers: int, fits_per_worker: int = _FITS_PER_WORKER) -> Executor:
+    """Worker processes for fits: replaced after so many, and one of them may die."""
     from tio2nn.workers import WorkerProcesses
 
-    return WorkerProcesses(workers, _FITS_PER_WORKER)
+    return WorkerProcesses(workers, fits_per_worker)
 
 
 def member_processes(workers: int) -> Executor:
     """Worker processes for the members of a committee, each a new one: a fit's data stay in its process to the end."""
-    from tio2nn.workers import WorkerProcesses
-
-    return WorkerProcesses(workers, 1)
+    return worker_processes(workers, fits_per_worker=1)
 
 
 def tune(

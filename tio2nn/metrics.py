@@ -84,9 +84,7 @@ def force_metrics(predicted: ArrayLike, true: ArrayLike) -> dict[str, float]:
     )
 
 
-def force_errors_by_distance(
-    predicted: FloatArray, true: FloatArray, distances: FloatArray
-) -> list[dict[str, float | None]]:
+def force_errors_by_distance(predicted: FloatArray, true: FloatArray, distances: FloatArray) -> list[Entry]:
     """An entry for each bin of distances with atoms in it, ascending; a lower edge belongs to its bin.
 
     Args:
@@ -94,15 +92,15 @@ def force_errors_by_distance(
         distances: (n_atoms,) of the atoms from training, 1 being ordinary.
     """
     edges = np.array(_DISTANCES)
-    bins = np.searchsorted(edges, distances, side="right") - 1
+    bins, group = np.unique(np.searchsorted(edges, distances, side="right") - 1, return_inverse=True)
     return [
         {
             "from_distance": float(edges[k]),
             "to_distance": float(edges[k + 1]) if k + 2 < len(edges) else None,
-            "n_atoms": int(np.sum(bins == k)),
-            **_rounded({"rmse_eV_per_A": _rmse((predicted - true)[bins == k])}),
+            "n_atoms": len(errors),
+            **_rounded({"rmse_eV_per_A": _rmse(errors)}),
         }
-        for k in np.unique(bins).tolist()
+        for k, errors in zip(bins.tolist(), _parts(predicted - true, group), strict=True)
     ]
 
 

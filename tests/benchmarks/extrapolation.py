@@ -17,7 +17,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +25,10 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
 
 from tio2nn.error_plots import plot_extrapolation
 from tio2nn.io.store import read_store
-from tio2nn.metrics import correlation, force_errors_by_distance
+from tio2nn.metrics import correlation, force_errors_by_distance, force_metrics
 from tio2nn.potential import EXTRAPOLATION_DISTANCE, Potential, Prediction
 from tio2nn.predict import predict_stream
 from tio2nn.project import Project
@@ -39,8 +38,6 @@ from tio2nn.structure import Structure
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "sample_data"))
 import make  # the script that makes sample_data
-
-FloatArray = NDArray[np.float64]
 
 COMPRESSIONS = (0.97, 0.94, 0.91, 0.88, 0.85)  # factors on all edges; training saw 0.95 and more
 SHEARS = (0.05, 0.1, 0.2, 0.3, 0.4)  # of one axis along another; training saw 0.03 (standard deviation)
@@ -125,8 +122,13 @@ def unseen(project: Project) -> Iterator[Labelled]:
             yield Labelled(kinds[part], store[k])
 
 
-def rmse(errors: FloatArray) -> float:
-    return float(np.sqrt(np.mean(np.square(errors))))
+def forces_of(predictions: Sequence[Prediction]) -> EvaluatedForces:
+    return EvaluatedForces(
+        np.concatenate([p.structure.forces for p in predictions if p.structure.forces is not None]),
+        np.concatenate([p.forces for p in predictions if p.forces is not None]),
+        None,
+        np.concatenate([p.distances for p in predictions]),
+    )
 
 
 def main() -> None:
@@ -152,15 +154,11 @@ def main() -> None:
         warned = np.mean([bool(p.extrapolations) for p in own])
         far = np.median([p.distances.max() for p in own])
         energy = np.mean([abs(p.energy - (p.structure.energy or 0.0)) / p.structure.n_atoms for p in own])
-        forces = rmse(np.concatenate([p.forces - p.structure.forces for p in own]))  # type: ignore[operator]
-        print(f"{kind:18}{len(own):7}{warned:11.0%}{far:10.2f}{1000 * energy:14.1f}{forces:12.3f}")
+        true, predicted, *_ = forces_of(own)
+        rmse = force_metrics(predicted, true)["rmse_eV_per_A"]
+        print(f"{kind:18}{len(own):7}{warned:11.0%}{far:10.2f}{1000 * energy:14.1f}{rmse:12.3f}")
 
-    forces = EvaluatedForces(
-        np.concatenate([p.structure.forces for p in predictions if p.structure.forces is not None]),
-        np.concatenate([p.forces for p in predictions if p.forces is not None]),
-        None,
-        np.concatenate([p.distances for p in predictions]),
-    )
+    forces = forces_of(predictions)
     print(f"\n{'distance of an atom':>22}{'atoms':>8}{'force RMSE, eV/Å':>18}")
     for entry in force_errors_by_distance(forces.predicted, forces.true, forces.distances):
         end = entry["to_distance"] or math.inf
