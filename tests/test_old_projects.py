@@ -38,10 +38,7 @@ def make(root: Path) -> None:
 def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     shutil.copytree(OLD_PROJECTS / request.param, tmp_path / "p")
     monkeypatch.chdir(tmp_path)
-    project = Project(tmp_path / "p")
-    # files of a checkout are of one age; an evaluation is younger than its model
-    project.evaluation_metrics_file.touch()
-    return project
+    return Project(tmp_path / "p")
 
 
 def test_nothing_of_an_old_project_is_stale(project: Project) -> None:

@@ -21,6 +21,7 @@ from tio2nn.errors import InputError
 from tio2nn.evaluate import evaluate
 from tio2nn.featurize import featurize
 from tio2nn.io.store import read_store, write_store
+from tio2nn.potential import Potential
 from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model
 from tio2nn.status import Part, status
@@ -158,14 +159,51 @@ def test_another_split_makes_the_model_stale(tmp_path: Path) -> None:
 def test_an_evaluation_of_an_earlier_model_is_stale(tmp_path: Path) -> None:
     project = trained_project(tmp_path / "p")
     evaluate(project)
-    later = project.evaluation_metrics_file.stat().st_mtime + 5
-    os.utime(project.potential_file, (later, later))
+    potential = Potential.load(project.potential_file)
+    replace(potential, about=potential.about | {"command": ["another"]}).save(project.potential_file)
     assert part(project, "evaluation").state == "stale"
     assert part(project, "evaluation").what.endswith("of an earlier model")
     assert status(project).advice == f"next: tio2nn evaluate -C {project.root}"
 
 
+def test_copies_of_whatever_age_are_no_staler_than_the_project(tmp_path: Path) -> None:
+    project = trained_project(tmp_path / "p")
+    evaluate(project)
+    for age, path in enumerate(sorted(project.root.rglob("*.*"), reverse=True)):
+        os.utime(path, (age, age))
+    assert set(states(project).values()) == {"there"}
+
+
 # --- interrupted and broken ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (b"file,line,reason\n\xff\n", "'utf-8' codec can't decode byte 0xff"),
+        (b'file,line,reason\n"a', "unexpected end of data"),
+        (b"", "an empty file"),
+    ],
+)
+def test_tables_that_are_none_are_named(tmp_path: Path, content: bytes, got: str) -> None:
+    project = small_project(tmp_path / "p")
+    for name, file in (("structures", project.rejected_file), ("tuning", project.trials_file)):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+        found = part(project, name)
+        assert found.state == "broken"
+        assert found.what.startswith(f"{file}: expected a table, got")
+        assert got in found.what
+
+
+def test_a_folder_in_place_of_a_table_is_named(tmp_path: Path) -> None:
+    project = small_project(tmp_path / "p")
+    project.rejected_file.unlink(missing_ok=True)
+    project.rejected_file.mkdir()
+    assert (
+        part(project, "structures").what
+        == f"{project.rejected_file}: expected a readable table, got: Is a directory"
+    )
 
 
 def test_an_interrupted_featurize_is_told_from_none(tmp_path: Path) -> None:
@@ -212,9 +250,7 @@ def test_a_split_without_a_test_part_leaves_nothing_to_evaluate(tmp_path: Path) 
 
 def test_the_evaluation_of_a_stale_model_is_stale(tmp_path: Path) -> None:
     project = trained_project(tmp_path / "p")
-    project.evaluation_directory.mkdir(exist_ok=True)
-    energy = {"rmse_meV_per_atom": 1.0, "mae_meV_per_atom": 1.0}
-    project.evaluation_metrics_file.write_text(json.dumps({"n_structures": 2, "energy": energy}), "utf-8")
+    evaluate(project)
     assert part(project, "evaluation").state == "there"
     changed = project.parameters().with_overrides(cutoff=3.5)
     project.parameters_file.write_text(changed.to_json(), encoding="utf-8")

@@ -317,6 +317,8 @@ def test_the_division_of_a_project_stays_until_a_new_one_is_asked_for(project: P
 def test_a_division_of_other_structures_is_replaced(project: Project) -> None:
     write_store(project.structures_file, structures()[:20], reference_energies=ATOMIC_ENERGIES)
     new = chosen_parts(project, test_fraction=0.2)
+    assert new.replaces_another
+    assert not chosen_parts(project).replaces_another
     assert [len(new.indices(part)) for part in PARTS] == [15, 1, 4]
     assert read_parts(project.split_file) == dict(zip(new.names, new.parts, strict=True))
 

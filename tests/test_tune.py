@@ -25,6 +25,7 @@ from tio2nn.nn.trial import TrialTask, run_trial
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 from tio2nn.split import LEFT_OUT, Split
+from tio2nn.training_data import TrainingData
 from tio2nn.trials import Outcome, read_best
 from tio2nn.tune import TuneSummary, subset, tune
 from tio2nn.workers import WorkerDied
@@ -352,15 +353,15 @@ def test_fits_of_a_bayesian_search_are_reproducible(project: Project, tmp_path: 
 def test_a_search_on_some_structures_takes_so_many_of_both_parts(project: Project) -> None:
     heard: list[tuple[int, int]] = []
 
-    def listen(n_train: int, n_validation: int) -> None:
-        heard.append((n_train, n_validation))
+    def listen(data: TrainingData) -> None:
+        heard.append((len(data.train.counts), len(data.validation.counts)))
 
     for n_structures in (None, 8):
         parameters = PARAMETERS.with_overrides(
             training={"validation_fraction": 0.25, "test_fraction": 0.25},
             tuning={**GRID, "max_trials": 1, "structures": n_structures},
         )
-        tune(project, parameters, jobs=1, make_executor=lambda _: Here(invented), on_start=listen)
+        tune(project, parameters, jobs=1, make_executor=lambda _: Here(invented), on_data=listen)
     # 24 structures, of which the test part is not touched
     assert heard == [(12, 6), (5, 3)]
     parts = [row["part"] for row in table(project.split_file)]

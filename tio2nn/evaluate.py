@@ -23,7 +23,7 @@ from tio2nn.potential import Potential, Prediction
 from tio2nn.predict import predict_stream
 from tio2nn.progress import Track, silent
 from tio2nn.project import Project
-from tio2nn.provenance import changed_data, inputs_of_model
+from tio2nn.provenance import changed_data, digest_of_file, inputs_of_model
 from tio2nn.residuals import COLUMNS, Evaluated, EvaluatedForces, Nearest, ResidualTable
 from tio2nn.split import read_parts
 from tio2nn.structure import FloatArray
@@ -82,24 +82,25 @@ def evaluate(
         StaleError: features or potential belong to other inputs than those of today.
         InputError: a potential that cannot be read, no test part, or nothing that can be evaluated.
     """
-    if potential_file is not None:
-        potential = Potential.load(potential_file)
-    elif project is not None:
-        potential = Potential.load(project.require(project.potential_file))
-    else:
-        raise UsageError("expected a project or a potential, got neither")
+    its_own = potential_file is None
+    if potential_file is None:
+        if project is None:
+            raise UsageError("expected a project or a potential, got neither")
+        potential_file = project.require(project.potential_file)
+    potential = Potential.load(potential_file)
     if sources:
         part = _Part(predict_stream(potential, read_structures(sources, stdin=stdin), forces=True))
     elif project is not None:
-        part = _test_part(project, potential, its_own=potential_file is None)
+        part = _test_part(project, potential, its_own=its_own)
     else:
         raise UsageError("expected labelled structures, or a project with a test part, got neither")
     table, rejected = _collect(part, potential, track)
-    metrics = table.metrics()
+    metrics = table.metrics() | {"potential": digest_of_file(potential_file)}
     paths: tuple[Path, ...] = ()
     if directory is None and project is not None:
-        own = not sources and potential_file is None
-        directory = project.evaluation_directory if own else project.other_evaluation_directory
+        directory = (
+            project.evaluation_directory if its_own and not sources else project.other_evaluation_directory
+        )
     if directory is not None:
         data_set = None if project is None else _data_set_energies(project, potential)
         paths = _write(directory, table, metrics, data_set)

@@ -16,6 +16,7 @@ from tio2nn.stages import SHOWN, available_cores
 
 if TYPE_CHECKING:
     from tio2nn.nn.history import Epoch
+    from tio2nn.split import Split
     from tio2nn.training_data import TrainingData
     from tio2nn.trials import Trial
 
@@ -117,11 +118,12 @@ def tune(
 
     jobs = jobs or available_cores()
 
-    def on_start(n_train: int, n_validation: int) -> None:
+    def on_data(data: TrainingData) -> None:
         console.say(
-            f"{parameters.tuning.strategy} search: each trial trains on {n_train} structures and is judged by "
-            f"{n_validation} others, {jobs} at a time"
+            f"{parameters.tuning.strategy} search: each trial trains on {len(data.train.counts)} structures and is "
+            f"judged by {len(data.validation.counts)} others, {jobs} at a time"
         )
+        _warn_of(data.split)
 
     def on_trial(trial: Trial) -> None:
         console.say(f"trial {trial.describe()}")
@@ -132,7 +134,7 @@ def tune(
         jobs=jobs,
         make_executor=worker_processes,
         split_file=split_file,
-        on_start=on_start,
+        on_data=on_data,
         on_trial=on_trial,
         command=sys.argv,
     )
@@ -184,10 +186,7 @@ def train(
             + "reference energies "
             + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
         )
-        if unknown := data.split.unknown:
-            console.warn(
-                f"{len(unknown)} names of the given split are of no extracted structure, such as {unknown[0]!r}"
-            )
+        _warn_of(data.split)
         if data.reference.underdetermined:
             console.warn(
                 "the compositions do not determine the reference energies: energies of other compositions "
@@ -228,6 +227,17 @@ def train(
     )
     metrics: dict[str, Any] = json.loads(project.training_metrics_file.read_text(encoding="utf-8"))
     return metrics
+
+
+def _warn_of(split: Split) -> None:
+    if unknown := split.unknown:
+        console.warn(
+            f"{len(unknown)} names of the given split are of no extracted structure, such as {unknown[0]!r}"
+        )
+    if split.replaces_another:
+        console.warn(
+            "split.csv was one of other structures and is drawn anew: what was tested before may be trained on now"
+        )
 
 
 def _errors(epoch: Epoch) -> str:

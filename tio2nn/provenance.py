@@ -44,6 +44,11 @@ def changed_data(recorded: Mapping[str, Any], now: Mapping[str, str]) -> list[st
     return [name for name in changed(recorded, now) if name != "settings"]
 
 
+def digest_of_file(path: Path) -> str:
+    """Of all its bytes."""
+    return _digest(path.read_bytes())
+
+
 def versions() -> dict[str, str]:
     """Of everything that the numbers depend on."""
     packages = ("numpy", "scipy", "numba", "tensorflow", "keras")

@@ -31,11 +31,13 @@ class Split:
         names: of all structures of the store, in its order.
         parts: for each one of `PARTS`, or `LEFT_OUT`.
         unknown: names in the list of the user that the store does not have.
+        replaces_another: whether it was drawn because that of the project was one of other structures.
     """
 
     names: tuple[str, ...]
     parts: tuple[str, ...]
     unknown: tuple[str, ...] = field(default=(), compare=False)
+    replaces_another: bool = field(default=False, compare=False)
 
     def indices(self, part: str) -> NDArray[np.int64]:
         """Positions in the store of the structures of one part, ascending."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from tio2nn.errors import InputError
 from tio2nn.io.features import Manifest, digest_of
 from tio2nn.io.jacobians import open_jacobian
 from tio2nn.io.store import StructureStore, read_store
+from tio2nn.io.tables import count_rows
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
-from tio2nn.provenance import changed, changed_data, inputs_of_model
+from tio2nn.provenance import changed, changed_data, digest_of_file, inputs_of_model
 from tio2nn.split import read_parts
 
 FRESH, STALE, MISSING, BROKEN = "there", "stale", "missing", "broken"
@@ -94,12 +94,9 @@ def _structures(project: Project) -> tuple[Part, StructureStore | None]:
         return Part("structures", "extract", MISSING, ""), None
     try:
         store = read_store(project.structures_file)
+        rejected = count_rows(project.rejected_file) if project.rejected_file.exists() else 0
     except InputError as error:
         return Part("structures", "extract", BROKEN, str(error)), None
-    rejected = 0
-    if project.rejected_file.exists():
-        with project.rejected_file.open(encoding="utf-8", newline="") as handle:
-            rejected = sum(1 for _ in csv.reader(handle)) - 1
     what = f"{len(store)} structures, {int(store.n_atoms.sum())} atoms, {rejected} files rejected"
     return Part("structures", "extract", FRESH, what), store
 
@@ -146,8 +143,10 @@ def _derivatives(project: Project, parameters: ParameterSet, store: StructureSto
 def _tuning(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part | None:
     if not project.trials_file.exists():
         return None
-    with project.trials_file.open(encoding="utf-8", newline="") as handle:
-        trials = sum(1 for _ in csv.reader(handle)) - 1
+    try:
+        trials = count_rows(project.trials_file)
+    except InputError as error:
+        return Part("tuning", "tune", BROKEN, str(error))
     if project.best_trial_file.exists():
         try:
             recorded = dict(json.loads(project.best_trial_file.read_text(encoding="utf-8"))["inputs"])
@@ -196,7 +195,7 @@ def _evaluation(project: Project, model: Part) -> Part:
         return Part(name, command, BROKEN, f"{file}: {error!r}")
     if model.state != FRESH:
         return Part(name, command, STALE, f"{what}; of a model that is {model.state}")
-    if file.stat().st_mtime < project.potential_file.stat().st_mtime:
+    if metrics.get("potential") != digest_of_file(project.potential_file):
         return Part(name, command, STALE, f"{what}; of an earlier model")
     return Part(name, command, FRESH, what)
 

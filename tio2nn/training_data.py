@@ -114,15 +114,17 @@ def choose_split(
     """The split that the user gives, else that of the project, else a new one; kept in `split.csv`."""
     settings = parameters.training
     names = store.names
+    has_another = given is None and not new and project.split_file.exists()
+    if has_another and covers(project.split_file, names):
+        return read_split(project.split_file, names, settings.validation_fraction, settings.seed)
     if given is not None:
         split = read_split(given, names, settings.validation_fraction, settings.seed)
-    elif not new and project.split_file.exists() and covers(project.split_file, names):
-        return read_split(project.split_file, names, settings.validation_fraction, settings.seed)
     else:
         groups = store.groups if settings.split == "grouped" else names
-        split = random_split(
+        drawn = random_split(
             names, groups, settings.validation_fraction, settings.test_fraction, settings.seed
         )
+        split = replace(drawn, replaces_another=has_another)
     split.write(project.split_file, store.groups)
     return split
 

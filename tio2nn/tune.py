@@ -63,7 +63,7 @@ def tune(
     jobs: int,
     make_executor: Callable[[int], Executor],
     split_file: Path | None = None,
-    on_start: Callable[[int, int], None] | None = None,
+    on_data: Callable[[TrainingData], None] | None = None,
     on_trial: Callable[[Trial], None] | None = None,
     command: Sequence[str] = (),
 ) -> TuneSummary:
@@ -75,7 +75,7 @@ def tune(
         jobs: trials side by side.
         make_executor: makes worker processes, of which one may die without harm to the others.
         split_file: a division given by the user.
-        on_start: hears of the numbers of structures to train on and to validate on.
+        on_data: hears of what each trial trains on and is judged by.
         on_trial: hears of each trial, those of former searches included.
         command: the command line, for the record.
 
@@ -91,8 +91,8 @@ def tune(
     if tuning.structures is not None:
         split = subset(split, tuning.structures, tuning.seed)
     data = prepare(inputs, parameters, split)
-    if on_start is not None:
-        on_start(len(data.train.counts), len(data.validation.counts))
+    if on_data is not None:
+        on_data(data)
     project.tuning_directory.mkdir(exist_ok=True)
     search = _Search(project, parameters, data, jobs, on_trial)
     data.save(project.trial_data_file)

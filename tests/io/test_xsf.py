@@ -256,7 +256,7 @@ ERRORS = {
         "x.xsf:13: expected only PRIMCOORD, got ATOMS as well",
     ),
     "ATOMS without atoms": ("ATOMS\n", "x.xsf:1: expected atoms after ATOMS, got none"),
-    "only a cell": ("CRYSTAL\n" + VECTORS, "x.xsf: expected PRIMCOORD or ATOMS, got neither"),
+    "only a cell": ("CRYSTAL\n" + VECTORS, "x.xsf:5: expected PRIMCOORD or ATOMS, got neither"),
     "a second structure": (CRYSTAL + "PRIMCOORD\n1 1\nO 0 0 0\n", "x.xsf:13: expected 1 frame(s)"),
     "frames out of order": (
         "ANIMSTEPS 2\nATOMS 2\nO 0 0 0\nATOMS 1\nO 0 0 1\n",

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tio2nn.errors import InputError
 from tio2nn.io.atomic import atomic_write
 
 
@@ -16,6 +17,24 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         table = csv.writer(handle, lineterminator="\n")
         table.writerow(header)
         table.writerows(rows)
+
+
+def count_rows(path: Path) -> int:
+    """Rows of a table without its header.
+
+    Raises:
+        InputError: it cannot be read, or is no table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            n_rows = sum(1 for _ in csv.reader(handle, strict=True))
+    except OSError as error:
+        raise InputError(f"expected a readable table, got: {error.strerror}", file=str(path)) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"expected a table, got: {error}", file=str(path)) from None
+    if n_rows == 0:
+        raise InputError("expected a table, got an empty file", file=str(path))
+    return n_rows - 1
 
 
 def write_json(path: Path, document: object) -> None:

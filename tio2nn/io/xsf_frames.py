@@ -29,6 +29,9 @@ class XsfFrames:
         self.n_announced = 1
         self._rows = rows
         self._first_line = sections[0].line if sections else None
+        self._last_line = max(
+            (line for section in sections for line in (section.line, *section.lines)), default=None
+        )
         self._kind: Section | None = None
         self._animation: Section | None = None
         self._vectors: dict[tuple[str, int | None], Section] = {}
@@ -98,7 +101,7 @@ class XsfFrames:
 
     def _check_frames(self, other: Sequence[Section]) -> None:
         if not self._frames:
-            raise self._error("expected PRIMCOORD or ATOMS, got neither", None)
+            raise self._error("expected PRIMCOORD or ATOMS, got neither", self._last_line)
         keyword = self._frames[0].keyword
         if other:
             raise self._error(f"expected only {keyword}, got {other[0].keyword} as well", other[0].line)
