@@ -85,6 +85,7 @@ def test_status_predictions_and_what_is_done_already_need_no_right_to_write(run:
         (("evaluate", "files"), "p/evaluation"),
         (("extract", "files"), "p/structures/structures.npz"),
         (("featurize", "--csv"), "p/features/sym0001.csv"),
+        (("tune", "--max-trials", 1, "--epochs", 1), "p/tuning"),
         (("train", "--epochs", 1), "p/model/checkpoint-1.npz"),
         (("predict", "files", "-f", "xsf", "-o", "p/predicted"), "p/predicted"),
     ],
