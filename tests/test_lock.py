@@ -89,3 +89,57 @@ def test_reading_commands_do_not_wait(tmp_path: Path) -> None:
     project = extracted_project(tmp_path / "p")
     with holder(project.root):
         invoke("status", "-C", project.root)
+
+
+# --- what killed commands left unfinished -------------------------------------------------------------------
+
+_KILLED_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from tio2nn.io.atomic import atomic_path
+with atomic_path(Path(sys.argv[1])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leave_unfinished(path: Path) -> Path:
+    """A process that is killed while it writes `path`; what it leaves."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = set(path.parent.iterdir())
+    ended = subprocess.run([sys.executable, "-c", _KILLED_WRITING, str(path)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (left,) = set(path.parent.iterdir()) - before
+    return left
+
+
+def test_who_holds_the_lock_removes_what_killed_commands_left(tmp_path: Path) -> None:
+    project = Project.create(tmp_path / "p", PARAMETERS)
+    left = [
+        leave_unfinished(path)
+        for path in (
+            project.energies_file,
+            project.network_file(2),
+            project.other_evaluation_directory / "metrics.json",
+        )
+    ]
+    others = [
+        project.root / name for name in (".notes.12345678.part.txt", "model.part", ".energies.csv.part")
+    ]
+    others.append(project.model_directory / ".party")
+    others.append(leave_unfinished(project.parameters_file))  # init does not ask for the lock
+    for other in others:
+        other.touch()
+    with locked(project.root, "extract"), pytest.raises(InputError), project.locked("train"):
+        pass
+    assert all(path.exists() for path in left)
+    with project.locked("train"):
+        assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in others)
+
+
+def test_without_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project.create(tmp_path / "p", PARAMETERS)
+    left = leave_unfinished(project.energies_file)
+    monkeypatch.setattr("tio2nn.lock._take", lambda _: None)
+    with project.locked("train"):
+        assert left.exists()

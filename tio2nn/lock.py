@@ -21,7 +21,7 @@ FILE_NAME = ".tio2nn.lock"
 
 
 @contextmanager
-def locked(directory: Path, command: str) -> Iterator[None]:
+def locked(directory: Path, command: str) -> Iterator[bool]:
     """Hold a directory's lock; the operating system takes it back from a process that is killed.
 
     The file stays: who removed it could take away the lock that somebody else is just getting. A file system
@@ -31,15 +31,19 @@ def locked(directory: Path, command: str) -> Iterator[None]:
         directory: that exists.
         command: what others are told that holds it.
 
+    Yields:
+        Whether there is a lock that keeps others out.
+
     Raises:
         InputError: another process holds it.
     """
     descriptor = _open(directory / FILE_NAME)
     if descriptor is None:
-        yield
+        yield False
         return
     try:
-        if not _take(descriptor):
+        holds = _take(descriptor)
+        if holds is False:
             holder = _described(os.pread(descriptor, 4096, 0))
             raise InputError(
                 f"expected no other command at work in this project, got {holder}; wait for its end",
@@ -50,7 +54,7 @@ def locked(directory: Path, command: str) -> Iterator[None]:
         with suppress(OSError):  # a full disk: the lock holds even where it does not say whose it is
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, text.encode(), 0)
-        yield
+        yield holds is True
     finally:
         os.close(descriptor)
 
@@ -70,9 +74,10 @@ def _open(path: Path) -> int | None:
     return None
 
 
-def _take(descriptor: int) -> bool:
+def _take(descriptor: int) -> bool | None:
+    """Whether the lock was free; None if there are no locks."""
     if sys.platform == "win32":
-        return True
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -80,6 +85,7 @@ def _take(descriptor: int) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
+        return None
     return True
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -112,13 +112,21 @@ class Project:
         if self.root.exists() and not self.root.is_dir():
             raise UsageError(f"{self.root}: expected a project directory, got a file")
 
-    def locked(self, command: str) -> AbstractContextManager[None]:
-        """Keep other commands that write out of this project meanwhile.
+    @contextmanager
+    def locked(self, command: str) -> Iterator[None]:
+        """Keep other commands that write out of this project meanwhile, and remove what killed ones left unfinished.
 
         Raises:
             InputError: one is at work; the message says which.
         """
-        return locked(self.root, command)
+        from tio2nn.io.atomic import remove_unfinished
+
+        with locked(self.root, command) as is_alone:
+            if is_alone:
+                # not of init, which holds no lock
+                for entry in (entry for entry in ENTRIES if entry.command != "init"):
+                    remove_unfinished(self.root / entry.path)
+            yield
 
     def as_option(self) -> str:
         """What makes a command that is shown find this project from the current directory: " -C DIR" or nothing."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
 from tio2nn.errors import naming
+
+# as `atomic_path` calls a file that is not whole yet; the eight characters are tempfile's
+_UNFINISHED = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part(\.[^.]+)?")
 
 
 @overload
@@ -68,6 +72,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed processes began to write, of a file or of all files below a directory.
+
+    Only for who knows that nobody else is writing there.
+    """
+    if path.is_dir():
+        found = [beside for beside in path.rglob(".*.part*") if _UNFINISHED.fullmatch(beside.name)]
+    else:
+        names = ((beside, _UNFINISHED.fullmatch(beside.name)) for beside in path.parent.glob(".*.part*"))
+        found = [beside for beside, match in names if match is not None and match[1] == path.name]
+    for unfinished in found:
+        with suppress(OSError):  # it harms nobody
+            unfinished.unlink()
 
 
 def _permissions(path: Path) -> int:
