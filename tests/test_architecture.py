@@ -181,6 +181,15 @@ def test_every_place_in_the_table_of_floors_exists_once() -> None:
     assert [place for place in places if place not in sources()] == []
 
 
+def test_the_readme_shows_every_module_from_the_roof_to_the_ground() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    block = readme.partition("## Architecture")[2].split("```")[1]
+    names = [word.rstrip("/") for line in block.splitlines() for word in line.partition("  ")[0].split()]
+    assert sorted(names) == sorted(place for floor_ in FLOORS for place in floor_ if place)
+    floors = [floor(name) for name in names]
+    assert floors == sorted(floors, reverse=True)
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     # a package imports its own modules to offer them, and they import each other past it
     graph = {module: neighbors(module) for module in sources()}

@@ -19,7 +19,7 @@ import tensorflow as tf
 from command_line import invoke, start
 from projects import ATOMIC_ENERGIES, PARAMETERS, small_project, structures
 
-from tio2nn.errors import InputError, Tio2nnError
+from tio2nn.errors import InputError
 from tio2nn.io.store import write_store
 from tio2nn.nn.trial import TrialTask, run_trial
 from tio2nn.parameters import ParameterSet
@@ -266,7 +266,7 @@ def test_if_nothing_completes_the_search_ends_in_one_line(project: Project) -> N
         return Outcome(status="diverged", message="the loss of epoch 1 is nan")
 
     with pytest.raises(
-        Tio2nnError, match=r"^expected at least one trial .*, got none of 4: diverged, the loss"
+        InputError, match=r"^expected at least one trial .*, got none of 4: diverged, the loss"
     ) as e:
         search(project, diverges)
     assert "\n" not in str(e.value)

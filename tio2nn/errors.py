@@ -15,9 +15,9 @@ from contextlib import contextmanager
 
 
 class Tio2nnError(Exception):
-    """Base of all errors with a message for the user: one line, no traceback."""
+    """Base of all errors with a message for the user: one line, no traceback; only its children are raised."""
 
-    exit_code = 1
+    exit_code = 1  # a bug
 
 
 class UsageError(Tio2nnError):

@@ -240,10 +240,9 @@ def _evaluated(
 ) -> Evaluated | InputError:
     structure = prediction.structure
     if structure.energy is None:
-        return InputError("expected a total energy, got none", file=structure.file, line=structure.line)
+        return structure.error("expected a total energy, got none")
     if not math.isfinite(prediction.energy):
-        reason = f"expected a finite predicted energy, got {prediction.energy}"
-        return InputError(reason, file=structure.file, line=structure.line)
+        return structure.error(f"expected a finite predicted energy, got {prediction.energy}")
     return Evaluated(
         name=structure.name,
         file=structure.file,

@@ -71,7 +71,7 @@ def extract(
             if isinstance(item, InputError):
                 rejected.append(item)
             elif (reason := _objection(item, elements)) is not None:
-                rejected.append(InputError(reason, file=item.file, line=item.line))
+                rejected.append(item.error(reason))
             else:
                 structures.append(item)
             advance(1)

@@ -97,7 +97,7 @@ def text(prediction: Prediction, form: Format) -> str:
         try:
             return write_xsf(labelled).removesuffix("\n")
         except ValueError as error:
-            raise InputError(str(error), file=labelled.file, line=labelled.line) from None
+            raise labelled.error(str(error)) from None
     # ASE takes a third of a second to load
     from tio2nn.io.extxyz import write_extxyz
 

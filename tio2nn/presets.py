@@ -26,7 +26,6 @@ class Preset:
     """A parameter set but for its elements; all radial functions have their center at the atom.
 
     Attributes:
-        doc: what it is, in a line.
         cutoff: Å.
         radial_etas: 1/Å².
         angular_etas: 1/Å²; each with both λ and all ζ.
@@ -35,7 +34,6 @@ class Preset:
         recipe: for network and training.
     """
 
-    doc: str
     cutoff: float
     radial_etas: tuple[float, ...]
     angular_etas: tuple[float, ...]
@@ -50,22 +48,22 @@ _ANGULAR_ETAS = (0.000357, 0.028569, 0.089277)
 _LAMBDAS = (-1, 1)
 
 PRESETS: dict[str, Preset] = {
+    # The functions of Artrith and Urban (2016): 70 features for two elements
     "artrith-urban-2016": Preset(
-        doc="The functions of Artrith and Urban (2016): 70 features for two elements",
         cutoff=6.5,
         radial_etas=_RADIAL_ETAS,
         angular_etas=_ANGULAR_ETAS,
     ),
+    # Those, and angular functions that are narrower and sharper; for training on many forces
     "extended": Preset(
-        doc="Those, and angular functions that are narrower and sharper; for training on many forces",
         cutoff=6.5,
         radial_etas=_RADIAL_ETAS,
         # the last one ends near 3 Å
         angular_etas=(*_ANGULAR_ETAS, 0.25),
         zetas=(1, 2, 4, 8, 16),
     ),
+    # The functions of Rili (2024), blind to elements: 14 features; network and training of the paper
     "rili-2024": Preset(
-        doc="The functions of Rili (2024), blind to elements: 14 features; network and training of the paper",
         cutoff=6.5,
         radial_etas=_RADIAL_ETAS,
         angular_etas=(0.028569,),

@@ -282,13 +282,10 @@ def predict(
                 raise result
             name, shown = verb.file_name(result.structure, form), verb.text(result, form)
             if directory is not None and name in written:
-                raise InputError(
-                    f"expected one structure for {directory / name}, got another", file=result.structure.file
-                )
+                raise result.structure.error(f"expected one structure for {directory / name}, got another")
             if directory is not None and _is_same_file(directory / name, result.structure.file):
-                raise InputError(
-                    "expected another directory for --output, got that of the structure itself",
-                    file=result.structure.file,
+                raise result.structure.error(
+                    "expected another directory for --output, got that of the structure itself"
                 )
         except InputError as error:
             n_rejected += 1

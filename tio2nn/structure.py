@@ -10,6 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.errors import InputError
+
 FloatArray = NDArray[np.float64]
 
 
@@ -47,6 +49,10 @@ class Structure:
             raise ValueError(f"cell: expected shape (3, 3), got {self.cell.shape}")
         if self.forces is not None and self.forces.shape != (n, 3):
             raise ValueError(f"forces: expected shape ({n}, 3), got {self.forces.shape}")
+
+    def error(self, reason: str) -> InputError:
+        """An error about this structure, with its place."""
+        return InputError(reason, file=self.file or self.name or None, line=self.line)
 
     @property
     def n_atoms(self) -> int:

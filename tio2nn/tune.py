@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tio2nn.errors import Tio2nnError
+from tio2nn.errors import InputError
 from tio2nn.io.features import digest_of
 from tio2nn.nn.trial import TrialTask, run_trial
 from tio2nn.oracles import BLIND, Oracle, candidates
@@ -80,8 +80,8 @@ def tune(
         command: the command line, for the record.
 
     Raises:
-        MissingInputError, StaleError, InputError
-        Tio2nnError: not a single trial completed.
+        MissingInputError, StaleError: as `tio2nn.training_data.read_inputs`.
+        InputError: damaged features, a part without structures, or not a single trial that completes.
     """
     begin = time.perf_counter()
     parameters = parameters.with_overrides(training={"forces": False})
@@ -103,7 +103,7 @@ def tune(
         project.trial_data_file.unlink(missing_ok=True)
     best = ranked(trials)[0]
     if best.status != COMPLETED:
-        raise Tio2nnError(
+        raise InputError(
             f"expected at least one trial that completes, got none of {len(trials)}: {best.status}, "
             f"{best.message}; see {project.trials_file}"
         )

@@ -111,8 +111,7 @@ def _points(structures: Sequence[Structure], cutoff: float) -> tuple[FloatArray,
             _check_cell(structure)
         raise
     for s in _too_many(n_points):
-        raise _input_error(
-            structures[s],
+        raise structures[s].error(
             f"expected at most {MOST_POINTS} atoms and periodic images within {cutoff:g} Å, "
             f"got {n_points[s]:.3g}: is the cell in Å?",
         )
@@ -163,21 +162,19 @@ def _check_lengths(structures: Sequence[Structure]) -> None:
         return
     for structure in structures:
         if not all((np.abs(rows) < _LONGEST).all() for rows in (structure.positions, structure.cell)):
-            raise _input_error(
-                structure,
+            raise structure.error(
                 f"expected positions and cell vectors within {_LONGEST:g} Å, got larger ones or nan",
             )
         for axis in np.flatnonzero(structure.periodic):
             if not np.abs(structure.cell[axis]).max() > _SHORTEST:
-                raise _input_error(
-                    structure,
+                raise structure.error(
                     f"expected cell vectors longer than {_SHORTEST:g} Å, got a shorter vector {axis + 1}",
                 )
 
 
 def _check_cell(structure: Structure) -> None:
     if not spans_volume(structure.cell, structure.periodic):
-        raise _input_error(structure, "expected independent cell vectors, got vectors that span no volume")
+        raise structure.error("expected independent cell vectors, got vectors that span no volume")
 
 
 def _check_density(
@@ -186,8 +183,7 @@ def _check_density(
     crowded = int(n_neighbors.argmax())
     if n_neighbors[crowded] > MOST_NEIGHBORS:
         structure, atom = _locate(first_atom + crowded, structures)
-        raise _input_error(
-            structure,
+        raise structure.error(
             f"expected at most {MOST_NEIGHBORS} neighbors within {cutoff:g} Å, got {n_neighbors[crowded]} "
             f"around atom {atom + 1}: are cell and positions in Å?",
         )
@@ -199,8 +195,8 @@ def _coincident_atoms(neighbors: NeighborList, pair: int, structures: Sequence[S
     structure, atom = _locate(center, structures)
     other = int(neighbors.atoms[pair]) - center + atom
     low, high = sorted((atom + 1, other + 1))
-    return _input_error(
-        structure, f"expected atoms at different places, got atoms {low} and {high} at the same place"
+    return structure.error(
+        f"expected atoms at different places, got atoms {low} and {high} at the same place"
     )
 
 
@@ -209,7 +205,3 @@ def _locate(atom: int, structures: Sequence[Structure]) -> tuple[Structure, int]
     first_atom = _first_atoms(structures)
     s = int(np.searchsorted(first_atom, atom, side="right")) - 1
     return structures[s], atom - int(first_atom[s])
-
-
-def _input_error(structure: Structure, reason: str) -> InputError:
-    return InputError(reason, file=structure.file or structure.name, line=structure.line)

@@ -42,7 +42,6 @@ class SymmetryCalculator:
     def __init__(self, parameters: ParameterSet) -> None:
         self.cutoff = parameters.cutoff
         self.n_features = parameters.n_features
-        self._element_blind = parameters.element_blind
         self._kind_of = {
             element: 0 if parameters.element_blind else k for k, element in enumerate(parameters.elements)
         }
@@ -168,10 +167,8 @@ class SymmetryCalculator:
         try:
             return np.array([self._kind_of[element] for element in structure.elements], dtype=np.int64)
         except KeyError as unknown:
-            raise InputError(
-                f"expected elements {', '.join(self._kind_of)}, got {unknown.args[0]}",
-                file=structure.file or structure.name,
-                line=structure.line,
+            raise structure.error(
+                f"expected elements {', '.join(self._kind_of)}, got {unknown.args[0]}"
             ) from None
 
 

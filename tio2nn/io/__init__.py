@@ -76,7 +76,7 @@ def _within_reach(item: Structure | InputError) -> Structure | InputError:
     ):
         if value > largest:
             reason = f"expected {what} of at most {largest:g} {unit}, got {value:.3g} {unit}"
-            return InputError(reason, file=item.file, line=item.line)
+            return item.error(reason)
     return item
 
 
@@ -96,4 +96,4 @@ def _without_overlaps(items: Sequence[Structure | InputError]) -> Iterator[Struc
             f"atom {first + 1} and its image" if first == second else f"atoms {first + 1} and {second + 1}"
         )
         reason = f"expected atoms at least {_SMALLEST_SEPARATION} Å apart, got {distance:.3g} Å ({atoms})"
-        yield InputError(reason, file=item.file, line=item.line)
+        yield item.error(reason)

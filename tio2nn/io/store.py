@@ -240,7 +240,7 @@ class StructureStore(Sequence[Structure]):
             atom = int(np.flatnonzero(indices < 0)[0])
             structure = self[int(np.searchsorted(self.offsets, atom, side="right")) - 1]
             got = SYMBOLS[self.numbers[atom] - 1]
-            raise InputError(f"expected the elements {', '.join(elements)}, got {got}", file=structure.file)
+            raise structure.error(f"expected the elements {', '.join(elements)}, got {got}")
         return np.asarray(indices)
 
     def compositions(self, elements: Sequence[str]) -> IntArray:
