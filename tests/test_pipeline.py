@@ -12,6 +12,7 @@ from projects import PARAMETERS, structures, write_files
 
 from tio2nn import fitting, stages
 from tio2nn.parameters import ParameterSet
+from tio2nn.potential import Potential
 from tio2nn.presets import preset, recipe
 from tio2nn.project import ENVIRONMENT_VARIABLE, Project
 
@@ -183,6 +184,24 @@ def test_run_trains_again_with_changed_settings_and_keeps_the_features(project: 
     assert TRAINED in err
     history = (project / "model/history.csv").read_text(encoding="utf-8").splitlines()
     assert len(history) == 1 + 2
+
+
+@pytest.mark.parametrize("written", ["tio2nn.train.write_json", "tio2nn.train.Potential.save"])
+def test_run_trains_again_where_a_second_training_was_killed_between_its_files(
+    project: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    change(project / "params.json", lambda content: content["training"].update(epochs=2))
+
+    def killed(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(written, killed)
+        invoke("run", "files", "-C", "p", code=130)
+    invoke("run", "files", "-C", "p")
+    metrics = json.loads((project / "model/metrics.json").read_text(encoding="utf-8"))
+    assert Potential.load(project / "model/potential.npz").about == metrics
+    assert metrics["epochs"] == [2]
 
 
 def test_run_computes_and_trains_again_with_changed_functions(project: Path) -> None:

@@ -161,7 +161,7 @@ class Project:
 
     @property
     def jacobian_table(self) -> Path:
-        """Where the derivatives of each structure lie; written last."""
+        """What the file of derivatives is called, what it was made from, where its shards lie; written last."""
         return self.features_directory / "jacobian.json"
 
     @property

@@ -255,8 +255,9 @@ def _write_model(
     from tio2nn.plots import plot_history
 
     plot_history(project.history_file, project.history_figure)
-    write_json(project.training_metrics_file, about)
     potential.save(project.potential_file)
+    # by this file a training is known to be done
+    write_json(project.training_metrics_file, about)
 
 
 def _layers(network: BPNN) -> tuple[tuple[Layer, ...], ...]:
