@@ -25,7 +25,7 @@ from tio2nn.progress import Track, silent
 from tio2nn.project import Project
 from tio2nn.provenance import changed_data, digest_of_file, inputs_of_model
 from tio2nn.residuals import COLUMNS, Evaluated, EvaluatedForces, Nearest, ResidualTable
-from tio2nn.split import read_parts
+from tio2nn.split import LEFT_OUT, Split, read_parts
 from tio2nn.structure import FloatArray
 
 
@@ -131,43 +131,48 @@ def _test_part(project: Project, potential: Potential, *, its_own: bool) -> _Par
     """The test part of a project, whose own potential must be one of its present inputs."""
     store = read_store(project.require(project.structures_file))
     parts = read_parts(project.require(project.split_file))
-    features = None
-    if its_own:
-        features = Manifest.read(project.require(project.features_manifest))
-        _check_fresh(project, store, features, potential)
-    elif project.features_manifest.exists():
-        features = Manifest.read(project.features_manifest)
-        if not _fits(features, store, potential):
-            features = None
-    test = {name for name, part in parts.items() if part == "test"}
-    if lost := test - set(store.names):
+    features = _features_for(project, store, potential, its_own=its_own)
+    if lost := {name for name, part in parts.items() if part == "test"} - set(store.names):
         reason = f"the split names structures that are not extracted any more, such as {min(lost)!r}"
         raise StaleError(f'{reason}; run "tio2nn train" again', file=str(project.split_file))
-    indices = np.array([k for k, name in enumerate(store.names) if name in test], dtype=np.int64)
+    split = Split(store.names, tuple([parts.get(name, LEFT_OUT) for name in store.names]))
     max_energy = potential.parameters.training.max_energy
-    low = indices if max_energy is None else indices[store.cohesive_energies[indices] <= max_energy]
-    if not len(low):
-        got = f"none up to the max_energy of {max_energy} eV/atom" if len(indices) else "none"
+    low = split.restricted_to(store.are_up_to(max_energy))
+    n_test, chosen = len(split.indices("test")), low.indices("test")
+    if not len(chosen):
+        got = f"none up to the max_energy of {max_energy} eV/atom" if n_test else "none"
         raise InputError(
             f"expected structures in the test part, got {got}; name labelled files, "
             '"tio2nn evaluate FILE...", or train with a test_fraction above 0',
             file=str(project.split_file),
         )
-    stored = None if features is None else StoredFeatures(project.features_directory, features)
-    chosen = (store[k] for k in low.tolist())
-    if stored is None or store.has_forces[low].any():
-        results = predict_stream(potential, chosen, forces=bool(store.has_forces[low].any()))
+    has_forces = bool(store.has_forces[chosen].any())
+    structures = (store[k] for k in chosen.tolist())
+    if features is None or has_forces:
+        results = predict_stream(potential, structures, forces=has_forces)
     else:
-        results = map(potential.predict_features, chosen, stored.of_structures(low, store.offsets))
+        results = map(potential.predict_features, structures, features.of_structures(chosen, store.offsets))
     nearest = {}
-    if stored is not None and its_own:
-        training = np.array(
-            [k for k, name in enumerate(store.names) if parts.get(name) == "train"], dtype=np.int64
-        )
-        if max_energy is not None:
-            training = training[store.cohesive_energies[training] <= max_energy]
-        nearest = _nearest(store, stored, potential, low, training)
-    return _Part(results, len(low), len(indices) - len(low), nearest)
+    if features is not None and its_own:
+        nearest = _nearest(store, features, potential, chosen, low.indices("train"))
+    return _Part(results, len(chosen), n_test - len(chosen), nearest)
+
+
+def _features_for(
+    project: Project, store: StructureStore, potential: Potential, *, its_own: bool
+) -> StoredFeatures | None:
+    """Those of the project, which its own potential must have; None if another one needs others."""
+    if its_own:
+        manifest = Manifest.read(project.require(project.features_manifest))
+        _check_fresh(project, store, manifest, potential)
+    elif not project.features_manifest.exists():
+        return None
+    else:
+        manifest = Manifest.read(project.features_manifest)
+        made_from = (manifest.fingerprint, manifest.structures)
+        if made_from != (potential.parameters.fingerprint, digest_of(store.geometry_hashes)):
+            return None
+    return StoredFeatures(project.features_directory, manifest)
 
 
 def _nearest(
@@ -203,11 +208,6 @@ def _check_fresh(project: Project, store: StructureStore, features: Manifest, po
             f"expected a potential trained on the present {' and '.join(others)}, got one trained before"
         )
         raise StaleError(f'{expected}; run "tio2nn train" again', file=str(project.potential_file))
-
-
-def _fits(features: Manifest, store: StructureStore, potential: Potential) -> bool:
-    made_from = (features.fingerprint, features.structures)
-    return made_from == (potential.parameters.fingerprint, digest_of(store.geometry_hashes))
 
 
 def _collect(part: _Part, potential: Potential, track: Track) -> tuple[ResidualTable, tuple[InputError, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +42,11 @@ class Split:
     def indices(self, part: str) -> NDArray[np.int64]:
         """Positions in the store of the structures of one part, ascending."""
         return np.array([k for k, own in enumerate(self.parts) if own == part], dtype=np.int64)
+
+    def restricted_to(self, chosen: NDArray[np.bool_]) -> Split:
+        """The same with all others left out; `chosen` is (n_structures,)."""
+        pairs = zip(self.parts, chosen.tolist(), strict=True)
+        return replace(self, parts=tuple([part if is_chosen else LEFT_OUT for part, is_chosen in pairs]))
 
     def write(self, path: Path, groups: Sequence[str]) -> None:
         """Write `split.csv`: structure, part, group; structures that are left out have an empty part."""

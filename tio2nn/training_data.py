@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from tio2nn.parameters import ParameterSet
 from tio2nn.potential import composition_span
 from tio2nn.project import Project
 from tio2nn.reference_energies import ReferenceEnergies
-from tio2nn.split import LEFT_OUT, Split, covers, random_split, read_split
+from tio2nn.split import Split, covers, random_split, read_split
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -138,36 +139,15 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     Raises:
         InputError: an element without an atom in the training part, a part without structures, damaged features.
     """
-    store, settings = inputs.store, parameters.training
-    if settings.max_energy is not None:
-        low = store.cohesive_energies <= settings.max_energy
-        parts = tuple(part if ok else LEFT_OUT for part, ok in zip(split.parts, low, strict=True))
-        split = replace(split, parts=parts)
-    train, validation = split.indices("train"), split.indices("validation")
-    for part, indices in (("train", train), ("validation", validation)):
-        if not len(indices):
-            raise InputError(f"expected structures in the part {part}, got none")
-    elements = parameters.elements
-    element_of_atom = store.element_indices(elements)
+    store, settings, elements = inputs.store, parameters.training, parameters.elements
+    split = split.restricted_to(store.are_up_to(settings.max_energy))
+    train, validation = (_required(split, part) for part in ("train", "validation"))
+    subnets = _Subnets.of(parameters, store)
     compositions = store.compositions(elements)
-    for element, count in zip(elements, compositions[train].sum(axis=0), strict=True):
-        if count == 0:
-            raise InputError(f"expected atoms of {element} in the training part, got none")
-    if parameters.reference_energies is not None:
-        given = parameters.reference_energies
-        reference = ReferenceEnergies.given({element: given[element] for element in elements})
-    else:
-        reference = ReferenceEnergies.fit(elements, compositions[train], store.energies[train])
+    reference = _reference_energies(parameters, compositions[train], store.energies[train])
     energies = store.energies - reference.baseline(compositions)
-    shared = parameters.network.shared_subnet
-    subnet_of = {element: 0 if shared else k for k, element in enumerate(elements)}
-    subnet_of_atom = np.zeros_like(element_of_atom) if shared else element_of_atom
     train_table, validation_table = AtomTable.gather(
-        inputs.features,
-        subnet_of_atom,
-        store.n_atoms,
-        1 if shared else len(elements),
-        (train, validation),
+        inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation)
     )
     features = [np.asarray(part, np.float64) for part in train_table.features]
     whitenings = tuple(
@@ -176,70 +156,119 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         else Whitening.standardization(part)
         for part in features
     )
+    in_training = np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)
     random = np.random.default_rng(settings.seed)
-    in_training = np.zeros(len(store), dtype=np.bool_)
-    in_training[train] = True
-    element_of_row = element_of_atom[np.repeat(in_training, store.n_atoms)]
     training_atoms = []
-    for k, element in enumerate(elements):
-        subnet = subnet_of[element]
-        rows = element_of_row == k if shared else slice(None)
+    for k, subnet in enumerate(subnets.of_element):
+        own = subnets.element_of_atom[in_training] == k if subnets.are_shared else slice(None)
+        structures = train_table.segments(subnet)[own]
         training_atoms.append(
-            TrainingAtoms.fit(
-                features[subnet][rows], train_table.segments(subnet)[rows], whitenings[subnet], random
-            )
+            TrainingAtoms.fit(features[subnet][own], structures, whitenings[subnet], random)
         )
-    names = ["all elements"] if shared else list(elements)
-    constant = {
-        name: tuple(f for f, c in zip(parameters.feature_names, w.constant, strict=True) if c)
-        for name, w in zip(names, whitenings, strict=True)
-        if w.constant.any()
-    }
-    training_energies = energies[train]
-    weights = density_weights(training_energies / train_table.n_atoms, settings.density_weighting)
-    digest = hashlib.blake2b(digest_size=12)
-    digest.update(inputs.fingerprint.encode())
-    digest.update(np.ascontiguousarray(store.energies, dtype="<f8").tobytes())
-    digest.update("\n".join(split.parts).encode())
-    forces = None
-    if inputs.jacobian is not None:
-        digest.update(np.ascontiguousarray(store.forces, dtype="<f8").tobytes())
-        forces = _force_labels(store, inputs.jacobian, parameters.n_features, subnet_of_atom)
+    weights = density_weights(energies[train] / train_table.n_atoms, settings.density_weighting)
+    forces = _force_labels(inputs, parameters.n_features, subnets.of_atom)
     if forces is not None and not forces.has_forces[train].any():
         raise InputError("expected structures with forces in the part train, got none")
     return TrainingData(
         split=split,
         reference=reference,
         whitenings=whitenings,
-        subnet_of=subnet_of,
+        subnet_of=dict(zip(elements, subnets.of_element, strict=True)),
         training_atoms=tuple(training_atoms),
         composition_span=composition_span(compositions[train]),
         train=train_table.transformed(whitenings),
-        train_labels=Labels(training_energies, weights),
+        train_labels=Labels(energies[train], weights),
         validation=validation_table.transformed(whitenings),
         validation_labels=Labels(energies[validation], np.ones(len(validation))),
         train_forces=None if forces is None else forces.select(train),
         validation_forces=None if forces is None else forces.select(validation),
         whitening_matrices=tuple(whitening.matrix for whitening in whitenings),
-        constant_features=constant,
-        fingerprint=digest.hexdigest(),
+        constant_features={
+            name: tuple(f for f, c in zip(parameters.feature_names, whitening.constant, strict=True) if c)
+            for name, whitening in zip(subnets.names, whitenings, strict=True)
+            if whitening.constant.any()
+        },
+        fingerprint=_fingerprint(inputs, split),
     )
 
 
-def _force_labels(
-    store: StructureStore, jacobian: NDArray[np.float32], n_features: int, subnet_of_atom: IntArray
-) -> ForceLabels:
-    has_forces = store.has_forces
+class _Subnets(NamedTuple):
+    """Which atoms have which network.
+
+    Attributes:
+        names: of the subnets, as people call them.
+        of_element: (n_elements,) position of the subnet of each element.
+        element_of_atom: (n_atoms of all,)
+        of_atom: (n_atoms of all,) position of the subnet of each atom.
+    """
+
+    names: tuple[str, ...]
+    of_element: tuple[int, ...]
+    element_of_atom: IntArray
+    of_atom: IntArray
+
+    @classmethod
+    def of(cls, parameters: ParameterSet, store: StructureStore) -> _Subnets:
+        """One for each element, or one for all.
+
+        Raises:
+            InputError: a structure with an element that the parameter set lacks.
+        """
+        elements = store.element_indices(parameters.elements)
+        if parameters.network.shared_subnet:
+            return cls(("all elements",), (0,) * len(parameters.elements), elements, np.zeros_like(elements))
+        return cls(parameters.elements, tuple(range(len(parameters.elements))), elements, elements)
+
+    @property
+    def are_shared(self) -> bool:
+        return len(self.names) < len(self.of_element)
+
+
+def _required(split: Split, part: str) -> IntArray:
+    indices = split.indices(part)
+    if not len(indices):
+        raise InputError(f"expected structures in the part {part}, got none")
+    return indices
+
+
+def _reference_energies(
+    parameters: ParameterSet, compositions: IntArray, energies: FloatArray
+) -> ReferenceEnergies:
+    """Those of the parameter set, or else a fit to the training part."""
+    for element, count in zip(parameters.elements, compositions.sum(axis=0), strict=True):
+        if count == 0:
+            raise InputError(f"expected atoms of {element} in the training part, got none")
+    if (given := parameters.reference_energies) is not None:
+        return ReferenceEnergies.given({element: given[element] for element in parameters.elements})
+    return ReferenceEnergies.fit(parameters.elements, compositions, energies)
+
+
+def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> ForceLabels | None:
+    """Of all structures; None without derivatives."""
+    if inputs.jacobian is None:
+        return None
+    store, has_forces = inputs.store, inputs.store.has_forces
     sizes = jacobian_sizes(store.n_atoms, n_features, has_forces)
-    if len(jacobian) != sizes.sum():
-        raise ValueError(f"jacobian: expected {sizes.sum()} numbers, got {len(jacobian)}")
+    if len(inputs.jacobian) != sizes.sum():
+        raise ValueError(f"jacobian: expected {sizes.sum()} numbers, got {len(inputs.jacobian)}")
     return ForceLabels(
-        jacobian,
+        inputs.jacobian,
         np.where(has_forces, np.cumsum(sizes) - sizes, -1),
         np.nan_to_num(store.forces).astype(np.float32),
         subnet_of_atom.astype(np.int8),
         store.n_atoms,
     )
+
+
+def _fingerprint(inputs: Inputs, split: Split) -> str:
+    """Digest of what a fit is told: features, energies, division, and forces where they are trained on."""
+    digest = hashlib.blake2b(digest_size=12)
+    digest.update(inputs.fingerprint.encode())
+    digest.update(np.ascontiguousarray(inputs.store.energies, dtype="<f8").tobytes())
+    digest.update("\n".join(split.parts).encode())
+    if inputs.jacobian is not None:
+        digest.update(np.ascontiguousarray(inputs.store.forces, dtype="<f8").tobytes())
+    return digest.hexdigest()
 
 
 def density_weights(energies_per_atom: FloatArray, strength: float) -> FloatArray:

@@ -257,3 +257,9 @@ class StructureStore(Sequence[Structure]):
         values = np.array([self.reference_energies.get(element, 0.0) for element in self.elements])
         cohesive = (self.energies - compositions @ values) / self.n_atoms
         return np.where((compositions[:, ~known] > 0).any(axis=1), np.nan, cohesive)
+
+    def are_up_to(self, max_energy: float | None) -> NDArray[np.bool_]:
+        """(n_structures,) which have a cohesive energy, eV/atom, that is not above a bound; all if there is none."""
+        if max_energy is None:
+            return np.ones(len(self), dtype=np.bool_)
+        return np.asarray(self.cohesive_energies <= max_energy)
