@@ -298,7 +298,7 @@ def test_a_broken_file_among_good_ones_is_named_and_the_others_are_written(here:
     assert sorted(path.name for path in (here / "out").iterdir()) == [
         f"structure000{k}.xsf" for k in (1, 3, 5)
     ]
-    assert "structure0002.xsf: expected PRIMCOORD" in err
+    assert "structure0002.xsf:3: expected PRIMCOORD or ATOMS, got neither" in err
     assert "structure0004.xsf:3: expected elements Ti, O, got N" in err
 
 

@@ -93,11 +93,29 @@ def test_ctrl_c_while_libraries_are_loaded_is_one_line_too(tmp_path: Path) -> No
     for line in process.stderr:
         if line.endswith(" tio2nn.interrupt\n"):
             break
-    time.sleep(0.03)  # the watch begins right behind that import, that of Typer lasts longer
+    process.stderr.readline()  # the watch begins behind that import and before the next
     process.send_signal(signal.SIGINT)
     code, _, err = end(process)
     said = [line for line in err.splitlines() if not line.startswith("import time:")]
     assert (code, said) == (130, ["interrupted; what was finished is kept"])
+
+
+BEFORE_ITS_COMMAND = """
+import typer.core
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+typer.core.TyperGroup.make_context = interrupted
+from tio2nn.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_line_is_read_is_one_line_too(tmp_path: Path) -> None:
+    """Typer itself would end with 130 and say nothing."""
+    ended = subprocess.run(
+        [sys.executable, "-c", BEFORE_ITS_COMMAND], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (ended.returncode, ended.stderr) == (130, "interrupted; what was finished is kept\n")
 
 
 @pytest.mark.parametrize("jobs", [1, 2], ids=["here", "in workers"])

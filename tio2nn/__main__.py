@@ -24,18 +24,22 @@ def main() -> None:
 
         app()
     except KeyboardInterrupt:
-        # before a command began; it would have said so itself
-        if say_once():
-            sys.stderr.write(f"{MESSAGE}\n")
-        leave()
+        _end_interrupted()
     except SystemExit as end:
         if end.code == EXIT_CODE:
-            leave()
+            _end_interrupted()
         _flush()
         raise
     except OSError as error:
         # a help text; commands that cannot write say so themselves
         _end_without_stdout(error)
+
+
+def _end_interrupted() -> NoReturn:
+    """Commands have said so themselves; before one began, libraries were loaded or Typer read the command line."""
+    if say_once():
+        sys.stderr.write(f"{MESSAGE}\n")
+    leave()
 
 
 def _flush() -> None:
