@@ -29,7 +29,6 @@ FLOORS = (
     # the ground: what everything may stand on
     ("", "errors", "elements", "interrupt", "progress", "workers"),
     ("structure", "strict_json", "lock"),
-    ("parallel",),
     # the parameter set
     ("schema", "validation"),
     ("fit_parameters", "parameters"),
@@ -50,7 +49,7 @@ FLOORS = (
     ("interfaces",),
     # a project: its paths, how its parts hang together
     ("project", "provenance", "split"),
-    ("derivatives",),
+    ("derivatives", "parallel"),
     ("plots", "error_plots"),
     # the verbs
     (

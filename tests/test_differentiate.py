@@ -24,7 +24,7 @@ from tio2nn.cli import app
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.differentiate import JacobianEstimate, differentiate
 from tio2nn.errors import InputError
-from tio2nn.io import jacobians
+from tio2nn.io import features, jacobians
 from tio2nn.io.jacobians import JacobianLayout, damaged_shards, jacobian_sizes, open_jacobian
 from tio2nn.io.store import read_store, write_store
 from tio2nn.project import Project
@@ -34,7 +34,7 @@ from tio2nn.training_data import read_inputs
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several shards for a few structures."""
-    monkeypatch.setattr(jacobians, "ATOMS_PER_SHARD", 20)
+    monkeypatch.setattr(features, "ATOMS_PER_SHARD", 20)
 
 
 @pytest.fixture
@@ -67,6 +67,19 @@ def test_the_file_holds_the_derivatives_of_all_structures_with_forces_in_order(p
         if size:
             expected = calculator.jacobian(store[k]).astype(np.float32)
             np.testing.assert_array_equal(flat[offset : offset + size].reshape(expected.shape), expected)
+
+
+def test_shards_of_today_are_those_of_yesterday() -> None:
+    """Another name or other boundaries would make all users compute their derivatives anew."""
+    n_atoms = np.array([9, 50, 12, 19, 30, 20, 8, 70])
+    has_forces = np.array([True, False, True, True, False, True, False, False])
+    layout = JacobianLayout.plan("f", [str(k) for k in range(8)], 2, n_atoms, has_forces)
+    # structures without forces fill no shard, and one of them alone is none
+    assert layout.shards == (
+        jacobians.JacobianShard(0, 3, 0, 6 * (81 + 144)),
+        jacobians.JacobianShard(3, 6, 1350, 6 * (361 + 400)),
+    )
+    assert layout.file == "jacobian-597a92ad9c105a96c0ca33de.f32"
 
 
 def test_the_forces_of_the_test_potential_are_its_gradient() -> None:
@@ -144,8 +157,10 @@ def test_a_ledger_whose_last_line_was_cut_off_is_believed_up_to_there(project: P
 def test_a_line_of_the_ledger_that_a_full_disk_cut_off_spoils_not_the_next(project: Project) -> None:
     run(project)
     first, second, *_ = layout_of(project).shards
-    path = project.root / "ledger"
-    path.write_text(f"{first.offset} 7 .\n{str(second.offset)[:1]}", encoding="utf-8")
+    path = project.features_directory / layout_of(project).file
+    path.with_name(f"{path.name}.done").write_text(
+        f"{first.offset} 7 .\n{str(second.offset)[:1]}", encoding="utf-8"
+    )
     jacobians.Ledger(path, layout_of(project)).append(second, 8)
     assert jacobians.Ledger(path, layout_of(project)).checksums == {first.offset: 7, second.offset: 8}
 

@@ -31,7 +31,7 @@ from strategies import is_clear_of_cutoff, structures
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.differentiate import differentiate
 from tio2nn.featurize import featurize
-from tio2nn.io import features, jacobians
+from tio2nn.io import features
 from tio2nn.potential import Potential, Prediction
 from tio2nn.project import Project
 from tio2nn.stages import process_pool
@@ -132,7 +132,6 @@ def test_many_processes_compute_the_bits_of_one_for_features_and_derivatives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "ATOMS_PER_SHARD", 30)
-    monkeypatch.setattr(jacobians, "ATOMS_PER_SHARD", 30)
     projects = {}
     for jobs, make_executor in ((1, no_pool), (2, process_pool)):
         project = extracted_project(tmp_path / str(jobs), chosen=structures_with_forces())

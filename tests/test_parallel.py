@@ -18,7 +18,7 @@ from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.differentiate import differentiate
 from tio2nn.errors import InputError
 from tio2nn.featurize import featurize
-from tio2nn.io import features, jacobians
+from tio2nn.io import features
 from tio2nn.parallel import work_through
 from tio2nn.project import Project
 from tio2nn.structure import Structure
@@ -31,7 +31,6 @@ Verb = Callable[..., Any]
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some five shards of about five structures."""
     monkeypatch.setattr(features, "ATOMS_PER_SHARD", 30)
-    monkeypatch.setattr(jacobians, "ATOMS_PER_SHARD", 30)
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import numpy as np
 from tio2nn.derivatives import fresh_layout, planned_layout
 from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError, Tio2nnError
-from tio2nn.featurize import POOL_PAYS_SECONDS, calculator_of
 from tio2nn.io.jacobians import (
     JacobianLayout,
     JacobianShard,
@@ -27,7 +26,7 @@ from tio2nn.io.jacobians import (
     write_jacobian_shard,
 )
 from tio2nn.io.store import StructureStore, read_store
-from tio2nn.parallel import work_through
+from tio2nn.parallel import calculator_of, measured_seconds, useful_jobs, work_through
 from tio2nn.parameters import ParameterSet
 from tio2nn.progress import Track, silent
 from tio2nn.project import Project
@@ -120,42 +119,63 @@ def differentiate(
     remove_other_jacobians(directory, layout)
     project.jacobian_table.unlink(missing_ok=True)
     path = directory / layout.file
-    ledger = Ledger(path.with_name(f"{path.name}.done"), layout)
-    if ledger.checksums and not path.exists():
-        ledger.remove()
-        ledger = Ledger(path.with_name(f"{path.name}.done"), layout)
+    ledger = Ledger(path, layout)
     missing = [shard for shard in layout.shards if shard.offset not in ledger.checksums]
     _check_disk(directory, path, layout)
-    compile_kernels(derivatives=True)
-    n_atoms = {shard: int((store.n_atoms * has_forces)[shard.first : shard.last].sum()) for shard in missing}
-    seconds = _seconds(parameters, store, missing)
-    if not jobs_are_fixed and seconds < POOL_PAYS_SECONDS:
-        jobs = 1
-    jobs = max(1, min(jobs, len(missing)))
     n_computed = sum(int(has_forces[shard.first : shard.last].sum()) for shard in missing)
-    if announce is not None:
-        announce(
-            JacobianEstimate(
-                n_computed,
-                sum(n_atoms.values()),
-                parameters.n_features,
-                jobs,
-                seconds / jobs,
-                layout.n_bytes,
+    if missing:
+        compile_kernels(derivatives=True)
+        pending = [k for shard in missing for k in range(shard.first, shard.last) if has_forces[k]]
+        # the cost follows the numbers written
+        sizes = jacobian_sizes(store.n_atoms, 1, has_forces)
+        seconds = measured_seconds(store, pending, partial(_jacobians, parameters), sizes, _SAMPLE_ATOMS)
+        jobs = useful_jobs(jobs, len(missing), seconds, are_fixed=jobs_are_fixed)
+        if announce is not None:
+            announce(
+                JacobianEstimate(
+                    n_computed,
+                    int(store.n_atoms[pending].sum()),
+                    parameters.n_features,
+                    jobs,
+                    seconds / jobs,
+                    layout.n_bytes,
+                )
             )
-        )
+        _compute(parameters, store, path, missing, ledger, jobs, make_executor, track)
+    # a file left by other means may be longer
+    os.truncate(path, layout.n_bytes)
+    done = tuple(replace(shard, checksum=ledger.checksums[shard.offset]) for shard in layout.shards)
+    replace(layout, shards=done).write(project.jacobian_table)
+    ledger.remove()
+    return replace(summary, n_computed=n_computed, seconds=time.perf_counter() - begin)
+
+
+def _compute(
+    parameters: ParameterSet,
+    store: StructureStore,
+    path: Path,
+    missing: Sequence[JacobianShard],
+    ledger: Ledger,
+    jobs: int,
+    make_executor: Callable[[int], Executor],
+    track: Track,
+) -> None:
+    n_labelled = store.n_atoms * store.has_forces
 
     def labelled(shard: JacobianShard) -> list[Structure]:
-        return [store[k] for k in range(shard.first, shard.last) if has_forces[k]]
+        return [store[k] for k in range(shard.first, shard.last) if store.has_forces[k]]
 
     def task(shard: JacobianShard) -> tuple[ParameterSet, list[Structure], Path, JacobianShard]:
         return parameters, labelled(shard), path, shard
 
-    with track("derivatives of symmetry functions", sum(n_atoms.values())) as advance:
+    def n_atoms(shard: JacobianShard) -> int:
+        return int(n_labelled[shard.first : shard.last].sum())
+
+    with track("derivatives of symmetry functions", sum(map(n_atoms, missing))) as advance:
 
         def on_done(shard: JacobianShard, checksum: int) -> None:
             ledger.append(shard, checksum)
-            advance(n_atoms[shard])
+            advance(n_atoms(shard))
 
         work_through(
             missing,
@@ -167,12 +187,6 @@ def differentiate(
             structures=labelled,
             work_alone=partial(try_derivatives, parameters),
         )
-    # a file left by other means may be longer
-    os.truncate(path, layout.n_bytes)
-    done = tuple(replace(shard, checksum=ledger.checksums[shard.offset]) for shard in layout.shards)
-    replace(layout, shards=done).write(project.jacobian_table)
-    ledger.remove()
-    return replace(summary, n_computed=n_computed, seconds=time.perf_counter() - begin)
 
 
 def differentiate_shard(
@@ -211,19 +225,3 @@ def _check_disk(directory: Path, path: Path, layout: JacobianLayout) -> None:
             f"expected {needed / 1e9:.1f} GB of free disk for the derivatives, got {free / 1e9:.1f} GB",
             file=str(directory),
         )
-
-
-def _seconds(parameters: ParameterSet, store: StructureStore, missing: Sequence[JacobianShard]) -> float:
-    """On one process, measured on structures spread over all that is missing; cost follows the numbers written."""
-    has_forces = store.has_forces
-    indices = [k for shard in missing for k in range(shard.first, shard.last) if has_forces[k]]
-    if not indices:
-        return 0.0
-    stride = max(1, len(indices) * int(store.n_atoms[indices].mean()) // _SAMPLE_ATOMS)
-    sample = indices[stride // 2 :: stride] or indices[:1]
-    begin = time.perf_counter()
-    for _ in _jacobians(parameters, [store[k] for k in sample]):
-        pass
-    seconds = time.perf_counter() - begin
-    sizes = jacobian_sizes(store.n_atoms, 1, has_forces)
-    return seconds * float(sizes[indices].sum()) / float(sizes[sample].sum())

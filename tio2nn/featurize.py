@@ -8,31 +8,29 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
-from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels
+from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError
 from tio2nn.io.atomic import atomic_write
 from tio2nn.io.features import (
     Manifest,
     Shard,
-    checksum_of,
     digest_of,
+    file_checksum,
     plan_shards,
     read_shard,
     remove_other_shards,
     write_shard,
 )
 from tio2nn.io.store import StructureStore, read_store
-from tio2nn.parallel import work_through
+from tio2nn.parallel import calculator_of, measured_seconds, useful_jobs, work_through
 from tio2nn.parameters import ParameterSet
 from tio2nn.progress import Track, silent
 from tio2nn.project import Project
 from tio2nn.structure import Structure
 
-# A process needs about 1.5 s to import NumPy, SciPy and Numba; below this much work one process is faster.
-POOL_PAYS_SECONDS = 3.0
 _SAMPLE_ATOMS = 300  # what the estimate of time measures: about 20 ms
 _WORKER_BYTES = 180e6  # a worker with its libraries, measured; features of a shard come on top
 
@@ -111,7 +109,7 @@ def featurize(
     earlier = _earlier_manifest(project.features_manifest)
     known = {} if earlier is None else {shard.file: shard.checksum for shard in earlier.shards}
     there = [shard.file for shard in shards if (directory / shard.file).exists()]
-    checksums = {file: checksum_of(directory / file) for file in there}
+    checksums = {file: file_checksum(directory / file) for file in there}
     # one that is not the file that it was is computed again
     missing = [
         s for s in shards if s.file not in checksums or known.get(s.file) not in (None, checksums[s.file])
@@ -119,14 +117,14 @@ def featurize(
     n_computed = sum(shard.last - shard.first for shard in missing)
     if missing:
         compile_kernels()
-        seconds = sum(s.n_atoms for s in missing) * _seconds_per_atom(parameters, store, missing)
-        if not jobs_are_fixed and seconds < POOL_PAYS_SECONDS:
-            jobs = 1
-        jobs = min(jobs, len(missing))
+        pending = [k for shard in missing for k in range(shard.first, shard.last)]
+        compute = calculator_of(parameters).map
+        seconds = measured_seconds(store, pending, compute, store.n_atoms, _SAMPLE_ATOMS)
+        jobs = useful_jobs(jobs, len(missing), seconds, are_fixed=jobs_are_fixed)
         if announce is not None:
             announce(_estimate(parameters, shards, missing, jobs, seconds / jobs))
         _compute(parameters, store, directory, missing, jobs, make_executor, track)
-    checksums |= {shard.file: checksum_of(directory / shard.file) for shard in missing}
+    checksums |= {shard.file: file_checksum(directory / shard.file) for shard in missing}
     manifest = Manifest(
         parameters.fingerprint,
         digest_of(store.geometry_hashes),
@@ -193,24 +191,6 @@ def featurize_shard(parameters: ParameterSet, structures: Sequence[Structure], p
 def try_features(parameters: ParameterSet, structure: Structure) -> None:
     """Compute a structure for nothing but to see whether a process survives it."""
     calculator_of(parameters)(structure)
-
-
-@lru_cache(maxsize=1)
-def calculator_of(parameters: ParameterSet) -> SymmetryCalculator:
-    """The calculator of these parameters, made once in each process."""
-    return SymmetryCalculator(parameters)
-
-
-def _seconds_per_atom(parameters: ParameterSet, store: StructureStore, missing: Sequence[Shard]) -> float:
-    """Measured on structures spread over all that is missing."""
-    indices = [k for shard in missing for k in range(shard.first, shard.last)]
-    mean = sum(shard.n_atoms for shard in missing) / len(indices)
-    stride = max(1, round(len(indices) * mean / _SAMPLE_ATOMS))
-    sample = [store[k] for k in indices[stride // 2 :: stride]] or [store[indices[0]]]
-    begin = time.perf_counter()
-    for _ in calculator_of(parameters).map(sample):
-        pass
-    return (time.perf_counter() - begin) / float(sum(s.n_atoms for s in sample))
 
 
 def _estimate(

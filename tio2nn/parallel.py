@@ -1,22 +1,87 @@
-"""Work on the shards of a project, in this process or in a pool; what takes a worker down is found and named."""
+"""Work on the shards of a project, in this process or in a pool; what takes a worker down is found and named.
+
+How long the work will take is measured on a sample of its structures, and says whether a pool pays.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from functools import lru_cache
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
+from tio2nn.io.store import StructureStore
+from tio2nn.parameters import ParameterSet
 from tio2nn.structure import Structure
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Died = tuple[Item, BaseException]
 
+IntArray = NDArray[np.int64]
+
+# A process needs about 1.5 s to import NumPy, SciPy and Numba; below this much work one process is faster.
+_POOL_PAYS_SECONDS = 3.0
 _AHEAD = 2  # items handed to the pool for each worker, so that structures in memory stay bounded
 _MOST_NAMED = 10  # finding each costs a pass over its shard and a new process
 # A machine short of memory kills a process, or denies it the memory.
 _DEATHS = (BrokenExecutor, MemoryError)
+
+
+@lru_cache(maxsize=1)
+def calculator_of(parameters: ParameterSet) -> SymmetryCalculator:
+    """The calculator of these parameters, made once in each process."""
+    return SymmetryCalculator(parameters)
+
+
+def measured_seconds(
+    store: StructureStore,
+    structures: Sequence[int],
+    compute: Callable[[Sequence[Structure]], Iterable[object]],
+    costs: IntArray,
+    sample_atoms: int,
+) -> float:
+    """How long one process needs for some structures, measured on a few that are spread over them.
+
+    Args:
+        store: that they are in.
+        structures: their indices, at least one.
+        compute: what is done to them; gives the results one after the other.
+        costs: (n_structures of the store,) what the time of each is proportional to.
+        sample_atoms: about so many are measured.
+
+    Raises:
+        Exception: of `compute`, for one of those that are measured.
+    """
+    n_atoms = int(store.n_atoms[structures].sum())
+    stride = max(1, round(n_atoms / sample_atoms))
+    chosen = structures[stride // 2 :: stride] or structures[:1]
+    sample = [store[k] for k in chosen]
+    begin = time.perf_counter()
+    for _ in compute(sample):
+        pass
+    seconds = time.perf_counter() - begin
+    return seconds * float(costs[structures].sum()) / float(costs[chosen].sum())
+
+
+def useful_jobs(jobs: int, n_items: int, seconds: float, *, are_fixed: bool) -> int:
+    """How many processes to use: one where a pool does not pay, and no more than there are items.
+
+    Args:
+        jobs: largest number.
+        n_items: pieces of work, at least one.
+        seconds: that one process needs for all.
+        are_fixed: use a pool even where it does not pay.
+    """
+    if not are_fixed and seconds < _POOL_PAYS_SECONDS:
+        return 1
+    return min(jobs, n_items)
 
 
 def work_through(

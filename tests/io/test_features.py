@@ -19,7 +19,7 @@ from tio2nn.io.features import (
     Manifest,
     Shard,
     StoredFeatures,
-    checksum_of,
+    file_checksum,
     plan_shards,
     read_shard,
     remove_other_shards,
@@ -46,6 +46,35 @@ def test_shards_hold_all_structures_in_order_and_none_is_much_larger_than_planne
         assert shard.n_atoms == sum(own)
         assert sum(own[:-1]) < features.ATOMS_PER_SHARD
     assert all(shard.n_atoms >= features.ATOMS_PER_SHARD for shard in planned[:-1])
+
+
+@pytest.mark.parametrize(
+    ("n_atoms", "boundaries"),
+    [
+        ([], []),
+        ([1], [(0, 1, 1)]),
+        ([8], [(0, 1, 8)]),
+        ([7, 1, 7], [(0, 2, 8), (2, 3, 7)]),
+        ([7, 1, 8], [(0, 2, 8), (2, 3, 8)]),
+        ([3, 5, 2, 20, 1], [(0, 2, 8), (2, 4, 22), (4, 5, 1)]),
+        ([9, 9, 1, 1], [(0, 1, 9), (1, 2, 9), (2, 4, 2)]),
+    ],
+)
+def test_a_shard_ends_with_the_structure_that_fills_it(
+    monkeypatch: pytest.MonkeyPatch, n_atoms: list[int], boundaries: list[tuple[int, int, int]]
+) -> None:
+    monkeypatch.setattr(features, "ATOMS_PER_SHARD", 8)
+    planned = plan_shards("f", [str(k) for k in range(len(n_atoms))], n_atoms)
+    assert [(shard.first, shard.last, shard.n_atoms) for shard in planned] == boundaries
+
+
+def test_shards_of_today_are_those_of_yesterday() -> None:
+    """Other names or boundaries would make all users compute their features anew."""
+    planned = plan_shards("f", [str(k) for k in range(9)], [1000] * 9)
+    assert planned == (
+        Shard("shard-00000-5d2fab7ac7ac9abc3ed0bba0.npz", 0, 5, 5000),
+        Shard("shard-00001-cf9076cb2a7acf1650a64962.npz", 5, 9, 4000),
+    )
 
 
 def test_the_name_of_a_shard_changes_with_what_its_content_depends_on(shards: tuple[Shard, ...]) -> None:
@@ -154,7 +183,7 @@ def test_a_shard_that_ends_early_is_refused(whole: Path, data: st.DataObject) ->
 
 
 def test_a_whole_shard_that_is_not_the_one_that_was_written_is_refused(whole: Path) -> None:
-    known = replace(WHOLE, checksum=checksum_of(whole))
+    known = replace(WHOLE, checksum=file_checksum(whole))
     assert read_shard(whole.parent, known, 5).tobytes() == CONTENT.tobytes()
     other = whole.with_name("other.npz")
     write_shard(other, CONTENT + 1.0)

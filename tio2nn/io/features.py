@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,15 @@ FloatArray = NDArray[np.float64]
 # About 0.2 s of work for 70 functions: a kill loses little, and progress moves
 ATOMS_PER_SHARD = 4096
 _PATTERN = "shard-*.npz"
+_CHUNK = 1 << 20  # bytes read at a time for a checksum: fewer are slower, from 16 MB on more are slower, too
+
+
+class Span(NamedTuple):
+    """The consecutive structures first:last, and how many atoms they have."""
+
+    first: int
+    last: int
+    n_atoms: int
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,23 @@ def digest_of(parts: Sequence[str]) -> str:
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
 
 
+def shard_spans(n_atoms: Iterable[int]) -> Iterator[Span]:
+    """Divide structures into spans that end with the one that fills `ATOMS_PER_SHARD`; the last may have fewer atoms.
+
+    Args:
+        n_atoms: of each structure.
+    """
+    first = last = atoms = 0
+    for n in n_atoms:
+        last += 1
+        atoms += n
+        if atoms >= ATOMS_PER_SHARD:
+            yield Span(first, last, atoms)
+            first, atoms = last, 0
+    if first < last:
+        yield Span(first, last, atoms)
+
+
 def plan_shards(
     fingerprint: str, geometry_hashes: Sequence[str], n_atoms: Sequence[int]
 ) -> tuple[Shard, ...]:
@@ -109,13 +136,9 @@ def plan_shards(
         n_atoms: of each structure.
     """
     shards: list[Shard] = []
-    first = atoms = 0
-    for k, n in enumerate(n_atoms):
-        atoms += n
-        if atoms >= ATOMS_PER_SHARD or k == len(n_atoms) - 1:
-            digest = digest_of([fingerprint, *geometry_hashes[first : k + 1]])
-            shards.append(Shard(f"shard-{len(shards):05d}-{digest}.npz", first, k + 1, atoms))
-            first, atoms = k + 1, 0
+    for span in shard_spans(n_atoms):
+        digest = digest_of([fingerprint, *geometry_hashes[span.first : span.last]])
+        shards.append(Shard(f"shard-{len(shards):05d}-{digest}.npz", *span))
     return tuple(shards)
 
 
@@ -124,13 +147,18 @@ def write_shard(path: Path, features: FloatArray) -> None:
     write_arrays(path, {"features": features})
 
 
-def checksum_of(path: Path) -> int:
-    """CRC-32 of a file."""
-    checksum = 0
-    with path.open("rb") as handle:
-        while piece := handle.read(1 << 20):
-            checksum = zlib.crc32(piece, checksum)
+def checksum_of(handle: BinaryIO, n_bytes: int) -> int:
+    """CRC-32 of the next bytes of a file, of fewer where it ends before."""
+    checksum, left = 0, n_bytes
+    while left > 0 and (piece := handle.read(min(left, _CHUNK))):
+        checksum, left = zlib.crc32(piece, checksum), left - len(piece)
     return checksum
+
+
+def file_checksum(path: Path) -> int:
+    """CRC-32 of a whole file, as in `Shard.checksum`."""
+    with path.open("rb") as handle:
+        return checksum_of(handle, path.stat().st_size)
 
 
 def read_shard(directory: Path, shard: Shard, n_features: int) -> FloatArray:
@@ -142,7 +170,7 @@ def read_shard(directory: Path, shard: Shard, n_features: int) -> FloatArray:
     path = directory / shard.file
     advice = 'delete it and run "tio2nn featurize" again'
     try:
-        if shard.checksum is not None and checksum_of(path) != shard.checksum:
+        if shard.checksum is not None and file_checksum(path) != shard.checksum:
             raise ValueError("another checksum than in the manifest")
         with opened_arrays(path) as arrays:
             features = arrays["features"]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, naming
-from tio2nn.io.features import ATOMS_PER_SHARD, digest_of
+from tio2nn.io.features import checksum_of, digest_of, shard_spans
 from tio2nn.io.tables import write_json
 
 Float32Array = NDArray[np.float32]
@@ -28,7 +28,6 @@ IntArray = NDArray[np.int64]
 
 _BYTES = 4
 _PATTERN = "jacobian-*"
-_CHUNK = 1 << 24  # bytes read at a time for a checksum
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,9 @@ class JacobianShard:
 
 @dataclass(frozen=True)
 class JacobianLayout:
-    """Where the derivatives of each structure lie: the content of `jacobian.json`.
+    """Where the derivatives of each shard lie: the content of `jacobian.json`.
+
+    Those of a structure lie behind those of the ones before it in its shard, `jacobian_sizes` numbers each.
 
     Attributes:
         fingerprint: of the parameter set.
@@ -87,16 +88,12 @@ class JacobianLayout:
         """
         sizes = jacobian_sizes(n_atoms, n_features, has_forces)
         shards: list[JacobianShard] = []
-        first = atoms = 0
         offset = 0
-        for k, n in enumerate((n_atoms * has_forces).tolist()):
-            atoms += n
-            if atoms >= ATOMS_PER_SHARD or k == len(n_atoms) - 1:
-                n_values = int(sizes[first : k + 1].sum())
-                if n_values:
-                    shards.append(JacobianShard(first, k + 1, offset, n_values))
+        for first, last, n_labelled in shard_spans((n_atoms * has_forces).tolist()):
+            if n_labelled:
+                n_values = int(sizes[first:last].sum())
+                shards.append(JacobianShard(first, last, offset, n_values))
                 offset += n_values
-                first, atoms = k + 1, 0
         structures = digest_of(geometry_hashes)
         labelled = hashlib.blake2b(np.packbits(has_forces).tobytes(), digest_size=12).hexdigest()
         digest = digest_of([fingerprint, structures, labelled])
@@ -137,15 +134,27 @@ def jacobian_sizes(n_atoms: IntArray, n_features: int, has_forces: NDArray[np.bo
 
 
 class Ledger:
-    """Which shards of a file are done: one line for each, appended when its bytes are on disk."""
+    """Which shards of a file are done: one line for each, appended when its bytes are on disk.
 
-    def __init__(self, path: Path, layout: JacobianLayout) -> None:
-        self._path = path
+    It lies beside the file. Where the file is gone, so is what the ledger knew of it.
+
+    Args:
+        data_file: of the derivatives.
+        layout: of the file.
+
+    Attributes:
+        checksums: of each shard that is done, by its offset.
+    """
+
+    def __init__(self, data_file: Path, layout: JacobianLayout) -> None:
+        self._path = data_file.with_name(f"{data_file.name}.done")
         self.checksums: dict[int, int] = {}
-        known = {shard.offset for shard in layout.shards}
-        if not path.exists():
+        if not data_file.exists():
+            self.remove()
+        if not self._path.exists():
             return
-        for line in path.read_text(encoding="utf-8").splitlines():
+        known = {shard.offset for shard in layout.shards}
+        for line in self._path.read_text(encoding="utf-8").splitlines():
             # the last line may have been cut off, and its end stands for its being whole
             cells = line.split()
             whole = len(cells) == 3 and cells[2] == "." and cells[0].isdigit() and cells[1].isdigit()
@@ -220,10 +229,7 @@ def damaged_shards(directory: Path, layout: JacobianLayout) -> Iterator[Jacobian
     with (directory / layout.file).open("rb") as handle:
         for shard in layout.shards:
             handle.seek(_BYTES * shard.offset)
-            checksum, left = 0, _BYTES * shard.n_values
-            while left and (data := handle.read(min(left, _CHUNK))):
-                checksum, left = zlib.crc32(data, checksum), left - len(data)
-            if left or checksum != shard.checksum:
+            if checksum_of(handle, _BYTES * shard.n_values) != shard.checksum:
                 yield shard
 
 

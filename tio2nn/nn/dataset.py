@@ -42,9 +42,8 @@ class AtomTable:
             n_subnets: number of subnets.
         """
         structure = np.repeat(np.arange(len(n_atoms)), n_atoms)
-        counts = np.bincount(structure * n_subnets + subnet_of_atom, minlength=len(n_atoms) * n_subnets)
         parts = tuple(features[subnet_of_atom == k] for k in range(n_subnets))
-        return cls(parts, counts.reshape(len(n_atoms), n_subnets))
+        return cls(parts, _counts_of(structure, subnet_of_atom, len(n_atoms), n_subnets))
 
     @classmethod
     def gather(
@@ -66,8 +65,7 @@ class AtomTable:
         for p, structures in enumerate(parts):
             part_of_structure[structures] = p
         structure = np.repeat(np.arange(len(n_atoms)), n_atoms)
-        counts = np.bincount(structure * n_subnets + subnet_of_atom, minlength=len(n_atoms) * n_subnets)
-        counts = counts.reshape(len(n_atoms), n_subnets)
+        counts = _counts_of(structure, subnet_of_atom, len(n_atoms), n_subnets)
         part_of_atom = part_of_structure[structure]
         place = np.where(part_of_atom >= 0, part_of_atom * n_subnets + subnet_of_atom, -1)
         sizes = [int(counts[structures, k].sum()) for structures in parts for k in range(n_subnets)]
@@ -103,11 +101,7 @@ class AtomTable:
 
     def rows(self, subnet: int, structures: IntArray) -> IntArray:
         """Rows of one subnet's matrix that belong to these structures, one structure after the other."""
-        counts = self.counts[:, subnet]
-        first = np.cumsum(counts) - counts
-        chosen = counts[structures]
-        before = np.cumsum(chosen) - chosen
-        return np.asarray(np.repeat(first[structures] - before, chosen) + np.arange(chosen.sum()))
+        return _rows_of(self.counts[:, subnet], structures)
 
     def segments(self, subnet: int) -> NDArray[np.int32]:
         """(n_atoms of the subnet,) index of the structure that each row belongs to."""
@@ -119,6 +113,22 @@ class AtomTable:
             tuple(_mapped(f, part) for f, part in zip(functions, self.features, strict=True)),
             self.counts,
         )
+
+
+def _counts_of(
+    structure_of_atom: IntArray, subnet_of_atom: IntArray, n_structures: int, n_subnets: int
+) -> IntArray:
+    """(n_structures, n_subnets) atoms of each structure that belong to each subnet."""
+    cells = structure_of_atom * n_subnets + subnet_of_atom
+    return np.bincount(cells, minlength=n_structures * n_subnets).reshape(n_structures, n_subnets)
+
+
+def _rows_of(counts: IntArray, structures: IntArray) -> IntArray:
+    """Rows of these structures, one after the other, in a matrix with `counts` (n_structures,) rows of each."""
+    first = np.cumsum(counts) - counts
+    chosen = counts[structures]
+    before = np.cumsum(chosen) - chosen
+    return np.asarray(np.repeat(first[structures] - before, chosen) + np.arange(chosen.sum()))
 
 
 def _mapped(
@@ -175,12 +185,13 @@ class ForceLabels:
 
     def select(self, structures: IntArray) -> ForceLabels:
         """Those of these structures, in this order."""
-        chosen = self.n_atoms[structures]
-        first = np.cumsum(self.n_atoms) - self.n_atoms
-        before = np.cumsum(chosen) - chosen
-        atoms = np.repeat(first[structures] - before, chosen) + np.arange(chosen.sum())
+        atoms = _rows_of(self.n_atoms, structures)
         return ForceLabels(
-            self.jacobian, self.offsets[structures], self.forces[atoms], self.subnets[atoms], chosen
+            self.jacobian,
+            self.offsets[structures],
+            self.forces[atoms],
+            self.subnets[atoms],
+            self.n_atoms[structures],
         )
 
 

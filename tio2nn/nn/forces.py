@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -125,8 +125,7 @@ class ForceTerm:
         labels = self._train.select(order)
         if self._fraction < 1.0:
             chosen = np.random.default_rng([self._seed, number, 1]).random(len(order)) < self._fraction
-            offsets = np.where(chosen, labels.offsets, -1)
-            labels = ForceLabels(labels.jacobian, offsets, labels.forces, labels.subnets, labels.n_atoms)
+            labels = replace(labels, offsets=np.where(chosen, labels.offsets, -1))
         self._batches = _Batches.of(labels, self._counts[order], batch_size, self._weights[order])
         return 3 * int(labels.n_atoms[labels.has_forces].sum())
 
