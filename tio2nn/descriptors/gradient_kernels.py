@@ -20,6 +20,7 @@ from tio2nn.descriptors.kernel_parts import (
     U,
     attenuation_and_slope,
     compiled,
+    compiled_inline,
     fill_powers,
     multiply_polynomial,
     square,
@@ -83,7 +84,7 @@ def radial_gradient(
                     out[s, first[row] + k, x] += slope[s, k] * vectors[first[row] + k, x] / (cutoff * cutoff)
 
 
-@compiled
+@compiled_inline
 def _multiply_gaussian(
     polynomial: FloatArray, squarings: int, y: FloatArray, out: FloatArray, n: int
 ) -> None:
@@ -98,7 +99,7 @@ def _multiply_gaussian(
         out[k] *= gaussian[k]
 
 
-@compiled
+@compiled_inline
 def _weighted_powers(
     n: int, powers: FloatArray, weights: FloatArray, power: FloatArray, slope: FloatArray
 ) -> None:
@@ -120,7 +121,7 @@ def _weighted_powers(
                 slope[k] += s * values[k]
 
 
-@compiled
+@compiled_inline
 def _scatter(
     n: int,
     geometry: tuple[Any, ...],

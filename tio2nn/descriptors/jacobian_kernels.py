@@ -30,6 +30,7 @@ from tio2nn.descriptors.kernel_parts import (
     U,
     attenuation_and_slope,
     compiled,
+    compiled_inline,
     fill_powers,
     multiply_polynomial,
     square,
@@ -37,7 +38,7 @@ from tio2nn.descriptors.kernel_parts import (
 )
 
 
-@compiled
+@compiled_inline
 def add_radial_jacobian(
     first: IntArray,
     vectors: FloatArray,
@@ -91,7 +92,7 @@ def add_radial_jacobian(
                     target[a + x] += slope[k] * v[x]
 
 
-@compiled
+@compiled_inline
 def add_angular_jacobian(
     first: IntArray,
     vectors: FloatArray,

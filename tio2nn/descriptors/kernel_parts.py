@@ -32,10 +32,15 @@ U = np.uintp
 _TILE_ETA, _TILE_ROWS = 3, 6
 
 # Sums may be reordered and fused, but NaN and infinity keep their meaning.
-compiled = compiled_once(fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+_OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "error_model": "numpy"}
+compiled = compiled_once(**_OPTIONS)
+# For all that other loops call. A function that stays one of its own is there twice, in its own machine code and in
+# that of its caller, with sums in another order. Which of them runs would depend on whether this process compiled the
+# caller or loaded it, and so would the last bits.
+compiled_inline = compiled_once(**_OPTIONS, forceinline=True)
 
 
-@compiled
+@compiled_inline
 def multiply_polynomial(c: FloatArray, t: FloatArray, out: FloatArray, n: int) -> None:
     """out[:n] *= Σ_k c[k] t[:n]^k, `N_TERMS` terms, unrolled so that the loop over t becomes SIMD code."""
     c0, c1, c2, c3, c4, c5, c6, c7 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
@@ -48,7 +53,7 @@ def multiply_polynomial(c: FloatArray, t: FloatArray, out: FloatArray, n: int) -
         out[k] *= c0 + x * (c1 + x * (c2 + x * (c3 + x * s)))
 
 
-@compiled
+@compiled_inline
 def square(values: FloatArray, times: int, n: int) -> None:
     """values[:n] squared so many times."""
     for _ in range(times):
@@ -56,7 +61,7 @@ def square(values: FloatArray, times: int, n: int) -> None:
             values[k] *= values[k]
 
 
-@compiled
+@compiled_inline
 def multiply_attenuation(
     polynomial: FloatArray,
     squarings: int,
@@ -79,7 +84,7 @@ def multiply_attenuation(
     multiply_polynomial(cutoff_polynomial, t, out, n)
 
 
-@compiled
+@compiled_inline
 def fill_powers(
     n: int, cosine: FloatArray, recipe: IntArray, exponents: FloatArray, powers: FloatArray
 ) -> None:
@@ -102,7 +107,7 @@ def fill_powers(
                 row[k] = left[k] * right[k]
 
 
-@compiled
+@compiled_inline
 def accumulate(n: int, attenuations: FloatArray, powers: FloatArray, sums: FloatArray) -> None:
     """sums += attenuations[:, :n] @ powers[:, :n].T, in tiles of 3 × 2 sums that stay in registers."""
     n_eta, n_power = attenuations.shape[0], powers.shape[0]
@@ -169,7 +174,7 @@ class Slopes(NamedTuple):
     pairs: IntArray
 
 
-@compiled
+@compiled_inline
 def polynomial_and_slope(c: FloatArray, t: FloatArray, value: FloatArray, slope: FloatArray, n: int) -> None:
     """value[:n] = Σ_k c[k] t[:n]^k and its derivative with respect to t, by Horner's rule."""
     c0, c1, c2, c3, c4, c5, c6, c7 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
@@ -196,7 +201,7 @@ def polynomial_and_slope(c: FloatArray, t: FloatArray, value: FloatArray, slope:
         slope[k] = d
 
 
-@compiled
+@compiled_inline
 def attenuation_and_slope(
     polynomial: FloatArray,
     squarings: int,
@@ -229,7 +234,7 @@ def attenuation_and_slope(
         value[k] = gaussian[k] * f
 
 
-@compiled
+@compiled_inline
 def sum_products(
     left: FloatArray,
     partners: NDArray[np.uint32],
