@@ -63,6 +63,8 @@ def command(here: Path, *arguments: object) -> tuple[int, str, str]:
 
 def test_the_corpus_is_large() -> None:
     assert len(BAD) >= 60
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"`tests/corpus.py` holds {len(BAD)} broken files" in readme
 
 
 def test_extract_names_each_bad_file_once_and_takes_the_others(tmp_path: Path) -> None:

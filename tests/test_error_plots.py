@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from tio2nn.error_plots import plot_distances, plot_extrapolation, plot_forces, plot_spread
+from tio2nn.potential import EXTRAPOLATION_DISTANCE
 from tio2nn.residuals import EvaluatedForces
 
 
@@ -26,7 +27,14 @@ def test_every_figure_can_be_drawn_for_few_and_many(tmp_path: Path, n: int) -> N
     plot_spread(spreads, found, forces, tmp_path / "spread.png")
     plot_distances(spreads, found, tmp_path / "distances.png")
     plot_extrapolation(forces, tmp_path / "extrapolation.png")
-    for figure in tmp_path.iterdir():
+    figures = sorted(tmp_path.iterdir())
+    assert [figure.name for figure in figures] == [
+        "distances.png",
+        "extrapolation.png",
+        "forces.png",
+        "spread.png",
+    ]
+    for figure in figures:
         assert figure.read_bytes().startswith(b"\x89PNG\r\n")
 
 
@@ -37,6 +45,7 @@ def test_exact_predictions_can_be_drawn(tmp_path: Path) -> None:
     plot_spread(nothing, nothing, exact, tmp_path / "spread.png")
     plot_extrapolation(exact, tmp_path / "extrapolation.png")
     plot_distances(nothing, nothing, tmp_path / "distances.png")
+    assert len(list(tmp_path.glob("*.png"))) == 4
 
 
 def test_captions_say_what_errors_there_are(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -53,3 +62,33 @@ def test_the_line_of_mean_errors_follows_a_spread_that_tells_them(
     plot_spread(spreads, found, None, tmp_path / "spread.png")
     line = drawn[0].axes[0].lines[0]
     np.testing.assert_allclose(line.get_ydata(), line.get_xdata(), rtol=0.5)
+
+
+def test_the_figure_of_distances_shows_each_structure_and_the_errors_that_grow(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    distances = np.geomspace(0.01, 1.0, 200)
+    plot_distances(distances, 3.0 * distances, tmp_path / "distances.png")
+    axes = drawn[0].axes[0]
+    np.testing.assert_allclose(
+        axes.collections[0].get_offsets(), np.stack([distances, 3.0 * distances], axis=1), rtol=0.05
+    )
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), 3.0 * axes.lines[0].get_xdata(), rtol=0.1)
+    assert axes.get_title(loc="left") == "200 structures, median distance 0.1"
+
+
+def test_the_figure_of_extrapolation_shows_lengths_of_errors_and_where_the_warning_begins(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    distances = np.geomspace(0.1, 10.0, 100)
+    true = np.ones((100, 3))
+    wrong = true + distances[:, None] * np.array([0.3, 0.0, 0.4])
+    plot_extrapolation(EvaluatedForces(true, wrong, None, distances), tmp_path / "extrapolation.png")
+    axes = drawn[0].axes[0]
+    np.testing.assert_allclose(
+        axes.collections[0].get_offsets(), np.stack([distances, 0.5 * distances], axis=1), rtol=0.05
+    )
+    assert [line.get_xdata() for line in axes.lines if line.get_label() == "warned of beyond"] == [
+        [EXTRAPOLATION_DISTANCE] * 2
+    ]
+    assert axes.get_title(loc="left") == "100 atoms, rank correlation 1.00"

@@ -159,7 +159,7 @@ def test_files_of_the_test_part_give_the_errors_of_the_test_part_in_any_order(
     files = write_files(tmp_path / "files", named(*TEST))
     for sources in (files, files[::-1], [tmp_path / "files"]):
         summary = evaluate(project, sources)
-        assert tuple(row["structure"] for row in residuals(project.evaluation_directory)) == TEST
+        assert tuple(row["structure"] for row in residuals(summary.directory)) == TEST
         assert summary.metrics["energy"] == pytest.approx(expected.metrics["energy"], abs=1e-3)
 
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command_line import invoke, refusal
-from projects import PARAMETERS, extracted_project
+from command_line import invoke, refusal, rows
+from projects import PARAMETERS, structures, trained_project, write_files
 
 from tio2nn.errors import InputError
 from tio2nn.lock import FILE_NAME, locked
@@ -86,9 +86,12 @@ def test_every_command_that_writes_refuses_a_project_where_another_is_at_work(
 
 
 def test_reading_commands_do_not_wait(tmp_path: Path) -> None:
-    project = extracted_project(tmp_path / "p")
+    project = trained_project(tmp_path / "p")
+    files = write_files(tmp_path / "files", structures()[:2])
     with holder(project.root):
         invoke("status", "-C", project.root)
+        table, _ = invoke("predict", *files, "--potential", project.potential_file)
+    assert len(rows(table)) == 1 + len(files)
 
 
 # --- what killed commands left unfinished -------------------------------------------------------------------

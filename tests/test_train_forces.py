@@ -142,7 +142,7 @@ def test_derivatives_that_are_missing_or_of_other_functions_are_refused(tmp_path
     assert other.radial == (RadialFunction(0.3),)
     stale = project_with_derivatives(tmp_path / "stale", FORCES)
     stale.parameters_file.write_text(other.to_json(), encoding="utf-8")
-    with pytest.raises(StaleError):
+    with pytest.raises(StaleError, match=r"the features in .* were made with another parameter set"):
         train(stale, other)
 
 

@@ -301,6 +301,6 @@ def test_after_a_failure_no_energy_of_other_atoms_is_returned(atoms: Atoms) -> N
     other = Atoms("Fe", cell=[3.0, 3.0, 3.0], pbc=True)
     other.calc = calculator
     for _ in range(2):
-        with pytest.raises(CalculatorSetupError):
+        with pytest.raises(CalculatorSetupError, match="expected elements Ti, O, got Fe"):
             other.get_potential_energy()
     assert calculator.prediction is None
