@@ -161,8 +161,8 @@ def test_a_line_of_the_ledger_that_a_full_disk_cut_off_spoils_not_the_next(proje
     path.with_name(f"{path.name}.done").write_text(
         f"{first.offset} 7 .\n{str(second.offset)[:1]}", encoding="utf-8"
     )
-    jacobians.Ledger(path, layout_of(project)).append(second, 8)
-    assert jacobians.Ledger(path, layout_of(project)).checksums == {first.offset: 7, second.offset: 8}
+    jacobians.ShardLedger(path, layout_of(project)).append(second, 8)
+    assert jacobians.ShardLedger(path, layout_of(project)).checksums == {first.offset: 7, second.offset: 8}
 
 
 def test_a_ledger_without_its_file_counts_for_nothing(project: Project) -> None:

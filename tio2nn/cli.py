@@ -53,7 +53,7 @@ _debug = False
 
 
 def command(function: Command) -> Command:
-    """Register a command whose errors end in one line on stderr and the exit code of DESIGN: 0, 1, 2, 3, 130.
+    """Register a command whose errors end in one line on stderr and the exit code of the error; see `errors`.
 
     The function may return False: something of its input could not be used (exit code 3).
     """

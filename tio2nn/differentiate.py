@@ -19,7 +19,7 @@ from tio2nn.errors import InputError, Tio2nnError
 from tio2nn.io.jacobians import (
     JacobianLayout,
     JacobianShard,
-    Ledger,
+    ShardLedger,
     jacobian_sizes,
     open_jacobian,
     remove_other_jacobians,
@@ -119,7 +119,7 @@ def differentiate(
     remove_other_jacobians(directory, layout)
     project.jacobian_table.unlink(missing_ok=True)
     path = directory / layout.file
-    ledger = Ledger(path, layout)
+    ledger = ShardLedger(path, layout)
     missing = [shard for shard in layout.shards if shard.offset not in ledger.checksums]
     _check_disk(directory, path, layout)
     n_computed = sum(int(has_forces[shard.first : shard.last].sum()) for shard in missing)
@@ -155,7 +155,7 @@ def _compute(
     store: StructureStore,
     path: Path,
     missing: Sequence[JacobianShard],
-    ledger: Ledger,
+    ledger: ShardLedger,
     jobs: int,
     make_executor: Callable[[int], Executor],
     track: Track,

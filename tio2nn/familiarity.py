@@ -136,6 +136,7 @@ def points(features: FloatArray, whitening: Whitening) -> FloatArray:
 
     Args:
         features: (n_atoms, n_features), not whitened.
+        whitening: fitted on the training part.
 
     Returns:
         (n_atoms, n_features + number of constant features)

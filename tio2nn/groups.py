@@ -250,6 +250,7 @@ def _boxes(marks: FloatArray) -> tuple[IntArray, IntArray]:
     rows = np.arange(len(marks))
     scaled = marks / (_BOX * _REACH)
     boxes = np.floor(scaled).astype(np.int64)
+    # a thousandth more than `_REACH`, for rounding
     near_end = scaled - boxes > 1.0 - 1.001 / _BOX
     for k in range(marks.shape[1]):
         again = near_end[rows, k]

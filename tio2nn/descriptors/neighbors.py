@@ -115,6 +115,7 @@ def _points(structures: Sequence[Structure], cutoff: float) -> tuple[FloatArray,
             f"expected at most {MOST_POINTS} atoms and periodic images within {cutoff:g} Å, "
             f"got {n_points[s]:.3g}: is the cell in Å?",
         )
+    # four cutoffs apart in the fourth coordinate, where one would do but for rounding
     points = np.empty((int(n_points.sum()), 4))
     owners = np.empty(len(points), np.int64)
     place_images(

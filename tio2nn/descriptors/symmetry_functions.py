@@ -217,7 +217,11 @@ class Description:
 
 
 def compile_kernels(derivatives: bool = False) -> None:
-    """Compile all kernels, or load them from Numba's cache, so that worker processes find them on disk."""
+    """Compile what features need, or load it from Numba's cache, so that worker processes find it on disk.
+
+    Args:
+        derivatives: what Jacobians need, too.
+    """
     parameters = ParameterSet(
         elements=("H",), cutoff=2.0, radial=(RadialFunction(1.0),), angular=(AngularFunction(1.0, 1, 1.0),)
     )

@@ -133,7 +133,7 @@ def jacobian_sizes(n_atoms: IntArray, n_features: int, has_forces: NDArray[np.bo
     return np.asarray(3 * n_features * n_atoms**2 * has_forces)
 
 
-class Ledger:
+class ShardLedger:
     """Which shards of a file are done: one line for each, appended when its bytes are on disk.
 
     It lies beside the file. Where the file is gone, so is what the ledger knew of it.

@@ -270,7 +270,8 @@ class Fit:
             if self.parameters.gradient_clip is not None:
                 gradients, _ = tf.clip_by_global_norm(gradients, self.parameters.gradient_clip)
             self._optimizer.apply(gradients, self._weights)
-            # the average forgets its random beginning faster than its decay says
+            # the average forgets its random beginning faster than its decay says; after n steps it is at most
+            # (1 + n) / (10 + n), as in TensorFlow's `ExponentialMovingAverage`
             done = tf.cast(step, tf.float32) + 1.0
             decay = tf.minimum(self.parameters.weight_averaging, done / (done + 9.0))
             if self.parameters.weight_averaging == 0.0:

@@ -96,5 +96,5 @@ def _moments(features: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.b
     mean = reduce(np.add, (piece.sum(axis=0) for piece in pieces(features))) / len(features)
     deviation = np.sqrt(reduce(np.add, map(squares, pieces(features))) / len(features))
     largest = reduce(np.maximum, (np.abs(piece).max(axis=0) for piece in pieces(features)))
-    constant = deviation <= _CONSTANT * np.maximum(largest, 1e-300)
+    constant = deviation <= _CONSTANT * largest
     return mean, np.where(constant, 1.0, deviation), constant
