@@ -16,6 +16,7 @@ LATTICE = 'Lattice="4.0 0.0 0.0 0.0 5.0 0.0 0.5 0.0 6.0"'
 COLUMNS = "Properties=species:S:1:pos:R:3:forces:R:3"
 ROWS = "Ti 0.0 0.0 0.0 0.1 0.2 0.3\nO 1.5 1.0 0.25 -0.1 -0.2 -0.3\n"
 FRAME = f"2\n{LATTICE} {COLUMNS} energy=-19.25\n{ROWS}"
+FRAME_OF_NUMBERS = f"2\n{LATTICE} Properties=Z:I:1:pos:R:3 energy=-19.25\n22 0.0 0.0 0.0\n8 1.5 1.0 0.25\n"
 
 
 def read(text: str | bytes) -> list[Structure | InputError]:
@@ -55,6 +56,12 @@ def test_what_ase_writes_is_read() -> None:
     assert second.periodic == (True, True, False)
     assert second.forces is not None
     np.testing.assert_array_equal(second.forces, np.arange(9.0).reshape(3, 3))
+
+
+def test_elements_may_be_given_by_number_by_symbol_or_by_both() -> None:
+    assert only(FRAME_OF_NUMBERS).elements == ("Ti", "O")
+    both = "2\nProperties=species:S:1:pos:R:3:Z:I:1\nTi 0 0 0 22\nO 2 0 0 8\n"
+    assert only(both).elements == ("Ti", "O")
 
 
 def test_plain_xyz_is_a_molecule_without_labels() -> None:
@@ -145,7 +152,7 @@ ERRORS = {
     "no elements": ("1\nProperties=pos:R:3\n0 0 0\n", "x.xyz:1: expected chemical symbols, got an atom"),
     "an element of number zero": (
         "1\nProperties=Z:I:1:pos:R:3\n0 0 0 0\n",
-        "x.xyz:1: expected chemical symbols, got an atom",
+        "x.xyz:3: expected an atomic number, got '0'",
     ),
     "a trillion columns": (
         FRAME.replace("forces:R:3", "forces:R:3:a:R:1000000000000"),
@@ -193,7 +200,56 @@ ERRORS = {
         FRAME.replace("0.5 0.0 6.0", "0.5 1.0 0.0"),
         "x.xyz:2: expected independent cell vectors, got vectors that span no volume",
     ),
-    "an infinite cell": (FRAME.replace("6.0", "inf"), "x.xyz:2: expected finite cell vectors"),
+    "an infinite cell": (FRAME.replace("6.0", "inf"), "x.xyz:2: expected nine numbers as Lattice, got 'inf'"),
+    "a cell with underscores": (
+        FRAME.replace("6.0", "6_0"),
+        "x.xyz:2: expected nine numbers as Lattice, got '6_0'",
+    ),
+    "an energy with underscores": (
+        FRAME.replace("energy=-19.25", "energy=-1_9"),
+        "x.xyz:2: expected a finite number as energy, got '-1_9'",
+    ),
+    "a coordinate with underscores": (
+        FRAME.replace(" 0.25", " 2_0"),
+        "x.xyz:4: expected a number, got '2_0'",
+    ),
+    "a coordinate in other digits": (
+        FRAME.replace(" 0.25", " \u0662"),
+        "x.xyz:4: expected a number, got '\u0662'",
+    ),
+    "a cell by another spelling": (
+        FRAME.replace("Lattice", "lattice"),
+        "x.xyz:2: expected Lattice, got 'lattice'",
+    ),
+    "a cell by another name": (FRAME.replace("Lattice", "cell"), "x.xyz:2: expected Lattice, got 'cell'"),
+    "columns by another spelling": (
+        FRAME.replace("Properties", "properties"),
+        "x.xyz:2: expected Properties, got 'properties'",
+    ),
+    "positions of two names": (
+        FRAME.replace("forces:R:3", "positions:R:3"),
+        "x.xyz:2: expected one of the columns pos and positions, got both",
+    ),
+    "positions that are true or false": (
+        FRAME.replace("pos:R:3", "pos:L:3"),
+        "x.xyz:2: expected pos as R or I, got 'L'",
+    ),
+    "forces that are true or false": (
+        FRAME.replace("forces:R:3", "forces:L:3"),
+        "x.xyz:2: expected forces as R or I, got 'L'",
+    ),
+    "an element of number 999": (
+        FRAME_OF_NUMBERS.replace("22 ", "999 "),
+        "x.xyz:3: expected an atomic number, got '999'",
+    ),
+    "an element of number -8": (
+        FRAME_OF_NUMBERS.replace("\n8 ", "\n-8 "),
+        "x.xyz:4: expected an atomic number, got '-8'",
+    ),
+    "a symbol and the number of another element": (
+        "1\nProperties=species:S:1:pos:R:3:Z:I:1\nTi 0 0 0 8\n",
+        "x.xyz:3: expected the atomic number of Ti, got '8'",
+    ),
     "a number cut short": (FRAME[:-2], "x.xyz:4: expected a line end after the last row"),
     "nothing": ("", "x.xyz: expected text, got an empty file"),
 }

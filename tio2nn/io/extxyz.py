@@ -35,6 +35,9 @@ _PREFIXES = (
 _ENERGY_KEYS = ("energy", "total_energy", *(f"{prefix}energy" for prefix in _PREFIXES))
 _FORCES_KEYS = ("forces", "force", *(f"{prefix}forces" for prefix in _PREFIXES))
 _PLAIN_PROPERTIES = "species:S:1:pos:R:3"
+_WORDS = {word.lower(): word for word in ("Lattice", "Properties", "pbc")}  # ASE passes over other spellings
+# names that ASE takes for one column, and the types that it may have; of two it would take the last
+_COLUMNS = ((("pos", "positions"), "RI"), (("species", "symbols"), "S"), (("Z", "numbers"), "I"))
 _LONGEST_COMMENT = 2**20  # characters; parsing takes hundreds of bytes for each
 
 # as ASE splits a comment: blanks and `=` part words unless quoted or in brackets, what is not closed runs to the end
@@ -128,8 +131,6 @@ class _Frame:
         atoms = self._read()
         positions, cell = np.array(atoms.positions), np.array(atoms.cell)
         periodic = (bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2]))
-        if not np.isfinite(cell).all():
-            raise self._error("expected finite cell vectors, got others", row=-1)
         if len(infinite := np.flatnonzero(~np.isfinite(positions).all(axis=1))):
             raise self._error("expected a finite position, got another", row=int(infinite[0]))
         if not spans_volume(cell, periodic):
@@ -169,10 +170,10 @@ class _Frame:
             self._check_fields(comment.get("Properties"))
             reason = one_line(error)
             raise self._error(f"expected a frame of extended XYZ, got: {reason}") from error
-        if "Properties" in comment or "X" in atoms.symbols:
-            # ASE passes over surplus columns, and X is its own sign for no element
-            self._check_fields(comment.get("Properties"))
+        # ASE passes over surplus columns, takes all that float() and int() take, and lets Z win over symbols
+        self._check_fields(comment.get("Properties"))
         if "X" in atoms.symbols:
+            # ASE's own sign for no element
             raise self._error("expected chemical symbols, got an atom without one")
         return atoms
 
@@ -183,15 +184,7 @@ class _Frame:
             raise self._error(
                 f"expected a comment of at most {_LONGEST_COMMENT} characters, got more", row=-1
             )
-        keys: set[str] = set()
-        is_value = False
-        for word, equals in _WORD.findall(text):
-            key = word.strip("\"'{}[]")
-            if equals and not is_value:
-                if key in keys:
-                    raise self._error(f"expected each key once, got a second {quoted(key)}", row=-1)
-                keys.add(key)
-            is_value = bool(equals)
+        self._check_values(self._values(text))
         try:
             comment: dict[str, Any] = key_val_str_to_dict(text)
         except Exception as error:  # of any kind, as in `_read`
@@ -205,6 +198,36 @@ class _Frame:
         if "Properties" in comment:
             self._check_declared(str(comment["Properties"]))
         return comment
+
+    def _values(self, text: str) -> dict[str, str]:
+        """What the comment says behind each key, as it is written there."""
+        values: dict[str, str] = {}
+        key = None
+        for word, equals in _WORD.findall(text):
+            bare = word.strip("\"'{}[]")
+            if key is not None:
+                values[key] = bare
+                key = None
+            elif equals:
+                if bare in values:
+                    raise self._error(f"expected each key once, got a second {quoted(bare)}", row=-1)
+                key = bare
+        return values if key is None else values | {key: ""}
+
+    def _check_values(self, values: Mapping[str, str]) -> None:
+        """Refuse spellings of keys that ASE passes over, and numbers that only Python takes for some."""
+        for key in values:
+            word = _WORDS.get(key.lower(), key)
+            if key.lower() == "cell" and "Lattice" not in values:
+                word = "Lattice"
+            if key != word:
+                raise self._error(f"expected {word}, got {quoted(key)}", row=-1)
+        for number in re.split(r"[\s,]+", values.get("Lattice", "").strip()):
+            if number and parse_number(number) is None:
+                raise self._error(f"expected nine numbers as Lattice, got {quoted(number)}", row=-1)
+        for key in _ENERGY_KEYS:
+            if key in values and parse_number(values[key]) is None:
+                raise self._error(f"expected a finite number as {key}, got {quoted(values[key])}", row=-1)
 
     def _check_declared(self, declared: str) -> None:
         """Refuse columns that ASE would take for others, or would try to count up to a trillion."""
@@ -220,6 +243,15 @@ class _Frame:
             n_columns = sizes.get(name, 0)
             if n_columns != 3 and (name in sizes or name == "pos"):
                 raise self._error(f"expected three columns as {name}, got {n_columns}", row=-1)
+        types = dict(zip(names, parts[1::3], strict=False))
+        for aliases, allowed in (*_COLUMNS, *(((name,), "RI") for name in _FORCES_KEYS)):
+            found = [name for name in aliases if name in types]
+            if len(found) > 1:
+                raise self._error(f"expected one of the columns {' and '.join(found)}, got both", row=-1)
+            if found and types[found[0]] not in allowed:
+                raise self._error(
+                    f"expected {found[0]} as {' or '.join(allowed)}, got {quoted(types[found[0]])}", row=-1
+                )
         n_columns, n_fields = sum(sizes.values()), len(self._lines[2].split())
         if n_columns > n_fields:
             raise self._error(f"expected {n_columns} columns, got {n_fields}", row=0)
@@ -234,18 +266,35 @@ class _Frame:
             got = quoted(str(declared))
             raise self._error(f"expected Properties as name:type:columns, got {got}", row=-1)
         widths = {properties[name][0]: properties[name][1] for name in names}
-        symbol_column = sum(widths[name] for name in takewhile("symbols".__ne__, widths))
+        symbol_column, number_column = (
+            sum(widths[name] for name in takewhile(wanted.__ne__, widths)) if wanted in widths else None
+            for wanted in ("symbols", "numbers")
+        )
         for row, line in enumerate(self._lines[2:]):
             fields = line.split()
             if len(fields) < len(converters) or (declared is not None and len(fields) > len(converters)):
                 raise self._error(f"expected {len(converters)} columns, got {len(fields)}", row)
+            is_plain = line.isascii() and "_" not in line
             for converter, field in zip(converters, fields, strict=False):
                 try:
                     converter(field)
+                    only_pythons = not is_plain and converter in (int, float)
+                    if only_pythons and ("_" in field or not field.isascii()):
+                        raise ValueError
                 except ValueError:
                     raise self._error(f"expected a number, got {quoted(field)}", row) from None
-            if "symbols" in widths and fields[symbol_column].capitalize() not in ATOMIC_NUMBERS:
+            symbol = None if symbol_column is None else fields[symbol_column].capitalize()
+            if symbol_column is not None and symbol not in ATOMIC_NUMBERS:
                 raise self._error(f"expected a chemical symbol, got {quoted(fields[symbol_column])}", row)
+            if number_column is not None:
+                self._check_atomic_number(fields[number_column], symbol, row)
+
+    def _check_atomic_number(self, field: str, symbol: str | None, row: int) -> None:
+        number = int(field)
+        if not 1 <= number <= len(ATOMIC_NUMBERS):
+            raise self._error(f"expected an atomic number, got {quoted(field)}", row)
+        if symbol is not None and ATOMIC_NUMBERS[symbol] != number:
+            raise self._error(f"expected the atomic number of {symbol}, got {quoted(field)}", row)
 
     def _agreed(
         self, keys: Sequence[str], values: Mapping[str, Any], convert: Callable[[str, Any], Any]
