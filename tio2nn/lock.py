@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ def locked(directory: Path, command: str) -> Iterator[bool]:
         Whether there is a lock that keeps others out.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or a link or no regular file stands in its place.
     """
     descriptor = _open(directory / FILE_NAME)
     if descriptor is None:
@@ -65,12 +66,20 @@ def _open(path: Path) -> int | None:
     # somebody else's file may be read-only: it can be locked all the same, only not say by whom
     for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         try:
-            return os.open(path, flags, 0o666)
+            # a link would have us write where it leads, and a pipe without a writer would not open
+            descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         except FileNotFoundError:
             return None
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise InputError("expected a file of tio2nn, got a link", file=str(path)) from None
             if error.errno not in (errno.EROFS, errno.EACCES):
                 raise
+        else:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return descriptor
+            os.close(descriptor)
+            raise InputError("expected a file of tio2nn, got something else", file=str(path))
     return None
 
 

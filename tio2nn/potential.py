@@ -312,6 +312,8 @@ class Potential:
         file = str(path)
         expected = "expected a potential written by tio2nn train, got"
         try:
+            if path.exists() and not path.is_file():
+                raise InputError(f"{expected} no regular file", file=file)
             with path.open("rb") as handle:
                 if not zipfile.is_zipfile(handle):
                     raise InputError(f"{expected} another kind of file, or a part of one", file=file)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tio2nn.errors import MissingInputError, StaleError, UsageError
+from tio2nn.errors import InputError, MissingInputError, StaleError, UsageError
 from tio2nn.lock import locked
 from tio2nn.parameters import ParameterSet
 
@@ -69,6 +69,7 @@ class Project:
 
         Raises:
             MissingInputError: no `params.json` there.
+            InputError: a pipe, a socket or a device stands in the place of a file.
             UsageError: the name is that of a file.
         """
         if explicit is not None:
@@ -78,7 +79,7 @@ class Project:
         start = cwd.absolute()
         for directory in (start, *start.parents):
             if (directory / _PARAMETERS_NAME).is_file():
-                return cls(_as_typed(directory))
+                return cls(_as_typed(directory))._existing()
         place = _shown(_as_typed(start))
         raise MissingInputError(f'no {_PARAMETERS_NAME} in {place} or above; run "tio2nn init" first')
 
@@ -100,12 +101,21 @@ class Project:
                 handle.write(parameters.to_json())
         elif not exist_ok:
             raise UsageError(f"{project.parameters_file}: expected no project there, got one that exists")
-        return project
+        return project._existing()
 
     def _existing(self, named_by: str = "") -> Project:
         self._check_directory()
         if not self.parameters_file.is_file():
             raise self._missing(self.parameters_file, named_by)
+        for place in (self.root / entry.path for entry in ENTRIES):
+            found = [place]
+            if place.is_dir():
+                with suppress(OSError):  # who reads it is told
+                    found = list(place.iterdir())
+            for path in found:
+                # opening it could wait without end, in a project that somebody else made
+                if path.exists() and not (path.is_file() or path.is_dir()):
+                    raise InputError("expected a file, got a pipe, a socket or a device", file=str(path))
         return self
 
     def _check_directory(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections import Counter
@@ -18,8 +19,10 @@ from tio2nn.project import Project
 if TYPE_CHECKING:
     from tio2nn.featurize import Estimate
     from tio2nn.predict import Format
+    from tio2nn.structure import Structure
 
 _SHARDS_PER_WORKER = 10**9  # a process that computes symmetry functions does not grow
+_REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 SHOWN = 10  # rejected files, warnings and trials shown before the rest is only counted
 
 
@@ -266,39 +269,44 @@ def predict(
     """
     from tio2nn import predict as verb
     from tio2nn.io import read_structures
-    from tio2nn.io.atomic import atomic_write
+    from tio2nn.io.sources import NamedFiles
     from tio2nn.potential import Potential
 
     potential = Potential.load(potential_file)
+    # a file that is to be predicted must not be written over before its turn
+    named = _all_names(sys.stdin) if directory is not None and "-" in files else []
+    stdin = named if named else sys.stdin
+    sources = NamedFiles([] if directory is None else [*files, *named])
     n_rejected, n_doubts = 0, Counter[str]()
     first = verb.header(form, forces=forces)
     if first is not None and directory is None:
         console.print_line(first)
     written: set[str] = set()
     single: str | None = None
-    for result in verb.predict_stream(potential, read_structures(files, stdin=sys.stdin), forces=forces):
+    for result in verb.predict_stream(potential, read_structures(files, stdin=stdin), forces=forces):
         try:
             if isinstance(result, InputError):
                 raise result
             name, shown = verb.file_name(result.structure, form), verb.text(result, form)
             if directory is not None and name in written:
                 raise result.structure.error(f"expected one structure for {directory / name}, got another")
-            if directory is not None and _is_same_file(directory / name, result.structure.file):
-                raise result.structure.error(
-                    "expected another directory for --output, got that of the structure itself"
+            if directory is not None:
+                if directory / name in sources:
+                    raise result.structure.error(
+                        f"expected another directory for --output, got that of {directory / name}, which is predicted"
+                    )
+                _write_alone(
+                    directory / name, shown if first is None else f"{first}\n{shown}", result.structure
                 )
         except InputError as error:
             n_rejected += 1
             console.error(str(error))
             continue
-        if directory is not None:
-            with atomic_write(directory / name) as handle:
-                handle.write(f"{shown}\n" if first is None else f"{first}\n{shown}\n")
-        elif form != "xsf":
+        if directory is None and form != "xsf":
             console.print_line(shown)
-        elif single is None:
+        elif directory is None and single is None:
             single = shown
-        else:
+        elif directory is None:
             raise UsageError(
                 "expected one structure for XSF on stdout, got more; write files with --output DIR"
             )
@@ -317,8 +325,23 @@ def predict(
     return n_rejected == 0 and not (strict and n_doubts)
 
 
-def _is_same_file(target: Path, source: str) -> bool:
-    return target.exists() and Path(source).exists() and target.samefile(source)
+def _all_names(lines: Iterable[str]) -> list[str]:
+    try:
+        return [line.rstrip("\r\n") for line in lines]
+    except UnicodeDecodeError:
+        raise InputError("expected file names in UTF-8, got other bytes", file="-") from None
+
+
+def _write_alone(path: Path, text: str, structure: Structure) -> None:
+    from tio2nn.io.atomic import atomic_write
+
+    try:
+        with atomic_write(path) as handle:
+            handle.write(f"{text}\n")
+    except OSError as error:
+        if error.errno not in _REFUSED_NAMES:
+            raise  # a full disk, say, which spoils what follows, too
+        raise structure.error(f"expected a name that a file can have, got: {error.strerror}") from None
 
 
 def potential_file(project_option: Path | None, given: Path | None) -> Path:

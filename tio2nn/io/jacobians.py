@@ -142,12 +142,19 @@ class ShardLedger:
         data_file: of the derivatives.
         layout: of the file.
 
+    Raises:
+        InputError: one of the two files is a link; they are written where they lie, so in a project of a stranger it
+            could lead to any file.
+
     Attributes:
         checksums: of each shard that is done, by its offset.
     """
 
     def __init__(self, data_file: Path, layout: JacobianLayout) -> None:
         self._path = data_file.with_name(f"{data_file.name}.done")
+        for path in (data_file, self._path):
+            if path.is_symlink():
+                raise InputError("expected a file of tio2nn, got a link", file=str(path))
         self.checksums: dict[int, int] = {}
         if not data_file.exists():
             self.remove()

@@ -17,11 +17,17 @@ _DIGITS = re.compile("([0-9]+)")
 _IN_ARCHIVE = re.compile(f".*({'|'.join(map(re.escape, ARCHIVE_SUFFIXES))}){MEMBER_SEPARATOR}", re.IGNORECASE)
 
 
-def natural_key(name: str) -> tuple[tuple[str | int, ...], str]:
+def natural_key(name: str) -> tuple[tuple[str | tuple[int, str], ...], str]:
     """Sorts `frame-2` before `frame-10`; different names have different keys."""
     # texts and numbers alternate, so that equal places compare
     parts = enumerate(_DIGITS.split(name))
-    return tuple([int(part) if place % 2 else part for place, part in parts]), name
+    return tuple([_number_key(part) if place % 2 else part for place, part in parts]), name
+
+
+def _number_key(digits: str) -> tuple[int, str]:
+    """As the number compares, of any length; int() refuses more than 4,300 digits."""
+    significant = digits.lstrip("0")
+    return len(significant), significant
 
 
 def stem(file: str) -> str:

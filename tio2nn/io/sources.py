@@ -94,6 +94,39 @@ def iter_source_files(
             yield from _from_source(str(source), seen)
 
 
+class NamedFiles:
+    """The structure files that sources lead to, to tell whether a file is one of them.
+
+    Args:
+        sources: as for `iter_source_files`, without "-".
+    """
+
+    def __init__(self, sources: Iterable[str | Path]) -> None:
+        self._files: set[tuple[int, int]] = set()
+        self._folders: set[Path] = set()
+        for path in map(Path, sources):
+            found = [path] if os.path.lexists(path) else _matches(str(path)) if has_magic(str(path)) else []
+            for place in found:
+                if place.is_dir():
+                    self._folders.add(place.resolve())
+                elif place.exists():
+                    self._files.add(_identity(place))
+
+    def __contains__(self, path: Path) -> bool:
+        """Whether this file exists and is one of them."""
+        if not os.path.exists(path):  # noqa: PTH110 -- that of Path raises an error for a name that is too long
+            return False
+        is_structure_file = _structure_suffix(path.name.lower(), STRUCTURE_SUFFIXES) is not None
+        return _identity(path) in self._files or (
+            is_structure_file and not self._folders.isdisjoint(path.resolve().parents)
+        )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_dev, about.st_ino
+
+
 def _from_list(lines: Iterable[str], seen: set[str]) -> Iterator[SourceFile | InputError]:
     n_names = 0
     try:
