@@ -55,7 +55,7 @@ def parameter_sets(draw: st.DrawFn) -> ParameterSet:
     angular = st.builds(AngularFunction, etas, st.sampled_from([-1, 1]), st.floats(1, 64))
     return ParameterSet(
         elements=elements,
-        cutoff=draw(positive),
+        cutoff=draw(st.floats(0, 1000, exclude_min=True)),
         element_blind=draw(st.booleans()),
         radial=tuple(draw(st.lists(radial, min_size=1, max_size=4, unique=True))),
         angular=tuple(draw(st.lists(angular, max_size=4, unique=True))),
@@ -134,7 +134,7 @@ def test_the_file_has_one_symmetry_function_a_line() -> None:
 def test_an_empty_object_is_told_every_key_it_must_have() -> None:
     assert problems_of("{}") == (
         "elements: expected a non-empty list of chemical symbols, got nothing",
-        "cutoff: expected a number > 0, got nothing",
+        "cutoff: expected a number > 0 and <= 1000, got nothing",
         "radial: expected a list of objects, got nothing",
         "angular: expected a list of objects, got nothing",
     )
@@ -156,7 +156,7 @@ def test_an_empty_object_is_told_every_key_it_must_have() -> None:
             'reference_energies: expected the keys "Ti", "O", got "Ti"',
         ),
         ({"reference_energies": {}}, 'reference_energies: expected the keys "Ti", "O", got none'),
-        ({"cutoff": -6.5}, "cutoff: expected a number > 0, got -6.5"),
+        ({"cutoff": -6.5}, "cutoff: expected a number > 0 and <= 1000, got -6.5"),
         ({"trainning": {}}, 'trainning: unknown key, did you mean "training"?'),
         ({"epochs": 3}, 'epochs: unknown key, did you mean "training.epochs"?'),
         (
@@ -175,7 +175,16 @@ def test_an_empty_object_is_told_every_key_it_must_have() -> None:
             {"training": {"validation_fraction": 0}},
             "training.validation_fraction: expected a number > 0 and < 1, got 0",
         ),
-        ({"network": {"hidden_layers": [0]}}, "network.hidden_layers[0]: expected an integer >= 1, got 0"),
+        (
+            {"network": {"hidden_layers": [0]}},
+            "network.hidden_layers[0]: expected an integer >= 1 and <= 10000, got 0",
+        ),
+        (
+            {"network": {"hidden_layers": [10**30]}},
+            "network.hidden_layers[0]: expected an integer >= 1 and <= 10000, got 1000000000000000000000000000000",
+        ),
+        ({"network": {"hidden_layers": [1] * 101}}, "network.hidden_layers: expected at most 100, got 101"),
+        ({"cutoff": 1e300}, "cutoff: expected a number > 0 and <= 1000, got 1e+300"),
         (
             {"tuning": {"nodes": [8, 8]}},
             "tuning.nodes[1]: expected no repetition, got the same as tuning.nodes[0]",
@@ -205,7 +214,7 @@ def test_rules_between_fields_are_checked_beside_problems_elsewhere() -> None:
 def test_nan_and_infinity_are_refused() -> None:
     text = MINIMAL_TEXT.replace("6,", "NaN,").replace('"eta": 1', '"eta": 1e999')
     assert problems_of(text) == (
-        "cutoff: expected a number > 0, got NaN",
+        "cutoff: expected a number > 0 and <= 1000, got NaN",
         "radial[0].eta: expected a number >= 0, got Infinity",
     )
 
@@ -218,7 +227,7 @@ def test_the_file_stands_before_the_problems(tmp_path: Path) -> None:
     path.write_text(MINIMAL_TEXT.replace("6,", "0,"), encoding="utf-8")
     with pytest.raises(ParameterError) as caught:
         ParameterSet.load(path)
-    assert str(caught.value) == f"{path}: cutoff: expected a number > 0, got 0"
+    assert str(caught.value) == f"{path}: cutoff: expected a number > 0 and <= 1000, got 0"
 
 
 def test_a_file_is_read_with_its_byte_order_mark_and_refused_in_utf16(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -116,6 +117,21 @@ def test_ctrl_c_while_the_command_line_is_read_is_one_line_too(tmp_path: Path) -
         [sys.executable, "-c", BEFORE_ITS_COMMAND], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert (ended.returncode, ended.stderr) == (130, "interrupted; what was finished is kept\n")
+
+
+def test_output_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    project = trained_project(tmp_path / "p")
+    (file,) = write_files(tmp_path / "Å", structures()[:1])
+    for encoding in ("ascii", "latin-1"):
+        for arguments in (["status", "-C", "p"], ["predict", file, "--potential", project.potential_file]):
+            ended = subprocess.run(
+                [sys.executable, "-m", "tio2nn", *map(str, arguments)],
+                env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+                capture_output=True,
+                check=True,
+                cwd=tmp_path,
+            )
+            assert ("×" if "status" in arguments else "Å") in (ended.stdout + ended.stderr).decode("utf-8")
 
 
 @pytest.mark.parametrize("jobs", [1, 2], ids=["here", "in workers"])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from command_line import end, invoke, refusal, start
 from projects import extracted_project, project_with_derivatives, structures, trained_project, write_files
@@ -138,3 +142,83 @@ def test_a_name_that_no_file_can_have_does_not_stop_the_others(tmp_path: Path, t
     assert code == 3
     assert sorted(file.name for file in out.iterdir()) == ["a.tsv", "b.tsv"]
     assert ".xsf:3: expected a name that a file can have, got: File name too long" in err
+
+
+NESTED = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "content", [NESTED, '{"inputs": {}, "members": 1, "validation_rmse_meV_per_atom": 1%s}' % ("0" * 400)]
+)
+def test_strange_numbers_and_brackets_in_a_project_are_no_bug(tmp_path: Path, content: str) -> None:
+    project = trained_project(tmp_path / "p")
+    for file in (project.training_metrics_file, project.features_manifest, project.evaluation_metrics_file):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+    invoke("status", "-C", project.root)
+    _, err = invoke("train", "-C", project.root, code=3)
+    assert f"{project.features_manifest}:" in err
+    assert "bug" not in err
+
+
+def test_what_a_stranger_wrote_does_not_reach_the_terminal(tmp_path: Path) -> None:
+    project = trained_project(tmp_path / "p")
+    metrics = json.loads(project.training_metrics_file.read_text(encoding="utf-8"))
+    metrics["members"] = "\x1b[2J1\nall is well"
+    project.training_metrics_file.write_text(json.dumps(metrics), encoding="utf-8")
+    out, err = invoke("status", "-C", project.root)
+    assert "\x1b" not in out + err
+    assert "\nall is well" not in out + err
+
+
+# --- potentials ---------------------------------------------------------------------------------------------
+
+
+def rewritten(project: Project, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> Path:
+    with np.load(project.potential_file) as stored:
+        arrays = dict(stored)
+    header = json.loads(str(arrays["header"]))
+    change(header, arrays)
+    np.savez(project.potential_file, **arrays | {"header": np.array(json.dumps(header))})
+    return project.potential_file
+
+
+STRANGE_HEADERS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "a record that is a list": (lambda h: h.update(about=[1]), "expected a record of its training"),
+    "no record": (lambda h: h.update(about=None), "expected a record of its training"),
+    "inputs that are a list": (lambda h: h["about"].update(inputs=[1]), "expected a record of its training"),
+    "a long format": (lambda h: h.update(format="x" * 100_000), "expected a number as its format"),
+    "a far cutoff": (lambda h: h["parameters"].update(cutoff=1e300), "cutoff: expected a number > 0 and <="),
+    "an activation": (lambda h: h.update(activations=[[["\x1b[2J\n"]]]), r"got '\x1b[2J\n'"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE_HEADERS)
+def test_a_potential_with_a_strange_header_is_refused_in_a_line(tmp_path: Path, name: str) -> None:
+    change, expected = STRANGE_HEADERS[name]
+    project = trained_project(tmp_path / "p")
+    file = rewritten(project, lambda header, _: change(header))
+    message = refusal("evaluate", "-C", project.root, code=3)
+    assert message.startswith(f"{file}: ")
+    assert expected in message
+    assert message.isprintable()
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize("part", ["bias", "kernel", "reference"])
+def test_numbers_beyond_those_of_a_computer_are_no_prediction(tmp_path: Path, part: str) -> None:
+    project = trained_project(tmp_path / "p")
+
+    def change(header: dict[str, Any], arrays: dict[str, Any]) -> None:
+        if part == "reference":
+            header["reference_energies_eV"] = dict.fromkeys(header["reference_energies_eV"], 1e308)
+        for name in arrays:
+            if name.endswith(part):
+                arrays[name] = np.full(arrays[name].shape, 1e308)
+
+    rewritten(project, change)
+    (file,) = write_files(tmp_path / "files", structures()[:1])
+    for options in ([], ["--forces"]):
+        out, err = invoke("predict", file, *options, "-C", project.root, code=3)
+        assert len(out.splitlines()) == 1
+        assert err == f"{file}:3: expected finite numbers as predicted energy, got others\n"

@@ -323,6 +323,20 @@ def test_a_division_of_other_structures_is_replaced(project: Project) -> None:
     assert read_parts(project.split_file) == dict(zip(new.names, new.parts, strict=True))
 
 
+def test_a_division_with_one_damaged_name_is_not_lost(project: Project) -> None:
+    given = project.split_file.read_text(encoding="utf-8")
+    damaged = given.replace("structure0005", "strukture0005", 1)
+    assert damaged != given
+    project.split_file.write_text(damaged, encoding="utf-8")
+    assert chosen_parts(project).replaces_another
+    assert project.earlier_split_file.read_text(encoding="utf-8") == damaged
+    project.split_file.write_text(given.replace("part", "pbrt", 1), encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"split.csv:1: expected the columns structure and part, got 'struct"
+    ):
+        chosen_parts(project)
+
+
 def test_groups_stay_together_if_that_is_asked_for(project: Project) -> None:
     settings = {"validation_fraction": 0.25, "test_fraction": 0.25}
     groups = read_store(project.structures_file).groups

@@ -152,3 +152,32 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         parent.kill()
         rest, _ = parent.communicate(timeout=30)
     assert rest == ""
+
+
+UNDER_FIRE = """
+import signal
+from tio2nn.workers import WorkerProcesses
+signal.signal(signal.SIGINT, lambda *_: None)
+with WorkerProcesses(2, 9) as workers:
+    print("begun", flush=True)
+    futures = [workers.submit(pow, 2, k) for k in range(4)]
+    print(sum(future.result() for future in futures), flush=True)
+"""
+
+
+def test_ctrl_c_while_workers_start_is_for_their_parent_alone(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", UNDER_FIRE],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    while process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        time.sleep(0.002)
+    out, err = process.communicate()
+    assert (out, err) == ("15\n", "")

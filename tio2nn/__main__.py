@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
+import signal
 import sys
 from typing import NoReturn, TextIO
 
@@ -19,6 +21,10 @@ def main() -> None:
     """Run the command line."""
     gc.set_threshold(_NEW_OBJECTS_BEFORE_COLLECTION)
     end_soon_after_ctrl_c()
+    for stream in (sys.stdout, sys.stderr):
+        # what is shown has Å and names of files; whatever the locale says, it is UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
     try:
         from tio2nn.cli import app
 
@@ -28,6 +34,8 @@ def main() -> None:
     except SystemExit as end:
         if end.code == EXIT_CODE:
             _end_interrupted()
+        # what was asked for is done; taking libraries apart lasts a moment more
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         _flush()
         raise
     except OSError as error:

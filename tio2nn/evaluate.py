@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -241,8 +240,8 @@ def _evaluated(
     structure = prediction.structure
     if structure.energy is None:
         return structure.error("expected a total energy, got none")
-    if not math.isfinite(prediction.energy):
-        return structure.error(f"expected a finite predicted energy, got {prediction.energy}")
+    if (unusable := prediction.unusable()) is not None:
+        return unusable
     return Evaluated(
         name=structure.name,
         file=structure.file,

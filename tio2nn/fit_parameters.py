@@ -8,10 +8,21 @@ from typing import Annotated, ClassVar
 from tio2nn.schema import About
 from tio2nn.validation import Checked, Rule
 
+# Far beyond any potential; a kernel between two such layers has 0.8 GB, and Keras builds layers by recursion.
+_MOST_NODES = 10_000
+_MOST_LAYERS = 100
+
 ACTIVATIONS = ("silu", "softplus", "tanh", "sigmoid", "relu", "linear")
 
 # Seeds of NumPy and TensorFlow are 32 bits wide; half of them leave room for the members of a committee.
 _LARGEST_SEED = 2**31 - 1
+
+
+def _check_layers(hidden_layers: tuple[int, ...]) -> str | None:
+    n_layers = len(hidden_layers)
+    return (
+        f"hidden_layers: expected at most {_MOST_LAYERS}, got {n_layers}" if n_layers > _MOST_LAYERS else None
+    )
 
 
 @dataclass(frozen=True)
@@ -21,7 +32,9 @@ class NetworkParameters(Checked):
     hidden_layers: Annotated[
         tuple[int, ...],
         About(
-            "Number of nodes in each hidden layer; none makes the energy linear in the features", minimum=1
+            "Number of nodes in each hidden layer; none makes the energy linear in the features",
+            minimum=1,
+            maximum=_MOST_NODES,
         ),
     ] = (48, 48)
     activation: Annotated[str, About("Activation function of the hidden layers", choices=ACTIVATIONS)] = (
@@ -48,6 +61,8 @@ class NetworkParameters(Checked):
             exclusive_minimum=0,
         ),
     ] = 1e-5
+
+    rules: ClassVar[tuple[Rule, ...]] = (Rule(("hidden_layers",), _check_layers),)
 
 
 def _check_fractions(validation: float, test: float) -> str | None:
@@ -187,11 +202,20 @@ class TuningParameters(Checked):
         str, About("How the search chooses its trials", choices=("grid", "random", "bayesian", "hyperband"))
     ] = "grid"
     layers: Annotated[
-        tuple[int, ...], About("Numbers of hidden layers to try", minimum=1, non_empty=True, unique=True)
+        tuple[int, ...],
+        About(
+            "Numbers of hidden layers to try", minimum=1, maximum=_MOST_LAYERS, non_empty=True, unique=True
+        ),
     ] = (4, 5, 6)
     nodes: Annotated[
         tuple[int, ...],
-        About("Numbers of nodes per hidden layer to try", minimum=1, non_empty=True, unique=True),
+        About(
+            "Numbers of nodes per hidden layer to try",
+            minimum=1,
+            maximum=_MOST_NODES,
+            non_empty=True,
+            unique=True,
+        ),
     ] = (16, 32, 64)
     learning_rate: Annotated[
         tuple[float, ...], About("Learning rates to try", exclusive_minimum=0, non_empty=True, unique=True)

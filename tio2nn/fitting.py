@@ -164,7 +164,7 @@ def train(
     jobs: int | None = None,
 ) -> dict[str, Any]:
     """Fit the potential and show how it went; return what `model/metrics.json` holds."""
-    import json
+    from tio2nn.io.tables import read_json
 
     _require_features(project, forces=parameters.training.forces)
     console.say("starting TensorFlow ...")
@@ -225,7 +225,7 @@ def train(
         f"{console.duration(summary.seconds)}; validation RMSE {summary.validation_rmse:.2f}, "
         f"MAE {summary.validation_mae:.2f} meV/atom{forces}; {summary.potential}"
     )
-    metrics: dict[str, Any] = json.loads(project.training_metrics_file.read_text(encoding="utf-8"))
+    metrics: dict[str, Any] = read_json(project.training_metrics_file)
     return metrics
 
 
@@ -236,7 +236,8 @@ def _warn_of(split: Split) -> None:
         )
     if split.replaces_another:
         console.warn(
-            "split.csv was one of other structures and is drawn anew: what was tested before may be trained on now"
+            "split.csv was one of other structures and is drawn anew: what was tested before may be trained on now; "
+            "the earlier one is split-earlier.csv"
         )
 
 

@@ -79,7 +79,9 @@ class ParameterSet(Checked):
         ),
     ]
     cutoff: Annotated[
-        float, About("Distance at which an atom's neighborhood ends", unit="Å", exclusive_minimum=0)
+        float,
+        # no symmetry functions reach as far; more would leave the numbers of a computer
+        About("Distance at which an atom's neighborhood ends", unit="Å", exclusive_minimum=0, maximum=1000),
     ]
     element_blind: Annotated[
         bool, About("Sum the symmetry functions over all neighbors, instead of for each neighbor element")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tio2nn import console, fitting, stages
-from tio2nn.errors import UsageError
+from tio2nn.errors import InputError, UsageError
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import DEFAULT_ELEMENTS, SEARCHING_RECIPES, apply_recipe
 from tio2nn.project import Project
@@ -143,14 +142,15 @@ def _elements_of(project: Project) -> tuple[str, ...]:
 
 def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | None) -> bool:
     from tio2nn.io.store import read_store
+    from tio2nn.io.tables import read_json
     from tio2nn.provenance import changed, inputs_of_model
     from tio2nn.split import read_split
 
     if not (project.potential_file.exists() and project.training_metrics_file.exists()):
         return False
     try:
-        recorded = dict(json.loads(project.training_metrics_file.read_text(encoding="utf-8"))["inputs"])
-    except (ValueError, KeyError, TypeError):
+        recorded = dict(read_json(project.training_metrics_file)["inputs"])
+    except (InputError, ValueError, KeyError, TypeError):
         return False
     store = read_store(project.structures_file)
     if changed(recorded, inputs_of_model(parameters, store, project.split_file)):

@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator, batch_wise
 from tio2nn.errors import InputError, ParameterError, one_line
 from tio2nn.familiarity import TrainingAtoms
-from tio2nn.fit_parameters import ACTIVATIONS
 from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.layers import Layer, energies, energies_and_gradients
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet
-from tio2nn.potential_checks import check_consistency
+from tio2nn.potential_checks import check_consistency, check_header
 from tio2nn.structure import Structure
 
 FloatArray = NDArray[np.float64]
@@ -102,6 +101,13 @@ class Prediction:
     def energy_per_atom(self) -> float:
         """eV/atom."""
         return self.energy / self.structure.n_atoms
+
+    def unusable(self) -> InputError | None:
+        """Why it is none: the numbers of a damaged potential, or of atoms far from all, may be too large to be any."""
+        for name, values in (("energy", self.energy), ("forces", self.forces), ("stress", self.stress)):
+            if values is not None and not np.isfinite(values).all():
+                return self.structure.error(f"expected finite numbers as predicted {name}, got others")
+        return None
 
     def doubts(self) -> dict[Literal["composition", "atoms"], str]:
         """What speaks against trusting the prediction, each a line with advice."""
@@ -184,6 +190,7 @@ class Potential:
         """
         return next(self.predict([structure])).energy
 
+    @np.errstate(over="ignore", invalid="ignore")  # see `Prediction.unusable`
     def predict_features(self, structure: Structure, features: FloatArray) -> Prediction:
         """Predict the energy of a structure whose features are known.
 
@@ -196,6 +203,7 @@ class Potential:
             atomic[m, rows] = energies(layers, whitened)
         return self._prediction(structure, features, atomic)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _predict_forces(self, described: Description) -> list[Prediction]:
         features, structures = described.features, described.structures
         ends = np.cumsum([structure.n_atoms for structure in structures]).tolist()
@@ -331,20 +339,7 @@ class Potential:
 
     @classmethod
     def _from_arrays(cls, header: dict[str, Any], arrays: Mapping[str, Any], file: str) -> Potential:
-        if (found := header["format"]) != FORMAT:
-            advice = (
-                'make it again with "tio2nn train", which reads the same project'
-                if isinstance(found, int) and found < FORMAT
-                else "a newer tio2nn wrote it: update"
-            )
-            raise InputError(
-                f"expected a potential of format {FORMAT}, got format {found}; {advice}", file=file
-            )
-        if unknown := {a for m in header["activations"] for net in m for a in net} - set(ACTIVATIONS):
-            reason = (
-                f"expected a potential with activations of this program, got {', '.join(sorted(unknown))}"
-            )
-            raise InputError(reason, file=file)
+        check_header(header, FORMAT, file)
         try:
             parameters = ParameterSet.from_json(json.dumps(header["parameters"]))
         except ParameterError as error:

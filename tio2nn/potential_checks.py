@@ -7,9 +7,39 @@ from typing import Any
 
 import numpy as np
 
+from tio2nn.errors import InputError
 from tio2nn.familiarity import TrainingAtoms
+from tio2nn.fit_parameters import ACTIVATIONS
+from tio2nn.io.text import quoted
 from tio2nn.layers import Layer
 from tio2nn.nn.whitening import Whitening
+
+
+def check_header(header: Mapping[str, Any], current: int, file: str) -> None:
+    """Refuse what this program cannot read.
+
+    Args:
+        header: of the file.
+        current: the format that this program writes.
+        file: what messages call it.
+
+    Raises:
+        InputError: another format, or activations of another program.
+        Exception: no header.
+    """
+    found, about = header["format"], header["about"]
+    _expect(type(found) is int, "a number as its format")
+    if found != current:
+        advice = (
+            'make it again with "tio2nn train", which reads the same project'
+            if found < current
+            else "a newer tio2nn wrote it: update"
+        )
+        raise InputError(f"expected a potential of format {current}, got format {found}; {advice}", file=file)
+    _expect(isinstance(about, dict) and isinstance(about.get("inputs", {}), dict), "a record of its training")
+    if unknown := {a for member in header["activations"] for net in member for a in net} - set(ACTIVATIONS):
+        got = ", ".join(map(quoted, sorted(unknown)))
+        raise InputError(f"expected a potential with activations of this program, got {got}", file=file)
 
 
 def check_consistency(

@@ -55,7 +55,8 @@ def predict_stream(
         structures = [item for item in batch if isinstance(item, Structure)]
         results = iter(_predict_batch(potential, structures, forces))
         for item in batch:
-            yield next(results) if isinstance(item, Structure) else item
+            result = next(results) if isinstance(item, Structure) else item
+            yield result if isinstance(result, InputError) else result.unusable() or result
 
 
 def _predict_batch(

@@ -41,6 +41,7 @@ ENTRIES = (
     Entry("features", "features", "featurize"),
     Entry("tuning", "tuning results", "tune"),
     Entry("split.csv", "split", "train"),
+    Entry("split-earlier.csv", "split of other structures", "train"),
     Entry("model", "model", "train"),
     Entry("evaluation", "evaluation", "evaluate"),
 )
@@ -200,6 +201,11 @@ class Project:
     def split_file(self) -> Path:
         """Which structure is in which part."""
         return self.root / "split.csv"
+
+    @property
+    def earlier_split_file(self) -> Path:
+        """What `split.csv` was when it was replaced for being one of other structures."""
+        return self.root / "split-earlier.csv"
 
     @property
     def model_directory(self) -> Path:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tio2nn.errors import InputError
 from tio2nn.io.names import stem
 from tio2nn.io.tables import write_csv
+from tio2nn.io.text import quoted
 
 PARTS = ("train", "validation", "test")
 LEFT_OUT = ""
@@ -165,7 +166,10 @@ def _rows(path: Path) -> list[_Row]:
     except csv.Error as error:
         raise InputError(f"expected a CSV or a list of names, got: {error}", file=file) from None
     header = [cell.strip() for cell in table[0]] if table else []
-    if "structure" not in header or "part" not in header:
+    if len(header) > 1 and ("structure" in header) != ("part" in header):
+        got = quoted(lines[0])
+        raise InputError(f"expected the columns structure and part, got {got}", file=file, line=1)
+    if "structure" not in header:
         return [_Row(n, line.strip(), "train") for n, line in enumerate(lines, start=1) if line.strip()]
     name, part = header.index("structure"), header.index("part")
     rows = []

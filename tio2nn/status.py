@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,14 @@ from tio2nn.errors import InputError
 from tio2nn.io.features import Manifest, digest_of
 from tio2nn.io.jacobians import open_jacobian
 from tio2nn.io.store import StructureStore, read_store
-from tio2nn.io.tables import count_rows
+from tio2nn.io.tables import count_rows, read_json
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 from tio2nn.provenance import changed, changed_data, digest_of_file, inputs_of_model
 from tio2nn.split import read_parts
+
+# what a file that is no longer as it was written makes of itself
+_UNUSABLE = (InputError, ValueError, KeyError, TypeError, OverflowError)
 
 FRESH, STALE, MISSING, BROKEN = "there", "stale", "missing", "broken"
 
@@ -149,9 +151,9 @@ def _tuning(project: Project, parameters: ParameterSet, store: StructureStore | 
         return Part("tuning", "tune", BROKEN, str(error))
     if project.best_trial_file.exists():
         try:
-            recorded = dict(json.loads(project.best_trial_file.read_text(encoding="utf-8"))["inputs"])
-        except (ValueError, KeyError, TypeError) as error:
-            return Part("tuning", "tune", BROKEN, f"{project.best_trial_file}: {error!r}")
+            recorded = dict(read_json(project.best_trial_file)["inputs"])
+        except _UNUSABLE as error:
+            return Part("tuning", "tune", BROKEN, _told(project.best_trial_file, error))
         if store is not None:
             differences = changed(recorded, inputs_of_model(parameters, store, project.split_file))
             if stale := [difference for difference in differences if difference in ("features", "energies")]:
@@ -166,11 +168,11 @@ def _model(project: Project, parameters: ParameterSet, store: StructureStore | N
         interrupted = any(project.model_directory.glob("checkpoint-*.npz"))
         return Part(name, command, MISSING, "interrupted; train goes on where it was" if interrupted else "")
     try:
-        about = json.loads(project.training_metrics_file.read_text(encoding="utf-8"))
+        about = read_json(project.training_metrics_file)
         recorded, rmse = dict(about["inputs"]), float(about["validation_rmse_meV_per_atom"])
-        what = f"{about['members']} × network, validation RMSE {rmse:.2f} meV/atom"
-    except (ValueError, KeyError, TypeError) as error:
-        return Part(name, command, BROKEN, f"{project.training_metrics_file}: {error!r}")
+        what = f"{int(about['members'])} × network, validation RMSE {rmse:.2f} meV/atom"
+    except _UNUSABLE as error:
+        return Part(name, command, BROKEN, _told(project.training_metrics_file, error))
     now = None if store is None else inputs_of_model(parameters, store, project.split_file)
     if now is not None and (stale := changed_data(recorded, now)):
         return Part(name, command, STALE, f"{what}; trained on other {' and '.join(stale)}")
@@ -185,19 +187,25 @@ def _evaluation(project: Project, model: Part) -> Part:
     if not file.exists():
         return Part(name, command, MISSING, "")
     try:
-        metrics = json.loads(file.read_text(encoding="utf-8"))
+        metrics = read_json(file)
         energy = metrics["energy"]
         what = (
-            f"{metrics['n_structures']} structures, RMSE {energy['rmse_meV_per_atom']:.2f}, "
+            f"{int(metrics['n_structures'])} structures, RMSE {energy['rmse_meV_per_atom']:.2f}, "
             f"MAE {energy['mae_meV_per_atom']:.2f} meV/atom"
         )
-    except (ValueError, KeyError, TypeError) as error:
-        return Part(name, command, BROKEN, f"{file}: {error!r}")
+    except _UNUSABLE as error:
+        return Part(name, command, BROKEN, _told(file, error))
     if model.state != FRESH:
         return Part(name, command, STALE, f"{what}; of a model that is {model.state}")
     if metrics.get("potential") != digest_of_file(project.potential_file):
         return Part(name, command, STALE, f"{what}; of an earlier model")
     return Part(name, command, FRESH, what)
+
+
+def _told(file: Path, error: Exception) -> str:
+    return (
+        str(error) if isinstance(error, InputError) else f"{file}: expected what tio2nn writes, got {error!r}"
+    )
 
 
 def _has_no_test(project: Project) -> bool:

@@ -112,7 +112,10 @@ def _read_jacobian(
 def choose_split(
     project: Project, parameters: ParameterSet, store: StructureStore, given: Path | None, new: bool
 ) -> Split:
-    """The split that the user gives, else that of the project, else a new one; kept in `split.csv`."""
+    """The split that the user gives, else that of the project, else a new one; kept in `split.csv`.
+
+    One of other structures is not lost, but moved to `split-earlier.csv`.
+    """
     settings = parameters.training
     names = store.names
     has_another = given is None and not new and project.split_file.exists()
@@ -126,6 +129,9 @@ def choose_split(
             names, groups, settings.validation_fraction, settings.test_fraction, settings.seed
         )
         split = replace(drawn, replaces_another=has_another)
+    if has_another:
+        # it may be a division that somebody gave, with a name damaged or a structure more
+        project.split_file.replace(project.earlier_split_file)
     split.write(project.split_file, store.groups)
     return split
 

@@ -16,10 +16,9 @@ from typing import Any
 
 from tio2nn.errors import InputError
 from tio2nn.fit_parameters import NetworkParameters, TrainingParameters
-from tio2nn.io.tables import write_csv, write_json
+from tio2nn.io.tables import read_json, write_csv, write_json
 from tio2nn.presets import Overrides
 from tio2nn.schema import to_json
-from tio2nn.strict_json import decode, parse
 from tio2nn.validation import read
 
 COMPLETED = "completed"
@@ -197,11 +196,7 @@ def read_best(path: Path) -> Overrides:
         InputError: not readable, not JSON, or without such settings.
     """
     file = str(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"expected a readable file, got: {error.strerror}", file=file) from None
-    document = parse(decode(data, file=file), file=file)
+    document = read_json(path)
     overrides: Overrides = {}
     for section, cls, names in (
         ("network", NetworkParameters, ("hidden_layers", "dropout")),

@@ -11,11 +11,14 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
@@ -166,7 +169,8 @@ class _Slot:
                 context = multiprocessing.get_context("spawn")
                 self._connection, theirs = context.Pipe()
                 self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-                self._process.start()
+                with _ctrl_c_held_back():
+                    self._process.start()
                 theirs.close()
             return self._connection
 
@@ -178,6 +182,21 @@ class _Slot:
         code = process.exitcode or 0
         self.stop()
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """A process that starts meanwhile never hears of Ctrl-C, not even while Python itself starts in it."""
+    if sys.platform == "win32":
+        yield
+        return
+    # the first process of a pool is preceded by this one, whose start would let Ctrl-C through again
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(connection: Connection[Any, Any]) -> None:

@@ -237,6 +237,14 @@ ERRORS = {
     ),
     "no PRIMVEC": (re.sub("PRIMVEC\n(.*\n){3}", "", CRYSTAL), "expected PRIMVEC for PRIMCOORD, got none"),
     "two PRIMVEC": (CRYSTAL + VECTORS, "x.xsf:13: expected one PRIMVEC, got one in line 4 as well"),
+    "a PRIMVEC of one frame beside that of all": (
+        CRYSTAL + VECTORS.replace("PRIMVEC", "PRIMVEC 1"),
+        "x.xsf:13: expected one PRIMVEC, got one in line 4 as well",
+    ),
+    "a PRIMVEC of a frame that there is none of": (
+        CRYSTAL + VECTORS.replace("PRIMVEC", "PRIMVEC 2"),
+        "x.xsf:13: expected PRIMVEC of frame 1 at most, got 2",
+    ),
     "no word for the periodicity": (
         CRYSTAL.replace("CRYSTAL\n", ""),
         "x.xsf:7: expected CRYSTAL, SLAB, POLYMER or MOLECULE in front of PRIMCOORD, got none",

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import (
+    CalculationFailed,
     Calculator,
     CalculatorSetupError,
     PropertyNotImplementedError,
@@ -120,6 +121,8 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
             (prediction,) = self.potential.predict([structure], forces=bool(asked & _NEED_FORCES))
         except InputError as error:
             raise self._unfit(error.reason) from None
+        if (unusable := prediction.unusable()) is not None:
+            raise CalculationFailed(f"{self._formula}: {unusable.reason}")
         self.prediction = prediction
         self.results = _results(prediction)
         self._warn(prediction)

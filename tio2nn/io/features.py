@@ -7,7 +7,6 @@ featurization that was killed goes on with the missing ones, and one for other i
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, one_line
 from tio2nn.io.arrays import opened_arrays, write_arrays
-from tio2nn.io.tables import write_json
+from tio2nn.io.tables import read_json, write_json
 
 FloatArray = NDArray[np.float64]
 
@@ -83,11 +82,14 @@ class Manifest:
             InputError: it is no manifest.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             shards = tuple(Shard(**shard) for shard in content.pop("shards"))
             _check_shards(shards)
             return cls(**{**content, "feature_names": tuple(content["feature_names"]), "shards": shards})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except InputError as error:
+            reason = f'{error.reason}; run "tio2nn featurize" again'
+            raise InputError(reason, file=error.file, line=error.line) from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
                 f'expected a manifest of features, got {error}; run "tio2nn featurize" again', file=str(path)
             ) from None

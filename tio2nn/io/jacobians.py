@@ -9,7 +9,6 @@ digest of all that its content depends on. `jacobian.json`, written last, says t
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, naming
 from tio2nn.io.features import checksum_of, digest_of, shard_spans
-from tio2nn.io.tables import write_json
+from tio2nn.io.tables import read_json, write_json
 
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -118,10 +117,13 @@ class JacobianLayout:
             InputError: it is no such file.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             shards = tuple(JacobianShard(**shard) for shard in content.pop("shards"))
             return cls(**content, shards=shards)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except InputError as error:
+            reason = f'{error.reason}; run "tio2nn featurize --forces" again'
+            raise InputError(reason, file=error.file, line=error.line) from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
                 f'expected a table of derivatives, got {error}; run "tio2nn featurize --forces" again',
                 file=str(path),

@@ -6,9 +6,11 @@ import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tio2nn.errors import InputError
 from tio2nn.io.atomic import atomic_write
+from tio2nn.strict_json import decode, parse
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -35,6 +37,20 @@ def count_rows(path: Path) -> int:
     if n_rows == 0:
         raise InputError("expected a table, got an empty file", file=str(path))
     return n_rows - 1
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: it cannot be read, or is no JSON.
+    """
+    file = str(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"expected a readable file, got: {error.strerror}", file=file) from None
+    return parse(decode(data, file=file), file=file)
 
 
 def write_json(path: Path, document: object) -> None:

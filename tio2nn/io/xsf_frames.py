@@ -48,6 +48,7 @@ class XsfFrames:
         )
         self._frames = primitive or atoms or conventional
         self._check_frames(other=atoms if primitive else [])
+        self._check_vectors()
         self._energies = self._assign_energies(energies)
         self._cells: dict[int, FloatArray] = {}
 
@@ -123,6 +124,20 @@ class XsfFrames:
             if named != number and (named is not None or self._animation is not None):
                 got = keyword if named is None else f"{keyword} {named}"
                 raise self._error(f"expected {keyword} {number}, got {got}", section.line)
+
+    def _check_vectors(self) -> None:
+        """Refuse a cell of all frames beside one of a frame, and cells of frames that there are none of."""
+        for (keyword, number), section in self._vectors.items():
+            if number is None:
+                continue
+            if number > self.n_announced:
+                raise self._error(
+                    f"expected {keyword} of frame {self.n_announced} at most, got {number}", section.line
+                )
+            if (common := self._vectors.get((keyword, None))) is not None:
+                raise self._error(
+                    f"expected one {keyword}, got one in line {common.line} as well", section.line
+                )
 
     def shortage(self) -> InputError | None:
         """The complaint that fewer frames came than were announced."""
