@@ -189,7 +189,7 @@ def test_all_problems_of_the_parameters_are_one_line(here: Path) -> None:
     (here / "params.json").write_text(json.dumps(content), encoding="utf-8")
     message = refusal("status", code=3)
     assert message.startswith("params.json: ")
-    assert "cutoff: expected a number > 0, got -1" in message
+    assert "cutoff: expected a number > 0 and <= 1000, got -1" in message
     assert 'did you mean "cutoff"?' in message
 
 

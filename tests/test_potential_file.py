@@ -157,7 +157,7 @@ def _edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
         ),
         (
             _edited(lambda content: content["header"]["activations"][1][0].__setitem__(0, "elu")),
-            "activations of this program, got elu",
+            "activations of this program, got 'elu'",
         ),
         (
             _edited(lambda content: content["header"]["parameters"].update(cutof=3)),

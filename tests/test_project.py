@@ -152,6 +152,7 @@ def test_every_path_lies_in_the_project_and_has_a_command_that_makes_it(project:
         "tuning/trials.csv",
         "tuning/best.json",
         "split.csv",
+        "split-earlier.csv",
         "model",
         "model/potential.npz",
         "model/history.csv",
@@ -186,6 +187,7 @@ def test_networks_of_a_committee_are_numbered_from_the_second(project: Project) 
         ("best_trial_file", 'no tuning results in my-project; run "tio2nn tune" first'),
         ("potential_file", 'no model in my-project; run "tio2nn train" first'),
         ("split_file", 'no split in my-project; run "tio2nn train" first'),
+        ("earlier_split_file", 'no split of other structures in my-project; run "tio2nn train" first'),
         ("evaluation_metrics_file", 'no evaluation in my-project; run "tio2nn evaluate" first'),
     ],
 )

@@ -154,10 +154,10 @@ def test_the_table_has_a_row_with_a_meaning_for_every_field() -> None:
 
 
 def test_a_row_says_type_default_and_unit() -> None:
-    assert ROWS["cutoff"][:4] == ("cutoff", "number > 0", "required", "Å")
+    assert ROWS["cutoff"][:4] == ("cutoff", "number > 0 and <= 1000", "required", "Å")
     assert ROWS["radial[].r_s"][:4] == ("radial[].r_s", "number >= 0", "0.0", "Å")
     assert ROWS["angular[].lambda"].type == "-1 or 1"
-    assert ROWS["network.hidden_layers"][1:3] == ("list of integers >= 1", "[48, 48]")
+    assert ROWS["network.hidden_layers"][1:3] == ("list of integers >= 1 and <= 10000", "[48, 48]")
     assert ROWS["network.dropout"].type == "number >= 0 and < 1"
     assert ROWS["tuning.max_trials"][1:3] == ("integer >= 1 or null", "null")
     assert ROWS["elements"].type == "non-empty list of chemical symbols"

@@ -320,7 +320,7 @@ class Potential:
         file = str(path)
         expected = "expected a potential written by tio2nn train, got"
         try:
-            if path.exists() and not path.is_file():
+            if path.exists() and not (path.is_file() or path.is_dir()):
                 raise InputError(f"{expected} no regular file", file=file)
             with path.open("rb") as handle:
                 if not zipfile.is_zipfile(handle):

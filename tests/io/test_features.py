@@ -248,6 +248,8 @@ def test_what_is_no_manifest_is_refused_in_one_line(tmp_path: Path, text: str) -
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as caught:
         Manifest.read(path)
-    assert str(caught.value).startswith(f"{path}: expected a manifest of features, got ")
+    is_json = text not in ("", '{"fingerprint": "f"')
+    expected = ": expected a manifest of features, got " if is_json else ":1: expected valid JSON, got "
+    assert str(caught.value).startswith(f"{path}{expected}")
     assert str(caught.value).endswith('; run "tio2nn featurize" again')
     assert "\n" not in str(caught.value)
