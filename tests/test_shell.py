@@ -134,6 +134,20 @@ def test_output_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
             assert ("×" if "status" in arguments else "Å") in (ended.stdout + ended.stderr).decode("utf-8")
 
 
+def test_a_name_that_is_no_text_is_shown_with_escapes(tmp_path: Path) -> None:
+    directory = tmp_path / os.fsdecode(b"p\xff")
+    directory.mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-m", "tio2nn", "status", "-C", directory],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr.startswith("no params.json in ")
+    assert "p\\udcff" in ended.stderr
+
+
 @pytest.mark.parametrize("jobs", [1, 2], ids=["here", "in workers"])
 def test_ctrl_c_ends_a_training_within_two_seconds(tmp_path: Path, jobs: int) -> None:
     project = small_project(tmp_path / "p")

@@ -190,6 +190,13 @@ def test_names_may_be_those_of_files(write: Callable[[str], Path]) -> None:
     assert {name for name, part in found.items() if part == LEFT_OUT} == {"s5", "s6"}
 
 
+@pytest.mark.parametrize("heading", ["structure", "part"])
+def test_a_heading_of_a_bare_list_is_a_name_that_no_structure_has(
+    write: Callable[[str], Path], heading: str
+) -> None:
+    assert read_split(write(f"{heading}\ns1\ns2\n"), NAMES, 0.5, seed=0).unknown == (heading,)
+
+
 def test_names_that_the_store_does_not_have_are_passed_over_unless_there_are_no_others(
     write: Callable[[str], Path],
 ) -> None:

@@ -106,6 +106,18 @@ def test_predictions_are_not_written_over_what_is_still_to_be_predicted(
     assert f"{other}:3: expected another directory for --output, got that of {target}" in err
 
 
+def test_an_empty_line_in_a_list_names_no_folder(
+    tmp_path: Path, trained: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_files(tmp_path / "files", structures()[:2])
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second time over the files of the first
+        lines = "".join(f"{file}\n\n" for file in files)
+        options = ["--format", "xsf", "--output", "out", "--potential", trained.potential_file]
+        invoke("predict", "-", *options, stdin=lines)
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
 def test_predictions_of_before_are_written_over(tmp_path: Path, trained: Project) -> None:
     files = write_files(tmp_path / "files", structures()[:2])
     command = ["predict", *files, "--format", "xsf", "--output", tmp_path / "out"]

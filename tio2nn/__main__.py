@@ -24,7 +24,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # what is shown has Å and names of files; whatever the locale says, it is UTF-8
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")
+            stream.reconfigure(encoding="utf-8", errors=stream.errors)
     try:
         from tio2nn.cli import app
 

@@ -169,7 +169,7 @@ def _rows(path: Path) -> list[_Row]:
     if len(header) > 1 and ("structure" in header) != ("part" in header):
         got = quoted(lines[0])
         raise InputError(f"expected the columns structure and part, got {got}", file=file, line=1)
-    if "structure" not in header:
+    if "structure" not in header or "part" not in header:
         return [_Row(n, line.strip(), "train") for n, line in enumerate(lines, start=1) if line.strip()]
     name, part = header.index("structure"), header.index("part")
     rows = []

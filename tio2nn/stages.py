@@ -327,7 +327,7 @@ def predict(
 
 def _all_names(lines: Iterable[str]) -> list[str]:
     try:
-        return [line.rstrip("\r\n") for line in lines]
+        return [name for line in lines if (name := line.rstrip("\r\n"))]
     except UnicodeDecodeError:
         raise InputError("expected file names in UTF-8, got other bytes", file="-") from None
 
