@@ -273,10 +273,11 @@ def predict(
     from tio2nn.potential import Potential
 
     potential = Potential.load(potential_file)
-    # a file that is to be predicted must not be written over before its turn
-    named = _all_names(sys.stdin) if directory is not None and "-" in files else []
-    stdin = named if named else sys.stdin
-    sources = NamedFiles([] if directory is None else [*files, *named])
+    stdin: Iterable[str] = sys.stdin
+    if directory is not None:
+        # a file that is to be predicted must not be written over before its turn
+        stdin = _all_names(sys.stdin) if "-" in files else ()
+        inputs = NamedFiles([*(file for file in files if file != "-"), *stdin])
     n_rejected, n_doubts = 0, Counter[str]()
     first = verb.header(form, forces=forces)
     if first is not None and directory is None:
@@ -288,28 +289,28 @@ def predict(
             if isinstance(result, InputError):
                 raise result
             name, shown = verb.file_name(result.structure, form), verb.text(result, form)
-            if directory is not None and name in written:
-                raise result.structure.error(f"expected one structure for {directory / name}, got another")
             if directory is not None:
-                if directory / name in sources:
+                path = directory / name
+                if name in written:
+                    raise result.structure.error(f"expected one structure for {path}, got another")
+                if path in inputs:
                     raise result.structure.error(
-                        f"expected another directory for --output, got that of {directory / name}, which is predicted"
+                        f"expected another directory for --output, got that of {path}, which is predicted"
                     )
-                _write_alone(
-                    directory / name, shown if first is None else f"{first}\n{shown}", result.structure
-                )
+                _write_alone(path, shown if first is None else f"{first}\n{shown}", result.structure)
         except InputError as error:
             n_rejected += 1
             console.error(str(error))
             continue
-        if directory is None and form != "xsf":
-            console.print_line(shown)
-        elif directory is None and single is None:
-            single = shown
-        elif directory is None:
-            raise UsageError(
-                "expected one structure for XSF on stdout, got more; write files with --output DIR"
-            )
+        if directory is None:
+            if form != "xsf":
+                console.print_line(shown)
+            elif single is None:
+                single = shown
+            else:
+                raise UsageError(
+                    "expected one structure for XSF on stdout, got more; write files with --output DIR"
+                )
         written.add(name)
         for kind, message in verb.warnings(result).items():
             n_doubts[kind] += 1

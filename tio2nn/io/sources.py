@@ -101,12 +101,11 @@ class NamedFiles:
         sources: as for `iter_source_files`, without "-".
     """
 
-    def __init__(self, sources: Iterable[str | Path]) -> None:
+    def __init__(self, sources: Iterable[str]) -> None:
         self._files: set[tuple[int, int]] = set()
         self._folders: set[Path] = set()
-        for path in map(Path, sources):
-            found = [path] if os.path.lexists(path) else _matches(str(path)) if has_magic(str(path)) else []
-            for place in found:
+        for source in sources:
+            for place in _places(source):
                 if place.is_dir():
                     self._folders.add(place.resolve())
                 elif place.exists():
@@ -141,18 +140,23 @@ def _from_list(lines: Iterable[str], seen: set[str]) -> Iterator[SourceFile | In
 
 
 def _from_source(source: str, seen: set[str]) -> Iterator[SourceFile | InputError]:
-    if os.path.lexists(source):
-        yield from _from_path(Path(source), seen)
-    elif has_magic(source):
-        matches = _matches(source)
-        for match in matches:
-            yield from _from_path(match, seen)
-        if not matches:
-            yield InputError("expected files of this pattern, got none", file=printable(source))
-    else:
-        yield InputError(
-            "expected a file, folder, archive or pattern, got nothing by this name", file=printable(source)
+    places = _places(source)
+    for place in places:
+        yield from _from_path(place, seen)
+    if not places:
+        nothing = (
+            "expected files of this pattern, got none"
+            if has_magic(source)
+            else "expected a file, folder, archive or pattern, got nothing by this name"
         )
+        yield InputError(nothing, file=printable(source))
+
+
+def _places(source: str) -> list[Path]:
+    """What a name that is no "-" stands for: itself, or what matches it where it is a pattern."""
+    if os.path.lexists(source):
+        return [Path(source)]
+    return _matches(source) if has_magic(source) else []
 
 
 def _matches(pattern: str) -> list[Path]:
