@@ -112,6 +112,7 @@ class _Frame:
     def __init__(self, lines: Sequence[str], start: int, stop: int, file: str) -> None:
         self._file = file
         self._line = start + 1  # from 1, of the number of atoms
+        self._written: dict[str, str] = {}  # behind each key of the comment
         self._unterminated = stop == len(lines) and bool(lines[-1].strip())
         self._lines = list(lines[start:stop])
         while len(self._lines) > 2 and not self._lines[-1].strip():
@@ -162,16 +163,15 @@ class _Frame:
 
     def _read(self) -> Atoms:
         comment = self._comment()
+        # ASE passes over surplus columns, takes all that float() and int() take, and lets Z win over symbols
+        self._check_fields(comment.get("Properties"))
         text = "\n".join(self._lines) + "\n"
         try:
             (atoms,) = read_xyz(io.StringIO(text), slice(None), properties_parser=lambda _: dict(comment))
         # whatever in this frame makes ASE stumble, the others can still be read
         except Exception as error:
-            self._check_fields(comment.get("Properties"))
             reason = one_line(error)
             raise self._error(f"expected a frame of extended XYZ, got: {reason}") from error
-        # ASE passes over surplus columns, takes all that float() and int() take, and lets Z win over symbols
-        self._check_fields(comment.get("Properties"))
         if "X" in atoms.symbols:
             # ASE's own sign for no element
             raise self._error("expected chemical symbols, got an atom without one")
@@ -184,7 +184,8 @@ class _Frame:
             raise self._error(
                 f"expected a comment of at most {_LONGEST_COMMENT} characters, got more", row=-1
             )
-        self._check_values(self._values(text))
+        self._written = self._values(text)
+        self._check_keys_and_lattice()
         try:
             comment: dict[str, Any] = key_val_str_to_dict(text)
         except Exception as error:  # of any kind, as in `_read`
@@ -214,20 +215,17 @@ class _Frame:
                 key = bare
         return values if key is None else values | {key: ""}
 
-    def _check_values(self, values: Mapping[str, str]) -> None:
+    def _check_keys_and_lattice(self) -> None:
         """Refuse spellings of keys that ASE passes over, and numbers that only Python takes for some."""
-        for key in values:
+        for key in self._written:
             word = _WORDS.get(key.lower(), key)
-            if key.lower() == "cell" and "Lattice" not in values:
+            if key.lower() == "cell" and "Lattice" not in self._written:
                 word = "Lattice"
             if key != word:
                 raise self._error(f"expected {word}, got {quoted(key)}", row=-1)
-        for number in re.split(r"[\s,]+", values.get("Lattice", "").strip()):
+        for number in re.split(r"[\s,]+", self._written.get("Lattice", "").strip()):
             if number and parse_number(number) is None:
                 raise self._error(f"expected nine numbers as Lattice, got {quoted(number)}", row=-1)
-        for key in _ENERGY_KEYS:
-            if key in values and parse_number(values[key]) is None:
-                raise self._error(f"expected a finite number as {key}, got {quoted(values[key])}", row=-1)
 
     def _check_declared(self, declared: str) -> None:
         """Refuse columns that ASE would take for others, or would try to count up to a trillion."""
@@ -274,15 +272,9 @@ class _Frame:
             fields = line.split()
             if len(fields) < len(converters) or (declared is not None and len(fields) > len(converters)):
                 raise self._error(f"expected {len(converters)} columns, got {len(fields)}", row)
-            is_plain = line.isascii() and "_" not in line
             for converter, field in zip(converters, fields, strict=False):
-                try:
-                    converter(field)
-                    only_pythons = not is_plain and converter in (int, float)
-                    if only_pythons and ("_" in field or not field.isascii()):
-                        raise ValueError
-                except ValueError:
-                    raise self._error(f"expected a number, got {quoted(field)}", row) from None
+                if not _is_taken(converter, field):
+                    raise self._error(f"expected a number, got {quoted(field)}", row)
             symbol = None if symbol_column is None else fields[symbol_column].capitalize()
             if symbol_column is not None and symbol not in ATOMIC_NUMBERS:
                 raise self._error(f"expected a chemical symbol, got {quoted(fields[symbol_column])}", row)
@@ -310,9 +302,11 @@ class _Frame:
         return value
 
     def _energy(self, key: str, value: Any) -> float:
-        number = parse_number(str(value))
+        # as it is written, for ASE has taken it for what Python would
+        written = self._written.get(key, str(value))
+        number = parse_number(written)
         if number is None:
-            raise self._error(f"expected a finite number as {key}, got {quoted(str(value))}", row=-1)
+            raise self._error(f"expected a finite number as {key}, got {quoted(written)}", row=-1)
         return number
 
     def _forces(self, key: str, value: Any) -> FloatArray:
@@ -322,3 +316,12 @@ class _Frame:
         if len(infinite := np.flatnonzero(~np.isfinite(forces).all(axis=1))):
             raise self._error(f"expected finite {key}, got others", row=int(infinite[0]))
         return forces
+
+
+def _is_taken(converter: Callable[[str], object], field: str) -> bool:
+    """Whether a field is one of its column; `2_0` and digits of other scripts are numbers to Python alone."""
+    try:
+        converter(field)
+    except ValueError:
+        return False
+    return converter not in (int, float) or (field.isascii() and "_" not in field)
