@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, one_line
 from tio2nn.io.arrays import opened_arrays, write_arrays
-from tio2nn.io.tables import read_json, write_json
+from tio2nn.io.tables import document, write_json
 
 FloatArray = NDArray[np.float64]
 
@@ -81,18 +81,10 @@ class Manifest:
         Raises:
             InputError: it is no manifest.
         """
-        try:
-            content = read_json(path)
+        with document(path, "a manifest of features", 'run "tio2nn featurize" again') as content:
             shards = tuple(Shard(**shard) for shard in content.pop("shards"))
             _check_shards(shards)
             return cls(**{**content, "feature_names": tuple(content["feature_names"]), "shards": shards})
-        except InputError as error:
-            reason = f'{error.reason}; run "tio2nn featurize" again'
-            raise InputError(reason, file=error.file, line=error.line) from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(
-                f'expected a manifest of features, got {error}; run "tio2nn featurize" again', file=str(path)
-            ) from None
 
 
 def _check_shards(shards: Sequence[Shard]) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, naming
 from tio2nn.io.features import checksum_of, digest_of, shard_spans
-from tio2nn.io.tables import read_json, write_json
+from tio2nn.io.tables import document, write_json
 
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -116,18 +116,9 @@ class JacobianLayout:
         Raises:
             InputError: it is no such file.
         """
-        try:
-            content = read_json(path)
+        with document(path, "a table of derivatives", 'run "tio2nn featurize --forces" again') as content:
             shards = tuple(JacobianShard(**shard) for shard in content.pop("shards"))
             return cls(**content, shards=shards)
-        except InputError as error:
-            reason = f'{error.reason}; run "tio2nn featurize --forces" again'
-            raise InputError(reason, file=error.file, line=error.line) from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(
-                f'expected a table of derivatives, got {error}; run "tio2nn featurize --forces" again',
-                file=str(path),
-            ) from None
 
 
 def jacobian_sizes(n_atoms: IntArray, n_features: int, has_forces: NDArray[np.bool_]) -> IntArray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,21 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise InputError(f"expected a readable file, got: {error.strerror}", file=file) from None
     return parse(decode(data, file=file), file=file)
+
+
+@contextmanager
+def document(path: Path, expected: str, advice: str) -> Iterator[Any]:
+    """The content of a JSON file for `with`, whose block finds in it what it needs, or fails.
+
+    Raises:
+        InputError: there is no such content; expected what, and with advice.
+    """
+    try:
+        yield read_json(path)
+    except InputError as error:
+        raise InputError(f"{error.reason}; {advice}", file=error.file, line=error.line) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"expected {expected}, got {error}; {advice}", file=str(path)) from None
 
 
 def write_json(path: Path, document: object) -> None:
