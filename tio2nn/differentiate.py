@@ -122,10 +122,9 @@ def differentiate(
     ledger = ShardLedger(path, layout)
     missing = [shard for shard in layout.shards if shard.offset not in ledger.checksums]
     _check_disk(directory, path, layout)
-    n_computed = sum(int(has_forces[shard.first : shard.last].sum()) for shard in missing)
-    if missing:
+    pending = [k for shard in missing for k in range(shard.first, shard.last) if has_forces[k]]
+    if pending:
         compile_kernels(derivatives=True)
-        pending = [k for shard in missing for k in range(shard.first, shard.last) if has_forces[k]]
         # the cost follows the numbers written
         sizes = jacobian_sizes(store.n_atoms, 1, has_forces)
         seconds = measured_seconds(store, pending, partial(_jacobians, parameters), sizes, _SAMPLE_ATOMS)
@@ -133,7 +132,7 @@ def differentiate(
         if announce is not None:
             announce(
                 JacobianEstimate(
-                    n_computed,
+                    len(pending),
                     int(store.n_atoms[pending].sum()),
                     parameters.n_features,
                     jobs,
@@ -147,7 +146,7 @@ def differentiate(
     done = tuple(replace(shard, checksum=ledger.checksums[shard.offset]) for shard in layout.shards)
     replace(layout, shards=done).write(project.jacobian_table)
     ledger.remove()
-    return replace(summary, n_computed=n_computed, seconds=time.perf_counter() - begin)
+    return replace(summary, n_computed=len(pending), seconds=time.perf_counter() - begin)
 
 
 def _compute(
