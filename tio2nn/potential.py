@@ -26,6 +26,7 @@ from tio2nn.layers import Layer, energies, energies_and_gradients
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential_checks import check_consistency, check_header
+from tio2nn.special_files import is_special
 from tio2nn.structure import Structure
 
 FloatArray = NDArray[np.float64]
@@ -320,7 +321,7 @@ class Potential:
         file = str(path)
         expected = "expected a potential written by tio2nn train, got"
         try:
-            if path.exists() and not (path.is_file() or path.is_dir()):
+            if is_special(path):
                 raise InputError(f"{expected} no regular file", file=file)
             with path.open("rb") as handle:
                 if not zipfile.is_zipfile(handle):
