@@ -11,7 +11,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError
+from ase.calculators.calculator import CalculationFailed, CalculatorSetupError, PropertyNotImplementedError
 from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
 from potentials import POTENTIAL, make_potential, nothing
@@ -292,6 +292,14 @@ def test_energy_is_conserved_to_second_order_of_the_time_step() -> None:
     coarse, fine = (np.ptp(total_energies(step, 25.0)) for step in (0.5, 0.25))
     assert coarse < 5e-3
     assert coarse / fine == pytest.approx(4.0, rel=0.15)
+
+
+def test_numbers_beyond_those_of_a_computer_are_no_result(atoms: Atoms) -> None:
+    huge = dict.fromkeys(POTENTIAL.reference_energies, 1e308)
+    atoms.calc = BehlerParrinello(replace(POTENTIAL, reference_energies=huge), warn=False)
+    with pytest.raises(CalculationFailed, match="expected finite numbers as predicted energy, got others"):
+        atoms.get_potential_energy()
+    assert atoms.calc.results == {}
 
 
 def test_after_a_failure_no_energy_of_other_atoms_is_returned(atoms: Atoms) -> None:

@@ -104,6 +104,7 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
         Raises:
             CalculatorSetupError: no atoms, an element that the potential does not know, two atoms at the same place,
                 or a cell that spans no volume.
+            CalculationFailed: numbers too large to be a prediction.
             PropertyNotImplementedError: stress without three periodic axes, or the spread of a single network.
         """
         super().calculate(atoms, properties, system_changes)
