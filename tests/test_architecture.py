@@ -32,14 +32,14 @@ FLOORS = (
     # the parameter set
     ("schema", "validation"),
     ("fit_parameters", "parameters"),
-    ("presets",),
+    ("presets", "choose_functions", "draft"),
     # what can be said of structures and energies as they are
     ("geometry", "groups", "reference_energies", "metrics", "audit", "residuals"),
     # files
     ("io",),
     # from structures to features, from features to energies
     ("descriptors",),
-    ("trials",),
+    ("trials", "neighborhoods"),
     ("oracles",),
     ("nn", "layers"),
     ("leakage", "familiarity", "prediction", "repulsion"),

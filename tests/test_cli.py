@@ -96,7 +96,7 @@ def test_a_command_line_that_cannot_be_parsed_ends_with_2(arguments: list[str]) 
     [
         (
             ["init", "--preset", "artrith-urban-2014"],
-            'artrith-urban-2016, extended, rili-2024, got "artrith-urban-2014", did you mean "artrith-urban-2016"?',
+            'auto, extended, rili-2024, got "artrith-urban-2014", did you mean "artrith-urban-2016"?',
         ),
         (["init", "--elements", "Ti,Oo"], 'elements[1]: expected a chemical symbol, got "Oo"'),
         (["init", "--elements", ","], "elements: expected "),

@@ -9,12 +9,11 @@ import pytest
 from tio2nn.errors import ParameterError, UsageError
 from tio2nn.fit_parameters import NetworkParameters, TrainingParameters, TuningParameters
 from tio2nn.parameters import ParameterSet
-from tio2nn.presets import DEFAULT_PRESET, PRESETS, RECIPES, apply_recipe, preset, recipe
+from tio2nn.presets import PRESETS, RECIPES, apply_recipe, preset, recipe
 
 
-def test_artrith_urban_2016_is_the_default_and_has_70_columns_for_ti_and_o() -> None:
+def test_artrith_urban_2016_has_70_columns_for_ti_and_o() -> None:
     parameters = preset("artrith-urban-2016", ("Ti", "O"))
-    assert DEFAULT_PRESET == "artrith-urban-2016"
     assert parameters.n_features == 70
     assert (len(parameters.radial), len(parameters.angular)) == (8, 18)
     assert parameters.cutoff == 6.5

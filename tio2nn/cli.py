@@ -154,11 +154,9 @@ def init(
     elements: ElementsOption = None,
 ) -> None:
     """Make a project: a directory with a params.json."""
-    from tio2nn import console, fitting
-    from tio2nn.project import Project
+    from tio2nn import fitting
 
-    project = Project.create(directory, fitting.preset_parameters(preset, _elements(elements)))
-    console.say(f"made {project.parameters_file}")
+    fitting.init(directory, preset, _elements(elements))
 
 
 @command
@@ -169,7 +167,7 @@ def extract(sources: SourcesArgument, project: ProjectOption = None, limit: Limi
 
     found = Project.find(project)
     with found.locked("extract"):
-        return stages.extract(found, sources, limit, found.parameters())
+        return stages.extract(found, sources, limit, found.parameters_or_draft())
 
 
 @command

@@ -28,11 +28,15 @@ class ExtractSummary:
         n_structures: accepted.
         rejected: why files, or frames of files, were not, in the order of the files.
         audit: of the accepted structures; None if there are none, and then only `rejected.csv` was written.
+        n_foreign: how many structures were rejected for their elements.
+        foreign_elements: which elements those were, in alphabetical order.
     """
 
     n_structures: int
     rejected: tuple[InputError, ...]
     audit: Audit | None
+    n_foreign: int = 0
+    foreign_elements: tuple[str, ...] = ()
 
 
 def extract(
@@ -66,12 +70,17 @@ def extract(
     """
     structures: list[Structure] = []
     rejected: list[InputError] = []
+    foreign: list[set[str]] = []
     with track("reading structures", 0) as advance:
         for item in read_structures(sources, stdin=stdin):
             if isinstance(item, InputError):
                 rejected.append(item)
-            elif (reason := _objection(item, elements)) is not None:
-                rejected.append(item.error(reason))
+            elif item.energy is None:
+                rejected.append(item.error("expected a total energy, got none"))
+            elif elements is not None and (others := item.composition.keys() - set(elements)):
+                foreign.append(others)
+                got = ", ".join(sorted(others))
+                rejected.append(item.error(f"expected the elements {', '.join(elements)}, got {got}"))
             else:
                 structures.append(item)
             advance(1)
@@ -91,16 +100,8 @@ def extract(
     )
     if findings is not None:
         write_csv(energies_csv, *_energies_table(structures, findings))
-    return ExtractSummary(len(structures), tuple(rejected), findings)
-
-
-def _objection(structure: Structure, elements: Collection[str] | None) -> str | None:
-    """Why a structure that could be read is of no use for a fit."""
-    if structure.energy is None:
-        return "expected a total energy, got none"
-    if elements is not None and (others := sorted(structure.composition.keys() - set(elements))):
-        return f"expected the elements {', '.join(elements)}, got {', '.join(others)}"
-    return None
+    foreign_elements = tuple(sorted(set().union(*foreign)))
+    return ExtractSummary(len(structures), tuple(rejected), findings, len(foreign), foreign_elements)
 
 
 def _reference(structures: Sequence[Structure], given: Mapping[str, float] | None) -> ReferenceEnergies:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tio2nn import console
+from tio2nn.draft import Draft
 from tio2nn.errors import MissingInputError, ParameterError, UsageError
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
@@ -24,19 +25,33 @@ if TYPE_CHECKING:
 _FITS_PER_WORKER = 12
 
 
-def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> ParameterSet:
-    """The parameter set that --preset and --elements name.
+def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> ParameterSet | Draft:
+    """What --preset and --elements name: a parameter set, or a draft of one for the preset auto, the default.
 
     Raises:
         UsageError: no such preset, or no chemical symbols.
     """
     from tio2nn import presets
 
-    name = presets.DEFAULT_PRESET if preset is None else preset
+    name = presets.known(
+        presets.AUTO if preset is None else preset, (presets.AUTO, *presets.PRESETS), "preset"
+    )
     try:
+        if name == presets.AUTO:
+            return Draft.new(elements)
         return presets.preset(name, presets.DEFAULT_ELEMENTS if elements is None else elements)
     except ParameterError as error:
         raise UsageError(str(error)) from None
+
+
+def init(directory: Path, preset: str | None, elements: Sequence[str] | None) -> None:
+    """Make a project, and say whether its `params.json` is complete."""
+    parameters = preset_parameters(preset, elements)
+    project = Project.create(directory, parameters)
+    rest = ""
+    if isinstance(parameters, Draft):
+        rest = f'; "tio2nn extract{project.as_option()} SOURCE..." chooses the symmetry functions for the structures'
+    console.say(f"made {project.parameters_file}{rest}")
 
 
 def training_parameters(

@@ -38,12 +38,16 @@ PresetOption = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help="Symmetry functions: artrith-urban-2016 (default), extended or rili-2024.",
+        help="Symmetry functions: auto (default: made for the structures), artrith-urban-2016, extended or rili-2024.",
     ),
 ]
 ElementsOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--elements", metavar="LIST", help="Chemical symbols with commas between, as in Ti,O."),
+    typer.Option(
+        "--elements",
+        metavar="LIST",
+        help="Chemical symbols with commas between, as in Ti,O. Default: those of the structures.",
+    ),
 ]
 RecipeOption = Annotated[
     Optional[str],  # noqa: UP045

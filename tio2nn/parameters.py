@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from tio2nn.elements import SYMBOLS
-from tio2nn.errors import InputError
 from tio2nn.fit_parameters import NetworkParameters, TrainingParameters, TuningParameters
 from tio2nn.schema import About, to_json
-from tio2nn.strict_json import decode, format_json, parse, quote
+from tio2nn.strict_json import format_json, load, parse, quote
 from tio2nn.validation import Checked, Rule, read
 
 
@@ -120,12 +119,7 @@ class ParameterSet(Checked):
         Raises:
             InputError: not readable, not UTF-8, not JSON; as ParameterError: not a parameter set.
         """
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            reason = f"expected a readable file, got: {error.strerror}"
-            raise InputError(reason, file=str(path)) from None
-        return cls.from_json(decode(data, file=str(path)), file=str(path))
+        return read(cls, load(path), file=str(path))
 
     @classmethod
     def from_json(cls, text: str, *, file: str | None = None) -> ParameterSet:

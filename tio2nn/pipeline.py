@@ -5,13 +5,15 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tio2nn import console, fitting, stages
+from tio2nn.draft import Draft
 from tio2nn.errors import InputError, UsageError
 from tio2nn.parameters import ParameterSet
-from tio2nn.presets import DEFAULT_ELEMENTS, SEARCHING_RECIPES, apply_recipe
+from tio2nn.presets import SEARCHING_RECIPES, apply_recipe, in_published_order
 from tio2nn.project import Project
 
 DEFAULT_DIRECTORY = Path("tio2nn-project")
@@ -56,17 +58,17 @@ def run(
     project = Project(
         directory or (Path() if Project(Path()).parameters_file.exists() else DEFAULT_DIRECTORY)
     )
-    _check(project, preset, elements, recipe, split_file)
+    parameters = _check(project, preset, elements, recipe, split_file)
     project.root.mkdir(parents=True, exist_ok=True)
     with project.locked("run"):
-        if elements is not None and not project.parameters_file.exists():
-            _create(project, preset, elements)
-        if project.parameters_file.exists():
-            good = stages.extract(project, sources, limit, project.parameters())
-        else:
-            # the elements of a new project are those of its structures
+        if parameters is None:
+            # a preset with a name, for the elements of the structures
             good = stages.extract(project, sources, limit, None)
             _create(project, preset, _elements_of(project))
+        else:
+            if isinstance(parameters, ParameterSet) and not project.parameters_file.exists():
+                _create(project, preset, parameters.elements)
+            good = stages.extract(project, sources, limit, parameters)
         stages.featurize(project, jobs)
         tune_first = recipe in SEARCHING_RECIPES if tuning is None else tuning
         if tune_first:
@@ -92,11 +94,16 @@ def _check(
     elements: tuple[str, ...] | None,
     recipe: str | None,
     split_file: Path | None,
-) -> None:
-    """Refuse now what a later step would refuse after the work of the earlier ones."""
+) -> ParameterSet | Draft | None:
+    """Refuse now what a later step would refuse after the work of the earlier ones.
+
+    Returns:
+        The parameters to extract with: those of the project, or else what the names say; None where a preset with a
+        name waits for the elements.
+    """
     wanted = fitting.preset_parameters(preset, elements)
     if recipe is not None:
-        apply_recipe(wanted, recipe)
+        apply_recipe(wanted.settings if isinstance(wanted, Draft) else wanted, recipe)
     if split_file is not None:
         from tio2nn.split import read_parts
 
@@ -104,17 +111,24 @@ def _check(
     if project.root.exists() and not project.root.is_dir():
         raise UsageError(f"{project.root}: expected a project directory, got a file")
     if not project.parameters_file.exists():
-        return
-    there = project.parameters()
-    if preset is not None:
-        same = fitting.preset_parameters(preset, elements or there.elements).fingerprint == there.fingerprint
+        return wanted if isinstance(wanted, Draft) or elements is not None else None
+    there = project.parameters_or_draft()
+    if isinstance(wanted, Draft):
+        # whatever functions are there: auto chooses none where some were chosen
+        same = elements is None or there.elements in (None, elements)
+    elif isinstance(there, Draft):
+        same = False
     else:
-        same = elements in (None, there.elements)
+        named = fitting.preset_parameters(preset, elements or there.elements)
+        same = isinstance(named, ParameterSet) and named.fingerprint == there.fingerprint
     if not same:
         raise UsageError(
             f"{project.parameters_file}: expected the parameter set that --preset and --elements name, got "
             "another; choose another directory with -C"
         )
+    if isinstance(there, Draft) and there.elements is None and elements is not None:
+        return replace(there, elements=elements)
+    return there
 
 
 def _create(project: Project, preset: str | None, elements: tuple[str, ...]) -> None:
@@ -133,11 +147,10 @@ def _evaluate(project: Project) -> dict[str, Any]:
 
 
 def _elements_of(project: Project) -> tuple[str, ...]:
-    """Elements of all structures; Ti and O in the order that the presets were published for."""
+    """Elements of all structures."""
     from tio2nn.io.store import read_store
 
-    elements = read_store(project.structures_file).elements
-    return DEFAULT_ELEMENTS if set(elements) == set(DEFAULT_ELEMENTS) else elements
+    return in_published_order(read_store(project.structures_file).elements)
 
 
 def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | None) -> bool:

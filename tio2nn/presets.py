@@ -15,7 +15,10 @@ from tio2nn.schema import to_json
 from tio2nn.strict_json import quote
 from tio2nn.validation import did_you_mean
 
-DEFAULT_PRESET = "artrith-urban-2016"
+AUTO = "auto"
+"""The default: no functions of its own, but what `tio2nn.choose_functions` chooses once the structures are known."""
+
+TIO2_PRESET = "artrith-urban-2016"
 DEFAULT_ELEMENTS = ("Ti", "O")
 
 Overrides = dict[str, dict[str, Any]]
@@ -136,16 +139,30 @@ def preset(name: str, elements: Sequence[str] = DEFAULT_ELEMENTS) -> ParameterSe
         UsageError: no such preset.
         ParameterError: `elements` are not chemical symbols, or some come twice.
     """
-    chosen = PRESETS[_known(name, PRESETS, "preset")]
-    functions = itertools.product(chosen.angular_etas, _LAMBDAS, chosen.zetas)
+    chosen = PRESETS[known(name, PRESETS, "preset")]
+    radial, angular = functions_of(chosen)
     parameters = ParameterSet(
         elements=tuple(elements),
         cutoff=chosen.cutoff,
         element_blind=chosen.element_blind,
-        radial=tuple(RadialFunction(eta) for eta in chosen.radial_etas),
-        angular=tuple(AngularFunction(eta, lambda_, float(zeta)) for eta, lambda_, zeta in functions),
+        radial=radial,
+        angular=angular,
     )
     return apply_recipe(parameters, chosen.recipe)
+
+
+def functions_of(chosen: Preset) -> tuple[tuple[RadialFunction, ...], tuple[AngularFunction, ...]]:
+    """Radial and angular functions of a preset, ordered by η, then λ, then ζ."""
+    angular = itertools.product(chosen.angular_etas, _LAMBDAS, chosen.zetas)
+    return (
+        tuple(RadialFunction(eta) for eta in chosen.radial_etas),
+        tuple(AngularFunction(eta, lambda_, float(zeta)) for eta, lambda_, zeta in angular),
+    )
+
+
+def in_published_order(elements: Sequence[str]) -> tuple[str, ...]:
+    """Ti and O in the order that the presets were published for; others as they are."""
+    return DEFAULT_ELEMENTS if set(elements) == set(DEFAULT_ELEMENTS) else tuple(elements)
 
 
 def recipe(name: str) -> Overrides:
@@ -154,7 +171,7 @@ def recipe(name: str) -> Overrides:
     Raises:
         UsageError: no such recipe.
     """
-    return deepcopy(RECIPES[_known(name, RECIPES, "recipe")])
+    return deepcopy(RECIPES[known(name, RECIPES, "recipe")])
 
 
 def apply_recipe(parameters: ParameterSet, name: str) -> ParameterSet:
@@ -166,8 +183,14 @@ def apply_recipe(parameters: ParameterSet, name: str) -> ParameterSet:
     return parameters.with_overrides(**recipe(name))
 
 
-def _known(name: str, names: Collection[str], kind: str) -> str:
+def known(name: str, names: Collection[str], kind: str) -> str:
+    """`name`, if it is one of `names`.
+
+    Raises:
+        UsageError: it is not; the message calls it a `kind` and guesses what was meant.
+    """
     if name in names:
         return name
-    known = ", ".join(sorted(names))
-    raise UsageError(f"{kind}: expected one of {known}, got {quote(name)}{did_you_mean(name, names)}")
+    raise UsageError(
+        f"{kind}: expected one of {', '.join(sorted(names))}, got {quote(name)}{did_you_mean(name, names)}"
+    )

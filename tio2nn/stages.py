@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tio2nn import console
+from tio2nn.draft import Draft
 from tio2nn.errors import InputError, UsageError
 from tio2nn.parameters import ParameterSet
+from tio2nn.presets import in_published_order
 from tio2nn.project import Project
 
 if TYPE_CHECKING:
+    from tio2nn.extract import ExtractSummary
     from tio2nn.featurize import Estimate
     from tio2nn.predict import Format
     from tio2nn.structure import Structure
@@ -39,32 +42,71 @@ def process_pool(workers: int) -> Executor:
 
 
 def extract(
-    project: Project, sources: Sequence[str], limit: int | None, parameters: ParameterSet | None
+    project: Project, sources: Sequence[str], limit: int | None, parameters: ParameterSet | Draft | None
 ) -> bool:
     """Extract and show what the audit found; return whether every structure was accepted.
 
-    Without parameters, as for a project that is just being made, every element is welcome.
+    A draft is completed and becomes the `params.json` of the project. Without parameters, as for a project that is
+    just being made, every element is welcome.
     """
     from tio2nn.extract import extract
 
+    settings = parameters.settings if isinstance(parameters, Draft) else parameters
+    elements = None if parameters is None else parameters.elements
     summary = extract(
         sources,
         energies_csv=project.energies_file,
         rejected_csv=project.rejected_file,
         store=project.structures_file,
-        elements=None if parameters is None else parameters.elements,
-        reference_energies=None if parameters is None else parameters.reference_energies,
+        elements=elements,
+        reference_energies=None if settings is None else settings.reference_energies,
         limit=limit,
         stdin=sys.stdin,
         track=console.track,
     )
     show_rejected(summary.rejected)
+    foreign = _foreign_elements(project, summary, elements or ())
     if summary.audit is None:
-        raise InputError("expected at least one structure with an energy, got none")
+        raise InputError(foreign or "expected at least one structure with an energy, got none")
     console.facts(summary.audit.facts())
     if summary.rejected:
         console.say(f"{len(summary.rejected)} rejected, with reasons in {project.rejected_file}")
+    if foreign:
+        console.warn(foreign)
+    if isinstance(parameters, Draft):
+        _complete(project, parameters)
     return not summary.rejected
+
+
+def _foreign_elements(project: Project, summary: ExtractSummary, elements: Sequence[str]) -> str:
+    """Why structures of other elements were rejected, and what to do; nothing if none were."""
+    if not summary.foreign_elements:
+        return ""
+    n = summary.n_foreign
+    return (
+        f"{n} structure{'s' if n > 1 else ''} rejected for elements ({', '.join(summary.foreign_elements)}) that "
+        f"{project.parameters_file} does not have ({', '.join(elements)}): add them there and extract again, or make "
+        'another project with "tio2nn init DIR", which takes the elements from the structures'
+    )
+
+
+def _complete(project: Project, draft: Draft) -> None:
+    """Choose functions for the extracted structures, show which and why, and write them into `params.json`."""
+    from tio2nn.choose_functions import choose_functions, facts
+    from tio2nn.io.atomic import atomic_write
+    from tio2nn.io.store import read_store
+    from tio2nn.neighborhoods import statistics
+
+    store = read_store(project.structures_file)
+    seen = statistics(store, draft.elements or in_published_order(store.elements))
+    choice = choose_functions(seen)
+    parameters, text = draft.completed(choice)
+    console.facts(facts(seen, choice, parameters))
+    with atomic_write(project.parameters_file) as handle:
+        handle.write(text)
+    console.say(
+        f"wrote elements, cutoff and functions into {project.parameters_file}, where they can be edited"
+    )
 
 
 def show_rejected(rejected: Iterable[InputError]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tio2nn.derivatives import fresh_layout
+from tio2nn.draft import Draft
 from tio2nn.errors import InputError
 from tio2nn.io.features import Manifest, digest_of
 from tio2nn.io.jacobians import open_jacobian
@@ -61,7 +63,9 @@ def status(project: Project) -> Status:
     Raises:
         InputError: params.json is not a parameter set.
     """
-    parameters = project.parameters()
+    parameters = project.parameters_or_draft()
+    if isinstance(parameters, Draft):
+        return _of_draft(project, parameters)
     parts = [
         Part(
             "parameters",
@@ -79,16 +83,29 @@ def status(project: Project) -> Status:
         parts.append(tuning)
     model = _model(project, parameters, store)
     parts += [model, _evaluation(project, model)]
+    return Status(project.root, tuple(parts), _advice(project, parts))
+
+
+def _of_draft(project: Project, draft: Draft) -> Status:
+    """Whatever lies there, it does not belong to functions that are not chosen yet."""
+    elements = f" for {', '.join(draft.elements)}" if draft.elements is not None else ""
+    what = f'"preset": "auto": extract chooses the functions{elements}'
+    parts = [Part("parameters", "extract", MISSING, what), _structures(project)[0]]
+    later = (("features", "featurize"), ("model", "train"), ("evaluation", "evaluate"))
+    parts += [Part(name, command, MISSING, "") for name, command in later]
+    return Status(project.root, tuple(parts), _advice(project, parts))
+
+
+def _advice(project: Project, parts: Sequence[Part]) -> str:
+    """What to run next."""
     # a search is a matter of choice: one that is stale need not be repeated
     todo = [part for part in parts if part.state != FRESH and (part.name, part.state) != ("tuning", STALE)]
     at = project.as_option()
     if not todo:
-        advice = f"nothing to do; tio2nn predict{at} FILE... predicts structures"
-    else:
-        verb, *options = todo[0].command.split()
-        words = [*options, *(["SOURCE..."] if verb == "extract" else [])]
-        advice = f"next: tio2nn {verb}{at}{''.join(f' {word}' for word in words)}"
-    return Status(project.root, tuple(parts), advice)
+        return f"nothing to do; tio2nn predict{at} FILE... predicts structures"
+    verb, *options = todo[0].command.split()
+    words = [*options, *(["SOURCE..."] if verb == "extract" else [])]
+    return f"next: tio2nn {verb}{at}{''.join(f' {word}' for word in words)}"
 
 
 def _structures(project: Project) -> tuple[Part, StructureStore | None]:

@@ -15,8 +15,8 @@ from tio2nn.strict_json import quote
 # A message that shows a value shows this much of it.
 _LONGEST_VALUE = 40
 
-# Editors find the schema of a file under this key of the file.
-_SCHEMA_KEY = "$schema"
+SCHEMA_KEY = "$schema"
+"""Editors find the schema of a file under this key of the file."""
 
 
 class Rule(NamedTuple):
@@ -114,7 +114,7 @@ class _Reader:
         self._check_repeated_keys(value, path)
         known = [field.key for field in fields(cls)]
         for key in value:
-            if key not in known and (path or key != _SCHEMA_KEY):
+            if key not in known and (path or key != SCHEMA_KEY):
                 hint = did_you_mean(str(key), known) or _section_that_has(key, cls)
                 self._report(f"{_join(path, key)}: unknown key{hint}")
 
