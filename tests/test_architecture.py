@@ -28,7 +28,7 @@ MOST_LINES = 400
 FLOORS = (
     # the ground: what everything may stand on
     ("", "errors", "elements", "interrupt", "progress", "workers", "special_files"),
-    ("structure", "strict_json", "lock"),
+    ("structure", "strict_json", "lock", "outliers"),
     # the parameter set
     ("schema", "validation"),
     ("fit_parameters", "parameters"),
