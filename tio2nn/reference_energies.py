@@ -91,7 +91,9 @@ class ReferenceEnergies:
         return dict(zip(self.elements, self.values.tolist(), strict=True))
 
 
-def gross_outliers(compositions: NDArray[np.integer], energies: FloatArray, max_forces: FloatArray) -> BoolArray:
+def gross_outliers(
+    compositions: NDArray[np.integer], energies: FloatArray, max_forces: FloatArray
+) -> BoolArray:
     """Structures whose energy or forces are beyond all that physics does, seen from the rest of the set.
 
     Energies per atom, without the robust reference energies of the set itself, that are separated from the rest by
@@ -119,7 +121,8 @@ def gross_outliers(compositions: NDArray[np.integer], energies: FloatArray, max_
 def _robust(matrix: FloatArray, energies: FloatArray) -> tuple[FloatArray, int, BoolArray]:
     """Reference energies, rank of the compositions, and which structures had no say."""
     far = _far(matrix, energies)
-    values, _, rank, _ = np.linalg.lstsq(matrix[~far], energies[~far], rcond=None)
+    values, _, found, _ = np.linalg.lstsq(matrix[~far], energies[~far], rcond=None)
+    rank = int(found)
     if far.any():
         rank_of_all = int(np.linalg.matrix_rank(matrix))
         if rank_of_all > rank:
@@ -128,7 +131,7 @@ def _robust(matrix: FloatArray, energies: FloatArray) -> tuple[FloatArray, int, 
             steps = np.linalg.lstsq(matrix[far] @ free.T, energies[far] - matrix[far] @ values, rcond=None)[0]
             values = values + steps @ free
         rank = rank_of_all
-    return np.asarray(values, dtype=np.float64), int(rank), far
+    return np.asarray(values, dtype=np.float64), rank, far
 
 
 def _far(matrix: FloatArray, energies: FloatArray) -> BoolArray:
