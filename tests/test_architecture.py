@@ -28,7 +28,7 @@ MOST_LINES = 400
 FLOORS = (
     # the ground: what everything may stand on
     ("", "errors", "elements", "interrupt", "progress", "workers", "special_files"),
-    ("structure", "strict_json", "lock"),
+    ("structure", "strict_json", "lock", "outliers", "baseline"),
     # the parameter set
     ("schema", "validation"),
     ("fit_parameters", "parameters"),
@@ -48,7 +48,7 @@ FLOORS = (
     # guests: other programs' view of a potential
     ("interfaces",),
     # a project: its paths, how its parts hang together
-    ("project", "provenance", "split"),
+    ("project", "provenance", "coverage", "split"),
     ("derivatives", "parallel"),
     ("plots", "error_plots"),
     # the verbs

@@ -7,24 +7,26 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Optional, TypeVar
 
 import typer
 
 from tio2nn import __version__, interrupt
-from tio2nn.errors import InputError, Tio2nnError, UsageError, naming, one_line
+from tio2nn.errors import InputError, Tio2nnError, naming, one_line
 from tio2nn.options import (
     ElementsOption,
     EpochsOption,
     ForcesOption,
     JobsOption,
     JsonOption,
+    KeepOutliersOption,
     LimitOption,
     MaxEnergyOption,
     MembersOption,
     NewSplitOption,
+    NoTestOption,
+    OutputFormat,
     PotentialOption,
     PresetOption,
     ProjectOption,
@@ -128,16 +130,6 @@ def _main(
     _debug = debug
 
 
-class OutputFormat(str, Enum):
-    """Formats of `predict`."""
-
-    TSV = "tsv"
-    CSV = "csv"
-    JSON = "json"
-    EXTXYZ = "extxyz"
-    XSF = "xsf"
-
-
 def _elements(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -232,7 +224,9 @@ def train(
     split: SplitFileOption = None,
     split_by: SplitKindOption = None,
     new_split: NewSplitOption = False,
+    no_test: NoTestOption = False,
     max_energy: MaxEnergyOption = None,
+    keep_outliers: KeepOutliersOption = False,
     forces: ForcesOption = False,
     epochs: EpochsOption = None,
     members: MembersOption = None,
@@ -244,13 +238,13 @@ def train(
     from tio2nn import fitting
     from tio2nn.project import Project
 
-    if split is not None and (split_by is not None or new_split):
-        raise UsageError("expected --split, or else --split-by or --new-split, got both")
+    new = fitting.asks_for_new_split(split, split_by, new_split, no_test)
     found = Project.find(project)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
+    flags |= fitting.fields_of_switches(no_test, keep_outliers)
     parameters = fitting.training_parameters(found, recipe, tuned, flags, forces)
     with found.locked("train"):
-        metrics = fitting.train(found, parameters, split, new_split or split_by is not None, jobs)
+        metrics = fitting.train(found, parameters, split, new, jobs)
     if json:
         _print_json(metrics)
 
@@ -326,13 +320,23 @@ def run(
     ] = None,
     forces: ForcesOption = False,
     split: SplitFileOption = None,
+    split_by: SplitKindOption = None,
+    new_split: NewSplitOption = False,
+    no_test: NoTestOption = False,
+    max_energy: MaxEnergyOption = None,
+    keep_outliers: KeepOutliersOption = False,
+    epochs: EpochsOption = None,
+    members: MembersOption = None,
+    seed: SeedOption = None,
     limit: LimitOption = None,
     jobs: JobsOption = None,
     json: JsonOption = False,
 ) -> bool:
     """From structure files to an evaluated potential: every step that is missing."""
-    from tio2nn import pipeline
+    from tio2nn import fitting, pipeline
 
+    new = fitting.asks_for_new_split(split, split_by, new_split, no_test)
+    flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     metrics, good = pipeline.run(
         sources,
         directory=project,
@@ -342,6 +346,8 @@ def run(
         tuning=tuning,
         forces=forces,
         split_file=split,
+        flags=flags | fitting.fields_of_switches(no_test, keep_outliers),
+        new_split=new,
         limit=limit,
         jobs=jobs,
     )

@@ -186,6 +186,14 @@ class TrainingParameters(Checked):
             unit="eV/atom",
         ),
     ] = None
+    outliers: Annotated[
+        str,
+        About(
+            "Structures whose energy or forces are beyond any physical scale of the others: left out of all parts, "
+            "or kept",
+            choices=("leave-out", "keep"),
+        ),
+    ] = "leave-out"
     density_weighting: Annotated[
         float,
         About(

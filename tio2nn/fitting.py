@@ -13,7 +13,7 @@ from tio2nn.draft import Draft
 from tio2nn.errors import MissingInputError, ParameterError, UsageError
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
-from tio2nn.stages import SHOWN, available_cores
+from tio2nn.stages import SHOWN, available_cores, show_comparison
 
 if TYPE_CHECKING:
     from tio2nn.nn.history import Epoch
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tio2nn.training_data import TrainingData
     from tio2nn.trials import Trial
 
+SHOWN_NAMES = 3  # of gross outliers
 # each fit leaves some 20 MB behind in its process; a new process costs 5 s, as much as a trial
 _FITS_PER_WORKER = 12
 
@@ -99,6 +100,23 @@ def with_flags(parameters: ParameterSet, section: str, flags: Mapping[str, Any])
         return parameters.with_overrides(**{section: given})
     except ParameterError as error:
         raise UsageError(str(error)) from None
+
+
+def asks_for_new_split(split_file: Path | None, kind: str | None, new: bool, no_test: bool) -> bool:
+    """Whether --split-by, --new-split or --no-test is given.
+
+    Raises:
+        UsageError: beside a split of the user's own, which says all of that.
+    """
+    asked = kind is not None or new or no_test
+    if split_file is not None and asked:
+        raise UsageError("expected --split, or else --split-by, --new-split or --no-test, got both")
+    return asked
+
+
+def fields_of_switches(no_test: bool, keep_outliers: bool) -> dict[str, Any]:
+    """Fields of the training that --no-test and --keep-outliers set; None for those that are not given."""
+    return {"test_fraction": 0.0 if no_test else None, "outliers": "keep" if keep_outliers else None}
 
 
 def _require_features(project: Project, *, forces: bool = False) -> None:
@@ -202,6 +220,7 @@ def train(
             + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
         )
         _warn_of(data.split)
+        _tell_left_out(parameters, data)
         if data.reference.underdetermined:
             console.warn(
                 "the compositions do not determine the reference energies: energies of other compositions "
@@ -232,16 +251,40 @@ def train(
             on_data=on_data,
             on_epoch=on_epoch,
         )
-    forces = ""
+    judged = ""
+    if summary.validation_rmse is not None:
+        judged = f"; validation RMSE {summary.validation_rmse:.2f}, MAE {summary.validation_mae:.2f} meV/atom"
     if summary.validation_force_rmse is not None:
-        forces = f", forces RMSE {summary.validation_force_rmse:.4f} eV/Å"
+        judged += f", forces RMSE {summary.validation_force_rmse:.4f} eV/Å"
     console.say(
         f"trained {summary.members} network{'s' if summary.members > 1 else ''} in "
-        f"{console.duration(summary.seconds)}; validation RMSE {summary.validation_rmse:.2f}, "
-        f"MAE {summary.validation_mae:.2f} meV/atom{forces}; {summary.potential}"
+        f"{console.duration(summary.seconds)}{judged}; {summary.potential}"
     )
+    if summary.comparison is not None:
+        show_comparison("validation", summary.comparison, summary.facts)
     metrics: dict[str, Any] = read_json(project.training_metrics_file)
     return metrics
+
+
+def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
+    """What is not trained on, or should not be, and what is not held out."""
+    if data.n_above_max_energy:
+        console.say(
+            f"{data.n_above_max_energy} structures above --max-energy {parameters.training.max_energy:g} "
+            "eV/atom are left out"
+        )
+    if n := len(data.outliers):
+        shown = ", ".join(data.outliers[:SHOWN_NAMES]) + (" ..." if n > SHOWN_NAMES else "")
+        what = f"{n} gross outlier{'s' if n > 1 else ''}, far beyond the energies or forces of the others ({shown})"
+        if parameters.training.outliers == "leave-out":
+            console.warn(f"{what}: left out of all parts; --keep-outliers keeps such")
+        else:
+            console.warn(f'{what}: kept; "outliers": "leave-out" in params.json leaves such out')
+    n_validation, n_test = (len(data.split.indices(part)) for part in ("validation", "test"))
+    if not n_validation and not n_test:
+        console.warn("nothing is held out: no number tells how far to trust this potential; add structures")
+    elif not n_validation:
+        console.warn("no structures to validate on: nothing tells how the training goes on new ones")
 
 
 def _warn_of(split: Split) -> None:
@@ -258,10 +301,9 @@ def _warn_of(split: Split) -> None:
 
 def _errors(epoch: Epoch) -> str:
     """RMSE of both parts, energies and forces."""
-    shown = (
-        f"RMSE training {epoch.train_rmse_meV_per_atom:.2f}, validation "
-        f"{epoch.validation_rmse_meV_per_atom:.2f} meV/atom"
-    )
+    validation = epoch.validation_rmse_meV_per_atom
+    shown = f"RMSE training {epoch.train_rmse_meV_per_atom:.2f}"
+    shown += " meV/atom" if validation is None else f", validation {validation:.2f} meV/atom"
     forces = (epoch.train_force_rmse_eV_per_A, epoch.validation_force_rmse_eV_per_A)
     if forces == (None, None):
         return shown

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+
+class OutputFormat(str, Enum):
+    """Formats of `predict`."""
+
+    TSV = "tsv"
+    CSV = "csv"
+    JSON = "json"
+    EXTXYZ = "extxyz"
+    XSF = "xsf"
+
 
 # Optional[...]: Typer reads these at run time, and on Python 3.10 older versions of it know no `X | None`.
 ProjectOption = Annotated[
@@ -73,7 +85,18 @@ SplitFileOption = Annotated[
         show_default=False,
     ),
 ]
-NewSplitOption = Annotated[bool, typer.Option("--new-split", help="Divide anew, replacing split.csv.")]
+NewSplitOption = Annotated[bool, typer.Option("--new-split", help="Split anew, replacing split.csv.")]
+NoTestOption = Annotated[
+    bool,
+    typer.Option("--no-test", help="Keep no structures for a test, all others train; implies --new-split."),
+]
+KeepOutliersOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-outliers",
+        help="Keep structures whose energy or forces are far beyond those of all others.",
+    ),
+]
 LimitOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(
@@ -90,7 +113,7 @@ MembersOption = Annotated[
 ]
 SeedOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--seed", min=0, metavar="N", help="Seed of division, first weights and batches."),
+    typer.Option("--seed", min=0, metavar="N", help="Seed of split, first weights and batches."),
 ]
 MaxEnergyOption = Annotated[
     Optional[float],  # noqa: UP045

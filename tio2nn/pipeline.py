@@ -29,6 +29,8 @@ def run(
     tuning: bool | None,
     forces: bool,
     split_file: Path | None,
+    flags: dict[str, Any],
+    new_split: bool,
     limit: int | None,
     jobs: int | None,
 ) -> tuple[dict[str, Any], bool]:
@@ -42,7 +44,9 @@ def run(
         recipe: named settings of the training.
         tuning: search first; None if the recipe decides.
         forces: train on forces, too.
-        split_file: a division given by the user.
+        split_file: a split given by the user.
+        flags: fields of the training as the command line gives them; None for what it does not.
+        new_split: a split by the settings, whatever the project has.
         limit: number of structures to take.
         jobs: worker processes.
 
@@ -58,7 +62,7 @@ def run(
     project = Project(
         directory or (Path() if Project(Path()).parameters_file.exists() else DEFAULT_DIRECTORY)
     )
-    parameters = _check(project, preset, elements, recipe, split_file)
+    parameters = _check(project, preset, elements, recipe, split_file, flags)
     project.root.mkdir(parents=True, exist_ok=True)
     with project.locked("run"):
         if parameters is None:
@@ -69,17 +73,20 @@ def run(
             if isinstance(parameters, ParameterSet) and not project.parameters_file.exists():
                 _create(project, preset, parameters.elements)
             good = stages.extract(project, sources, limit, parameters)
+        _require_enough(project)
         stages.featurize(project, jobs)
         tune_first = recipe in SEARCHING_RECIPES if tuning is None else tuning
         if tune_first:
-            fitting.tune(project, fitting.training_parameters(project, recipe), jobs, split_file)
-        parameters = fitting.training_parameters(project, recipe, tuned=tune_first, forces=forces)
+            fitting.tune(
+                project, fitting.training_parameters(project, recipe, False, flags), jobs, split_file
+            )
+        parameters = fitting.training_parameters(project, recipe, tune_first, flags, forces)
         if parameters.training.forces:
             stages.differentiate(project, jobs)
-        if _is_trained(project, parameters, split_file):
+        if _is_trained(project, parameters, split_file, new_split):
             console.say("training: nothing to do, the model fits to structures, split and settings")
         else:
-            fitting.train(project, parameters, split_file, jobs=jobs)
+            fitting.train(project, parameters, split_file, new_split, jobs)
         metrics = _evaluate(project)
     console.say(
         f"all done in {console.duration(time.perf_counter() - begin)}; the potential is {project.potential_file}; "
@@ -94,6 +101,7 @@ def _check(
     elements: tuple[str, ...] | None,
     recipe: str | None,
     split_file: Path | None,
+    flags: dict[str, Any],
 ) -> ParameterSet | Draft | None:
     """Refuse now what a later step would refuse after the work of the earlier ones.
 
@@ -102,8 +110,10 @@ def _check(
         name waits for the elements.
     """
     wanted = fitting.preset_parameters(preset, elements)
+    settings = wanted.settings if isinstance(wanted, Draft) else wanted
+    fitting.with_flags(settings, "training", flags)
     if recipe is not None:
-        apply_recipe(wanted.settings if isinstance(wanted, Draft) else wanted, recipe)
+        apply_recipe(settings, recipe)
     if split_file is not None:
         from tio2nn.split import read_parts
 
@@ -153,11 +163,20 @@ def _elements_of(project: Project) -> tuple[str, ...]:
     return in_published_order(read_store(project.structures_file).elements)
 
 
-def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | None) -> bool:
+def _require_enough(project: Project) -> None:
+    """Refuse what no fit can be made of before anything is computed."""
+    from tio2nn.io.store import read_store
+    from tio2nn.training_data import FEWEST_TO_TRAIN
+
+    if (n := len(read_store(project.structures_file))) < FEWEST_TO_TRAIN:
+        raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {n}")
+
+
+def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | None, new_split: bool) -> bool:
     from tio2nn.io.store import read_store
     from tio2nn.io.tables import read_json
     from tio2nn.provenance import changed, inputs_of_model
-    from tio2nn.split import read_split
+    from tio2nn.training_data import drawn_split, given_split, own_split
 
     if not (project.potential_file.exists() and project.training_metrics_file.exists()):
         return False
@@ -168,7 +187,9 @@ def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | N
     store = read_store(project.structures_file)
     if changed(recorded, inputs_of_model(parameters, store, project.split_file)):
         return False
-    if split_file is None:
+    if split_file is None and not new_split:
         return True
-    settings = (store.names, parameters.training.validation_fraction, parameters.training.seed)
-    return read_split(split_file, *settings) == read_split(project.split_file, *settings)
+    wanted = (
+        drawn_split(parameters, store) if split_file is None else given_split(split_file, parameters, store)
+    )
+    return wanted == own_split(project, store)

@@ -75,8 +75,8 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
-# A recipe says how to fit, not what to fit on: division, energy limit and seed stay those of the project.
-_DATA_FIELDS = ("validation_fraction", "test_fraction", "split", "max_energy", "seed")
+# A recipe says how to fit, not what to fit on: split, energy limit, outliers and seed stay those of the project.
+_DATA_FIELDS = ("validation_fraction", "test_fraction", "split", "max_energy", "outliers", "seed")
 
 _DEFAULTS: Overrides = {
     "network": to_json(NetworkParameters()),

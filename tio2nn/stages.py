@@ -19,6 +19,7 @@ from tio2nn.presets import in_published_order
 from tio2nn.project import Project
 
 if TYPE_CHECKING:
+    from tio2nn.baseline import Comparison
     from tio2nn.extract import ExtractSummary
     from tio2nn.featurize import Estimate
     from tio2nn.predict import Format
@@ -218,6 +219,16 @@ def evaluate(
         f"residuals of the totals: mean {energy['mean_residual_eV']:.4f} eV, standard error "
         f"{energy['standard_error_eV']:.4f} eV, beyond 1.5 sigma {energy['outlier_fraction']:.3f}"
     )
+    show_comparison(
+        "evaluation",
+        summary.comparison,
+        summary.facts,
+        mostly_far=2 * summary.extrapolating > metrics["n_structures"],
+    )
+    if summary.outliers_left_out:
+        console.say(
+            f"{summary.outliers_left_out} gross outliers of the test part are left out, as in training"
+        )
     if summary.above_max_energy:
         console.say(
             f"{summary.above_max_energy} structures of the test part lie above --max-energy and are left out"
@@ -236,6 +247,16 @@ def evaluate(
         console.say(f"figures and tables in {summary.directory}")
     doubtful = summary.extrapolating + summary.foreign_compositions
     return metrics, not (summary.rejected or (strict and doubtful))
+
+
+def show_comparison(
+    where: str, comparison: Comparison, facts: Mapping[str, Any], *, mostly_far: bool = False
+) -> None:
+    """Whether a fit is worth more than reference energies alone, and zero forces."""
+    if sentence := comparison.sentence():
+        console.say(f"{where}: {sentence}")
+    if (warning := comparison.warning(facts, mostly_far=mostly_far)) is not None:
+        console.warn(f"{where}: {warning}")
 
 
 def _force_row(errors: Mapping[str, float] | None) -> list[list[str]]:

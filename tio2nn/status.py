@@ -186,8 +186,9 @@ def _model(project: Project, parameters: ParameterSet, store: StructureStore | N
         return Part(name, command, MISSING, "interrupted; train goes on where it was" if interrupted else "")
     try:
         about = read_json(project.training_metrics_file)
-        recorded, rmse = dict(about["inputs"]), float(about["validation_rmse_meV_per_atom"])
-        what = f"{int(about['members'])} × network, validation RMSE {rmse:.2f} meV/atom"
+        recorded, rmse = dict(about["inputs"]), about["validation_rmse_meV_per_atom"]
+        judged = "not validated" if rmse is None else f"validation RMSE {float(rmse):.2f} meV/atom"
+        what = f"{int(about['members'])} × network, {judged}"
     except _UNUSABLE as error:
         return Part(name, command, BROKEN, _told(project.training_metrics_file, error))
     now = None if store is None else inputs_of_model(parameters, store, project.split_file)

@@ -28,6 +28,12 @@ from tio2nn.split import Split, covers, random_split, read_split
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+FEWEST_TO_TRAIN = 2
+"""Structures; one has nothing but its own energy to tell."""
+# Below these a structure teaches more than it tells as one of a held-out part: an error on one or two is chance.
+FEWEST_TO_VALIDATE = 5
+FEWEST_TO_TEST = 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData(FitData):
@@ -42,6 +48,10 @@ class TrainingData(FitData):
         composition_span: (rank, n_elements) of the compositions in the training part.
         constant_features: names of columns that do not vary in the training part, for each subnet.
         fingerprint: of features, energies and split.
+        fitted_reference: reference energies fitted to the training part, also where others are given: what a fit
+            without any network would know.
+        outliers: names of the gross outliers, left out of all parts or kept as the settings say.
+        n_above_max_energy: structures left out for their energy.
     """
 
     split: Split
@@ -52,6 +62,9 @@ class TrainingData(FitData):
     composition_span: FloatArray
     constant_features: dict[str, tuple[str, ...]]
     fingerprint: str
+    fitted_reference: ReferenceEnergies
+    outliers: tuple[str, ...]
+    n_above_max_energy: int
 
 
 @dataclass(frozen=True)
@@ -116,24 +129,57 @@ def choose_split(
 
     One of other structures is not lost, but moved to `split-earlier.csv`.
     """
-    settings = parameters.training
-    names = store.names
     has_another = given is None and not new and project.split_file.exists()
-    if has_another and covers(project.split_file, names):
-        return read_split(project.split_file, names, settings.validation_fraction, settings.seed)
+    if has_another and covers(project.split_file, store.names):
+        return own_split(project, store)
     if given is not None:
-        split = read_split(given, names, settings.validation_fraction, settings.seed)
+        split = given_split(given, parameters, store)
     else:
-        groups = store.groups if settings.split == "grouped" else names
-        drawn = random_split(
-            names, groups, settings.validation_fraction, settings.test_fraction, settings.seed
-        )
-        split = replace(drawn, replaces_another=has_another)
+        split = replace(drawn_split(parameters, store), replaces_another=has_another)
     if has_another:
-        # it may be a division that somebody gave, with a name damaged or a structure more
+        # it may be one that somebody gave, with a name damaged or a structure more
         project.split_file.replace(project.earlier_split_file)
     split.write(project.split_file, store.groups)
     return split
+
+
+def own_split(project: Project, store: StructureStore) -> Split:
+    """That of the project, as it was written: few structures may have no validation part."""
+    return read_split(project.split_file, store.names, validation=0.0, seed=0)
+
+
+def given_split(path: Path, parameters: ParameterSet, store: StructureStore) -> Split:
+    """The split in a file, with a validation part drawn where it has none."""
+    settings = parameters.training
+    used = _used_compositions(parameters, store)
+    return read_split(path, store.names, settings.validation_fraction, settings.seed, used)
+
+
+def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
+    """A new split by the settings; few structures all train, or are at least not spent on a test."""
+    settings = parameters.training
+    used = _used_compositions(parameters, store)
+    n_used = int(np.count_nonzero(used.any(axis=1)))
+    return random_split(
+        store.names,
+        store.groups if settings.split == "grouped" else store.names,
+        settings.validation_fraction if n_used >= FEWEST_TO_VALIDATE else 0.0,
+        settings.test_fraction if n_used >= FEWEST_TO_TEST else 0.0,
+        settings.seed,
+        used,
+    )
+
+
+def are_used(parameters: ParameterSet, store: StructureStore) -> NDArray[np.bool_]:
+    """(n_structures,) which are in a part at all: neither above the largest energy nor gross outliers."""
+    settings = parameters.training
+    are_low = store.are_up_to(settings.max_energy)
+    return are_low if settings.outliers == "keep" else are_low & ~store.gross_outliers
+
+
+def _used_compositions(parameters: ParameterSet, store: StructureStore) -> IntArray:
+    """(n_structures, n_elements) number of atoms, zero for structures that are not used."""
+    return store.compositions(store.elements) * are_used(parameters, store)[:, None]
 
 
 def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingData:
@@ -143,14 +189,17 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     are whitened and in float32.
 
     Raises:
-        InputError: an element without an atom in the training part, a part without structures, damaged features.
+        InputError: an element without an atom in the training part, fewer than two structures in it, damaged features.
     """
     store, settings, elements = inputs.store, parameters.training, parameters.elements
-    split = split.restricted_to(store.are_up_to(settings.max_energy))
-    train, validation = (_required(split, part) for part in ("train", "validation"))
+    split = split.restricted_to(are_used(parameters, store))
+    train, validation = (split.indices(part) for part in ("train", "validation"))
+    if len(train) < FEWEST_TO_TRAIN:
+        raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {len(train)}")
     subnets = _Subnets.of(parameters, store)
     compositions = store.compositions(elements)
-    reference = _reference_energies(parameters, compositions[train], store.energies[train])
+    fitted = ReferenceEnergies.fit(elements, compositions[train], store.energies[train])
+    reference = _reference_energies(parameters, compositions[train], fitted)
     energies = store.energies - reference.baseline(compositions)
     train_table, validation_table = AtomTable.gather(
         inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation)
@@ -195,6 +244,9 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
             if whitening.constant.any()
         },
         fingerprint=_fingerprint(inputs, split),
+        fitted_reference=fitted,
+        outliers=tuple(store.names[k] for k in np.flatnonzero(store.gross_outliers)),
+        n_above_max_energy=int(np.count_nonzero(~store.are_up_to(settings.max_energy))),
     )
 
 
@@ -230,15 +282,8 @@ class _Subnets(NamedTuple):
         return len(self.names) < len(self.of_element)
 
 
-def _required(split: Split, part: str) -> IntArray:
-    indices = split.indices(part)
-    if not len(indices):
-        raise InputError(f"expected structures in the part {part}, got none")
-    return indices
-
-
 def _reference_energies(
-    parameters: ParameterSet, compositions: IntArray, energies: FloatArray
+    parameters: ParameterSet, compositions: IntArray, fitted: ReferenceEnergies
 ) -> ReferenceEnergies:
     """Those of the parameter set, or else a fit to the training part."""
     for element, count in zip(parameters.elements, compositions.sum(axis=0), strict=True):
@@ -246,7 +291,7 @@ def _reference_energies(
             raise InputError(f"expected atoms of {element} in the training part, got none")
     if (given := parameters.reference_energies) is not None:
         return ReferenceEnergies.given({element: given[element] for element in parameters.elements})
-    return ReferenceEnergies.fit(parameters.elements, compositions, energies)
+    return fitted
 
 
 def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> ForceLabels | None:

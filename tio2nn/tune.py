@@ -74,7 +74,7 @@ def tune(
         parameters: those of the project, with what flags or a recipe changed.
         jobs: trials side by side.
         make_executor: makes worker processes, of which one may die without harm to the others.
-        split_file: a division given by the user.
+        split_file: a split given by the user.
         on_data: hears of what each trial trains on and is judged by.
         on_trial: hears of each trial, those of former searches included.
         command: the command line, for the record.
@@ -91,6 +91,8 @@ def tune(
     if tuning.structures is not None:
         split = subset(split, tuning.structures, tuning.seed)
     data = prepare(inputs, parameters, split)
+    if not len(data.validation.counts):
+        raise InputError("expected structures in the part validation to judge the trials by, got none")
     if on_data is not None:
         on_data(data)
     project.tuning_directory.mkdir(exist_ok=True)
