@@ -11,8 +11,9 @@ from typing import Any
 from tio2nn import console, fitting, stages
 from tio2nn.errors import InputError, UsageError
 from tio2nn.parameters import ParameterSet
-from tio2nn.presets import DEFAULT_ELEMENTS, SEARCHING_RECIPES, apply_recipe
+from tio2nn.presets import DEFAULT_ELEMENTS
 from tio2nn.project import Project
+from tio2nn.recipes import SEARCHING_RECIPES, known_recipe
 
 DEFAULT_DIRECTORY = Path("tio2nn-project")
 
@@ -25,7 +26,7 @@ def run(
     elements: tuple[str, ...] | None,
     recipe: str | None,
     tuning: bool | None,
-    forces: bool,
+    forces: bool | None,
     split_file: Path | None,
     limit: int | None,
     jobs: int | None,
@@ -37,9 +38,9 @@ def run(
         directory: of the project; by default the current one if it has a `params.json`, else a new one in it.
         preset: name of the parameter set of a new project; an existing one must agree.
         elements: of a new project, by default those that the sources hold; an existing one must agree.
-        recipe: named settings of the training.
+        recipe: decides what the parameters leave open, instead of their own.
         tuning: search first; None if the recipe decides.
-        forces: train on forces, too.
+        forces: insist on forces, or leave them out; None for neither.
         split_file: a division given by the user.
         limit: number of structures to take.
         jobs: worker processes.
@@ -68,12 +69,11 @@ def run(
             good = stages.extract(project, sources, limit, None)
             _create(project, preset, _elements_of(project))
         stages.featurize(project, jobs)
-        tune_first = recipe in SEARCHING_RECIPES if tuning is None else tuning
-        if tune_first:
-            fitting.tune(project, fitting.training_parameters(project, recipe), jobs, split_file)
-        parameters = fitting.training_parameters(project, recipe, tuned=tune_first, forces=forces)
-        if parameters.training.forces:
-            stages.differentiate(project, jobs)
+        parameters = fitting.training_parameters(project, recipe, forces=forces)
+        stages.differentiate_if_needed(project, parameters, jobs)
+        if recipe in SEARCHING_RECIPES if tuning is None else tuning:
+            fitting.tune(project, parameters, jobs, split_file)
+            parameters = fitting.training_parameters(project, recipe, tuned=True, forces=forces)
         if _is_trained(project, parameters, split_file):
             console.say("training: nothing to do, the model fits to structures, split and settings")
         else:
@@ -94,9 +94,9 @@ def _check(
     split_file: Path | None,
 ) -> None:
     """Refuse now what a later step would refuse after the work of the earlier ones."""
-    wanted = fitting.preset_parameters(preset, elements)
+    fitting.preset_parameters(preset, elements)
     if recipe is not None:
-        apply_recipe(wanted, recipe)
+        known_recipe(recipe)
     if split_file is not None:
         from tio2nn.split import read_parts
 
@@ -141,21 +141,25 @@ def _elements_of(project: Project) -> tuple[str, ...]:
 
 
 def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | None) -> bool:
+    from tio2nn.facts import resolved
     from tio2nn.io.store import read_store
     from tio2nn.io.tables import read_json
     from tio2nn.provenance import changed, inputs_of_model
-    from tio2nn.split import read_split
+    from tio2nn.split import covers, read_split
 
-    if not (project.potential_file.exists() and project.training_metrics_file.exists()):
+    made = (project.potential_file, project.training_metrics_file, project.split_file)
+    if not all(file.exists() for file in made):
         return False
     try:
         recorded = dict(read_json(project.training_metrics_file)["inputs"])
     except (InputError, ValueError, KeyError, TypeError):
         return False
     store = read_store(project.structures_file)
-    if changed(recorded, inputs_of_model(parameters, store, project.split_file)):
+    if not covers(project.split_file, store.names):
         return False
-    if split_file is None:
-        return True
     settings = (store.names, parameters.training.validation_fraction, parameters.training.seed)
-    return read_split(split_file, *settings) == read_split(project.split_file, *settings)
+    split = read_split(project.split_file, *settings)
+    fitted = resolved(parameters, store, split)
+    if changed(recorded, inputs_of_model(fitted, store, project.split_file)):
+        return False
+    return split_file is None or read_split(split_file, *settings) == split
