@@ -24,7 +24,7 @@ def labels_line(parameters: ParameterSet, facts: Facts) -> str:
     labels = (
         f"energies and forces of {_all(n)}"
         if n_with == n
-        else f"the energies of {_all(n)} and the forces of {n_with} of them that have forces"
+        else f"the energies of {_all(n)} and the forces of the {n_with} that have them"
     )
     if asked is True:
         return f"training on {labels}, as asked for"

@@ -74,11 +74,14 @@ def status(project: Project) -> Status:
     structures, store = _structures(project)
     parts.append(structures)
     parts.append(_features(project, parameters, store))
-    if (derivatives := _derivatives(project, parameters, store)) is not None:
+    model = _model(project, parameters, store)
+    derivatives = _derivatives(project, parameters, store)
+    # a model that does without them was made so on purpose, for nobody insists on forces
+    done_without = model.state == FRESH and parameters.training.forces == "auto"
+    if derivatives is not None and not (derivatives.state == MISSING and done_without):
         parts.append(derivatives)
     if (tuning := _tuning(project, parameters, store)) is not None:
         parts.append(tuning)
-    model = _model(project, parameters, store)
     parts += [model, _evaluation(project, model)]
     # a search is a matter of choice: one that is stale need not be repeated
     todo = [part for part in parts if part.state != FRESH and (part.name, part.state) != ("tuning", STALE)]
