@@ -84,7 +84,7 @@ def test_networks_epochs_and_time_are_told() -> None:
     one = record.with_overrides(training={"members": 1, "epochs": 1}, network={"hidden_layers": []})
     assert (
         cost_line(one, FACTS)
-        == "1 network of no hidden layer, 1 epochs, recipe record: about 1 s of CPU time"
+        == "1 network of no hidden layer, 1 epochs, recipe record: about 6 s of CPU time"
     )
     slow = record.with_overrides(training={"epochs": 100_000})
     assert " h " in cost_line(slow, FACTS)

@@ -9,6 +9,7 @@ import pytest
 from tio2nn.errors import ParameterError, UsageError
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import DEFAULT_PRESET, PRESETS, preset
+from tio2nn.schema import fields
 
 
 def test_artrith_urban_2016_is_the_default_and_has_70_columns_for_ti_and_o() -> None:
@@ -22,25 +23,17 @@ def test_artrith_urban_2016_is_the_default_and_has_70_columns_for_ti_and_o() -> 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_leaves_to_its_recipe_all_that_a_recipe_decides(name: str) -> None:
-    document = json.loads(preset(name).to_json())
-    assert set(document["network"].values()) == {None}
-    assert {key for key, value in document["training"].items() if value is not None} == {
-        "forces",
-        "gradient_clip",
-        "seed",
-        "split",
-        "test_fraction",
-        "validation_fraction",
+    parameters = preset(name)
+    by_recipe = {
+        f"{section.key}.{field.key}"
+        for section in fields(ParameterSet)
+        if section.is_section
+        for field in fields(section.item)
+        if field.about.by_recipe
     }
-    assert document["training"]["forces"] == "auto"
-    assert document["tuning"]["layers"] is None
-
-
-def test_rili_2024_has_14_columns_and_the_recipe_of_the_paper() -> None:
-    parameters = preset("rili-2024", ("Ti", "O"))
-    assert parameters.n_features == 14
-    assert parameters.element_blind
-    assert parameters.recipe == "rili-2024"
+    assert set(parameters.undecided) == by_recipe | {"training.forces"}
+    assert {"network.hidden_layers", "training.epochs", "training.members", "tuning.layers"} < by_recipe
+    assert (parameters.training.validation_fraction, parameters.training.seed) == (0.05, 0)
 
 
 def test_functions_are_ordered_by_eta_then_lambda_then_zeta() -> None:

@@ -267,7 +267,7 @@ def test_the_grid_lies_around_the_settings_of_the_fit() -> None:
     assert decided.network.hidden_layers[0] in tuning.nodes
     assert decided.training.learning_rate in tuning.learning_rate
     assert decided.network.dropout in tuning.dropout
-    assert decided.training.epochs / 4 < tuning.epochs < decided.training.epochs
+    assert decided.training.epochs / 5 < tuning.epochs < decided.training.epochs
     own = resolve(NEW.with_overrides(network={"hidden_layers": [10]}, tuning={"epochs": 3}), FACTS)
     assert (own.tuning.layers, own.tuning.nodes, own.tuning.epochs) == ((1,), (5, 10, 15), 3)
     linear = resolve(NEW.with_overrides(network={"hidden_layers": []}), FACTS)

@@ -267,8 +267,8 @@ def open_settings(parameters: ParameterSet, name: str) -> ParameterSet:
     return parameters.with_overrides(recipe=known_recipe(name), **changes)
 
 
-# Trials of a search have so much of the epochs of the fit that they are for: twelve of them cost four fits.
-_TRIAL_EPOCHS = 1 / 3
+# Trials of a search have so much of the epochs of the fit that they are for: twelve of them cost three fits.
+_TRIAL_EPOCHS = 0.25
 
 
 def _grid_around(parameters: ParameterSet) -> Mapping[str, Any]:
@@ -291,6 +291,7 @@ def _default(section: str, key: str) -> Any:
 # CPU seconds of an epoch, without and with forces: for itself, for each step of a network for two elements, for each
 # weight and atom, for each derivative. Fitted to epochs of 64 to 255 structures of TiO2 on a virtual machine with two
 # cores, in batches of 4 to 64, networks of 48-48 to 160-160-160; they give 5,000 structures within a third, too.
+_START_SECONDS = 6.0  # of a network: TensorFlow makes a graph of the epoch
 _COSTS = {False: (0.025, 9e-4, 1.4e-10, 0.0), True: (0.01, 1.8e-3, 1.7e-10, 2.4e-9)}
 
 
@@ -314,4 +315,5 @@ def fit_seconds(parameters: ParameterSet, facts: Facts) -> float:
     training = parameters.training
     batches = _n_batches(facts, training.batch_size)
     used = facts if training.forces else facts.without_forces
-    return training.members * training.epochs * epoch_seconds(used, parameters.network.hidden_layers, batches)
+    of_epoch = epoch_seconds(used, parameters.network.hidden_layers, batches)
+    return training.members * (_START_SECONDS + training.epochs * of_epoch)

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from tio2nn.errors import InputError
-from tio2nn.facts import resolved
+from tio2nn.facts import facts_of, resolved
 from tio2nn.io.features import digest_of
 from tio2nn.nn.trial import TrialTask, run_trial
 from tio2nn.oracles import BLIND, Oracle, candidates
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model, versions
+from tio2nn.recipes import forces_of
 from tio2nn.schema import to_json
 from tio2nn.split import LEFT_OUT, Split
 from tio2nn.training_data import TrainingData, choose_split, prepare, read_inputs
@@ -89,10 +90,13 @@ def tune(
     begin = time.perf_counter()
     inputs = read_inputs(project, parameters)
     split = choose_split(project, parameters, inputs.store, split_file, new=False)
+    asked = forces_of(parameters)
     parameters = resolved(parameters, inputs.store, split)
     tuning = parameters.tuning
     if tuning.structures is not None:
         split = subset(split, tuning.structures, tuning.seed)
+        if asked == "auto" and not facts_of(parameters, inputs.store, split).n_structures_with_forces:
+            parameters = parameters.with_overrides(training={"forces": False})
     data = prepare(inputs, parameters, split)
     if on_data is not None:
         on_data(data)
