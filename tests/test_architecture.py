@@ -32,6 +32,7 @@ FLOORS = (
     # the parameter set
     ("schema", "validation"),
     ("fit_parameters", "parameters"),
+    ("recipes",),
     ("presets", "choose_functions", "draft"),
     # what can be said of structures and energies as they are
     ("geometry", "groups", "reference_energies", "metrics", "audit", "residuals"),
@@ -49,7 +50,7 @@ FLOORS = (
     ("interfaces",),
     # a project: its paths, how its parts hang together
     ("project", "provenance", "coverage", "split"),
-    ("derivatives", "parallel"),
+    ("derivatives", "parallel", "facts"),
     ("plots", "error_plots"),
     # the verbs
     (
@@ -65,7 +66,7 @@ FLOORS = (
     ),
     # what people see
     ("console",),
-    ("stages",),
+    ("stages", "plans"),
     ("fitting", "pipeline"),
     ("options", "cli"),
     ("__main__",),

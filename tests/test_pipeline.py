@@ -13,8 +13,9 @@ from projects import PARAMETERS, structures, write_files
 from tio2nn import fitting, stages
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import Potential
-from tio2nn.presets import preset, recipe
+from tio2nn.presets import preset
 from tio2nn.project import ENVIRONMENT_VARIABLE, Project
+from tio2nn.recipes import with_recipe
 
 TRAINED = "trained 1 network"
 NOT_TRAINED = "training: nothing to do"
@@ -109,7 +110,7 @@ def test_run_takes_elements_preset_and_recipe_from_its_flags(
     invoke("run", "files", *flags)
     parameters = preset("rili-2024", ("O", "Ti"))
     assert Project(here / "new/p").parameters() == parameters
-    assert trainings == [parameters.with_overrides(**recipe("quick"))]
+    assert trainings == [with_recipe(parameters, "quick")]
 
 
 def test_run_accepts_only_structures_of_the_elements_that_are_named(
@@ -155,7 +156,7 @@ def test_run_tunes_first_if_it_is_asked_or_the_recipe_searches(
     assert searches == []
     invoke("run", "files", "--recipe", "rili-2024")
     invoke("run", "files", "--tune")
-    paper = PARAMETERS.with_overrides(**recipe("rili-2024"))
+    paper = with_recipe(PARAMETERS, "rili-2024")
     assert searches == [paper, PARAMETERS]
     assert trainings == [
         PARAMETERS,

@@ -166,20 +166,17 @@ def extract(sources: SourcesArgument, project: ProjectOption = None, limit: Limi
 def featurize(
     project: ProjectOption = None,
     jobs: JobsOption = None,
-    forces: Annotated[
-        bool, typer.Option("--forces", help="Also compute the derivatives, for a training on forces.")
-    ] = False,
+    forces: ForcesOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="Also write symXXXX.csv for each structure.")] = False,
 ) -> None:
-    """Compute the symmetry functions of all extracted structures."""
-    from tio2nn import stages
+    """Compute the symmetry functions of all extracted structures, and what a training on forces needs of them."""
+    from tio2nn import fitting, stages
     from tio2nn.project import Project
 
     found = Project.find(project)
     with found.locked("featurize"):
         stages.featurize(found, jobs, csv)
-        if forces:
-            stages.differentiate(found, jobs)
+        stages.differentiate_if_needed(found, fitting.training_parameters(found, forces=forces), jobs)
 
 
 @command
@@ -187,6 +184,7 @@ def tune(
     project: ProjectOption = None,
     jobs: JobsOption = None,
     recipe: RecipeOption = None,
+    forces: ForcesOption = None,
     split: SplitFileOption = None,
     strategy: Annotated[
         Optional[str],  # noqa: UP045
@@ -208,7 +206,7 @@ def tune(
     from tio2nn.project import Project
 
     found = Project.find(project)
-    parameters = fitting.training_parameters(found, recipe)
+    parameters = fitting.training_parameters(found, recipe, forces=forces)
     flags = {"strategy": strategy, "max_trials": max_trials, "epochs": epochs, "structures": structures}
     with found.locked("tune"):
         best = fitting.tune(found, fitting.with_flags(parameters, "tuning", flags), jobs, split)
@@ -227,7 +225,7 @@ def train(
     no_test: NoTestOption = False,
     max_energy: MaxEnergyOption = None,
     keep_outliers: KeepOutliersOption = False,
-    forces: ForcesOption = False,
+    forces: ForcesOption = None,
     epochs: EpochsOption = None,
     members: MembersOption = None,
     seed: SeedOption = None,
@@ -318,7 +316,7 @@ def run(
         Optional[bool],  # noqa: UP045
         typer.Option("--tune/--no-tune", help="Search first. Default: only with the recipe rili-2024."),
     ] = None,
-    forces: ForcesOption = False,
+    forces: ForcesOption = None,
     split: SplitFileOption = None,
     split_by: SplitKindOption = None,
     new_split: NewSplitOption = False,

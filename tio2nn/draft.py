@@ -7,7 +7,7 @@ these, the elements. A parameter set itself knows no preset: completed, the file
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tio2nn.choose_functions import Choice
 from tio2nn.errors import ParameterError
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import AUTO
+from tio2nn.recipes import DEFAULT_RECIPE, open_settings
 from tio2nn.schema import to_json
 from tio2nn.strict_json import format_json, load, quote
 from tio2nn.validation import SCHEMA_KEY, read
@@ -47,7 +48,8 @@ class Draft:
             ParameterError: `elements` are not chemical symbols, or some come twice.
         """
         given = {} if elements is None else {"elements": list(elements)}
-        return _from_document({_KEY: AUTO, **given}, None)
+        draft = _from_document({_KEY: AUTO, **given}, None)
+        return replace(draft, settings=open_settings(draft.settings, DEFAULT_RECIPE))
 
     def to_json(self) -> str:
         """The content of the file."""

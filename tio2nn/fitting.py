@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from tio2nn import console
 from tio2nn.draft import Draft
 from tio2nn.errors import MissingInputError, ParameterError, UsageError
 from tio2nn.parameters import ParameterSet
+from tio2nn.plans import cost_line, labels_line
 from tio2nn.project import Project
 from tio2nn.stages import SHOWN, available_cores, show_comparison
 
@@ -60,22 +62,27 @@ def training_parameters(
     recipe: str | None = None,
     tuned: bool = False,
     training: dict[str, Any] | None = None,
-    forces: bool = False,
+    forces: bool | None = None,
 ) -> ParameterSet:
-    """`params.json`, changed by recipe, tuning and flags; the later, the stronger.
+    """`params.json`, changed by tuning and flags, the rest left to its recipe or to another one.
 
-    With `forces`, and neither a recipe nor settings of the user's own for a training on forces, by the recipe of
-    that name.
+    A set that names no recipe and leaves forces out is fitted to them, if they are asked for and no recipe is, by the
+    recipe of that name.
+
+    Args:
+        project: whose parameters.
+        recipe: another than that of the parameters.
+        tuned: take the best trial of the search.
+        training: settings of the training, None for those that are not given.
+        forces: insist on forces, or leave them out; None for neither.
     """
-    parameters = project.parameters()
-    if forces:
-        if recipe is None and not parameters.training.forces:
-            recipe = "forces"
-        training = {**(training or {}), "forces": True}
-    if recipe is not None:
-        from tio2nn.presets import apply_recipe
+    from tio2nn.recipes import with_recipe
 
-        parameters = apply_recipe(parameters, recipe)
+    parameters = project.parameters()
+    if forces and recipe is None and (parameters.recipe, parameters.training.forces) == ("default", False):
+        recipe = "forces"
+    if recipe is not None:
+        parameters = with_recipe(parameters, recipe)
     if tuned:
         from tio2nn.status import STALE, status
         from tio2nn.trials import read_best
@@ -86,7 +93,7 @@ def training_parameters(
                     f'settings of an earlier search are used: {part.what} than today; see "tio2nn tune"'
                 )
         parameters = parameters.with_overrides(**read_best(project.require(project.best_trial_file)))
-    return with_flags(parameters, "training", training or {})
+    return with_flags(parameters, "training", {**(training or {}), "forces": forces})
 
 
 def with_flags(parameters: ParameterSet, section: str, flags: Mapping[str, Any]) -> ParameterSet:
@@ -119,13 +126,19 @@ def fields_of_switches(no_test: bool, keep_outliers: bool) -> dict[str, Any]:
     return {"test_fraction": 0.0 if no_test else None, "outliers": "keep" if keep_outliers else None}
 
 
-def _require_features(project: Project, *, forces: bool = False) -> None:
+def _require_features(project: Project, parameters: ParameterSet) -> None:
     """Say what is missing before TensorFlow takes its seconds to start."""
-    project.require(project.structures_file)
+    from tio2nn.facts import needs_derivatives
+    from tio2nn.io.store import read_store
+
+    store = read_store(project.require(project.structures_file))
     project.require(project.features_manifest)
-    if forces and not project.jacobian_table.exists():
+    if needs_derivatives(parameters, store) and not project.jacobian_table.exists():
         command = f"tio2nn featurize{project.as_option()} --forces"
-        raise MissingInputError(f'no derivatives in {project.features_directory}; run "{command}" first')
+        way_out = "" if parameters.training.forces is True else ", or train with --energies-only"
+        raise MissingInputError(
+            f'no derivatives in {project.features_directory}; run "{command}" first{way_out}'
+        )
 
 
 def worker_processes(workers: int, fits_per_worker: int = _FITS_PER_WORKER) -> Executor:
@@ -144,7 +157,7 @@ def tune(
     project: Project, parameters: ParameterSet, jobs: int | None, split_file: Path | None
 ) -> dict[str, Any]:
     """Search, show the ranking, and return the best trial."""
-    _require_features(project)
+    _require_features(project, parameters)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
         from tio2nn.tune import tune
@@ -153,8 +166,9 @@ def tune(
 
     def on_data(data: TrainingData) -> None:
         console.say(
-            f"{parameters.tuning.strategy} search: each trial trains on {len(data.train.counts)} structures and is "
-            f"judged by {len(data.validation.counts)} others, {jobs} at a time"
+            f"{parameters.tuning.strategy} search: each trial trains on {len(data.train.counts)} structures"
+            f"{'' if data.train_forces is None else ', energies and forces,'} and is judged by "
+            f"{len(data.validation.counts)} others, {jobs} at a time"
         )
         _warn_of(data.split)
 
@@ -177,9 +191,13 @@ def tune(
     )
     columns = ["rank", "layers", "nodes", "learning rate", "dropout", "epochs", "RMSE meV/atom", "status"]
     rows = [
-        [rank, t.layers, t.nodes, t.learning_rate, t.dropout, t.epochs, t.shown_score, t.status]
+        [rank, t.layers, t.nodes, t.learning_rate, t.dropout, t.epochs, t.shown_rmse, t.status]
         for rank, t in enumerate(summary.ranked, start=1)
     ]
+    if any(trial.validation_force_rmse_eV_per_A is not None for trial in summary.ranked):
+        columns.insert(-1, "eV/Å")
+        for row, trial in zip(rows, summary.ranked, strict=True):
+            row.insert(-1, trial.shown_force_rmse)
     console.table(f"{len(summary.ranked)} trials, best first", columns, rows[:SHOWN])
     if len(rows) > SHOWN:
         console.say(f"... all of them in {project.trials_file}")
@@ -199,26 +217,22 @@ def train(
     """Fit the potential and show how it went; return what `model/metrics.json` holds."""
     from tio2nn.io.tables import read_json
 
-    _require_features(project, forces=parameters.training.forces)
+    _require_features(project, parameters)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
         from tio2nn.train import train
 
-    epochs = parameters.training.epochs
     begun: set[int] = set()
+    shows: list[Callable[[int, int, str], None]] = []
 
     def on_data(data: TrainingData) -> None:
+        console.say(labels_line(parameters, data.facts))
         console.say(
             f"training on {len(data.train.counts)} structures, validating on {len(data.validation.counts)}, "
-            f"{len(data.split.indices('test'))} kept for the test; "
-            + (
-                ""
-                if data.train_forces is None
-                else f"{int(data.train_forces.has_forces.sum())} of those trained on have forces; "
-            )
-            + "reference energies "
+            f"{len(data.split.indices('test'))} kept for the test; reference energies "
             + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
         )
+        console.say(cost_line(data.parameters, data.facts))
         _warn_of(data.split)
         _tell_left_out(parameters, data)
         if data.reference.underdetermined:
@@ -231,14 +245,16 @@ def train(
                 f"{len(functions)} symmetry functions do not vary in the training part for {subnet} and are "
                 f"ignored: {'; '.join(functions[:3])}{' ...' if len(functions) > 3 else ''}"
             )
+        # a live line comes last
+        shows.append(stack.enter_context(console.epochs(data.parameters.training.epochs)))
 
-    with console.epochs(epochs) as show:
+    with ExitStack() as stack:
 
         def on_epoch(member: int, epoch: Epoch) -> None:
             if member not in begun and epoch.epoch > 1:
                 console.say(f"network {member} goes on from epoch {epoch.epoch - 1}, where it was")
             begun.add(member)
-            show(member, epoch.epoch, _errors(epoch))
+            shows[0](member, epoch.epoch, _errors(epoch))
 
         summary = train(
             project,

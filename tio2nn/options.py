@@ -66,11 +66,16 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME",
-        help="Named settings of network and training: default, quick, forces, record, rili-2024.",
+        help="Decides what params.json leaves open: auto (of new projects), default, quick, forces, record, rili-2024.",
     ),
 ]
 ForcesOption = Annotated[
-    bool, typer.Option("--forces", help="Train on forces, too; by the recipe forces, if no other is named.")
+    Optional[bool],  # noqa: UP045
+    typer.Option(
+        "--forces/--energies-only",
+        help="Insist on forces, or leave them out. Default: as params.json says, in new projects where there are any.",
+        show_default=False,
+    ),
 ]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="End with exit code 3 if a warning is given for a structure.")

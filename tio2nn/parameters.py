@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from tio2nn.elements import SYMBOLS
-from tio2nn.fit_parameters import NetworkParameters, TrainingParameters, TuningParameters
-from tio2nn.schema import About, to_json
+from tio2nn.fit_parameters import RECIPE_NAMES, NetworkParameters, TrainingParameters, TuningParameters
+from tio2nn.schema import About, fields, to_json
 from tio2nn.strict_json import format_json, load, parse, quote
 from tio2nn.validation import Checked, Rule, read
 
@@ -87,6 +87,13 @@ class ParameterSet(Checked):
     ] = False
     radial: Annotated[tuple[RadialFunction, ...], About("Radial symmetry functions", unique=True)]
     angular: Annotated[tuple[AngularFunction, ...], About("Angular symmetry functions", unique=True)]
+    recipe: Annotated[
+        str,
+        About(
+            "What decides the settings that are null; a file without it has those of default",
+            choices=RECIPE_NAMES,
+        ),
+    ] = "default"
     network: Annotated[
         NetworkParameters, About("The subnet that turns the features of one atom into its energy")
     ] = field(default=NetworkParameters())
@@ -125,10 +132,18 @@ class ParameterSet(Checked):
     def from_json(cls, text: str, *, file: str | None = None) -> ParameterSet:
         """Read JSON text; `file` is its name in messages.
 
+        Settings that it leaves out are left to the recipe that it names.
+
         Raises:
             InputError: not JSON; as ParameterError: not a parameter set.
         """
-        return read(cls, parse(text, file=file), file=file)
+        document = parse(text, file=file)
+        if isinstance(document, dict) and "recipe" in document:
+            for own in fields(cls):
+                if own.is_section and isinstance(section := document.setdefault(own.key, {}), dict):
+                    for setting in fields(own.item):
+                        section.setdefault(setting.key, setting.default_in_file)
+        return read(cls, document, file=file)
 
     def to_json(self) -> str:
         """JSON text with every field, one symmetry function a line; `from_json` gives back an equal set."""
@@ -147,6 +162,18 @@ class ParameterSet(Checked):
             else:
                 document[key] = value
         return read(type(self), document)
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Paths of the settings that are left to the recipe: `training.epochs`."""
+        found = [
+            f"{section.key}.{setting.key}"
+            for section in fields(type(self))
+            if section.is_section
+            for setting in fields(section.item)
+            if setting.about.by_recipe and getattr(getattr(self, section.name), setting.name) is None
+        ]
+        return (*found, *(["training.forces"] if self.training.forces == "auto" else []))
 
     @cached_property
     def fingerprint(self) -> str:

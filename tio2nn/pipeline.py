@@ -13,8 +13,9 @@ from tio2nn import console, fitting, stages
 from tio2nn.draft import Draft
 from tio2nn.errors import InputError, UsageError
 from tio2nn.parameters import ParameterSet
-from tio2nn.presets import SEARCHING_RECIPES, apply_recipe, in_published_order
+from tio2nn.presets import in_published_order
 from tio2nn.project import Project
+from tio2nn.recipes import SEARCHING_RECIPES, known_recipe
 
 DEFAULT_DIRECTORY = Path("tio2nn-project")
 
@@ -27,7 +28,7 @@ def run(
     elements: tuple[str, ...] | None,
     recipe: str | None,
     tuning: bool | None,
-    forces: bool,
+    forces: bool | None,
     split_file: Path | None,
     flags: dict[str, Any],
     new_split: bool,
@@ -41,9 +42,9 @@ def run(
         directory: of the project; by default the current one if it has a `params.json`, else a new one in it.
         preset: name of the parameter set of a new project; an existing one must agree.
         elements: of a new project, by default those that the sources hold; an existing one must agree.
-        recipe: named settings of the training.
+        recipe: decides what the parameters leave open, instead of their own.
         tuning: search first; None if the recipe decides.
-        forces: train on forces, too.
+        forces: insist on forces, or leave them out; None for neither.
         split_file: a split given by the user.
         flags: fields of the training as the command line gives them; None for what it does not.
         new_split: a split by the settings, whatever the project has.
@@ -75,14 +76,11 @@ def run(
             good = stages.extract(project, sources, limit, parameters)
         _require_enough(project)
         stages.featurize(project, jobs)
-        tune_first = recipe in SEARCHING_RECIPES if tuning is None else tuning
-        if tune_first:
-            fitting.tune(
-                project, fitting.training_parameters(project, recipe, False, flags), jobs, split_file
-            )
-        parameters = fitting.training_parameters(project, recipe, tune_first, flags, forces)
-        if parameters.training.forces:
-            stages.differentiate(project, jobs)
+        parameters = fitting.training_parameters(project, recipe, False, flags, forces)
+        stages.differentiate_if_needed(project, parameters, jobs)
+        if recipe in SEARCHING_RECIPES if tuning is None else tuning:
+            fitting.tune(project, parameters, jobs, split_file)
+            parameters = fitting.training_parameters(project, recipe, True, flags, forces)
         if _is_trained(project, parameters, split_file, new_split):
             console.say("training: nothing to do, the model fits to structures, split and settings")
         else:
@@ -110,10 +108,9 @@ def _check(
         name waits for the elements.
     """
     wanted = fitting.preset_parameters(preset, elements)
-    settings = wanted.settings if isinstance(wanted, Draft) else wanted
-    fitting.with_flags(settings, "training", flags)
+    fitting.with_flags(wanted.settings if isinstance(wanted, Draft) else wanted, "training", flags)
     if recipe is not None:
-        apply_recipe(settings, recipe)
+        known_recipe(recipe)
     if split_file is not None:
         from tio2nn.split import read_parts
 
@@ -173,23 +170,30 @@ def _require_enough(project: Project) -> None:
 
 
 def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | None, new_split: bool) -> bool:
+    from tio2nn.facts import resolved
     from tio2nn.io.store import read_store
     from tio2nn.io.tables import read_json
     from tio2nn.provenance import changed, inputs_of_model
+    from tio2nn.split import covers
     from tio2nn.training_data import drawn_split, given_split, own_split
 
-    if not (project.potential_file.exists() and project.training_metrics_file.exists()):
+    made = (project.potential_file, project.training_metrics_file, project.split_file)
+    if not all(file.exists() for file in made):
         return False
     try:
         recorded = dict(read_json(project.training_metrics_file)["inputs"])
     except (InputError, ValueError, KeyError, TypeError):
         return False
     store = read_store(project.structures_file)
-    if changed(recorded, inputs_of_model(parameters, store, project.split_file)):
+    if not covers(project.split_file, store.names):
+        return False
+    split = own_split(project, store)
+    fitted = resolved(parameters, store, split)
+    if changed(recorded, inputs_of_model(fitted, store, project.split_file)):
         return False
     if split_file is None and not new_split:
         return True
     wanted = (
         drawn_split(parameters, store) if split_file is None else given_split(split_file, parameters, store)
     )
-    return wanted == own_split(project, store)
+    return wanted == split

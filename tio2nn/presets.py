@@ -1,17 +1,14 @@
-"""Published parameter sets, for any elements, and named ways to train."""
+"""Published parameter sets, for any elements."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 from tio2nn.errors import UsageError
-from tio2nn.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.schema import to_json
+from tio2nn.recipes import DEFAULT_RECIPE, open_settings
 from tio2nn.strict_json import quote
 from tio2nn.validation import did_you_mean
 
@@ -20,8 +17,6 @@ AUTO = "auto"
 
 TIO2_PRESET = "artrith-urban-2016"
 DEFAULT_ELEMENTS = ("Ti", "O")
-
-Overrides = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ class Preset:
         angular_etas: 1/Å²; each with both λ and all ζ.
         zetas: ζ of the angular functions.
         element_blind: whether neighbors of all elements count alike.
-        recipe: for network and training.
+        recipe: for network, training and search.
     """
 
     cutoff: float
@@ -42,7 +37,7 @@ class Preset:
     angular_etas: tuple[float, ...]
     zetas: tuple[int, ...] = (1, 2, 4)
     element_blind: bool = False
-    recipe: str = "default"
+    recipe: str = DEFAULT_RECIPE
 
 
 # N. Artrith and A. Urban, Comput. Mater. Sci. 114 (2016) 135
@@ -75,65 +70,11 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
-# A recipe says how to fit, not what to fit on: split, energy limit, outliers and seed stay those of the project.
-_DATA_FIELDS = ("validation_fraction", "test_fraction", "split", "max_energy", "outliers", "seed")
-
-_DEFAULTS: Overrides = {
-    "network": to_json(NetworkParameters()),
-    "training": {
-        key: value for key, value in to_json(TrainingParameters()).items() if key not in _DATA_FIELDS
-    },
-}
-
-_FORCES: Overrides = {
-    "network": {**_DEFAULTS["network"], "hidden_layers": [80, 80, 80]},
-    "training": {
-        **_DEFAULTS["training"],
-        "forces": True,
-        "force_weight": 4.0,
-        "epochs": 300,
-        "batch_size": 16,
-        "weight_decay": 0.0,
-        "weight_averaging": 0.995,
-    },
-}
-
-# J. P. Rili (2024): one subnet for the atoms of all elements, trained on totals; activation not stated
-_RILI_2024: Overrides = {
-    "network": {"hidden_layers": [64] * 5, "activation": "tanh", "dropout": 0.0, "shared_subnet": True},
-    "training": {
-        "epochs": 80,
-        "batch_size": 20,
-        "learning_rate": 1e-4,
-        "schedule": "constant",
-        "warmup_epochs": 0,
-        "gradient_clip": None,
-        "loss": "mae",
-        "loss_target": "total",
-        "weight_decay": 0.0,
-        "weight_averaging": 0.0,
-    },
-}
-
-RECIPES: dict[str, Overrides] = {
-    "default": _DEFAULTS,
-    # enough to see the method work on a few hundred structures
-    "quick": {"training": {"epochs": 60}},
-    "forces": _FORCES,
-    # networks whose errors cancel in part; what each choice bought is in the README
-    "record": {
-        "network": {**_FORCES["network"], "hidden_layers": [128, 128], "whitening_floor": 1e-3},
-        "training": {**_FORCES["training"], "epochs": 400, "members": 4},
-    },
-    "rili-2024": {section: {**_DEFAULTS[section], **_RILI_2024[section]} for section in _DEFAULTS},
-}
-
-SEARCHING_RECIPES = frozenset({"rili-2024"})
-"""Recipes whose settings come out of a search: `tio2nn run` tunes before it trains."""
-
 
 def preset(name: str, elements: Sequence[str] = DEFAULT_ELEMENTS) -> ParameterSet:
     """The parameter set of that name for `elements`, whose order is that of the features.
+
+    Network, training and search are left to its recipe.
 
     Raises:
         UsageError: no such preset.
@@ -148,7 +89,7 @@ def preset(name: str, elements: Sequence[str] = DEFAULT_ELEMENTS) -> ParameterSe
         radial=radial,
         angular=angular,
     )
-    return apply_recipe(parameters, chosen.recipe)
+    return open_settings(parameters, chosen.recipe)
 
 
 def functions_of(chosen: Preset) -> tuple[tuple[RadialFunction, ...], tuple[AngularFunction, ...]]:
@@ -163,24 +104,6 @@ def functions_of(chosen: Preset) -> tuple[tuple[RadialFunction, ...], tuple[Angu
 def in_published_order(elements: Sequence[str]) -> tuple[str, ...]:
     """Ti and O in the order that the presets were published for; others as they are."""
     return DEFAULT_ELEMENTS if set(elements) == set(DEFAULT_ELEMENTS) else tuple(elements)
-
-
-def recipe(name: str) -> Overrides:
-    """The fields of the sections `network` and `training` that the recipe of that name sets.
-
-    Raises:
-        UsageError: no such recipe.
-    """
-    return deepcopy(RECIPES[known(name, RECIPES, "recipe")])
-
-
-def apply_recipe(parameters: ParameterSet, name: str) -> ParameterSet:
-    """`parameters` with what the recipe of that name sets.
-
-    Raises:
-        UsageError: no such recipe.
-    """
-    return parameters.with_overrides(**recipe(name))
 
 
 def known(name: str, names: Collection[str], kind: str) -> str:

@@ -151,6 +151,15 @@ def featurize(project: Project, jobs: int | None, csv: bool = False) -> None:
         console.say(f"{summary.csv_files} CSV files in {project.features_directory}")
 
 
+def differentiate_if_needed(project: Project, parameters: ParameterSet, jobs: int | None) -> None:
+    """As `differentiate`, where a training by these parameters uses forces."""
+    from tio2nn.facts import needs_derivatives
+    from tio2nn.io.store import read_store
+
+    if needs_derivatives(parameters, read_store(project.require(project.structures_file))):
+        differentiate(project, jobs)
+
+
 def differentiate(project: Project, jobs: int | None) -> None:
     """Compute the derivatives that a training on forces needs, and show what was done."""
     from tio2nn.differentiate import JacobianEstimate, differentiate

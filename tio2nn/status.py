@@ -10,6 +10,7 @@ from typing import Any
 from tio2nn.derivatives import fresh_layout
 from tio2nn.draft import Draft
 from tio2nn.errors import InputError
+from tio2nn.facts import needs_derivatives
 from tio2nn.io.features import Manifest, digest_of
 from tio2nn.io.jacobians import open_jacobian
 from tio2nn.io.store import StructureStore, read_store
@@ -77,11 +78,14 @@ def status(project: Project) -> Status:
     structures, store = _structures(project)
     parts.append(structures)
     parts.append(_features(project, parameters, store))
-    if (derivatives := _derivatives(project, parameters, store)) is not None:
+    model = _model(project, parameters, store)
+    derivatives = _derivatives(project, parameters, store)
+    # a model that does without them was made so on purpose, for nobody insists on forces
+    done_without = model.state == FRESH and parameters.training.forces == "auto"
+    if derivatives is not None and not (derivatives.state == MISSING and done_without):
         parts.append(derivatives)
     if (tuning := _tuning(project, parameters, store)) is not None:
         parts.append(tuning)
-    model = _model(project, parameters, store)
     parts += [model, _evaluation(project, model)]
     return Status(project.root, tuple(parts), _advice(project, parts))
 
@@ -140,10 +144,11 @@ def _features(project: Project, parameters: ParameterSet, store: StructureStore 
 
 
 def _derivatives(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part | None:
-    """None where there are none and the parameters ask for none."""
+    """None where there are none and the training will need none."""
     name, command = "derivatives", "featurize --forces"
     if not project.jacobian_table.exists():
-        return Part(name, command, MISSING, "") if parameters.training.forces else None
+        will_be_needed = store is not None and needs_derivatives(parameters, store)
+        return Part(name, command, MISSING, "") if will_be_needed else None
     if store is None:
         return Part(name, command, FRESH, "")
     try:
@@ -168,12 +173,15 @@ def _tuning(project: Project, parameters: ParameterSet, store: StructureStore | 
         return Part("tuning", "tune", BROKEN, str(error))
     if project.best_trial_file.exists():
         try:
-            recorded = dict(read_json(project.best_trial_file)["inputs"])
+            best = read_json(project.best_trial_file)
+            recorded = dict(best["inputs"])
         except _UNUSABLE as error:
             return Part("tuning", "tune", BROKEN, _told(project.best_trial_file, error))
         if store is not None:
             differences = changed(recorded, inputs_of_model(parameters, store, project.split_file))
-            if stale := [difference for difference in differences if difference in ("features", "energies")]:
+            on_forces = best.get("validation_force_rmse_eV_per_A") is not None
+            searched_on = ("features", "energies", "forces") if on_forces else ("features", "energies")
+            if stale := [difference for difference in differences if difference in searched_on]:
                 return Part("tuning", "tune", STALE, f"{trials} trials; with other {' and '.join(stale)}")
         return Part("tuning", "tune", FRESH, f"{trials} trials")
     return Part("tuning", "tune", MISSING, f"interrupted after {trials} trials")

@@ -14,6 +14,7 @@ import numpy as np
 
 from tio2nn.baseline import Comparison, facts
 from tio2nn.errors import InputError
+from tio2nn.facts import resolved
 from tio2nn.io.atomic import atomic_path
 from tio2nn.io.features import digest_of
 from tio2nn.io.store import StructureStore
@@ -100,7 +101,8 @@ def train(
 
     Args:
         project: with features.
-        parameters: those of the project, with what flags, recipe or tuning changed.
+        parameters: those of the project, with what flags, recipe or tuning changed; what they leave open, their recipe
+            decides.
         split_file: a division given by the user.
         new_split: make a new one even if the project has one.
         jobs: members fitted at a time.
@@ -115,6 +117,7 @@ def train(
     begin = time.perf_counter()
     inputs = read_inputs(project, parameters)
     split = choose_split(project, parameters, inputs.store, split_file, new_split)
+    parameters = resolved(parameters, inputs.store, split)
     data = prepare(inputs, parameters, split)
     if on_data is not None:
         on_data(data)

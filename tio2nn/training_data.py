@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tio2nn.derivatives import fresh_layout
 from tio2nn.errors import InputError
+from tio2nn.facts import are_used, facts_of, needs_derivatives
 from tio2nn.familiarity import TrainingAtoms
 from tio2nn.io.features import Manifest, StoredFeatures, digest_of
 from tio2nn.io.jacobians import damaged_shards, jacobian_sizes, open_jacobian
@@ -22,6 +23,7 @@ from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import composition_span
 from tio2nn.project import Project
+from tio2nn.recipes import Facts
 from tio2nn.reference_energies import ReferenceEnergies
 from tio2nn.split import Split, covers, random_split, read_split
 
@@ -40,6 +42,8 @@ class TrainingData(FitData):
     """Everything that a fit starts from, computed on the training part alone.
 
     Attributes:
+        parameters: those of the fit, nothing left to a recipe.
+        facts: what the training part holds, its forces in any case.
         split: the parts.
         reference: reference energies.
         whitenings: for each subnet.
@@ -54,6 +58,8 @@ class TrainingData(FitData):
         n_above_max_energy: structures left out for their energy.
     """
 
+    parameters: ParameterSet
+    facts: Facts
     split: Split
     reference: ReferenceEnergies
     whitenings: tuple[Whitening, ...]
@@ -90,7 +96,7 @@ def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = Tru
 
     Args:
         project: with features, and with derivatives for a training on forces.
-        parameters: those of the training.
+        parameters: those of the training; what they leave to their recipe may still be open.
         check: compare the derivatives with their checksums, about 1 s for each GB.
 
     Raises:
@@ -102,7 +108,9 @@ def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = Tru
     project.check_fresh(asdict(manifest), parameters.fingerprint, structures)
     fingerprint = digest_of([parameters.fingerprint, structures])
     features = StoredFeatures(project.features_directory, manifest)
-    jacobian = _read_jacobian(project, parameters, store, check) if parameters.training.forces else None
+    jacobian = (
+        _read_jacobian(project, parameters, store, check) if needs_derivatives(parameters, store) else None
+    )
     return Inputs(store, features, fingerprint, jacobian)
 
 
@@ -170,13 +178,6 @@ def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
     )
 
 
-def are_used(parameters: ParameterSet, store: StructureStore) -> NDArray[np.bool_]:
-    """(n_structures,) which are in a part at all: neither above the largest energy nor gross outliers."""
-    settings = parameters.training
-    are_low = store.are_up_to(settings.max_energy)
-    return are_low if settings.outliers == "keep" else are_low & ~store.gross_outliers
-
-
 def _used_compositions(parameters: ParameterSet, store: StructureStore) -> IntArray:
     """(n_structures, n_elements) number of atoms, zero for structures that are not used."""
     return store.compositions(store.elements) * are_used(parameters, store)[:, None]
@@ -188,9 +189,21 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     Of all features those of the training and the validation part are held in float64, 8 bytes a number, until they
     are whitened and in float32.
 
+    Args:
+        inputs: derivatives that the fit does not use are passed over.
+        parameters: nothing left to a recipe.
+        split: the parts.
+
     Raises:
+        ValueError: `parameters` leave a setting to their recipe.
         InputError: an element without an atom in the training part, fewer than two structures in it, damaged features.
     """
+    if parameters.undecided:
+        raise ValueError(
+            f"parameters: expected decided settings, got none for {', '.join(parameters.undecided)}"
+        )
+    if not parameters.training.forces:
+        inputs = replace(inputs, jacobian=None)
     store, settings, elements = inputs.store, parameters.training, parameters.elements
     split = split.restricted_to(are_used(parameters, store))
     train, validation = (split.indices(part) for part in ("train", "validation"))
@@ -225,6 +238,8 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     if forces is not None and not forces.has_forces[train].any():
         raise InputError("expected structures with forces in the part train, got none")
     return TrainingData(
+        parameters=parameters,
+        facts=facts_of(parameters, store, split),
         split=split,
         reference=reference,
         whitenings=whitenings,

@@ -164,9 +164,8 @@ class _Reader:
         typed = _typed(field.item, value)
         if typed is not _INVALID and field.about.allow(typed):
             return typed
-        hint = (
-            did_you_mean(value, field.about.choices) if field.item is str and isinstance(value, str) else ""
-        )
+        words = [choice for choice in field.about.choices if isinstance(choice, str)]
+        hint = did_you_mean(value, words) if words and isinstance(value, str) else ""
         return self._unexpected(field.expected_item, value, path, hint)
 
     def _unexpected(self, expected: str, value: object, path: str, hint: str = "") -> _Invalid:
@@ -185,6 +184,8 @@ def _typed(item: type, value: object) -> object:
     """`value` as the plain Python type; numbers of other libraries are welcome, true is not a number."""
     if item in (bool, str):
         return item(value) if isinstance(value, item) else _INVALID
+    if item is object:
+        return value if isinstance(value, (bool, str)) else _INVALID
     if isinstance(value, bool):
         return _INVALID
     if item is int:
