@@ -288,10 +288,10 @@ def _default(section: str, key: str) -> Any:
     return _DEFAULTS[section][key]
 
 
+_START_SECONDS = 6.0  # of a network: TensorFlow makes a graph of the epoch
 # CPU seconds of an epoch, without and with forces: for itself, for each step of a network for two elements, for each
 # weight and atom, for each derivative. Fitted to epochs of 64 to 255 structures of TiO2 on a virtual machine with two
-# cores, in batches of 4 to 64, networks of 48-48 to 160-160-160; they give 5,000 structures within a third, too.
-_START_SECONDS = 6.0  # of a network: TensorFlow makes a graph of the epoch
+# cores, in batches of 4 to 64, networks of 48-48 to 160-160-160.
 _COSTS = {False: (0.025, 9e-4, 1.4e-10, 0.0), True: (0.01, 1.8e-3, 1.7e-10, 2.4e-9)}
 
 
