@@ -18,7 +18,7 @@ from tio2nn.presets import AUTO
 from tio2nn.recipes import DEFAULT_RECIPE, open_settings
 from tio2nn.schema import to_json
 from tio2nn.strict_json import format_json, load, quote
-from tio2nn.validation import SCHEMA_KEY, read
+from tio2nn.validation import SCHEMA_KEY
 
 _KEY = "preset"
 _CHOSEN = ("cutoff", "radial", "angular")
@@ -76,7 +76,7 @@ def load_parameters(path: Path) -> ParameterSet | Draft:
     document = load(path)
     if isinstance(document, dict) and _KEY in document:
         return _from_document(document, str(path))
-    return read(ParameterSet, document, file=str(path))
+    return ParameterSet.from_document(document, file=str(path))
 
 
 def _from_document(document: dict[str, Any], file: str | None) -> Draft:
@@ -101,7 +101,7 @@ def _from_document(document: dict[str, Any], file: str | None) -> Draft:
     for key, value in _STAND_IN.items():
         document.setdefault(key, value)
     schema = document.get(SCHEMA_KEY)
-    settings = read(ParameterSet, document, file=file)
+    settings = ParameterSet.from_document(document, file=file)
     return Draft(
         settings.elements if elements_are_given else None,
         settings,
