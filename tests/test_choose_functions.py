@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 
@@ -26,12 +25,12 @@ def test_ti_and_o_get_the_functions_that_were_published_for_them() -> None:
     assert (other_order.radial, other_order.angular) == (published.radial, published.angular)
 
 
-@pytest.mark.parametrize("factor", [0.8, 1.3])
-def test_lengths_follow_those_of_the_structures(factor: float) -> None:
-    rule = Rule(longest_cutoff=20.0)
+@pytest.mark.parametrize("factor", [0.8, 0.6])
+def test_lengths_follow_those_of_close_atoms(factor: float) -> None:
+    rule, start = Rule(longest_cutoff=20.0), RULE.reference_spacing
     larger = tuple(0.25 * (STEP * k / factor) ** 3 for k in range(1, 161))
-    one = choose_functions(CRYSTAL, rule)
-    other = choose_functions(replace(CRYSTAL, spacing=2.5 * factor, neighbors_within=larger), rule)
+    one = choose_functions(replace(CRYSTAL, spacing=start), rule)
+    other = choose_functions(replace(CRYSTAL, spacing=start * factor, neighbors_within=larger), rule)
     assert other.cutoff == pytest.approx(one.cutoff * factor, abs=STEP)
     for mine, scaled in ((one.radial, other.radial), (one.angular, other.angular)):
         # the widest are as wide as any
@@ -42,8 +41,9 @@ def test_lengths_follow_those_of_the_structures(factor: float) -> None:
         assert min(g.eta for g in scaled) == widest
 
 
-def test_where_neighbors_are_as_far_apart_as_in_tio2_functions_are_those_for_tio2() -> None:
-    choice = choose_functions(replace(CRYSTAL, spacing=RULE.reference_spacing))
+@pytest.mark.parametrize("spacing", [1.0, 1.4, 2.5])
+def test_where_neighbors_are_no_closer_than_in_tio2_functions_are_those_for_tio2(spacing: float) -> None:
+    choice = choose_functions(replace(CRYSTAL, spacing=spacing * RULE.reference_spacing))
     extended = preset("extended", ("Cu",))
     assert [f.eta for f in choice.radial] == pytest.approx([f.eta for f in extended.radial], rel=1e-3)
     assert [f.eta for f in choice.angular] == pytest.approx([f.eta for f in extended.angular], rel=1e-3)
@@ -51,21 +51,22 @@ def test_where_neighbors_are_as_far_apart_as_in_tio2_functions_are_those_for_tio
 
 
 def test_a_crystal_has_so_many_neighbors_within_the_cutoff() -> None:
-    choice = choose_functions(CRYSTAL)
-    within = CRYSTAL.neighbors(choice.cutoff)
-    assert CRYSTAL.neighbors(choice.cutoff - STEP) < RULE.neighbors <= within
+    dense = replace(CRYSTAL, neighbors_within=tuple(0.4 * (STEP * k) ** 3 for k in range(1, 81)))
+    choice = choose_functions(dense)
+    within = dense.neighbors(choice.cutoff)
+    assert dense.neighbors(choice.cutoff - STEP) < RULE.neighbors <= within
     assert (
         f"with about {within:.0f} neighbors within it"
-        in dict(facts(CRYSTAL, choice, choice.applied_to(preset("extended", ("Cu",)))))["cutoff"]
+        in dict(facts(dense, choice, choice.applied_to(preset("extended", ("Cu",)))))["cutoff"]
     )
 
 
 @pytest.mark.parametrize(
     ("spacing", "density", "expected"),
     [
-        # 2.2 spacings, 7 Å, and where both contradict each other the spacings
+        # 2.2 spacings, 6.5 Å, and where both contradict each other the spacings
         (2.5, 10.0, 5.5),
-        (2.5, 0.01, 7.0),
+        (2.5, 0.01, 6.5),
         (4.0, 0.01, 8.8),
     ],
 )
@@ -81,36 +82,23 @@ def test_the_cutoff_of_molecules_spans_them_where_they_are_small(extent: float, 
     assert choose_functions(replace(MOLECULE, extent=extent)).cutoff == expected
 
 
-def test_molecules_get_radial_functions_at_equal_steps_as_wide_as_a_step() -> None:
-    choice = choose_functions(MOLECULE)
-    shifted = [f for f in choice.radial if f.r_s > 0]
-    assert len(shifted) == RULE.n_centers
-    steps = [b.r_s - a.r_s for a, b in pairwise(shifted)]
-    assert steps == pytest.approx([steps[0]] * len(steps), abs=2e-3)
-    assert [f.eta for f in shifted] == pytest.approx([0.5 / steps[0] ** 2] * len(shifted), rel=1e-2)
-    assert shifted[0].r_s == pytest.approx(0.8)
-    assert shifted[-1].r_s + steps[0] == pytest.approx(choice.cutoff, abs=0.01)
-    assert all(f.r_s == 0 for f in choose_functions(CRYSTAL).radial)
-
-
 @pytest.mark.parametrize(
     ("elements", "columns", "kind"),
     [
         (("Si",), 48, "pairs"),
         (("Cu", "Au"), 136, "pairs"),
         (("Ba", "Ti", "O"), 132, "pairs"),
-        (("Li", "Ni", "Mn", "O"), None, "weighted"),
+        (("Li", "Ni", "Mn", "O"), 8 * 4 + 18, "weighted"),
+        (("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au"), 8 * 7 + 18, "weighted"),
     ],
 )
-def test_columns_do_not_explode_with_elements(
-    elements: tuple[str, ...], columns: int | None, kind: str
-) -> None:
+def test_columns_do_not_explode_with_elements(elements: tuple[str, ...], columns: int, kind: str) -> None:
     choice = choose_functions(replace(CRYSTAL, elements=elements))
     assert choice.angular_elements == kind
     parameters = choice.applied_to(preset("extended", ("Si",)))
     assert parameters.elements == elements
-    if columns is not None:
-        assert parameters.n_features == columns
+    assert parameters.n_features == columns
+    assert (parameters.radial_elements, parameters.angular_elements) == ("each", kind)
 
 
 def test_the_settings_are_kept() -> None:
@@ -121,7 +109,7 @@ def test_the_settings_are_kept() -> None:
 def test_where_no_atom_has_a_neighbor_something_is_chosen_and_said() -> None:
     for finite in (True, False):
         lonely = Statistics(("He",), None, {}, finite, 0.0 if finite else math.inf, (0.0,) * 80)
-        assert choose_functions(lonely).cutoff == (5.0 if finite else 7.0)
+        assert choose_functions(lonely).cutoff == (5.0 if finite else 6.5)
         choice = choose_functions(lonely)
         shown = dict(facts(lonely, choice, choice.applied_to(preset("extended", ("He",)))))
         assert shown["neighbors"] == "none: no two atoms are near each other"
@@ -134,7 +122,6 @@ def test_the_facts_name_what_was_seen_and_chosen() -> None:
         "neighbors": "C-H 1.10 Å (medians of the nearest); 5 % of the atoms have one within 1.00 Å",
         "cutoff": "5.5 Å with about 8 neighbors within it: as far as the atoms of most molecules are apart",
         "functions": (
-            "156 for C, H: 18 radial, 40 angular, lengths 0.59 times those for TiO2, and 10 radial ones at equal "
-            "steps, for molecules"
+            "136 for C, H: 8 radial, 40 angular, lengths 0.59 times those for TiO2, for closer atoms"
         ),
     }
