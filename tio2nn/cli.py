@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Optional, TypeVar
 
@@ -17,14 +16,19 @@ from tio2nn import __version__, interrupt
 from tio2nn.errors import InputError, Tio2nnError, UsageError, naming, one_line
 from tio2nn.options import (
     ElementsOption,
+    EnergyKeyOption,
     EpochsOption,
+    ForcesKeyOption,
     ForcesOption,
+    FormatOption,
     JobsOption,
     JsonOption,
     LimitOption,
     MaxEnergyOption,
     MembersOption,
     NewSplitOption,
+    OutputFormat,
+    OutputOption,
     PotentialOption,
     PresetOption,
     ProjectOption,
@@ -35,6 +39,8 @@ from tio2nn.options import (
     SplitKindOption,
     StrictOption,
     TunedOption,
+    XsfForcesOption,
+    XsfForcesUnit,
 )
 
 INPUT_ERROR = InputError.exit_code
@@ -128,16 +134,6 @@ def _main(
     _debug = debug
 
 
-class OutputFormat(str, Enum):
-    """Formats of `predict`."""
-
-    TSV = "tsv"
-    CSV = "csv"
-    JSON = "json"
-    EXTXYZ = "extxyz"
-    XSF = "xsf"
-
-
 def _elements(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -162,14 +158,23 @@ def init(
 
 
 @command
-def extract(sources: SourcesArgument, project: ProjectOption = None, limit: LimitOption = None) -> bool:
+def extract(
+    sources: SourcesArgument,
+    project: ProjectOption = None,
+    limit: LimitOption = None,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
+) -> bool:
     """Read structure files: energies.csv, the structure store, and an audit of the data."""
     from tio2nn import stages
+    from tio2nn.io import ReadOptions
     from tio2nn.project import Project
 
     found = Project.find(project)
+    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
     with found.locked("extract"):
-        return stages.extract(found, sources, limit, found.parameters())
+        return stages.extract(found, sources, limit, found.parameters(), options)
 
 
 @command
@@ -262,29 +267,23 @@ def predict(
     files: SourcesArgument,
     project: ProjectOption = None,
     potential: PotentialOption = None,
-    form: Annotated[
-        OutputFormat, typer.Option("--format", "-f", help="json is one object a line.")
-    ] = OutputFormat.TSV,
+    form: FormatOption = OutputFormat.TSV,
     forces: Annotated[
         bool, typer.Option("--forces", help="Also forces and stress; tables then have a line for each atom.")
     ] = False,
-    output: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="DIR",
-            help="Write a file for each structure there, instead of printing.",
-            show_default=False,
-        ),
-    ] = None,
+    output: OutputOption = None,
     strict: StrictOption = False,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
 ) -> bool:
     """Predict the energies of structures, and their forces; print them, or write files."""
     from tio2nn import stages
+    from tio2nn.io import ReadOptions
 
+    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
     return stages.predict(
-        files, stages.potential_file(project, potential), form.value, forces, output, strict
+        files, stages.potential_file(project, potential), form.value, forces, output, strict, options
     )
 
 
@@ -301,15 +300,21 @@ def evaluate(
     project: ProjectOption = None,
     potential: PotentialOption = None,
     strict: StrictOption = False,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     json: JsonOption = False,
 ) -> bool:
     """Measure the errors on structures that were not used in training."""
     from tio2nn import stages
+    from tio2nn.io import ReadOptions
     from tio2nn.project import Project
+
+    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
 
     found = None if potential is not None and project is None else Project.find(project)
     with nullcontext() if found is None else found.locked("evaluate"):
-        metrics, good = stages.evaluate(found, sources or [], potential, strict)
+        metrics, good = stages.evaluate(found, sources or [], potential, strict, options)
     if json:
         _print_json(metrics)
     return good
@@ -330,10 +335,14 @@ def run(
     split: SplitFileOption = None,
     limit: LimitOption = None,
     jobs: JobsOption = None,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     json: JsonOption = False,
 ) -> bool:
     """From structure files to an evaluated potential: every step that is missing."""
     from tio2nn import pipeline
+    from tio2nn.io import ReadOptions
 
     metrics, good = pipeline.run(
         sources,
@@ -346,6 +355,7 @@ def run(
         split_file=split,
         limit=limit,
         jobs=jobs,
+        options=ReadOptions(energy_key, forces_key, xsf_forces.value),
     )
     if json:
         _print_json(metrics)

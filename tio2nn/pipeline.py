@@ -10,6 +10,7 @@ from typing import Any
 
 from tio2nn import console, fitting, stages
 from tio2nn.errors import InputError, UsageError
+from tio2nn.io.labels import ReadOptions
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import DEFAULT_ELEMENTS, SEARCHING_RECIPES, apply_recipe
 from tio2nn.project import Project
@@ -29,6 +30,7 @@ def run(
     split_file: Path | None,
     limit: int | None,
     jobs: int | None,
+    options: ReadOptions | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """Extract always, for the files may have changed; then what does not fit to the structures any more.
 
@@ -43,6 +45,7 @@ def run(
         split_file: a division given by the user.
         limit: number of structures to take.
         jobs: worker processes.
+        options: how structure files are to be understood.
 
     Returns:
         The metrics of the evaluation, empty if the split keeps nothing for a test, and whether every source could
@@ -62,10 +65,10 @@ def run(
         if elements is not None and not project.parameters_file.exists():
             _create(project, preset, elements)
         if project.parameters_file.exists():
-            good = stages.extract(project, sources, limit, project.parameters())
+            good = stages.extract(project, sources, limit, project.parameters(), options)
         else:
             # the elements of a new project are those of its structures
-            good = stages.extract(project, sources, limit, None)
+            good = stages.extract(project, sources, limit, None, options)
             _create(project, preset, _elements_of(project))
         stages.featurize(project, jobs)
         tune_first = recipe in SEARCHING_RECIPES if tuning is None else tuning
