@@ -6,8 +6,8 @@ Of two structures with equal cells, energies differ by the work of the forces, t
     E2 - E1 = -(F1 + F2) · dR / 2
 
 Where no cell occurs twice, structures of equal atoms in cells of about one shape are compared with their mean: with u
-the displacements from the mean fractional coordinates, E + F · u / 2 is the energy of undisplaced atoms to second order,
-a function of the cell, for which volume and shear stand.
+the displacements from the mean fractional coordinates, E + F · u / 2 is to second order the energy of undisplaced
+atoms, a function of the cell's strain.
 """
 
 from __future__ import annotations

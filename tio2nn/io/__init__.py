@@ -90,7 +90,7 @@ class _KeySearch:
                 extras, key = structure.extras, self._wanted[what]
                 reasons = (extras.no_energy,) if what == "energy" else extras.remarks
                 reason = next((text for text in reasons if repr(key) in text), f"expected {key!r}, got none")
-                raise structure.error(f"{reason} (--{what}-key); no other structure has it")
+                raise structure.error(f"{reason}; no other structure has it")
 
 
 def _parse(source: SourceFile, options: ReadOptions) -> Iterator[Structure | InputError]:

@@ -1,8 +1,8 @@
 """Extended XYZ as text: a structure with what was predicted for it, beside all that its own file says.
 
 Where that file has labels, energy, forces, stress or virial, they stay what and where they are, and predictions stand
-beside them as `tio2nn_energy`, `tio2nn_forces` and `tio2nn_stress`, names that no reader takes for reference labels.
-Elsewhere predictions are plainly `energy`, `forces` and `stress`.
+beside them as `tio2nn_energy`, `tio2nn_forces`, `tio2nn_stress` and `tio2nn_distance`, names that no reader takes for
+reference labels. Elsewhere predictions are plainly `energy`, `forces`, `stress` and `distance`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from tio2nn.structure import Column, FloatArray, Structure
 
 PREFIX = "tio2nn_"
 _GEOMETRY_KEYS = ("Lattice", "Properties", "pbc")
+_TENSORS = ("stress", "virial")  # of which ASE refuses a file unless they are nine numbers
+_VOIGT = (0, 5, 4, 5, 1, 3, 4, 3, 2)  # places of nine numbers among xx yy zz yz xz xy
 _PLAIN_WORD = re.compile(r"[^\s=\"'{}\[\]\\]+")
 
 
@@ -48,7 +50,7 @@ def write_extxyz(structure: Structure, predicted: Predicted) -> str:
     if predicted.stress is not None:
         words[f"{prefix}stress"] = f'"{_numbers(predicted.stress)}"'
     if predicted.distances is not None:
-        columns[f"{PREFIX}distance" if "distance" in columns else "distance"] = _column(predicted.distances)
+        columns[f"{prefix}distance"] = _column(predicted.distances)
     if "name" not in info:
         words["name"] = _word(structure.name)
     properties = "".join(f":{name}:{column.kind}:{len(column.rows[0])}" for name, column in columns.items())
@@ -90,6 +92,12 @@ def _of_source(structure: Structure) -> tuple[dict[str, str], dict[str, Column]]
         for key, word in extras.info.items()
         if key not in _GEOMETRY_KEYS and not key.startswith(PREFIX) and (word or _PLAIN_WORD.fullmatch(key))
     }
+    for key in _TENSORS:
+        numbers = info.get(key, "").strip("\"'{}[]").replace(",", " ").split()
+        if len(numbers) == 6:
+            info[key] = '"' + " ".join(numbers[place] for place in _VOIGT) + '"'
+        elif key in info and len(numbers) != 9:
+            del info[key]
     columns = {name: column for name, column in extras.columns.items() if not name.startswith(PREFIX)}
     if not extras.info:
         if structure.energy is not None:

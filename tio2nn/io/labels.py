@@ -2,8 +2,9 @@
 
 A name is one of a reference label where it is a usual word for the quantity, in any capitals and with or without
 separators (`energy`, `TotEnergy`, `Forces`), alone or with the name of a reference beside it (`REF_energy`,
-`dft_force`, `forces_qm`). Any other word beside it names another model (`gap_energy`, `mace_forces`), whose results are never taken
-for reference labels. Where several names qualify, what they say has to be equal. Whoever knows better names the key.
+`dft_force`, `forces_qm`). Any other word beside it names another model (`gap_energy`, `mace_forces`), whose results are
+never taken for reference labels. Where several names qualify, what they say has to be equal. Whoever knows better names
+the key.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _others(written: Mapping[str, str]) -> str:
     numbers = [key for key, value in written.items() if parse_number(value) is not None]
     energies = [key for key in numbers if "energy" in key.lower()]
     names = energies or numbers
-    return f"; there is {_listed(names)}: name the key of the total energy with --energy-key" if names else ""
+    return f"; there is {_listed(names)}, of which --energy-key KEY reads one" if names else ""
 
 
 def forces_label(columns: Mapping[str, tuple[str, int]], chosen: str | None) -> Label:
@@ -143,7 +144,7 @@ def forces_label(columns: Mapping[str, tuple[str, int]], chosen: str | None) -> 
         columns: type and number of each.
         chosen: the only ones that may hold them.
     """
-    there = [name for name, (kind, n) in columns.items() if n == 3 and kind in "RI"]
+    there = [name for name, (kind, n) in columns.items() if n == 3 and kind in ("R", "I")]
     if chosen is not None:
         if chosen in there:
             return Label((chosen,), None)
@@ -158,18 +159,16 @@ def forces_label(columns: Mapping[str, tuple[str, int]], chosen: str | None) -> 
     doubtful = [
         name
         for name, (kind, _) in columns.items()
-        if kind in "RI" and ("forc" in name.lower() or name.lower() in _DOUBTFUL)
+        if kind in ("R", "I") and ("forc" in name.lower() or name.lower() in _DOUBTFUL)
     ]
     if not doubtful:
         return Label((), None)
-    return Label(
-        (), f"{_listed(doubtful)} not read as reference forces: --forces-key NAME reads three columns"
-    )
+    return Label((), f"columns {_listed(doubtful)} not read as reference forces; --forces-key KEY reads them")
 
 
 def _vectors(names: Iterable[str]) -> str:
     vectors = [name for name in names if name not in ("pos", "positions")]
-    return f"; there is {_listed(vectors)}" if vectors else ""
+    return f"; there is {_listed(vectors)}, of which --forces-key KEY reads one" if vectors else ""
 
 
 def stress_remark(written: Mapping[str, str]) -> str | None:
