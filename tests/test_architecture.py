@@ -35,7 +35,7 @@ FLOORS = (
     ("recipes",),
     ("presets", "choose_functions", "draft"),
     # what can be said of structures and energies as they are
-    ("geometry", "groups", "reference_energies", "metrics", "audit", "residuals"),
+    ("geometry", "groups", "reference_energies", "metrics", "audit", "residuals", "force_check"),
     # files
     ("io",),
     # from structures to features, from features to energies

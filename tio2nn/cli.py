@@ -16,8 +16,11 @@ from tio2nn import __version__, interrupt
 from tio2nn.errors import InputError, Tio2nnError, naming, one_line
 from tio2nn.options import (
     ElementsOption,
+    EnergyKeyOption,
     EpochsOption,
+    ForcesKeyOption,
     ForcesOption,
+    FormatOption,
     JobsOption,
     JsonOption,
     KeepOutliersOption,
@@ -27,6 +30,7 @@ from tio2nn.options import (
     NewSplitOption,
     NoTestOption,
     OutputFormat,
+    OutputOption,
     PotentialOption,
     PresetOption,
     ProjectOption,
@@ -37,6 +41,8 @@ from tio2nn.options import (
     SplitKindOption,
     StrictOption,
     TunedOption,
+    XsfForcesOption,
+    XsfForcesUnit,
 )
 
 INPUT_ERROR = InputError.exit_code
@@ -152,14 +158,23 @@ def init(
 
 
 @command
-def extract(sources: SourcesArgument, project: ProjectOption = None, limit: LimitOption = None) -> bool:
+def extract(
+    sources: SourcesArgument,
+    project: ProjectOption = None,
+    limit: LimitOption = None,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
+) -> bool:
     """Read structure files: energies.csv, the structure store, and an audit of the data."""
     from tio2nn import stages
+    from tio2nn.io import ReadOptions
     from tio2nn.project import Project
 
     found = Project.find(project)
+    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
     with found.locked("extract"):
-        return stages.extract(found, sources, limit, found.parameters_or_draft())
+        return stages.extract(found, sources, limit, found.parameters_or_draft(), options)
 
 
 @command
@@ -252,29 +267,23 @@ def predict(
     files: SourcesArgument,
     project: ProjectOption = None,
     potential: PotentialOption = None,
-    form: Annotated[
-        OutputFormat, typer.Option("--format", "-f", help="json is one object a line.")
-    ] = OutputFormat.TSV,
+    form: FormatOption = OutputFormat.TSV,
     forces: Annotated[
         bool, typer.Option("--forces", help="Also forces and stress; tables then have a line for each atom.")
     ] = False,
-    output: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="DIR",
-            help="Write a file for each structure there, instead of printing.",
-            show_default=False,
-        ),
-    ] = None,
+    output: OutputOption = None,
     strict: StrictOption = False,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
 ) -> bool:
     """Predict the energies of structures, and their forces; print them, or write files."""
     from tio2nn import stages
+    from tio2nn.io import ReadOptions
 
+    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
     return stages.predict(
-        files, stages.potential_file(project, potential), form.value, forces, output, strict
+        files, stages.potential_file(project, potential), form.value, forces, output, strict, options
     )
 
 
@@ -291,15 +300,21 @@ def evaluate(
     project: ProjectOption = None,
     potential: PotentialOption = None,
     strict: StrictOption = False,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     json: JsonOption = False,
 ) -> bool:
     """Measure the errors on structures that were not used in training."""
     from tio2nn import stages
+    from tio2nn.io import ReadOptions
     from tio2nn.project import Project
+
+    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
 
     found = None if potential is not None and project is None else Project.find(project)
     with nullcontext() if found is None else found.locked("evaluate"):
-        metrics, good = stages.evaluate(found, sources or [], potential, strict)
+        metrics, good = stages.evaluate(found, sources or [], potential, strict, options)
     if json:
         _print_json(metrics)
     return good
@@ -328,10 +343,14 @@ def run(
     seed: SeedOption = None,
     limit: LimitOption = None,
     jobs: JobsOption = None,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     json: JsonOption = False,
 ) -> bool:
     """From structure files to an evaluated potential: every step that is missing."""
     from tio2nn import fitting, pipeline
+    from tio2nn.io import ReadOptions
 
     new = fitting.asks_for_new_split(split, split_by, new_split, no_test)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
@@ -348,6 +367,7 @@ def run(
         new_split=new,
         limit=limit,
         jobs=jobs,
+        options=ReadOptions(energy_key, forces_key, xsf_forces.value),
     )
     if json:
         _print_json(metrics)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from tio2nn.baseline import Comparison
 from tio2nn.errors import InputError, StaleError, UsageError
-from tio2nn.io import read_structures
+from tio2nn.io import ReadOptions, read_structures
 from tio2nn.io.features import Manifest, StoredFeatures, digest_of
+from tio2nn.io.labels import Remarks
 from tio2nn.io.names import natural_key
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.io.tables import write_csv, write_json
@@ -46,6 +47,7 @@ class EvaluationSummary:
             so that nothing determined a part of their total energy.
         directory: where the results were written, or None.
         paths: of the files written.
+        remarks: on labels that were left alone, one line each.
     """
 
     metrics: dict[str, Any]
@@ -58,6 +60,7 @@ class EvaluationSummary:
     foreign_compositions: int
     directory: Path | None
     paths: tuple[Path, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -67,6 +70,7 @@ def evaluate(
     potential_file: Path | None = None,
     directory: Path | None = None,
     stdin: Iterable[str] | None = None,
+    options: ReadOptions | None = None,
     track: Track = silent,
 ) -> EvaluationSummary:
     """Compare predicted with true energies: on the test part of a project, or on labelled structures.
@@ -81,6 +85,7 @@ def evaluate(
         directory: where results belong; by default the project's `evaluation`, for given sources or another potential
             `evaluation/other`; without a project none are written.
         stdin: the lines behind the source "-".
+        options: how structure files are to be understood.
         track: hears of each structure.
 
     Raises:
@@ -96,12 +101,14 @@ def evaluate(
         potential_file = project.require(project.potential_file)
     potential = Potential.load(potential_file)
     if sources:
-        part = _Part(predict_stream(potential, read_structures(sources, stdin=stdin), forces=True))
+        items = read_structures(sources, stdin=stdin, options=options)
+        part = _Part(predict_stream(potential, items, forces=True))
     elif project is not None:
         part = _test_part(project, potential, its_own=its_own)
     else:
         raise UsageError("expected labelled structures, or a project with a test part, got neither")
-    table, rejected = _collect(part, potential, track)
+    remarks = Remarks()
+    table, rejected = _collect(part, potential, remarks, track)
     facts = dict(potential.about.get("baseline", {}))
     comparison = _compared(table, facts.get("reference_energies_eV", potential.reference_energies))
     metrics = table.metrics() | {
@@ -128,6 +135,7 @@ def evaluate(
         foreign_compositions=sum(not row.composition_is_known for row in table.rows),
         directory=directory,
         paths=paths,
+        remarks=remarks.lines(),
     )
 
 
@@ -247,12 +255,16 @@ def _rms(values: FloatArray) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def _collect(part: _Part, potential: Potential, track: Track) -> tuple[ResidualTable, tuple[InputError, ...]]:
+def _collect(
+    part: _Part, potential: Potential, remarks: Remarks, track: Track
+) -> tuple[ResidualTable, tuple[InputError, ...]]:
     """Keep the numbers and let go of the atoms, so that archives of any size fit."""
     rows: list[Evaluated] = []
     rejected: list[InputError] = []
     with track("evaluating structures", part.n_structures) as advance:
         for result in part.results:
+            if not isinstance(result, InputError):
+                remarks.add(result.structure)
             row = (
                 result
                 if isinstance(result, InputError)
@@ -277,7 +289,7 @@ def _evaluated(
 ) -> Evaluated | InputError:
     structure = prediction.structure
     if structure.energy is None:
-        return structure.error("expected a total energy, got none")
+        return structure.error(structure.extras.no_energy)
     if (unusable := prediction.unusable()) is not None:
         return unusable
     return Evaluated(

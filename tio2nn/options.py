@@ -134,3 +134,60 @@ PotentialOption = Annotated[
         "--potential", metavar="FILE", help="A potential.npz; no project is needed.", show_default=False
     ),
 ]
+
+
+class XsfForcesUnit(str, Enum):
+    """Units of forces in XSF files."""
+
+    EV = "eV/A"
+    HARTREE = "Ha/A"
+
+
+EnergyKeyOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--energy-key",
+        metavar="KEY",
+        help="Key of the total energy in extended XYZ. Default: a usual one, such as energy or REF_energy.",
+        show_default=False,
+    ),
+]
+ForcesKeyOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--forces-key",
+        metavar="KEY",
+        help="Columns of the forces in extended XYZ. Default: usual ones, such as forces or REF_forces.",
+        show_default=False,
+    ),
+]
+XsfForcesOption = Annotated[
+    XsfForcesUnit,
+    typer.Option(
+        "--xsf-forces",
+        help="Unit of forces in XSF files without a comment that states it: eV/A as aenet writes them, Ha/A as ASE.",
+    ),
+]
+
+
+class OutputFormat(str, Enum):
+    """Formats of `predict`."""
+
+    TSV = "tsv"
+    CSV = "csv"
+    JSON = "json"
+    EXTXYZ = "extxyz"
+    XSF = "xsf"
+
+
+FormatOption = Annotated[OutputFormat, typer.Option("--format", "-f", help="json is one object a line.")]
+OutputOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Write a file for each structure there, instead of printing.",
+        show_default=False,
+    ),
+]

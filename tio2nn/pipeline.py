@@ -12,6 +12,7 @@ from typing import Any
 from tio2nn import console, fitting, stages
 from tio2nn.draft import Draft
 from tio2nn.errors import InputError, UsageError
+from tio2nn.io.labels import ReadOptions
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import in_published_order
 from tio2nn.project import Project
@@ -34,6 +35,7 @@ def run(
     new_split: bool,
     limit: int | None,
     jobs: int | None,
+    options: ReadOptions | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """Extract always, for the files may have changed; then what does not fit to the structures any more.
 
@@ -50,6 +52,7 @@ def run(
         new_split: a split by the settings, whatever the project has.
         limit: number of structures to take.
         jobs: worker processes.
+        options: how structure files are to be understood.
 
     Returns:
         The metrics of the evaluation, empty if the split keeps nothing for a test, and whether every source could
@@ -68,12 +71,12 @@ def run(
     with project.locked("run"):
         if parameters is None:
             # a preset with a name, for the elements of the structures
-            good = stages.extract(project, sources, limit, None)
+            good = stages.extract(project, sources, limit, None, options)
             _create(project, preset, _elements_of(project))
         else:
             if isinstance(parameters, ParameterSet) and not project.parameters_file.exists():
                 _create(project, preset, parameters.elements)
-            good = stages.extract(project, sources, limit, parameters)
+            good = stages.extract(project, sources, limit, parameters, options)
         _require_enough(project)
         stages.featurize(project, jobs)
         parameters = fitting.training_parameters(project, recipe, False, flags, forces)

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tio2nn.baseline import Comparison
     from tio2nn.extract import ExtractSummary
     from tio2nn.featurize import Estimate
+    from tio2nn.io.labels import ReadOptions
     from tio2nn.predict import Format
     from tio2nn.structure import Structure
 
@@ -43,7 +45,11 @@ def process_pool(workers: int) -> Executor:
 
 
 def extract(
-    project: Project, sources: Sequence[str], limit: int | None, parameters: ParameterSet | Draft | None
+    project: Project,
+    sources: Sequence[str],
+    limit: int | None,
+    parameters: ParameterSet | Draft | None,
+    options: ReadOptions | None = None,
 ) -> bool:
     """Extract and show what the audit found; return whether every structure was accepted.
 
@@ -63,6 +69,7 @@ def extract(
         reference_energies=None if settings is None else settings.reference_energies,
         limit=limit,
         stdin=sys.stdin,
+        options=options,
         track=console.track,
     )
     show_rejected(summary.rejected)
@@ -70,6 +77,10 @@ def extract(
     if summary.audit is None:
         raise InputError(foreign or "expected at least one structure with an energy, got none")
     console.facts(summary.audit.facts())
+    for remark in summary.remarks:
+        console.warn(remark)
+    if summary.disagreement is not None:
+        console.warn(summary.disagreement.message())
     if summary.rejected:
         console.say(f"{len(summary.rejected)} rejected, with reasons in {project.rejected_file}")
     if foreign:
@@ -195,6 +206,7 @@ def evaluate(
     sources: Sequence[str] = (),
     potential: Path | None = None,
     strict: bool = False,
+    options: ReadOptions | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """Evaluate, show the errors; return the metrics and whether every source could be used.
 
@@ -202,8 +214,12 @@ def evaluate(
     """
     from tio2nn.evaluate import evaluate
 
-    summary = evaluate(project, sources, potential_file=potential, stdin=sys.stdin, track=console.track)
+    summary = evaluate(
+        project, sources, potential_file=potential, stdin=sys.stdin, options=options, track=console.track
+    )
     show_rejected(summary.rejected)
+    for remark in summary.remarks:
+        console.warn(remark)
     metrics = summary.metrics
     energy = metrics["energy"]
     console.table(
@@ -325,6 +341,7 @@ def predict(
     forces: bool = False,
     directory: Path | None = None,
     strict: bool = False,
+    options: ReadOptions | None = None,
 ) -> bool:
     """Print what is predicted of each structure, or write it to a file of its own; return whether all could be.
 
@@ -335,15 +352,17 @@ def predict(
         forces: predict forces and stress, too.
         directory: where a file for each structure belongs; None for stdout.
         strict: a structure that is warned of counts as one that could not be predicted.
+        options: how structure files are to be understood; forces in XSF are written in the unit that they name.
 
     Raises:
         UsageError: XSF of several structures on stdout, where nothing would tell them apart.
     """
     from tio2nn import predict as verb
-    from tio2nn.io import read_structures
+    from tio2nn.io import ReadOptions, read_structures
     from tio2nn.io.sources import NamedFiles
     from tio2nn.potential import Potential
 
+    options = options or ReadOptions()
     potential = Potential.load(potential_file)
     stdin: Iterable[str] = sys.stdin
     if directory is not None:
@@ -354,17 +373,21 @@ def predict(
     first = verb.header(form, forces=forces)
     if first is not None and directory is None:
         console.print_line(first)
-    written: set[str] = set()
     single: str | None = None
-    for result in verb.predict_stream(potential, read_structures(files, stdin=stdin), forces=forces):
+    n_written = 0
+    items: Iterable[Structure | InputError] = read_structures(files, stdin=stdin, options=options)
+    names: Iterable[str] = repeat("")
+    if directory is not None:
+        # what a structure is called depends on the others
+        items = list(items)
+        names = verb.file_names(items, form)
+    for result, name in zip(verb.predict_stream(potential, items, forces=forces), names, strict=False):
         try:
             if isinstance(result, InputError):
                 raise result
-            name, shown = verb.file_name(result.structure, form), verb.text(result, form)
+            shown = verb.text(result, form, options.xsf_forces)
             if directory is not None:
                 path = directory / name
-                if name in written:
-                    raise result.structure.error(f"expected one structure for {path}, got another")
                 if path in inputs:
                     raise result.structure.error(
                         f"expected another directory for --output, got that of {path}, which is predicted"
@@ -383,7 +406,7 @@ def predict(
                 raise UsageError(
                     "expected one structure for XSF on stdout, got more; write files with --output DIR"
                 )
-        written.add(name)
+        n_written += 1
         for kind, message in verb.warnings(result).items():
             n_doubts[kind] += 1
             if n_doubts[kind] <= SHOWN:
@@ -394,7 +417,7 @@ def predict(
     if single is not None:
         console.print_line(single)
     if directory is not None:
-        console.say(f"{len(written)} files in {directory}")
+        console.say(f"{n_written} files in {directory}")
     return n_rejected == 0 and not (strict and n_doubts)
 
 
