@@ -67,8 +67,10 @@ FLOORS = (
     # what people see
     ("console",),
     ("stages", "plans"),
+    ("results",),
     ("fitting", "pipeline"),
-    ("options", "cli"),
+    ("options", "app"),
+    ("cli",),
     ("__main__",),
 )
 
@@ -84,7 +86,7 @@ ROOMS = {
     "rich": ("console",),
     "scipy": ("descriptors.neighbors", "geometry"),
     "tensorflow": ("nn.forces", "nn.training", "nn.trial"),
-    "typer": ("cli", "options"),
+    "typer": ("app", "cli", "options"),
     # a file that runs code when it is read is no file format
     "pickle": (),
 }

@@ -15,7 +15,8 @@ from tio2nn.errors import MissingInputError, ParameterError, UsageError
 from tio2nn.parameters import ParameterSet
 from tio2nn.plans import cost_line, labels_line
 from tio2nn.project import Project
-from tio2nn.stages import SHOWN, available_cores, show_comparison
+from tio2nn.results import show_comparison
+from tio2nn.stages import SHOWN, available_cores
 
 if TYPE_CHECKING:
     from tio2nn.nn.history import Epoch

@@ -8,17 +8,6 @@ from typing import Annotated, Optional
 
 import typer
 
-
-class OutputFormat(str, Enum):
-    """Formats of `predict`."""
-
-    TSV = "tsv"
-    CSV = "csv"
-    JSON = "json"
-    EXTXYZ = "extxyz"
-    XSF = "xsf"
-
-
 # Optional[...]: Typer reads these at run time, and on Python 3.10 older versions of it know no `X | None`.
 ProjectOption = Annotated[
     Optional[Path],  # noqa: UP045

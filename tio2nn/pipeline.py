@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tio2nn import console, fitting, stages
+from tio2nn import console, fitting, results, stages
 from tio2nn.draft import Draft
 from tio2nn.errors import InputError, UsageError
 from tio2nn.io.labels import ReadOptions
@@ -152,7 +152,7 @@ def _evaluate(project: Project) -> dict[str, Any]:
     if "test" not in read_parts(project.split_file).values():
         console.say("evaluation: nothing to do, the split keeps no structures for a test")
         return {}
-    metrics, _ = stages.evaluate(project)
+    metrics, _ = results.evaluate(project)
     return metrics
 
 
