@@ -11,7 +11,7 @@ from tio2nn.leakage import fingerprints, fingerprints_of, nearest_in_training
 from tio2nn.nn.dataset import AtomTable
 from tio2nn.nn.whitening import Whitening
 
-PLAIN = [Whitening(np.zeros(2), np.eye(2), np.zeros(2, dtype=np.bool_))] * 2
+PLAIN = [Whitening(np.zeros(2), np.eye(2), np.zeros(2, dtype=np.bool_), np.eye(2))] * 2
 
 
 def test_a_fingerprint_is_the_mean_over_the_atoms_element_by_element() -> None:
@@ -90,7 +90,9 @@ def test_fingerprints_from_blocks_are_those_of_all_structures(
 def test_fingerprints_need_few_features_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leakage, "_ATOMS_TOGETHER", 1000)
     n, n_features = 400, 20
-    plain = Whitening(np.zeros(n_features), np.eye(n_features), np.zeros(n_features, dtype=np.bool_))
+    plain = Whitening(
+        np.zeros(n_features), np.eye(n_features), np.zeros(n_features, dtype=np.bool_), np.eye(n_features)
+    )
     blocks = (np.full((500, n_features), float(k)) for k in range(n // 10))
     arguments = (np.zeros(50 * n, int), np.full(n, 50), [plain])
     peak = peak_bytes(lambda: fingerprints_of([np.arange(n)], blocks, *arguments))

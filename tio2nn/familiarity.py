@@ -48,7 +48,7 @@ class TrainingAtoms:
 
     Attributes:
         low, high: (n_features,) smallest and largest value of each feature.
-        references: (n_references, n_features + number of constant features) some of them as points, see `points`.
+        references: (n_references, n_features + number of constant features) some of them as points, see `Whitening.points`.
         unit: distance of points that counts as 1.
     """
 
@@ -75,13 +75,13 @@ class TrainingAtoms:
         n_atoms = len(features)
         chosen = np.sort(random.permutation(n_atoms)[:N_REFERENCES])
         tried = np.sort(random.permutation(n_atoms)[:_N_CALIBRATION])
-        references = points(features[chosen], whitening).astype(np.float32)
+        references = whitening.points(features[chosen]).astype(np.float32)
         atoms = cls(features.min(axis=0), features.max(axis=0), references, 1.0)
         of_others = structures[tried, None] != structures[chosen]
         comparable = of_others.any(axis=1)
         if not comparable.any():
             return atoms
-        distances = atoms._to_nearest(points(features[tried[comparable]], whitening), of_others[comparable])
+        distances = atoms._to_nearest(whitening.points(features[tried[comparable]]), of_others[comparable])
         return replace(atoms, unit=max(float(np.quantile(distances, _QUANTILE)), _SMALLEST_UNIT))
 
     def distances(self, features: FloatArray, whitening: Whitening) -> FloatArray:
@@ -94,7 +94,7 @@ class TrainingAtoms:
         Returns:
             (n_atoms,)
         """
-        return self._to_nearest(points(features, whitening)) / self.unit
+        return self._to_nearest(whitening.points(features)) / self.unit
 
     def excess(self, features: FloatArray) -> FloatArray:
         """How far each feature lies outside the range of training, in units of the width of that range.
@@ -130,18 +130,3 @@ class TrainingAtoms:
     def _squares(self) -> NDArray[np.float32]:
         return np.asarray(np.einsum("ij,ij->i", self.references, self.references))
 
-
-def points(features: FloatArray, whitening: Whitening) -> FloatArray:
-    """Where distances are measured: whitened features, and those that whitening leaves out, for they did not vary.
-
-    Args:
-        features: (n_atoms, n_features), not whitened.
-        whitening: fitted on the training part.
-
-    Returns:
-        (n_atoms, n_features + number of constant features)
-    """
-    whitened = whitening(features)
-    if not whitening.constant.any():
-        return whitened
-    return np.hstack([whitened, (features - whitening.mean)[:, whitening.constant]])

@@ -31,7 +31,7 @@ _ATOMS_TOGETHER = 65_536
 
 
 def fingerprints(table: AtomTable, whitenings: Sequence[Whitening]) -> FloatArray:
-    """Mean whitened features of structures.
+    """Mean points of the atoms of structures, see `Whitening.points`.
 
     Args:
         table: features of all structures, by element.
@@ -43,9 +43,9 @@ def fingerprints(table: AtomTable, whitenings: Sequence[Whitening]) -> FloatArra
     n_atoms = table.n_atoms[:, None]
     parts = []
     for k, whitening in enumerate(whitenings):
-        whitened = whitening(table.features[k])
-        sums = np.zeros((len(n_atoms), whitened.shape[1]))
-        np.add.at(sums, table.segments(k), whitened)
+        points = whitening.points(table.features[k])
+        sums = np.zeros((len(n_atoms), points.shape[1]))
+        np.add.at(sums, table.segments(k), points)
         parts.append(sums / n_atoms)
     return np.concatenate(parts, axis=1)
 

@@ -1,8 +1,15 @@
-"""Whitening: features rotated and scaled so that they are uncorrelated with unit variance.
+"""Whitening: features rotated and scaled so that they are uncorrelated, with unit variance where the data tell it.
 
 Symmetry functions are strongly correlated; an optimizer of first order crawls along their thin directions.
 Principal component analysis of the standardized features of the training atoms, each component scaled by its
-own standard deviation, removes that.
+own standard deviation, removes that. Two things keep it from blowing up what the training atoms hardly span:
+
+- A column is standardized by its standard deviation and by a fraction of its natural size, what one neighbor at
+  the closest distance of training contributes: s² = σ² + (κ size)². A function that was almost zero in training
+  then stays small where it is not.
+- A component of variance v (of standardized features) is multiplied by √v / (v + floor), Wiener's filter for a
+  signal of variance v under noise of variance `floor`: 1/√v where v is large, and nothing, instead of 1/√floor,
+  where training says nothing.
 """
 
 from __future__ import annotations
@@ -18,10 +25,10 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 Floating = TypeVar("Floating", bound=np.floating[Any])
 
-# Default of `network.whitening_floor`: components of smaller variance (of standardized features) stay small instead of
-# being blown up to noise. Test RMSE after 200 epochs on TiO2, meV/atom: 1e-8 2.53, 1e-7 2.55,
-# 1e-6 2.42, 1e-5 2.34.
-VARIANCE_FLOOR = 1e-5
+# Default of `network.whitening_floor`.
+VARIANCE_FLOOR = 1e-2
+# κ of the module's formula.
+NATURAL_FRACTION = 1e-2
 # A column whose standard deviation is below this fraction of its largest value carries only rounding.
 _CONSTANT = 1e-10
 # Rows worked on at a time, so that intermediate results take 0.1 GB at most, whatever the size of the data. Sums over
@@ -37,21 +44,27 @@ class Whitening:
         mean: (n_features,)
         matrix: (n_features, n_features)
         constant: (n_features,) columns that do not vary over the training atoms; the matrix ignores them.
+        metric: (n_features, n_features) what distances from training are measured with, (x - mean) @ metric: as the
+            matrix where training varies, but not blind where it does not.
     """
 
     mean: FloatArray
     matrix: FloatArray
     constant: NDArray[np.bool_]
+    metric: FloatArray
 
     @classmethod
-    def fit(cls, features: FloatArray, floor: float = VARIANCE_FLOOR) -> Whitening:
+    def fit(
+        cls, features: FloatArray, floor: float = VARIANCE_FLOOR, sizes: FloatArray | None = None
+    ) -> Whitening:
         """Fit to the training atoms of one element.
 
         Args:
             features: (n_atoms, n_features), at least one atom.
-            floor: smallest variance of a component that is scaled up to one.
+            floor: variance, of standardized features, below which a component counts for noise.
+            sizes: (n_features,) natural size of each function; zero by default.
         """
-        mean, deviation, constant = _moments(features)
+        mean, deviation, constant = _moments(features, sizes)
 
         def products(piece: FloatArray) -> FloatArray:
             standardized = piece - mean
@@ -60,15 +73,18 @@ class Whitening:
             return np.asarray(standardized.T @ standardized)
 
         variances, rotation = np.linalg.eigh(reduce(np.add, map(products, pieces(features))) / len(features))
-        matrix = rotation / np.sqrt(np.maximum(variances, floor)) / deviation[:, None]
-        matrix[constant] = 0.0
-        return cls(mean, matrix, constant)
+        variances = np.maximum(variances, 0.0)
+        matrix = rotation * (np.sqrt(variances) / (variances + floor)) / deviation[:, None]
+        metric = rotation / np.sqrt(variances + floor) / deviation[:, None]
+        matrix[constant] = metric[constant] = 0.0
+        return cls(mean, matrix, constant, metric)
 
     @classmethod
-    def standardization(cls, features: FloatArray) -> Whitening:
+    def standardization(cls, features: FloatArray, sizes: FloatArray | None = None) -> Whitening:
         """Mean and scale alone, no rotation: for networks that ask for no whitening."""
-        mean, deviation, constant = _moments(features)
-        return cls(mean, np.diag(np.where(constant, 0.0, 1.0 / deviation)), constant)
+        mean, deviation, constant = _moments(features, sizes)
+        matrix = np.diag(np.where(constant, 0.0, 1.0 / deviation))
+        return cls(mean, matrix, constant, matrix)
 
     def __call__(self, features: NDArray[np.floating]) -> FloatArray:
         """Whitened features.
@@ -81,6 +97,18 @@ class Whitening:
         """
         return np.asarray((features - self.mean) @ self.matrix)
 
+    def points(self, features: NDArray[np.floating]) -> FloatArray:
+        """Where distances are measured: features in the metric, and those that it leaves out, for they did not vary.
+
+        Args:
+            features: (n_atoms, n_features), not whitened.
+
+        Returns:
+            (n_atoms, n_features + number of constant features)
+        """
+        centered = features - self.mean
+        return np.hstack([centered @ self.metric, centered[:, self.constant]])
+
 
 def pieces(features: NDArray[Floating]) -> Iterator[NDArray[Floating]]:
     """Consecutive rows of a matrix, so many at a time that intermediate results stay small; at least one piece."""
@@ -88,7 +116,11 @@ def pieces(features: NDArray[Floating]) -> Iterator[NDArray[Floating]]:
         yield features[first : first + _ROWS_TOGETHER]
 
 
-def _moments(features: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+def _moments(
+    features: FloatArray, sizes: FloatArray | None
+) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Mean, scale and whether it does not vary, of each column."""
+
     def squares(piece: FloatArray) -> FloatArray:
         deviations = piece - mean
         return np.asarray((deviations * deviations).sum(axis=0))
@@ -97,4 +129,6 @@ def _moments(features: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.b
     deviation = np.sqrt(reduce(np.add, map(squares, pieces(features))) / len(features))
     largest = reduce(np.maximum, (np.abs(piece).max(axis=0) for piece in pieces(features)))
     constant = deviation <= _CONSTANT * largest
+    if sizes is not None:
+        deviation = np.hypot(deviation, NATURAL_FRACTION * sizes)
     return mean, np.where(constant, 1.0, deviation), constant

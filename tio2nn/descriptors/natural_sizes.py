@@ -1,0 +1,76 @@
+"""The natural size of each symmetry function: what near neighbors contribute to it.
+
+A radial function is as large as what one neighbor at the closest distance of its pair of elements contributes, an
+angular one as what two such neighbors contribute, at the angle where that is most. A value far below it tells nothing
+of the structure but rounding, or atoms that are all but aligned, however constant it is over a set of structures.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.descriptors.attenuation import cosine_cutoff
+from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
+
+FloatArray = NDArray[np.float64]
+
+_N_ANGLES = 61  # 3 degrees apart; the narrowest function, ζ = 16, is 30 degrees wide
+
+
+def natural_sizes(parameters: ParameterSet, element: str, closest: FloatArray) -> FloatArray:
+    """Sizes of the functions of one central element.
+
+    Args:
+        parameters: the functions.
+        element: of the central atom.
+        closest: (n_elements, n_elements) closest distance of each pair of elements, Å.
+
+    Returns:
+        (n_features,), above or equal to zero.
+    """
+    center = parameters.elements.index(element)
+    distances, kinds = closest[center], range(len(parameters.elements))
+    radial = np.array(
+        [[_radial(f, distances[a], parameters.cutoff) for a in kinds] for f in parameters.radial]
+    )
+    pairs = list(itertools.combinations_with_replacement(kinds, 2))
+    angular = np.array(
+        [
+            [_angular(f, distances[a], distances[b], closest[a, b], parameters.cutoff) for a, b in pairs]
+            for f in parameters.angular
+        ]
+    )
+    columns = [
+        values.max(axis=1, keepdims=True) if parameters.element_blind else values
+        for values in (radial, angular)
+        if len(values)
+    ]
+    return np.concatenate([values.ravel() for values in columns])
+
+
+def _radial(function: RadialFunction, distance: float, cutoff: float) -> float:
+    gaussian = np.exp(-function.eta * (distance - function.r_s) ** 2)
+    return float(gaussian * cosine_cutoff(distance, cutoff))
+
+
+def _angular(
+    function: AngularFunction, to_first: float, to_second: float, between: float, cutoff: float
+) -> float:
+    """The largest value over all angles at which the two neighbors are not closer to each other than `between`."""
+    cosine = np.cos(np.linspace(0.0, np.pi, _N_ANGLES))
+    square = to_first**2 + to_second**2 - 2.0 * to_first * to_second * cosine
+    # where they are always closer, as across a bent molecule, the straight angle is left
+    allowed = square >= min(between, to_first + to_second) ** 2 * (1.0 - 1e-9)
+    exponent = function.eta * (to_first**2 + to_second**2 + square)
+    values = (
+        2.0 ** (1.0 - function.zeta)
+        * (1.0 + function.lambda_ * cosine) ** function.zeta
+        * np.exp(-exponent)
+        * cosine_cutoff(to_first, cutoff)
+        * cosine_cutoff(to_second, cutoff)
+        * cosine_cutoff(np.sqrt(np.maximum(square, 0.0)), cutoff)
+    )
+    return float(values[allowed].max())
