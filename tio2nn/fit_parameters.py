@@ -66,13 +66,14 @@ class NetworkParameters(Checked):
         ),
     ] = True
     whitening_floor: Annotated[
-        float,
+        float | None,
         About(
-            "Smallest variance, of standardized features, of a component that is scaled up to one",
+            "Variance, of standardized features, below which a component counts for noise and is turned down; null for "
+            "what the number of training atoms says",
             exclusive_minimum=0,
             by_recipe=True,
         ),
-    ] = 1e-5
+    ] = None
     repulsion: Annotated[
         bool, About("Let atoms closer than any in training repel each other as screened nuclei do (ZBL)")
     ] = True

@@ -28,7 +28,6 @@ from tio2nn.potential import Potential
 from tio2nn.prediction import Limits
 from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model, versions
-from tio2nn.repulsion import Repulsion
 from tio2nn.schema import to_json
 from tio2nn.training_data import TrainingData, choose_split, prepare, read_inputs
 
@@ -299,7 +298,7 @@ def _write_model(
         data.training_atoms,
         data.composition_span,
         about,
-        _repulsion(parameters, store, data) if parameters.network.repulsion else None,
+        data.repulsion if parameters.network.repulsion else None,
         _limits(store, data),
     )
     _write_history(project.history_file, fits)
@@ -314,12 +313,6 @@ def _write_model(
     potential.save(project.potential_file)
     # by this file a training is known to be done
     write_json(project.training_metrics_file, about)
-
-
-def _repulsion(parameters: ParameterSet, store: StructureStore, data: TrainingData) -> Repulsion:
-    """The one that begins where the training part ends."""
-    training = [store[index] for index in data.split.indices("train").tolist()]
-    return Repulsion.beyond(training, parameters.elements, parameters.cutoff)
 
 
 def _limits(store: StructureStore, data: TrainingData) -> Limits:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.derivatives import fresh_layout
+from tio2nn.descriptors.natural_sizes import natural_sizes
 from tio2nn.errors import InputError
 from tio2nn.facts import are_used, facts_of, needs_derivatives
 from tio2nn.familiarity import TrainingAtoms
@@ -25,6 +26,7 @@ from tio2nn.potential import composition_span
 from tio2nn.project import Project
 from tio2nn.recipes import Facts
 from tio2nn.reference_energies import ReferenceEnergies
+from tio2nn.repulsion import Repulsion
 from tio2nn.split import Split, covers, random_split, read_split
 
 FloatArray = NDArray[np.float64]
@@ -50,6 +52,7 @@ class TrainingData(FitData):
         subnet_of: for each element the position of its subnet.
         training_atoms: those of each element in the training part, as a potential remembers them.
         composition_span: (rank, n_elements) of the compositions in the training part.
+        repulsion: of atoms closer than any in the training part.
         constant_features: names of columns that do not vary in the training part, for each subnet.
         fingerprint: of features, energies and split.
         fitted_reference: reference energies fitted to the training part, also where others are given: what a fit
@@ -66,6 +69,7 @@ class TrainingData(FitData):
     subnet_of: dict[str, int]
     training_atoms: tuple[TrainingAtoms, ...]
     composition_span: FloatArray
+    repulsion: Repulsion
     constant_features: dict[str, tuple[str, ...]]
     fingerprint: str
     fitted_reference: ReferenceEnergies
@@ -218,12 +222,15 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation)
     )
     features = [np.asarray(part, np.float64) for part in train_table.features]
-    whitenings = tuple(
-        Whitening.fit(part, parameters.network.whitening_floor)
-        if parameters.network.whitening
-        else Whitening.standardization(part)
-        for part in features
-    )
+    repulsion = Repulsion.beyond([store[k] for k in train.tolist()], elements, parameters.cutoff)
+    sizes = subnets.natural_sizes(parameters, repulsion.outer)
+    if parameters.network.whitening:
+        floor = parameters.network.whitening_floor
+        whitenings = tuple(
+            Whitening.fit(part, floor, size) for part, size in zip(features, sizes, strict=True)
+        )
+    else:
+        whitenings = tuple(map(Whitening.standardization, features, sizes))
     in_training = np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)
     random = np.random.default_rng(settings.seed)
     training_atoms = []
@@ -246,6 +253,7 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         subnet_of=dict(zip(elements, subnets.of_element, strict=True)),
         training_atoms=tuple(training_atoms),
         composition_span=composition_span(compositions[train]),
+        repulsion=repulsion,
         train=train_table.transformed(whitenings),
         train_labels=Labels(energies[train], weights),
         validation=validation_table.transformed(whitenings),
@@ -291,6 +299,11 @@ class _Subnets(NamedTuple):
         if parameters.network.shared_subnet:
             return cls(("all elements",), (0,) * len(parameters.elements), elements, np.zeros_like(elements))
         return cls(parameters.elements, tuple(range(len(parameters.elements))), elements, elements)
+
+    def natural_sizes(self, parameters: ParameterSet, closest: FloatArray) -> list[FloatArray]:
+        """(n_features,) of each subnet, the largest of its elements; `closest` (n_elements, n_elements) in Å."""
+        sizes = [natural_sizes(parameters, element, closest) for element in parameters.elements]
+        return [np.max(sizes, axis=0)] if self.are_shared else sizes
 
     @property
     def are_shared(self) -> bool:

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 Floating = TypeVar("Floating", bound=np.floating[Any])
 
-# Default of `network.whitening_floor`.
-VARIANCE_FLOOR = 1e-2
+# Floor that a number of atoms chooses: `_FLOOR_OF_ONE_ATOM` by that number, and not below the least one, for thinner
+# directions hold the rounding of derivatives in single precision.
+_FLOOR_OF_ONE_ATOM, _LEAST_FLOOR = 3.0, 1e-5
 # κ of the module's formula.
 NATURAL_FRACTION = 1e-2
 # A column whose standard deviation is below this fraction of its largest value carries only rounding.
@@ -55,13 +56,14 @@ class Whitening:
 
     @classmethod
     def fit(
-        cls, features: FloatArray, floor: float = VARIANCE_FLOOR, sizes: FloatArray | None = None
+        cls, features: FloatArray, floor: float | None = None, sizes: FloatArray | None = None
     ) -> Whitening:
         """Fit to the training atoms of one element.
 
         Args:
             features: (n_atoms, n_features), at least one atom.
-            floor: variance, of standardized features, below which a component counts for noise.
+            floor: variance, of standardized features, below which a component counts for noise; by default that of
+                `floor_of`.
             sizes: (n_features,) natural size of each function; zero by default.
         """
         mean, deviation, constant = _moments(features, sizes)
@@ -73,6 +75,7 @@ class Whitening:
             return np.asarray(standardized.T @ standardized)
 
         variances, rotation = np.linalg.eigh(reduce(np.add, map(products, pieces(features))) / len(features))
+        floor = floor_of(len(features)) if floor is None else floor
         variances = np.maximum(variances, 0.0)
         matrix = rotation * (np.sqrt(variances) / (variances + floor)) / deviation[:, None]
         metric = rotation / np.sqrt(variances + floor) / deviation[:, None]
@@ -108,6 +111,14 @@ class Whitening:
         """
         centered = features - self.mean
         return np.hstack([centered @ self.metric, centered[:, self.constant]])
+
+
+def floor_of(n_atoms: int) -> float:
+    """Variance of a component, of standardized features, that so many training atoms leave in doubt.
+
+    As for ridge regression with a prior of one strength: what n atoms say of a component grows with n times its variance.
+    """
+    return max(_LEAST_FLOOR, _FLOOR_OF_ONE_ATOM / n_atoms)
 
 
 def pieces(features: NDArray[Floating]) -> Iterator[NDArray[Floating]]:
