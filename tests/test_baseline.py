@@ -4,7 +4,7 @@ import pytest
 
 from tio2nn.baseline import Comparison, facts
 
-PLENTY = facts({"Ti": 900, "O": 900}, 0)
+PLENTY = facts({"Ti": 900, "O": 900}, 0, True)
 
 
 def test_a_good_fit_says_by_what_factors_it_is_better() -> None:
@@ -40,14 +40,15 @@ def test_errors_of_zero_have_no_factor() -> None:
     [
         (
             Comparison(1108.0, 33.0),
-            facts({"Au": 40, "Cu": 12}, 0),
+            facts({"Au": 40, "Cu": 12}, 0, True),
             False,
             "only 12 of those trained on have Cu",
         ),
-        (Comparison(90.0, 33.0), facts({"Cu": 12}, 2), False, "2 gross outliers are trained on"),
+        (Comparison(90.0, 33.0), facts({"Cu": 12}, 2, True), False, "2 gross outliers are trained on"),
         (Comparison(0.3, 0.2), PLENTY, False, "next to nothing to learn"),
         (Comparison(90.0, 33.0), PLENTY, True, "unlike all in training"),
         (Comparison(3.0, 33.0, 2.0, 1.0), PLENTY, False, "forces in another unit"),
+        (Comparison(3.0, 33.0, 2.0, 1.0), facts({"Cu": 900}, 0, False), False, "no forces were trained on"),
         (Comparison(90.0, 33.0, 2.0, 1.0), PLENTY, False, "energies of different methods"),
         (Comparison(90.0, 33.0), {}, False, "energies of different methods"),
     ],

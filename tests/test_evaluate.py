@@ -127,6 +127,8 @@ def test_metrics_have_the_documented_keys_and_lie_beside_the_figures(project: Pr
         "by_energy",
         "by_composition",
         "leakage",
+        "baseline",
+        "outliers_left_out",
         "potential",
     ]
     assert list(summary.metrics["energy"]) == [

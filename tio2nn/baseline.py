@@ -99,6 +99,8 @@ class Comparison:
             return f"{facts['outliers_kept']} gross outliers are trained on, leave them out"
         if mostly_far:
             return "most of these structures are unlike all in training"
+        if self.energies_are_better and not facts.get("trained_on_forces", True):
+            return "no forces were trained on (--forces)"
         if self.energies_are_better:
             return "forces in another unit than eV/Å or of another sign, compare with the energies"
         fewest = min(counts, key=lambda element: counts[element], default="")
@@ -107,9 +109,15 @@ class Comparison:
         return "energies of different methods or units, or functions that do not tell these structures apart"
 
 
-def facts(structures_with_element: Mapping[str, int], outliers_kept: int) -> dict[str, Any]:
+def facts(
+    structures_with_element: Mapping[str, int], outliers_kept: int, trained_on_forces: bool
+) -> dict[str, Any]:
     """What a potential records of its training, so that a later evaluation can tell a likely reason."""
-    return {"structures_with_element": dict(structures_with_element), "outliers_kept": outliers_kept}
+    return {
+        "structures_with_element": dict(structures_with_element),
+        "outliers_kept": outliers_kept,
+        "trained_on_forces": trained_on_forces,
+    }
 
 
 def _rounded(value: float | None) -> float | None:

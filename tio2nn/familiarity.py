@@ -48,7 +48,7 @@ class TrainingAtoms:
 
     Attributes:
         low, high: (n_features,) smallest and largest value of each feature.
-        references: (n_references, n_features + number of constant features) some of them, as `Whitening.points` has them.
+        references: (n_references, n_features + number of constant features) some of them, see `Whitening.points`.
         unit: distance of points that counts as 1.
     """
 

@@ -71,7 +71,6 @@ class NetworkParameters(Checked):
             "Variance, of standardized features, below which a component counts for noise and is turned down; null for "
             "what the number of training atoms says",
             exclusive_minimum=0,
-            by_recipe=True,
         ),
     ] = None
     repulsion: Annotated[

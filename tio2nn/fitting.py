@@ -278,7 +278,7 @@ def train(
         f"{console.duration(summary.seconds)}{judged}; {summary.potential}"
     )
     if summary.comparison is not None:
-        show_comparison("validation", summary.comparison, summary.facts)
+        show_comparison("validation", summary.n_validation, summary.comparison, summary.facts)
     metrics: dict[str, Any] = read_json(project.training_metrics_file)
     return metrics
 

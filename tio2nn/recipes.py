@@ -84,7 +84,7 @@ _FIXED: dict[str, Overrides] = {
     "forces": _FORCES,
     # networks whose errors cancel in part; what each choice bought is in the README
     "record": {
-        "network": {"hidden_layers": [128, 128], "whitening_floor": 1e-3},
+        "network": {"hidden_layers": [128, 128]},
         "training": {**_FORCES["training"], "epochs": 400, "members": 4},
     },
     "rili-2024": _RILI_2024,
@@ -149,8 +149,9 @@ def settings_of(name: str, facts: Facts) -> Overrides:
     )
 
 
-# Steps of the optimizer that a fit to energies and forces needs on a small set: of 160 structures each of Si and Mo on a
-# held-out fifth, 3,300 (300 epochs of 11) gave 3.2 and 2.9 meV/atom, 12,000 to 17,000 gave 2.7 and 2.0, and 43,000 no less.
+# Steps of the optimizer that a fit to energies and forces needs on a small set: with 160 structures each of Si and
+# Mo, 3,300 (300 epochs of 11) gave 3.2 and 2.9 meV/atom on a held-out fifth, 12,000 to 17,000 gave 2.7 and 2.0,
+# 43,000 no less.
 _STEPS_WITH_FORCES = 10_000
 # ... and the fewest epochs on a large one, as the recipe `forces` has them for 5,000 structures
 _FEWEST_EPOCHS_WITH_FORCES = 300

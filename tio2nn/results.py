@@ -69,6 +69,7 @@ def evaluate(
     )
     show_comparison(
         "evaluation",
+        metrics["n_structures"],
         summary.comparison,
         summary.facts,
         mostly_far=2 * summary.extrapolating > metrics["n_structures"],
@@ -98,13 +99,14 @@ def evaluate(
 
 
 def show_comparison(
-    where: str, comparison: Comparison, facts: Mapping[str, Any], *, mostly_far: bool = False
+    where: str, n: int, comparison: Comparison, facts: Mapping[str, Any], *, mostly_far: bool = False
 ) -> None:
     """Whether a fit is worth more than reference energies alone, and zero forces."""
+    judged = f"{where}, {n} structure{'s' if n > 1 else ''}"
     if sentence := comparison.sentence():
-        console.say(f"{where}: {sentence}")
+        console.say(f"{judged}: {sentence}")
     if (warning := comparison.warning(facts, mostly_far=mostly_far)) is not None:
-        console.warn(f"{where}: {warning}")
+        console.warn(f"{judged}: {warning}")
 
 
 def _force_row(errors: Mapping[str, float] | None) -> list[list[str]]:

@@ -239,7 +239,8 @@ def _facts(parameters: ParameterSet, store: StructureStore, data: TrainingData) 
     training = data.split.indices("train")
     counts = (store.compositions(parameters.elements)[training] > 0).sum(axis=0).tolist()
     kept = store.gross_outliers[training].sum()
-    return facts(dict(zip(parameters.elements, counts, strict=True)), int(kept))
+    has_forces = data.train_forces is not None
+    return facts(dict(zip(parameters.elements, counts, strict=True)), int(kept), has_forces)
 
 
 def _fit_fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:

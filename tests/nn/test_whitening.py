@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from memory import peak_bytes
 
 from tio2nn.nn import whitening as module
-from tio2nn.nn.whitening import NATURAL_FRACTION, FloatArray, Whitening
+from tio2nn.nn.whitening import NATURAL_FRACTION, FloatArray, Whitening, floor_of
 
 FLOOR = 1e-2
 
@@ -37,6 +37,21 @@ def test_whitened_features_are_uncorrelated_with_unit_variance() -> None:
         _covariance(Whitening.fit(features, floor=1e-9)(features)), np.eye(4), atol=1e-6
     )
     assert not whitening.constant.any()
+
+
+@pytest.mark.parametrize(
+    ("n_atoms", "floor"),
+    [(1, 1.0), (25, 1.0), (160, 0.0618), (10_000, 1.25e-4), (100_000, 1e-5), (10**7, 1e-5)],
+)
+def test_the_more_atoms_there_are_the_lower_is_the_floor(n_atoms: int, floor: float) -> None:
+    assert floor_of(n_atoms) == pytest.approx(floor, rel=1e-2)
+
+
+def test_by_default_the_floor_is_that_of_the_number_of_atoms() -> None:
+    features = _correlated(200)
+    np.testing.assert_array_equal(
+        Whitening.fit(features).matrix, Whitening.fit(features, floor=floor_of(200)).matrix
+    )
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6), st.floats(-100.0, 100.0))
@@ -131,7 +146,7 @@ def test_a_column_that_varies_by_rounding_alone_is_constant() -> None:
 def test_a_column_that_varies_a_little_about_a_large_value_counts() -> None:
     features = _correlated()
     features[:, 1] = 1e3 + 1e-3 * np.random.default_rng(0).normal(size=len(features))
-    whitening = Whitening.fit(features)
+    whitening = Whitening.fit(features, floor=1e-9)
     assert not whitening.constant.any()
     np.testing.assert_allclose(_covariance(whitening(features)), np.eye(4), atol=1e-5)
 
@@ -150,7 +165,7 @@ def test_nothing_that_varies_whitens_to_zero(make: type[Whitening], features: Fl
 
 def test_fewer_atoms_than_features_stay_finite_and_bounded() -> None:
     features = np.random.default_rng(1).normal(size=(3, 8))
-    whitened = Whitening.fit(features)(features)
+    whitened = Whitening.fit(features, floor=1e-9)(features)
     # three centered atoms span two directions; rounding in the other six must not show
     assert np.isfinite(whitened).all()
     assert np.linalg.matrix_rank(whitened, tol=1e-6) == 2
