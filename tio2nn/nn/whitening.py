@@ -124,7 +124,7 @@ def floor_of(n_atoms: int) -> float:
     What n atoms say of a component grows with n times its variance, and many atoms come from structures that are alike
     less than few do, so the floor falls somewhat faster than 1/n.
     """
-    return min(1.0, max(_LEAST_FLOOR, (_ONE_AT / n_atoms) ** _POWER))
+    return float(min(1.0, max(_LEAST_FLOOR, (_ONE_AT / n_atoms) ** _POWER)))
 
 
 def pieces(features: NDArray[Floating]) -> Iterator[NDArray[Floating]]:
