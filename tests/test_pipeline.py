@@ -360,7 +360,7 @@ def test_the_parameters_of_the_project_may_be_named_again(
 @pytest.mark.parametrize(
     ("flags", "code", "expected"),
     [
-        (("--split-by", "chance"), 2, "split: expected one of"),
+        (("--split-by", "chance"), 2, 'training.split: expected "random" or "grouped"'),
         (
             ("--split", "mine.csv", "--no-test"),
             2,
@@ -373,7 +373,7 @@ def test_the_parameters_of_the_project_may_be_named_again(
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(
-    here: Path, flags: tuple[str, str], code: int, expected: str
+    here: Path, flags: tuple[str, ...], code: int, expected: str
 ) -> None:
     assert expected in refusal("run", "files", *flags, code=code)
     assert [path.name for path in here.iterdir()] == ["files"]

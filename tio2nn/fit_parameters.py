@@ -252,7 +252,7 @@ class TrainingParameters(Checked):
     members: Annotated[int, About("Number of networks in the committee", minimum=1, by_recipe=True)] = 1
     seed: Annotated[
         int,
-        About("Seed of the division, the first weights and the batches", minimum=0, maximum=_LARGEST_SEED),
+        About("Seed of the split, the first weights and the batches", minimum=0, maximum=_LARGEST_SEED),
     ] = 0
 
     rules: ClassVar[tuple[Rule, ...]] = (Rule(("validation_fraction", "test_fraction"), _check_fractions),)

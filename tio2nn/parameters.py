@@ -124,7 +124,7 @@ class ParameterSet(Checked):
     reference_energies: Annotated[
         dict[str, float] | None,
         About(
-            "Energy of one atom of each element, subtracted before training; null for a least-squares fit",
+            "Energy of one atom of each element, subtracted before training; null for a robust fit",
             unit="eV",
         ),
     ] = None

@@ -78,7 +78,10 @@ def plot_history(history_csv: Path, figure: Path) -> None:
                 (force, "validation_force_rmse_eV_per_A", ORANGE, "validation"),
             ]
             force.set_ylabel("RMSE of forces (eV/Å)")
-        for axes, column, color, part in (line for line in lines if history[line[1]].notna().any()):
+        # without a validation part there is nothing to draw or explain
+        for axes, column, color, part in (
+            line for line in lines if line[3] == "training" or history[line[1]].notna().any()
+        ):
             for member, rows in members:
                 axes.plot(
                     rows["epoch"],
