@@ -108,9 +108,18 @@ def text(prediction: Prediction, form: Format, xsf_forces: XsfForces = "eV/A") -
     return write_extxyz(structure, predicted).removesuffix("\n")
 
 
+def own_file_name(structure: Structure, form: Format) -> str:
+    """Of a file for this structure, if it were the only one."""
+    return structure.name.replace("/", "_") + _suffix(form)
+
+
+def _suffix(form: Format) -> str:
+    return {"extxyz": ".xyz"}.get(form, f".{form}")
+
+
 def file_names(items: Sequence[Structure | InputError], form: Format) -> list[str]:
     """Of a file for each structure alone, called as `extract` calls it; nothing for an error."""
-    suffix = {"extxyz": ".xyz"}.get(form, f".{form}")
+    suffix = _suffix(form)
     names = iter(unique_names([item for item in items if isinstance(item, Structure)]))
     taken: set[str] = set()
     found = []

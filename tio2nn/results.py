@@ -213,10 +213,12 @@ def predict(
             shown = verb.text(result, form, options.xsf_forces)
             if directory is not None:
                 path = directory / name
-                if path in inputs:
-                    raise result.structure.error(
-                        f"expected another directory for --output, got that of {path}, which is predicted"
-                    )
+                # neither a file that is predicted, nor beside one whose name this structure would have by itself
+                for taken in (directory / verb.own_file_name(result.structure, form), path):
+                    if taken in inputs:
+                        raise result.structure.error(
+                            f"expected another directory for --output, got that of {taken}, which is predicted"
+                        )
                 _write_alone(path, shown if first is None else f"{first}\n{shown}", result.structure)
         except InputError as error:
             n_rejected += 1
