@@ -49,7 +49,7 @@ FLOORS = (
     ("interfaces",),
     # a project: its paths, how its parts hang together
     ("project", "provenance", "split"),
-    ("derivatives", "parallel"),
+    ("derivatives", "derivative_budget", "parallel"),
     ("plots", "error_plots"),
     # the verbs
     (

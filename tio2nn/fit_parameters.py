@@ -135,6 +135,15 @@ class TrainingParameters(Checked):
             maximum=1,
         ),
     ] = 1.0
+    derivatives_limit: Annotated[
+        float | None,
+        About(
+            "Largest size of the derivatives on disk, those of further structures are left out; null for half of the "
+            "memory or 90 % of the free disk, whichever is less",
+            unit="GB",
+            exclusive_minimum=0,
+        ),
+    ] = None
     weight_decay: Annotated[
         float,
         About("Decay of the weights of dense layers, in units of the learning rate (AdamW)", minimum=0),

@@ -187,6 +187,11 @@ def train(
             + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
         )
         _warn_of(data.split)
+        if data.selection is not None:
+            console.warn(
+                "structures whose derivatives were left out are trained on by their energies alone: those of all would "
+                f"not fit into {data.selection.reason}"
+            )
         if data.reference.underdetermined:
             console.warn(
                 "the compositions do not determine the reference energies: energies of other compositions "

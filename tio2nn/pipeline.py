@@ -141,6 +141,7 @@ def _elements_of(project: Project) -> tuple[str, ...]:
 
 
 def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | None) -> bool:
+    from tio2nn.derivatives import fresh_layout
     from tio2nn.io.store import read_store
     from tio2nn.io.tables import read_json
     from tio2nn.provenance import changed, inputs_of_model
@@ -149,10 +150,16 @@ def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | N
     if not (project.potential_file.exists() and project.training_metrics_file.exists()):
         return False
     try:
-        recorded = dict(read_json(project.training_metrics_file)["inputs"])
+        about = read_json(project.training_metrics_file)
+        recorded, selection = dict(about["inputs"]), about.get("selection")
     except (InputError, ValueError, KeyError, TypeError):
         return False
     store = read_store(project.structures_file)
+    if parameters.training.forces:
+        # trained with the derivatives of more structures, or of others, it would be another model
+        chosen = fresh_layout(project, parameters, store).selection
+        if selection != (None if chosen is None else chosen.digest):
+            return False
     if changed(recorded, inputs_of_model(parameters, store, project.split_file)):
         return False
     if split_file is None:

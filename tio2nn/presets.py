@@ -75,7 +75,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 # A recipe says how to fit, not what to fit on: division, energy limit and seed stay those of the project.
-_DATA_FIELDS = ("validation_fraction", "test_fraction", "split", "max_energy", "seed")
+_DATA_FIELDS = ("validation_fraction", "test_fraction", "split", "max_energy", "derivatives_limit", "seed")
 
 _DEFAULTS: Overrides = {
     "network": to_json(NetworkParameters()),

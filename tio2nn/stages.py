@@ -118,6 +118,12 @@ def differentiate(project: Project, jobs: int | None) -> None:
             f"functions; about {console.duration(estimate.seconds)} on {estimate.jobs} "
             f"process{'es' if estimate.jobs > 1 else ''}, {console.size(estimate.disk_bytes)} of disk"
         )
+        if estimate.n_left_out:
+            console.say(
+                f"derivatives of {estimate.n_left_out} more structures with forces would not fit into "
+                f"{estimate.bound}: those computed are drawn at random, with groups, compositions and elements "
+                "represented; of the others only the energies count"
+            )
 
     summary = differentiate(
         project,
@@ -134,6 +140,10 @@ def differentiate(project: Project, jobs: int | None) -> None:
         )
     else:
         console.say(f"derivatives: nothing to do, all {summary.n_structures} structures are there")
+    if summary.n_left_out:
+        console.say(
+            f"{summary.n_left_out} structures with forces have no derivatives, only their energies count"
+        )
     if summary.n_without_forces:
         console.say(f"{summary.n_without_forces} structures have no forces")
 

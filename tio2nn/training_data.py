@@ -15,7 +15,7 @@ from tio2nn.derivatives import fresh_layout
 from tio2nn.errors import InputError
 from tio2nn.familiarity import TrainingAtoms
 from tio2nn.io.features import Manifest, StoredFeatures, digest_of
-from tio2nn.io.jacobians import damaged_shards, jacobian_sizes, open_jacobian
+from tio2nn.io.jacobians import JacobianLayout, Selection, damaged_shards, jacobian_sizes, open_jacobian
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.nn.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.nn.whitening import Whitening
@@ -42,6 +42,7 @@ class TrainingData(FitData):
         composition_span: (rank, n_elements) of the compositions in the training part.
         constant_features: names of columns that do not vary in the training part, for each subnet.
         fingerprint: of features, energies and split.
+        selection: structures with forces that have derivatives, where those of all do not fit.
     """
 
     split: Split
@@ -52,6 +53,7 @@ class TrainingData(FitData):
     composition_span: FloatArray
     constant_features: dict[str, tuple[str, ...]]
     fingerprint: str
+    selection: Selection | None = None
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,21 @@ class Inputs:
         features: of all atoms, float64, in blocks (n_atoms of some consecutive structures, n_features); they are read
             each time one goes through them.
         fingerprint: of parameter set and structures.
-        jacobian: flat float32, derivatives of the features of all structures with forces; None if not asked for.
+        jacobian: flat float32, derivatives of the features of structures with forces; None if not asked for.
+        selection: which structures with forces have derivatives; None for all.
     """
 
     store: StructureStore
     features: Iterable[FloatArray]
     fingerprint: str
     jacobian: NDArray[np.float32] | None = None
+    selection: Selection | None = None
+
+    @property
+    def has_derivatives(self) -> NDArray[np.bool_]:
+        """(n_structures,) whose forces can be trained on."""
+        has_forces = self.store.has_forces
+        return has_forces if self.selection is None else has_forces & self.selection.mask(len(has_forces))
 
 
 def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = True) -> Inputs:
@@ -89,15 +99,15 @@ def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = Tru
     project.check_fresh(asdict(manifest), parameters.fingerprint, structures)
     fingerprint = digest_of([parameters.fingerprint, structures])
     features = StoredFeatures(project.features_directory, manifest)
-    jacobian = _read_jacobian(project, parameters, store, check) if parameters.training.forces else None
-    return Inputs(store, features, fingerprint, jacobian)
-
-
-def _read_jacobian(
-    project: Project, parameters: ParameterSet, store: StructureStore, check: bool
-) -> NDArray[np.float32]:
-    directory = project.features_directory
+    if not parameters.training.forces:
+        return Inputs(store, features, fingerprint)
     layout = fresh_layout(project, parameters, store)
+    jacobian = _read_jacobian(project, layout, check)
+    return Inputs(store, features, fingerprint, jacobian, layout.selection)
+
+
+def _read_jacobian(project: Project, layout: JacobianLayout, check: bool) -> NDArray[np.float32]:
+    directory = project.features_directory
     jacobian = open_jacobian(directory, layout)
     damaged = next(damaged_shards(directory, layout), None) if check else None
     if damaged is not None:
@@ -195,6 +205,7 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
             if whitening.constant.any()
         },
         fingerprint=_fingerprint(inputs, split),
+        selection=inputs.selection,
     )
 
 
@@ -253,13 +264,13 @@ def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> 
     """Of all structures; None without derivatives."""
     if inputs.jacobian is None:
         return None
-    store, has_forces = inputs.store, inputs.store.has_forces
-    sizes = jacobian_sizes(store.n_atoms, n_features, has_forces)
+    store, has_derivatives = inputs.store, inputs.has_derivatives
+    sizes = jacobian_sizes(store.n_atoms, n_features, has_derivatives)
     if len(inputs.jacobian) != sizes.sum():
         raise ValueError(f"jacobian: expected {sizes.sum()} numbers, got {len(inputs.jacobian)}")
     return ForceLabels(
         inputs.jacobian,
-        np.where(has_forces, np.cumsum(sizes) - sizes, -1),
+        np.where(has_derivatives, np.cumsum(sizes) - sizes, -1),
         np.nan_to_num(store.forces).astype(np.float32),
         subnet_of_atom.astype(np.int8),
         store.n_atoms,
@@ -274,6 +285,8 @@ def _fingerprint(inputs: Inputs, split: Split) -> str:
     digest.update("\n".join(split.parts).encode())
     if inputs.jacobian is not None:
         digest.update(np.ascontiguousarray(inputs.store.forces, dtype="<f8").tobytes())
+    if inputs.selection is not None:
+        digest.update(inputs.selection.digest.encode())
     return digest.hexdigest()
 
 
