@@ -50,7 +50,7 @@ FLOORS = (
     ("interfaces",),
     # a project: its paths, how its parts hang together
     ("project", "provenance", "coverage", "split"),
-    ("derivatives", "parallel", "facts"),
+    ("derivatives", "derivative_budget", "parallel", "facts"),
     ("plots", "error_plots"),
     # the verbs
     (

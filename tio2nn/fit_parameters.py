@@ -184,6 +184,15 @@ class TrainingParameters(Checked):
             by_recipe=True,
         ),
     ] = 1.0
+    derivatives_limit: Annotated[
+        float | None,
+        About(
+            "Largest size of the derivatives on disk, those of further structures are left out; null for half of the "
+            "memory or 90 % of the free disk, whichever is less",
+            unit="GB",
+            exclusive_minimum=0,
+        ),
+    ] = None
     weight_decay: Annotated[
         float,
         About(

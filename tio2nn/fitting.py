@@ -236,6 +236,11 @@ def train(
         console.say(cost_line(data.parameters, data.facts))
         _warn_of(data.split)
         _tell_left_out(parameters, data)
+        if data.selection is not None:
+            console.warn(
+                "structures whose derivatives were left out are trained on by their energies alone: those of all would "
+                f"not fit into {data.selection.reason}"
+            )
         if data.reference.underdetermined:
             console.warn(
                 "the compositions do not determine the reference energies: energies of other compositions "

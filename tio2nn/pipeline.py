@@ -173,6 +173,7 @@ def _require_enough(project: Project) -> None:
 
 
 def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | None, new_split: bool) -> bool:
+    from tio2nn.derivatives import fresh_layout
     from tio2nn.facts import resolved
     from tio2nn.io.store import read_store
     from tio2nn.io.tables import read_json
@@ -184,7 +185,8 @@ def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | N
     if not all(file.exists() for file in made):
         return False
     try:
-        recorded = dict(read_json(project.training_metrics_file)["inputs"])
+        about = read_json(project.training_metrics_file)
+        recorded, selection = dict(about["inputs"]), about.get("selection")
     except (InputError, ValueError, KeyError, TypeError):
         return False
     store = read_store(project.structures_file)
@@ -194,6 +196,11 @@ def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | N
     fitted = resolved(parameters, store, split)
     if changed(recorded, inputs_of_model(fitted, store, project.split_file)):
         return False
+    if fitted.training.forces:
+        # trained with the derivatives of more structures, or of others, it would be another model
+        chosen = fresh_layout(project, parameters, store).selection
+        if selection != (None if chosen is None else chosen.digest):
+            return False
     if split_file is None and not new_split:
         return True
     wanted = (

@@ -31,7 +31,15 @@ SEARCHING_RECIPES = frozenset({"rili-2024"})
 """Recipes whose settings come out of a search: `tio2nn run` tunes before it trains."""
 
 # A recipe says how to fit, not what to fit on: division, energy limit and seed stay those of the project.
-_DATA_FIELDS = ("validation_fraction", "test_fraction", "split", "max_energy", "outliers", "seed")
+_DATA_FIELDS = (
+    "validation_fraction",
+    "test_fraction",
+    "split",
+    "max_energy",
+    "outliers",
+    "derivatives_limit",
+    "seed",
+)
 
 _DEFAULTS: Overrides = {
     "network": to_json(NetworkParameters()),

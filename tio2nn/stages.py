@@ -160,11 +160,14 @@ def differentiate_if_needed(project: Project, parameters: ParameterSet, jobs: in
     from tio2nn.io.store import read_store
 
     if needs_derivatives(parameters, read_store(project.require(project.structures_file))):
-        differentiate(project, jobs)
+        differentiate(project, jobs, insist=parameters.training.forces is True)
 
 
-def differentiate(project: Project, jobs: int | None) -> None:
-    """Compute the derivatives that a training on forces needs, and show what was done."""
+def differentiate(project: Project, jobs: int | None, *, insist: bool = False) -> None:
+    """Compute the derivatives that a training on forces needs, and show what was done.
+
+    Of as many structures as fit, or, with `insist`, of all that have forces.
+    """
     from tio2nn.differentiate import JacobianEstimate, differentiate
 
     def announce(estimate: JacobianEstimate) -> None:
@@ -173,12 +176,19 @@ def differentiate(project: Project, jobs: int | None) -> None:
             f"functions; about {console.duration(estimate.seconds)} on {estimate.jobs} "
             f"process{'es' if estimate.jobs > 1 else ''}, {console.size(estimate.disk_bytes)} of disk"
         )
+        if estimate.n_left_out:
+            console.say(
+                f"derivatives of {estimate.n_left_out} more structures with forces would not fit into "
+                f"{estimate.bound}: those computed are drawn at random, with groups, compositions and elements "
+                "represented; of the others only the energies count (--forces insists on all)"
+            )
 
     summary = differentiate(
         project,
         jobs=jobs or available_cores(),
         make_executor=process_pool,
         jobs_are_fixed=jobs is not None,
+        insist=insist,
         announce=announce,
         track=console.track,
     )
@@ -189,5 +199,9 @@ def differentiate(project: Project, jobs: int | None) -> None:
         )
     else:
         console.say(f"derivatives: nothing to do, all {summary.n_structures} structures are there")
+    if summary.n_left_out:
+        console.say(
+            f"{summary.n_left_out} structures with forces have no derivatives, only their energies count"
+        )
     if summary.n_without_forces:
         console.say(f"{summary.n_without_forces} structures have no forces")

@@ -159,9 +159,9 @@ def _derivatives(project: Project, parameters: ParameterSet, store: StructureSto
         open_jacobian(project.features_directory, layout)
     except InputError as error:
         return Part(name, command, BROKEN, str(error))
-    return Part(
-        name, command, FRESH, f"of {int(store.has_forces.sum())} structures, {layout.n_bytes / 1e9:.3g} GB"
-    )
+    n_structures = int(layout.has_derivatives(store.has_forces).sum())
+    chosen = "" if layout.selection is None else f" of {int(store.has_forces.sum())} with forces"
+    return Part(name, command, FRESH, f"of {n_structures} structures{chosen}, {layout.n_bytes / 1e9:.3g} GB")
 
 
 def _tuning(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part | None:

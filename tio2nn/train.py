@@ -246,14 +246,15 @@ def _facts(parameters: ParameterSet, store: StructureStore, data: TrainingData) 
 def _fit_fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:
     """Of everything that the weights of one member depend on."""
     settings = {"network": parameters.network.of_the_fit(), **to_json(parameters.training), "seed": seed}
-    for of_no_effect in (
-        "members",
+    decided_before = (
         "validation_fraction",
         "test_fraction",
         "split",
         "max_energy",
         "outliers",
-    ):
+        "derivatives_limit",
+    )
+    for of_no_effect in ("members", *decided_before):
         settings.pop(of_no_effect)  # what they decide is in the data's fingerprint
     return digest_of([data.fingerprint, json.dumps(settings, sort_keys=True), str(data.reference.as_dict())])
 
@@ -270,6 +271,7 @@ def _write_model(
     about = {
         "command": list(command),
         "inputs": inputs_of_model(parameters, store, project.split_file),
+        "selection": None if data.selection is None else data.selection.digest,
         "seed": parameters.training.seed,
         "n_train": summary.n_train,
         "n_validation": summary.n_validation,

@@ -17,7 +17,7 @@ from tio2nn.errors import InputError
 from tio2nn.facts import are_used, facts_of, needs_derivatives
 from tio2nn.familiarity import TrainingAtoms
 from tio2nn.io.features import Manifest, StoredFeatures, digest_of
-from tio2nn.io.jacobians import damaged_shards, jacobian_sizes, open_jacobian
+from tio2nn.io.jacobians import JacobianLayout, Selection, damaged_shards, jacobian_sizes, open_jacobian
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.nn.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.nn.whitening import Whitening
@@ -59,6 +59,7 @@ class TrainingData(FitData):
             without any network would know.
         outliers: names of the gross outliers, left out of all parts or kept as the settings say.
         n_above_max_energy: structures left out for their energy.
+        selection: structures with forces that have derivatives, where those of all do not fit.
     """
 
     parameters: ParameterSet
@@ -75,6 +76,7 @@ class TrainingData(FitData):
     fitted_reference: ReferenceEnergies
     outliers: tuple[str, ...]
     n_above_max_energy: int
+    selection: Selection | None = None
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,21 @@ class Inputs:
         features: of all atoms, float64, in blocks (n_atoms of some consecutive structures, n_features); they are read
             each time one goes through them.
         fingerprint: of parameter set and structures.
-        jacobian: flat float32, derivatives of the features of all structures with forces; None if not asked for.
+        jacobian: flat float32, derivatives of the features of structures with forces; None if not asked for.
+        selection: which structures with forces have derivatives; None for all.
     """
 
     store: StructureStore
     features: Iterable[FloatArray]
     fingerprint: str
     jacobian: NDArray[np.float32] | None = None
+    selection: Selection | None = None
+
+    @property
+    def has_derivatives(self) -> NDArray[np.bool_]:
+        """(n_structures,) whose forces can be trained on."""
+        has_forces = self.store.has_forces
+        return has_forces if self.selection is None else has_forces & self.selection.mask(len(has_forces))
 
 
 def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = True) -> Inputs:
@@ -112,17 +122,15 @@ def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = Tru
     project.check_fresh(asdict(manifest), parameters.fingerprint, structures)
     fingerprint = digest_of([parameters.fingerprint, structures])
     features = StoredFeatures(project.features_directory, manifest)
-    jacobian = (
-        _read_jacobian(project, parameters, store, check) if needs_derivatives(parameters, store) else None
-    )
-    return Inputs(store, features, fingerprint, jacobian)
-
-
-def _read_jacobian(
-    project: Project, parameters: ParameterSet, store: StructureStore, check: bool
-) -> NDArray[np.float32]:
-    directory = project.features_directory
+    if not needs_derivatives(parameters, store):
+        return Inputs(store, features, fingerprint)
     layout = fresh_layout(project, parameters, store)
+    jacobian = _read_jacobian(project, layout, check)
+    return Inputs(store, features, fingerprint, jacobian, layout.selection)
+
+
+def _read_jacobian(project: Project, layout: JacobianLayout, check: bool) -> NDArray[np.float32]:
+    directory = project.features_directory
     jacobian = open_jacobian(directory, layout)
     damaged = next(damaged_shards(directory, layout), None) if check else None
     if damaged is not None:
@@ -270,6 +278,7 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         fitted_reference=fitted,
         outliers=tuple(store.names[k] for k in np.flatnonzero(store.gross_outliers)),
         n_above_max_energy=int(np.count_nonzero(~store.are_up_to(settings.max_energy))),
+        selection=inputs.selection,
     )
 
 
@@ -326,13 +335,13 @@ def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> 
     """Of all structures; None without derivatives."""
     if inputs.jacobian is None:
         return None
-    store, has_forces = inputs.store, inputs.store.has_forces
-    sizes = jacobian_sizes(store.n_atoms, n_features, has_forces)
+    store, has_derivatives = inputs.store, inputs.has_derivatives
+    sizes = jacobian_sizes(store.n_atoms, n_features, has_derivatives)
     if len(inputs.jacobian) != sizes.sum():
         raise ValueError(f"jacobian: expected {sizes.sum()} numbers, got {len(inputs.jacobian)}")
     return ForceLabels(
         inputs.jacobian,
-        np.where(has_forces, np.cumsum(sizes) - sizes, -1),
+        np.where(has_derivatives, np.cumsum(sizes) - sizes, -1),
         np.nan_to_num(store.forces).astype(np.float32),
         subnet_of_atom.astype(np.int8),
         store.n_atoms,
@@ -347,6 +356,8 @@ def _fingerprint(inputs: Inputs, split: Split) -> str:
     digest.update("\n".join(split.parts).encode())
     if inputs.jacobian is not None:
         digest.update(np.ascontiguousarray(inputs.store.forces, dtype="<f8").tobytes())
+    if inputs.selection is not None:
+        digest.update(inputs.selection.digest.encode())
     return digest.hexdigest()
 
 
