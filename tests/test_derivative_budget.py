@@ -353,9 +353,15 @@ def test_number_and_reason_are_told_before_the_work_and_after_it(project: Projec
     n_left_out = 23 - len(chosen_in(project))
     assert heard[0].n_left_out == n_left_out
     assert heard[0].bound == "derivatives_limit in params.json, 3.5e-05 GB"
-    done = CliRunner().invoke(app, ["featurize", "--forces", "-C", str(project.root)])
+    project.parameters_file.write_text(
+        project.parameters().with_overrides(training={"forces": "auto"}).to_json(), encoding="utf-8"
+    )
+    done = CliRunner().invoke(app, ["featurize", "-C", str(project.root)])
     assert done.exit_code == 0, done.output
     words = " ".join(done.output.split())
     assert f"{n_left_out} structures with forces have no derivatives, only their energies count" in words
     derivatives = next(part.what for part in status(project).parts if part.name == "derivatives")
     assert derivatives.startswith(f"of {23 - n_left_out} structures of 23 with forces")
+    # whoever insists gets all
+    assert CliRunner().invoke(app, ["featurize", "--forces", "-C", str(project.root)]).exit_code == 0
+    assert "of 23 structures" in next(part.what for part in status(project).parts if part.name == "derivatives")

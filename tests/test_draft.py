@@ -13,7 +13,7 @@ import pytest
 from command_line import invoke, refusal
 from projects import PARAMETERS, structures, write_files
 
-from tio2nn import fitting, stages
+from tio2nn import fitting, results
 from tio2nn.draft import Draft, load_parameters
 from tio2nn.errors import InputError, ParameterError
 from tio2nn.io.store import read_store
@@ -43,7 +43,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[ParameterSet]:
         return {}
 
     monkeypatch.setattr(fitting, "train", train)
-    monkeypatch.setattr(stages, "evaluate", lambda _project: ({}, True))
+    monkeypatch.setattr(results, "evaluate", lambda _project: ({}, True))
     return asked
 
 
@@ -203,13 +203,13 @@ def test_edits_of_the_draft_are_kept() -> None:
     edit(lambda d: d["training"].update(epochs=7))
     edit(
         lambda d: d.update(
-            {"$schema": "schema.json", "element_blind": True, "reference_energies": {"Cu": -3.0}}
+            {"$schema": "schema.json", "radial_elements": "blind", "reference_energies": {"Cu": -3.0}}
         )
     )
     edit(lambda d: d.pop("tuning"))
     invoke("extract", "copper", "-C", "p")
     parameters = Project(Path("p")).parameters()
-    assert (parameters.training.epochs, parameters.element_blind) == (7, True)
+    assert (parameters.training.epochs, parameters.radial_elements) == (7, "blind")
     assert parameters.reference_energies == {"Cu": -3.0}
     document = content()
     assert document["$schema"] == "schema.json"

@@ -12,7 +12,7 @@ import pytest
 from command_line import invoke, refusal
 from projects import PARAMETERS, structures, structures_with_forces, write_files
 
-from tio2nn import fitting, stages
+from tio2nn import fitting, results
 from tio2nn.io.store import read_store
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import Potential
@@ -65,7 +65,7 @@ def test_run_uses_forces_says_so_and_what_it_will_cost(first_run: tuple[Path, st
         in said
     )
     assert "--energies-only leaves the forces out" in said
-    assert "1 network of 6-6 nodes, 2 epochs, recipe auto: about 6 s of CPU time" in said
+    assert "2 networks of 6-6 nodes, 2 epochs, recipe auto: about 12 s of CPU time" in said
     assert "derivatives: 23 structures computed" in said
     recorded = ParameterSet.from_json(json.dumps(Potential.load(trained.potential_file).about["parameters"]))
     assert recorded.undecided == ()
@@ -87,7 +87,7 @@ def test_more_structures_are_another_decision_and_another_training(
 ) -> None:
     asked: list[ParameterSet] = []
     monkeypatch.setattr(fitting, "train", lambda _project, parameters, *_a, **_k: asked.append(parameters))
-    monkeypatch.setattr(stages, "evaluate", lambda _project: ({}, True))
+    monkeypatch.setattr(results, "evaluate", lambda _project: ({}, True))
     write_files(here / "files", [replace(s, name=f"more{s.name}") for s in structures(3, seed=4)])
     invoke("run", "files", "-C", "p")
     assert asked == [trained.parameters()]

@@ -10,7 +10,7 @@ import pytest
 from command_line import invoke, refusal
 from projects import PARAMETERS, structures, write_files
 
-from tio2nn import fitting, stages
+from tio2nn import fitting, results
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import Potential
 from tio2nn.presets import preset
@@ -43,7 +43,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[ParameterSet]:
         return {}
 
     monkeypatch.setattr(fitting, "train", train)
-    monkeypatch.setattr(stages, "evaluate", lambda _project: ({}, True))
+    monkeypatch.setattr(results, "evaluate", lambda _project: ({}, True))
     return asked
 
 
@@ -67,7 +67,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]
 @pytest.fixture
 def project(here: Path, first_run: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     """That project, here; what comes after the training is left out."""
-    monkeypatch.setattr(stages, "evaluate", lambda _project: ({}, True))
+    monkeypatch.setattr(results, "evaluate", lambda _project: ({}, True))
     return Path(shutil.copytree(first_run[0], here / "p"))
 
 
