@@ -32,8 +32,8 @@ Floating = TypeVar("Floating", bound=np.floating[Any])
 # acetylacetone: 3e-4 to 1e-3 0.65 and 0.045, 1e-3 to 5e-3 0.54 and 0.040; 10,000 atoms of Si and Mo: no difference
 # from 1e-4 to 6e-3 beyond that of seeds; of TiO2: 1e-5 2.5 and 0.083, 1e-4 and more is slower to train.
 _ONE_AT, _POWER, _LEAST_FLOOR = 25.0, 1.5, 1e-5
-# κ of the module's formula. Energy errors of aligned molecules that are bent by 0.09 Å, meV/atom: 0 9,500, 1e-2 14 (with
-# the gain 1/√max(v, 1e-5); 5 with that of today).
+# κ of the module's formula. Energy errors of aligned molecules that are bent by 0.09 Å, meV/atom: 0 9,500, 1e-2 14,
+# with the gain 1/√max(v, 1e-5); with that of today 5.
 NATURAL_FRACTION = 1e-2
 # A column whose standard deviation is below this fraction of its largest value carries only rounding.
 _CONSTANT = 1e-10
