@@ -376,6 +376,9 @@ def test_a_file_cut_anywhere_is_refused_or_read_right(
         cut = parse(text[: data.draw(st.integers(0, len(text) - 1))])
     except InputError:
         return
+    if structure.n_atoms == 1 and cut.forces is None:
+        # no other row tells that a row of one atom ended after its position, where the cut happens to be
+        whole = replace(whole, forces=None)
     assert_same(cut, whole)
     assert cut.energy in (whole.energy, None)
 
