@@ -27,7 +27,7 @@ MOST_LINES = 400
 # From the ground to the roof. A package stands for all of its modules; "" is the package tio2nn itself.
 FLOORS = (
     # the ground: what everything may stand on
-    ("", "errors", "elements", "interrupt", "progress", "workers", "special_files"),
+    ("", "errors", "elements", "interrupt", "progress", "workers", "special_files", "wording"),
     ("structure", "strict_json", "lock", "outliers", "baseline"),
     # the parameter set
     ("schema", "validation"),

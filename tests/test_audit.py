@@ -89,6 +89,13 @@ def test_the_summary_says_what_there_is() -> None:
     assert facts["closest atoms"].startswith(f"{findings.closest.distances.min():.3f} Å (")
 
 
+def test_an_atom_alone_has_no_closest_atoms() -> None:
+    alone = Structure("s", ("O",), np.zeros((1, 3)), np.zeros((3, 3)), (False,) * 3, -400.0)
+    facts = dict(audit([alone], REFERENCE).facts())
+    assert facts["structures"] == "1, with 1 atom"
+    assert facts["closest atoms"] == "none: every structure is one atom alone"
+
+
 def test_many_compositions_are_cut_short() -> None:
     atoms = [
         Structure(f"s{n}", ("O",) * n, np.arange(3.0 * n).reshape(n, 3), np.eye(3), (False,) * 3, -400.0 * n)

@@ -125,3 +125,13 @@ def test_the_facts_name_what_was_seen_and_chosen() -> None:
             "136 for C, H: 8 radial, 40 angular, lengths 0.59 times those for TiO2, for closer atoms"
         ),
     }
+
+
+def test_atoms_without_any_neighbor_are_no_reason_to_speak_of_neighbors() -> None:
+    alone = replace(
+        CRYSTAL, spacing=None, nearest={}, is_finite=True, extent=0.0, neighbors_within=(0.0,) * 80
+    )
+    choice = choose_functions(alone)
+    shown = dict(facts(alone, choice, choice.applied_to(preset("extended", ("Cu",)))))
+    assert shown["neighbors"] == "none: no two atoms are near each other"
+    assert shown["cutoff"] == "5 Å: no atom has a neighbor to choose by"

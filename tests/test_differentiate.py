@@ -260,4 +260,4 @@ def test_the_command_says_what_it_will_write_and_a_training_on_forces_without_it
     words = " ".join(done.output.split())
     assert "derivatives: 23 structures" in words
     assert "kB of disk" in words or "MB of disk" in words
-    assert "1 structures have no forces" in words
+    assert "1 structure has no forces" in words

@@ -14,6 +14,7 @@ from projects import PARAMETERS, structures, structures_with_forces, write_files
 
 from tio2nn import fitting, results
 from tio2nn.io.store import read_store
+from tio2nn.nn.history import Epoch
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import Potential
 from tio2nn.project import ENVIRONMENT_VARIABLE, Project
@@ -142,3 +143,10 @@ def test_a_project_of_0_1_0_keeps_its_meaning(here: Path, training: dict[str, An
     assert project.jacobian_table.exists() is expected
     assert fitting.training_parameters(project).training.forces is expected
     assert len(read_store(project.structures_file)) == 24
+
+
+def test_epochs_without_a_validation_part_show_no_second_error_of_forces() -> None:
+    epoch = Epoch(1, 1e-3, 1.0, None, 3.0, None, None, 0.4, None, None, 1.0)
+    assert fitting._errors(epoch) == "RMSE training 3.00 meV/atom; 0.400 eV/Å"
+    validated = replace(epoch, validation_rmse_meV_per_atom=4.0)
+    assert fitting._errors(validated).endswith("; 0.400, unknown eV/Å")

@@ -44,6 +44,15 @@ NEW = preset("artrith-urban-2016")
         (
             "auto",
             "auto",
+            replace(FACTS, n_structures_with_forces=1),
+            (
+                "training on the energies of all 300 structures and the forces of the one that has them; "
+                "--energies-only leaves the forces out"
+            ),
+        ),
+        (
+            "auto",
+            "auto",
             FACTS.without_forces,
             "training on the energies of all 300 structures: none has forces",
         ),
@@ -83,8 +92,7 @@ def test_networks_epochs_and_time_are_told() -> None:
     assert cost_line(record, FACTS).endswith(" min of CPU time")
     one = record.with_overrides(training={"members": 1, "epochs": 1}, network={"hidden_layers": []})
     assert (
-        cost_line(one, FACTS)
-        == "1 network of no hidden layer, 1 epochs, recipe record: about 6 s of CPU time"
+        cost_line(one, FACTS) == "1 network of no hidden layer, 1 epoch, recipe record: about 6 s of CPU time"
     )
     slow = record.with_overrides(training={"epochs": 100_000})
     assert " h " in cost_line(slow, FACTS)

@@ -96,7 +96,7 @@ def test_parts_say_what_they_hold(tmp_path: Path) -> None:
     project.rejected_file.write_text("file,line,reason\na.xsf,3,no energy\n", encoding="utf-8")
     n_atoms = sum(structure.n_atoms for structure in structures())
     assert part(project, "parameters").what == "10 functions for Ti, O"
-    assert part(project, "structures").what == f"24 structures, {n_atoms} atoms, 1 files rejected"
+    assert part(project, "structures").what == f"24 structures, {n_atoms} atoms, 1 file rejected"
     assert part(project, "features").what == f"{n_atoms} atoms × 10 functions"
     assert part(project, "model").what.startswith("1 × network, validation RMSE ")
 

@@ -14,6 +14,7 @@ from tio2nn.groups import Groups, find_groups
 from tio2nn.outliers import FEWEST, BoolArray
 from tio2nn.reference_energies import ReferenceEnergies, gross_outliers
 from tio2nn.structure import FloatArray, Structure
+from tio2nn.wording import counted
 
 # Tukey's outer fences, in interquartile ranges; of normally distributed energies 2 in a million lie beyond
 _FENCE = 3.0
@@ -79,7 +80,7 @@ class Audit:
     def facts(self) -> list[tuple[str, str]]:
         """A summary for people: what it is about, and what there is to say."""
         return [
-            ("structures", f"{len(self.names)}, with {self.n_atoms.sum()} atoms"),
+            ("structures", f"{len(self.names)}, with {counted(int(self.n_atoms.sum()), 'atom')}"),
             ("compositions", _most_common(self.formulas)),
             ("reference energies", self._reference_fact()),
             ("cohesive energies", self._energy_fact()),
@@ -102,7 +103,7 @@ class Audit:
         for side, fence in zip(("low", "high"), self.fences, strict=True):
             if counts[side]:
                 where = "below" if side == "low" else "above"
-                fact += f"; {_counted(counts[side], 'outlier')} {where} {fence:.3f}"
+                fact += f"; {counted(counts[side], 'outlier')} {where} {fence:.3f}"
         return fact
 
     def _gross_fact(self) -> str:
@@ -126,6 +127,8 @@ class Audit:
 
     def _distance_fact(self) -> str:
         first = int(self.closest.distances.argmin())
+        if not np.isfinite(self.closest.distances[first]):
+            return "none: every structure is one atom alone"
         return (
             f"{self.closest.distances[first]:.3f} Å ({self.closest_elements[first]}) in {self.names[first]}"
         )
@@ -140,7 +143,7 @@ class Audit:
         for first, one, many in kinds:
             members = first[first >= 0]
             n = len(np.unique(members))
-            parts.append(f"{n} {one if n == 1 else many} ({_counted(len(members), 'structure')})")
+            parts.append(f"{counted(n, one, many)} ({counted(len(members), 'structure')})")
         alone = sum(size == 1 for size in sizes.values())
         return f"{len(sizes)}, the largest of {max(sizes.values())}: {', '.join(parts)}, {alone} alone"
 
@@ -150,7 +153,7 @@ class Audit:
             return "none"
         same = np.count_nonzero(differences == 0.0)
         fact = (
-            f"{_counted(len(differences), 'structure')} of the geometry of another, {same} also of its energy"
+            f"{counted(len(differences), 'structure')} of the geometry of another, {same} also of its energy"
         )
         return fact if same == len(differences) else f"{fact}; largest difference {differences.max():.2g} eV"
 
@@ -205,10 +208,6 @@ def _fences(cohesive: FloatArray) -> tuple[float, float]:
 
 def _largest_force(structure: Structure) -> float:
     return np.nan if structure.forces is None else float(np.sqrt((structure.forces**2).sum(axis=1).max()))
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _formula(structure: Structure) -> str:

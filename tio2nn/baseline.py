@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tio2nn.wording import counted
+
 # Fewer training structures that have an element are the likely reason of a fit that tells nothing: a set of seven
 # metals in small cells needs some hundred of each before functions of their neighborhoods beat their mean energy.
 _FEW = 100
@@ -96,7 +98,12 @@ class Comparison:
         if not self.energies_are_better and self.reference_rmse < _NOISE:
             return "these energies hardly differ, there is next to nothing to learn"
         if facts.get("outliers_kept"):
-            return f"{facts['outliers_kept']} gross outliers are trained on, leave them out"
+            n = facts["outliers_kept"]
+            return counted(
+                n,
+                "gross outlier is trained on, leave it out",
+                "gross outliers are trained on, leave them out",
+            )
         if mostly_far:
             return "most of these structures are unlike all in training"
         if self.energies_are_better and not facts.get("trained_on_forces", True):
@@ -105,7 +112,8 @@ class Comparison:
             return "forces in another unit than eV/Å or of another sign, compare with the energies"
         fewest = min(counts, key=lambda element: counts[element], default="")
         if counts and counts[fewest] < _FEW:
-            return f"too few structures, only {counts[fewest]} of those trained on have {fewest}"
+            few = counted(counts[fewest], "of those trained on has", "of those trained on have")
+            return f"too few structures, only {few} {fewest}"
         return "energies of different methods or units, or functions that do not tell these structures apart"
 
 

@@ -136,6 +136,8 @@ def choose_functions(statistics: Statistics, rule: Rule = RULE) -> Choice:
         return Choice(elements, published.cutoff, radial, angular, "pairs", reasons)
     spacing = min(statistics.spacing or rule.reference_spacing, rule.longest_spacing)
     cutoff, why = _cutoff(statistics, spacing, rule)
+    if statistics.spacing is None:
+        why = "no atom has a neighbor to choose by"
     model = PRESETS["extended" if len(elements) <= rule.most_for_extended else TIO2_PRESET]
     length = min(spacing / rule.reference_spacing, 1.0)
     radial, angular = functions_of(
@@ -166,7 +168,7 @@ def facts(statistics: Statistics, choice: Choice, parameters: ParameterSet) -> l
     shown = f"{len(choice.radial)} radial, {len(choice.angular)} angular"
     reach = STEP * len(statistics.neighbors_within)
     n_neighbors = ""
-    if choice.cutoff <= reach:
+    if choice.cutoff <= reach and statistics.spacing is not None:
         n_neighbors = f" with about {statistics.neighbors(choice.cutoff):.0f} neighbors within it"
     return [
         ("neighbors", _nearest_fact(statistics)),

@@ -17,6 +17,7 @@ from tio2nn.plans import cost_line, labels_line
 from tio2nn.project import Project
 from tio2nn.results import show_comparison
 from tio2nn.stages import SHOWN, available_cores
+from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.nn.history import Epoch
@@ -167,7 +168,7 @@ def tune(
 
     def on_data(data: TrainingData) -> None:
         console.say(
-            f"{parameters.tuning.strategy} search: each trial trains on {len(data.train.counts)} structures"
+            f"{parameters.tuning.strategy} search: each trial trains on {counted(len(data.train.counts), 'structure')}"
             f"{'' if data.train_forces is None else ', energies and forces,'} and is judged by "
             f"{len(data.validation.counts)} others, {jobs} at a time"
         )
@@ -229,7 +230,7 @@ def train(
     def on_data(data: TrainingData) -> None:
         console.say(labels_line(parameters, data.facts))
         console.say(
-            f"training on {len(data.train.counts)} structures, validating on {len(data.validation.counts)}, "
+            f"training on {counted(len(data.train.counts), 'structure')}, validating on {len(data.validation.counts)}, "
             f"{len(data.split.indices('test'))} kept for the test; reference energies "
             + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
         )
@@ -248,8 +249,9 @@ def train(
             )
         for subnet, functions in data.constant_features.items():
             console.warn(
-                f"{len(functions)} symmetry functions do not vary in the training part for {subnet} and are "
-                f"ignored: {'; '.join(functions[:3])}{' ...' if len(functions) > 3 else ''}"
+                f"{counted(len(functions), 'function does', 'functions do')} not vary in training for {subnet} and "
+                f"{'is' if len(functions) == 1 else 'are'} ignored: {'; '.join(functions[:3])}"
+                f"{' ...' if len(functions) > 3 else ''}"
             )
         # a live line comes last
         shows.append(stack.enter_context(console.epochs(data.parameters.training.epochs)))
@@ -279,7 +281,7 @@ def train(
     if summary.validation_force_rmse is not None:
         judged += f", forces RMSE {summary.validation_force_rmse:.4f} eV/Å"
     console.say(
-        f"trained {summary.members} network{'s' if summary.members > 1 else ''} in "
+        f"trained {counted(summary.members, 'network')} in "
         f"{console.duration(summary.seconds)}{judged}; {summary.potential}"
     )
     if summary.comparison is not None:
@@ -292,12 +294,12 @@ def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
     """What is not trained on, or should not be, and what is not held out."""
     if data.n_above_max_energy:
         console.say(
-            f"{data.n_above_max_energy} structures above --max-energy {parameters.training.max_energy:g} "
-            "eV/atom are left out"
+            f"{counted(data.n_above_max_energy, 'structure')} above --max-energy {parameters.training.max_energy:g} "
+            f"eV/atom {'is' if data.n_above_max_energy == 1 else 'are'} left out"
         )
     if n := len(data.outliers):
         shown = ", ".join(data.outliers[:SHOWN_NAMES]) + (" ..." if n > SHOWN_NAMES else "")
-        what = f"{n} gross outlier{'s' if n > 1 else ''}, far beyond the energies or forces of the others ({shown})"
+        what = f"{counted(n, 'gross outlier')}, far beyond the energies or forces of the others ({shown})"
         if parameters.training.outliers == "leave-out":
             console.warn(f"{what}: left out of all parts; --keep-outliers keeps such")
         else:
@@ -312,7 +314,8 @@ def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
 def _warn_of(split: Split) -> None:
     if unknown := split.unknown:
         console.warn(
-            f"{len(unknown)} names of the given split are of no extracted structure, such as {unknown[0]!r}"
+            f"{counted(len(unknown), 'name')} of the given split {'is' if len(unknown) == 1 else 'are'} of no "
+            f"extracted structure, such as {unknown[0]!r}"
         )
     if split.replaces_another:
         console.warn(
@@ -329,4 +332,5 @@ def _errors(epoch: Epoch) -> str:
     forces = (epoch.train_force_rmse_eV_per_A, epoch.validation_force_rmse_eV_per_A)
     if forces == (None, None):
         return shown
-    return f"{shown}; {', '.join('unknown' if rmse is None else f'{rmse:.3f}' for rmse in forces)} eV/Å"
+    told = forces[:1] if validation is None else forces
+    return f"{shown}; {', '.join('unknown' if rmse is None else f'{rmse:.3f}' for rmse in told)} eV/Å"

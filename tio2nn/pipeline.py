@@ -85,7 +85,7 @@ def run(
             fitting.tune(project, parameters, jobs, split_file)
             parameters = fitting.training_parameters(project, recipe, True, flags, forces)
         if _is_trained(project, parameters, split_file, new_split):
-            console.say("training: nothing to do, the model fits to structures, split and settings")
+            console.say("training: nothing to do, the model is that of these structures, split and settings")
         else:
             fitting.train(project, parameters, split_file, new_split, jobs)
         metrics = _evaluate(project)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tio2nn import console
 from tio2nn.parameters import ParameterSet
 from tio2nn.recipes import Facts, fit_seconds, forces_of, uses_forces
+from tio2nn.wording import counted
 
 
 def labels_line(parameters: ParameterSet, facts: Facts) -> str:
@@ -20,11 +21,12 @@ def labels_line(parameters: ParameterSet, facts: Facts) -> str:
         if not n_with:
             return f"training on the energies of {_all(n)}: none has forces"
         reason = "as asked for" if asked is False else f"as the recipe {parameters.recipe} says"
-        return f"training on energies alone, {reason}; --forces uses the forces of {n_with} structures, too"
+        return f"training on energies alone, {reason}; --forces uses the forces of {counted(n_with, 'structure')}, too"
+    some = "the one that has" if n_with == 1 else f"the {n_with} that have"
     labels = (
         f"energies and forces of {_all(n)}"
         if n_with == n
-        else f"the energies of {_all(n)} and the forces of the {n_with} that have them"
+        else f"the energies of {_all(n)} and the forces of {some} them"
     )
     if asked is True:
         return f"training on {labels}, as asked for"
@@ -43,7 +45,7 @@ def cost_line(parameters: ParameterSet, facts: Facts) -> str:
     layers = parameters.network.hidden_layers
     size = f"{'-'.join(map(str, layers))} nodes" if layers else "no hidden layer"
     return (
-        f"{members} network{'s' if members > 1 else ''} of {size}, {epochs} epochs, "
+        f"{counted(members, 'network')} of {size}, {counted(epochs, 'epoch')}, "
         f"recipe {parameters.recipe}: about {_rounded(fit_seconds(parameters, facts))} of CPU time"
     )
 

@@ -14,6 +14,7 @@ from tio2nn import console
 from tio2nn.errors import InputError, UsageError
 from tio2nn.project import Project
 from tio2nn.stages import SHOWN, show_rejected
+from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.baseline import Comparison
@@ -46,7 +47,7 @@ def evaluate(
     metrics = summary.metrics
     energy = metrics["energy"]
     console.table(
-        f"errors on {metrics['n_structures']} structures, {metrics['n_atoms']} atoms",
+        f"errors on {counted(metrics['n_structures'], 'structure')}, {counted(metrics['n_atoms'], 'atom')}",
         ["", "RMSE", "MAE", "p95", "largest"],
         [
             [
@@ -76,21 +77,34 @@ def evaluate(
     )
     if summary.outliers_left_out:
         console.say(
-            f"{summary.outliers_left_out} gross outliers of the test part are left out, as in training"
+            counted(
+                summary.outliers_left_out,
+                "gross outlier of the test part is left out, as in training",
+                "gross outliers of the test part are left out, as in training",
+            )
         )
     if summary.above_max_energy:
         console.say(
-            f"{summary.above_max_energy} structures of the test part lie above --max-energy and are left out"
+            counted(
+                summary.above_max_energy,
+                "structure of the test part lies above --max-energy and is left out",
+                "structures of the test part lie above --max-energy and are left out",
+            )
         )
     if summary.extrapolating:
         console.say(
-            f"{summary.extrapolating} structures have atoms far from all in training "
-            "(largest_distance in residuals.csv)"
+            counted(summary.extrapolating, "structure has", "structures have")
+            + " atoms far from all in training (largest_distance in residuals.csv)"
         )
     if summary.foreign_compositions:
         console.warn(
-            f"{summary.foreign_compositions} structures have compositions that no combination of those in training "
-            "makes: their total energies are off by an unknown reference energy"
+            counted(
+                summary.foreign_compositions,
+                "structure has a composition that no combination of those in training makes: its total energy is off",
+                "structures have compositions that no combination of those in training makes: their total energies "
+                "are off",
+            )
+            + " by an unknown reference energy"
         )
     if summary.directory is not None:
         console.say(f"figures and tables in {summary.directory}")
@@ -102,7 +116,7 @@ def show_comparison(
     where: str, n: int, comparison: Comparison, facts: Mapping[str, Any], *, mostly_far: bool = False
 ) -> None:
     """Whether a fit is worth more than reference energies alone, and zero forces."""
-    judged = f"{where}, {n} structure{'s' if n > 1 else ''}"
+    judged = f"{where}, {counted(n, 'structure')}"
     if sentence := comparison.sentence():
         console.say(f"{judged}: {sentence}")
     if (warning := comparison.warning(facts, mostly_far=mostly_far)) is not None:
@@ -244,7 +258,7 @@ def predict(
     if single is not None:
         console.print_line(single)
     if directory is not None:
-        console.say(f"{n_written} files in {directory}")
+        console.say(f"{counted(n_written, 'file')} in {directory}")
     return n_rejected == 0 and not (strict and n_doubts)
 
 

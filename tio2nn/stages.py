@@ -14,6 +14,7 @@ from tio2nn.errors import InputError
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import in_published_order
 from tio2nn.project import Project
+from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.extract import ExtractSummary
@@ -88,7 +89,7 @@ def _foreign_elements(project: Project, summary: ExtractSummary, elements: Seque
         return ""
     n = summary.n_foreign
     return (
-        f"{n} structure{'s' if n > 1 else ''} rejected for elements ({', '.join(summary.foreign_elements)}) that "
+        f"{counted(n, 'structure')} rejected for elements ({', '.join(summary.foreign_elements)}) that "
         f"{project.parameters_file} does not have ({', '.join(elements)}): add them there and extract again, or make "
         'another project with "tio2nn init DIR", which takes the elements from the structures'
     )
@@ -128,9 +129,9 @@ def featurize(project: Project, jobs: int | None, csv: bool = False) -> None:
 
     def announce(estimate: Estimate) -> None:
         console.say(
-            f"symmetry functions: {estimate.n_structures} structures, {estimate.n_atoms} atoms, "
-            f"{estimate.n_features} functions; about {console.duration(estimate.seconds)} on {estimate.jobs} "
-            f"process{'es' if estimate.jobs > 1 else ''}, {console.size(estimate.memory_bytes)} of memory, "
+            f"symmetry functions: {counted(estimate.n_structures, 'structure')}, {counted(estimate.n_atoms, 'atom')}, "
+            f"{counted(estimate.n_features, 'function')}; about {console.duration(estimate.seconds)} on "
+            f"{counted(estimate.jobs, 'process', 'processes')}, {console.size(estimate.memory_bytes)} of memory, "
             f"{console.size(estimate.disk_bytes)} of disk"
         )
 
@@ -145,13 +146,20 @@ def featurize(project: Project, jobs: int | None, csv: bool = False) -> None:
     )
     if summary.n_computed:
         console.say(
-            f"symmetry functions: {summary.n_computed} structures computed, {summary.n_structures} in all, "
+            f"symmetry functions: {counted(summary.n_computed, 'structure')} computed, {summary.n_structures} in all, "
             f"in {console.duration(summary.seconds)}"
         )
     else:
-        console.say(f"symmetry functions: nothing to do, all {summary.n_structures} structures are there")
+        console.say(
+            "symmetry functions: nothing to do, "
+            + (
+                "the one structure is there"
+                if summary.n_structures == 1
+                else f"all {summary.n_structures} structures are there"
+            )
+        )
     if summary.csv_files:
-        console.say(f"{summary.csv_files} CSV files in {project.features_directory}")
+        console.say(f"{counted(summary.csv_files, 'CSV file')} in {project.features_directory}")
 
 
 def differentiate_if_needed(project: Project, parameters: ParameterSet, jobs: int | None) -> None:
@@ -172,13 +180,13 @@ def differentiate(project: Project, jobs: int | None, *, insist: bool = False) -
 
     def announce(estimate: JacobianEstimate) -> None:
         console.say(
-            f"derivatives: {estimate.n_structures} structures, {estimate.n_atoms} atoms, {estimate.n_features} "
-            f"functions; about {console.duration(estimate.seconds)} on {estimate.jobs} "
-            f"process{'es' if estimate.jobs > 1 else ''}, {console.size(estimate.disk_bytes)} of disk"
+            f"derivatives: {counted(estimate.n_structures, 'structure')}, {counted(estimate.n_atoms, 'atom')}, "
+            f"{counted(estimate.n_features, 'function')}; about {console.duration(estimate.seconds)} on "
+            f"{counted(estimate.jobs, 'process', 'processes')}, {console.size(estimate.disk_bytes)} of disk"
         )
         if estimate.n_left_out:
             console.say(
-                f"derivatives of {estimate.n_left_out} more structures with forces would not fit into "
+                f"derivatives of {counted(estimate.n_left_out, 'more structure')} with forces would not fit into "
                 f"{estimate.bound}: those computed are drawn at random, with groups, compositions and elements "
                 "represented; of the others only the energies count (--forces insists on all)"
             )
@@ -194,14 +202,25 @@ def differentiate(project: Project, jobs: int | None, *, insist: bool = False) -
     )
     if summary.n_computed:
         console.say(
-            f"derivatives: {summary.n_computed} structures computed, {summary.n_structures} in all, "
+            f"derivatives: {counted(summary.n_computed, 'structure')} computed, {summary.n_structures} in all, "
             f"{console.size(summary.disk_bytes)}, in {console.duration(summary.seconds)}"
         )
     else:
-        console.say(f"derivatives: nothing to do, all {summary.n_structures} structures are there")
+        console.say(
+            "derivatives: nothing to do, "
+            + (
+                "the one structure is there"
+                if summary.n_structures == 1
+                else f"all {summary.n_structures} structures are there"
+            )
+        )
     if summary.n_left_out:
         console.say(
-            f"{summary.n_left_out} structures with forces have no derivatives, only their energies count"
+            counted(
+                summary.n_left_out,
+                "structure with forces has no derivatives, only its energy counts",
+                "structures with forces have no derivatives, only their energies count",
+            )
         )
     if summary.n_without_forces:
-        console.say(f"{summary.n_without_forces} structures have no forces")
+        console.say(counted(summary.n_without_forces, "structure has no forces", "structures have no forces"))

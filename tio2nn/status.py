@@ -19,6 +19,7 @@ from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 from tio2nn.provenance import changed, changed_data, digest_of_file, inputs_of_model
 from tio2nn.split import read_parts
+from tio2nn.wording import counted
 
 # what a file that is no longer as it was written makes of itself
 _UNUSABLE = (InputError, ValueError, KeyError, TypeError, OverflowError)
@@ -72,7 +73,7 @@ def status(project: Project) -> Status:
             "parameters",
             "init",
             FRESH,
-            f"{parameters.n_features} functions for {', '.join(parameters.elements)}",
+            f"{counted(parameters.n_features, 'function')} for {', '.join(parameters.elements)}",
         )
     ]
     structures, store = _structures(project)
@@ -120,7 +121,8 @@ def _structures(project: Project) -> tuple[Part, StructureStore | None]:
         rejected = count_rows(project.rejected_file) if project.rejected_file.exists() else 0
     except InputError as error:
         return Part("structures", "extract", BROKEN, str(error)), None
-    what = f"{len(store)} structures, {int(store.n_atoms.sum())} atoms, {rejected} files rejected"
+    what = f"{counted(len(store), 'structure')}, {counted(int(store.n_atoms.sum()), 'atom')}, "
+    what += f"{counted(rejected, 'file')} rejected"
     return Part("structures", "extract", FRESH, what), store
 
 
@@ -128,7 +130,7 @@ def _features(project: Project, parameters: ParameterSet, store: StructureStore 
     name, command = "features", "featurize"
     if not project.features_manifest.exists():
         shards = len(list(project.features_directory.glob("shard-*.npz")))
-        what = f"interrupted, {shards} shards are there" if shards else ""
+        what = f"interrupted, {counted(shards, 'shard is', 'shards are')} there" if shards else ""
         return Part(name, command, MISSING, what)
     try:
         manifest = Manifest.read(project.features_manifest)
@@ -140,7 +142,12 @@ def _features(project: Project, parameters: ParameterSet, store: StructureStore 
     if lost:
         return Part(name, command, BROKEN, f"{len(lost)} of {len(manifest.shards)} shards are missing")
     n_atoms = sum(shard.n_atoms for shard in manifest.shards)
-    return Part(name, command, FRESH, f"{n_atoms} atoms × {len(manifest.feature_names)} functions")
+    return Part(
+        name,
+        command,
+        FRESH,
+        f"{counted(n_atoms, 'atom')} × {counted(len(manifest.feature_names), 'function')}",
+    )
 
 
 def _derivatives(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part | None:
@@ -161,7 +168,12 @@ def _derivatives(project: Project, parameters: ParameterSet, store: StructureSto
         return Part(name, command, BROKEN, str(error))
     n_structures = int(layout.has_derivatives(store.has_forces).sum())
     chosen = "" if layout.selection is None else f" of {int(store.has_forces.sum())} with forces"
-    return Part(name, command, FRESH, f"of {n_structures} structures{chosen}, {layout.n_bytes / 1e9:.3g} GB")
+    return Part(
+        name,
+        command,
+        FRESH,
+        f"of {counted(n_structures, 'structure')}{chosen}, {layout.n_bytes / 1e9:.3g} GB",
+    )
 
 
 def _tuning(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part | None:
@@ -182,9 +194,11 @@ def _tuning(project: Project, parameters: ParameterSet, store: StructureStore | 
             on_forces = best.get("validation_force_rmse_eV_per_A") is not None
             searched_on = ("features", "energies", "forces") if on_forces else ("features", "energies")
             if stale := [difference for difference in differences if difference in searched_on]:
-                return Part("tuning", "tune", STALE, f"{trials} trials; with other {' and '.join(stale)}")
-        return Part("tuning", "tune", FRESH, f"{trials} trials")
-    return Part("tuning", "tune", MISSING, f"interrupted after {trials} trials")
+                return Part(
+                    "tuning", "tune", STALE, f"{counted(trials, 'trial')}; with other {' and '.join(stale)}"
+                )
+        return Part("tuning", "tune", FRESH, counted(trials, "trial"))
+    return Part("tuning", "tune", MISSING, f"interrupted after {counted(trials, 'trial')}")
 
 
 def _model(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part:
@@ -216,7 +230,7 @@ def _evaluation(project: Project, model: Part) -> Part:
         metrics = read_json(file)
         energy = metrics["energy"]
         what = (
-            f"{int(metrics['n_structures'])} structures, RMSE {energy['rmse_meV_per_atom']:.2f}, "
+            f"{counted(int(metrics['n_structures']), 'structure')}, RMSE {energy['rmse_meV_per_atom']:.2f}, "
             f"MAE {energy['mae_meV_per_atom']:.2f} meV/atom"
         )
     except _UNUSABLE as error:
