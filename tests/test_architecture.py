@@ -42,7 +42,7 @@ FLOORS = (
     ("trials",),
     ("oracles",),
     ("nn", "layers"),
-    ("leakage", "familiarity"),
+    ("leakage", "familiarity", "prediction", "repulsion"),
     ("potential_checks",),
     ("potential",),
     # guests: other programs' view of a potential

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from tio2nn.error_plots import plot_distances, plot_extrapolation, plot_forces, plot_spread
-from tio2nn.potential import EXTRAPOLATION_DISTANCE
+from tio2nn.prediction import EXTRAPOLATION_DISTANCE
 from tio2nn.residuals import EvaluatedForces
 
 

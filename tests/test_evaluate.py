@@ -21,7 +21,8 @@ from tio2nn.io.store import read_store, write_store
 from tio2nn.layers import Layer
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet, RadialFunction
-from tio2nn.potential import EXTRAPOLATION_DISTANCE, Potential
+from tio2nn.potential import Potential
+from tio2nn.prediction import EXTRAPOLATION_DISTANCE
 from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model
 from tio2nn.split import Split

@@ -12,7 +12,8 @@ from projects import PARAMETERS, pair_energy, small_project, structures
 from tio2nn import familiarity
 from tio2nn.familiarity import TrainingAtoms
 from tio2nn.nn.whitening import Whitening
-from tio2nn.potential import EXTRAPOLATION_DISTANCE, Potential
+from tio2nn.potential import Potential
+from tio2nn.prediction import EXTRAPOLATION_DISTANCE
 from tio2nn.structure import Structure
 from tio2nn.train import train
 

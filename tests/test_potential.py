@@ -18,7 +18,8 @@ from tio2nn.errors import InputError
 from tio2nn.familiarity import TrainingAtoms, points
 from tio2nn.fit_parameters import ACTIVATIONS
 from tio2nn.layers import Layer, energies, energies_and_gradients
-from tio2nn.potential import EXTRAPOLATION_DISTANCE, Potential, composition_span
+from tio2nn.potential import Potential, composition_span
+from tio2nn.prediction import EXTRAPOLATION_DISTANCE
 from tio2nn.structure import Structure
 
 # --- what it computes ---------------------------------------------------------------------------------------

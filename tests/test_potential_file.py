@@ -149,11 +149,11 @@ def _edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
         ),
         (
             _edited(lambda content: content["header"].update(format=99)),
-            "of format 2, got format 99; a newer tio2nn wrote it: update",
+            "of format 3, got format 99; a newer tio2nn wrote it: update",
         ),
         (
             _edited(lambda content: content["header"].update(format=1)),
-            'of format 2, got format 1; make it again with "tio2nn train"',
+            'of format 3, got format 1; make it again with "tio2nn train"',
         ),
         (
             _edited(lambda content: content["header"]["activations"][1][0].__setitem__(0, "elu")),

@@ -18,8 +18,9 @@ from tio2nn.io import read_structures
 from tio2nn.io.xsf import write_xsf
 from tio2nn.layers import Layer
 from tio2nn.nn.whitening import Whitening
-from tio2nn.potential import EXTRAPOLATION_DISTANCE, Potential, Prediction
+from tio2nn.potential import Potential
 from tio2nn.predict import COLUMNS, Format, header, label, predict_stream, text, warnings
+from tio2nn.prediction import EXTRAPOLATION_DISTANCE, Prediction
 from tio2nn.structure import Structure
 
 FORMATS: tuple[Format, ...] = ("tsv", "csv", "json")

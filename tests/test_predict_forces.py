@@ -24,8 +24,9 @@ from typer.testing import CliRunner
 from tio2nn.cli import app
 from tio2nn.errors import InputError
 from tio2nn.io.xsf import parse_xsf
-from tio2nn.potential import Potential, Prediction
+from tio2nn.potential import Potential
 from tio2nn.predict import COLUMNS, FORCE_COLUMNS, Format, header, predict_stream, text
+from tio2nn.prediction import Prediction
 from tio2nn.structure import Structure
 
 TABLES: tuple[Format, ...] = ("tsv", "csv")

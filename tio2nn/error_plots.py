@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tio2nn.metrics import correlation
 from tio2nn.plots import BLUE, GRAY, ORANGE, drawing, full_frame, number, structures
-from tio2nn.potential import EXTRAPOLATION_DISTANCE
+from tio2nn.prediction import EXTRAPOLATION_DISTANCE
 from tio2nn.residuals import EvaluatedForces
 
 FloatArray = NDArray[np.float64]

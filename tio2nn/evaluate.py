@@ -18,8 +18,9 @@ from tio2nn.io.names import natural_key
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.io.tables import write_csv, write_json
 from tio2nn.leakage import fingerprints_of, nearest_in_training
-from tio2nn.potential import Potential, Prediction
+from tio2nn.potential import Potential
 from tio2nn.predict import predict_stream
+from tio2nn.prediction import Prediction
 from tio2nn.progress import Track, silent
 from tio2nn.project import Project
 from tio2nn.provenance import changed_data, digest_of_file, inputs_of_model

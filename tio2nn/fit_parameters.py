@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from tio2nn.schema import About
+from tio2nn.schema import About, to_json
 from tio2nn.validation import Checked, Rule
 
 # Far beyond any potential; a kernel between two such layers has 0.8 GB, and Keras builds layers by recursion.
@@ -61,8 +61,17 @@ class NetworkParameters(Checked):
             exclusive_minimum=0,
         ),
     ] = 1e-5
+    repulsion: Annotated[
+        bool, About("Let atoms closer than any in training repel each other as screened nuclei do (ZBL)")
+    ] = True
 
     rules: ClassVar[tuple[Rule, ...]] = (Rule(("hidden_layers",), _check_layers),)
+
+    def of_the_fit(self) -> dict[str, Any]:
+        """As JSON, what the weights depend on: the repulsion is added to what the networks say."""
+        settings: dict[str, Any] = to_json(self)
+        del settings["repulsion"]
+        return settings
 
 
 def _check_fractions(validation: float, test: float) -> str | None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,112 +25,21 @@ from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.layers import Layer, energies, energies_and_gradients
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet
-from tio2nn.potential_checks import check_consistency, check_header
+from tio2nn.potential_checks import check_consistency, check_header, check_repulsion
+from tio2nn.prediction import EXTRAPOLATION_DISTANCE, NO_TRAINING_KNOWN, Extrapolation, Limits, Prediction
+from tio2nn.repulsion import Repelled, Repulsion
 from tio2nn.special_files import is_special
 from tio2nn.structure import Structure
 
 FloatArray = NDArray[np.float64]
 
-FORMAT = 2
-"""Version of the file format; raised when an older program could not read a new file."""
+FORMAT = 3
+"""Version of the file format; raised when an older program could not read a new file. Format 2 had no repulsion."""
 
 _PARTS_OF_ATOMS = ("low", "high", "references", "unit")  # fields of TrainingAtoms, as the file names them
 
-# Atoms at a larger distance from training are warned of; see tio2nn.familiarity for the unit. Trained on structures of
-# TiO2 below 1 eV/atom: 1 to 2 % of 600 others at random have such an atom, 58 % of 1,118 others at higher energies; the
-# forces of such atoms are wrong by 1 eV/Å and more, instead of 0.1.
-EXTRAPOLATION_DISTANCE = 2.0
-
 # relative distance of a composition from the span of others; compositions are small integers
 _SPAN_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class Extrapolation:
-    """An atom far from all that training saw.
-
-    Attributes:
-        atom: number of the atom, from 1.
-        element: its element.
-        distance: from the nearest atom of the training, see `tio2nn.familiarity`; above `EXTRAPOLATION_DISTANCE`.
-        function: name of the symmetry function that is farthest outside the range of training, or nearest to its end.
-        excess: how far outside that function is, in units of the width of its range, of a function that did not vary
-            in training the difference itself; not above zero if all functions are within their ranges, and only their
-            combination is new.
-    """
-
-    atom: int
-    element: str
-    distance: float
-    function: str
-    excess: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Energy of one structure.
-
-    Attributes:
-        structure: what was predicted.
-        energy: total energy, eV; mean of the committee.
-        atomic_energies: (n_atoms,) eV, reference energies included; mean of the committee.
-        spread: standard deviation of the committee's energies, eV/atom; None for a single network.
-        distances: (n_atoms,) of each atom from the nearest one that training saw; 1 is ordinary, see
-            `tio2nn.familiarity`.
-        extrapolations: the atoms farther than `EXTRAPOLATION_DISTANCE`.
-        composition_is_known: whether the composition is a combination of those in training; if not, the
-            total energy contains a reference energy that nothing determined.
-        forces: (n_atoms, 3) eV/Å, mean of the committee; None if not asked for.
-        forces_spread: (n_atoms,) eV/Å, root of the sum over the components of the variance among the committee;
-            None without forces or for a single network.
-        stress: (3, 3) eV/Å³, ∂E/∂strain over the volume, positive under tension; None without forces, or unless all
-            three axes are periodic.
-    """
-
-    structure: Structure
-    energy: float
-    atomic_energies: FloatArray
-    spread: float | None
-    distances: FloatArray
-    extrapolations: tuple[Extrapolation, ...]
-    composition_is_known: bool
-    forces: FloatArray | None = None
-    forces_spread: FloatArray | None = None
-    stress: FloatArray | None = None
-
-    @property
-    def energy_per_atom(self) -> float:
-        """eV/atom."""
-        return self.energy / self.structure.n_atoms
-
-    def unusable(self) -> InputError | None:
-        """Why it is none: the numbers of a damaged potential, or of atoms far from all, may be too large to be any."""
-        for name, values in (("energy", self.energy), ("forces", self.forces), ("stress", self.stress)):
-            if values is not None and not np.isfinite(values).all():
-                return self.structure.error(f"expected finite numbers as predicted {name}, got others")
-        return None
-
-    def doubts(self) -> dict[Literal["composition", "atoms"], str]:
-        """What speaks against trusting the prediction, each a line with advice."""
-        found: dict[Literal["composition", "atoms"], str] = {}
-        if not self.composition_is_known:
-            found["composition"] = (
-                "no combination of the compositions in training makes this one, so the total energy is off by an "
-                "unknown reference energy; train on structures of such a composition"
-            )
-        if self.extrapolations:
-            worst = max(self.extrapolations, key=lambda extrapolation: extrapolation.distance)
-            place = (
-                f"where {worst.function} is outside its range by {worst.excess:.2f} of it"
-                if worst.excess > 0.0
-                else f"in a new combination of functions, of which {worst.function} is nearest to its limit"
-            )
-            found["atoms"] = (
-                f"{len(self.extrapolations)} of {self.structure.n_atoms} atoms are far from all in training, do not "
-                f"trust energy or forces; farthest is atom {worst.atom} ({worst.element}), at {worst.distance:.1f} "
-                f"times an ordinary distance, {place}; train on structures like this one"
-            )
-        return found
 
 
 @dataclass(frozen=True)
@@ -147,6 +56,8 @@ class Potential:
         composition_span: (rank, n_elements) orthonormal basis of the compositions in training. Reference
             energies fitted to them say nothing about compositions outside it.
         about: what `train` recorded: versions, seed, structures, errors.
+        repulsion: of atoms closer than any in training; None for none.
+        limits: beyond which what the networks say is no prediction.
     """
 
     parameters: ParameterSet
@@ -157,6 +68,8 @@ class Potential:
     training_atoms: tuple[TrainingAtoms, ...]
     composition_span: FloatArray
     about: Mapping[str, Any]
+    repulsion: Repulsion | None = None
+    limits: Limits = NO_TRAINING_KNOWN
 
     @cached_property
     def _calculator(self) -> SymmetryCalculator:
@@ -176,12 +89,11 @@ class Potential:
         Raises:
             InputError: an element that the potential does not know, or two atoms at the same place.
         """
-        if not forces:
-            for structure, features in zip(structures, self._calculator.map(structures), strict=True):
-                yield self.predict_features(structure, features)
-            return
         calculator = self._calculator
-        yield from batch_wise(structures, lambda batch: self._predict_forces(calculator.describe(batch)))
+        if forces:
+            yield from batch_wise(structures, lambda batch: self._predict_forces(calculator.describe(batch)))
+        else:
+            yield from batch_wise(structures, self._predict_energies)
 
     def energy(self, structure: Structure) -> float:
         """Total energy, eV.
@@ -191,7 +103,6 @@ class Potential:
         """
         return next(self.predict([structure])).energy
 
-    @np.errstate(over="ignore", invalid="ignore")  # see `Prediction.unusable`
     def predict_features(self, structure: Structure, features: FloatArray) -> Prediction:
         """Predict the energy of a structure whose features are known.
 
@@ -199,39 +110,78 @@ class Potential:
             structure: n_atoms atoms.
             features: (n_atoms, n_features), not whitened.
         """
-        atomic = np.empty((len(self.members), structure.n_atoms))
-        for m, rows, whitened, layers in self._subnets(structure.elements, features):
-            atomic[m, rows] = energies(layers, whitened)
-        return self._prediction(structure, features, atomic)
+        repelled = None if self.repulsion is None else self.repulsion.of_structure(structure)
+        return self._prediction(structure, features, self._atomic(structure, features), repelled)
 
-    @np.errstate(over="ignore", invalid="ignore")
+    def _predict_energies(self, structures: Sequence[Structure]) -> list[Prediction]:
+        features, pairs = self._calculator.with_close_pairs(structures, self._reach)
+        repelled = None if self.repulsion is None else self.repulsion(structures, pairs)
+        return [
+            self._prediction(
+                structure,
+                features[own],
+                self._atomic(structure, features[own]),
+                None if repelled is None else repelled.of(own),
+            )
+            for structure, own in zip(structures, _rows(structures), strict=True)
+        ]
+
+    @np.errstate(over="ignore", invalid="ignore")  # see `Prediction.unusable`
     def _predict_forces(self, described: Description) -> list[Prediction]:
         features, structures = described.features, described.structures
-        ends = np.cumsum([structure.n_atoms for structure in structures]).tolist()
-        of_structures = [slice(end - s.n_atoms, end) for s, end in zip(structures, ends, strict=True)]
         atomic = np.empty((len(self.members), len(features)))
         weights = np.empty((len(self.members), *features.shape))
         # structure by structure: matrix products of other shapes may differ in the last bit, and a prediction must not
         # depend on its company
-        for structure, own in zip(structures, of_structures, strict=True):
+        for structure, own in zip(structures, _rows(structures), strict=True):
             for m, rows, whitened, layers in self._subnets(structure.elements, features[own]):
                 atomic[m, own][rows], gradient = energies_and_gradients(layers, whitened)
                 whitening = self.whitenings[self.subnet_of[structure.elements[rows[0]]]]
                 weights[m, own][rows] = gradient @ whitening.matrix.T
         gradients, strains = described.gradients(weights)
-        forces, strain = -gradients, strains.mean(axis=0)
-        predictions = []
-        for k, (structure, own) in enumerate(zip(structures, of_structures, strict=True)):
-            variance = forces[:, own].var(axis=0, ddof=1) if len(self.members) > 1 else None
-            predictions.append(
-                replace(
-                    self._prediction(structure, features[own], atomic[:, own]),
-                    forces=forces[:, own].mean(axis=0),
-                    forces_spread=None if variance is None else np.sqrt(variance.sum(axis=1)),
-                    stress=None if structure.volume is None else strain[k] / structure.volume,
-                )
+        repelled = None
+        if self.repulsion is not None:
+            repelled = self.repulsion(structures, described.close_pairs(self._reach))
+        return [
+            self._with_forces(
+                self._prediction(
+                    structure, features[own], atomic[:, own], None if repelled is None else repelled.of(own)
+                ),
+                -gradients[:, own],
+                strains[:, k].mean(axis=0),
+                None if repelled is None else repelled.of(own),
             )
-        return predictions
+            for k, (structure, own) in enumerate(zip(structures, _rows(structures), strict=True))
+        ]
+
+    def _with_forces(
+        self, prediction: Prediction, of_members: FloatArray, strain: FloatArray, repelled: Repelled | None
+    ) -> Prediction:
+        """With the forces (n_members, n_atoms, 3) of the networks and the mean of their strain derivatives."""
+        variance = of_members.var(axis=0, ddof=1) if len(self.members) > 1 else None
+        of_networks = of_members.mean(axis=0)
+        volume = prediction.structure.cell_volume
+        forces = of_networks if repelled is None else of_networks - repelled.gradient
+        strain = strain if repelled is None else strain + repelled.strain.sum(axis=0)
+        return replace(
+            prediction,
+            forces=forces,
+            forces_spread=None if variance is None else np.sqrt(variance.sum(axis=1)),
+            stress=None if volume is None else strain / volume,
+            largest_network_force=float(np.sqrt((of_networks**2).sum(axis=1).max())),
+        )
+
+    @property
+    def _reach(self) -> float:
+        return 0.0 if self.repulsion is None else self.repulsion.reach
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _atomic(self, structure: Structure, features: FloatArray) -> FloatArray:
+        """(n_members, n_atoms) what the networks add to the reference energies, eV."""
+        atomic = np.empty((len(self.members), structure.n_atoms))
+        for m, rows, whitened, layers in self._subnets(structure.elements, features):
+            atomic[m, rows] = energies(layers, whitened)
+        return atomic
 
     def _subnets(
         self, elements: Sequence[str], features: FloatArray
@@ -245,12 +195,17 @@ class Potential:
                 for m, member in enumerate(self.members):
                     yield m, rows, whitened, member[k]
 
-    def _prediction(self, structure: Structure, features: FloatArray, atomic: FloatArray) -> Prediction:
+    @np.errstate(over="ignore", invalid="ignore")
+    def _prediction(
+        self, structure: Structure, features: FloatArray, atomic: FloatArray, repelled: Repelled | None
+    ) -> Prediction:
         """From the energies (n_members, n_atoms) of the networks."""
         reference = np.array([self.reference_energies[element] for element in structure.elements])
         totals = atomic.sum(axis=1)
         spread = float(totals.std(ddof=1)) / structure.n_atoms if len(self.members) > 1 else None
         mean = atomic.mean(axis=0) + reference
+        if repelled is not None:
+            mean += repelled.energies
         counts = np.array([structure.composition.get(element, 0) for element in self.elements], dtype=float)
         distances, extrapolations = self._distances(structure, features)
         outside = counts - self.composition_span.T @ (self.composition_span @ counts)
@@ -262,6 +217,9 @@ class Potential:
             distances,
             extrapolations,
             bool(np.linalg.norm(outside) <= _SPAN_TOLERANCE * np.linalg.norm(counts)),
+            repulsion=0.0 if repelled is None else float(repelled.energies.sum()),
+            network_energy=float(totals.mean()) / structure.n_atoms,
+            limits=self.limits,
         )
 
     def _distances(
@@ -287,6 +245,8 @@ class Potential:
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
         arrays: dict[str, Any] = {"composition_span": self.composition_span}
+        if self.repulsion is not None:
+            arrays["repulsion/outer"] = self.repulsion.outer
         for k, atoms in enumerate(self.training_atoms):
             for part in _PARTS_OF_ATOMS:
                 arrays[f"training/{k}/{part}"] = getattr(atoms, part)
@@ -308,6 +268,8 @@ class Potential:
                 [[layer.activation for layer in net] for net in member] for member in self.members
             ],
             "about": dict(self.about),
+            "has_repulsion": self.repulsion is not None,
+            "largest_in_training": asdict(self.limits),
         }
         write_arrays(path, {"header": np.array(json.dumps(header)), **arrays})
 
@@ -341,6 +303,8 @@ class Potential:
     @classmethod
     def _from_arrays(cls, header: dict[str, Any], arrays: Mapping[str, Any], file: str) -> Potential:
         check_header(header, FORMAT, file)
+        is_older = header["format"] < FORMAT
+        has_repulsion = not is_older and header["has_repulsion"]
         try:
             parameters = ParameterSet.from_json(json.dumps(header["parameters"]))
         except ParameterError as error:
@@ -374,6 +338,8 @@ class Potential:
             ),
             arrays["composition_span"],
             header["about"],
+            repulsion=Repulsion(parameters.elements, arrays["repulsion/outer"]) if has_repulsion else None,
+            limits=NO_TRAINING_KNOWN if is_older else Limits(**header["largest_in_training"]),
         )
         check_consistency(
             potential.elements,
@@ -385,6 +351,8 @@ class Potential:
             training_atoms=potential.training_atoms,
             composition_span=potential.composition_span,
         )
+        if potential.repulsion is not None:
+            check_repulsion(potential.repulsion, parameters.cutoff)
         return potential
 
 
@@ -392,3 +360,9 @@ def composition_span(compositions: NDArray[np.integer]) -> FloatArray:
     """Orthonormal basis (rank, n_elements) of compositions (n_structures, n_elements)."""
     _, values, basis = np.linalg.svd(np.unique(compositions, axis=0).astype(float), full_matrices=False)
     return np.asarray(basis[values > _SPAN_TOLERANCE * values[0]])
+
+
+def _rows(structures: Sequence[Structure]) -> list[slice]:
+    """The atoms of each structure among those of all."""
+    ends = np.cumsum([structure.n_atoms for structure in structures]).tolist()
+    return [slice(end - s.n_atoms, end) for s, end in zip(structures, ends, strict=True)]

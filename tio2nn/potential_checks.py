@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,10 @@ from tio2nn.fit_parameters import ACTIVATIONS
 from tio2nn.io.text import quoted
 from tio2nn.layers import Layer
 from tio2nn.nn.whitening import Whitening
+from tio2nn.repulsion import Repulsion
+
+_OLDEST_FORMAT = 2  # of 0.1.0
+_FORMAT_WITH_REPULSION = 3
 
 
 def check_header(header: Mapping[str, Any], current: int, file: str) -> None:
@@ -29,7 +34,7 @@ def check_header(header: Mapping[str, Any], current: int, file: str) -> None:
     """
     found, about = header["format"], header["about"]
     _expect(type(found) is int, "a number as its format")
-    if found != current:
+    if not _OLDEST_FORMAT <= found <= current:
         advice = (
             'make it again with "tio2nn train", which reads the same project'
             if found < current
@@ -37,6 +42,13 @@ def check_header(header: Mapping[str, Any], current: int, file: str) -> None:
         )
         raise InputError(f"expected a potential of format {current}, got format {found}; {advice}", file=file)
     _expect(isinstance(about, dict) and isinstance(about.get("inputs", {}), dict), "a record of its training")
+    if found >= _FORMAT_WITH_REPULSION:
+        _expect(type(header["has_repulsion"]) is bool, "true or false as whether it has a repulsion")
+        for largest in header["largest_in_training"].values():
+            _expect(
+                largest is None or (type(largest) is float and 0.0 <= largest < math.inf),
+                "largest numbers of training",
+            )
     if unknown := {a for member in header["activations"] for net in member for a in net} - set(ACTIVATIONS):
         got = ", ".join(map(quoted, sorted(unknown)))
         raise InputError(f"expected a potential with activations of this program, got {got}", file=file)
@@ -90,6 +102,14 @@ def check_consistency(
         _expect(atoms.unit > 0.0, f"a distance above 0 as the unit of {element}")
     rank = len(composition_span) if composition_span.ndim else 0
     _check(composition_span, (rank, len(elements)), "compositions")
+
+
+def check_repulsion(repulsion: Repulsion, cutoff: float) -> None:
+    """Raise ValueError unless every pair of elements has an outer radius, within the cutoff (Å) of its neighbors."""
+    n, outer = len(repulsion.elements), repulsion.outer
+    _check(outer, (n, n), "repulsion")
+    _expect(bool((outer == outer.T).all()), "a repulsion that is the same from both ends")
+    _expect(bool(((outer > 0.0) & (outer <= cutoff)).all()), "a repulsion within the cutoff")
 
 
 def _check(array: np.ndarray[Any, Any], shape: tuple[int, ...], name: str) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from tio2nn.errors import InputError
 from tio2nn.io.names import stem
 from tio2nn.io.xsf import write_xsf
-from tio2nn.potential import Potential, Prediction
+from tio2nn.potential import Potential
+from tio2nn.prediction import Prediction
 from tio2nn.structure import Structure
 
 Format = Literal["tsv", "csv", "json", "extxyz", "xsf"]

@@ -23,7 +23,10 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
     Returns:
         "features" (parameter set and geometries), "energies", "forces", "split" and "settings" (network and training).
     """
-    settings = [to_json(parameters.network), to_json(parameters.training), parameters.reference_energies]
+    network = parameters.network.of_the_fit()
+    if not parameters.network.repulsion:
+        network["repulsion"] = False  # what is the default has no digest: models of 0.1.0 knew no repulsion
+    settings = [network, to_json(parameters.training), parameters.reference_energies]
     split = split_file.read_bytes() if split_file.exists() else b""
     return {
         "features": digest_of([parameters.fingerprint, *store.geometry_hashes]),

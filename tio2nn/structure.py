@@ -14,6 +14,9 @@ from tio2nn.errors import InputError
 
 FloatArray = NDArray[np.float64]
 
+# of volume over product of the edges; below it vectors lie in one plane (angles of 1 degree give 1e-4)
+_FLAT_CELL = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Structure:
@@ -67,6 +70,18 @@ class Structure:
     def volume(self) -> float | None:
         """Volume of the cell in Å³; None unless all three axes are periodic."""
         return float(abs(np.linalg.det(self.cell))) if all(self.periodic) else None
+
+    @property
+    def cell_volume(self) -> float | None:
+        """Volume that the cell vectors span in Å³, periodic or not: what ASE, too, divides by for the stress of a slab.
+
+        None if nothing is periodic, or the vectors lie in one plane, as where a slab has no third one.
+        """
+        if not any(self.periodic):
+            return None
+        volume = float(abs(np.linalg.det(self.cell)))
+        flat = _FLAT_CELL * float(np.prod(np.linalg.norm(self.cell, axis=1)))
+        return volume if all(self.periodic) or volume > flat else None
 
     @cached_property
     def geometry_hash(self) -> str:

@@ -22,8 +22,10 @@ from tio2nn.nn.network import BPNN, dense_layers, initial_network
 from tio2nn.nn.training import Fit, configure_threads, read_history
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import Potential
+from tio2nn.prediction import Limits
 from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model, versions
+from tio2nn.repulsion import Repulsion
 from tio2nn.schema import to_json
 from tio2nn.training_data import TrainingData, choose_split, prepare, read_inputs
 
@@ -204,7 +206,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _fit_fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:
     """Of everything that the weights of one member depend on."""
-    settings = {"network": to_json(parameters.network), **to_json(parameters.training), "seed": seed}
+    settings = {"network": parameters.network.of_the_fit(), **to_json(parameters.training), "seed": seed}
     for of_no_effect in ("members", "validation_fraction", "test_fraction", "split", "max_energy"):
         settings.pop(of_no_effect)  # what they decide is in the data's fingerprint
     return digest_of([data.fingerprint, json.dumps(settings, sort_keys=True), str(data.reference.as_dict())])
@@ -245,6 +247,8 @@ def _write_model(
         data.training_atoms,
         data.composition_span,
         about,
+        _repulsion(parameters, store, data) if parameters.network.repulsion else None,
+        _limits(store, data),
     )
     _write_history(project.history_file, fits)
     for member, fit in enumerate(fits, start=1):
@@ -258,6 +262,22 @@ def _write_model(
     potential.save(project.potential_file)
     # by this file a training is known to be done
     write_json(project.training_metrics_file, about)
+
+
+def _repulsion(parameters: ParameterSet, store: StructureStore, data: TrainingData) -> Repulsion:
+    """The one that begins where the training part ends."""
+    training = [store[index] for index in data.split.indices("train").tolist()]
+    return Repulsion.beyond(training, parameters.elements, parameters.cutoff)
+
+
+def _limits(store: StructureStore, data: TrainingData) -> Limits:
+    """Those that the training part sets."""
+    train = data.split.indices("train")
+    cohesive = data.train_labels.energies / store.n_atoms[train]
+    forces = store.forces[np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)]
+    lengths = np.linalg.norm(forces, axis=1)
+    known = lengths[np.isfinite(lengths)]
+    return Limits(float(np.abs(cohesive).max()), float(known.max()) if len(known) else None)
 
 
 def _layers(network: BPNN) -> tuple[tuple[Layer, ...], ...]:

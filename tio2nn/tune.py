@@ -234,7 +234,7 @@ class _Search:
 def _settings(parameters: ParameterSet, data: TrainingData) -> str:
     """Digest of everything but the candidate that the outcome of a trial depends on."""
     fixed: Mapping[str, Any] = {
-        "network": {**to_json(parameters.network), "hidden_layers": None, "dropout": None},
+        "network": {**parameters.network.of_the_fit(), "hidden_layers": None, "dropout": None},
         "training": {**to_json(parameters.training), "learning_rate": None, "epochs": None, "members": None},
         "batch_size": parameters.tuning.batch_size,
         "seed": parameters.tuning.seed,

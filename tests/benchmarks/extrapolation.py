@@ -29,8 +29,9 @@ from ase import Atoms
 from tio2nn.error_plots import plot_extrapolation
 from tio2nn.io.store import read_store
 from tio2nn.metrics import correlation, force_errors_by_distance, force_metrics
-from tio2nn.potential import EXTRAPOLATION_DISTANCE, Potential, Prediction
+from tio2nn.potential import Potential
 from tio2nn.predict import predict_stream
+from tio2nn.prediction import EXTRAPOLATION_DISTANCE, Prediction
 from tio2nn.project import Project
 from tio2nn.residuals import EvaluatedForces
 from tio2nn.split import read_parts

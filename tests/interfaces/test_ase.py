@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed, CalculatorSetupError, PropertyNotImplementedError
+from ase.filters import FrechetCellFilter, UnitCellFilter
 from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
 from numpy.typing import NDArray
 from potentials import POTENTIAL, make_potential, nothing
 from projects import PARAMETERS
@@ -21,6 +23,7 @@ from projects import structures as crystals
 from tio2nn.errors import InputError
 from tio2nn.interfaces.ase import BehlerParrinello, ExtrapolationWarning
 from tio2nn.potential import Potential
+from tio2nn.repulsion import Repulsion
 from tio2nn.structure import Structure
 
 SINGLE = make_potential(members=1)
@@ -180,13 +183,61 @@ def test_what_was_returned_is_not_what_is_kept(atoms: Atoms) -> None:
     np.testing.assert_array_equal(atoms.get_forces(), expected)
 
 
+# --- slabs and wires ----------------------------------------------------------------------------------------
+
+
+def in_a_box(slab: Structure, periodic: tuple[bool, bool, bool] = (True, True, False)) -> Atoms:
+    """The slab with a third cell vector that is neither periodic nor normal to the others."""
+    cell = slab.cell.copy()
+    cell[2] = 0.4, -0.7, 21.0
+    return atoms_of(replace(slab, cell=cell, periodic=periodic))
+
+
+@pytest.mark.parametrize("periodic", [(True, True, False), (False, True, False)])
+def test_the_stress_of_a_slab_or_wire_is_that_over_the_volume_of_its_cell(
+    slab: Structure, periodic: tuple[bool, bool, bool]
+) -> None:
+    atoms = in_a_box(slab, periodic)
+    stress = atoms.get_stress(voigt=False)
+    for component in itertools.product(range(3), range(3)):
+        energies = []
+        for size in (STEP, -STEP):
+            strain = np.eye(3)
+            strain[component] += size
+            moved = atoms.copy()
+            moved.calc = atoms.calc
+            moved.set_cell(atoms.cell[:] @ strain, scale_atoms=False)
+            moved.positions = atoms.positions @ strain
+            energies.append(moved.get_potential_energy())
+        slope = (energies[0] - energies[1]) / (2.0 * STEP) / atoms.get_volume()
+        assert stress[component] == pytest.approx(slope, abs=1e-7)
+
+
+@pytest.mark.parametrize(("make_filter", "steps"), [(UnitCellFilter, 200), (FrechetCellFilter, 3)])
+def test_a_slab_relaxes_in_its_plane(slab: Structure, make_filter: type, steps: int) -> None:
+    outer = np.array([[2.6, 2.0], [2.0, 2.3]])
+    atoms = in_a_box(slab)
+    atoms.calc = BehlerParrinello(replace(SINGLE, repulsion=Repulsion(("Ti", "O"), outer)))
+    cell, energy = atoms.cell.copy(), atoms.get_potential_energy()
+    optimizer = BFGS(make_filter(atoms, mask=[1, 1, 0, 0, 0, 1]), logfile=None, maxstep=0.05)
+    converged = optimizer.run(fmax=0.01, steps=steps)
+    assert atoms.get_potential_energy() < energy
+    assert abs(atoms.cell[:2] - cell[:2]).max() > 1e-3
+    np.testing.assert_allclose(atoms.cell[:, 2], cell[:, 2], atol=1e-12)
+    if make_filter is UnitCellFilter:
+        assert converged
+        # the force on the cell is the stress times the volume
+        assert np.abs(atoms.get_stress()[[0, 1, 5]]).max() * atoms.get_volume() < 0.01 * len(atoms)
+
+
 # --- what cannot be had -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["slab", "molecule"])
-def test_there_is_no_stress_without_three_periodic_axes(name: str, request: pytest.FixtureRequest) -> None:
+def test_there_is_no_stress_where_the_cell_has_no_volume(name: str, request: pytest.FixtureRequest) -> None:
     atoms = atoms_of(request.getfixturevalue(name))
-    with pytest.raises(PropertyNotImplementedError, match="expected three periodic axes, got pbc"):
+    reason = "expected a periodic axis and three cell vectors that span a volume, got pbc"
+    with pytest.raises(PropertyNotImplementedError, match=reason):
         atoms.get_stress()
     assert np.isfinite(atoms.get_forces()).all()
     assert "stress" not in atoms.calc.results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,26 @@ class NeighborList:
     first: IntArray
     vectors: FloatArray
     atoms: IntArray
+
+    def within(self, distance: float) -> ClosePairs:
+        """The pairs closer than a distance, Å, that is not above the cutoff of the list."""
+        squares = np.einsum("ij,ij->i", self.vectors, self.vectors)
+        chosen = np.flatnonzero(squares < distance * distance)
+        rows = np.searchsorted(self.first, chosen, side="right") - 1
+        return ClosePairs(self.first_atom + rows // self.n_kinds, self.atoms[chosen], self.vectors[chosen])
+
+
+class ClosePairs(NamedTuple):
+    """Pairs of atoms of a batch of structures that are closer than some distance, each from both of its ends."""
+
+    centers: IntArray  # (n_pairs,) index in the batch, ascending
+    atoms: IntArray  # (n_pairs,) index in the batch of the atom whose image the other one is
+    vectors: FloatArray  # (n_pairs, 3) from center to neighbor, Å
+
+    @classmethod
+    def joined(cls, parts: Sequence[ClosePairs]) -> ClosePairs:
+        """Those of several lists, in their order; at least one."""
+        return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def neighbor_lists(

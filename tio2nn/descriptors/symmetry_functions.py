@@ -20,7 +20,7 @@ from tio2nn.descriptors.attenuation import cutoff_polynomial
 from tio2nn.descriptors.gradient_kernels import angular_gradient, fold_gradient, radial_gradient
 from tio2nn.descriptors.jacobian_kernels import jacobian_rows
 from tio2nn.descriptors.kernels import angular_functions, radial_functions
-from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK, NeighborList, neighbor_lists
+from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK, ClosePairs, NeighborList, neighbor_lists
 from tio2nn.descriptors.tables import angular_tables, radial_tables, slope_tables
 from tio2nn.errors import InputError
 from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
@@ -79,6 +79,28 @@ class SymmetryCalculator:
             return np.split(features, np.cumsum([s.n_atoms for s in batch])[:-1])
 
         return batch_wise(structures, compute)
+
+    def with_close_pairs(
+        self, structures: Sequence[Structure], distance: float
+    ) -> tuple[FloatArray, ClosePairs]:
+        """Features of a batch, and its pairs closer than a distance up to the cutoff, from one search of neighbors.
+
+        Returns:
+            features: (n_atoms of all, n_features).
+            pairs: as `NeighborList.within`.
+
+        Raises:
+            InputError: as for one structure.
+        """
+        close: list[ClosePairs] = []
+
+        def watched() -> Iterator[NeighborList]:
+            for neighbors in self._neighbors(structures):
+                close.append(neighbors.within(distance))
+                yield neighbors
+
+        features = self._features(structures, watched())
+        return features, ClosePairs.joined(close)
 
     def describe(self, structures: Sequence[Structure]) -> Description:
         """Features of a batch, in a form that remembers the neighbors for the gradient.
@@ -185,6 +207,10 @@ class Description:
     structures: tuple[Structure, ...]
     features: FloatArray
     _neighbors: tuple[NeighborList, ...]
+
+    def close_pairs(self, distance: float) -> ClosePairs:
+        """The pairs closer than a distance, Å, up to the cutoff."""
+        return ClosePairs.joined([neighbors.within(distance) for neighbors in self._neighbors])
 
     def gradient(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The product of a vector with the Jacobian, without the Jacobian.

@@ -28,7 +28,8 @@ from ase.outputs import Properties, all_outputs
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from tio2nn.errors import InputError
-from tio2nn.potential import Potential, Prediction
+from tio2nn.potential import Potential
+from tio2nn.prediction import Prediction
 from tio2nn.structure import Structure
 
 # Neighbors are searched anew in every step, without a Verlet skin that would outlast several. For 48 atoms of rutile
@@ -51,7 +52,8 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
         energy, free_energy: eV, reference energies included; the two are the same.
         energies: (n_atoms,) eV; their sum is the energy.
         forces: (n_atoms, 3) eV/Å.
-        stress: (6,) eV/Å³, xx, yy, zz, yz, xz, xy, positive under tension; only if all three axes are periodic.
+        stress: (6,) eV/Å³, xx, yy, zz, yz, xz, xy, positive under tension; of a slab or a wire, as ASE has it,
+            ∂E/∂strain over the volume of its cell. Only if an axis is periodic and the three vectors span a volume.
         energy_spread: standard deviation of the committee's energies, eV/atom; only of a committee.
         forces_spread: (n_atoms,) eV/Å, as `Prediction.forces_spread`; only of a committee.
 
@@ -105,16 +107,18 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
             CalculatorSetupError: no atoms, an element that the potential does not know, two atoms at the same place,
                 or a cell that spans no volume.
             CalculationFailed: numbers too large to be a prediction.
-            PropertyNotImplementedError: stress without three periodic axes, or the spread of a single network.
+            PropertyNotImplementedError: stress without a periodic axis or without a volume of the cell, or the spread
+                of a single network.
         """
         super().calculate(atoms, properties, system_changes)
         # results of other atoms must not outlive what may fail from here on
         self.results, self.prediction = {}, None
         structure = self._structure()
         asked = frozenset(properties)
-        if "stress" in asked and structure.volume is None:
+        if "stress" in asked and structure.cell_volume is None:
             raise PropertyNotImplementedError(
-                f"stress: expected three periodic axes, got pbc {list(structure.periodic)}"
+                "stress: expected a periodic axis and three cell vectors that span a volume, got pbc "
+                f"{list(structure.periodic)} and cell vectors of {_lengths(structure)} Å"
             )
         if asked & _NEED_COMMITTEE and len(self.potential.members) == 1:
             raise PropertyNotImplementedError("spread: expected a committee, got a single network")
@@ -156,6 +160,10 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
     @property
     def _formula(self) -> str:
         return str(self.atoms.get_chemical_formula(mode="metal"))
+
+
+def _lengths(structure: Structure) -> str:
+    return ", ".join(f"{length:.4g}" for length in np.linalg.norm(structure.cell, axis=1))
 
 
 def _results(prediction: Prediction) -> dict[str, Any]:
