@@ -6,6 +6,7 @@ import numpy as np
 import reference
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
+from tio2nn.elements import ATOMIC_NUMBERS
 from tio2nn.parameters import AngularFunction, ParameterSet
 from tio2nn.structure import Structure
 
@@ -20,5 +21,10 @@ def angular_calculator(
 def check_against_equations(structure: Structure, parameters: ParameterSet) -> None:
     """The features are those of the printed equations, to rounding."""
     expected = reference.symmetry_functions(structure, parameters)
-    assert np.abs(expected).max() < 1e3
-    np.testing.assert_allclose(SymmetryCalculator(parameters)(structure), expected, rtol=1e-12, atol=1e-12)
+    # the largest product of two weights
+    size = 1.0
+    if "weighted" in (parameters.radial_elements, parameters.angular_elements):
+        size = max(ATOMIC_NUMBERS[element] for element in parameters.elements) ** 2
+    assert np.abs(expected).max() < 1e3 * size
+    features = SymmetryCalculator(parameters)(structure)
+    np.testing.assert_allclose(features, expected, rtol=1e-12, atol=1e-12 * size)

@@ -1,5 +1,6 @@
 """The printed equations as plain loops: what the compiled program is compared with. Slow, and meant to be.
 
+With weights: Gastegger et al., J. Chem. Phys. 148 (2018) 241709.
 Behler and Parrinello, Phys. Rev. Lett. 98 (2007) 146401; Behler, J. Chem. Phys. 134 (2011) 074106, eqs. 4, 6, 8.
 Nothing here is taken from the program but the types that hold a structure and a parameter set.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.elements import ATOMIC_NUMBERS
 from tio2nn.parameters import ParameterSet
 from tio2nn.structure import Structure
 
@@ -61,9 +63,16 @@ def neighbors(structure: Structure, center: int, cutoff: float) -> list[Neighbor
 
 def symmetry_functions(structure: Structure, parameters: ParameterSet) -> FloatArray:
     """(n_atoms, n_features), one printed sum after the other, columns as `ParameterSet.feature_names` has them."""
-    blind = parameters.element_blind
-    kinds = ["*"] if blind else list(parameters.elements)
-    pairs = list(itertools.combinations_with_replacement(kinds, 2))
+    elements = parameters.elements
+    each, pairwise = parameters.radial_elements == "each", parameters.angular_elements == "pairs"
+    kinds = list(elements) if each else ["*"]
+    pairs = list(itertools.combinations_with_replacement(elements, 2)) if pairwise else [("*", "*")]
+    radial_weight = {
+        e: ATOMIC_NUMBERS[e] if parameters.radial_elements == "weighted" else 1 for e in elements
+    }
+    angular_weight = {
+        e: ATOMIC_NUMBERS[e] if parameters.angular_elements == "weighted" else 1 for e in elements
+    }
     rows = []
     for center in range(structure.n_atoms):
         around = neighbors(structure, center, parameters.cutoff)
@@ -71,8 +80,10 @@ def symmetry_functions(structure: Structure, parameters: ParameterSet) -> FloatA
         for radial, kind in itertools.product(parameters.radial, kinds):
             total = 0.0
             for j in around:
-                if blind or j.element == kind:
-                    gaussian = math.exp(-radial.eta * (j.distance - radial.r_s) ** 2)
+                if not each or j.element == kind:
+                    gaussian = radial_weight[j.element] * math.exp(
+                        -radial.eta * (j.distance - radial.r_s) ** 2
+                    )
                     total += gaussian * cutoff_function(j.distance, parameters.cutoff)
             row.append(total)
         sums = np.zeros((len(parameters.angular), len(pairs)))
@@ -89,7 +100,8 @@ def symmetry_functions(structure: Structure, parameters: ParameterSet) -> FloatA
             squares = j.distance**2 + k.distance**2 + distance**2
             # rounding may put the cosine of 180° below -1
             angular = np.maximum(1.0 + lambda_ * cosine, 0.0) ** zeta
-            ends = ("*", "*") if blind else sorted((j.element, k.element), key=kinds.index)
+            angular *= angular_weight[j.element] * angular_weight[k.element]
+            ends = sorted((j.element, k.element), key=elements.index) if pairwise else ("*", "*")
             sums[:, pairs.index((ends[0], ends[1]))] += angular * np.exp(-eta * squares) * cutoffs
         row.extend((2.0 ** (1.0 - zeta[:, None]) * sums).ravel())
         rows.append(row)

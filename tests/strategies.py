@@ -105,7 +105,8 @@ def parameter_sets(
     return ParameterSet(
         elements=elements,
         cutoff=cutoff,
-        element_blind=draw(st.booleans()),
+        radial_elements=draw(st.sampled_from(("each", "weighted", "blind"))),
+        angular_elements=draw(st.sampled_from(("pairs", "weighted", "blind"))),
         radial=tuple(chosen_radial),
         angular=tuple(draw(st.lists(angular, min_size=0 if chosen_radial else 1, max_size=7, unique=True))),
     )

@@ -56,7 +56,8 @@ def parameter_sets(draw: st.DrawFn) -> ParameterSet:
     return ParameterSet(
         elements=elements,
         cutoff=draw(st.floats(0, 1000, exclude_min=True)),
-        element_blind=draw(st.booleans()),
+        radial_elements=draw(st.sampled_from(("each", "weighted", "blind"))),
+        angular_elements=draw(st.sampled_from(("pairs", "weighted", "blind"))),
         radial=tuple(draw(st.lists(radial, min_size=1, max_size=4, unique=True))),
         angular=tuple(draw(st.lists(angular, max_size=4, unique=True))),
         network=draw(networks),
@@ -85,10 +86,11 @@ def test_a_set_written_and_read_is_the_same_set(parameters: ParameterSet) -> Non
 @given(parameter_sets())
 def test_feature_names_are_unique_and_fit_into_a_csv_header(parameters: ParameterSet) -> None:
     names = parameters.feature_names
-    n_elements = 1 if parameters.element_blind else len(parameters.elements)
-    n_pairs = n_elements * (n_elements + 1) // 2
+    n_elements = len(parameters.elements)
+    n_radial = n_elements if parameters.radial_elements == "each" else 1
+    n_angular = n_elements * (n_elements + 1) // 2 if parameters.angular_elements == "pairs" else 1
     assert len(set(names)) == len(names) == parameters.n_features
-    assert parameters.n_features == len(parameters.radial) * n_elements + len(parameters.angular) * n_pairs
+    assert parameters.n_features == len(parameters.radial) * n_radial + len(parameters.angular) * n_angular
     assert not set(",;\"'\t\n") & set("".join(names))
 
 
@@ -105,11 +107,52 @@ def test_columns_are_radial_first_then_angular_each_function_by_function() -> No
 
 
 def test_a_blind_set_has_one_column_for_each_function() -> None:
-    assert replace(SMALL, element_blind=True).feature_names == (
+    assert replace(SMALL, radial_elements="blind", angular_elements="blind").feature_names == (
         "radial[*] eta=0.5 r_s=0",
         "radial[*] eta=0.25 r_s=1.5",
         "angular[*] eta=0.01 lambda=-1 zeta=2.5",
     )
+
+
+def test_a_weighted_set_has_one_column_for_each_function() -> None:
+    assert replace(SMALL, radial_elements="weighted", angular_elements="weighted").feature_names == (
+        "radial[Z] eta=0.5 r_s=0",
+        "radial[Z] eta=0.25 r_s=1.5",
+        "angular[Z] eta=0.01 lambda=-1 zeta=2.5",
+    )
+
+
+def test_radial_functions_may_be_told_apart_where_angular_ones_are_weighted() -> None:
+    assert replace(SMALL, angular_elements="weighted").feature_names == (
+        "radial[Ti] eta=0.5 r_s=0",
+        "radial[O] eta=0.5 r_s=0",
+        "radial[Ti] eta=0.25 r_s=1.5",
+        "radial[O] eta=0.25 r_s=1.5",
+        "angular[Z] eta=0.01 lambda=-1 zeta=2.5",
+    )
+
+
+@pytest.mark.parametrize(
+    ("element_blind", "today"), [("false", ("each", "pairs")), ("true", ("blind", "blind"))]
+)
+def test_the_element_blind_of_a_file_of_0_1_0_keeps_its_meaning(
+    element_blind: str, today: tuple[str, str]
+) -> None:
+    parameters = ParameterSet.from_json(MINIMAL_TEXT[:-1] + f', "element_blind": {element_blind}}}')
+    assert (parameters.radial_elements, parameters.angular_elements) == today
+    assert parameters == ParameterSet.from_json(parameters.to_json())
+    assert "element_blind" not in parameters.to_json()
+
+
+def test_features_that_0_1_0_made_blind_stay_those_of_their_parameters() -> None:
+    blind = replace(SMALL, radial_elements="blind", angular_elements="blind")
+    assert blind.fingerprint == "b69241eddc788ec87b531361"
+
+
+def test_element_blind_beside_what_took_its_place_is_refused() -> None:
+    text = MINIMAL_TEXT[:-1] + ', "element_blind": true, "radial_elements": "each"}'
+    (problem,) = problems_of(text)
+    assert problem.startswith("element_blind: unknown key")
 
 
 def test_what_a_file_leaves_out_has_its_default() -> None:
@@ -250,7 +293,11 @@ def test_a_path_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
     [
         replace(SMALL, elements=("O", "Ti")),
         replace(SMALL, cutoff=6.0),
-        replace(SMALL, element_blind=True),
+        replace(SMALL, radial_elements="blind", angular_elements="blind"),
+        replace(SMALL, radial_elements="blind"),
+        replace(SMALL, radial_elements="weighted"),
+        replace(SMALL, angular_elements="blind"),
+        replace(SMALL, angular_elements="weighted"),
         replace(SMALL, radial=SMALL.radial[::-1]),
         replace(SMALL, angular=()),
     ],

@@ -25,7 +25,7 @@ def test_artrith_urban_2016_is_the_default_and_has_70_columns_for_ti_and_o() -> 
 def test_rili_2024_has_14_columns_and_the_network_and_training_of_the_paper() -> None:
     parameters = preset("rili-2024", ("Ti", "O"))
     assert parameters.n_features == 14
-    assert parameters.element_blind
+    assert (parameters.radial_elements, parameters.angular_elements) == ("blind", "blind")
     assert parameters.network.hidden_layers == (64,) * 5
     assert parameters.network.shared_subnet
     assert parameters.training.loss == "mae"
@@ -92,7 +92,7 @@ def test_the_default_recipe_brings_back_the_defaults() -> None:
     back = apply_recipe(changed, "default")
     assert back.network == NetworkParameters()
     assert back.training == TrainingParameters()
-    assert back.element_blind
+    assert back.angular_elements == "blind"
 
 
 def test_the_rili_recipe_is_the_same_whatever_the_project_says() -> None:

@@ -19,13 +19,18 @@ from tio2nn.elements import SYMBOLS
 from tio2nn.errors import InputError
 from tio2nn.fit_parameters import NetworkParameters, TrainingParameters, TuningParameters
 from tio2nn.schema import About, to_json
-from tio2nn.strict_json import decode, format_json, parse, quote
+from tio2nn.strict_json import JsonObject, decode, format_json, parse, quote
 from tio2nn.validation import Checked, Rule, read
+
+# What `element_blind` of 0.1.0 said of radial_elements and angular_elements
+_ELEMENT_BLIND = {("each", "pairs"): False, ("blind", "blind"): True}
+# The name, in those of the features, of a sum over all neighbors
+_SUMS = {"weighted": ("Z",), "blind": ("*",)}
 
 
 @dataclass(frozen=True)
 class RadialFunction(Checked):
-    """Σ_j exp(−η (R_ij − R_s)²) f_c(R_ij), a column for each neighbor element."""
+    """Σ_j exp(−η (R_ij − R_s)²) f_c(R_ij), a column for each neighbor element or one (`radial_elements`)."""
 
     eta: Annotated[float, About("Width η of the Gaussian", unit="1/Å²", minimum=0)]
     r_s: Annotated[float, About("Center R_s of the Gaussian", unit="Å", minimum=0)] = 0.0
@@ -35,7 +40,7 @@ class RadialFunction(Checked):
 class AngularFunction(Checked):
     """2^(1−ζ) Σ_{j<k} (1 + λ cos θ_ijk)^ζ exp(−η (R_ij² + R_ik² + R_jk²)) f_c(R_ij) f_c(R_ik) f_c(R_jk).
 
-    It has a column for each unordered pair of neighbor elements.
+    It has a column for each unordered pair of neighbor elements, or one (`angular_elements`).
     """
 
     eta: Annotated[float, About("Width η of the Gaussian in the three distances", unit="1/Å²", minimum=0)]
@@ -83,9 +88,22 @@ class ParameterSet(Checked):
         # no symmetry functions reach as far; more would leave the numbers of a computer
         About("Distance at which an atom's neighborhood ends", unit="Å", exclusive_minimum=0, maximum=1000),
     ]
-    element_blind: Annotated[
-        bool, About("Sum the symmetry functions over all neighbors, instead of for each neighbor element")
-    ] = False
+    radial_elements: Annotated[
+        str,
+        About(
+            "Radial functions: one for each neighbor element, or one sum over all neighbors, weighted by atomic "
+            "number or blind to elements",
+            choices=("each", "weighted", "blind"),
+        ),
+    ] = "each"
+    angular_elements: Annotated[
+        str,
+        About(
+            "Angular functions: one for each pair of neighbor elements, or one sum over all pairs, weighted by the "
+            "product of atomic numbers or blind to elements",
+            choices=("pairs", "weighted", "blind"),
+        ),
+    ] = "pairs"
     radial: Annotated[tuple[RadialFunction, ...], About("Radial symmetry functions", unique=True)]
     angular: Annotated[tuple[AngularFunction, ...], About("Angular symmetry functions", unique=True)]
     network: Annotated[
@@ -134,7 +152,10 @@ class ParameterSet(Checked):
         Raises:
             InputError: not JSON; as ParameterError: not a parameter set.
         """
-        return read(cls, parse(text, file=file), file=file)
+        document = parse(text, file=file)
+        if isinstance(document, JsonObject):
+            _read_element_blind(document)
+        return read(cls, document, file=file)
 
     def to_json(self) -> str:
         """JSON text with every field, one symmetry function a line; `from_json` gives back an equal set."""
@@ -157,8 +178,14 @@ class ParameterSet(Checked):
     @cached_property
     def fingerprint(self) -> str:
         """Hexadecimal digest of what the features depend on: elements, cutoff, functions, and their order."""
-        names = ("elements", "cutoff", "element_blind", "radial", "angular")
+        names = ["elements", "cutoff", "radial", "angular"]
+        resolution = (self.radial_elements, self.angular_elements)
+        if resolution not in _ELEMENT_BLIND:
+            names += ["radial_elements", "angular_elements"]
         descriptor = {name: to_json(getattr(self, name)) for name in names}
+        if resolution in _ELEMENT_BLIND:
+            # as 0.1.0 has it: features that it made stay those of their parameters
+            descriptor["element_blind"] = _ELEMENT_BLIND[resolution]
         canonical = json.dumps(descriptor, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(canonical.encode(), digest_size=12).hexdigest()
 
@@ -167,14 +194,12 @@ class ParameterSet(Checked):
         """(n_features,) one name a column: `radial[O] eta=0.003214 r_s=0`.
 
         Radial functions come first, then angular ones. The columns of one function stand together: one for
-        each neighbor element or unordered pair of them, in the order of `elements`; a single one, `*`, if
-        element_blind.
+        each neighbor element or unordered pair of them, in the order of `elements`; a single one, `Z` where
+        neighbors are weighted by atomic number, `*` where all are alike.
         """
-        if self.element_blind:
-            neighbors, pairs = ["*"], ["*"]
-        else:
-            neighbors = list(self.elements)
-            pairs = ["-".join(pair) for pair in itertools.combinations_with_replacement(neighbors, 2)]
+        pairs_of_elements = itertools.combinations_with_replacement(self.elements, 2)
+        neighbors = _SUMS.get(self.radial_elements, self.elements)
+        pairs = _SUMS.get(self.angular_elements, tuple(map("-".join, pairs_of_elements)))
         radial = [
             f"radial[{neighbor}] eta={_number(f.eta)} r_s={_number(f.r_s)}"
             for f, neighbor in itertools.product(self.radial, neighbors)
@@ -188,6 +213,16 @@ class ParameterSet(Checked):
     @property
     def n_features(self) -> int:
         return len(self.feature_names)
+
+
+def _read_element_blind(document: JsonObject) -> None:
+    """Put the two fields of today in the place of the one that said both in 0.1.0."""
+    blind = document.get("element_blind")
+    today = ("radial_elements", "angular_elements")
+    if isinstance(blind, bool) and not any(name in document for name in today):
+        del document["element_blind"]
+        (values,) = (values for values, was_blind in _ELEMENT_BLIND.items() if was_blind is blind)
+        document.update(zip(today, values, strict=True))
 
 
 def _number(value: float) -> str:

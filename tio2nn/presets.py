@@ -30,7 +30,7 @@ class Preset:
         radial_etas: 1/Å².
         angular_etas: 1/Å²; each with both λ and all ζ.
         zetas: ζ of the angular functions.
-        element_blind: whether neighbors of all elements count alike.
+        radial_elements, angular_elements: of the parameter set.
         recipe: for network and training.
     """
 
@@ -38,7 +38,8 @@ class Preset:
     radial_etas: tuple[float, ...]
     angular_etas: tuple[float, ...]
     zetas: tuple[int, ...] = (1, 2, 4)
-    element_blind: bool = False
+    radial_elements: str = "each"
+    angular_elements: str = "pairs"
     recipe: str = "default"
 
 
@@ -67,7 +68,8 @@ PRESETS: dict[str, Preset] = {
         cutoff=6.5,
         radial_etas=_RADIAL_ETAS,
         angular_etas=(0.028569,),
-        element_blind=True,
+        radial_elements="blind",
+        angular_elements="blind",
         recipe="rili-2024",
     ),
 }
@@ -141,7 +143,8 @@ def preset(name: str, elements: Sequence[str] = DEFAULT_ELEMENTS) -> ParameterSe
     parameters = ParameterSet(
         elements=tuple(elements),
         cutoff=chosen.cutoff,
-        element_blind=chosen.element_blind,
+        radial_elements=chosen.radial_elements,
+        angular_elements=chosen.angular_elements,
         radial=tuple(RadialFunction(eta) for eta in chosen.radial_etas),
         angular=tuple(AngularFunction(eta, lambda_, float(zeta)) for eta, lambda_, zeta in functions),
     )

@@ -49,7 +49,7 @@ def main() -> None:
     if not structures:
         parser.error("expected structures, got none")
     parameters = preset(arguments.preset, sorted({e for s in structures for e in s.elements}, reverse=True))
-    if parameters.element_blind:
+    if parameters.radial_elements != "each" or parameters.angular_elements != "pairs":
         parser.error("expected a preset that tells elements apart: DScribe knows no other")
     ours, theirs = SymmetryCalculator(parameters), acsf(parameters)
     atoms = [Atoms(s.elements, s.positions, cell=s.cell, pbc=s.periodic) for s in structures]

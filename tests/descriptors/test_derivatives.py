@@ -94,12 +94,23 @@ def test_every_periodicity_agrees_with_differences(periodic: tuple[bool, bool, b
 
 
 @pytest.mark.parametrize("name", ["skew_crystal", "thin_crystal", "slab", "molecule"])
-@pytest.mark.parametrize("element_blind", [False, True])
+@pytest.mark.parametrize(
+    ("radial_elements", "angular_elements"),
+    [
+        ("each", "pairs"),
+        ("blind", "blind"),
+        ("weighted", "weighted"),
+        ("each", "weighted"),
+        ("blind", "pairs"),
+    ],
+)
 def test_typical_structures_agree_with_differences(
-    name: str, element_blind: bool, request: pytest.FixtureRequest
+    name: str, radial_elements: str, angular_elements: str, request: pytest.FixtureRequest
 ) -> None:
     # in the thin crystal an atom is its own neighbor, ten times
-    parameters = MIXED.with_overrides(cutoff=4.62, element_blind=element_blind)
+    parameters = MIXED.with_overrides(
+        cutoff=4.62, radial_elements=radial_elements, angular_elements=angular_elements
+    )
     _check_against_differences(request.getfixturevalue(name), SymmetryCalculator(parameters))
 
 
@@ -232,7 +243,7 @@ def test_a_batch_gives_what_each_structure_gives_alone_to_the_last_bit(
 
 @given(structures())
 def test_blind_to_elements_all_atoms_are_alike(structure: Structure) -> None:
-    calculator = SymmetryCalculator(MIXED.with_overrides(element_blind=True))
+    calculator = SymmetryCalculator(MIXED.with_overrides(radial_elements="blind", angular_elements="blind"))
     alike = replace(structure, elements=("O",) * structure.n_atoms)
     expected = calculator.jacobian(alike)
     np.testing.assert_allclose(calculator.jacobian(structure), expected, rtol=0.0, atol=1e-12)

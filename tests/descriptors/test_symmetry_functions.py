@@ -61,11 +61,22 @@ def test_every_periodicity_agrees_with_the_printed_equations(
 
 
 @pytest.mark.parametrize("name", ["skew_crystal", "thin_crystal", "slab", "molecule"])
-@pytest.mark.parametrize("element_blind", [False, True])
+@pytest.mark.parametrize(
+    ("radial_elements", "angular_elements"),
+    [
+        ("each", "pairs"),
+        ("blind", "blind"),
+        ("weighted", "weighted"),
+        ("each", "weighted"),
+        ("blind", "pairs"),
+    ],
+)
 def test_typical_structures_agree_with_the_printed_equations(
-    name: str, element_blind: bool, request: pytest.FixtureRequest
+    name: str, radial_elements: str, angular_elements: str, request: pytest.FixtureRequest
 ) -> None:
-    parameters = MIXED.with_overrides(cutoff=4.5, element_blind=element_blind)
+    parameters = MIXED.with_overrides(
+        cutoff=4.5, radial_elements=radial_elements, angular_elements=angular_elements
+    )
     check_against_equations(request.getfixturevalue(name), parameters)
 
 
@@ -157,22 +168,71 @@ def test_columns_belong_to_neighbor_elements_in_the_order_of_the_parameter_set()
 
 
 def test_blindness_to_elements_sums_the_columns_of_all_elements(skew_crystal: Structure) -> None:
-    blind = SymmetryCalculator(MIXED.with_overrides(element_blind=True))(skew_crystal)
+    parameters = MIXED.with_overrides(radial_elements="blind", angular_elements="blind")
+    blind = SymmetryCalculator(parameters)(skew_crystal)
     seeing = _mixed()(skew_crystal)
     radial = seeing[:, :4].reshape(-1, 2, 2).sum(axis=2)
     angular = seeing[:, 4:].reshape(-1, 3, 3).sum(axis=2)
     np.testing.assert_allclose(blind, np.concatenate([radial, angular], axis=1), atol=1e-12)
 
 
+def test_weights_are_the_atomic_numbers_of_the_neighbors(skew_crystal: Structure) -> None:
+    parameters = MIXED.with_overrides(radial_elements="weighted", angular_elements="weighted")
+    weighted = SymmetryCalculator(parameters)(skew_crystal)
+    seeing = _mixed()(skew_crystal)
+    radial = seeing[:, :4].reshape(-1, 2, 2) @ [22, 8]
+    angular = seeing[:, 4:].reshape(-1, 3, 3) @ [22 * 22, 22 * 8, 8 * 8]
+    np.testing.assert_allclose(weighted, np.concatenate([radial, angular], axis=1), rtol=1e-13)
+
+
+def test_with_one_element_weights_are_one_factor(molecule: Structure) -> None:
+    oxygen = replace(molecule, elements=("O",) * molecule.n_atoms)
+    blind = MIXED.with_overrides(elements=["O"], radial_elements="blind", angular_elements="blind")
+    weighted = blind.with_overrides(radial_elements="weighted", angular_elements="weighted")
+    factors = np.repeat([8.0, 64.0], [len(MIXED.radial), len(MIXED.angular)])
+    expected = factors * SymmetryCalculator(blind)(oxygen)
+    np.testing.assert_allclose(SymmetryCalculator(weighted)(oxygen), expected, rtol=1e-13)
+
+
+def test_weighted_sums_do_not_depend_on_the_order_of_the_elements(skew_crystal: Structure) -> None:
+    parameters = MIXED.with_overrides(radial_elements="weighted", angular_elements="weighted")
+    backwards = parameters.with_overrides(elements=["O", "H", "Ti"])
+    expected = SymmetryCalculator(parameters)(skew_crystal)
+    np.testing.assert_allclose(SymmetryCalculator(backwards)(skew_crystal), expected, rtol=1e-13)
+
+
+def test_functions_told_apart_keep_their_bits_beside_weighted_ones(skew_crystal: Structure) -> None:
+    mixed = SymmetryCalculator(MIXED.with_overrides(angular_elements="weighted"))(skew_crystal)
+    np.testing.assert_array_equal(mixed[:, :4], _mixed()(skew_crystal)[:, :4])
+
+
+@pytest.mark.parametrize(
+    ("radial_elements", "angular_elements", "n_columns"),
+    [
+        ("each", "pairs", 88 + 1188),
+        ("each", "weighted", 88 + 18),
+        ("weighted", "weighted", 8 + 18),
+    ],
+)
+def test_weighted_columns_do_not_grow_with_the_elements(
+    radial_elements: str, angular_elements: str, n_columns: int
+) -> None:
+    elements = ("Ti", "O", "H", "C", "N", "Fe", "Co", "Ni", "Cu", "Zn", "Au")
+    parameters = preset("artrith-urban-2016", elements).with_overrides(
+        radial_elements=radial_elements, angular_elements=angular_elements
+    )
+    assert parameters.n_features == n_columns
+
+
 # --- many structures -----------------------------------------------------------------------------------
 
 
 @settings(max_examples=30)
-@given(st.lists(structures(), min_size=1, max_size=12), st.data())
+@given(st.lists(structures(), min_size=1, max_size=12), st.sampled_from(("pairs", "weighted")), st.data())
 def test_results_do_not_depend_on_the_company_or_its_order(
-    many: list[Structure], data: st.DataObject
+    many: list[Structure], angular_elements: str, data: st.DataObject
 ) -> None:
-    calculator = _mixed()
+    calculator = SymmetryCalculator(MIXED.with_overrides(angular_elements=angular_elements))
     alone = [calculator(structure) for structure in many]
     order = data.draw(st.permutations(range(len(many))))
     together = list(calculator.map([many[k] for k in order]))

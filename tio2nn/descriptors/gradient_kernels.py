@@ -14,6 +14,7 @@ import numpy as np
 
 from tio2nn.descriptors.kernel_parts import (
     BLOCK,
+    Around,
     FloatArray,
     IntArray,
     Slopes,
@@ -29,9 +30,7 @@ from tio2nn.descriptors.kernel_parts import (
 
 @compiled
 def radial_gradient(
-    first: IntArray,
-    vectors: FloatArray,
-    n_kinds: int,
+    around: Around,
     cutoff: float,
     cutoff_polynomial: FloatArray,
     polynomials: FloatArray,
@@ -45,11 +44,12 @@ def radial_gradient(
     """out[s, pair] += Σ_f weights[s, i, f * n_kinds + kind] ∂G_f/∂v of each pair (i, neighbor), per Å.
 
     Args:
-        first, vectors: neighbor list (`sort_neighbors`).
+        around: the neighbors and their weights.
         polynomials, squarings, shifts, scales: as for `radial_functions`; decays: `Slopes.radial_decays`.
         weights: (n_sets, n_atoms, n_features).
         out: (n_sets, n_pairs, 3).
     """
+    first, vectors, neighbor_weights, n_kinds = around
     longest = np.int64(1)
     for row in range(first.shape[0] - 1):
         longest = max(longest, first[row + 1] - first[row])
@@ -67,6 +67,9 @@ def radial_gradient(
             t[k] = max(0.0, 1.0 - r2)
         slope[:] = 0.0
         attenuation_and_slope(cutoff_polynomial, 0, 0.0, cutoff_polynomial, t, f_c, f_c_slope, n)
+        for k in range(n):
+            f_c[k] *= neighbor_weights[first[row] + k]
+            f_c_slope[k] *= neighbor_weights[first[row] + k]
         for f in range(shifts.shape[0]):
             shift, scale, decay = shifts[f], scales[f], decays[f]
             for k in range(U(n)):
@@ -157,9 +160,7 @@ def _scatter(
 
 @compiled
 def angular_gradient(
-    first: IntArray,
-    vectors: FloatArray,
-    n_kinds: int,
+    around: Around,
     cutoff: float,
     cutoff_polynomial: FloatArray,
     polynomials: FloatArray,
@@ -174,9 +175,10 @@ def angular_gradient(
     The geometry of a triplet is computed once for all sets of weights: a committee of six costs half of six networks.
 
     Args:
-        first, vectors, weights, out: as for `radial_gradient`.
+        around, weights, out: as for `radial_gradient`.
         polynomials, squarings: as for `angular_functions`.
     """
+    first, vectors, neighbor_weights, n_kinds = around
     n_atoms = (first.shape[0] - 1) // n_kinds
     n_eta, n_power = polynomials.shape[0], slopes.recipe.shape[0]
     n_pairs = n_kinds * (n_kinds + 1) // 2
@@ -222,6 +224,9 @@ def angular_gradient(
                 own_slope[e],
                 n_neighbors,
             )
+            for j in range(n_neighbors):
+                own[e, j] *= neighbor_weights[start + j]
+                own_slope[e, j] *= neighbor_weights[start + j]
         for a in range(n_kinds):
             for b in range(a, n_kinds):
                 row_weights[:] = 0.0

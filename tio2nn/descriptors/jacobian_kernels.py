@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from tio2nn.descriptors.kernel_parts import (
     BLOCK,
+    Around,
     FloatArray,
     IntArray,
     Slopes,
@@ -40,11 +41,9 @@ from tio2nn.descriptors.kernel_parts import (
 
 @compiled_inline
 def add_radial_jacobian(
-    first: IntArray,
-    vectors: FloatArray,
+    around: Around,
     columns: IntArray,
     center: int,
-    n_kinds: int,
     cutoff: float,
     cutoff_polynomial: FloatArray,
     polynomials: FloatArray,
@@ -57,12 +56,13 @@ def add_radial_jacobian(
     """out[f * n_kinds + kind, 3 a + x] += ∂G/∂R_a,x of the radial functions of one center, for its neighbors a.
 
     Args:
-        first, vectors: neighbor list (`sort_neighbors`).
+        around: the neighbors and their weights.
         columns: (n_pairs,) index in its structure of the atom that each neighbor is an image of.
         center: its position in the list.
         polynomials, squarings, shifts, scales: as for `radial_functions`; decays: `Slopes.radial_decays`.
         out: (n_features, 3 n_atoms).
     """
+    first, vectors, weights, n_kinds = around
     for kind in range(n_kinds):
         row = center * n_kinds + kind
         n = first[row + 1] - first[row]
@@ -74,6 +74,9 @@ def add_radial_jacobian(
             r[k] = np.sqrt(r2)
             t[k] = max(0.0, 1.0 - r2)
         attenuation_and_slope(cutoff_polynomial, 0, 0.0, cutoff_polynomial, t, f_c, f_c_slope, n)
+        for k in range(n):
+            f_c[k] *= weights[first[row] + k]
+            f_c_slope[k] *= weights[first[row] + k]
         for f in range(shifts.shape[0]):
             shift, scale, decay = shifts[f], scales[f], decays[f]
             for k in range(U(n)):
@@ -94,11 +97,9 @@ def add_radial_jacobian(
 
 @compiled_inline
 def add_angular_jacobian(
-    first: IntArray,
-    vectors: FloatArray,
+    around: Around,
     columns: IntArray,
     center: int,
-    n_kinds: int,
     cutoff: float,
     cutoff_polynomial: FloatArray,
     polynomials: FloatArray,
@@ -112,10 +113,11 @@ def add_angular_jacobian(
     For its neighbors a, as `add_radial_jacobian`.
 
     Args:
-        first, vectors, columns, center: as for `add_radial_jacobian`.
+        around, columns, center: as for `add_radial_jacobian`.
         polynomials, squarings: as for `angular_functions`.
         out: (n_features, 3 n_atoms).
     """
+    first, vectors, weights, n_kinds = around
     n_eta, n_power = polynomials.shape[0], slopes.recipe.shape[0]
     n_pairs = n_kinds * (n_kinds + 1) // 2
     start = first[center * n_kinds]
@@ -145,6 +147,9 @@ def add_angular_jacobian(
             own_slope[e],
             n_neighbors,
         )
+        for j in range(n_neighbors):
+            own[e, j] *= weights[start + j]
+            own_slope[e, j] *= weights[start + j]
     from_value, from_slope = np.empty((n_neighbors, n_eta, 4)), np.empty((n_neighbors, n_eta, 4))
     for j in range(n_neighbors):
         for e in range(n_eta):
@@ -234,12 +239,11 @@ def add_angular_jacobian(
 
 @compiled
 def jacobian_rows(
-    first: IntArray,
-    vectors: FloatArray,
+    radially: Around,
+    angularly: Around,
     columns: IntArray,
     own_columns: IntArray,
     n_atoms: IntArray,
-    n_kinds: int,
     cutoff: float,
     cutoff_polynomial: FloatArray,
     radial_polynomials: FloatArray,
@@ -255,7 +259,7 @@ def jacobian_rows(
     """The Jacobians of consecutive centers, one after the other, each of (n_features, n_atoms of its structure, 3).
 
     Args:
-        first, vectors: neighbor list (`sort_neighbors`).
+        radially, angularly: the neighbors and their weights in radial and in angular functions.
         columns: (n_pairs,) index in its structure of the atom that each neighbor is an image of.
         own_columns, n_atoms: (n_centers,) index of each center in its structure, and size of that.
         out: flat, float64 or float32.
@@ -266,11 +270,9 @@ def jacobian_rows(
         rows = np.zeros((n_features, 3 * n_atoms[center]))
         if n_radial:
             add_radial_jacobian(
-                first,
-                vectors,
+                radially,
                 columns,
                 center,
-                n_kinds,
                 cutoff,
                 cutoff_polynomial,
                 radial_polynomials,
@@ -282,17 +284,15 @@ def jacobian_rows(
             )
         if slopes.eta_rows.shape[0]:
             add_angular_jacobian(
-                first,
-                vectors,
+                angularly,
                 columns,
                 center,
-                n_kinds,
                 cutoff,
                 cutoff_polynomial,
                 polynomials,
                 squarings,
                 slopes,
-                n_radial * n_kinds,
+                n_radial * radially.n_kinds,
                 rows,
             )
         own = 3 * own_columns[center]

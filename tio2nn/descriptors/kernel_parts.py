@@ -145,6 +145,22 @@ def accumulate(n: int, attenuations: FloatArray, powers: FloatArray, sums: Float
             e += 1
 
 
+class Around(NamedTuple):
+    """The neighbors of consecutive centers, as one sort of functions sees them.
+
+    Attributes:
+        first: (n_centers * n_kinds + 1,) where the neighbors of each (center, kind) begin in the arrays below.
+        vectors: (n_pairs, 3) from center to neighbor, Å.
+        weights: (n_pairs,) factor of each neighbor in every sum.
+        n_kinds: number of kinds of neighbors that have sums of their own.
+    """
+
+    first: IntArray
+    vectors: FloatArray
+    weights: FloatArray
+    n_kinds: int
+
+
 class Slopes(NamedTuple):
     """What derivatives need beyond the tables of the values; R in units of the cutoff.
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from tio2nn.descriptors.kernel_parts import (
     BLOCK,
+    Around,
     FloatArray,
     IntArray,
     U,
@@ -34,9 +35,7 @@ from tio2nn.descriptors.kernel_parts import (
 
 @compiled
 def radial_functions(
-    first: IntArray,
-    vectors: FloatArray,
-    n_kinds: int,
+    around: Around,
     cutoff: float,
     cutoff_polynomial: FloatArray,
     polynomials: FloatArray,
@@ -45,15 +44,16 @@ def radial_functions(
     scales: FloatArray,
     out: FloatArray,
 ) -> None:
-    """out[i, f * n_kinds + kind] = Σ_j exp(-η (R_ij - R_s)²) f_c(R_ij).
+    """out[i, f * n_kinds + kind] = Σ_j w_j exp(-η (R_ij - R_s)²) f_c(R_ij).
 
     Args:
-        first, vectors: neighbor list (`sort_neighbors`).
+        around: the neighbors and their weights w_j.
         polynomials, squarings: (n_functions, N_TERMS), (n_functions,): exp(-η (R - R_s)²) is the polynomial
             in y = (R - R_s)² · scale, squared that often.
         shifts, scales: (n_functions,) R_s / R_c, and 1 / the largest ((R - R_s) / R_c)².
         out: (n_atoms, at least n_functions * n_kinds), zeros.
     """
+    first, vectors, weights, n_kinds = around
     longest = np.int64(1)
     for row in range(first.shape[0] - 1):
         longest = max(longest, first[row + 1] - first[row])
@@ -72,6 +72,8 @@ def radial_functions(
             t[k] = max(0.0, 1.0 - r2)
             cutoff_value[k] = t[k] * t[k]
         multiply_polynomial(cutoff_polynomial, t, cutoff_value, n)
+        for k in range(n):
+            cutoff_value[k] *= weights[first[row] + k]
         for f in range(shifts.shape[0]):
             shift, scale = shifts[f], scales[f]
             for k in range(U(n)):
@@ -87,9 +89,7 @@ def radial_functions(
 
 @compiled
 def angular_functions(
-    first: IntArray,
-    vectors: FloatArray,
-    n_kinds: int,
+    around: Around,
     cutoff: float,
     cutoff_polynomial: FloatArray,
     polynomials: FloatArray,
@@ -101,17 +101,18 @@ def angular_functions(
     first_column: int,
     out: FloatArray,
 ) -> None:
-    """out[i, first_column + f * n_pairs + pair] = 2^(1-ζ) Σ_{j<k} (1 + λ cosθ)^ζ × three attenuations.
+    """out[i, first_column + f * n_pairs + pair] = 2^(1-ζ) Σ_{j<k} w_j w_k (1 + λ cosθ)^ζ × three attenuations.
 
     Summed as 2 Σ ((1 + λ cosθ)/2)^ζ, which no ζ makes overflow.
 
     Args:
-        first, vectors: neighbor list (`sort_neighbors`).
+        around: the neighbors and their weights w_j.
         polynomials, squarings: (n_eta, N_TERMS), (n_eta,) attenuation of each distinct η.
         recipe, exponents: (n_power, 2), (n_power,) how the powers are made; n_power is even.
         eta_rows, power_rows: (n_functions,) the η and the power of each function.
         out: (n_atoms, n_columns).
     """
+    first, vectors, weights, n_kinds = around
     n_atoms = (first.shape[0] - 1) // n_kinds
     n_eta = polynomials.shape[0]
     n_element_pairs = n_kinds * (n_kinds + 1) // 2
@@ -137,7 +138,9 @@ def angular_functions(
             r[j] = np.sqrt(r2[j])
             x[j], y[j], z[j] = v[0] / r[j], v[1] / r[j], v[2] / r[j]
             t[j] = max(0.0, 1.0 - r2[j])
-        own[:, :n_neighbors] = 1.0
+        for e in range(n_eta):
+            for j in range(n_neighbors):
+                own[e, j] = weights[start + j]
         for e in range(n_eta):
             multiply_attenuation(polynomials[e], squarings[e], cutoff_polynomial, t, own[e], n_neighbors)
         pair = 0

@@ -5,6 +5,11 @@ G_angular = 2^(1-ζ) Σ_{j<k} (1 + λ cosθ_ijk)^ζ exp(-η (R_ij² + R_ik² + R
 
 J. Behler and M. Parrinello, Phys. Rev. Lett. 98 (2007) 146401; J. Behler, J. Chem. Phys. 134 (2011) 074106,
 eqs. 6 and 8 (there G² and G⁴; numbering differs between papers, so this program says *radial* and *angular*).
+
+Each sum is one over neighbors of one element, or pairs of neighbors of two, or over all of them: then each neighbor may
+be weighted by its atomic number, Σ_j Z_j ... and Σ_{j<k} Z_j Z_k ..., so that the number of columns does not grow with
+that of elements. M. Gastegger et al., J. Chem. Phys. 148 (2018) 241709, with g = Z_j and h = Z_j Z_k; types
+12 and 13 of n2p2.
 """
 
 from __future__ import annotations
@@ -19,9 +24,11 @@ from numpy.typing import NDArray
 from tio2nn.descriptors.attenuation import cutoff_polynomial
 from tio2nn.descriptors.gradient_kernels import angular_gradient, fold_gradient, radial_gradient
 from tio2nn.descriptors.jacobian_kernels import jacobian_rows
+from tio2nn.descriptors.kernel_parts import Around
 from tio2nn.descriptors.kernels import angular_functions, radial_functions
 from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK, ClosePairs, NeighborList, neighbor_lists
 from tio2nn.descriptors.tables import angular_tables, radial_tables, slope_tables
+from tio2nn.elements import ATOMIC_NUMBERS
 from tio2nn.errors import InputError
 from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.structure import Structure
@@ -42,16 +49,22 @@ class SymmetryCalculator:
     def __init__(self, parameters: ParameterSet) -> None:
         self.cutoff = parameters.cutoff
         self.n_features = parameters.n_features
-        self._kind_of = {
-            element: 0 if parameters.element_blind else k for k, element in enumerate(parameters.elements)
-        }
-        self._n_kinds = max(self._kind_of.values()) + 1
-        self._n_radial_columns = len(parameters.radial) * self._n_kinds
+        elements = parameters.elements
+        choices = (parameters.radial_elements, parameters.angular_elements)
+        is_blind = choices == ("blind", "blind")
+        self._kind_of = {element: 0 if is_blind else k for k, element in enumerate(elements)}
+        self._n_kinds = 1 if is_blind else len(elements)
+        self._radial_sums, self._angular_sums = (
+            _Sums.of(choice, elements, self._n_kinds) for choice in choices
+        )
+        self._n_radial_columns = len(parameters.radial) * self._radial_sums.n_kinds
         self._cutoff_polynomial = cutoff_polynomial()
         self._has_radial, self._has_angular = bool(parameters.radial), bool(parameters.angular)
         self._radial = radial_tables(parameters.radial, parameters.cutoff)
         self._angular = angular_tables(parameters.angular, parameters.cutoff)
-        self._slopes = slope_tables(parameters.radial, parameters.angular, parameters.cutoff, self._n_kinds)
+        self._slopes = slope_tables(
+            parameters.radial, parameters.angular, parameters.cutoff, self._angular_sums.n_kinds
+        )
 
     def __call__(self, structure: Structure) -> FloatArray:
         """Features of one structure.
@@ -125,12 +138,11 @@ class SymmetryCalculator:
         for neighbors in self._neighbors([structure]):
             centers = np.arange(neighbors.first_atom, neighbors.first_atom + neighbors.n_atoms)
             jacobian_rows(
-                neighbors.first,
-                neighbors.vectors,
+                self._radial_sums.around(neighbors),
+                self._angular_sums.around(neighbors),
                 neighbors.atoms,
                 centers,
                 np.full(len(centers), n),
-                self._n_kinds,
                 self.cutoff,
                 self._cutoff_polynomial,
                 *self._radial,
@@ -149,11 +161,12 @@ class SymmetryCalculator:
         features = np.zeros((sum(s.n_atoms for s in structures), self.n_features))
         for neighbors in lists:
             rows = features[neighbors.first_atom : neighbors.first_atom + neighbors.n_atoms]
-            shared = self._shared(neighbors)
+            cutoff = (self.cutoff, self._cutoff_polynomial)
             if self._has_radial:
-                radial_functions(*shared, *self._radial, rows)
+                radial_functions(self._radial_sums.around(neighbors), *cutoff, *self._radial, rows)
             if self._has_angular:
-                angular_functions(*shared, *self._angular, self._n_radial_columns, rows)
+                around = self._angular_sums.around(neighbors)
+                angular_functions(around, *cutoff, *self._angular, self._n_radial_columns, rows)
         return features
 
     def _gradients(self, lists: Iterable[NeighborList], weights: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -161,13 +174,15 @@ class SymmetryCalculator:
         gradient, strain = np.zeros((n_sets, n_atoms, 3)), np.zeros((n_sets, n_atoms, 3, 3))
         for neighbors in lists:
             own = np.ascontiguousarray(weights[:, neighbors.first_atom :][:, : neighbors.n_atoms])
-            shared = self._shared(neighbors)
+            cutoff = (self.cutoff, self._cutoff_polynomial)
             pairs = np.zeros((n_sets, *neighbors.vectors.shape))
             if self._has_radial:
-                radial_gradient(*shared, *self._radial, self._slopes.radial_decays, own, pairs)
+                around = self._radial_sums.around(neighbors)
+                radial_gradient(around, *cutoff, *self._radial, self._slopes.radial_decays, own, pairs)
             if self._has_angular:
+                around = self._angular_sums.around(neighbors)
                 tables = (*self._angular[:2], self._slopes, self._n_radial_columns)
-                angular_gradient(*shared, *tables, own, pairs)
+                angular_gradient(around, *cutoff, *tables, own, pairs)
             for k in range(n_sets):
                 fold_gradient(
                     neighbors.first,
@@ -181,10 +196,6 @@ class SymmetryCalculator:
                 )
         return gradient, strain
 
-    def _shared(self, neighbors: NeighborList) -> tuple[IntArray, FloatArray, int, float, FloatArray]:
-        """What all kernels begin with."""
-        return neighbors.first, neighbors.vectors, self._n_kinds, self.cutoff, self._cutoff_polynomial
-
     def _kinds(self, structure: Structure) -> IntArray:
         try:
             return np.array([self._kind_of[element] for element in structure.elements], dtype=np.int64)
@@ -192,6 +203,36 @@ class SymmetryCalculator:
             raise structure.error(
                 f"expected elements {', '.join(self._kind_of)}, got {unknown.args[0]}"
             ) from None
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Which sums over neighbors the functions of one sort are.
+
+    Attributes:
+        n_kinds: how many kinds of neighbors have sums of their own: those of the neighbor list, or 1.
+        weights: (n_kinds of the neighbor list,) factor of a neighbor of each kind; None where all are 1.
+    """
+
+    n_kinds: int
+    weights: FloatArray | None
+
+    @classmethod
+    def of(cls, choice: str, elements: Sequence[str], n_kinds: int) -> _Sums:
+        """By `ParameterSet.radial_elements` or `angular_elements`; kinds are those of the neighbor list."""
+        if choice == "weighted":
+            return cls(1, np.array([float(ATOMIC_NUMBERS[element]) for element in elements]))
+        return cls(1 if choice == "blind" else n_kinds, None)
+
+    def around(self, neighbors: NeighborList) -> Around:
+        if self.weights is None:
+            weights = np.ones(len(neighbors.vectors))
+        else:
+            weights = np.repeat(np.tile(self.weights, neighbors.n_atoms), np.diff(neighbors.first))
+        # the neighbors of an atom follow one another, kind by kind
+        is_whole = self.n_kinds == neighbors.n_kinds
+        first = neighbors.first if is_whole else neighbors.first[:: neighbors.n_kinds].copy()
+        return Around(first, neighbors.vectors, weights, self.n_kinds)
 
 
 @dataclass(frozen=True)
