@@ -42,7 +42,7 @@ def make_potential(members: int = 2, activation: str = "tanh", **changes: Any) -
         parameters=PARAMETERS,
         reference_energies=dict(ATOMIC_ENERGIES),
         subnet_of={"Ti": 0, "O": 1},
-        whitenings=tuple(Whitening.fit(rng.normal(k, 1.0, size=(40, N))) for k in range(2)),
+        whitenings=tuple(Whitening.fit(rng.normal(k, 1.0, size=(40, N)), floor=1e-5) for k in range(2)),
         members=tuple((layers(), layers()) for _ in range(members)),
         training_atoms=(everything(N),) * 2,
         composition_span=np.eye(2),

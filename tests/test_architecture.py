@@ -28,18 +28,19 @@ MOST_LINES = 400
 FLOORS = (
     # the ground: what everything may stand on
     ("", "errors", "elements", "interrupt", "progress", "workers", "special_files"),
-    ("structure", "strict_json", "lock"),
+    ("structure", "strict_json", "lock", "outliers", "baseline"),
     # the parameter set
     ("schema", "validation"),
     ("fit_parameters", "parameters"),
-    ("presets",),
+    ("recipes",),
+    ("presets", "choose_functions", "draft"),
     # what can be said of structures and energies as they are
-    ("geometry", "groups", "reference_energies", "metrics", "audit", "residuals"),
+    ("geometry", "groups", "reference_energies", "metrics", "audit", "residuals", "force_check"),
     # files
     ("io",),
     # from structures to features, from features to energies
     ("descriptors",),
-    ("trials",),
+    ("trials", "neighborhoods"),
     ("oracles",),
     ("nn", "layers"),
     ("leakage", "familiarity", "prediction", "repulsion"),
@@ -48,8 +49,8 @@ FLOORS = (
     # guests: other programs' view of a potential
     ("interfaces",),
     # a project: its paths, how its parts hang together
-    ("project", "provenance", "split"),
-    ("derivatives", "parallel"),
+    ("project", "provenance", "coverage", "split"),
+    ("derivatives", "derivative_budget", "parallel", "facts"),
     ("plots", "error_plots"),
     # the verbs
     (
@@ -65,9 +66,11 @@ FLOORS = (
     ),
     # what people see
     ("console",),
-    ("stages",),
+    ("stages", "plans"),
+    ("results",),
     ("fitting", "pipeline"),
-    ("options", "cli"),
+    ("options", "app"),
+    ("cli",),
     ("__main__",),
 )
 
@@ -83,7 +86,7 @@ ROOMS = {
     "rich": ("console",),
     "scipy": ("descriptors.neighbors", "geometry"),
     "tensorflow": ("nn.forces", "nn.training", "nn.trial"),
-    "typer": ("cli", "options"),
+    "typer": ("app", "cli", "options"),
     # a file that runs code when it is read is no file format
     "pickle": (),
 }

@@ -113,3 +113,13 @@ def test_duplicates_carry_the_difference_of_their_energies(energy: float) -> Non
     one = labelled("a", 1, 0.0)
     findings = audit([one, replace(one, name="b", energy=energy)], REFERENCE)
     np.testing.assert_array_equal(findings.duplicate_energies, [np.nan, energy + 2400.0])
+
+
+def test_an_energy_beyond_any_physical_scale_is_a_gross_outlier_and_named() -> None:
+    findings = several([*np.linspace(-0.1, 0.1, 20), 500.0, -2.0])
+    assert findings.outliers[-2:] == ("gross", "low")
+    facts = dict(findings.facts())
+    assert facts["gross outliers"] == (
+        "1, beyond any physical scale of the others: s20 (500.000 eV/atom, forces to 5.000 eV/Å)"
+    )
+    assert "gross outliers" not in dict(several([0.0, 0.1]).facts())

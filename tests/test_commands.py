@@ -11,6 +11,7 @@ import pytest
 from command_line import invoke, refusal, rows
 from projects import PARAMETERS, extracted_project, small_project, structures, trained_project, write_files
 
+from tio2nn.draft import Draft
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import PRESETS, preset
 from tio2nn.project import ENVIRONMENT_VARIABLE, Project
@@ -39,9 +40,11 @@ def test_init_writes_the_preset_for_the_elements(name: str) -> None:
     assert Project(Path("new/p")).parameters() == preset(name, ("Si", "O", "H"))
 
 
-def test_init_makes_the_default_project_in_the_current_directory(here: Path) -> None:
-    invoke("init")
-    assert Project(here).parameters() == preset("artrith-urban-2016", ("Ti", "O"))
+def test_init_makes_a_project_in_the_current_directory_whose_functions_are_chosen_later(here: Path) -> None:
+    out, err = invoke("init")
+    assert out == ""
+    assert err.startswith('made params.json; "tio2nn extract SOURCE..." chooses the symmetry functions')
+    assert Project(here).parameters_or_draft() == Draft.new()
 
 
 def test_init_does_not_overwrite_a_project(here: Path) -> None:

@@ -95,6 +95,25 @@ def test_training_writes_a_line_for_each_tenth_where_stderr_is_no_terminal(
     assert lines[-1] == "network 1, epoch 40/40: RMSE 2.00 meV/atom"
 
 
+def test_training_tells_the_time_that_it_still_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    with console.epochs(20) as show:
+        for epoch in range(11, 21):
+            show(1, epoch, "RMSE")
+            now += 10.0
+    shown = [line.partition("RMSE")[2] for line in capsys.readouterr().err.splitlines()]
+    assert shown == [
+        "; about 1 min 20 s left",
+        "; about 1 min 0 s left",
+        "; about 40.0 s left",
+        "; about 20.0 s left",
+        "",
+    ]
+
+
 def test_training_writes_the_last_epoch_of_few(capsys: pytest.CaptureFixture[str]) -> None:
     with console.epochs(3) as show:
         for epoch in range(1, 4):

@@ -240,7 +240,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_work(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
     with pytest.raises(InputError, match=r"expected 0\.1 GB of free disk for the derivatives, got 0\.0 GB"):
-        run(project)
+        differentiate(project, jobs=1, make_executor=no_pool, insist=True)
 
 
 def test_structures_without_forces_alone_are_refused(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def make_potential(
         parameters=parameters,
         reference_energies=dict(ATOMIC_ENERGIES),
         subnet_of={element: k for k, element in enumerate(elements)},
-        whitenings=tuple(Whitening(np.zeros(n), np.eye(n), np.zeros(n, dtype=bool)) for _ in elements),
+        whitenings=tuple(
+            Whitening(np.zeros(n), np.eye(n), np.zeros(n, dtype=bool), np.eye(n)) for _ in elements
+        ),
         members=tuple(
             tuple((Layer(0.1 * rng.normal(size=(n, 1)), rng.normal(size=1), "linear"),) for _ in elements)
             for _ in range(members)
@@ -127,6 +129,8 @@ def test_metrics_have_the_documented_keys_and_lie_beside_the_figures(project: Pr
         "by_energy",
         "by_composition",
         "leakage",
+        "baseline",
+        "outliers_left_out",
         "potential",
     ]
     assert list(summary.metrics["energy"]) == [

@@ -22,6 +22,7 @@ from strategies import random_structure
 from tio2nn.audit import audit
 from tio2nn.errors import InputError
 from tio2nn.extract import ExtractSummary, _energies_table, extract
+from tio2nn.io import ReadOptions
 from tio2nn.io.store import read_store
 from tio2nn.io.xsf import write_xsf
 from tio2nn.reference_energies import ReferenceEnergies
@@ -255,3 +256,28 @@ def test_the_rows_of_the_table_of_energies_are_not_held_together() -> None:
     # a row alone takes 1 kB, its numbers as columns a fraction of that
     assert peak_bytes(write) < 500 * n
     assert rows[0][0] == f"s{n - 1}"
+
+
+def test_labels_that_are_left_alone_are_told_once() -> None:
+    frame = (
+        '1\nLattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3:mace_forces:R:3 energy=-1 stress="1 2 3 4 5"\n'
+        "O 0 0 0 0 0 0\n"
+    )
+    Path("more.xyz").write_text(3 * frame, encoding="utf-8")
+    summary = run("more.xyz")
+    assert summary.n_structures == 3
+    assert summary.remarks == (
+        "more.xyz:1 and 2 more: columns 'mace_forces' not read as reference forces; --forces-key KEY reads them",
+        "more.xyz:1 and 2 more: stress ignored: expected six or nine numbers, got 5 numbers",
+    )
+
+
+def test_options_say_which_labels_are_meant() -> None:
+    frame = "1\nProperties=species:S:1:pos:R:3:a:R:3:b:R:3 energy=-1 REF_energy=-2\nO 0 0 0 0 0 1 0 0 2\n"
+    Path("more.xyz").write_text(frame, encoding="utf-8")
+    assert run("more.xyz").n_structures == 0
+    run("more.xyz", options=ReadOptions(energy_key="REF_energy", forces_key="b"))
+    structure = read_store("out/structures/structures.npz")["more"]
+    assert structure.energy == -2.0
+    assert structure.forces is not None
+    assert structure.forces.tolist() == [[0.0, 0.0, 2.0]]

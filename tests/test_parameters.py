@@ -248,7 +248,7 @@ def test_rules_between_fields_are_checked_beside_problems_elsewhere() -> None:
         "network": {"dropout": 2},
     }
     assert problems_of(json.dumps(document)) == (
-        "network.dropout: expected a number >= 0 and < 1, got 2",
+        "network.dropout: expected a number >= 0 and < 1 or null, got 2",
         "radial: expected at least one radial or angular function, got none",
         'reference_energies: expected the keys "Ti", "O", got "H"',
     )
@@ -357,7 +357,7 @@ def test_overrides_are_checked_all_at_once() -> None:
         'cutof: unknown key, did you mean "cutoff"?',
         "network: expected an object, got 3",
         'training.epoch: unknown key, did you mean "epochs"?',
-        "training.members: expected an integer >= 1, got 0",
+        "training.members: expected an integer >= 1 or null, got 0",
     )
 
 

@@ -10,11 +10,12 @@ import pytest
 from command_line import invoke, refusal
 from projects import PARAMETERS, structures, write_files
 
-from tio2nn import fitting, stages
+from tio2nn import fitting, results
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import Potential
-from tio2nn.presets import preset, recipe
+from tio2nn.presets import preset
 from tio2nn.project import ENVIRONMENT_VARIABLE, Project
+from tio2nn.recipes import with_recipe
 
 TRAINED = "trained 1 network"
 NOT_TRAINED = "training: nothing to do"
@@ -42,7 +43,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[ParameterSet]:
         return {}
 
     monkeypatch.setattr(fitting, "train", train)
-    monkeypatch.setattr(stages, "evaluate", lambda _project: ({}, True))
+    monkeypatch.setattr(results, "evaluate", lambda _project: ({}, True))
     return asked
 
 
@@ -66,7 +67,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]
 @pytest.fixture
 def project(here: Path, first_run: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     """That project, here; what comes after the training is left out."""
-    monkeypatch.setattr(stages, "evaluate", lambda _project: ({}, True))
+    monkeypatch.setattr(results, "evaluate", lambda _project: ({}, True))
     return Path(shutil.copytree(first_run[0], here / "p"))
 
 
@@ -109,7 +110,7 @@ def test_run_takes_elements_preset_and_recipe_from_its_flags(
     invoke("run", "files", *flags)
     parameters = preset("rili-2024", ("O", "Ti"))
     assert Project(here / "new/p").parameters() == parameters
-    assert trainings == [parameters.with_overrides(**recipe("quick"))]
+    assert trainings == [with_recipe(parameters, "quick")]
 
 
 def test_run_accepts_only_structures_of_the_elements_that_are_named(
@@ -155,7 +156,7 @@ def test_run_tunes_first_if_it_is_asked_or_the_recipe_searches(
     assert searches == []
     invoke("run", "files", "--recipe", "rili-2024")
     invoke("run", "files", "--tune")
-    paper = PARAMETERS.with_overrides(**recipe("rili-2024"))
+    paper = with_recipe(PARAMETERS, "rili-2024")
     assert searches == [paper, PARAMETERS]
     assert trainings == [
         PARAMETERS,
@@ -264,6 +265,71 @@ def test_a_run_that_finds_nothing_leaves_what_was_there(project: Path) -> None:
     assert (project / "energies.csv").read_bytes() == before
 
 
+FLAGS = (
+    *("--seed", 5, "--split-by", "grouped", "--members", 2, "--epochs", 2),
+    *("--max-energy", 100, "--new-split", "--keep-outliers"),
+)
+
+
+def test_run_takes_what_train_takes_and_a_second_one_has_nothing_to_do(project: Path) -> None:
+    _, err = invoke("run", "files", "-C", "p", *FLAGS, "-j", 1)
+    assert "trained 2 networks" in err
+    assert "epoch 2/2" in err
+    about = json.loads((project / "model/metrics.json").read_text(encoding="utf-8"))
+    training = about["parameters"]["training"]
+    assert (training["seed"], training["split"], training["max_energy"]) == (5, "grouped", 100.0)
+    assert training["outliers"] == "keep"
+    assert NOT_TRAINED in invoke("run", "files", "-C", "p", *FLAGS)[1]
+
+
+@pytest.mark.usefixtures("project")
+def test_without_a_test_part_all_but_the_validation_trains() -> None:
+    _, err = invoke("run", "files", "-C", "p", "--no-test")
+    assert "training on 23 structures, validating on 1, 0 kept for the test" in err
+    assert "the split keeps no structures for a test" in err
+    assert NOT_TRAINED in invoke("run", "files", "-C", "p", "--no-test")[1]
+
+
+def test_run_says_how_much_better_it_is_than_reference_energies(first_run: tuple[Path, str, str]) -> None:
+    root, out, err = first_run
+    found = json.loads(out)
+    assert found["baseline"]["reference_rmse_meV_per_atom"] > 0.0
+    assert "reference energies alone" in err
+    assert "evaluation, 2 structures: " in err
+    about = json.loads((root / "model/metrics.json").read_text(encoding="utf-8"))
+    assert about["baseline"]["validation"]["better_by_factor"] > 0.0
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_structures_all_train_and_one_is_refused(here: Path, n: int) -> None:
+    Project.create(here / "p", PARAMETERS)
+    write_files(here / "few", structures()[:n])
+    _, err = invoke("run", "few", "-C", "p", "-j", 1, code=3 if n == 1 else 0)
+    if n == 1:
+        assert err.splitlines()[-1] == "expected at least 2 structures to train on, got 1"
+        return
+    assert f"training on {n} structures, validating on 0, 0 kept for the test" in err
+    assert "warning: nothing is held out" in err
+    history = (here / "p/model/history.csv").read_text(encoding="utf-8").splitlines()
+    assert dict(zip(history[0].split(","), history[1].split(","), strict=True))["validation_loss"] == ""
+    assert "not validated" in invoke("status", "-C", "p")[0]
+    assert NOT_TRAINED in invoke("run", "few", "-C", "p")[1]
+
+
+def test_a_gross_outlier_is_left_out_and_announced(here: Path) -> None:
+    Project.create(here / "p", PARAMETERS)
+    file = here / "files/structure0005.xsf"
+    text = file.read_text(encoding="utf-8")
+    energy = next(line for line in text.splitlines() if "total energy" in line)
+    file.write_text(text.replace(energy, "# total energy = -4000.0 eV"), encoding="utf-8")
+    _, err = invoke("run", "files", "-C", "p", "-j", 1)
+    assert "1 gross outlier, far beyond the energies or forces of the others (structure0005): left out" in err
+    assert "--keep-outliers" in err
+    about = json.loads((here / "p/model/metrics.json").read_text(encoding="utf-8"))
+    assert about["outliers_left_out"] == ["structure0005"]
+    assert "structure0005" not in (here / "p/evaluation/residuals.csv").read_text(encoding="utf-8")
+
+
 # --- refusals -----------------------------------------------------------------------------------------------
 
 
@@ -294,6 +360,12 @@ def test_the_parameters_of_the_project_may_be_named_again(
 @pytest.mark.parametrize(
     ("flags", "code", "expected"),
     [
+        (("--split-by", "chance"), 2, 'training.split: expected "random" or "grouped"'),
+        (
+            ("--split", "mine.csv", "--no-test"),
+            2,
+            "expected --split, or else --split-by, --new-split or --no-test",
+        ),
         (("--recipe", "quikc"), 2, 'did you mean "quick"?'),
         (("--preset", "rili"), 2, 'got "rili"'),
         (("--split", "gone.csv"), 3, "gone.csv: expected a readable file, got: No such file or directory"),
@@ -301,7 +373,7 @@ def test_the_parameters_of_the_project_may_be_named_again(
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(
-    here: Path, flags: tuple[str, str], code: int, expected: str
+    here: Path, flags: tuple[str, ...], code: int, expected: str
 ) -> None:
     assert expected in refusal("run", "files", *flags, code=code)
     assert [path.name for path in here.iterdir()] == ["files"]

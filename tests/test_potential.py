@@ -15,7 +15,7 @@ from projects import structures as crystals
 from strategies import structures
 
 from tio2nn.errors import InputError
-from tio2nn.familiarity import TrainingAtoms, points
+from tio2nn.familiarity import TrainingAtoms
 from tio2nn.fit_parameters import ACTIVATIONS
 from tio2nn.layers import Layer, energies, energies_and_gradients
 from tio2nn.potential import Potential, composition_span
@@ -184,7 +184,7 @@ def remembering(features: np.ndarray, unit: float, margin: float = 0.0) -> Poten
         TrainingAtoms(
             features.min(axis=0) - margin,
             features.max(axis=0) + margin,
-            points(features, whitening).astype(np.float32),
+            whitening.points(features).astype(np.float32),
             unit,
         )
         for whitening in POTENTIAL.whitenings

@@ -33,7 +33,7 @@ def make_potential(members: int = 1) -> Potential:
     features = np.concatenate(list(SymmetryCalculator(PARAMETERS).map(structures())))
     elements = np.array([element for structure in structures() for element in structure.elements])
     owners = np.repeat(np.arange(len(structures())), [structure.n_atoms for structure in structures()])
-    whitening = Whitening(np.zeros(n), np.eye(n), np.zeros(n, dtype=bool))
+    whitening = Whitening(np.zeros(n), np.eye(n), np.zeros(n, dtype=bool), np.eye(n))
     return Potential(
         parameters=PARAMETERS,
         reference_energies=dict(ATOMIC_ENERGIES),

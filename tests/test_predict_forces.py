@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from tio2nn.cli import app
 from tio2nn.errors import InputError
+from tio2nn.io import read_structures
 from tio2nn.io.xsf import parse_xsf
 from tio2nn.potential import Potential
 from tio2nn.predict import COLUMNS, FORCE_COLUMNS, Format, header, predict_stream, text
@@ -234,9 +235,12 @@ def test_extended_xyz_is_read_by_ase_with_equal_numbers() -> None:
         assert atoms.pbc.all()
         np.testing.assert_allclose(atoms.positions, structure.positions, atol=PRINTED)
         np.testing.assert_allclose(atoms.cell, structure.cell, atol=1e-9)
-        assert atoms.get_potential_energy() == pytest.approx(prediction.energy, abs=1e-8)
-        np.testing.assert_allclose(atoms.get_forces(), forces, atol=PRINTED)
-        np.testing.assert_allclose(atoms.get_stress(voigt=False), stress, atol=1e-9)
+        # the files have energies of their own, which stay what they are
+        assert atoms.get_potential_energy() == pytest.approx(structure.energy, abs=1e-8)
+        assert atoms.info["tio2nn_energy"] == pytest.approx(prediction.energy, abs=1e-8)
+        assert atoms.info["name"] == structure.name
+        np.testing.assert_allclose(atoms.arrays["tio2nn_forces"], forces, atol=PRINTED)
+        np.testing.assert_allclose(atoms.info["tio2nn_stress"].reshape(3, 3), stress, atol=1e-9)
 
 
 def test_extended_xyz_of_a_molecule_has_no_stress(molecule: Structure) -> None:
@@ -303,10 +307,59 @@ def test_a_broken_file_among_good_ones_is_named_and_the_others_are_written(here:
     assert "structure0004.xsf:3: expected elements Ti, O, got N" in err
 
 
-def test_two_structures_do_not_share_a_file(here: Path) -> None:
+def test_two_structures_of_one_name_are_called_by_their_paths(here: Path) -> None:
     write_files(here / "other", crystals()[:1])
-    _, err = predict("--format", "xsf", "--output", "out", "files/structure0001.xsf", "other", code=3)
-    assert "expected one structure for out/structure0001.xsf, got another" in err
+    predict("--format", "xsf", "--output", "out", "files/structure0001.xsf", "other")
+    names = sorted(path.name for path in (here / "out").iterdir())
+    assert names == ["files_structure0001.xsf", "other_structure0001.xsf"]
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("eV/A", 1.0), ("Ha/A", 27.211386024367243)])
+def test_xsf_states_the_unit_of_its_forces(here: Path, unit: str, factor: float) -> None:
+    file = here / "files" / crystals()[0].file
+    (here / "again.xsf").write_text(
+        predict("--format", "xsf", "--xsf-forces", unit, file)[0], encoding="utf-8"
+    )
+    assert f"# forces in {unit}ngstrom\n" in (here / "again.xsf").read_text("utf-8")
+    (read,) = parse_xsf((here / "again.xsf").read_bytes(), name="again", file="again.xsf")
+    forces, _, _ = arrays(predicted(crystals()[0]))
+    assert read.forces is not None
+    np.testing.assert_allclose(read.forces, forces, atol=factor * PRINTED)
+    by_ase = ase.io.read(here / "again.xsf").get_forces()
+    np.testing.assert_allclose(by_ase * factor / 27.211386024367243, forces, atol=factor * PRINTED)
+
+
+def test_extended_xyz_keeps_what_a_frame_says_of_itself(here: Path) -> None:
+    frame = (
+        '2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3:tags:I:1:dft_force:R:3 config_type="a b" '
+        'dft_energy=-7.5 origin={1 2 3} stress="1 2 3 4 5 6" good\nTi 0 0 0 7 1 2 3\nO 2 0 0 8 -1 -2 -3\n'
+    )
+    (here / "two.xyz").write_text(2 * frame, encoding="utf-8")
+    out, _ = predict("--format", "extxyz", "two.xyz")
+    (here / "out.xyz").write_text(out, encoding="utf-8")
+    first, second = ase.io.read(here / "out.xyz", ":")
+    assert (first.info["name"], second.info["name"]) == ("two-1", "two-2")
+    assert (first.info["config_type"], first.info["good"], first.info["dft_energy"]) == ("a b", True, -7.5)
+    assert first.arrays["tags"].tolist() == [7, 8]
+    assert first.arrays["dft_force"].tolist() == [[1, 2, 3], [-1, -2, -3]]
+    assert "energy" not in first.info
+    one, _ = read_structures([here / "out.xyz"])
+    assert isinstance(one, Structure)
+    assert one.energy == -7.5
+    assert one.forces is not None
+    assert one.forces.tolist() == [[1, 2, 3], [-1, -2, -3]]
+    again, _ = predict("--format", "extxyz", "out.xyz")
+    assert again == out
+
+
+@pytest.mark.usefixtures("here")
+def test_without_labels_predictions_have_plain_names() -> None:
+    Path("bare.xyz").write_text(
+        '2\nLattice="4 0 0 0 4 0 0 0 4" site=b\nTi 0 0 0\nO 2 0 0\n', encoding="utf-8"
+    )
+    atoms = ase.io.read(io.StringIO(predict("--format", "extxyz", "bare.xyz")[0]), format="extxyz")
+    assert {"energy", "forces", "stress"} <= set(atoms.calc.results)
+    assert atoms.info["site"] == "b"
 
 
 def test_a_structure_is_never_overwritten_with_what_is_predicted_for_it(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from projects import trained_project
 from typer.main import get_command
 
 from tio2nn.cli import app
-from tio2nn.presets import PRESETS, RECIPES, preset
+from tio2nn.fit_parameters import RECIPE_NAMES
+from tio2nn.presets import PRESETS, preset
 from tio2nn.project import ENTRIES, ENVIRONMENT_VARIABLE, Project
 
 ROOT = Path(__file__).parent.parent
@@ -99,7 +100,7 @@ def test_every_option_that_is_named_anywhere_exists_in_some_command() -> None:
 def test_presets_recipes_and_columns_are_those_of_the_program() -> None:
     presets = {code(row[0])[0]: int(row[2].split()[0]) for row in table("preset")}
     assert presets == {name: preset(name, ("Ti", "O")).n_features for name in PRESETS}
-    assert {code(row[0])[0] for row in table("recipe")} == set(RECIPES)
+    assert {code(row[0])[0] for row in table("recipe")} == set(RECIPE_NAMES)
 
 
 def test_the_table_of_files_has_every_part_of_a_project_and_the_command_that_makes_it() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tio2nn.reference_energies import ReferenceEnergies
+from tio2nn.reference_energies import ReferenceEnergies, gross_outliers
 
 ELEMENTS = ("O", "Ti")
 
@@ -50,3 +50,81 @@ def test_stated_energies_are_taken_as_they_are() -> None:
 def test_there_is_one_value_for_each_element() -> None:
     with pytest.raises(ValueError, match=r"values: expected shape \(2,\), got \(3,\)"):
         ReferenceEnergies(ELEMENTS, np.zeros(3))
+
+
+# --- robust -------------------------------------------------------------------------------------------------
+
+
+def alloys(n: int = 60, seed: int = 1, noise: float = 0.05) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compositions, total energies, and the reference energies behind them, eV."""
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(8, [0.5, 0.3, 0.2], n)
+    values = np.array([-433.0, -1626.0, -12.0])
+    return counts, counts @ values + 8 * rng.normal(0.0, noise, n), values
+
+
+THREE = ("O", "Ti", "Cu")
+
+
+def least_squares(counts: np.ndarray, energies: np.ndarray) -> np.ndarray:
+    return np.asarray(np.linalg.lstsq(counts.astype(float), energies, rcond=None)[0])
+
+
+@pytest.mark.parametrize("wild", [500.0, -30.0, 1e5])
+def test_structures_far_from_all_others_have_no_say(wild: float) -> None:
+    counts, energies, _ = alloys()
+    energies[[3, 17]] += 8 * wild
+    fit = ReferenceEnergies.fit(THREE, counts, energies)
+    others = np.delete(np.arange(60), [3, 17])
+    np.testing.assert_array_equal(fit.values, least_squares(counts[others], energies[others]))
+    assert fit.source == "least squares to all but 2 structures"
+
+
+def test_a_set_without_such_structures_is_fitted_by_least_squares_to_the_last_bit() -> None:
+    counts, energies, _ = alloys()
+    fit = ReferenceEnergies.fit(THREE, counts, energies)
+    np.testing.assert_array_equal(fit.values, least_squares(counts, energies))
+    # a wide tail on one side belongs to its set, and so do both of two phases
+    energies += 8 * np.concatenate([np.zeros(40), np.geomspace(0.1, 30.0, 20)])
+    assert ReferenceEnergies.fit(THREE, counts, energies).source == "least squares"
+    energies += 8 * np.repeat([0.0, 3.0], 30)
+    assert ReferenceEnergies.fit(THREE, counts, energies).source == "least squares"
+
+
+def test_the_only_structure_of_an_element_still_decides_its_energy() -> None:
+    counts, energies, values = alloys()
+    with_gold = np.vstack([np.hstack([counts, np.zeros((60, 1), int)]), [[4, 2, 1, 1]]])
+    total = np.append(energies, [4, 2, 1] @ values - 99.0)
+    total[3] += 8 * 500.0
+    fit = ReferenceEnergies.fit((*THREE, "Au"), with_gold, total)
+    assert not fit.underdetermined
+    np.testing.assert_allclose(fit.values, [*values, -99.0], atol=0.5)
+
+
+def test_what_remains_undetermined_stays_so_beside_an_outlier() -> None:
+    counts = np.array([[2, 1]] * 11 + [[4, 2]])
+    energies = np.array([-30.0] * 11 + [-60.0 + 6 * 500.0])
+    fit = ReferenceEnergies.fit(ELEMENTS, counts, energies)
+    assert fit.underdetermined
+    np.testing.assert_allclose(fit.values, [-12.0, -6.0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_few_or_equal_energies_are_fitted_as_ever(n: int) -> None:
+    counts = np.ones((n, 1), int)
+    fit = ReferenceEnergies.fit(("Cu",), counts, np.arange(float(n)) * 100.0)
+    np.testing.assert_allclose(fit.values, [50.0 * (n - 1)], rtol=1e-12)
+    equal = ReferenceEnergies.fit(("Cu",), np.full((20, 1), n), np.full(20, -3.7 * n))
+    np.testing.assert_allclose(equal.values, [-3.7], rtol=1e-12)
+
+
+def test_gross_outliers_are_those_beyond_all_physics() -> None:
+    counts, energies, _ = alloys()
+    forces = np.random.default_rng(0).uniform(0.0, 5.0, 60)
+    assert not gross_outliers(counts, energies, forces).any()
+    energies[3] += 8 * 500.0
+    energies[5] += 8 * 9.0  # an atom of tungsten among crystals
+    forces[7], forces[8] = 3e4, np.nan
+    np.testing.assert_array_equal(np.flatnonzero(gross_outliers(counts, energies, forces)), [3, 7])
+    energies[9] = np.nan
+    np.testing.assert_array_equal(np.flatnonzero(gross_outliers(counts, energies, forces)), [3, 7])

@@ -136,10 +136,15 @@ def test_the_json_schema_carries_meaning_unit_default_and_choices() -> None:
     training = SCHEMA["properties"]["training"]
     scale = training["properties"]["huber_scale"]
     assert scale["description"].endswith("Unit: meV/atom.")
-    assert scale["default"] == 2.0
+    assert scale["default"] is None
+    assert scale["type"] == ["number", "null"]
+    assert "null leaves it to the recipe" in scale["description"]
     assert scale["exclusiveMinimum"] == 0
-    assert training["default"]["schedule"] == "cosine"
-    assert training["properties"]["schedule"]["enum"] == ["cosine", "constant"]
+    assert (training["default"]["schedule"], training["default"]["split"]) == (None, "random")
+    assert training["properties"]["schedule"]["enum"] == ["cosine", "constant", None]
+    assert training["properties"]["forces"]["type"] == ["boolean", "string"]
+    assert training["properties"]["forces"]["enum"] == ["auto", True, False]
+    assert training["properties"]["forces"]["default"] == "auto"
     assert training["properties"]["gradient_clip"]["type"] == ["number", "null"]
     assert SCHEMA["properties"]["angular"]["items"]["required"] == ["eta", "lambda", "zeta"]
 
@@ -157,8 +162,10 @@ def test_a_row_says_type_default_and_unit() -> None:
     assert ROWS["cutoff"][:4] == ("cutoff", "number > 0 and <= 1000", "required", "Å")
     assert ROWS["radial[].r_s"][:4] == ("radial[].r_s", "number >= 0", "0.0", "Å")
     assert ROWS["angular[].lambda"].type == "-1 or 1"
-    assert ROWS["network.hidden_layers"][1:3] == ("list of integers >= 1 and <= 10000", "[48, 48]")
-    assert ROWS["network.dropout"].type == "number >= 0 and < 1"
+    assert ROWS["network.hidden_layers"][1:3] == ("list of integers >= 1 and <= 10000 or null", "null")
+    assert ROWS["network.hidden_layers"].meaning.endswith("; null leaves it to the recipe")
+    assert ROWS["network.dropout"].type == "number >= 0 and < 1 or null"
+    assert ROWS["training.forces"][1:3] == ('"auto", true or false', '"auto"')
     assert ROWS["tuning.max_trials"][1:3] == ("integer >= 1 or null", "null")
     assert ROWS["elements"].type == "non-empty list of chemical symbols"
     assert ROWS["training"][1:3] == ("object", "")

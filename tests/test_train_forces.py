@@ -35,7 +35,7 @@ from tio2nn.nn import training
 from tio2nn.nn.history import Epoch
 from tio2nn.parameters import RadialFunction
 from tio2nn.potential import Potential
-from tio2nn.presets import recipe
+from tio2nn.presets import preset
 from tio2nn.project import Project
 from tio2nn.split import read_parts
 from tio2nn.status import status
@@ -248,9 +248,17 @@ def test_forces_as_a_flag_mean_the_recipe_of_that_name_unless_the_parameters_hav
 ) -> None:
     plain, own = Project.create(tmp_path / "plain", PARAMETERS), Project.create(tmp_path / "own", FORCES)
     chosen = training_parameters(plain, forces=True)
-    assert chosen.training.forces
-    assert chosen.network.hidden_layers == tuple(recipe("forces")["network"]["hidden_layers"])
+    assert chosen.training.forces is True
+    assert chosen.recipe == "forces"
+    # what stands in the parameters is the user's own
+    assert chosen.network.hidden_layers == PARAMETERS.network.hidden_layers
     assert training_parameters(own, forces=True) == FORCES
-    quick = training_parameters(plain, "quick", forces=True).training
-    assert (quick.forces, quick.epochs) == (True, recipe("quick")["training"]["epochs"])
+    quick = training_parameters(plain, "quick", forces=True)
+    assert (quick.recipe, quick.training.forces) == ("quick", True)
     assert not training_parameters(plain).training.forces
+    assert training_parameters(own, forces=False).training.forces is False
+    new = Project.create(tmp_path / "new", preset("artrith-urban-2016"))
+    for forces in (True, False):
+        asked = training_parameters(new, forces=forces)
+        assert (asked.recipe, asked.training.forces) == ("auto", forces)
+    assert training_parameters(new) == new.parameters()

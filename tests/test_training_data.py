@@ -19,12 +19,16 @@ from projects import (
 )
 
 from tio2nn import familiarity
+from tio2nn.descriptors.natural_sizes import natural_sizes
 from tio2nn.errors import InputError
+from tio2nn.fit_parameters import NetworkParameters, TrainingParameters, TuningParameters
 from tio2nn.io.store import StructureStore, read_store, write_store
 from tio2nn.nn import whitening
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet
+from tio2nn.presets import preset
 from tio2nn.project import Project
+from tio2nn.schema import to_json
 from tio2nn.split import PARTS, Split, read_parts
 from tio2nn.structure import Structure
 from tio2nn.training_data import (
@@ -63,6 +67,8 @@ def small_inputs() -> Inputs:
 def with_energies(inputs: Inputs, energies: np.ndarray) -> Inputs:
     """The same structures and features under other labels."""
     store = copy.copy(inputs.store)
+    for derived in ("cohesive_energies", "gross_outliers"):
+        store.__dict__.pop(derived, None)
     store.energies = energies
     return replace(inputs, store=store)
 
@@ -124,12 +130,11 @@ def test_reference_energies_that_are_given_are_taken_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(("whitening", "fit"), [(True, Whitening.fit), (False, Whitening.standardization)])
-def test_the_whitening_is_that_of_the_training_part(
-    whitening: bool, fit: Callable[[np.ndarray], Whitening]
-) -> None:
+def test_the_whitening_is_that_of_the_training_part(whitening: bool, fit: Callable[..., Whitening]) -> None:
     found = data(network={"whitening": whitening})
     for k, element in enumerate(("Ti", "O")):
-        expected = fit(rows("train", element))
+        sizes = natural_sizes(PARAMETERS, element, found.repulsion.outer)
+        expected = fit(rows("train", element), sizes=sizes)
         np.testing.assert_array_equal(found.whitenings[k].mean, expected.mean)
         np.testing.assert_array_equal(found.whitenings[k].matrix, expected.matrix)
         for part, table in (("train", found.train), ("validation", found.validation)):
@@ -197,18 +202,50 @@ def test_functions_that_do_not_vary_are_named_for_their_subnet() -> None:
     assert data().constant_features == {}
 
 
-@pytest.mark.parametrize(
-    ("part_of", "got"),
-    [
-        (dict.fromkeys(PART_OF, "test"), "expected structures in the part train, got none"),
-        (dict.fromkeys(PART_OF, "train"), "expected structures in the part validation, got none"),
-    ],
-)
-def test_a_part_without_structures_is_named(part_of: dict[str, str], got: str) -> None:
+@pytest.mark.parametrize("n", [0, 1])
+def test_a_fit_needs_two_structures_to_train_on(n: int) -> None:
     inputs = small_inputs()
+    part_of = {name: "train" if k < n else "test" for k, name in enumerate(PART_OF)}
     with pytest.raises(InputError) as caught:
         prepare(inputs, PARAMETERS, division(inputs, part_of))
-    assert str(caught.value) == got
+    assert str(caught.value) == f"expected at least 2 structures to train on, got {n}"
+
+
+def test_a_fit_needs_no_validation_part() -> None:
+    inputs = small_inputs()
+    found = prepare(inputs, PARAMETERS, division(inputs, dict.fromkeys(PART_OF, "train")))
+    assert (len(found.train.counts), len(found.validation.counts)) == (24, 0)
+
+
+# --- gross outliers -----------------------------------------------------------------------------------------
+
+
+def with_outlier(inputs: Inputs, index: int, per_atom: float = 500.0) -> Inputs:
+    wild = inputs.store.energies.copy()
+    wild[index] += per_atom * inputs.store.n_atoms[index]
+    return with_energies(inputs, wild)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_gross_outlier_is_left_out_of_its_part_and_named(part: str) -> None:
+    inputs = small_inputs()
+    index = next(k for k, name in enumerate(inputs.store.names) if PART_OF[name] == part)
+    found = prepare(with_outlier(inputs, index), PARAMETERS, division(inputs))
+    assert found.outliers == (inputs.store.names[index],)
+    clean = data().split
+    assert [k for k in range(24) if found.split.parts[k] != clean.parts[k]] == [index]
+    assert data().outliers == ()
+
+
+def test_a_gross_outlier_that_is_kept_moves_no_reference_energy() -> None:
+    inputs = small_inputs()
+    index = next(k for k, name in enumerate(inputs.store.names) if PART_OF[name] == "train")
+    keeping = PARAMETERS.with_overrides(training={"outliers": "keep"})
+    wild = with_outlier(inputs, index)
+    found, left_out = prepare(wild, keeping, division(inputs)), prepare(wild, PARAMETERS, division(inputs))
+    assert len(found.train.counts) == 16
+    assert found.outliers == left_out.outliers
+    assert found.reference.as_dict() == left_out.reference.as_dict()
 
 
 def test_an_element_without_atoms_in_the_training_part_is_named() -> None:
@@ -252,7 +289,13 @@ def test_features_are_held_once_in_double_and_once_in_single_precision(
         "test" if k % 4 == 0 else "validation" if k % 4 == 1 else "train" for k in range(len(store))
     )
     inputs = Inputs(store, LazyFeatures(store, n_features), "")
-    parameters = PARAMETERS.with_overrides(network={"shared_subnet": shared})
+    parameters = preset("artrith-urban-2016").with_overrides(
+        recipe="default",
+        network={**to_json(NetworkParameters()), "shared_subnet": shared},
+        training=to_json(TrainingParameters()),
+        tuning=to_json(TuningParameters()),
+    )
+    assert parameters.n_features == n_features
     used = n_features * int(store.n_atoms[[part != "test" for part in parts]].sum())
     peak = peak_bytes(lambda: prepare(inputs, parameters, Split(store.names, parts)))
     # 12 bytes a number; the rest is what is held of each atom, and of pieces
@@ -335,6 +378,30 @@ def test_a_division_with_one_damaged_name_is_not_lost(project: Project) -> None:
         InputError, match=r"split.csv:1: expected the columns structure and part, got 'struct"
     ):
         chosen_parts(project)
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"), [(2, [2, 0, 0]), (4, [4, 0, 0]), (5, [4, 1, 0]), (9, [8, 1, 0]), (10, [8, 1, 1])]
+)
+def test_few_structures_are_not_spent_on_held_out_parts(
+    project: Project, n: int, expected: list[int]
+) -> None:
+    write_store(project.structures_file, structures()[:n], reference_energies=ATOMIC_ENERGIES)
+    found = chosen_parts(project, new=True)
+    assert [len(found.indices(part)) for part in PARTS] == expected
+    assert chosen_parts(project) == found
+
+
+def test_a_rare_element_is_trained_on_whatever_the_seed(project: Project) -> None:
+    rare = [replace(s, elements=("Cu", *s.elements[1:])) if k == 7 else s for k, s in enumerate(structures())]
+    write_store(project.structures_file, rare, reference_energies=ATOMIC_ENERGIES)
+    given = project.root / "mine.txt"
+    given.write_text("".join(f"{s.name}\n" for s in rare), encoding="utf-8")
+    for seed in range(10):
+        settings = {"seed": seed, "validation_fraction": 0.25, "test_fraction": 0.25}
+        for found in (chosen_parts(project, new=True, **settings), chosen_parts(project, given, **settings)):
+            assert found.parts[7] == "train"
+            assert len(found.indices("validation")) == 6
 
 
 def test_groups_stay_together_if_that_is_asked_for(project: Project) -> None:

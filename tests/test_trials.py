@@ -105,6 +105,25 @@ def test_another_file_is_no_ledger(file: Path, content: bytes) -> None:
     assert file.read_bytes() == content
 
 
+def test_a_ledger_of_a_search_that_knew_no_forces_is_read(file: Path) -> None:
+    trial = make_trial()
+    Ledger(file).add("settings", trial)
+    rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))
+    at = rows[0].index("validation_force_rmse_eV_per_A")
+    with file.open("w", encoding="utf-8", newline="") as handle:
+        csv.writer(handle).writerows([*row[:at], *row[at + 1 :]] for row in rows)
+    assert Ledger(file).find("settings", CANDIDATE, 1) == trial
+
+
+def test_forces_count_as_much_as_energies_whatever_their_unit() -> None:
+    assert make_trial().score == 12.5
+    first = make_trial(1, 10.0, validation_force_rmse_eV_per_A=0.2)
+    assert first.score == pytest.approx(2.0**0.5)
+    assert first.describe().endswith("validation RMSE 10.00 meV/atom, 0.2000 eV/Å")
+    second = make_trial(2, 11.0, validation_force_rmse_eV_per_A=0.17)
+    assert ranked([first, second]) == (second, first)
+
+
 def test_the_best_is_first_and_what_did_not_complete_last() -> None:
     trials = [
         make_trial(1, None, DIVERGED),

@@ -17,7 +17,13 @@ from typing import Any
 import pytest
 import tensorflow as tf
 from command_line import invoke, start
-from projects import ATOMIC_ENERGIES, PARAMETERS, small_project, structures
+from projects import (
+    ATOMIC_ENERGIES,
+    PARAMETERS,
+    project_with_derivatives,
+    small_project,
+    structures,
+)
 
 from tio2nn.errors import InputError
 from tio2nn.io.store import write_store
@@ -26,8 +32,8 @@ from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 from tio2nn.split import LEFT_OUT, Split
 from tio2nn.training_data import TrainingData
-from tio2nn.trials import Outcome, read_best
-from tio2nn.tune import TuneSummary, subset, tune
+from tio2nn.trials import Candidate, Outcome, read_best
+from tio2nn.tune import TuneSummary, own_candidate, subset, tune
 from tio2nn.workers import WorkerDied
 
 GRID: dict[str, Any] = {
@@ -121,6 +127,70 @@ def test_a_trial_is_the_candidate_with_the_rest_of_the_parameter_set(project: Pr
     assert (task.training.epochs, task.training.batch_size, task.training.learning_rate) == (2, 20, 0.01)
     assert task.training.warmup_epochs == PARAMETERS.training.warmup_epochs
     assert (task.seed, task.elements, task.n_features) == (9, ("Ti", "O"), PARAMETERS.n_features)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_search_is_on_forces_where_the_fit_will_be(tmp_path: Path) -> None:
+    """Trials read the derivatives where they lie; what is left to the recipe follows from the training part."""
+    parameters = PARAMETERS.with_overrides(
+        recipe="auto",
+        training={"forces": "auto", "epochs": 3, "members": None},
+        tuning=dict.fromkeys(("layers", "nodes", "learning_rate", "dropout", "epochs")) | {"max_trials": 2},
+    )
+    project = project_with_derivatives(tmp_path / "p", parameters)
+    sizes: list[int] = []
+
+    def run(task: TrialTask) -> Outcome:
+        sizes.append(task.data.stat().st_size)
+        return run_trial(task)
+
+    here = Here(run)
+    summary = tune(project, parameters, jobs=1, make_executor=lambda _: here)
+    assert [task.training.forces for task in here.tasks] == [True, True]
+    assert [task.training.epochs for task in here.tasks] == [1, 1]
+    assert max(sizes) < next(project.features_directory.glob("jacobian-*.f32")).stat().st_size
+    for trial in summary.ranked:
+        energies, forces = trial.validation_rmse_meV_per_atom, trial.validation_force_rmse_eV_per_A
+        assert energies is not None
+        assert forces is not None
+        assert forces > 0
+        assert trial.score == pytest.approx((energies * forces) ** 0.5)
+    assert {row["validation_force_rmse_eV_per_A"] for row in table(project.trials_file)} == {
+        str(trial.validation_force_rmse_eV_per_A) for trial in summary.ranked
+    }
+    assert summary.best["validation_force_rmse_eV_per_A"] is not None
+    # another search on the same, but on energies alone, takes nothing over
+    plain = parameters.with_overrides(training={"forces": False})
+    assert tune(project, plain, jobs=1, make_executor=lambda _: Here(invented)).n_known == 0
+
+
+def test_what_the_fit_would_have_anyway_is_among_the_trials_and_stays_unless_another_is_clearly_better(
+    project: Project,
+) -> None:
+    parameters = PARAMETERS.with_overrides(
+        recipe="auto",
+        network={"hidden_layers": [4, 4]},
+        tuning=dict.fromkeys(("layers", "nodes", "learning_rate", "dropout", "epochs")),
+    )
+    own = Candidate(layers=2, nodes=4, learning_rate=0.01, dropout=0.0, epochs=1)
+
+    def judge(advantage: float) -> dict[str, Any]:
+        def run(task: TrialTask) -> Outcome:
+            rmse = 100.0 if task.network.hidden_layers == (6, 6) else 100.0 * advantage
+            return replace(invented(task), validation_rmse_meV_per_atom=rmse)
+
+        project.trial_ledger_file.unlink(missing_ok=True)
+        here = Here(run)
+        summary = tune(project, parameters, jobs=1, make_executor=lambda _: here)
+        assert len(here.tasks) == 12
+        tried = [(t.network.hidden_layers, t.training.learning_rate, t.training.epochs) for t in here.tasks]
+        assert ((4, 4), own.learning_rate, own.epochs) in tried
+        return summary.best["network"] | summary.best["training"]
+
+    assert judge(1.04)["hidden_layers"] == [4, 4]
+    assert judge(1.10)["hidden_layers"] == [6, 6]
+    assert own_candidate(parameters.with_overrides(tuning={"epochs": 1})) == own
+    assert own_candidate(PARAMETERS.with_overrides(network={"hidden_layers": [4, 5]})) is None
 
 
 # --- going on -----------------------------------------------------------------------------------------------

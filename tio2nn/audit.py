@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from tio2nn.geometry import ClosestPairs, closest_pairs
 from tio2nn.groups import Groups, find_groups
-from tio2nn.reference_energies import ReferenceEnergies
+from tio2nn.outliers import FEWEST, BoolArray
+from tio2nn.reference_energies import ReferenceEnergies, gross_outliers
 from tio2nn.structure import FloatArray, Structure
 
 # Tukey's outer fences, in interquartile ranges; of normally distributed energies 2 in a million lie beyond
 _FENCE = 3.0
 # eV/atom; where most energies are equal, differences below the noise of a calculation make no outlier
 _SMALLEST_RANGE = 1e-3
-_FEWEST_FOR_QUARTILES = 8  # structures; of fewer, one wild energy moves the quartiles themselves
+_N_SHOWN = 3  # names of gross outliers
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Audit:
         groups: structures that resemble each other.
         duplicate_energies: (n_structures,) energy minus that of the structure of which it is a duplicate, eV; NaN
             for others.
-        fences: cohesive energies beyond which a structure is an outlier, eV/atom.
+        fences: cohesive energies beyond which a structure is an outlier, eV/atom; good sets have many such.
+        gross: (n_structures,) see `gross_outliers`; such are mistakes, and left out of training by default.
         reference: the reference energies.
     """
 
@@ -50,13 +52,19 @@ class Audit:
     groups: Groups
     duplicate_energies: FloatArray
     fences: tuple[float, float]
+    gross: BoolArray
     reference: ReferenceEnergies
 
     @property
     def outliers(self) -> tuple[str, ...]:
-        """(n_structures,) "low", "high" or ""."""
+        """(n_structures,) "gross", "low", "high" or ""."""
         low, high = self.fences
-        return tuple(["low" if energy < low else "high" if energy > high else "" for energy in self.cohesive])
+        return tuple(
+            [
+                "gross" if is_gross else "low" if energy < low else "high" if energy > high else ""
+                for energy, is_gross in zip(self.cohesive.tolist(), self.gross.tolist(), strict=True)
+            ]
+        )
 
     @property
     def group_names(self) -> tuple[str, ...]:
@@ -75,6 +83,7 @@ class Audit:
             ("compositions", _most_common(self.formulas)),
             ("reference energies", self._reference_fact()),
             ("cohesive energies", self._energy_fact()),
+            *([("gross outliers", self._gross_fact())] if self.gross.any() else []),
             ("forces", self._force_fact()),
             ("closest atoms", self._distance_fact()),
             ("groups", self._group_fact()),
@@ -95,6 +104,17 @@ class Audit:
                 where = "below" if side == "low" else "above"
                 fact += f"; {_counted(counts[side], 'outlier')} {where} {fence:.3f}"
         return fact
+
+    def _gross_fact(self) -> str:
+        found = np.flatnonzero(self.gross)
+        shown = [
+            f"{self.names[k]} ({self.cohesive[k]:.3f} eV/atom"
+            + ("" if np.isnan(self.max_forces[k]) else f", forces to {self.max_forces[k]:.3f} eV/Å")
+            + ")"
+            for k in found[:_N_SHOWN].tolist()
+        ]
+        more = f" and {len(found) - _N_SHOWN} more" if len(found) > _N_SHOWN else ""
+        return f"{len(found)}, beyond any physical scale of the others: {', '.join(shown)}{more}"
 
     def _force_fact(self) -> str:
         known = np.flatnonzero(~np.isnan(self.max_forces))
@@ -144,7 +164,9 @@ def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audi
     """
     energies = np.array([np.nan if s.energy is None else s.energy for s in structures])
     n_atoms = np.array([structure.n_atoms for structure in structures])
-    cohesive = (energies - reference.baseline(compositions(structures, reference.elements))) / n_atoms
+    counts = compositions(structures, reference.elements)
+    cohesive = (energies - reference.baseline(counts)) / n_atoms
+    max_forces = np.array([_largest_force(structure) for structure in structures])
     closest = closest_pairs(structures)
     groups = find_groups(structures)
     first = groups.duplicate_of
@@ -153,7 +175,7 @@ def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audi
         formulas=tuple(_formula(structure) for structure in structures),
         n_atoms=n_atoms,
         cohesive=cohesive,
-        max_forces=np.array([_largest_force(structure) for structure in structures]),
+        max_forces=max_forces,
         closest=closest,
         closest_elements=tuple(
             "-".join(sorted((structure.elements[one], structure.elements[other])))
@@ -162,6 +184,7 @@ def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audi
         groups=groups,
         duplicate_energies=np.where(first >= 0, energies - energies[first], np.nan),
         fences=_fences(cohesive),
+        gross=gross_outliers(counts, energies, max_forces),
         reference=reference,
     )
 
@@ -173,7 +196,7 @@ def compositions(structures: Sequence[Structure], elements: Sequence[str]) -> ND
 
 
 def _fences(cohesive: FloatArray) -> tuple[float, float]:
-    if len(cohesive) < _FEWEST_FOR_QUARTILES:
+    if len(cohesive) < FEWEST:
         return -np.inf, np.inf
     lower, upper = np.percentile(cohesive, [25, 75])
     margin = _FENCE * max(upper - lower, _SMALLEST_RANGE)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import sys
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from enum import Enum
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Optional, TypeVar
+from typing import Annotated, Optional
 
 import typer
 
-from tio2nn import __version__, interrupt
-from tio2nn.errors import InputError, Tio2nnError, UsageError, naming, one_line
+from tio2nn.app import app, command
+from tio2nn.errors import naming
 from tio2nn.options import (
     ElementsOption,
+    EnergyKeyOption,
     EpochsOption,
+    ForcesKeyOption,
     ForcesOption,
+    FormatOption,
     JobsOption,
     JsonOption,
+    KeepOutliersOption,
     LimitOption,
     MaxEnergyOption,
     MembersOption,
     NewSplitOption,
+    NoTestOption,
+    OutputFormat,
+    OutputOption,
     PotentialOption,
     PresetOption,
     ProjectOption,
@@ -35,107 +37,11 @@ from tio2nn.options import (
     SplitKindOption,
     StrictOption,
     TunedOption,
+    XsfForcesOption,
+    XsfForcesUnit,
 )
 
-INPUT_ERROR = InputError.exit_code
-
-app = typer.Typer(
-    name="tio2nn",
-    help="From a folder of quantum-mechanical structures to a Behler-Parrinello neural-network potential.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-_debug = False
-
-
-def command(function: Command) -> Command:
-    """Register a command whose errors end in one line on stderr and the exit code of the error; see `errors`.
-
-    The function may return False: something of its input could not be used (exit code 3).
-    """
-
-    @functools.wraps(function)
-    def guarded(*args: Any, **kwargs: Any) -> None:
-        try:
-            good = function(*args, **kwargs)
-            # a closed pipe or a full disk must show here, not in Python's last breath
-            with naming("stdout"):
-                sys.stdout.flush()
-        except KeyboardInterrupt:
-            interrupt.say_once()
-            _end(interrupt.MESSAGE, interrupt.EXIT_CODE)
-        except BrokenPipeError:
-            # the reader of a pipe, such as head, has seen enough
-            _drop_stdout()
-            raise typer.Exit(0) from None
-        except Tio2nnError as error:
-            _end(str(error), error.exit_code, error)
-        except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            _end(f"{place}{error.strerror or error}", INPUT_ERROR, error)
-        except typer.Exit:
-            raise
-        except Exception as error:
-            # TensorFlow has an error of its own for it, and is not to be loaded for its name
-            if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-                _end(f"expected more memory, got no more of it: {one_line(error)[:200]}", INPUT_ERROR, error)
-            _end(f"a bug in tio2nn, please report it with the output of --debug: {error!r}", 1, error)
-        else:
-            if good is False:
-                raise typer.Exit(INPUT_ERROR)
-
-    app.command()(guarded)
-    return function
-
-
-def _drop_stdout() -> None:
-    """Let Python flush what it still holds into nothing when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _end(message: str, code: int, error: BaseException | None = None) -> None:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _drop_stdout()
-    if _debug and error is not None:
-        raise error
-    from tio2nn import console
-
-    with suppress(OSError):  # where stderr is full, too, the exit code is all that can be said
-        console.error(message)
-    raise typer.Exit(code) from None
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        print(f"tio2nn {__version__}")  # noqa: T201
-        raise typer.Exit
-
-
-@app.callback()
-def _main(
-    version: Annotated[  # noqa: ARG001
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-) -> None:
-    global _debug
-    _debug = debug
-
-
-class OutputFormat(str, Enum):
-    """Formats of `predict`."""
-
-    TSV = "tsv"
-    CSV = "csv"
-    JSON = "json"
-    EXTXYZ = "extxyz"
-    XSF = "xsf"
+__all__ = ["app"]
 
 
 def _elements(text: str | None) -> tuple[str, ...] | None:
@@ -154,42 +60,46 @@ def init(
     elements: ElementsOption = None,
 ) -> None:
     """Make a project: a directory with a params.json."""
-    from tio2nn import console, fitting
-    from tio2nn.project import Project
+    from tio2nn import fitting
 
-    project = Project.create(directory, fitting.preset_parameters(preset, _elements(elements)))
-    console.say(f"made {project.parameters_file}")
+    fitting.init(directory, preset, _elements(elements))
 
 
 @command
-def extract(sources: SourcesArgument, project: ProjectOption = None, limit: LimitOption = None) -> bool:
+def extract(
+    sources: SourcesArgument,
+    project: ProjectOption = None,
+    limit: LimitOption = None,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
+) -> bool:
     """Read structure files: energies.csv, the structure store, and an audit of the data."""
     from tio2nn import stages
+    from tio2nn.io import ReadOptions
     from tio2nn.project import Project
 
     found = Project.find(project)
+    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
     with found.locked("extract"):
-        return stages.extract(found, sources, limit, found.parameters())
+        return stages.extract(found, sources, limit, found.parameters_or_draft(), options)
 
 
 @command
 def featurize(
     project: ProjectOption = None,
     jobs: JobsOption = None,
-    forces: Annotated[
-        bool, typer.Option("--forces", help="Also compute the derivatives, for a training on forces.")
-    ] = False,
+    forces: ForcesOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="Also write symXXXX.csv for each structure.")] = False,
 ) -> None:
-    """Compute the symmetry functions of all extracted structures."""
-    from tio2nn import stages
+    """Compute the symmetry functions of all extracted structures, and what a training on forces needs of them."""
+    from tio2nn import fitting, stages
     from tio2nn.project import Project
 
     found = Project.find(project)
     with found.locked("featurize"):
         stages.featurize(found, jobs, csv)
-        if forces:
-            stages.differentiate(found, jobs)
+        stages.differentiate_if_needed(found, fitting.training_parameters(found, forces=forces), jobs)
 
 
 @command
@@ -197,6 +107,7 @@ def tune(
     project: ProjectOption = None,
     jobs: JobsOption = None,
     recipe: RecipeOption = None,
+    forces: ForcesOption = None,
     split: SplitFileOption = None,
     strategy: Annotated[
         Optional[str],  # noqa: UP045
@@ -218,7 +129,7 @@ def tune(
     from tio2nn.project import Project
 
     found = Project.find(project)
-    parameters = fitting.training_parameters(found, recipe)
+    parameters = fitting.training_parameters(found, recipe, forces=forces)
     flags = {"strategy": strategy, "max_trials": max_trials, "epochs": epochs, "structures": structures}
     with found.locked("tune"):
         best = fitting.tune(found, fitting.with_flags(parameters, "tuning", flags), jobs, split)
@@ -234,8 +145,10 @@ def train(
     split: SplitFileOption = None,
     split_by: SplitKindOption = None,
     new_split: NewSplitOption = False,
+    no_test: NoTestOption = False,
     max_energy: MaxEnergyOption = None,
-    forces: ForcesOption = False,
+    keep_outliers: KeepOutliersOption = False,
+    forces: ForcesOption = None,
     epochs: EpochsOption = None,
     members: MembersOption = None,
     seed: SeedOption = None,
@@ -246,13 +159,13 @@ def train(
     from tio2nn import fitting
     from tio2nn.project import Project
 
-    if split is not None and (split_by is not None or new_split):
-        raise UsageError("expected --split, or else --split-by or --new-split, got both")
+    new = fitting.asks_for_new_split(split, split_by, new_split, no_test)
     found = Project.find(project)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
+    flags |= fitting.fields_of_switches(no_test, keep_outliers)
     parameters = fitting.training_parameters(found, recipe, tuned, flags, forces)
     with found.locked("train"):
-        metrics = fitting.train(found, parameters, split, new_split or split_by is not None, jobs)
+        metrics = fitting.train(found, parameters, split, new, jobs)
     if json:
         _print_json(metrics)
 
@@ -262,29 +175,23 @@ def predict(
     files: SourcesArgument,
     project: ProjectOption = None,
     potential: PotentialOption = None,
-    form: Annotated[
-        OutputFormat, typer.Option("--format", "-f", help="json is one object a line.")
-    ] = OutputFormat.TSV,
+    form: FormatOption = OutputFormat.TSV,
     forces: Annotated[
         bool, typer.Option("--forces", help="Also forces and stress; tables then have a line for each atom.")
     ] = False,
-    output: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="DIR",
-            help="Write a file for each structure there, instead of printing.",
-            show_default=False,
-        ),
-    ] = None,
+    output: OutputOption = None,
     strict: StrictOption = False,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
 ) -> bool:
     """Predict the energies of structures, and their forces; print them, or write files."""
-    from tio2nn import stages
+    from tio2nn import results
+    from tio2nn.io import ReadOptions
 
-    return stages.predict(
-        files, stages.potential_file(project, potential), form.value, forces, output, strict
+    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
+    return results.predict(
+        files, results.potential_file(project, potential), form.value, forces, output, strict, options
     )
 
 
@@ -301,15 +208,21 @@ def evaluate(
     project: ProjectOption = None,
     potential: PotentialOption = None,
     strict: StrictOption = False,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     json: JsonOption = False,
 ) -> bool:
     """Measure the errors on structures that were not used in training."""
-    from tio2nn import stages
+    from tio2nn import results
+    from tio2nn.io import ReadOptions
     from tio2nn.project import Project
+
+    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
 
     found = None if potential is not None and project is None else Project.find(project)
     with nullcontext() if found is None else found.locked("evaluate"):
-        metrics, good = stages.evaluate(found, sources or [], potential, strict)
+        metrics, good = results.evaluate(found, sources or [], potential, strict, options)
     if json:
         _print_json(metrics)
     return good
@@ -326,15 +239,29 @@ def run(
         Optional[bool],  # noqa: UP045
         typer.Option("--tune/--no-tune", help="Search first. Default: only with the recipe rili-2024."),
     ] = None,
-    forces: ForcesOption = False,
+    forces: ForcesOption = None,
     split: SplitFileOption = None,
+    split_by: SplitKindOption = None,
+    new_split: NewSplitOption = False,
+    no_test: NoTestOption = False,
+    max_energy: MaxEnergyOption = None,
+    keep_outliers: KeepOutliersOption = False,
+    epochs: EpochsOption = None,
+    members: MembersOption = None,
+    seed: SeedOption = None,
     limit: LimitOption = None,
     jobs: JobsOption = None,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     json: JsonOption = False,
 ) -> bool:
     """From structure files to an evaluated potential: every step that is missing."""
-    from tio2nn import pipeline
+    from tio2nn import fitting, pipeline
+    from tio2nn.io import ReadOptions
 
+    new = fitting.asks_for_new_split(split, split_by, new_split, no_test)
+    flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     metrics, good = pipeline.run(
         sources,
         directory=project,
@@ -344,8 +271,11 @@ def run(
         tuning=tuning,
         forces=forces,
         split_file=split,
+        flags=flags | fitting.fields_of_switches(no_test, keep_outliers),
+        new_split=new,
         limit=limit,
         jobs=jobs,
+        options=ReadOptions(energy_key, forces_key, xsf_forces.value),
     )
     if json:
         _print_json(metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -23,6 +24,8 @@ from rich.text import Text
 
 from tio2nn.errors import naming
 from tio2nn.progress import Advance
+
+_SHOWN_LEFT_SECONDS = 10.0  # less is not worth a word
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -104,10 +107,15 @@ def epochs(total: int) -> Iterator[Callable[[int, int, str], None]]:
     """
     if not console.is_terminal:
         lines = max(1, total // 10)
+        begun: dict[int, tuple[int, float]] = {}
 
         def log(member: int, epoch: int, errors: str) -> None:
+            # one that goes on from a checkpoint begins late
+            first, begin = begun.setdefault(member, (epoch, time.monotonic()))
             if epoch % lines == 0 or epoch == total:
-                say(f"network {member}, epoch {epoch}/{total}: {errors}")
+                left = (total - epoch) * (time.monotonic() - begin) / max(1, epoch - first)
+                rest = f"; about {duration(left)} left" if left >= _SHOWN_LEFT_SECONDS else ""
+                say(f"network {member}, epoch {epoch}/{total}: {errors}{rest}")
 
         yield log
         return

@@ -5,16 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tio2nn.errors import MissingInputError, StaleError
-from tio2nn.io.jacobians import JacobianLayout
+from tio2nn.io.jacobians import JacobianLayout, Selection
 from tio2nn.io.store import StructureStore
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 
 
-def planned_layout(parameters: ParameterSet, store: StructureStore) -> JacobianLayout:
+def planned_layout(
+    parameters: ParameterSet, store: StructureStore, selection: Selection | None
+) -> JacobianLayout:
     """What the derivatives of these structures by these functions look like, without checksums."""
     return JacobianLayout.plan(
-        parameters.fingerprint, store.geometry_hashes, parameters.n_features, store.n_atoms, store.has_forces
+        parameters.fingerprint,
+        store.geometry_hashes,
+        parameters.n_features,
+        store.n_atoms,
+        store.has_forces,
+        selection,
     )
 
 
@@ -31,7 +38,7 @@ def fresh_layout(project: Project, parameters: ParameterSet, store: StructureSto
         raise MissingInputError(f'no derivatives in {project.features_directory}; run "{command}" first')
     layout = JacobianLayout.read(project.jacobian_table)
     bare = replace(layout, shards=tuple(replace(shard, checksum=None) for shard in layout.shards))
-    if bare != planned_layout(parameters, store):
+    if bare != planned_layout(parameters, store, layout.selection):
         raise StaleError(
             f"the derivatives in {project.features_directory} were made with another parameter set, or from other "
             f'structures with forces; run "{command}" again'

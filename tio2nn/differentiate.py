@@ -10,9 +10,12 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tio2nn.derivative_budget import RESERVE, record_plan, remove_plan, select_derivatives
 from tio2nn.derivatives import fresh_layout, planned_layout
 from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError, Tio2nnError
@@ -33,7 +36,6 @@ from tio2nn.project import Project
 from tio2nn.structure import Structure
 
 _SAMPLE_ATOMS = 200  # what the estimate of time measures: about 50 ms
-_RESERVE = 1e8  # bytes that a disk should keep free
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class JacobianEstimate:
         jobs: processes.
         seconds: time on them.
         disk_bytes: of the whole file.
+        n_left_out: structures with forces whose derivatives would not fit.
+        bound: what they would not fit into, for people.
     """
 
     n_structures: int
@@ -54,6 +58,8 @@ class JacobianEstimate:
     jobs: int
     seconds: float
     disk_bytes: float
+    n_left_out: int = 0
+    bound: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,9 @@ class JacobianSummary:
     """What the computation of derivatives did.
 
     Attributes:
-        n_structures: with forces, that the project has derivatives of now.
+        n_structures: that the project has derivatives of now.
         n_computed: structures computed in this run; the others were there.
+        n_left_out: structures with forces whose derivatives would not fit.
         n_without_forces: structures that have none.
         disk_bytes: of the file.
         seconds: wall time.
@@ -70,6 +77,7 @@ class JacobianSummary:
 
     n_structures: int
     n_computed: int
+    n_left_out: int
     n_without_forces: int
     disk_bytes: float
     seconds: float
@@ -81,12 +89,14 @@ def differentiate(
     jobs: int,
     make_executor: Callable[[int], Executor],
     jobs_are_fixed: bool = False,
+    insist: bool = False,
     announce: Callable[[JacobianEstimate], None] | None = None,
     track: Track = silent,
 ) -> JacobianSummary:
-    """Compute what is missing of the derivatives of all structures of a project that have forces.
+    """Compute what is missing of the derivatives of the structures of a project that have forces.
 
     Args:
+        insist: of all of them, even where they do not fit (see `derivative_budget`).
         project, jobs, make_executor, jobs_are_fixed, track: as for `featurize`.
         announce: hears the estimate before the work begins.
 
@@ -104,29 +114,34 @@ def differentiate(
             "expected structures with forces, got none: train on energies, without --forces",
             file=str(project.structures_file),
         )
-    layout = planned_layout(parameters, store)
+    directory = project.features_directory
+    directory.mkdir(exist_ok=True)
+    selection = select_derivatives(project, parameters, store, insist=insist)
+    layout = planned_layout(parameters, store, selection)
+    has_derivatives = layout.has_derivatives(has_forces)
+    n_structures = int(has_derivatives.sum())
     summary = JacobianSummary(
-        n_structures=int(has_forces.sum()),
+        n_structures=n_structures,
         n_computed=0,
+        n_left_out=int(has_forces.sum()) - n_structures,
         n_without_forces=int((~has_forces).sum()),
         disk_bytes=layout.n_bytes,
         seconds=0.0,
     )
-    if _are_there(project, parameters, store):
+    if _are_there(project, parameters, store, layout):
         return replace(summary, seconds=time.perf_counter() - begin)
-    directory = project.features_directory
-    directory.mkdir(exist_ok=True)
     remove_other_jacobians(directory, layout)
     project.jacobian_table.unlink(missing_ok=True)
+    record_plan(project, layout)
     path = directory / layout.file
     ledger = ShardLedger(path, layout)
     missing = [shard for shard in layout.shards if shard.offset not in ledger.checksums]
     _check_disk(directory, path, layout)
-    pending = [k for shard in missing for k in range(shard.first, shard.last) if has_forces[k]]
+    pending = [k for shard in missing for k in range(shard.first, shard.last) if has_derivatives[k]]
     if pending:
         compile_kernels(derivatives=True)
         # the cost follows the numbers written
-        sizes = jacobian_sizes(store.n_atoms, 1, has_forces)
+        sizes = jacobian_sizes(store.n_atoms, 1, has_derivatives)
         seconds = measured_seconds(store, pending, partial(_jacobians, parameters), sizes, _SAMPLE_ATOMS)
         jobs = useful_jobs(jobs, len(missing), seconds, are_fixed=jobs_are_fixed)
         if announce is not None:
@@ -138,20 +153,38 @@ def differentiate(
                     jobs,
                     seconds / jobs,
                     layout.n_bytes,
+                    summary.n_left_out,
+                    "" if selection is None else selection.reason,
                 )
             )
-        _compute(parameters, store, path, missing, ledger, jobs, make_executor, track)
+        chosen = _Chosen(store, has_derivatives)
+        _compute(parameters, chosen, path, missing, ledger, jobs, make_executor, track)
     # a file left by other means may be longer
     os.truncate(path, layout.n_bytes)
     done = tuple(replace(shard, checksum=ledger.checksums[shard.offset]) for shard in layout.shards)
     replace(layout, shards=done).write(project.jacobian_table)
     ledger.remove()
+    remove_plan(project, layout)
     return replace(summary, n_computed=len(pending), seconds=time.perf_counter() - begin)
+
+
+class _Chosen(NamedTuple):
+    """The structures that shall have derivatives."""
+
+    store: StructureStore
+    are_chosen: NDArray[np.bool_]
+
+    def structures(self, shard: JacobianShard) -> list[Structure]:
+        return [self.store[k] for k in range(shard.first, shard.last) if self.are_chosen[k]]
+
+    def n_atoms(self, shard: JacobianShard) -> int:
+        own = slice(shard.first, shard.last)
+        return int(self.store.n_atoms[own][self.are_chosen[own]].sum())
 
 
 def _compute(
     parameters: ParameterSet,
-    store: StructureStore,
+    chosen: _Chosen,
     path: Path,
     missing: Sequence[JacobianShard],
     ledger: ShardLedger,
@@ -159,22 +192,14 @@ def _compute(
     make_executor: Callable[[int], Executor],
     track: Track,
 ) -> None:
-    n_labelled = store.n_atoms * store.has_forces
-
-    def labelled(shard: JacobianShard) -> list[Structure]:
-        return [store[k] for k in range(shard.first, shard.last) if store.has_forces[k]]
-
     def task(shard: JacobianShard) -> tuple[ParameterSet, list[Structure], Path, JacobianShard]:
-        return parameters, labelled(shard), path, shard
+        return parameters, chosen.structures(shard), path, shard
 
-    def n_atoms(shard: JacobianShard) -> int:
-        return int(n_labelled[shard.first : shard.last].sum())
-
-    with track("derivatives of symmetry functions", sum(map(n_atoms, missing))) as advance:
+    with track("derivatives of symmetry functions", sum(map(chosen.n_atoms, missing))) as advance:
 
         def on_done(shard: JacobianShard, checksum: int) -> None:
             ledger.append(shard, checksum)
-            advance(n_atoms(shard))
+            advance(chosen.n_atoms(shard))
 
         work_through(
             missing,
@@ -183,7 +208,7 @@ def _compute(
             on_done,
             jobs=jobs,
             make_executor=make_executor,
-            structures=labelled,
+            structures=chosen.structures,
             work_alone=partial(try_derivatives, parameters),
         )
 
@@ -206,19 +231,23 @@ def _jacobians(parameters: ParameterSet, structures: Sequence[Structure]) -> Ite
     return (calculator.jacobian(structure, np.float32) for structure in structures)
 
 
-def _are_there(project: Project, parameters: ParameterSet, store: StructureStore) -> bool:
+def _are_there(
+    project: Project, parameters: ParameterSet, store: StructureStore, layout: JacobianLayout
+) -> bool:
     try:
-        open_jacobian(project.features_directory, fresh_layout(project, parameters, store))
+        found = fresh_layout(project, parameters, store)
+        open_jacobian(project.features_directory, found)
     except Tio2nnError:
         return False
-    return True
+    # others may be chosen now
+    return found.file == layout.file
 
 
 def _check_disk(directory: Path, path: Path, layout: JacobianLayout) -> None:
     # shards are written in any order: what the file already takes is less than its size
     there = 512 * path.stat().st_blocks if path.exists() else 0
     free = shutil.disk_usage(directory).free
-    needed = layout.n_bytes - there + _RESERVE
+    needed = layout.n_bytes - there + RESERVE
     if needed > free:
         raise InputError(
             f"expected {needed / 1e9:.1f} GB of free disk for the derivatives, got {free / 1e9:.1f} GB",

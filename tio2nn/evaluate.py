@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.baseline import Comparison
 from tio2nn.errors import InputError, StaleError, UsageError
-from tio2nn.io import read_structures
+from tio2nn.io import ReadOptions, read_structures
 from tio2nn.io.features import Manifest, StoredFeatures, digest_of
+from tio2nn.io.labels import Remarks
 from tio2nn.io.names import natural_key
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.io.tables import write_csv, write_json
@@ -37,20 +39,28 @@ class EvaluationSummary:
         metrics: the content of `metrics.json`.
         rejected: structures and files that could not be evaluated, in the order in which they came.
         above_max_energy: structures of the test part that the potential's `max_energy` leaves out.
+        outliers_left_out: structures of the test part that its training left out as gross outliers.
+        comparison: with reference energies alone and zero forces.
+        facts: of the training, as far as the potential tells them.
         extrapolating: evaluated structures with an atom far from all in training.
         foreign_compositions: evaluated structures whose composition no combination of those in training makes,
             so that nothing determined a part of their total energy.
         directory: where the results were written, or None.
         paths: of the files written.
+        remarks: on labels that were left alone, one line each.
     """
 
     metrics: dict[str, Any]
     rejected: tuple[InputError, ...]
     above_max_energy: int
+    outliers_left_out: int
+    comparison: Comparison
+    facts: dict[str, Any]
     extrapolating: int
     foreign_compositions: int
     directory: Path | None
     paths: tuple[Path, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -60,12 +70,13 @@ def evaluate(
     potential_file: Path | None = None,
     directory: Path | None = None,
     stdin: Iterable[str] | None = None,
+    options: ReadOptions | None = None,
     track: Track = silent,
 ) -> EvaluationSummary:
     """Compare predicted with true energies: on the test part of a project, or on labelled structures.
 
-    The order of the sources is of no influence. Structures above the `max_energy` of the training are left out of
-    the test part, as they were out of the other parts, but not out of the sources.
+    The order of the sources is of no influence. Structures above the `max_energy` of the training, and those
+    that it left out as gross outliers, are left out of the test part, too, but not out of the sources.
 
     Args:
         project: with the test part, a potential, and the data set to compare energies with; or None.
@@ -74,6 +85,7 @@ def evaluate(
         directory: where results belong; by default the project's `evaluation`, for given sources or another potential
             `evaluation/other`; without a project none are written.
         stdin: the lines behind the source "-".
+        options: how structure files are to be understood.
         track: hears of each structure.
 
     Raises:
@@ -89,13 +101,21 @@ def evaluate(
         potential_file = project.require(project.potential_file)
     potential = Potential.load(potential_file)
     if sources:
-        part = _Part(predict_stream(potential, read_structures(sources, stdin=stdin), forces=True))
+        items = read_structures(sources, stdin=stdin, options=options)
+        part = _Part(predict_stream(potential, items, forces=True))
     elif project is not None:
         part = _test_part(project, potential, its_own=its_own)
     else:
         raise UsageError("expected labelled structures, or a project with a test part, got neither")
-    table, rejected = _collect(part, potential, track)
-    metrics = table.metrics() | {"potential": digest_of_file(potential_file)}
+    remarks = Remarks()
+    table, rejected = _collect(part, potential, remarks, track)
+    facts = dict(potential.about.get("baseline", {}))
+    comparison = _compared(table, facts.get("reference_energies_eV", potential.reference_energies))
+    metrics = table.metrics() | {
+        "baseline": comparison.as_dict(),
+        "outliers_left_out": part.outliers_left_out,
+        "potential": digest_of_file(potential_file),
+    }
     paths: tuple[Path, ...] = ()
     if directory is None and project is not None:
         directory = (
@@ -108,10 +128,14 @@ def evaluate(
         metrics=metrics,
         rejected=rejected,
         above_max_energy=part.above_max_energy,
+        outliers_left_out=part.outliers_left_out,
+        comparison=comparison,
+        facts=facts,
         extrapolating=sum(row.n_extrapolating > 0 for row in table.rows),
         foreign_compositions=sum(not row.composition_is_known for row in table.rows),
         directory=directory,
         paths=paths,
+        remarks=remarks.lines(),
     )
 
 
@@ -124,6 +148,7 @@ class _Part(NamedTuple):
     results: Iterator[Prediction | InputError]
     n_structures: int = 0
     above_max_energy: int = 0
+    outliers_left_out: int = 0
     nearest: Mapping[str, Nearest] = MappingProxyType({})
 
 
@@ -137,10 +162,14 @@ def _test_part(project: Project, potential: Potential, *, its_own: bool) -> _Par
         raise StaleError(f'{reason}; run "tio2nn train" again', file=str(project.split_file))
     split = Split(store.names, tuple([parts.get(name, LEFT_OUT) for name in store.names]))
     max_energy = potential.parameters.training.max_energy
-    low = split.restricted_to(store.are_up_to(max_energy))
-    n_test, chosen = len(split.indices("test")), low.indices("test")
+    # an earlier version, which left none out, tells of none
+    left_out = set(potential.about.get("outliers_left_out", ()))
+    sound = split.restricted_to(np.array([name not in left_out for name in store.names], dtype=np.bool_))
+    low = sound.restricted_to(store.are_up_to(max_energy))
+    n_test, n_sound, chosen = len(split.indices("test")), len(sound.indices("test")), low.indices("test")
     if not len(chosen):
-        got = f"none up to the max_energy of {max_energy} eV/atom" if n_test else "none"
+        got = f"none up to the max_energy of {max_energy} eV/atom" if n_sound else "none"
+        got = f"{n_test} gross outliers" if n_test and not n_sound else got
         raise InputError(
             f"expected structures in the test part, got {got}; name labelled files, "
             '"tio2nn evaluate FILE...", or train with a test_fraction above 0',
@@ -155,7 +184,7 @@ def _test_part(project: Project, potential: Potential, *, its_own: bool) -> _Par
     nearest = {}
     if features is not None and its_own:
         nearest = _nearest(store, features, potential, chosen, low.indices("train"))
-    return _Part(results, len(chosen), n_test - len(chosen), nearest)
+    return _Part(results, len(chosen), n_sound - len(chosen), n_test - n_sound, nearest)
 
 
 def _features_for(
@@ -210,12 +239,32 @@ def _check_fresh(project: Project, store: StructureStore, features: Manifest, po
         raise StaleError(f'{expected}; run "tio2nn train" again', file=str(project.potential_file))
 
 
-def _collect(part: _Part, potential: Potential, track: Track) -> tuple[ResidualTable, tuple[InputError, ...]]:
+def _compared(table: ResidualTable, reference_energies: Mapping[str, float]) -> Comparison:
+    """With what the compositions say alone, by energies of the elements, and with zero for every force."""
+    known = replace(table, reference_energies=dict(reference_energies))
+    forces = table.forces
+    return Comparison(
+        _rms(table.residuals_per_atom),
+        1000.0 * _rms(known.cohesive),
+        None if forces is None else _rms(forces.predicted - forces.true),
+        None if forces is None else _rms(forces.true),
+    )
+
+
+def _rms(values: FloatArray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _collect(
+    part: _Part, potential: Potential, remarks: Remarks, track: Track
+) -> tuple[ResidualTable, tuple[InputError, ...]]:
     """Keep the numbers and let go of the atoms, so that archives of any size fit."""
     rows: list[Evaluated] = []
     rejected: list[InputError] = []
     with track("evaluating structures", part.n_structures) as advance:
         for result in part.results:
+            if not isinstance(result, InputError):
+                remarks.add(result.structure)
             row = (
                 result
                 if isinstance(result, InputError)
@@ -240,7 +289,7 @@ def _evaluated(
 ) -> Evaluated | InputError:
     structure = prediction.structure
     if structure.energy is None:
-        return structure.error("expected a total energy, got none")
+        return structure.error(structure.extras.no_energy)
     if (unusable := prediction.unusable()) is not None:
         return unusable
     return Evaluated(

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tio2nn.audit import Audit, audit, compositions
 from tio2nn.errors import InputError
-from tio2nn.io import read_structures, sorted_by_name
+from tio2nn.force_check import Disagreement, compare_forces
+from tio2nn.io import ReadOptions, read_structures, sorted_by_name
+from tio2nn.io.labels import Remarks
 from tio2nn.io.names import natural_key
 from tio2nn.io.store import write_store
 from tio2nn.io.tables import write_csv
 from tio2nn.progress import Track, silent
 from tio2nn.reference_energies import ReferenceEnergies
-from tio2nn.structure import Structure
+from tio2nn.structure import Extras, Structure
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,19 @@ class ExtractSummary:
         n_structures: accepted.
         rejected: why files, or frames of files, were not, in the order of the files.
         audit: of the accepted structures; None if there are none, and then only `rejected.csv` was written.
+        n_foreign: how many structures were rejected for their elements.
+        foreign_elements: which elements those were, in alphabetical order.
+        remarks: on labels of accepted structures that were left alone, one line each.
+        disagreement: of forces with differences of energies; None if they agree or nothing can be said.
     """
 
     n_structures: int
     rejected: tuple[InputError, ...]
     audit: Audit | None
+    n_foreign: int = 0
+    foreign_elements: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    disagreement: Disagreement | None = None
 
 
 def extract(
@@ -45,6 +55,7 @@ def extract(
     elements: Collection[str] | None = None,
     limit: int | None = None,
     stdin: Iterable[str] | None = None,
+    options: ReadOptions | None = None,
     track: Track = silent,
 ) -> ExtractSummary:
     """Read structures, reject what cannot be trusted, look at the rest, and write the table and the store.
@@ -58,31 +69,41 @@ def extract(
         elements: chemical symbols that a structure may have; by default any.
         limit: take so many of the accepted structures, evenly spaced in the order of names; by default all.
         stdin: the lines behind the source "-".
+        options: how structure files are to be understood.
         track: hears of each structure that was read.
 
     Raises:
-        InputError: an element without reference energy, where they are given.
+        InputError: an element without reference energy, where they are given; a key of the options that no
+            structure has.
         OSError: a file that cannot be written.
     """
     structures: list[Structure] = []
     rejected: list[InputError] = []
+    foreign: list[set[str]] = []
+    remarks = Remarks()
     with track("reading structures", 0) as advance:
-        for item in read_structures(sources, stdin=stdin):
+        for item in read_structures(sources, stdin=stdin, options=options):
             if isinstance(item, InputError):
                 rejected.append(item)
-            elif (reason := _objection(item, elements)) is not None:
-                rejected.append(item.error(reason))
+            elif item.energy is None:
+                rejected.append(item.error(item.extras.no_energy))
+            elif elements is not None and (others := item.composition.keys() - set(elements)):
+                foreign.append(others)
+                got = ", ".join(sorted(others))
+                rejected.append(item.error(f"expected the elements {', '.join(elements)}, got {got}"))
             else:
-                structures.append(item)
+                remarks.add(item)
+                structures.append(replace(item, extras=Extras()))
             advance(1)
     structures = sorted_by_name(structures)
     if limit is not None and limit < len(structures):
         structures = [structures[k * len(structures) // limit] for k in range(limit)]
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or 0))
-    findings = None
+    findings = disagreement = None
     if structures:
         reference = _reference(structures, reference_energies)
         findings = audit(structures, reference)
+        disagreement = compare_forces(structures, findings.groups)
         write_store(
             store, structures, groups=findings.group_names, reference_energies=findings.reference.as_dict()
         )
@@ -91,16 +112,15 @@ def extract(
     )
     if findings is not None:
         write_csv(energies_csv, *_energies_table(structures, findings))
-    return ExtractSummary(len(structures), tuple(rejected), findings)
-
-
-def _objection(structure: Structure, elements: Collection[str] | None) -> str | None:
-    """Why a structure that could be read is of no use for a fit."""
-    if structure.energy is None:
-        return "expected a total energy, got none"
-    if elements is not None and (others := sorted(structure.composition.keys() - set(elements))):
-        return f"expected the elements {', '.join(elements)}, got {', '.join(others)}"
-    return None
+    return ExtractSummary(
+        n_structures=len(structures),
+        rejected=tuple(rejected),
+        audit=findings,
+        n_foreign=len(foreign),
+        foreign_elements=tuple(sorted(set().union(*foreign))),
+        remarks=remarks.lines(),
+        disagreement=disagreement,
+    )
 
 
 def _reference(structures: Sequence[Structure], given: Mapping[str, float] | None) -> ReferenceEnergies:

@@ -48,7 +48,7 @@ class TrainingAtoms:
 
     Attributes:
         low, high: (n_features,) smallest and largest value of each feature.
-        references: (n_references, n_features + number of constant features) some of them as points, see `Whitening.points`.
+        references: (n_references, n_features + number of constant features) some of them, see `Whitening.points`.
         unit: distance of points that counts as 1.
     """
 
@@ -129,4 +129,3 @@ class TrainingAtoms:
     @cached_property
     def _squares(self) -> NDArray[np.float32]:
         return np.asarray(np.einsum("ij,ij->i", self.references, self.references))
-

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tio2nn import console
+from tio2nn.draft import Draft
 from tio2nn.errors import MissingInputError, ParameterError, UsageError
 from tio2nn.parameters import ParameterSet
+from tio2nn.plans import cost_line, labels_line
 from tio2nn.project import Project
+from tio2nn.results import show_comparison
 from tio2nn.stages import SHOWN, available_cores
 
 if TYPE_CHECKING:
@@ -20,23 +24,38 @@ if TYPE_CHECKING:
     from tio2nn.training_data import TrainingData
     from tio2nn.trials import Trial
 
+SHOWN_NAMES = 3  # of gross outliers
 # each fit leaves some 20 MB behind in its process; a new process costs 5 s, as much as a trial
 _FITS_PER_WORKER = 12
 
 
-def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> ParameterSet:
-    """The parameter set that --preset and --elements name.
+def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> ParameterSet | Draft:
+    """What --preset and --elements name: a parameter set, or a draft of one for the preset auto, the default.
 
     Raises:
         UsageError: no such preset, or no chemical symbols.
     """
     from tio2nn import presets
 
-    name = presets.DEFAULT_PRESET if preset is None else preset
+    name = presets.known(
+        presets.AUTO if preset is None else preset, (presets.AUTO, *presets.PRESETS), "preset"
+    )
     try:
+        if name == presets.AUTO:
+            return Draft.new(elements)
         return presets.preset(name, presets.DEFAULT_ELEMENTS if elements is None else elements)
     except ParameterError as error:
         raise UsageError(str(error)) from None
+
+
+def init(directory: Path, preset: str | None, elements: Sequence[str] | None) -> None:
+    """Make a project, and say whether its `params.json` is complete."""
+    parameters = preset_parameters(preset, elements)
+    project = Project.create(directory, parameters)
+    rest = ""
+    if isinstance(parameters, Draft):
+        rest = f'; "tio2nn extract{project.as_option()} SOURCE..." chooses the symmetry functions for the structures'
+    console.say(f"made {project.parameters_file}{rest}")
 
 
 def training_parameters(
@@ -44,22 +63,27 @@ def training_parameters(
     recipe: str | None = None,
     tuned: bool = False,
     training: dict[str, Any] | None = None,
-    forces: bool = False,
+    forces: bool | None = None,
 ) -> ParameterSet:
-    """`params.json`, changed by recipe, tuning and flags; the later, the stronger.
+    """`params.json`, changed by tuning and flags, the rest left to its recipe or to another one.
 
-    With `forces`, and neither a recipe nor settings of the user's own for a training on forces, by the recipe of
-    that name.
+    A set that names no recipe and leaves forces out is fitted to them, if they are asked for and no recipe is, by the
+    recipe of that name.
+
+    Args:
+        project: whose parameters.
+        recipe: another than that of the parameters.
+        tuned: take the best trial of the search.
+        training: settings of the training, None for those that are not given.
+        forces: insist on forces, or leave them out; None for neither.
     """
-    parameters = project.parameters()
-    if forces:
-        if recipe is None and not parameters.training.forces:
-            recipe = "forces"
-        training = {**(training or {}), "forces": True}
-    if recipe is not None:
-        from tio2nn.presets import apply_recipe
+    from tio2nn.recipes import with_recipe
 
-        parameters = apply_recipe(parameters, recipe)
+    parameters = project.parameters()
+    if forces and recipe is None and (parameters.recipe, parameters.training.forces) == ("default", False):
+        recipe = "forces"
+    if recipe is not None:
+        parameters = with_recipe(parameters, recipe)
     if tuned:
         from tio2nn.status import STALE, status
         from tio2nn.trials import read_best
@@ -70,7 +94,7 @@ def training_parameters(
                     f'settings of an earlier search are used: {part.what} than today; see "tio2nn tune"'
                 )
         parameters = parameters.with_overrides(**read_best(project.require(project.best_trial_file)))
-    return with_flags(parameters, "training", training or {})
+    return with_flags(parameters, "training", {**(training or {}), "forces": forces})
 
 
 def with_flags(parameters: ParameterSet, section: str, flags: Mapping[str, Any]) -> ParameterSet:
@@ -86,13 +110,36 @@ def with_flags(parameters: ParameterSet, section: str, flags: Mapping[str, Any])
         raise UsageError(str(error)) from None
 
 
-def _require_features(project: Project, *, forces: bool = False) -> None:
+def asks_for_new_split(split_file: Path | None, kind: str | None, new: bool, no_test: bool) -> bool:
+    """Whether --split-by, --new-split or --no-test is given.
+
+    Raises:
+        UsageError: beside a split of the user's own, which says all of that.
+    """
+    asked = kind is not None or new or no_test
+    if split_file is not None and asked:
+        raise UsageError("expected --split, or else --split-by, --new-split or --no-test, got both")
+    return asked
+
+
+def fields_of_switches(no_test: bool, keep_outliers: bool) -> dict[str, Any]:
+    """Fields of the training that --no-test and --keep-outliers set; None for those that are not given."""
+    return {"test_fraction": 0.0 if no_test else None, "outliers": "keep" if keep_outliers else None}
+
+
+def _require_features(project: Project, parameters: ParameterSet) -> None:
     """Say what is missing before TensorFlow takes its seconds to start."""
-    project.require(project.structures_file)
+    from tio2nn.facts import needs_derivatives
+    from tio2nn.io.store import read_store
+
+    store = read_store(project.require(project.structures_file))
     project.require(project.features_manifest)
-    if forces and not project.jacobian_table.exists():
+    if needs_derivatives(parameters, store) and not project.jacobian_table.exists():
         command = f"tio2nn featurize{project.as_option()} --forces"
-        raise MissingInputError(f'no derivatives in {project.features_directory}; run "{command}" first')
+        way_out = "" if parameters.training.forces is True else ", or train with --energies-only"
+        raise MissingInputError(
+            f'no derivatives in {project.features_directory}; run "{command}" first{way_out}'
+        )
 
 
 def worker_processes(workers: int, fits_per_worker: int = _FITS_PER_WORKER) -> Executor:
@@ -111,7 +158,7 @@ def tune(
     project: Project, parameters: ParameterSet, jobs: int | None, split_file: Path | None
 ) -> dict[str, Any]:
     """Search, show the ranking, and return the best trial."""
-    _require_features(project)
+    _require_features(project, parameters)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
         from tio2nn.tune import tune
@@ -120,8 +167,9 @@ def tune(
 
     def on_data(data: TrainingData) -> None:
         console.say(
-            f"{parameters.tuning.strategy} search: each trial trains on {len(data.train.counts)} structures and is "
-            f"judged by {len(data.validation.counts)} others, {jobs} at a time"
+            f"{parameters.tuning.strategy} search: each trial trains on {len(data.train.counts)} structures"
+            f"{'' if data.train_forces is None else ', energies and forces,'} and is judged by "
+            f"{len(data.validation.counts)} others, {jobs} at a time"
         )
         _warn_of(data.split)
 
@@ -144,9 +192,13 @@ def tune(
     )
     columns = ["rank", "layers", "nodes", "learning rate", "dropout", "epochs", "RMSE meV/atom", "status"]
     rows = [
-        [rank, t.layers, t.nodes, t.learning_rate, t.dropout, t.epochs, t.shown_score, t.status]
+        [rank, t.layers, t.nodes, t.learning_rate, t.dropout, t.epochs, t.shown_rmse, t.status]
         for rank, t in enumerate(summary.ranked, start=1)
     ]
+    if any(trial.validation_force_rmse_eV_per_A is not None for trial in summary.ranked):
+        columns.insert(-1, "eV/Å")
+        for row, trial in zip(rows, summary.ranked, strict=True):
+            row.insert(-1, trial.shown_force_rmse)
     console.table(f"{len(summary.ranked)} trials, best first", columns, rows[:SHOWN])
     if len(rows) > SHOWN:
         console.say(f"... all of them in {project.trials_file}")
@@ -166,27 +218,29 @@ def train(
     """Fit the potential and show how it went; return what `model/metrics.json` holds."""
     from tio2nn.io.tables import read_json
 
-    _require_features(project, forces=parameters.training.forces)
+    _require_features(project, parameters)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
         from tio2nn.train import train
 
-    epochs = parameters.training.epochs
     begun: set[int] = set()
+    shows: list[Callable[[int, int, str], None]] = []
 
     def on_data(data: TrainingData) -> None:
+        console.say(labels_line(parameters, data.facts))
         console.say(
             f"training on {len(data.train.counts)} structures, validating on {len(data.validation.counts)}, "
-            f"{len(data.split.indices('test'))} kept for the test; "
-            + (
-                ""
-                if data.train_forces is None
-                else f"{int(data.train_forces.has_forces.sum())} of those trained on have forces; "
-            )
-            + "reference energies "
+            f"{len(data.split.indices('test'))} kept for the test; reference energies "
             + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
         )
+        console.say(cost_line(data.parameters, data.facts))
         _warn_of(data.split)
+        _tell_left_out(parameters, data)
+        if data.selection is not None:
+            console.warn(
+                "structures whose derivatives were left out are trained on by their energies alone: those of all would "
+                f"not fit into {data.selection.reason}"
+            )
         if data.reference.underdetermined:
             console.warn(
                 "the compositions do not determine the reference energies: energies of other compositions "
@@ -197,14 +251,16 @@ def train(
                 f"{len(functions)} symmetry functions do not vary in the training part for {subnet} and are "
                 f"ignored: {'; '.join(functions[:3])}{' ...' if len(functions) > 3 else ''}"
             )
+        # a live line comes last
+        shows.append(stack.enter_context(console.epochs(data.parameters.training.epochs)))
 
-    with console.epochs(epochs) as show:
+    with ExitStack() as stack:
 
         def on_epoch(member: int, epoch: Epoch) -> None:
             if member not in begun and epoch.epoch > 1:
                 console.say(f"network {member} goes on from epoch {epoch.epoch - 1}, where it was")
             begun.add(member)
-            show(member, epoch.epoch, _errors(epoch))
+            shows[0](member, epoch.epoch, _errors(epoch))
 
         summary = train(
             project,
@@ -217,16 +273,40 @@ def train(
             on_data=on_data,
             on_epoch=on_epoch,
         )
-    forces = ""
+    judged = ""
+    if summary.validation_rmse is not None:
+        judged = f"; validation RMSE {summary.validation_rmse:.2f}, MAE {summary.validation_mae:.2f} meV/atom"
     if summary.validation_force_rmse is not None:
-        forces = f", forces RMSE {summary.validation_force_rmse:.4f} eV/Å"
+        judged += f", forces RMSE {summary.validation_force_rmse:.4f} eV/Å"
     console.say(
         f"trained {summary.members} network{'s' if summary.members > 1 else ''} in "
-        f"{console.duration(summary.seconds)}; validation RMSE {summary.validation_rmse:.2f}, "
-        f"MAE {summary.validation_mae:.2f} meV/atom{forces}; {summary.potential}"
+        f"{console.duration(summary.seconds)}{judged}; {summary.potential}"
     )
+    if summary.comparison is not None:
+        show_comparison("validation", summary.n_validation, summary.comparison, summary.facts)
     metrics: dict[str, Any] = read_json(project.training_metrics_file)
     return metrics
+
+
+def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
+    """What is not trained on, or should not be, and what is not held out."""
+    if data.n_above_max_energy:
+        console.say(
+            f"{data.n_above_max_energy} structures above --max-energy {parameters.training.max_energy:g} "
+            "eV/atom are left out"
+        )
+    if n := len(data.outliers):
+        shown = ", ".join(data.outliers[:SHOWN_NAMES]) + (" ..." if n > SHOWN_NAMES else "")
+        what = f"{n} gross outlier{'s' if n > 1 else ''}, far beyond the energies or forces of the others ({shown})"
+        if parameters.training.outliers == "leave-out":
+            console.warn(f"{what}: left out of all parts; --keep-outliers keeps such")
+        else:
+            console.warn(f'{what}: kept; "outliers": "leave-out" in params.json leaves such out')
+    n_validation, n_test = (len(data.split.indices(part)) for part in ("validation", "test"))
+    if not n_validation and not n_test:
+        console.warn("nothing is held out: no number tells how far to trust this potential; add structures")
+    elif not n_validation:
+        console.warn("no structures to validate on: nothing tells how the training goes on new ones")
 
 
 def _warn_of(split: Split) -> None:
@@ -243,10 +323,9 @@ def _warn_of(split: Split) -> None:
 
 def _errors(epoch: Epoch) -> str:
     """RMSE of both parts, energies and forces."""
-    shown = (
-        f"RMSE training {epoch.train_rmse_meV_per_atom:.2f}, validation "
-        f"{epoch.validation_rmse_meV_per_atom:.2f} meV/atom"
-    )
+    validation = epoch.validation_rmse_meV_per_atom
+    shown = f"RMSE training {epoch.train_rmse_meV_per_atom:.2f}"
+    shown += " meV/atom" if validation is None else f", validation {validation:.2f} meV/atom"
     forces = (epoch.train_force_rmse_eV_per_A, epoch.validation_force_rmse_eV_per_A)
     if forces == (None, None):
         return shown

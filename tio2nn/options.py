@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -38,23 +39,32 @@ PresetOption = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help="Symmetry functions: artrith-urban-2016 (default), extended or rili-2024.",
+        help="Symmetry functions: auto (default: made for the structures), artrith-urban-2016, extended or rili-2024.",
     ),
 ]
 ElementsOption = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--elements", metavar="LIST", help="Chemical symbols with commas between, as in Ti,O."),
+    typer.Option(
+        "--elements",
+        metavar="LIST",
+        help="Chemical symbols with commas between, as in Ti,O. Default: those of the structures.",
+    ),
 ]
 RecipeOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         "--recipe",
         metavar="NAME",
-        help="Named settings of network and training: default, quick, forces, record, rili-2024.",
+        help="Decides what params.json leaves open: auto (of new projects), default, quick, forces, record, rili-2024.",
     ),
 ]
 ForcesOption = Annotated[
-    bool, typer.Option("--forces", help="Train on forces, too; by the recipe forces, if no other is named.")
+    Optional[bool],  # noqa: UP045
+    typer.Option(
+        "--forces/--energies-only",
+        help="Insist on forces, or leave them out. Default: as params.json says, in new projects where there are any.",
+        show_default=False,
+    ),
 ]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="End with exit code 3 if a warning is given for a structure.")
@@ -69,7 +79,18 @@ SplitFileOption = Annotated[
         show_default=False,
     ),
 ]
-NewSplitOption = Annotated[bool, typer.Option("--new-split", help="Divide anew, replacing split.csv.")]
+NewSplitOption = Annotated[bool, typer.Option("--new-split", help="Split anew, replacing split.csv.")]
+NoTestOption = Annotated[
+    bool,
+    typer.Option("--no-test", help="Keep no structures for a test, all others train; implies --new-split."),
+]
+KeepOutliersOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-outliers",
+        help="Keep structures whose energy or forces are far beyond those of all others.",
+    ),
+]
 LimitOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(
@@ -86,7 +107,7 @@ MembersOption = Annotated[
 ]
 SeedOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--seed", min=0, metavar="N", help="Seed of division, first weights and batches."),
+    typer.Option("--seed", min=0, metavar="N", help="Seed of split, first weights and batches."),
 ]
 MaxEnergyOption = Annotated[
     Optional[float],  # noqa: UP045
@@ -100,5 +121,62 @@ PotentialOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
         "--potential", metavar="FILE", help="A potential.npz; no project is needed.", show_default=False
+    ),
+]
+
+
+class XsfForcesUnit(str, Enum):
+    """Units of forces in XSF files."""
+
+    EV = "eV/A"
+    HARTREE = "Ha/A"
+
+
+EnergyKeyOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--energy-key",
+        metavar="KEY",
+        help="Key of the total energy in extended XYZ. Default: a usual one, such as energy or REF_energy.",
+        show_default=False,
+    ),
+]
+ForcesKeyOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--forces-key",
+        metavar="KEY",
+        help="Columns of the forces in extended XYZ. Default: usual ones, such as forces or REF_forces.",
+        show_default=False,
+    ),
+]
+XsfForcesOption = Annotated[
+    XsfForcesUnit,
+    typer.Option(
+        "--xsf-forces",
+        help="Unit of forces in XSF files without a comment that states it: eV/A as aenet writes them, Ha/A as ASE.",
+    ),
+]
+
+
+class OutputFormat(str, Enum):
+    """Formats of `predict`."""
+
+    TSV = "tsv"
+    CSV = "csv"
+    JSON = "json"
+    EXTXYZ = "extxyz"
+    XSF = "xsf"
+
+
+FormatOption = Annotated[OutputFormat, typer.Option("--format", "-f", help="json is one object a line.")]
+OutputOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Write a file for each structure there, instead of printing.",
+        show_default=False,
     ),
 ]

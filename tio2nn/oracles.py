@@ -17,7 +17,7 @@ import keras_tuner
 from tio2nn.fit_parameters import TuningParameters
 from tio2nn.trials import COMPLETED, Candidate, Outcome
 
-_OBJECTIVE = "validation_rmse"
+_OBJECTIVE = "score"
 _HYPERBAND_FACTOR = 3  # the value of the Hyperband paper (L. Li et al., J. Mach. Learn. Res. 18 (2018) 1)
 # KerasTuner ends a search after a few failures in a row; a row of diverged trials says where not to search
 _FAILURES_ALLOWED = 10**9
@@ -74,9 +74,8 @@ class Oracle:
     def tell(self, number: int, outcome: Outcome) -> None:
         """What came of a candidate."""
         trial = self._ongoing.pop(number)
-        score = outcome.validation_rmse_meV_per_atom
-        if outcome.status == COMPLETED and score is not None and math.isfinite(score):
-            self._oracle.update_trial(trial.trial_id, {_OBJECTIVE: score})
+        if outcome.status == COMPLETED and math.isfinite(outcome.score):
+            self._oracle.update_trial(trial.trial_id, {_OBJECTIVE: outcome.score})
             trial.status = "COMPLETED"
         else:
             trial.status = "FAILED"

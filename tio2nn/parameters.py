@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from tio2nn.elements import SYMBOLS
-from tio2nn.errors import InputError
-from tio2nn.fit_parameters import NetworkParameters, TrainingParameters, TuningParameters
-from tio2nn.schema import About, to_json
-from tio2nn.strict_json import JsonObject, decode, format_json, parse, quote
+from tio2nn.fit_parameters import RECIPE_NAMES, NetworkParameters, TrainingParameters, TuningParameters
+from tio2nn.schema import About, fields, to_json
+from tio2nn.strict_json import format_json, load, parse, quote
 from tio2nn.validation import Checked, Rule, read
 
 # What `element_blind` of 0.1.0 said of radial_elements and angular_elements
@@ -106,6 +105,13 @@ class ParameterSet(Checked):
     ] = "pairs"
     radial: Annotated[tuple[RadialFunction, ...], About("Radial symmetry functions", unique=True)]
     angular: Annotated[tuple[AngularFunction, ...], About("Angular symmetry functions", unique=True)]
+    recipe: Annotated[
+        str,
+        About(
+            "What decides the settings that are null; a file without it has those of default",
+            choices=RECIPE_NAMES,
+        ),
+    ] = "default"
     network: Annotated[
         NetworkParameters, About("The subnet that turns the features of one atom into its energy")
     ] = field(default=NetworkParameters())
@@ -118,7 +124,7 @@ class ParameterSet(Checked):
     reference_energies: Annotated[
         dict[str, float] | None,
         About(
-            "Energy of one atom of each element, subtracted before training; null for a least-squares fit",
+            "Energy of one atom of each element, subtracted before training; null for a robust fit",
             unit="eV",
         ),
     ] = None
@@ -138,23 +144,26 @@ class ParameterSet(Checked):
         Raises:
             InputError: not readable, not UTF-8, not JSON; as ParameterError: not a parameter set.
         """
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            reason = f"expected a readable file, got: {error.strerror}"
-            raise InputError(reason, file=str(path)) from None
-        return cls.from_json(decode(data, file=str(path)), file=str(path))
+        return cls.from_document(load(path), file=str(path))
 
     @classmethod
     def from_json(cls, text: str, *, file: str | None = None) -> ParameterSet:
         """Read JSON text; `file` is its name in messages.
 
+        Settings that it leaves out are left to the recipe that it names.
+
         Raises:
             InputError: not JSON; as ParameterError: not a parameter set.
         """
-        document = parse(text, file=file)
-        if isinstance(document, JsonObject):
+        return cls.from_document(parse(text, file=file), file=file)
+
+    @classmethod
+    def from_document(cls, document: object, *, file: str | None = None) -> ParameterSet:
+        """As `from_json`, of what the text says."""
+        if isinstance(document, dict):
             _read_element_blind(document)
+            if "recipe" in document:
+                _open_missing_settings(cls, document)
         return read(cls, document, file=file)
 
     def to_json(self) -> str:
@@ -174,6 +183,18 @@ class ParameterSet(Checked):
             else:
                 document[key] = value
         return read(type(self), document)
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Paths of the settings that are left to the recipe: `training.epochs`."""
+        found = [
+            f"{section.key}.{setting.key}"
+            for section in fields(type(self))
+            if section.is_section
+            for setting in fields(section.item)
+            if setting.about.by_recipe and getattr(getattr(self, section.name), setting.name) is None
+        ]
+        return (*found, *(["training.forces"] if self.training.forces == "auto" else []))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -215,7 +236,15 @@ class ParameterSet(Checked):
         return len(self.feature_names)
 
 
-def _read_element_blind(document: JsonObject) -> None:
+def _open_missing_settings(cls: type[ParameterSet], document: dict[str, Any]) -> None:
+    """Leave to the recipe what the sections of a file do not say."""
+    for own in fields(cls):
+        if own.is_section and isinstance(section := document.setdefault(own.key, {}), dict):
+            for setting in fields(own.item):
+                section.setdefault(setting.key, setting.default_in_file)
+
+
+def _read_element_blind(document: dict[str, Any]) -> None:
     """Put the two fields of today in the place of the one that said both in 0.1.0."""
     blind = document.get("element_blind")
     today = ("radial_elements", "angular_elements")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tio2nn import console, fitting, stages
+from tio2nn import console, fitting, results, stages
+from tio2nn.draft import Draft
 from tio2nn.errors import InputError, UsageError
+from tio2nn.io.labels import ReadOptions
 from tio2nn.parameters import ParameterSet
-from tio2nn.presets import DEFAULT_ELEMENTS, SEARCHING_RECIPES, apply_recipe
+from tio2nn.presets import in_published_order
 from tio2nn.project import Project
+from tio2nn.recipes import SEARCHING_RECIPES, known_recipe
 
 DEFAULT_DIRECTORY = Path("tio2nn-project")
 
@@ -25,10 +29,13 @@ def run(
     elements: tuple[str, ...] | None,
     recipe: str | None,
     tuning: bool | None,
-    forces: bool,
+    forces: bool | None,
     split_file: Path | None,
+    flags: dict[str, Any],
+    new_split: bool,
     limit: int | None,
     jobs: int | None,
+    options: ReadOptions | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """Extract always, for the files may have changed; then what does not fit to the structures any more.
 
@@ -37,12 +44,15 @@ def run(
         directory: of the project; by default the current one if it has a `params.json`, else a new one in it.
         preset: name of the parameter set of a new project; an existing one must agree.
         elements: of a new project, by default those that the sources hold; an existing one must agree.
-        recipe: named settings of the training.
+        recipe: decides what the parameters leave open, instead of their own.
         tuning: search first; None if the recipe decides.
-        forces: train on forces, too.
-        split_file: a division given by the user.
+        forces: insist on forces, or leave them out; None for neither.
+        split_file: a split given by the user.
+        flags: fields of the training as the command line gives them; None for what it does not.
+        new_split: a split by the settings, whatever the project has.
         limit: number of structures to take.
         jobs: worker processes.
+        options: how structure files are to be understood.
 
     Returns:
         The metrics of the evaluation, empty if the split keeps nothing for a test, and whether every source could
@@ -56,28 +66,28 @@ def run(
     project = Project(
         directory or (Path() if Project(Path()).parameters_file.exists() else DEFAULT_DIRECTORY)
     )
-    _check(project, preset, elements, recipe, split_file)
+    parameters = _check(project, preset, elements, recipe, split_file, flags)
     project.root.mkdir(parents=True, exist_ok=True)
     with project.locked("run"):
-        if elements is not None and not project.parameters_file.exists():
-            _create(project, preset, elements)
-        if project.parameters_file.exists():
-            good = stages.extract(project, sources, limit, project.parameters())
-        else:
-            # the elements of a new project are those of its structures
-            good = stages.extract(project, sources, limit, None)
+        if parameters is None:
+            # a preset with a name, for the elements of the structures
+            good = stages.extract(project, sources, limit, None, options)
             _create(project, preset, _elements_of(project))
+        else:
+            if isinstance(parameters, ParameterSet) and not project.parameters_file.exists():
+                _create(project, preset, parameters.elements)
+            good = stages.extract(project, sources, limit, parameters, options)
+        _require_enough(project)
         stages.featurize(project, jobs)
-        tune_first = recipe in SEARCHING_RECIPES if tuning is None else tuning
-        if tune_first:
-            fitting.tune(project, fitting.training_parameters(project, recipe), jobs, split_file)
-        parameters = fitting.training_parameters(project, recipe, tuned=tune_first, forces=forces)
-        if parameters.training.forces:
-            stages.differentiate(project, jobs)
-        if _is_trained(project, parameters, split_file):
+        parameters = fitting.training_parameters(project, recipe, False, flags, forces)
+        stages.differentiate_if_needed(project, parameters, jobs)
+        if recipe in SEARCHING_RECIPES if tuning is None else tuning:
+            fitting.tune(project, parameters, jobs, split_file)
+            parameters = fitting.training_parameters(project, recipe, True, flags, forces)
+        if _is_trained(project, parameters, split_file, new_split):
             console.say("training: nothing to do, the model fits to structures, split and settings")
         else:
-            fitting.train(project, parameters, split_file, jobs=jobs)
+            fitting.train(project, parameters, split_file, new_split, jobs)
         metrics = _evaluate(project)
     console.say(
         f"all done in {console.duration(time.perf_counter() - begin)}; the potential is {project.potential_file}; "
@@ -92,11 +102,18 @@ def _check(
     elements: tuple[str, ...] | None,
     recipe: str | None,
     split_file: Path | None,
-) -> None:
-    """Refuse now what a later step would refuse after the work of the earlier ones."""
+    flags: dict[str, Any],
+) -> ParameterSet | Draft | None:
+    """Refuse now what a later step would refuse after the work of the earlier ones.
+
+    Returns:
+        The parameters to extract with: those of the project, or else what the names say; None where a preset with a
+        name waits for the elements.
+    """
     wanted = fitting.preset_parameters(preset, elements)
+    fitting.with_flags(wanted.settings if isinstance(wanted, Draft) else wanted, "training", flags)
     if recipe is not None:
-        apply_recipe(wanted, recipe)
+        known_recipe(recipe)
     if split_file is not None:
         from tio2nn.split import read_parts
 
@@ -104,17 +121,24 @@ def _check(
     if project.root.exists() and not project.root.is_dir():
         raise UsageError(f"{project.root}: expected a project directory, got a file")
     if not project.parameters_file.exists():
-        return
-    there = project.parameters()
-    if preset is not None:
-        same = fitting.preset_parameters(preset, elements or there.elements).fingerprint == there.fingerprint
+        return wanted if isinstance(wanted, Draft) or elements is not None else None
+    there = project.parameters_or_draft()
+    if isinstance(wanted, Draft):
+        # whatever functions are there: auto chooses none where some were chosen
+        same = elements is None or there.elements in (None, elements)
+    elif isinstance(there, Draft):
+        same = False
     else:
-        same = elements in (None, there.elements)
+        named = fitting.preset_parameters(preset, elements or there.elements)
+        same = isinstance(named, ParameterSet) and named.fingerprint == there.fingerprint
     if not same:
         raise UsageError(
             f"{project.parameters_file}: expected the parameter set that --preset and --elements name, got "
             "another; choose another directory with -C"
         )
+    if isinstance(there, Draft) and there.elements is None and elements is not None:
+        return replace(there, elements=elements)
+    return there
 
 
 def _create(project: Project, preset: str | None, elements: tuple[str, ...]) -> None:
@@ -128,34 +152,58 @@ def _evaluate(project: Project) -> dict[str, Any]:
     if "test" not in read_parts(project.split_file).values():
         console.say("evaluation: nothing to do, the split keeps no structures for a test")
         return {}
-    metrics, _ = stages.evaluate(project)
+    metrics, _ = results.evaluate(project)
     return metrics
 
 
 def _elements_of(project: Project) -> tuple[str, ...]:
-    """Elements of all structures; Ti and O in the order that the presets were published for."""
+    """Elements of all structures."""
     from tio2nn.io.store import read_store
 
-    elements = read_store(project.structures_file).elements
-    return DEFAULT_ELEMENTS if set(elements) == set(DEFAULT_ELEMENTS) else elements
+    return in_published_order(read_store(project.structures_file).elements)
 
 
-def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | None) -> bool:
+def _require_enough(project: Project) -> None:
+    """Refuse what no fit can be made of before anything is computed."""
+    from tio2nn.io.store import read_store
+    from tio2nn.training_data import FEWEST_TO_TRAIN
+
+    if (n := len(read_store(project.structures_file))) < FEWEST_TO_TRAIN:
+        raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {n}")
+
+
+def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | None, new_split: bool) -> bool:
+    from tio2nn.derivatives import fresh_layout
+    from tio2nn.facts import resolved
     from tio2nn.io.store import read_store
     from tio2nn.io.tables import read_json
     from tio2nn.provenance import changed, inputs_of_model
-    from tio2nn.split import read_split
+    from tio2nn.split import covers
+    from tio2nn.training_data import drawn_split, given_split, own_split
 
-    if not (project.potential_file.exists() and project.training_metrics_file.exists()):
+    made = (project.potential_file, project.training_metrics_file, project.split_file)
+    if not all(file.exists() for file in made):
         return False
     try:
-        recorded = dict(read_json(project.training_metrics_file)["inputs"])
+        about = read_json(project.training_metrics_file)
+        recorded, selection = dict(about["inputs"]), about.get("selection")
     except (InputError, ValueError, KeyError, TypeError):
         return False
     store = read_store(project.structures_file)
-    if changed(recorded, inputs_of_model(parameters, store, project.split_file)):
+    if not covers(project.split_file, store.names):
         return False
-    if split_file is None:
+    split = own_split(project, store)
+    fitted = resolved(parameters, store, split)
+    if changed(recorded, inputs_of_model(fitted, store, project.split_file)):
+        return False
+    if fitted.training.forces:
+        # trained with the derivatives of more structures, or of others, it would be another model
+        chosen = fresh_layout(project, parameters, store).selection
+        if selection != (None if chosen is None else chosen.digest):
+            return False
+    if split_file is None and not new_split:
         return True
-    settings = (store.names, parameters.training.validation_fraction, parameters.training.seed)
-    return read_split(split_file, *settings) == read_split(project.split_file, *settings)
+    wanted = (
+        drawn_split(parameters, store) if split_file is None else given_split(split_file, parameters, store)
+    )
+    return wanted == split

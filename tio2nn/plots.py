@@ -62,7 +62,7 @@ def plot_history(history_csv: Path, figure: Path) -> None:
     """
     history = pd.read_csv(history_csv)
     members = history.groupby("member")
-    with_forces = history["validation_force_rmse_eV_per_A"].notna().any()
+    with_forces = history[["train_force_rmse_eV_per_A", "validation_force_rmse_eV_per_A"]].notna().any().any()
     panels = 3 if with_forces else 2
     with drawing(figure, height=2.4 * panels) as page:
         loss, rmse, *others = page.subplots(panels, 1, sharex=True)
@@ -78,7 +78,10 @@ def plot_history(history_csv: Path, figure: Path) -> None:
                 (force, "validation_force_rmse_eV_per_A", ORANGE, "validation"),
             ]
             force.set_ylabel("RMSE of forces (eV/Å)")
-        for axes, column, color, part in lines:
+        # without a validation part there is nothing to draw or explain
+        for axes, column, color, part in (
+            line for line in lines if line[3] == "training" or history[line[1]].notna().any()
+        ):
             for member, rows in members:
                 axes.plot(
                     rows["epoch"],

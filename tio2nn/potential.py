@@ -254,6 +254,7 @@ class Potential:
             arrays[f"whitening/{k}/mean"] = whitening.mean
             arrays[f"whitening/{k}/matrix"] = whitening.matrix
             arrays[f"whitening/{k}/constant"] = whitening.constant
+            arrays[f"whitening/{k}/metric"] = whitening.metric
         for m, member in enumerate(self.members):
             for k, layers in enumerate(member):
                 for n, layer in enumerate(layers):
@@ -310,9 +311,10 @@ class Potential:
         except ParameterError as error:
             raise InputError(f"expected a potential with valid parameters: {error}", file=file) from None
         n_subnets = max(header["subnet_of"].values()) + 1
+        # format 2 measured distances with the matrix of the network
+        parts = ("mean", "matrix", "constant", "matrix" if is_older else "metric")
         whitenings = tuple(
-            Whitening(*(arrays[f"whitening/{k}/{part}"] for part in ("mean", "matrix", "constant")))
-            for k in range(n_subnets)
+            Whitening(*[arrays[f"whitening/{k}/{part}"] for part in parts]) for k in range(n_subnets)
         )
         members = tuple(
             tuple(

@@ -80,6 +80,7 @@ def check_consistency(
     for k, whitening in enumerate(whitenings):
         _check(whitening.mean, (n,), f"whitening {k}")
         _check(whitening.matrix, (n, n), f"whitening {k}")
+        _check(whitening.metric, (n, n), f"whitening {k}")
         _expect(whitening.constant.dtype == np.bool_ and whitening.constant.shape == (n,), f"whitening {k}")
     _expect(len(members) > 0, "networks")
     for m, member in enumerate(members):

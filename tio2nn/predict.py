@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Literal
 
 import numpy as np
 
 from tio2nn.errors import InputError
-from tio2nn.io.names import stem
+from tio2nn.io.extxyz_text import Predicted, write_extxyz
+from tio2nn.io.labels import XsfForces
+from tio2nn.io.names import stem, unique_names
 from tio2nn.io.xsf import write_xsf
 from tio2nn.potential import Potential
 from tio2nn.prediction import Prediction
@@ -81,11 +83,12 @@ def header(form: Format, *, forces: bool = False) -> str | None:
     return ",".join(columns) if form == "csv" else None
 
 
-def text(prediction: Prediction, form: Format) -> str:
+def text(prediction: Prediction, form: Format, xsf_forces: XsfForces = "eV/A") -> str:
     """One structure, without a last line end. Energies are written with all their digits.
 
     As a table it is one line, or one for each atom if there are forces; no spread, and no stress, is `nan`, in JSON
-    null. As extended XYZ or XSF it is the structure with what was predicted for it.
+    null. As XSF it is the structure with what was predicted for it, forces in the unit given, which a comment states.
+    As extended XYZ it keeps what its file says of it, too (`tio2nn.io.extxyz_text`).
 
     Raises:
         InputError: XSF has no word for the periodic axes of the structure.
@@ -94,22 +97,42 @@ def text(prediction: Prediction, form: Format) -> str:
         return "\n".join(_rows(prediction, form))
     if form == "json":
         return json.dumps(_document(prediction), ensure_ascii=False)
-    labelled = replace(prediction.structure, energy=prediction.energy, forces=prediction.forces)
+    structure = prediction.structure
     if form == "xsf":
+        labelled = replace(structure, energy=prediction.energy, forces=prediction.forces)
         try:
-            return write_xsf(labelled).removesuffix("\n")
+            return write_xsf(labelled, forces_in=xsf_forces).removesuffix("\n")
         except ValueError as error:
             raise labelled.error(str(error)) from None
-    # ASE takes a third of a second to load
-    from tio2nn.io.extxyz import write_extxyz
-
-    return write_extxyz(labelled, prediction.stress, prediction.distances).removesuffix("\n")
+    predicted = Predicted(prediction.energy, prediction.forces, prediction.stress, prediction.distances)
+    return write_extxyz(structure, predicted).removesuffix("\n")
 
 
-def file_name(structure: Structure, form: Format) -> str:
-    """Of a file for this structure alone."""
-    suffix = {"extxyz": ".xyz", "xsf": ".xsf", "json": ".json"}.get(form, f".{form}")
-    return structure.name.replace("/", "_") + suffix
+def own_file_name(structure: Structure, form: Format) -> str:
+    """Of a file for this structure, if it were the only one."""
+    return structure.name.replace("/", "_") + _suffix(form)
+
+
+def _suffix(form: Format) -> str:
+    return {"extxyz": ".xyz"}.get(form, f".{form}")
+
+
+def file_names(items: Sequence[Structure | InputError], form: Format) -> list[str]:
+    """Of a file for each structure alone, called as `extract` calls it; nothing for an error."""
+    suffix = _suffix(form)
+    names = iter(unique_names([item for item in items if isinstance(item, Structure)]))
+    taken: set[str] = set()
+    found = []
+    for item in items:
+        if isinstance(item, InputError):
+            found.append("")
+            continue
+        whole = next(names).lstrip("/").replace("../", "up/").replace("/", "_").removesuffix(suffix)
+        # different paths may look equal without their slashes
+        name = next(name for k in count(1) if (name := f"{whole}-{k}" if k > 1 else whole) not in taken)
+        taken.add(name)
+        found.append(name + suffix)
+    return found
 
 
 def _document(prediction: Prediction) -> dict[str, Any]:

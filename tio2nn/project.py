@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from tio2nn.draft import Draft, load_parameters
 from tio2nn.errors import InputError, MissingInputError, StaleError, UsageError
 from tio2nn.lock import locked
 from tio2nn.parameters import ParameterSet
@@ -86,7 +87,7 @@ class Project:
         raise MissingInputError(f'no {_PARAMETERS_NAME} in {place} or above; run "tio2nn init" first')
 
     @classmethod
-    def create(cls, root: Path, parameters: ParameterSet, *, exist_ok: bool = False) -> Project:
+    def create(cls, root: Path, parameters: ParameterSet | Draft, *, exist_ok: bool = False) -> Project:
         """Make a project in a directory, new or not; with `exist_ok` one that is there stays as it is.
 
         Raises:
@@ -294,10 +295,23 @@ class Project:
         """Read `params.json`.
 
         Raises:
-            MissingInputError: there is none.
+            MissingInputError: there is none, or its functions are not chosen yet.
             InputError: it is no parameter set.
         """
-        return ParameterSet.load(self.require(self.parameters_file))
+        found = self.parameters_or_draft()
+        if isinstance(found, Draft):
+            reason = f"no symmetry functions in {self.parameters_file} yet, extract chooses them"
+            raise MissingInputError(f'{reason}; run "tio2nn extract{self.as_option()} SOURCE..." first')
+        return found
+
+    def parameters_or_draft(self) -> ParameterSet | Draft:
+        """Read `params.json`, whether its functions are chosen or not.
+
+        Raises:
+            MissingInputError: there is none.
+            InputError: it is neither.
+        """
+        return load_parameters(self.require(self.parameters_file))
 
     def entry_of(self, path: Path) -> Entry:
         """What a path of this project belongs to, and so which command makes it."""
@@ -309,8 +323,11 @@ class Project:
 
         Raises:
             MissingInputError: it does not; the message names the command that makes it.
+            InputError: it does not, and `params.json` is not what could be worked with.
         """
         if not path.exists():
+            if path != self.parameters_file:
+                self.parameters()  # nothing can be made before they are complete
             raise self._missing(path)
         return path
 

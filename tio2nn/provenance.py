@@ -23,10 +23,13 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
     Returns:
         "features" (parameter set and geometries), "energies", "forces", "split" and "settings" (network and training).
     """
-    network = parameters.network.of_the_fit()
+    network, training = parameters.network.of_the_fit(), to_json(parameters.training)
+    # what has no effect has no digest: models of 0.1.0 knew neither repulsion nor outliers
     if not parameters.network.repulsion:
-        network["repulsion"] = False  # what is the default has no digest: models of 0.1.0 knew no repulsion
-    settings = [network, to_json(parameters.training), parameters.reference_energies]
+        network["repulsion"] = False
+    if not store.gross_outliers.any():
+        training.pop("outliers")
+    settings = [network, training, parameters.reference_energies]
     split = split_file.read_bytes() if split_file.exists() else b""
     return {
         "features": digest_of([parameters.fingerprint, *store.geometry_hashes]),

@@ -2,9 +2,12 @@
 
 A parameter dataclass derives from `tio2nn.validation.Checked`, and its fields read
 `name: Annotated[type, About(...)] = default`. The type is bool, int, float, str or another parameter
-dataclass, a tuple[T, ...] or dict[str, T] of one of them, and perhaps `| None`. Limits belong to the number,
-or to each item of a tuple or dict. The JSON key is the field's name without a trailing underscore:
-`lambda_` is "lambda".
+dataclass, a tuple[T, ...] or dict[str, T] of one of them, and perhaps `| None`; or `bool | str`, whose choices say
+all. Limits belong to the number, or to each item of a tuple or dict. The JSON key is the field's name without a
+trailing underscore: `lambda_` is "lambda".
+
+A field that is left to the recipe may be null, too. Its declared type is that of a set whose recipe has been asked
+(`tio2nn.recipes.resolve`), and its default the one that such a set is made with; in a file its default is null.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ class About:
         doc: what it means, without a full stop.
         choices_name: a noun for choices too many to list.
         non_empty, unique: of a tuple.
+        by_recipe: null leaves the value to the recipe.
+        left_out: what stands for it in a file that leaves it out, where that is not the default.
     """
 
     doc: str
@@ -48,6 +53,8 @@ class About:
     choices_name: str = ""
     non_empty: bool = False
     unique: bool = False
+    by_recipe: bool = False
+    left_out: Any = None
 
     def allow(self, value: Any) -> bool:
         """Whether a scalar of the field's type is one of the choices and within the bounds."""
@@ -67,7 +74,7 @@ class Field:
     Attributes:
         name: in Python.
         key: in JSON.
-        item: bool, int, float, str or a parameter dataclass.
+        item: bool, int, float, str or a parameter dataclass; object for true, false and words.
         container: what holds the items: nothing, a list (tuple in Python) or a map (dict).
         nullable: whether null (None) is allowed.
         default: in Python; `dataclasses.MISSING` if the field must be given.
@@ -85,6 +92,20 @@ class Field:
     @property
     def required(self) -> bool:
         return self.default is MISSING
+
+    @property
+    def default_in_file(self) -> Any:
+        """What stands for a field that a file leaves out, as JSON."""
+        if self.is_section and not self.nullable:
+            return {field.key: field.default_in_file for field in fields(self.item)}
+        if self.about.by_recipe:
+            return None
+        return to_json(self.default) if self.about.left_out is None else self.about.left_out
+
+    @property
+    def meaning(self) -> str:
+        """What it means, and what null does where the recipe decides; without a full stop."""
+        return f"{self.about.doc}; null leaves it to the recipe" if self.about.by_recipe else self.about.doc
 
     @property
     def is_section(self) -> bool:
@@ -141,9 +162,11 @@ def fields(cls: type[Any]) -> tuple[Field, ...]:
 
 
 def _field(field: dataclasses.Field[Any], hint: Any, about: About) -> Field:
-    nullable = isinstance(hint, types.UnionType)
-    if nullable:
-        hint = get_args(hint)[0]
+    nullable = about.by_recipe
+    if isinstance(hint, types.UnionType):
+        first, *others = get_args(hint)
+        nullable |= types.NoneType in others
+        hint = first if others in ([], [types.NoneType]) else object
     container: Literal["", "list", "map"] = ""
     if get_origin(hint) is tuple:
         hint, container = get_args(hint)[0], "list"
@@ -179,8 +202,8 @@ def describe(cls: type[Any]) -> list[Row]:
 def _rows(cls: type[Any], prefix: str) -> Iterator[Row]:
     for field in fields(cls):
         path = prefix + field.key
-        default = "required" if field.required else "" if field.is_section else quote(to_json(field.default))
-        yield Row(path, field.expected, default, field.about.unit, field.about.doc)
+        default = "required" if field.required else "" if field.is_section else quote(field.default_in_file)
+        yield Row(path, field.expected, default, field.about.unit, field.meaning)
         if dataclasses.is_dataclass(field.item):
             yield from _rows(field.item, path + ("[]." if field.container == "list" else "."))
 
@@ -211,9 +234,9 @@ def _object_schema(cls: type[Any]) -> dict[str, Any]:
 
 def _field_schema(field: Field) -> dict[str, Any]:
     unit = f" Unit: {field.about.unit}." if field.about.unit else ""
-    schema: dict[str, Any] = {"description": f"{field.about.doc}.{unit}"}
+    schema: dict[str, Any] = {"description": f"{field.meaning}.{unit}"}
     if not field.required:
-        schema["default"] = to_json(field.default)
+        schema["default"] = field.default_in_file
     item = _item_schema(field)
     if field.container == "list":
         schema |= {"type": "array", "items": item}
@@ -226,7 +249,8 @@ def _field_schema(field: Field) -> dict[str, Any]:
     else:
         schema |= item
     if field.nullable:
-        schema["type"] = [schema["type"], "null"]
+        kinds = schema["type"]
+        schema["type"] = [*(kinds if isinstance(kinds, list) else [kinds]), "null"]
         if "enum" in schema:
             schema["enum"] = [*schema["enum"], None]
     return schema
@@ -235,7 +259,8 @@ def _field_schema(field: Field) -> dict[str, Any]:
 def _item_schema(field: Field) -> dict[str, Any]:
     if dataclasses.is_dataclass(field.item):
         return _object_schema(field.item)
-    schema: dict[str, Any] = {"type": _JSON_TYPES[field.item]}
+    kinds = ["boolean", "string"] if field.item is object else _JSON_TYPES[field.item]
+    schema: dict[str, Any] = {"type": kinds}
     if field.about.choices:
         schema["enum"] = list(field.about.choices)
     for name, keyword in _JSON_LIMITS.items():

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.coverage import with_every_kind_in_training
 from tio2nn.errors import InputError
 from tio2nn.io.names import stem
 from tio2nn.io.tables import write_csv
@@ -66,15 +67,22 @@ def covers(path: Path, names: Sequence[str]) -> bool:
 
 
 def random_split(
-    names: Sequence[str], groups: Sequence[str], validation: float, test: float, seed: int
+    names: Sequence[str],
+    groups: Sequence[str],
+    validation: float,
+    test: float,
+    seed: int,
+    compositions: NDArray[np.integer] | None = None,
 ) -> Split:
-    """Divide at random; groups stay together.
+    """Split at random; groups stay together, and every element is trained on.
 
     Args:
         names: of the structures.
         groups: group of each structure; for a split structure by structure, the names themselves.
         validation, test: fractions of the structures.
         seed: of the permutation of the groups.
+        compositions: (n_structures, n_elements) number of atoms, a row of zeros for structures that will not be used;
+            rare elements and compositions then change their place, see `with_every_kind_in_training`.
     """
     members: dict[str, list[int]] = {}
     for k, group in enumerate(groups):
@@ -100,11 +108,20 @@ def random_split(
         if len(training) > 1:
             for index in members[min(training, key=lambda group: len(members[group]))]:
                 parts[index] = "validation"
+    if compositions is not None:
+        units = [members[names_of_groups[position]] for position in order]
+        parts = with_every_kind_in_training(parts, units, compositions)
     return Split(tuple(names), tuple(parts))
 
 
-def read_split(path: Path, names: Sequence[str], validation: float, seed: int) -> Split:
-    """A division that the user gives.
+def read_split(
+    path: Path,
+    names: Sequence[str],
+    validation: float,
+    seed: int,
+    compositions: NDArray[np.integer] | None = None,
+) -> Split:
+    """A split that the user gives.
 
     Either a CSV with the columns structure and part, or a bare list of names, one a line, that are to train. If no
     structure is in the validation part, that fraction of the training part is drawn for it. Structures that
@@ -115,6 +132,7 @@ def read_split(path: Path, names: Sequence[str], validation: float, seed: int) -
         names: of the structures of the store.
         validation: fraction to draw.
         seed: of the draw.
+        compositions: as for `random_split`.
 
     Raises:
         InputError: not such a file, an unknown part, a structure twice, or none that the store has.
@@ -130,7 +148,9 @@ def read_split(path: Path, names: Sequence[str], validation: float, seed: int) -
     parts = [rows.get(name, LEFT_OUT) for name in names]
     if "validation" not in parts:
         chosen = [k for k, part in enumerate(parts) if part == "train"]
-        drawn = random_split([names[k] for k in chosen], [names[k] for k in chosen], validation, 0.0, seed)
+        own = [names[k] for k in chosen]
+        of_chosen = None if compositions is None else compositions[chosen]
+        drawn = random_split(own, own, validation, 0.0, seed, of_chosen)
         for k, part in zip(chosen, drawn.parts, strict=True):
             parts[k] = part
     if "train" not in parts:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tio2nn.derivatives import fresh_layout
+from tio2nn.draft import Draft
 from tio2nn.errors import InputError
+from tio2nn.facts import needs_derivatives
 from tio2nn.io.features import Manifest, digest_of
 from tio2nn.io.jacobians import open_jacobian
 from tio2nn.io.store import StructureStore, read_store
@@ -61,7 +64,9 @@ def status(project: Project) -> Status:
     Raises:
         InputError: params.json is not a parameter set.
     """
-    parameters = project.parameters()
+    parameters = project.parameters_or_draft()
+    if isinstance(parameters, Draft):
+        return _of_draft(project, parameters)
     parts = [
         Part(
             "parameters",
@@ -73,22 +78,38 @@ def status(project: Project) -> Status:
     structures, store = _structures(project)
     parts.append(structures)
     parts.append(_features(project, parameters, store))
-    if (derivatives := _derivatives(project, parameters, store)) is not None:
+    model = _model(project, parameters, store)
+    derivatives = _derivatives(project, parameters, store)
+    # a model that does without them was made so on purpose, for nobody insists on forces
+    done_without = model.state == FRESH and parameters.training.forces == "auto"
+    if derivatives is not None and not (derivatives.state == MISSING and done_without):
         parts.append(derivatives)
     if (tuning := _tuning(project, parameters, store)) is not None:
         parts.append(tuning)
-    model = _model(project, parameters, store)
     parts += [model, _evaluation(project, model)]
+    return Status(project.root, tuple(parts), _advice(project, parts))
+
+
+def _of_draft(project: Project, draft: Draft) -> Status:
+    """Whatever lies there, it does not belong to functions that are not chosen yet."""
+    elements = f" for {', '.join(draft.elements)}" if draft.elements is not None else ""
+    what = f'"preset": "auto": extract chooses the functions{elements}'
+    parts = [Part("parameters", "extract", MISSING, what), _structures(project)[0]]
+    later = (("features", "featurize"), ("model", "train"), ("evaluation", "evaluate"))
+    parts += [Part(name, command, MISSING, "") for name, command in later]
+    return Status(project.root, tuple(parts), _advice(project, parts))
+
+
+def _advice(project: Project, parts: Sequence[Part]) -> str:
+    """What to run next."""
     # a search is a matter of choice: one that is stale need not be repeated
     todo = [part for part in parts if part.state != FRESH and (part.name, part.state) != ("tuning", STALE)]
     at = project.as_option()
     if not todo:
-        advice = f"nothing to do; tio2nn predict{at} FILE... predicts structures"
-    else:
-        verb, *options = todo[0].command.split()
-        words = [*options, *(["SOURCE..."] if verb == "extract" else [])]
-        advice = f"next: tio2nn {verb}{at}{''.join(f' {word}' for word in words)}"
-    return Status(project.root, tuple(parts), advice)
+        return f"nothing to do; tio2nn predict{at} FILE... predicts structures"
+    verb, *options = todo[0].command.split()
+    words = [*options, *(["SOURCE..."] if verb == "extract" else [])]
+    return f"next: tio2nn {verb}{at}{''.join(f' {word}' for word in words)}"
 
 
 def _structures(project: Project) -> tuple[Part, StructureStore | None]:
@@ -123,10 +144,11 @@ def _features(project: Project, parameters: ParameterSet, store: StructureStore 
 
 
 def _derivatives(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part | None:
-    """None where there are none and the parameters ask for none."""
+    """None where there are none and the training will need none."""
     name, command = "derivatives", "featurize --forces"
     if not project.jacobian_table.exists():
-        return Part(name, command, MISSING, "") if parameters.training.forces else None
+        will_be_needed = store is not None and needs_derivatives(parameters, store)
+        return Part(name, command, MISSING, "") if will_be_needed else None
     if store is None:
         return Part(name, command, FRESH, "")
     try:
@@ -137,9 +159,9 @@ def _derivatives(project: Project, parameters: ParameterSet, store: StructureSto
         open_jacobian(project.features_directory, layout)
     except InputError as error:
         return Part(name, command, BROKEN, str(error))
-    return Part(
-        name, command, FRESH, f"of {int(store.has_forces.sum())} structures, {layout.n_bytes / 1e9:.3g} GB"
-    )
+    n_structures = int(layout.has_derivatives(store.has_forces).sum())
+    chosen = "" if layout.selection is None else f" of {int(store.has_forces.sum())} with forces"
+    return Part(name, command, FRESH, f"of {n_structures} structures{chosen}, {layout.n_bytes / 1e9:.3g} GB")
 
 
 def _tuning(project: Project, parameters: ParameterSet, store: StructureStore | None) -> Part | None:
@@ -151,12 +173,15 @@ def _tuning(project: Project, parameters: ParameterSet, store: StructureStore | 
         return Part("tuning", "tune", BROKEN, str(error))
     if project.best_trial_file.exists():
         try:
-            recorded = dict(read_json(project.best_trial_file)["inputs"])
+            best = read_json(project.best_trial_file)
+            recorded = dict(best["inputs"])
         except _UNUSABLE as error:
             return Part("tuning", "tune", BROKEN, _told(project.best_trial_file, error))
         if store is not None:
             differences = changed(recorded, inputs_of_model(parameters, store, project.split_file))
-            if stale := [difference for difference in differences if difference in ("features", "energies")]:
+            on_forces = best.get("validation_force_rmse_eV_per_A") is not None
+            searched_on = ("features", "energies", "forces") if on_forces else ("features", "energies")
+            if stale := [difference for difference in differences if difference in searched_on]:
                 return Part("tuning", "tune", STALE, f"{trials} trials; with other {' and '.join(stale)}")
         return Part("tuning", "tune", FRESH, f"{trials} trials")
     return Part("tuning", "tune", MISSING, f"interrupted after {trials} trials")
@@ -169,8 +194,9 @@ def _model(project: Project, parameters: ParameterSet, store: StructureStore | N
         return Part(name, command, MISSING, "interrupted; train goes on where it was" if interrupted else "")
     try:
         about = read_json(project.training_metrics_file)
-        recorded, rmse = dict(about["inputs"]), float(about["validation_rmse_meV_per_atom"])
-        what = f"{int(about['members'])} × network, validation RMSE {rmse:.2f} meV/atom"
+        recorded, rmse = dict(about["inputs"]), about["validation_rmse_meV_per_atom"]
+        judged = "not validated" if rmse is None else f"validation RMSE {float(rmse):.2f} meV/atom"
+        what = f"{int(about['members'])} × network, {judged}"
     except _UNUSABLE as error:
         return Part(name, command, BROKEN, _told(project.training_metrics_file, error))
     now = None if store is None else inputs_of_model(parameters, store, project.split_file)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tio2nn.errors import InputError
@@ -37,6 +38,20 @@ class JsonObject(dict[str, Any]):
                 repeated[key] = None
             seen.add(key)
         self.repeated_keys = tuple(repeated)
+
+
+def load(path: Path) -> Any:
+    """Read and parse a file; its name in messages is `path` as given.
+
+    Raises:
+        InputError: not readable, not UTF-8, not JSON.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = f"expected a readable file, got: {error.strerror}"
+        raise InputError(reason, file=str(path)) from None
+    return parse(decode(data, file=str(path)), file=str(path))
 
 
 def decode(data: bytes, *, file: str | None = None) -> str:

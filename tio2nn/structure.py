@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,35 @@ FloatArray = NDArray[np.float64]
 
 # of volume over product of the edges; below it vectors lie in one plane (angles of 1 degree give 1e-4)
 _FLAT_CELL = 1e-6
+
+
+class Column(NamedTuple):
+    """Per-atom data of a file, in its own words.
+
+    Attributes:
+        kind: R, I, S or L: real, integer, text, true or false.
+        rows: (n_atoms,) the fields of each atom.
+    """
+
+    kind: str
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Extras:
+    """What a file says of a structure beyond its geometry, labels included, to be written again as it is.
+
+    Attributes:
+        info: what is written behind each key, quotes included; nothing for a word that stands alone.
+        columns: of atoms, by name.
+        no_energy: why there is no total energy.
+        remarks: on labels that were left alone.
+    """
+
+    info: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    no_energy: str = "expected a total energy, got none"
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +63,7 @@ class Structure:
         forces: (n_atoms, 3) eV/Å, or None.
         file: where the structure came from, as the user named it.
         line: 1-based line in that file at which the structure begins, or None.
+        extras: what else that file says; neither the store nor a hash knows of it.
     """
 
     name: str
@@ -43,6 +75,7 @@ class Structure:
     forces: FloatArray | None = None
     file: str = ""
     line: int | None = None
+    extras: Extras = field(default_factory=Extras)
 
     def __post_init__(self) -> None:
         n = len(self.elements)

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Executor, wait
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tio2nn.baseline import Comparison, facts
 from tio2nn.errors import InputError
+from tio2nn.facts import resolved
 from tio2nn.io.atomic import atomic_path
 from tio2nn.io.features import digest_of
 from tio2nn.io.store import StructureStore
@@ -25,12 +28,12 @@ from tio2nn.potential import Potential
 from tio2nn.prediction import Limits
 from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model, versions
-from tio2nn.repulsion import Repulsion
 from tio2nn.schema import to_json
 from tio2nn.training_data import TrainingData, choose_split, prepare, read_inputs
 
 configure_threads()
 
+_MEV = 1000.0  # meV in an eV
 _POLL_SECONDS = 2.0  # between looks at the checkpoints of worker processes, which write them every 5 s
 
 
@@ -43,10 +46,13 @@ class TrainSummary:
         members: networks in the committee.
         epochs: epochs of the last member.
         seconds: wall time of this run.
-        validation_rmse, validation_mae: meV/atom, of the epochs whose weights are taken, mean over the members.
+        validation_rmse, validation_mae: meV/atom, of the epochs whose weights are taken, mean over the members; None
+            without structures in the validation part.
         validation_force_rmse: eV/Å and component, likewise; None without forces.
         reference_energies: eV.
         constant_features: names of columns that do not vary in the training part, for each subnet.
+        comparison: with reference energies alone, on the validation part; None without structures in it.
+        facts: of the training, for a reason why it is no better.
         potential: the file.
     """
 
@@ -56,11 +62,13 @@ class TrainSummary:
     members: int
     epochs: int
     seconds: float
-    validation_rmse: float
-    validation_mae: float
+    validation_rmse: float | None
+    validation_mae: float | None
     validation_force_rmse: float | None
     reference_energies: dict[str, float]
     constant_features: dict[str, tuple[str, ...]]
+    comparison: Comparison | None
+    facts: dict[str, Any]
     potential: Path
 
 
@@ -92,7 +100,8 @@ def train(
 
     Args:
         project: with features.
-        parameters: those of the project, with what flags, recipe or tuning changed.
+        parameters: those of the project, with what flags, recipe or tuning changed; what they leave open, their recipe
+            decides.
         split_file: a division given by the user.
         new_split: make a new one even if the project has one.
         jobs: members fitted at a time.
@@ -107,6 +116,7 @@ def train(
     begin = time.perf_counter()
     inputs = read_inputs(project, parameters)
     split = choose_split(project, parameters, inputs.store, split_file, new_split)
+    parameters = resolved(parameters, inputs.store, split)
     data = prepare(inputs, parameters, split)
     if on_data is not None:
         on_data(data)
@@ -128,11 +138,13 @@ def train(
         members=len(fits),
         epochs=len(fits[-1].history),
         seconds=time.perf_counter() - begin,
-        validation_rmse=float(np.mean([epoch.validation_rmse_meV_per_atom for epoch in chosen])),
-        validation_mae=float(np.mean([epoch.validation_mae_meV_per_atom for epoch in chosen])),
+        validation_rmse=_mean(epoch.validation_rmse_meV_per_atom for epoch in chosen),
+        validation_mae=_mean(epoch.validation_mae_meV_per_atom for epoch in chosen),
         validation_force_rmse=_mean(epoch.validation_force_rmse_eV_per_A for epoch in chosen),
         reference_energies=data.reference.as_dict(),
         constant_features=data.constant_features,
+        comparison=_compared(inputs.store, data, chosen),
+        facts=_facts(parameters, inputs.store, data),
         potential=project.potential_file,
     )
     _write_model(project, parameters, inputs.store, data, fits, summary, command)
@@ -204,10 +216,45 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+def _compared(store: StructureStore, data: TrainingData, chosen: Sequence[Epoch]) -> Comparison | None:
+    """With what the validation part's compositions say alone, and with zero for every force."""
+    rmse = _mean(epoch.validation_rmse_meV_per_atom for epoch in chosen)
+    if rmse is None:
+        return None
+    validation, elements = data.split.indices("validation"), data.fitted_reference.elements
+    energies = store.energies[validation] - data.fitted_reference.baseline(
+        store.compositions(elements)[validation]
+    )
+    reference_rmse = _MEV * float(np.sqrt(np.mean((energies / store.n_atoms[validation]) ** 2)))
+    force_rmse = _mean(epoch.validation_force_rmse_eV_per_A for epoch in chosen)
+    if force_rmse is None or (labels := data.validation_forces) is None:
+        return Comparison(rmse, reference_rmse)
+    known = labels.forces[np.repeat(labels.has_forces, labels.n_atoms)]
+    return Comparison(
+        rmse, reference_rmse, force_rmse, float(np.sqrt(np.mean(known.astype(np.float64) ** 2)))
+    )
+
+
+def _facts(parameters: ParameterSet, store: StructureStore, data: TrainingData) -> dict[str, Any]:
+    training = data.split.indices("train")
+    counts = (store.compositions(parameters.elements)[training] > 0).sum(axis=0).tolist()
+    kept = store.gross_outliers[training].sum()
+    has_forces = data.train_forces is not None
+    return facts(dict(zip(parameters.elements, counts, strict=True)), int(kept), has_forces)
+
+
 def _fit_fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:
     """Of everything that the weights of one member depend on."""
     settings = {"network": parameters.network.of_the_fit(), **to_json(parameters.training), "seed": seed}
-    for of_no_effect in ("members", "validation_fraction", "test_fraction", "split", "max_energy"):
+    decided_before = (
+        "validation_fraction",
+        "test_fraction",
+        "split",
+        "max_energy",
+        "outliers",
+        "derivatives_limit",
+    )
+    for of_no_effect in ("members", *decided_before):
         settings.pop(of_no_effect)  # what they decide is in the data's fingerprint
     return digest_of([data.fingerprint, json.dumps(settings, sort_keys=True), str(data.reference.as_dict())])
 
@@ -224,6 +271,7 @@ def _write_model(
     about = {
         "command": list(command),
         "inputs": inputs_of_model(parameters, store, project.split_file),
+        "selection": None if data.selection is None else data.selection.digest,
         "seed": parameters.training.seed,
         "n_train": summary.n_train,
         "n_validation": summary.n_validation,
@@ -234,6 +282,12 @@ def _write_model(
         "validation_mae_meV_per_atom": summary.validation_mae,
         "validation_force_rmse_eV_per_A": summary.validation_force_rmse,
         "reference_energies_eV": summary.reference_energies,
+        "baseline": {
+            "reference_energies_eV": data.fitted_reference.as_dict(),
+            **summary.facts,
+            **({} if summary.comparison is None else {"validation": summary.comparison.as_dict()}),
+        },
+        "outliers_left_out": list(data.outliers) if parameters.training.outliers == "leave-out" else [],
         "seconds": round(summary.seconds, 1),
         "parameters": json.loads(parameters.to_json()),
         "versions": versions(),
@@ -247,7 +301,7 @@ def _write_model(
         data.training_atoms,
         data.composition_span,
         about,
-        _repulsion(parameters, store, data) if parameters.network.repulsion else None,
+        data.repulsion if parameters.network.repulsion else None,
         _limits(store, data),
     )
     _write_history(project.history_file, fits)
@@ -262,12 +316,6 @@ def _write_model(
     potential.save(project.potential_file)
     # by this file a training is known to be done
     write_json(project.training_metrics_file, about)
-
-
-def _repulsion(parameters: ParameterSet, store: StructureStore, data: TrainingData) -> Repulsion:
-    """The one that begins where the training part ends."""
-    training = [store[index] for index in data.split.indices("train").tolist()]
-    return Repulsion.beyond(training, parameters.elements, parameters.cutoff)
 
 
 def _limits(store: StructureStore, data: TrainingData) -> Limits:

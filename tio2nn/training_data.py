@@ -12,21 +12,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.derivatives import fresh_layout
+from tio2nn.descriptors.natural_sizes import natural_sizes
 from tio2nn.errors import InputError
+from tio2nn.facts import are_used, facts_of, needs_derivatives
 from tio2nn.familiarity import TrainingAtoms
 from tio2nn.io.features import Manifest, StoredFeatures, digest_of
-from tio2nn.io.jacobians import damaged_shards, jacobian_sizes, open_jacobian
+from tio2nn.io.jacobians import JacobianLayout, Selection, damaged_shards, jacobian_sizes, open_jacobian
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.nn.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.nn.whitening import Whitening
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import composition_span
 from tio2nn.project import Project
+from tio2nn.recipes import Facts
 from tio2nn.reference_energies import ReferenceEnergies
+from tio2nn.repulsion import Repulsion
 from tio2nn.split import Split, covers, random_split, read_split
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+FEWEST_TO_TRAIN = 2
+"""Structures; one has nothing but its own energy to tell."""
+# Below these a structure teaches more than it tells as one of a held-out part: an error on one or two is chance.
+FEWEST_TO_VALIDATE = 5
+FEWEST_TO_TEST = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,24 +44,39 @@ class TrainingData(FitData):
     """Everything that a fit starts from, computed on the training part alone.
 
     Attributes:
+        parameters: those of the fit, nothing left to a recipe.
+        facts: what the training part holds, its forces in any case.
         split: the parts.
         reference: reference energies.
         whitenings: for each subnet.
         subnet_of: for each element the position of its subnet.
         training_atoms: those of each element in the training part, as a potential remembers them.
         composition_span: (rank, n_elements) of the compositions in the training part.
+        repulsion: of atoms closer than any in the training part.
         constant_features: names of columns that do not vary in the training part, for each subnet.
         fingerprint: of features, energies and split.
+        fitted_reference: reference energies fitted to the training part, also where others are given: what a fit
+            without any network would know.
+        outliers: names of the gross outliers, left out of all parts or kept as the settings say.
+        n_above_max_energy: structures left out for their energy.
+        selection: structures with forces that have derivatives, where those of all do not fit.
     """
 
+    parameters: ParameterSet
+    facts: Facts
     split: Split
     reference: ReferenceEnergies
     whitenings: tuple[Whitening, ...]
     subnet_of: dict[str, int]
     training_atoms: tuple[TrainingAtoms, ...]
     composition_span: FloatArray
+    repulsion: Repulsion
     constant_features: dict[str, tuple[str, ...]]
     fingerprint: str
+    fitted_reference: ReferenceEnergies
+    outliers: tuple[str, ...]
+    n_above_max_energy: int
+    selection: Selection | None = None
 
 
 @dataclass(frozen=True)
@@ -63,13 +88,21 @@ class Inputs:
         features: of all atoms, float64, in blocks (n_atoms of some consecutive structures, n_features); they are read
             each time one goes through them.
         fingerprint: of parameter set and structures.
-        jacobian: flat float32, derivatives of the features of all structures with forces; None if not asked for.
+        jacobian: flat float32, derivatives of the features of structures with forces; None if not asked for.
+        selection: which structures with forces have derivatives; None for all.
     """
 
     store: StructureStore
     features: Iterable[FloatArray]
     fingerprint: str
     jacobian: NDArray[np.float32] | None = None
+    selection: Selection | None = None
+
+    @property
+    def has_derivatives(self) -> NDArray[np.bool_]:
+        """(n_structures,) whose forces can be trained on."""
+        has_forces = self.store.has_forces
+        return has_forces if self.selection is None else has_forces & self.selection.mask(len(has_forces))
 
 
 def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = True) -> Inputs:
@@ -77,7 +110,7 @@ def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = Tru
 
     Args:
         project: with features, and with derivatives for a training on forces.
-        parameters: those of the training.
+        parameters: those of the training; what they leave to their recipe may still be open.
         check: compare the derivatives with their checksums, about 1 s for each GB.
 
     Raises:
@@ -89,15 +122,15 @@ def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = Tru
     project.check_fresh(asdict(manifest), parameters.fingerprint, structures)
     fingerprint = digest_of([parameters.fingerprint, structures])
     features = StoredFeatures(project.features_directory, manifest)
-    jacobian = _read_jacobian(project, parameters, store, check) if parameters.training.forces else None
-    return Inputs(store, features, fingerprint, jacobian)
-
-
-def _read_jacobian(
-    project: Project, parameters: ParameterSet, store: StructureStore, check: bool
-) -> NDArray[np.float32]:
-    directory = project.features_directory
+    if not needs_derivatives(parameters, store):
+        return Inputs(store, features, fingerprint)
     layout = fresh_layout(project, parameters, store)
+    jacobian = _read_jacobian(project, layout, check)
+    return Inputs(store, features, fingerprint, jacobian, layout.selection)
+
+
+def _read_jacobian(project: Project, layout: JacobianLayout, check: bool) -> NDArray[np.float32]:
+    directory = project.features_directory
     jacobian = open_jacobian(directory, layout)
     damaged = next(damaged_shards(directory, layout), None) if check else None
     if damaged is not None:
@@ -116,24 +149,50 @@ def choose_split(
 
     One of other structures is not lost, but moved to `split-earlier.csv`.
     """
-    settings = parameters.training
-    names = store.names
     has_another = given is None and not new and project.split_file.exists()
-    if has_another and covers(project.split_file, names):
-        return read_split(project.split_file, names, settings.validation_fraction, settings.seed)
+    if has_another and covers(project.split_file, store.names):
+        return own_split(project, store)
     if given is not None:
-        split = read_split(given, names, settings.validation_fraction, settings.seed)
+        split = given_split(given, parameters, store)
     else:
-        groups = store.groups if settings.split == "grouped" else names
-        drawn = random_split(
-            names, groups, settings.validation_fraction, settings.test_fraction, settings.seed
-        )
-        split = replace(drawn, replaces_another=has_another)
+        split = replace(drawn_split(parameters, store), replaces_another=has_another)
     if has_another:
-        # it may be a division that somebody gave, with a name damaged or a structure more
+        # it may be one that somebody gave, with a name damaged or a structure more
         project.split_file.replace(project.earlier_split_file)
     split.write(project.split_file, store.groups)
     return split
+
+
+def own_split(project: Project, store: StructureStore) -> Split:
+    """That of the project, as it was written: few structures may have no validation part."""
+    return read_split(project.split_file, store.names, validation=0.0, seed=0)
+
+
+def given_split(path: Path, parameters: ParameterSet, store: StructureStore) -> Split:
+    """The split in a file, with a validation part drawn where it has none."""
+    settings = parameters.training
+    used = _used_compositions(parameters, store)
+    return read_split(path, store.names, settings.validation_fraction, settings.seed, used)
+
+
+def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
+    """A new split by the settings; few structures all train, or are at least not spent on a test."""
+    settings = parameters.training
+    used = _used_compositions(parameters, store)
+    n_used = int(np.count_nonzero(used.any(axis=1)))
+    return random_split(
+        store.names,
+        store.groups if settings.split == "grouped" else store.names,
+        settings.validation_fraction if n_used >= FEWEST_TO_VALIDATE else 0.0,
+        settings.test_fraction if n_used >= FEWEST_TO_TEST else 0.0,
+        settings.seed,
+        used,
+    )
+
+
+def _used_compositions(parameters: ParameterSet, store: StructureStore) -> IntArray:
+    """(n_structures, n_elements) number of atoms, zero for structures that are not used."""
+    return store.compositions(store.elements) * are_used(parameters, store)[:, None]
 
 
 def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingData:
@@ -142,26 +201,44 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     Of all features those of the training and the validation part are held in float64, 8 bytes a number, until they
     are whitened and in float32.
 
+    Args:
+        inputs: derivatives that the fit does not use are passed over.
+        parameters: nothing left to a recipe.
+        split: the parts.
+
     Raises:
-        InputError: an element without an atom in the training part, a part without structures, damaged features.
+        ValueError: `parameters` leave a setting to their recipe.
+        InputError: an element without an atom in the training part, fewer than two structures in it, damaged features.
     """
+    if parameters.undecided:
+        raise ValueError(
+            f"parameters: expected decided settings, got none for {', '.join(parameters.undecided)}"
+        )
+    if not parameters.training.forces:
+        inputs = replace(inputs, jacobian=None)
     store, settings, elements = inputs.store, parameters.training, parameters.elements
-    split = split.restricted_to(store.are_up_to(settings.max_energy))
-    train, validation = (_required(split, part) for part in ("train", "validation"))
+    split = split.restricted_to(are_used(parameters, store))
+    train, validation = (split.indices(part) for part in ("train", "validation"))
+    if len(train) < FEWEST_TO_TRAIN:
+        raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {len(train)}")
     subnets = _Subnets.of(parameters, store)
     compositions = store.compositions(elements)
-    reference = _reference_energies(parameters, compositions[train], store.energies[train])
+    fitted = ReferenceEnergies.fit(elements, compositions[train], store.energies[train])
+    reference = _reference_energies(parameters, compositions[train], fitted)
     energies = store.energies - reference.baseline(compositions)
     train_table, validation_table = AtomTable.gather(
         inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation)
     )
     features = [np.asarray(part, np.float64) for part in train_table.features]
-    whitenings = tuple(
-        Whitening.fit(part, parameters.network.whitening_floor)
-        if parameters.network.whitening
-        else Whitening.standardization(part)
-        for part in features
-    )
+    repulsion = Repulsion.beyond([store[k] for k in train.tolist()], elements, parameters.cutoff)
+    sizes = subnets.natural_sizes(parameters, repulsion.outer)
+    if parameters.network.whitening:
+        floor = parameters.network.whitening_floor
+        whitenings = tuple(
+            Whitening.fit(part, floor, size) for part, size in zip(features, sizes, strict=True)
+        )
+    else:
+        whitenings = tuple(map(Whitening.standardization, features, sizes))
     in_training = np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)
     random = np.random.default_rng(settings.seed)
     training_atoms = []
@@ -176,12 +253,15 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     if forces is not None and not forces.has_forces[train].any():
         raise InputError("expected structures with forces in the part train, got none")
     return TrainingData(
+        parameters=parameters,
+        facts=facts_of(parameters, store, split),
         split=split,
         reference=reference,
         whitenings=whitenings,
         subnet_of=dict(zip(elements, subnets.of_element, strict=True)),
         training_atoms=tuple(training_atoms),
         composition_span=composition_span(compositions[train]),
+        repulsion=repulsion,
         train=train_table.transformed(whitenings),
         train_labels=Labels(energies[train], weights),
         validation=validation_table.transformed(whitenings),
@@ -195,6 +275,10 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
             if whitening.constant.any()
         },
         fingerprint=_fingerprint(inputs, split),
+        fitted_reference=fitted,
+        outliers=tuple(store.names[k] for k in np.flatnonzero(store.gross_outliers)),
+        n_above_max_energy=int(np.count_nonzero(~store.are_up_to(settings.max_energy))),
+        selection=inputs.selection,
     )
 
 
@@ -225,20 +309,18 @@ class _Subnets(NamedTuple):
             return cls(("all elements",), (0,) * len(parameters.elements), elements, np.zeros_like(elements))
         return cls(parameters.elements, tuple(range(len(parameters.elements))), elements, elements)
 
+    def natural_sizes(self, parameters: ParameterSet, closest: FloatArray) -> list[FloatArray]:
+        """(n_features,) of each subnet, the largest of its elements; `closest` (n_elements, n_elements) in Å."""
+        sizes = [natural_sizes(parameters, element, closest) for element in parameters.elements]
+        return [np.max(sizes, axis=0)] if self.are_shared else sizes
+
     @property
     def are_shared(self) -> bool:
         return len(self.names) < len(self.of_element)
 
 
-def _required(split: Split, part: str) -> IntArray:
-    indices = split.indices(part)
-    if not len(indices):
-        raise InputError(f"expected structures in the part {part}, got none")
-    return indices
-
-
 def _reference_energies(
-    parameters: ParameterSet, compositions: IntArray, energies: FloatArray
+    parameters: ParameterSet, compositions: IntArray, fitted: ReferenceEnergies
 ) -> ReferenceEnergies:
     """Those of the parameter set, or else a fit to the training part."""
     for element, count in zip(parameters.elements, compositions.sum(axis=0), strict=True):
@@ -246,20 +328,20 @@ def _reference_energies(
             raise InputError(f"expected atoms of {element} in the training part, got none")
     if (given := parameters.reference_energies) is not None:
         return ReferenceEnergies.given({element: given[element] for element in parameters.elements})
-    return ReferenceEnergies.fit(parameters.elements, compositions, energies)
+    return fitted
 
 
 def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> ForceLabels | None:
     """Of all structures; None without derivatives."""
     if inputs.jacobian is None:
         return None
-    store, has_forces = inputs.store, inputs.store.has_forces
-    sizes = jacobian_sizes(store.n_atoms, n_features, has_forces)
+    store, has_derivatives = inputs.store, inputs.has_derivatives
+    sizes = jacobian_sizes(store.n_atoms, n_features, has_derivatives)
     if len(inputs.jacobian) != sizes.sum():
         raise ValueError(f"jacobian: expected {sizes.sum()} numbers, got {len(inputs.jacobian)}")
     return ForceLabels(
         inputs.jacobian,
-        np.where(has_forces, np.cumsum(sizes) - sizes, -1),
+        np.where(has_derivatives, np.cumsum(sizes) - sizes, -1),
         np.nan_to_num(store.forces).astype(np.float32),
         subnet_of_atom.astype(np.int8),
         store.n_atoms,
@@ -274,6 +356,8 @@ def _fingerprint(inputs: Inputs, split: Split) -> str:
     digest.update("\n".join(split.parts).encode())
     if inputs.jacobian is not None:
         digest.update(np.ascontiguousarray(inputs.store.forces, dtype="<f8").tobytes())
+    if inputs.selection is not None:
+        digest.update(inputs.selection.digest.encode())
     return digest.hexdigest()
 
 

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from tio2nn.errors import InputError
+from tio2nn.facts import facts_of, resolved
 from tio2nn.io.features import digest_of
 from tio2nn.nn.trial import TrialTask, run_trial
 from tio2nn.oracles import BLIND, Oracle, candidates
 from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model, versions
+from tio2nn.recipes import forces_of
 from tio2nn.schema import to_json
 from tio2nn.split import LEFT_OUT, Split
 from tio2nn.training_data import TrainingData, choose_split, prepare, read_inputs
@@ -33,6 +35,7 @@ from tio2nn.trials import (
     Ledger,
     Outcome,
     Trial,
+    best_of,
     ranked,
     write_best,
     write_trials,
@@ -45,7 +48,7 @@ class TuneSummary:
 
     Attributes:
         ranked: all trials, the best first.
-        best: what `best.json` holds.
+        best: what `best.json` holds; not the first where that is hardly better than what the fit would have anyway.
         n_known: trials that were taken from the ledger.
         seconds: wall time.
     """
@@ -67,14 +70,15 @@ def tune(
     on_trial: Callable[[Trial], None] | None = None,
     command: Sequence[str] = (),
 ) -> TuneSummary:
-    """Search on the training part of a project, judged by its validation part, on energies alone.
+    """Search on the training part of a project, judged by its validation part, with forces where the fit will use them.
 
     Args:
-        project: with features.
-        parameters: those of the project, with what flags or a recipe changed.
+        project: with features, and with derivatives for a search on forces.
+        parameters: those of the project, with what flags or a recipe changed; what they leave open, their recipe
+            decides.
         jobs: trials side by side.
         make_executor: makes worker processes, of which one may die without harm to the others.
-        split_file: a division given by the user.
+        split_file: a split given by the user.
         on_data: hears of what each trial trains on and is judged by.
         on_trial: hears of each trial, those of former searches included.
         command: the command line, for the record.
@@ -84,13 +88,18 @@ def tune(
         InputError: damaged features, a part without structures, or not a single trial that completes.
     """
     begin = time.perf_counter()
-    parameters = parameters.with_overrides(training={"forces": False})
     inputs = read_inputs(project, parameters)
     split = choose_split(project, parameters, inputs.store, split_file, new=False)
+    asked = forces_of(parameters)
+    parameters = resolved(parameters, inputs.store, split)
     tuning = parameters.tuning
     if tuning.structures is not None:
         split = subset(split, tuning.structures, tuning.seed)
+        if asked == "auto" and not facts_of(parameters, inputs.store, split).n_structures_with_forces:
+            parameters = parameters.with_overrides(training={"forces": False})
     data = prepare(inputs, parameters, split)
+    if not len(data.validation.counts):
+        raise InputError("expected structures in the part validation to judge the trials by, got none")
     if on_data is not None:
         on_data(data)
     project.tuning_directory.mkdir(exist_ok=True)
@@ -101,7 +110,7 @@ def tune(
             trials = search.blind(executor) if tuning.strategy in BLIND else search.guided(executor)
     finally:
         project.trial_data_file.unlink(missing_ok=True)
-    best = ranked(trials)[0]
+    best = best_of(trials, own_candidate(parameters))
     if best.status != COMPLETED:
         raise InputError(
             f"expected at least one trial that completes, got none of {len(trials)}: {best.status}, "
@@ -118,6 +127,24 @@ def tune(
         best=write_best(project.best_trial_file, best, about),
         n_known=search.n_known,
         seconds=time.perf_counter() - begin,
+    )
+
+
+def own_candidate(parameters: ParameterSet) -> Candidate | None:
+    """What the fit would have without a search; None where no trial can try it, for layers of different widths.
+
+    Args:
+        parameters: nothing left to a recipe.
+    """
+    layers = parameters.network.hidden_layers
+    if len(set(layers)) != 1:
+        return None
+    return Candidate(
+        layers=len(layers),
+        nodes=layers[0],
+        learning_rate=parameters.training.learning_rate,
+        dropout=parameters.network.dropout,
+        epochs=parameters.tuning.epochs,
     )
 
 

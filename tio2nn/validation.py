@@ -15,8 +15,8 @@ from tio2nn.strict_json import quote
 # A message that shows a value shows this much of it.
 _LONGEST_VALUE = 40
 
-# Editors find the schema of a file under this key of the file.
-_SCHEMA_KEY = "$schema"
+SCHEMA_KEY = "$schema"
+"""Editors find the schema of a file under this key of the file."""
 
 
 class Rule(NamedTuple):
@@ -114,7 +114,7 @@ class _Reader:
         self._check_repeated_keys(value, path)
         known = [field.key for field in fields(cls)]
         for key in value:
-            if key not in known and (path or key != _SCHEMA_KEY):
+            if key not in known and (path or key != SCHEMA_KEY):
                 hint = did_you_mean(str(key), known) or _section_that_has(key, cls)
                 self._report(f"{_join(path, key)}: unknown key{hint}")
 
@@ -164,9 +164,8 @@ class _Reader:
         typed = _typed(field.item, value)
         if typed is not _INVALID and field.about.allow(typed):
             return typed
-        hint = (
-            did_you_mean(value, field.about.choices) if field.item is str and isinstance(value, str) else ""
-        )
+        words = [choice for choice in field.about.choices if isinstance(choice, str)]
+        hint = did_you_mean(value, words) if words and isinstance(value, str) else ""
         return self._unexpected(field.expected_item, value, path, hint)
 
     def _unexpected(self, expected: str, value: object, path: str, hint: str = "") -> _Invalid:
@@ -185,6 +184,8 @@ def _typed(item: type, value: object) -> object:
     """`value` as the plain Python type; numbers of other libraries are welcome, true is not a number."""
     if item in (bool, str):
         return item(value) if isinstance(value, item) else _INVALID
+    if item is object:
+        return value if isinstance(value, (bool, str)) else _INVALID
     if isinstance(value, bool):
         return _INVALID
     if item is int:

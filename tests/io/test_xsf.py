@@ -404,3 +404,62 @@ def test_a_slab_that_is_periodic_along_other_axes_cannot_be_written() -> None:
 def test_wide_numbers_stay_apart() -> None:
     structure = replace(parse(CRYSTAL), positions=parse(CRYSTAL).positions - 123456789.0)
     assert_same(parse(write_xsf(structure)), structure, tolerance=1e-7)
+
+
+@pytest.mark.parametrize(("row", "word"), [("3 1", "CRYSTAL"), ("2 1", "SLAB"), ("1 1", "POLYMER")])
+def test_the_number_of_periodic_axes_means_what_a_word_means(row: str, word: str) -> None:
+    assert_same(
+        parse(CRYSTAL.replace("CRYSTAL", f"DIM-GROUP\n {row}")), parse(CRYSTAL.replace("CRYSTAL", word))
+    )
+
+
+def test_a_molecule_has_no_periodic_axes() -> None:
+    assert parse("DIM-GROUP\n0 1\nPRIMCOORD\n1 1\nO 0 0 0\n").periodic == (False, False, False)
+    frames = "".join(f"PRIMCOORD {k}\n1 1\nO 0 0 0.{k}\n" for k in (1, 2))
+    found = parse_xsf(f"ANIMSTEPS 2\nDIM-GROUP\n 3 1\n{VECTORS}{frames}", name="m", file="m.axsf")
+    assert [frame.periodic for frame in found] == [(True, True, True)] * 2
+
+
+@pytest.mark.parametrize("row", ["4 1", "3 1 1", "three 1", "3 x", "", "3 1\n3 1"])
+def test_no_number_of_periodic_axes_is_refused(row: str) -> None:
+    assert "DIM-GROUP" in complaint(CRYSTAL.replace("CRYSTAL", f"DIM-GROUP\n{row}")) or row == "3 1\n3 1"
+    complaint(CRYSTAL.replace("CRYSTAL", f"CRYSTAL\nDIM-GROUP\n{row}"))
+
+
+FORCES = ((0.1, 0.2, 0.3), (-0.1, 0.0, 0.0), (0.0, -0.2, -0.3))
+
+
+@pytest.mark.parametrize("unit", ["Ha/A", "Ha/Å", "Hartree/Angstrom", "ha/ang"])
+def test_forces_in_the_unit_that_a_comment_states_are_converted(unit: str) -> None:
+    forces = parse(f"# forces in {unit}\n{CRYSTAL}").forces
+    assert forces is not None
+    np.testing.assert_allclose(forces, 27.211386024367243 * np.array(FORCES), rtol=1e-15)
+
+
+def test_a_comment_on_forces_wins_over_the_unit_of_files_without() -> None:
+    for text, factor in ((CRYSTAL, 27.211386024367243), (f"# forces in eV/Angstrom\n{CRYSTAL}", 1.0)):
+        (structure,) = iter_xsf(text, name="x", file="x.xsf", forces="Ha/A")
+        assert isinstance(structure, Structure)
+        assert structure.forces is not None
+        np.testing.assert_allclose(structure.forces, factor * np.array(FORCES), rtol=1e-15)
+
+
+def test_another_unit_of_forces_and_two_units_are_refused() -> None:
+    assert complaint(f"# forces in Ry/Bohr\n{CRYSTAL}") == (
+        "x.xsf:1: expected forces in eV/Å or Ha/Å, got 'Ry/Bohr'"
+    )
+    assert complaint(f"# forces in eV/A\n# forces in Ha/A\n{CRYSTAL}") == (
+        "x.xsf:2: expected one unit of forces, got another"
+    )
+
+
+@pytest.mark.parametrize("number", ["0.000000000000", "1.500000", "-2.25000000"])
+def test_an_atom_alone_needs_no_line_end_where_its_numbers_are_visibly_whole(number: str) -> None:
+    row = " ".join([number] * 6)
+    assert parse(f"# total energy = -3.1 eV\n\nATOMS\nCu {row}").n_atoms == 1
+    assert "expected a line end after the last row" in complaint(f"ATOMS\nCu {row[:-1]}")
+
+
+@pytest.mark.parametrize("row", ["0 0 0 0 0 0.1", "0 0 0 0 0 0", "0.1 0.1 0.1 0.1 0.1 0.1"])
+def test_an_atom_alone_that_may_be_cut_short_is_refused(row: str) -> None:
+    assert "expected a line end after the last row" in complaint(f"ATOMS\nCu {row}")

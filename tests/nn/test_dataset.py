@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tio2nn.nn.dataset import AtomTable
+from tio2nn.nn.dataset import AtomTable, FitData, ForceLabels, Labels
 
 # subnet of each atom of five structures; one has no atom of subnet 0, one no atom at all
 SUBNETS = [[0, 1, 1], [2, 1], [], [1, 0, 2, 0], [0]]
@@ -108,3 +110,50 @@ def test_each_matrix_has_a_transformation_of_its_own_in_float64_and_becomes_floa
     assert found.features[1].tolist() == [[0, -1], [0, -2], [-1, -1], [-3, 0]]
     assert found.features[2].tolist() == [[1], [3]]
     np.testing.assert_array_equal(found.counts, table(SUBNETS).counts)
+
+
+def with_forces(jacobian: np.ndarray) -> FitData:
+    """A part of two structures, of which the second has forces, twice."""
+    one = table([[0, 1], [1, 0, 0]])
+    forces = ForceLabels(
+        jacobian,
+        np.array([-1, 12]),
+        np.arange(15, dtype=np.float32).reshape(5, 3),
+        np.array([0, 1, 1, 0, 0], np.int8),
+        np.array([2, 3]),
+    )
+    labels = Labels(np.array([1.0, 2.0]), np.ones(2))
+    matrices = tuple((k + 1.0) * np.eye(2) for k in range(len(one.features)))
+    return FitData(one, labels, one, labels, forces, forces, matrices)
+
+
+def test_forces_are_read_back_and_their_derivatives_stay_where_they_are(tmp_path: Path) -> None:
+    numbers = np.arange(100, dtype="<f4")
+    numbers.tofile(tmp_path / "jacobian.f32")
+    mapped = np.memmap(tmp_path / "jacobian.f32", dtype="<f4", mode="r")
+    data = with_forces(mapped)
+    data.save(tmp_path / "data.npz")
+    again = FitData.load(tmp_path / "data.npz")
+    for one, other in (
+        (data.train_forces, again.train_forces),
+        (data.validation_forces, again.validation_forces),
+    ):
+        assert one is not None
+        assert other is not None
+        assert isinstance(other.jacobian, np.memmap)
+        for name in ("jacobian", "offsets", "forces", "subnets", "n_atoms"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+            assert getattr(one, name).dtype == getattr(other, name).dtype
+    for matrix, same in zip(data.whitening_matrices, again.whitening_matrices, strict=True):
+        np.testing.assert_array_equal(matrix, same)
+    with pytest.raises(ValueError, match="expected a file mapped into memory, got an array"):
+        with_forces(numbers).save(tmp_path / "data.npz")
+
+
+def test_data_without_forces_come_back_without(tmp_path: Path) -> None:
+    one = table([[0, 1], [1, 0, 0]])
+    labels = Labels(np.array([1.0, 2.0]), np.ones(2))
+    FitData(one, labels, one, labels).save(tmp_path / "data.npz")
+    again = FitData.load(tmp_path / "data.npz")
+    assert (again.train_forces, again.validation_forces, again.whitening_matrices) == (None, None, ())
+    np.testing.assert_array_equal(again.train.features[0], one.features[0])

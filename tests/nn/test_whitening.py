@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from memory import peak_bytes
 
 from tio2nn.nn import whitening as module
-from tio2nn.nn.whitening import NATURAL_FRACTION, VARIANCE_FLOOR, FloatArray, Whitening
+from tio2nn.nn.whitening import NATURAL_FRACTION, FloatArray, Whitening, floor_of
+
+FLOOR = 1e-2
 
 
 def _correlated(n_atoms: int = 400, seed: int = 3) -> FloatArray:
@@ -24,15 +26,32 @@ def _covariance(features: FloatArray) -> FloatArray:
 
 def test_whitened_features_are_uncorrelated_with_unit_variance() -> None:
     features = _correlated()
-    whitening = Whitening.fit(features)
+    whitening = Whitening.fit(features, FLOOR)
     whitened = whitening(features)
     np.testing.assert_allclose(whitened.mean(axis=0), 0.0, atol=1e-10)
     variances = np.linalg.eigvalsh(np.corrcoef(features.T))
     np.testing.assert_allclose(
-        _covariance(whitened), np.diag((variances / (variances + VARIANCE_FLOOR)) ** 2), atol=1e-8
+        _covariance(whitened), np.diag((variances / (variances + FLOOR)) ** 2), atol=1e-8
     )
-    np.testing.assert_allclose(_covariance(Whitening.fit(features, floor=1e-9)(features)), np.eye(4), atol=1e-6)
+    np.testing.assert_allclose(
+        _covariance(Whitening.fit(features, floor=1e-9)(features)), np.eye(4), atol=1e-6
+    )
     assert not whitening.constant.any()
+
+
+@pytest.mark.parametrize(
+    ("n_atoms", "floor"),
+    [(1, 1.0), (25, 1.0), (160, 0.0618), (10_000, 1.25e-4), (100_000, 1e-5), (10**7, 1e-5)],
+)
+def test_the_more_atoms_there_are_the_lower_is_the_floor(n_atoms: int, floor: float) -> None:
+    assert floor_of(n_atoms) == pytest.approx(floor, rel=1e-2)
+
+
+def test_by_default_the_floor_is_that_of_the_number_of_atoms() -> None:
+    features = _correlated(200)
+    np.testing.assert_array_equal(
+        Whitening.fit(features).matrix, Whitening.fit(features, floor=floor_of(200)).matrix
+    )
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6), st.floats(-100.0, 100.0))
@@ -52,20 +71,22 @@ def test_new_atoms_are_seen_with_the_moments_of_the_training_atoms() -> None:
 
 
 @pytest.mark.parametrize("thickness", [1e-2, 1e-3, 1e-5])
-def test_what_training_hardly_spans_is_turned_down_in_the_network_but_not_in_distances(thickness: float) -> None:
+def test_what_training_hardly_spans_is_turned_down_in_the_network_but_not_in_distances(
+    thickness: float,
+) -> None:
     rng = np.random.default_rng(4)
     common, noise = rng.normal(size=(2, 500))
     features = np.stack([common, common + thickness * noise], axis=1)
-    whitening = Whitening.fit(features)
+    whitening = Whitening.fit(features, FLOOR)
     # of standardized columns, the thin direction has the variance thickness²/2
     variance = thickness**2 / 2
     variances = np.sort(whitening(features).var(axis=0))
-    np.testing.assert_allclose(variances, [(variance / (variance + VARIANCE_FLOOR)) ** 2, 1.0], rtol=0.2)
+    np.testing.assert_allclose(variances, [(variance / (variance + FLOOR)) ** 2, 1.0], rtol=0.2)
     off = np.array([[1.0, -1.0]])
     step = whitening(off) - whitening(0.0 * off)
-    assert np.linalg.norm(step) < np.sqrt(2.0) * 1.1 * np.sqrt(variance) / VARIANCE_FLOOR + 1e-9
+    assert np.linalg.norm(step) < np.sqrt(2.0) * 1.1 * np.sqrt(variance) / FLOOR + 1e-9
     far = np.linalg.norm(whitening.points(off) - whitening.points(0.0 * off))
-    assert far == pytest.approx(np.sqrt(2.0 / (variance + VARIANCE_FLOOR)), rel=0.1)
+    assert far == pytest.approx(np.sqrt(2.0 / (variance + FLOOR)), rel=0.1)
 
 
 def test_no_direction_is_blown_up_beyond_half_the_root_of_the_floor() -> None:
@@ -79,7 +100,7 @@ def test_a_column_that_was_almost_zero_in_training_stays_small_where_it_is_not()
     """Of aligned molecules all functions of bent ones are rounding."""
     features = _correlated()
     features[:, 2] = 1e-9 * np.random.default_rng(0).random(len(features))
-    bent = features[:1] + [0.0, 0.0, 0.05, 0.0]
+    bent = features[:1] + np.array([0.0, 0.0, 0.05, 0.0])
     sizes = np.array([1e-3, 1.0, 0.5, 1e3])
     blind, seeing = Whitening.fit(features), Whitening.fit(features, sizes=sizes)
     assert np.abs(blind(bent) - blind(features[:1])).max() > 1e6
@@ -125,7 +146,7 @@ def test_a_column_that_varies_by_rounding_alone_is_constant() -> None:
 def test_a_column_that_varies_a_little_about_a_large_value_counts() -> None:
     features = _correlated()
     features[:, 1] = 1e3 + 1e-3 * np.random.default_rng(0).normal(size=len(features))
-    whitening = Whitening.fit(features)
+    whitening = Whitening.fit(features, floor=1e-9)
     assert not whitening.constant.any()
     np.testing.assert_allclose(_covariance(whitening(features)), np.eye(4), atol=1e-5)
 
@@ -144,7 +165,7 @@ def test_nothing_that_varies_whitens_to_zero(make: type[Whitening], features: Fl
 
 def test_fewer_atoms_than_features_stay_finite_and_bounded() -> None:
     features = np.random.default_rng(1).normal(size=(3, 8))
-    whitened = Whitening.fit(features)(features)
+    whitened = Whitening.fit(features, floor=1e-9)(features)
     # three centered atoms span two directions; rounding in the other six must not show
     assert np.isfinite(whitened).all()
     assert np.linalg.matrix_rank(whitened, tol=1e-6) == 2

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.attenuation import cosine_cutoff
+from tio2nn.elements import ATOMIC_NUMBERS
 from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
 
 FloatArray = NDArray[np.float64]
@@ -33,22 +34,32 @@ def natural_sizes(parameters: ParameterSet, element: str, closest: FloatArray) -
     """
     center = parameters.elements.index(element)
     distances, kinds = closest[center], range(len(parameters.elements))
+    pairs = list(itertools.combinations_with_replacement(kinds, 2))
     radial = np.array(
         [[_radial(f, distances[a], parameters.cutoff) for a in kinds] for f in parameters.radial]
-    )
-    pairs = list(itertools.combinations_with_replacement(kinds, 2))
+    ).reshape(-1, len(kinds))
     angular = np.array(
         [
             [_angular(f, distances[a], distances[b], closest[a, b], parameters.cutoff) for a, b in pairs]
             for f in parameters.angular
         ]
-    )
+    ).reshape(-1, len(pairs))
+    numbers = np.array([float(ATOMIC_NUMBERS[name]) for name in parameters.elements])
+    products = np.array([numbers[a] * numbers[b] for a, b in pairs])
     columns = [
-        values.max(axis=1, keepdims=True) if parameters.element_blind else values
-        for values in (radial, angular)
-        if len(values)
+        _of_columns(radial, numbers, parameters.radial_elements),
+        _of_columns(angular, products, parameters.angular_elements),
     ]
     return np.concatenate([values.ravel() for values in columns])
+
+
+def _of_columns(values: FloatArray, weights: FloatArray, resolution: str) -> FloatArray:
+    """Sizes (n_functions, n_columns of each) from those for each kind of neighbors (n_functions, n_kinds)."""
+    if resolution == "weighted":
+        values = values * weights
+    elif resolution != "blind":
+        return values
+    return np.asarray(values.max(axis=1, keepdims=True))
 
 
 def _radial(function: RadialFunction, distance: float, cutoff: float) -> float:

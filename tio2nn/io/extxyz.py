@@ -1,43 +1,35 @@
 """Extended XYZ, and plain XYZ, through ASE.
 
-Lengths are Å, energies eV, forces eV/Å. The total energy is what the comment line calls `energy`,
-`total_energy`, `REF_energy`, `ref_energy`, `DFT_energy` or `dft_energy`; forces are the columns `forces`,
-`force`, `REF_forces`, `ref_forces`, `DFT_forces` or `dft_forces`. Where a frame has several of them, they have to
-agree. With `Lattice` and without `pbc` all three axes are periodic, as the format has it; plain XYZ is not.
+Lengths are Å, energies eV, forces eV/Å. Which keys and columns are labels, `labels` decides. With `Lattice` and without
+`pbc` all three axes are periodic, as the format has it; plain XYZ is not.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io.extxyz import key_val_str_to_dict, parse_properties, read_xyz, write_xyz
-from ase.stress import full_3x3_to_voigt_6_stress
+from ase.io.extxyz import key_val_str_to_dict, parse_properties, read_xyz
 
 from tio2nn.elements import ATOMIC_NUMBERS
 from tio2nn.errors import InputError, one_line
 from tio2nn.geometry import spans_volume
+from tio2nn.io.labels import ReadOptions, energy_label, forces_label, stress_remark
 from tio2nn.io.text import check_last_row, decode_text, parse_count, parse_number, quoted
-from tio2nn.structure import FloatArray, Structure
+from tio2nn.structure import Column, Extras, FloatArray, Structure
 
-_PREFIXES = (
-    "REF_",
-    "ref_",
-    "DFT_",
-    "dft_",
-)  # of labels that training programs write beside their own results
-_ENERGY_KEYS = ("energy", "total_energy", *(f"{prefix}energy" for prefix in _PREFIXES))
-_FORCES_KEYS = ("forces", "force", *(f"{prefix}forces" for prefix in _PREFIXES))
+_FORCES_KEYS = ("forces", "force", *(f"{prefix}forces" for prefix in ("REF_", "ref_", "DFT_", "dft_")))
 _PLAIN_PROPERTIES = "species:S:1:pos:R:3"
 _WORDS = {word.lower(): word for word in ("Lattice", "Properties", "pbc")}  # ASE passes over other spellings
 # names that ASE takes for one column, and the types that it may have; of two it would take the last
 _COLUMNS = ((("pos", "positions"), "RI"), (("species", "symbols"), "S"), (("Z", "numbers"), "I"))
+_GEOMETRY = tuple(name for names, _ in _COLUMNS for name in names)
+_KNOWN_COLUMNS = ("species", "symbols", "pos", "positions")  # which a structure holds in full
 _LONGEST_COMMENT = 2**20  # characters; parsing takes hundreds of bytes for each
 
 # as ASE splits a comment: blanks and `=` part words unless quoted or in brackets, what is not closed runs to the end
@@ -47,14 +39,18 @@ _WORD = re.compile(
 )
 
 
-def iter_extxyz(data: bytes | str, *, name: str, file: str) -> Iterator[Structure | InputError]:
+def iter_extxyz(
+    data: bytes | str, *, name: str, file: str, options: ReadOptions | None = None
+) -> Iterator[Structure | InputError]:
     """The frames of a file; one that cannot be used is its error.
 
     Args:
         data: the whole file.
         name: of the structure; frames of several become `name-1`, `name-2` ...
         file: what messages and `Structure.file` call it.
+        options: which keys hold the labels.
     """
+    options = options or ReadOptions()
     try:
         lines = decode_text(data, file).split("\n")
         starts = _frame_starts(lines, file)
@@ -64,31 +60,9 @@ def iter_extxyz(data: bytes | str, *, name: str, file: str) -> Iterator[Structur
     for number, (start, stop) in enumerate(zip(starts, [*starts[1:], len(lines)], strict=True), start=1):
         frame = _Frame(lines, start, stop, file)
         try:
-            yield frame.structure(f"{name}-{number}" if len(starts) > 1 else name)
+            yield frame.structure(f"{name}-{number}" if len(starts) > 1 else name, options)
         except InputError as error:
             yield error
-
-
-def write_extxyz(
-    structure: Structure, stress: FloatArray | None = None, distances: FloatArray | None = None
-) -> str:
-    """The text of one frame, with energy, forces and stress where they are known.
-
-    Args:
-        structure: its energy and forces become `energy` and the columns `forces`.
-        stress: (3, 3) eV/Å³.
-        distances: (n_atoms,) from training, become the column `distance`.
-    """
-    atoms = Atoms(list(structure.elements), structure.positions, cell=structure.cell, pbc=structure.periodic)
-    results: dict[str, Any] = {"energy": structure.energy, "forces": structure.forces}
-    if stress is not None:
-        results["stress"] = full_3x3_to_voigt_6_stress(stress)
-    atoms.calc = SinglePointCalculator(atoms, **{k: v for k, v in results.items() if v is not None})
-    if distances is not None:
-        atoms.set_array("distance", distances)
-    handle = io.StringIO()
-    write_xyz(handle, atoms, write_results=True)
-    return handle.getvalue()
 
 
 def _frame_starts(lines: Sequence[str], file: str) -> list[int]:
@@ -113,6 +87,8 @@ class _Frame:
         self._file = file
         self._line = start + 1  # from 1, of the number of atoms
         self._written: dict[str, str] = {}  # behind each key of the comment
+        self._info: dict[str, str] = {}  # the same with its quotes, and words that are no keys
+        self._declared: dict[str, tuple[str, int]] = {}  # type and number of each column, in their order
         self._unterminated = stop == len(lines) and bool(lines[-1].strip())
         self._lines = list(lines[start:stop])
         while len(self._lines) > 2 and not self._lines[-1].strip():
@@ -122,7 +98,7 @@ class _Frame:
         """In the line of a row, counted from 0, or of the frame."""
         return InputError(reason, file=self._file, line=self._line if row is None else self._line + 2 + row)
 
-    def structure(self, name: str) -> Structure:
+    def structure(self, name: str, options: ReadOptions) -> Structure:
         """What the frame says.
 
         Raises:
@@ -136,9 +112,13 @@ class _Frame:
             raise self._error("expected a finite position, got another", row=int(infinite[0]))
         if not spans_volume(cell, periodic):
             raise self._error("expected independent cell vectors, got vectors that span no volume", row=-1)
-        results = atoms.calc.results if atoms.calc is not None else {}
-        energy = self._agreed(_ENERGY_KEYS, {**atoms.info, **results}, self._energy)
-        forces = self._agreed(_FORCES_KEYS, {**atoms.arrays, **results}, self._forces)
+        of_energy = energy_label(self._written, options.energy_key)
+        of_forces = forces_label(self._declared, options.forces_key)
+        energy = self._agreed(of_energy.names, self._energy, "--energy-key")
+        forces = self._agreed(of_forces.names, lambda key: self._forces(key, atoms), "--forces-key")
+        # forces without an energy are of no use, and why there is none is said anyway
+        wanted = energy is not None or options.forces_key is not None
+        remarks = (of_forces.remark if wanted else None, stress_remark(self._written))
         return Structure(
             name=name,
             elements=tuple(atoms.symbols),
@@ -149,7 +129,23 @@ class _Frame:
             forces=forces,
             file=self._file,
             line=self._line,
+            extras=Extras(
+                self._info,
+                self._columns(),
+                of_energy.remark or Extras().no_energy,
+                tuple(remark for remark in remarks if remark is not None),
+            ),
         )
+
+    def _columns(self) -> dict[str, Column]:
+        """What there is of each atom beyond its element and position, as it is written."""
+        fields = [line.split() for line in self._lines[2:]]
+        columns, first = {}, 0
+        for name, (kind, n) in self._declared.items():
+            if name not in _KNOWN_COLUMNS:
+                columns[name] = Column(kind, tuple([tuple(row[first : first + n]) for row in fields]))
+            first += n
+        return columns
 
     def _check_rows(self) -> None:
         n_atoms, n_rows = int(self._lines[0]), len(self._lines) - 2
@@ -165,6 +161,10 @@ class _Frame:
         comment = self._comment()
         # ASE passes over surplus columns, takes all that float() and int() take, and lets Z win over symbols
         self._check_fields(comment.get("Properties"))
+        if "Properties" in comment:
+            # under names of no meaning, of which ASE makes no results, constraints or complaints
+            named = zip(self._declared, self._declared.values(), self._ase_names(), strict=True)
+            comment["Properties"] = ":".join(f"{ase_name}:{kind}:{n}" for _, (kind, n), ase_name in named)
         text = "\n".join(self._lines) + "\n"
         try:
             (atoms,) = read_xyz(io.StringIO(text), slice(None), properties_parser=lambda _: dict(comment))
@@ -177,17 +177,24 @@ class _Frame:
             raise self._error("expected chemical symbols, got an atom without one")
         return atoms
 
+    def _ase_names(self) -> list[str]:
+        return [name if name in _GEOMETRY else f"_{k}_" for k, name in enumerate(self._declared)]
+
     def _comment(self) -> dict[str, Any]:
-        """Keys and values of the comment, each key once."""
+        """Those keys and values of the comment that describe the geometry."""
         text = self._lines[1].strip()
         if len(text) > _LONGEST_COMMENT:
             raise self._error(
                 f"expected a comment of at most {_LONGEST_COMMENT} characters, got more", row=-1
             )
-        self._written = self._values(text)
+        self._read_words(text)
         self._check_keys_and_lattice()
+        comment: dict[str, Any] = {}
         try:
-            comment: dict[str, Any] = key_val_str_to_dict(text)
+            # of the other keys ASE expects more than a file has to fulfil, as nine numbers of a stress
+            for key in _WORDS.values():
+                if (word := self._info.get(key)) is not None:
+                    comment |= key_val_str_to_dict(f"{key}={word}")
         except Exception as error:  # of any kind, as in `_read`
             reason = one_line(error)
             raise self._error(f"expected a frame of extended XYZ, got: {reason}", row=-1) from error
@@ -200,20 +207,25 @@ class _Frame:
             self._check_declared(str(comment["Properties"]))
         return comment
 
-    def _values(self, text: str) -> dict[str, str]:
-        """What the comment says behind each key, as it is written there."""
-        values: dict[str, str] = {}
-        key = None
+    def _read_words(self, text: str) -> None:
+        """Take down what the comment says behind each key."""
+        key, goes_on = None, False
         for word, equals in _WORD.findall(text):
             bare = word.strip("\"'{}[]")
             if key is not None:
-                values[key] = bare
-                key = None
-            elif equals:
-                if bare in values:
-                    raise self._error(f"expected each key once, got a second {quoted(bare)}", row=-1)
+                # as in a=b=c, where the value is b=c
+                self._written[key] = f"{self._written[key]}={bare}" if goes_on else bare
+                self._info[key] = f"{self._info[key]}={word}" if goes_on else word
+                goes_on = bool(equals)
+                key = key if goes_on else None
+            elif not equals:
+                self._info.setdefault(word, "")
+            elif bare in self._written:
+                raise self._error(f"expected each key once, got a second {quoted(bare)}", row=-1)
+            else:
                 key = bare
-        return values if key is None else values | {key: ""}
+                self._written[key] = ""
+                self._info[key] = '""'
 
     def _check_keys_and_lattice(self) -> None:
         """Refuse spellings of keys that ASE passes over, and numbers that only Python takes for some."""
@@ -250,6 +262,7 @@ class _Frame:
                 raise self._error(
                     f"expected {found[0]} as {' or '.join(allowed)}, got {quoted(types[found[0]])}", row=-1
                 )
+        self._declared = {name: (types[name], sizes[name]) for name in names}
         n_columns, n_fields = sum(sizes.values()), len(self._lines[2].split())
         if n_columns > n_fields:
             raise self._error(f"expected {n_columns} columns, got {n_fields}", row=0)
@@ -288,33 +301,33 @@ class _Frame:
         if symbol is not None and ATOMIC_NUMBERS[symbol] != number:
             raise self._error(f"expected the atomic number of {symbol}, got {quoted(field)}", row)
 
-    def _agreed(
-        self, keys: Sequence[str], values: Mapping[str, Any], convert: Callable[[str, Any], Any]
-    ) -> Any:
-        """The one value that all keys that are there have, or None."""
-        found = {key: convert(key, values[key]) for key in keys if values.get(key) is not None}
+    def _agreed(self, names: Sequence[str], convert: Callable[[str], Any], option: str) -> Any:
+        """The one value that all names have, or None if there are none."""
+        found = {name: convert(name) for name in names}
         if not found:
             return None
         (first, value), *others = found.items()
-        for key, other in others:
+        for name, other in others:
             if not np.array_equal(value, other):
-                raise self._error(f"expected one label, got {key} different from {first}", row=-1)
+                reason = (
+                    f"expected one label, got {name} different from {first}; choose one of them with {option}"
+                )
+                raise self._error(reason, row=-1)
         return value
 
-    def _energy(self, key: str, value: Any) -> float:
-        # as it is written, for ASE has taken it for what Python would
-        written = self._written.get(key, str(value))
+    def _energy(self, key: str) -> float:
+        written = self._written[key]
         number = parse_number(written)
         if number is None:
             raise self._error(f"expected a finite number as {key}, got {quoted(written)}", row=-1)
         return number
 
-    def _forces(self, key: str, value: Any) -> FloatArray:
-        forces = np.array(value, dtype=np.float64)
-        if forces.shape != (len(self._lines) - 2, 3):
-            raise self._error(f"expected three columns as {key}, got others", row=-1)
+    def _forces(self, name: str, atoms: Atoms) -> FloatArray:
+        arrays = dict(zip(self._declared, self._ase_names(), strict=True))
+        columns = [np.array(atoms.arrays[arrays[part]], dtype=np.float64) for part in name.split(" ")]
+        forces = np.column_stack(columns)
         if len(infinite := np.flatnonzero(~np.isfinite(forces).all(axis=1))):
-            raise self._error(f"expected finite {key}, got others", row=int(infinite[0]))
+            raise self._error(f"expected finite {name}, got others", row=int(infinite[0]))
         return forces
 
 

@@ -1,9 +1,10 @@
 """Derivatives of the symmetry functions on disk: one file of float32 that is mapped into memory, never read whole.
 
 The derivatives of a structure of n atoms are (n, n_features, n, 3), one structure behind the other, those without
-reference forces left out. Shards are written to their places in the file in any order; a ledger beside it has one
-line for each that is done, so a computation that was killed goes on with the others. The file's name carries the
-digest of all that its content depends on. `jacobian.json`, written last, says that it is whole.
+reference forces left out, and those that were not chosen where all would not fit. Shards are written to their places in
+the file in any order; a ledger beside it has one line for each that is done, so a computation that was killed goes on
+with the others. The file's name carries the digest of all that its content depends on. `jacobian.json`, written last,
+says that it is whole.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,14 @@ from tio2nn.io.tables import document, write_json
 
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+BOUNDS = {
+    "memory": "half of the memory",
+    "disk": "nine tenths of the free disk",
+    "limit": "derivatives_limit in params.json",
+}
+"""What bounds the size of the derivatives, and how people call it."""
 
 _BYTES = 4
 _PATTERN = "jacobian-*"
@@ -48,6 +58,57 @@ class JacobianShard:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which of the structures with forces have derivatives, where those of all would not fit.
+
+    Attributes:
+        structures: one bit for each structure of the store, the first one in the highest bit, as hexadecimal digits.
+        bound: what they were to fit into, one of `BOUNDS`.
+        budget_bytes: its size.
+        limit: `training.derivatives_limit` under which it was made, GB.
+    """
+
+    structures: str
+    bound: str
+    budget_bytes: int
+    limit: float | None = None
+
+    @classmethod
+    def of(cls, chosen: BoolArray, bound: str, budget_bytes: int, limit: float | None) -> Selection:
+        """Of the structures with true bits in `chosen`, (n_structures,)."""
+        return cls(np.packbits(chosen).tobytes().hex(), bound, budget_bytes, limit)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any] | None) -> Selection | None:
+        """What `asdict` made of a selection, or of none.
+
+        Raises:
+            ValueError, TypeError, KeyError: something else.
+        """
+        if content is None:
+            return None
+        selection = cls(**content)
+        bytes.fromhex(selection.structures)
+        if selection.bound not in BOUNDS or type(selection.budget_bytes) is not int:
+            raise ValueError(f"a selection of structures {selection.bound!r}, {selection.budget_bytes!r}")
+        return selection
+
+    def mask(self, n_structures: int) -> BoolArray:
+        """(n_structures,) whether each is chosen."""
+        bits = np.frombuffer(bytes.fromhex(self.structures), np.uint8)
+        return np.unpackbits(bits, count=n_structures).astype(np.bool_)
+
+    @property
+    def digest(self) -> str:
+        return digest_of([self.structures])
+
+    @property
+    def reason(self) -> str:
+        """What the derivatives of all structures would not fit into."""
+        return f"{BOUNDS[self.bound]}, {self.budget_bytes / 1e9:.3g} GB"
+
+
+@dataclass(frozen=True)
 class JacobianLayout:
     """Where the derivatives of each shard lie: the content of `jacobian.json`.
 
@@ -59,6 +120,7 @@ class JacobianLayout:
         n_features: symmetry functions.
         file: name in the features directory.
         shards: in the order of the structures.
+        selection: which structures with forces have derivatives; None for all.
     """
 
     fingerprint: str
@@ -67,6 +129,7 @@ class JacobianLayout:
     file: str
     shards: tuple[JacobianShard, ...]
     unit: str = "1/Å"
+    selection: Selection | None = None
 
     @classmethod
     def plan(
@@ -75,7 +138,8 @@ class JacobianLayout:
         geometry_hashes: Sequence[str],
         n_features: int,
         n_atoms: IntArray,
-        has_forces: NDArray[np.bool_],
+        has_forces: BoolArray,
+        selection: Selection | None = None,
     ) -> JacobianLayout:
         """Lay out the structures of a store.
 
@@ -84,7 +148,10 @@ class JacobianLayout:
             geometry_hashes: `Structure.geometry_hash` of each structure.
             n_features: symmetry functions.
             n_atoms, has_forces: (n_structures,)
+            selection: structures with forces that have derivatives; None for all.
         """
+        if selection is not None:
+            has_forces = has_forces & selection.mask(len(has_forces))
         sizes = jacobian_sizes(n_atoms, n_features, has_forces)
         shards: list[JacobianShard] = []
         offset = 0
@@ -96,7 +163,12 @@ class JacobianLayout:
         structures = digest_of(geometry_hashes)
         labelled = hashlib.blake2b(np.packbits(has_forces).tobytes(), digest_size=12).hexdigest()
         digest = digest_of([fingerprint, structures, labelled])
-        return cls(fingerprint, structures, n_features, f"jacobian-{digest}.f32", tuple(shards))
+        file = f"jacobian-{digest}.f32"
+        return cls(fingerprint, structures, n_features, file, tuple(shards), selection=selection)
+
+    def has_derivatives(self, has_forces: BoolArray) -> BoolArray:
+        """(n_structures,) which structures have derivatives, of which have forces."""
+        return has_forces if self.selection is None else has_forces & self.selection.mask(len(has_forces))
 
     @property
     def n_values(self) -> int:
@@ -118,12 +190,13 @@ class JacobianLayout:
         """
         with document(path, "a table of derivatives", 'run "tio2nn featurize --forces" again') as content:
             shards = tuple(JacobianShard(**shard) for shard in content.pop("shards"))
-            return cls(**content, shards=shards)
+            selection = Selection.from_json(content.pop("selection", None))
+            return cls(**content, shards=shards, selection=selection)
 
 
-def jacobian_sizes(n_atoms: IntArray, n_features: int, has_forces: NDArray[np.bool_]) -> IntArray:
-    """(n_structures,) numbers that the derivatives of each structure are; 0 for those without forces."""
-    return np.asarray(3 * n_features * n_atoms**2 * has_forces)
+def jacobian_sizes(n_atoms: IntArray, n_features: int, has_derivatives: BoolArray) -> IntArray:
+    """(n_structures,) numbers that the derivatives of each structure are; 0 for those without."""
+    return np.asarray(3 * n_features * n_atoms**2 * has_derivatives)
 
 
 class ShardLedger:
@@ -231,6 +304,12 @@ def damaged_shards(directory: Path, layout: JacobianLayout) -> Iterator[Jacobian
             handle.seek(_BYTES * shard.offset)
             if checksum_of(handle, _BYTES * shard.n_values) != shard.checksum:
                 yield shard
+
+
+def size_on_disk(directory: Path) -> int:
+    """Bytes that derivatives take there now, of whatever inputs and however complete."""
+    # shards are written in any order: a file may take less than its size
+    return sum(512 * path.lstat().st_blocks for path in directory.glob(_PATTERN))
 
 
 def remove_other_jacobians(directory: Path, layout: JacobianLayout) -> None:

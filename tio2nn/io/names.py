@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -37,12 +37,19 @@ def stem(file: str) -> str:
 
 
 def sorted_by_name(structures: Iterable[Structure]) -> list[Structure]:
-    """Structures as they were read, in the natural order of their names, which become unique.
+    """Structures as they were read, in the natural order of their names, which become unique (`unique_names`)."""
+    read = list(structures)
+    names = unique_names(read)
+    renamed = [s if s.name == name else replace(s, name=name) for s, name in zip(read, names, strict=True)]
+    return sorted(renamed, key=lambda structure: natural_key(structure.name))
+
+
+def unique_names(read: Sequence[Structure]) -> list[str]:
+    """A name of its own for each structure, in their order.
 
     All structures of files that share a stem, or a name in any other way, are called by the path of their
     file instead: `a/Ti.xsf`, or `a/Ti.xyz-2` for the second frame of several.
     """
-    read = list(structures)
     files: dict[str, set[str]] = defaultdict(set)
     for structure in read:
         files[stem(structure.file)].add(structure.file)
@@ -52,10 +59,8 @@ def sorted_by_name(structures: Iterable[Structure]) -> list[Structure]:
         counts = Counter(names)
         clashing = {s.file for s, name in zip(read, names, strict=True) if counts[name] > 1} - by_path
         if not clashing:
-            break
+            return names
         by_path |= clashing
-    renamed = [s if s.name == name else replace(s, name=name) for s, name in zip(read, names, strict=True)]
-    return sorted(renamed, key=lambda structure: natural_key(structure.name))
 
 
 def _path_name(structure: Structure) -> str:

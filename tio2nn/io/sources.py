@@ -24,8 +24,12 @@ from typing import BinaryIO, NamedTuple
 from tio2nn.errors import InputError
 from tio2nn.io.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, natural_key
 
-STRUCTURE_SUFFIXES = (".xsf", ".xyz", ".extxyz")
-_ONLY_IF_NAMED = (".axsf",)  # XCrySDen's own suffix for files of several frames
+STRUCTURE_SUFFIXES = (".xsf", ".axsf", ".xyz", ".extxyz")
+_SHOWN_SUFFIXES = (
+    ".xsf",
+    ".xyz",
+    ".extxyz",
+)  # in messages; .axsf is XCrySDen's own for XSF of several frames
 
 # an XSF file of this size has 3 million atoms, and its text split into fields takes 20 times as much memory
 _LARGEST_FILE = 256 * 2**20
@@ -115,7 +119,7 @@ class NamedFiles:
         """Whether this file exists and is one of them."""
         if not os.path.exists(path):  # noqa: PTH110 -- that of Path raises an error for a name that is too long
             return False
-        is_structure_file = _structure_suffix(path.name.lower(), STRUCTURE_SUFFIXES) is not None
+        is_structure_file = _structure_suffix(path.name.lower()) is not None
         return _identity(path) in self._files or (
             is_structure_file and not self._folders.isdisjoint(path.resolve().parents)
         )
@@ -178,10 +182,10 @@ def _from_path(path: Path, seen: set[str]) -> Iterator[SourceFile | InputError]:
     elif name.endswith(ARCHIVE_SUFFIXES):
         if _is_new(path, seen):
             yield from _from_archive(path)
-    elif (suffix := _structure_suffix(name, (*STRUCTURE_SUFFIXES, *_ONLY_IF_NAMED))) is not None:
+    elif (suffix := _structure_suffix(name)) is not None:
         yield from _from_file(path, suffix, seen)
     else:
-        expected = ", ".join(STRUCTURE_SUFFIXES)
+        expected = ", ".join(_SHOWN_SUFFIXES)
         got = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         yield InputError(
             f"expected a suffix of structure files ({expected}, .gz behind it) or tar archives, got {got}",
@@ -198,7 +202,7 @@ def _from_folder(folder: Path, seen: set[str]) -> Iterator[SourceFile | InputErr
         paths += [Path(parent, name) for name in files if not name.startswith(".")]
     n_files = 0
     for path in sorted(paths, key=lambda path: natural_key(str(path))):
-        suffix = _structure_suffix(path.name.lower(), STRUCTURE_SUFFIXES)
+        suffix = _structure_suffix(path.name.lower())
         if suffix is not None:
             n_files += 1
             yield from _from_file(path, suffix, seen)
@@ -243,7 +247,7 @@ def _from_archive(path: Path) -> Iterator[SourceFile | InputError]:
                 while (member := tar.next()) is not None:
                     # it would remember all of them, 1 kB each
                     tar.members.clear()  # type: ignore[attr-defined]
-                    suffix = _structure_suffix(member.name.lower(), STRUCTURE_SUFFIXES)
+                    suffix = _structure_suffix(member.name.lower())
                     if suffix is None or member.isdir():
                         continue
                     name = posixpath.normpath(member.name)
@@ -337,10 +341,10 @@ def _read_whole(stream: BinaryIO, name: str, file: str) -> bytes:
     return data
 
 
-def _structure_suffix(name: str, suffixes: tuple[str, ...]) -> str | None:
-    """The suffix, without `.gz`, if it is one of those."""
+def _structure_suffix(name: str) -> str | None:
+    """The suffix, without `.gz`, if it is one of structure files."""
     name = name.removesuffix(".gz")
-    return next((suffix for suffix in suffixes if name.endswith(suffix)), None)
+    return next((suffix for suffix in STRUCTURE_SUFFIXES if name.endswith(suffix)), None)
 
 
 def _is_new(path: Path, seen: set[str]) -> bool:
@@ -373,7 +377,7 @@ def _too_large(file: str) -> InputError:
 
 
 def _no_structure_files(kind: str, file: str) -> InputError:
-    expected = ", ".join(f"*{suffix}" for suffix in STRUCTURE_SUFFIXES)
+    expected = ", ".join(f"*{suffix}" for suffix in _SHOWN_SUFFIXES)
     return InputError(
         f"expected structure files ({expected}, *.gz) in this {kind}, got none", file=printable(file)
     )

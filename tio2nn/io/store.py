@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tio2nn.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.errors import InputError, one_line
 from tio2nn.io.arrays import opened_arrays, write_arrays
+from tio2nn.reference_energies import gross_outliers
 from tio2nn.structure import FloatArray, Structure
 
 IntArray = NDArray[np.int64]
@@ -257,6 +258,18 @@ class StructureStore(Sequence[Structure]):
         values = np.array([self.reference_energies.get(element, 0.0) for element in self.elements])
         cohesive = (self.energies - compositions @ values) / self.n_atoms
         return np.where((compositions[:, ~known] > 0).any(axis=1), np.nan, cohesive)
+
+    @cached_property
+    def max_forces(self) -> FloatArray:
+        """(n_structures,) length of the largest force on an atom, eV/Å; NaN where unknown."""
+        if not len(self):
+            return np.empty(0)
+        return np.asarray(np.maximum.reduceat(np.linalg.norm(self.forces, axis=1), self.offsets[:-1]))
+
+    @cached_property
+    def gross_outliers(self) -> BoolArray:
+        """(n_structures,) see `tio2nn.reference_energies.gross_outliers`."""
+        return gross_outliers(self.compositions(self.elements), self.energies, self.max_forces)
 
     def are_up_to(self, max_energy: float | None) -> NDArray[np.bool_]:
         """(n_structures,) which have a cohesive energy, eV/atom, that is not above a bound; all if there is none."""

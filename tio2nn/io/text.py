@@ -77,7 +77,8 @@ def check_last_row(rows: Sequence[Sequence[str]], file: str, line: int) -> None:
     """Refuse a block whose last row ends a file without a line end, unless its last number is visibly whole.
 
     A file cut inside its last number reads as another, shorter number. Nothing is missing where every column has
-    equally many digits behind the point in all rows, and a vector in all components, as fixed formats print them.
+    equally many digits behind the point in all rows, and a vector in all components, as fixed formats print them. A row
+    that stands alone has to have equally many in all its numbers with a point.
 
     Args:
         rows: the fields of every row of the block, the last row of the file last.
@@ -89,5 +90,6 @@ def check_last_row(rows: Sequence[Sequence[str]], file: str, line: int) -> None:
     """
     decimals = {tuple(len(field.partition(".")[2]) for field in row) for row in rows}
     last_vector = set(next(iter(decimals))[-3:])
-    if len(rows) == 1 or len(decimals) > 1 or len(last_vector) > 1 or last_vector.pop() < _FIXED_DECIMALS:
+    with_point = {n for row in decimals for n in row if n} if len(rows) == 1 else last_vector
+    if len(decimals) > 1 or len(last_vector | with_point) > 1 or last_vector.pop() < _FIXED_DECIMALS:
         raise InputError(f"expected a line end after the last row, {CUT_SHORT}", file=file, line=line)

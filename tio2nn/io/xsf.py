@@ -9,9 +9,11 @@ behind a row.
 
 What this project makes of it:
 
-- Lengths are Å. Forces are eV/Å, as aenet writes them, though XCrySDen itself takes them as Ha/Å.
+- Lengths are Å. Forces are eV/Å, as aenet writes them, unless a comment `# forces in Ha/Angstrom` or whoever reads says
+  that they are Ha/Å, as XCrySDen's own description and ASE have it. What is written here has such a comment.
 - The energy is that of a comment `# total energy = -19960.66 eV`, wherever it stands. In a file of several
   frames each one stands in front of its frame's coordinates, or each one behind them.
+- `DIM-GROUP` with a row `3 1` means CRYSTAL, `2 1` SLAB, `1 1` POLYMER and `0 1` MOLECULE.
 - `CONVVEC` only informs, where there is `PRIMCOORD`, which needs `PRIMVEC`. `CONVVEC` with `CONVCOORD` and
   nothing else is a structure, too: the conventional cell.
 - Data grids and `BEGIN_INFO` are passed over.
@@ -20,15 +22,16 @@ What this project makes of it:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tio2nn.errors import InputError
-from tio2nn.io.text import decode_text
+from tio2nn.io.labels import XsfForces
+from tio2nn.io.text import decode_text, quoted
 from tio2nn.io.xsf_frames import XsfFrames
 from tio2nn.io.xsf_rows import RowParser
-from tio2nn.io.xsf_sections import split_sections
+from tio2nn.io.xsf_sections import Unit, split_sections
 from tio2nn.structure import FloatArray, Structure
 
 _KEYWORD_OF_PERIODICITY = {
@@ -37,6 +40,10 @@ _KEYWORD_OF_PERIODICITY = {
     (True, False, False): "POLYMER",
     (False, False, False): "ATOMS",
 }
+HARTREE = 27.211386024367243  # eV; that of ASE, whose files are read to the last digit
+_UNITS: dict[XsfForces, float] = {"eV/A": 1.0, "Ha/A": HARTREE}  # eV/Å
+_ENERGY_WORDS = {"ev": "eV", "ha": "Ha", "hartree": "Ha"}
+_LENGTH_WORDS = ("å", "a", "ang", "angstrom", "ångström", "ångstrom")
 
 
 def parse_xsf(data: bytes | str, *, name: str, file: str) -> list[Structure]:
@@ -58,14 +65,19 @@ def parse_xsf(data: bytes | str, *, name: str, file: str) -> list[Structure]:
     return structures
 
 
-def iter_xsf(data: bytes | str, *, name: str, file: str) -> Iterator[Structure | InputError]:
-    """The frames of an XSF file; one that cannot be used is its error. Arguments as for `parse_xsf`."""
+def iter_xsf(
+    data: bytes | str, *, name: str, file: str, forces: XsfForces = "eV/A"
+) -> Iterator[Structure | InputError]:
+    """The frames of an XSF file; one that cannot be used is its error.
+
+    Arguments as for `parse_xsf`; `forces` is the unit of forces in a file that does not state it.
+    """
     try:
         text = decode_text(data, file)
-        sections, energies = split_sections(text.split("\n"), file)
+        sections, energies, units = split_sections(text.split("\n"), file)
         # what float() takes beyond numbers, underscores and digits of other scripts, is looked at row by row
         rows = RowParser(file, fast=text.isascii() and "_" not in text)
-        frames = XsfFrames(sections, energies, rows)
+        frames = XsfFrames(sections, energies, rows, _UNITS[_unit(units, file, forces)])
     except InputError as error:
         yield error
         return
@@ -78,13 +90,34 @@ def iter_xsf(data: bytes | str, *, name: str, file: str) -> Iterator[Structure |
         yield shortage
 
 
-def write_xsf(structure: Structure, *, decimals: int = 8) -> str:
+def _unit(stated: Sequence[Unit], file: str, otherwise: XsfForces) -> XsfForces:
+    """The one that a file states.
+
+    Raises:
+        InputError: it is another, or there are two.
+    """
+    found: XsfForces | None = None
+    for unit in stated:
+        energy, _, length = unit.text.lower().partition("/")
+        word = _ENERGY_WORDS.get(energy) if length in _LENGTH_WORDS else None
+        if word is None:
+            reason = f"expected forces in eV/Å or Ha/Å, got {quoted(unit.text)}"
+            raise InputError(reason, file=file, line=unit.line)
+        own: XsfForces = "eV/A" if word == "eV" else "Ha/A"
+        if found not in (None, own):
+            raise InputError("expected one unit of forces, got another", file=file, line=unit.line)
+        found = own
+    return found or otherwise
+
+
+def write_xsf(structure: Structure, *, decimals: int = 8, forces_in: XsfForces | None = None) -> str:
     """The text of an XSF file, laid out as in the data that aenet comes with.
 
     Args:
         structure: periodic along none, the first, the first two or all three vectors. The energy, if known,
             becomes a comment.
         decimals: of energy, lengths and forces; `parse_xsf` returns the numbers as printed.
+        forces_in: their unit, which a comment states; by default eV/Å, without a comment.
 
     Raises:
         ValueError: XSF has no word for these periodic axes.
@@ -99,7 +132,11 @@ def write_xsf(structure: Structure, *, decimals: int = 8) -> str:
 
     lines = []
     if structure.energy is not None:
-        lines += [f"# total energy = {structure.energy:.{decimals}f} eV", ""]
+        lines.append(f"# total energy = {structure.energy:.{decimals}f} eV")
+    if structure.forces is not None and forces_in is not None:
+        lines.append(f"# forces in {forces_in}ngstrom")
+    if lines:
+        lines.append("")
     lines.append(keyword)
     if keyword != "ATOMS":
         lines.append("PRIMVEC")
@@ -107,6 +144,6 @@ def write_xsf(structure: Structure, *, decimals: int = 8) -> str:
         lines += ["PRIMCOORD", f"{structure.n_atoms} 1"]
     table = structure.positions
     if structure.forces is not None:
-        table = np.hstack([table, structure.forces])
+        table = np.hstack([table, structure.forces / _UNITS[forces_in or "eV/A"]])
     lines += [row(element, numbers) for element, numbers in zip(structure.elements, table, strict=True)]
     return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,14 +21,21 @@ class XsfFrames:
         n_announced: number of frames by ANIMSTEPS, else 1.
     """
 
-    def __init__(self, sections: Sequence[Section], energies: Sequence[Energy], rows: RowParser) -> None:
-        """Sort the sections.
+    def __init__(
+        self,
+        sections: Sequence[Section],
+        energies: Sequence[Energy],
+        rows: RowParser,
+        force_unit: float = 1.0,
+    ) -> None:
+        """Sort the sections; `force_unit` is that of the file, eV/Å.
 
         Raises:
             InputError: the sections do not make frames.
         """
         self.n_announced = 1
         self._rows = rows
+        self._force_unit = force_unit
         self._first_line = sections[0].line if sections else None
         self._last_line = max(
             (line for section in sections for line in (section.line, *section.lines)), default=None
@@ -59,6 +67,8 @@ class XsfFrames:
         return InputError(reason, file=self._rows.file, line=line)
 
     def _add_header(self, section: Section) -> None:
+        if section.keyword == "DIM-GROUP":
+            section = self._of_dimension(section)
         if section.rows:
             raise self._error(
                 f"expected a keyword after {section.keyword}, got {quoted(section.rows[0][0])}",
@@ -78,6 +88,22 @@ class XsfFrames:
             )
         else:
             self._kind = section
+
+    def _of_dimension(self, section: Section) -> Section:
+        """The word that means the same as XCrySDen's number of periodic axes, with the number of a group behind it."""
+        fields = section.arguments or (section.rows[0] if section.rows else [])
+        rows = section.rows if section.arguments else section.rows[1:]
+        word = (
+            {"3": "CRYSTAL", "2": "SLAB", "1": "POLYMER", "0": "MOLECULE"}.get(fields[0]) if fields else None
+        )
+        if word is None or len(fields) > 2 or (fields[1:] and parse_count(fields[1]) is None):
+            got, line = quoted(" ".join(fields)), section.lines[0] if section.rows else section.line
+            raise self._error(
+                f"expected the number of periodic axes and that of a group after DIM-GROUP, got {got}", line
+            )
+        return replace(
+            section, keyword=word, rows=rows, lines=section.lines[len(section.lines) - len(rows) :]
+        )
 
     def _add_vectors(self, section: Section) -> None:
         key = (section.keyword, self._frame_number(section))
@@ -204,7 +230,7 @@ class XsfFrames:
             cell=cell,
             periodic=periodic,
             energy=self._energies[number - 1],
-            forces=table[:, 3:].copy() if table.shape[1] == 6 else None,
+            forces=table[:, 3:] * self._force_unit if table.shape[1] == 6 else None,
             file=self._rows.file,
             line=self._first_line if self.n_announced == 1 else line,
         )

@@ -47,7 +47,7 @@ class RowParser:
         return cell
 
     def atoms(self, section: Section) -> tuple[tuple[str, ...], FloatArray]:
-        """Elements and a table (n_atoms, 3 or 6) of positions, Å, and forces, eV/Å."""
+        """Elements and a table (n_atoms, 3 or 6) of positions, Å, and forces, in the unit of the file."""
         rows, lines = self._atom_rows(section)
         elements = tuple([ELEMENT_OF.get(row[0], "") for row in rows])
         table = self._table([row[1:] for row in rows])

@@ -13,11 +13,21 @@ from tio2nn.io.text import CUT_SHORT, parse_number, quoted
 PERIODIC_AXES = {"CRYSTAL": 3, "SLAB": 2, "POLYMER": 1, "MOLECULE": 0}
 VECTORS = ("PRIMVEC", "CONVVEC")
 COORDINATES = ("PRIMCOORD", "CONVCOORD", "ATOMS")
-_WORDS = (*PERIODIC_AXES, *VECTORS, *COORDINATES, "ANIMSTEPS")
+_WORDS = (*PERIODIC_AXES, *VECTORS, *COORDINATES, "ANIMSTEPS", "DIM-GROUP")
 _KEYWORDS = {spelling: word for word in _WORDS for spelling in (word, word.lower(), word.capitalize())}
 
 _ENERGY = re.compile(r"\s*total\s+energy\s*[=:]([^#]*)", re.IGNORECASE)
+_FORCES_UNIT = re.compile(
+    r"\s*(?:the\s+)?forces?\s+(?:are\s+)?(?:in|:|=)\s*([^\W\d_]+\s*/\s*[^\W\d_]+)", re.IGNORECASE
+)
 _VALUE = re.compile(r"(\S+?)\s*(?:eV)?", re.IGNORECASE)  # the unit may stick to the number
+
+
+class Unit(NamedTuple):
+    """The unit of forces in a comment."""
+
+    line: int
+    text: str
 
 
 class Energy(NamedTuple):
@@ -48,14 +58,15 @@ class Section:
     unterminated: bool = False
 
 
-def split_sections(lines: Sequence[str], file: str) -> tuple[list[Section], list[Energy]]:
-    """Find the sections and the energies of a file.
+def split_sections(lines: Sequence[str], file: str) -> tuple[list[Section], list[Energy], list[Unit]]:
+    """Find the sections, the energies and the units of forces of a file.
 
     Raises:
         InputError: rows without a keyword in front, a block without its end, an energy that is none.
     """
     sections: list[Section] = []
     energies: list[Energy] = []
+    units: list[Unit] = []
     rows: list[list[str]] = []
     row_lines: list[int] = []
     block_end, block_line = "", 0
@@ -70,6 +81,8 @@ def split_sections(lines: Sequence[str], file: str) -> tuple[list[Section], list
             text, _, comment = line.partition("#")
             if (match := _ENERGY.match(comment)) is not None:
                 energies.append(_energy(match, number, file, cut=number == len(lines)))
+            elif (match := _FORCES_UNIT.match(comment)) is not None:
+                units.append(Unit(number, "".join(match[1].split())))
         fields = text.split()
         if not fields:
             continue
@@ -82,7 +95,7 @@ def split_sections(lines: Sequence[str], file: str) -> tuple[list[Section], list
             block_end, block_line = word.replace("BEGIN_", "END_", 1).upper(), number
         elif not sections:
             raise InputError(
-                f"expected CRYSTAL, SLAB, POLYMER, MOLECULE, ATOMS or ANIMSTEPS, got {quoted(word)}",
+                f"expected CRYSTAL, SLAB, POLYMER, MOLECULE, ATOMS, DIM-GROUP or ANIMSTEPS, got {quoted(word)}",
                 file=file,
                 line=number,
             )
@@ -93,7 +106,7 @@ def split_sections(lines: Sequence[str], file: str) -> tuple[list[Section], list
         raise InputError(f"expected {block_end}, got the end of the file", file=file, line=block_line)
     if sections and row_lines and row_lines[-1] == len(lines):
         sections[-1].unterminated = True
-    return sections, energies
+    return sections, energies, units
 
 
 def _energy(match: re.Match[str], line: int, file: str, *, cut: bool) -> Energy:

@@ -220,22 +220,57 @@ class FitData:
         return float(np.mean(self.train_labels.energies / self.train.n_atoms))
 
     def save(self, path: Path) -> None:
-        """Write all but the forces, so that a worker process reads them once."""
+        """Write it down, so that worker processes read it; of derivatives only where their file is.
+
+        Raises:
+            ValueError: derivatives that are no file mapped into memory.
+        """
         arrays: dict[str, NDArray[Any]] = {}
-        for part, table, labels in (
-            ("train", self.train, self.train_labels),
-            ("validation", self.validation, self.validation_labels),
+        for part, table, labels, forces in (
+            ("train", self.train, self.train_labels, self.train_forces),
+            ("validation", self.validation, self.validation_labels, self.validation_forces),
         ):
             arrays |= {f"{part}_features_{k}": features for k, features in enumerate(table.features)}
             arrays[f"{part}_counts"] = table.counts
             arrays[f"{part}_energies"], arrays[f"{part}_weights"] = labels.energies, labels.weights
+            if forces is not None:
+                arrays |= {f"{part}_force_{name}": getattr(forces, name) for name in _OF_FORCES}
+                arrays["jacobian_file"] = np.array(str(_mapped_file(forces.jacobian)))
+        arrays |= {f"whitening_matrix_{k}": matrix for k, matrix in enumerate(self.whitening_matrices)}
         write_arrays(path, arrays)
 
     @staticmethod
     def load(path: Path) -> FitData:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; derivatives stay in their file."""
         with opened_arrays(path) as arrays:
-            return FitData(*_part(arrays, "train"), *_part(arrays, "validation"))
+            n_subnets = arrays["train_counts"].shape[1]
+            jacobian = None
+            if "jacobian_file" in arrays:
+                jacobian = np.memmap(Path(str(arrays["jacobian_file"])), dtype="<f4", mode="r")
+            return FitData(
+                *_part(arrays, "train"),
+                *_part(arrays, "validation"),
+                None if jacobian is None else _forces(arrays, "train", jacobian),
+                None if jacobian is None else _forces(arrays, "validation", jacobian),
+                tuple(arrays[f"whitening_matrix_{k}"] for k in range(n_subnets))
+                if "whitening_matrix_0" in arrays
+                else (),
+            )
+
+
+# besides the derivatives
+_OF_FORCES = ("offsets", "forces", "subnets", "n_atoms")
+
+
+def _mapped_file(jacobian: NDArray[np.float32]) -> Path:
+    """The file that derivatives are mapped from."""
+    if not isinstance(jacobian, np.memmap) or jacobian.filename is None:
+        raise ValueError("jacobian: expected a file mapped into memory, got an array")
+    return Path(jacobian.filename).absolute()
+
+
+def _forces(arrays: Mapping[str, NDArray[Any]], part: str, jacobian: NDArray[np.float32]) -> ForceLabels:
+    return ForceLabels(jacobian, *(arrays[f"{part}_force_{name}"] for name in _OF_FORCES))
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[AtomTable, Labels]:

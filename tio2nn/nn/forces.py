@@ -102,11 +102,11 @@ class ForceTerm:
         if data.train_forces is None or data.validation_forces is None:
             raise ValueError("data: expected forces, got none")
         self._train, self._validation = data.train_forces, data.validation_forces
-        self._validation_batches = _Batches.of(
-            self._validation,
-            data.validation.counts,
-            len(data.validation.counts),
-            np.ones(len(data.validation.counts)),
+        n_validation = len(data.validation.counts)
+        self._validation_batches = (
+            _Batches.of(self._validation, data.validation.counts, n_validation, np.ones(n_validation))
+            if n_validation
+            else None
         )
         self._weights = data.train_labels.weights
         self._counts = data.train.counts
@@ -164,6 +164,7 @@ class ForceTerm:
 
     def validation_errors(self, gradients: Sequence[tf.Tensor]) -> tuple[float, Float32Array]:
         """Mean loss of the validation part, and the errors (n_components,) of its forces, eV/Å."""
+        assert self._validation_batches is not None, "there is a validation part"
         rows = self._unwhitened(gradients).numpy()
         loss, _, _, forces = self._validation_batches.product(0, rows, self._scale)
         labels = self._validation

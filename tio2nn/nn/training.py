@@ -27,7 +27,7 @@ from tio2nn.fit_parameters import TrainingParameters
 from tio2nn.io.arrays import opened_arrays, write_arrays
 from tio2nn.nn.dataset import AtomTable, FitData
 from tio2nn.nn.forces import ForceTerm
-from tio2nn.nn.history import Epoch
+from tio2nn.nn.history import Epoch, Validation
 from tio2nn.nn.network import BPNN
 
 FloatArray = NDArray[np.float64]
@@ -101,9 +101,10 @@ class Fit:
         the smallest validation RMSE of 271 structures of TiO2, weights from the middle of the schedule had a test
         MAE of 1.39 meV/atom, the last ones 1.08.
         """
-        if self.parameters.early_stopping == 0:
+        losses = [epoch.validation_loss for epoch in self.history]
+        if self.parameters.early_stopping == 0 or None in losses:
             return self.history[-1]
-        return min(self.history, key=lambda epoch: epoch.validation_loss)
+        return self.history[int(np.argmin(np.array(losses, dtype=np.float64)))]
 
     def run(
         self,
@@ -141,57 +142,56 @@ class Fit:
         inputs, n_components = self._epoch_inputs(number)
         loss, squares, force_squares = self._run_epoch(*inputs, tf.constant(number * self._n_batches))
         _check_finite("loss", number + 1, float(loss))
-        energies, force_loss, force_errors = self._validate()
-        labels, n_atoms = self._validation_labels.energies, self._validation.n_atoms
-        residuals = (energies - labels) / n_atoms
-        validation_loss = force_loss + float(
-            np.mean(self._loss(*map(tf.constant, (energies, labels, n_atoms * 1.0))))
-        )
-        # the last step of an epoch is seen by no batch
-        _check_finite("validation loss", number + 1, validation_loss)
-        improved = validation_loss < self._best_loss
-        if improved:
-            self._best_loss, self._since_best = validation_loss, 0
-        else:
-            self._since_best += 1
+        found = self._validate()
+        improved = found.loss is None or found.loss < self._best_loss
+        if found.loss is not None:
+            # the last step of an epoch is seen by no batch
+            _check_finite("validation loss", number + 1, found.loss)
+            self._best_loss = min(self._best_loss, found.loss)
+        self._since_best = 0 if improved else self._since_best + 1
         if improved or self.parameters.early_stopping == 0:
             self._chosen_weights = [average.numpy() for average in self._average]
         return Epoch(
             epoch=number + 1,
             learning_rate=float(self._learning_rate(tf.constant((number + 1) * self._n_batches - 1))),
             loss=float(loss),
-            validation_loss=validation_loss,
+            validation_loss=found.loss,
             train_rmse_meV_per_atom=_MEV * math.sqrt(float(squares) / len(self._train.counts)),
-            validation_rmse_meV_per_atom=_MEV * _rms(residuals),
-            validation_mae_meV_per_atom=_MEV * float(np.mean(np.abs(residuals))),
+            validation_rmse_meV_per_atom=found.rmse_meV_per_atom,
+            validation_mae_meV_per_atom=found.mae_meV_per_atom,
             train_force_rmse_eV_per_A=math.sqrt(float(force_squares) / n_components)
             if n_components
             else None,
-            validation_force_rmse_eV_per_A=_rms(force_errors) if len(force_errors) else None,
-            validation_force_mae_eV_per_A=float(np.mean(np.abs(force_errors))) if len(force_errors) else None,
+            validation_force_rmse_eV_per_A=found.force_rmse_eV_per_A,
+            validation_force_mae_eV_per_A=found.force_mae_eV_per_A,
             seconds=time.perf_counter() - begin,
         )
 
-    def _validate(self) -> tuple[FloatArray, float, FloatArray]:
-        """By the averaged weights, on the validation part.
-
-        Returns:
-            energies: (n_structures,) minus reference energies, eV.
-            force_loss: weighted as in the loss.
-            force_errors: (n_components,) eV/Å, none without forces.
-        """
+    def _validate(self) -> Validation:
+        """By the averaged weights, on the validation part."""
+        if not len(self._validation.counts):
+            return Validation()
         current = [weight.numpy() for weight in self._weights]
         for weight, average in zip(self._weights, self._average, strict=True):
             weight.assign(average)
-        energies, gradients = self._predict(*self._validation_inputs, len(self._validation.counts))
+        predicted, gradients = self._predict(*self._validation_inputs, len(self._validation.counts))
         for weight, value in zip(self._weights, current, strict=True):
             weight.assign(value)
-        if self._forces is None:
-            return np.asarray(energies, np.float64), 0.0, np.empty(0)
-        loss, errors = self._forces.validation_errors(gradients)
-        settings = self.parameters
-        weight = settings.final_force_weight or settings.force_weight
-        return np.asarray(energies, np.float64), weight * loss, np.asarray(errors, np.float64)
+        energies, labels = np.asarray(predicted, np.float64), self._validation_labels.energies
+        n_atoms = self._validation.n_atoms
+        residuals = (energies - labels) / n_atoms
+        loss, errors = 0.0, np.empty(0)
+        if self._forces is not None:
+            force_loss, force_errors = self._forces.validation_errors(gradients)
+            settings, errors = self.parameters, np.asarray(force_errors, np.float64)
+            loss = (settings.final_force_weight or settings.force_weight) * force_loss
+        return Validation(
+            loss + float(np.mean(self._loss(*map(tf.constant, (energies, labels, n_atoms * 1.0))))),
+            _MEV * _rms(residuals),
+            _MEV * float(np.mean(np.abs(residuals))),
+            _rms(errors) if len(errors) else None,
+            float(np.mean(np.abs(errors))) if len(errors) else None,
+        )
 
     def _epoch_inputs(self, number: int) -> tuple[tuple[Any, ...], int]:
         """Atoms in the order of the epoch's batches, and where each batch begins; the last batch is filled up

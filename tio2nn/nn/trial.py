@@ -68,6 +68,7 @@ def _fit(task: TrialTask) -> Outcome:
         status=COMPLETED,
         validation_rmse_meV_per_atom=chosen.validation_rmse_meV_per_atom,
         validation_mae_meV_per_atom=chosen.validation_mae_meV_per_atom,
+        validation_force_rmse_eV_per_A=chosen.validation_force_rmse_eV_per_A,
         best_epoch=chosen.epoch,
         n_parameters=sum(int(np.prod(weight.shape)) for weight in network.trainable_variables),
     )

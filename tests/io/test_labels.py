@@ -1,0 +1,138 @@
+"""Which names are those of reference labels, and what is said of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tio2nn.errors import InputError
+from tio2nn.io import ReadOptions, read_structures
+from tio2nn.io.extxyz import iter_extxyz
+from tio2nn.structure import Structure
+
+FRAME = (
+    '2\nLattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3:COLUMN:R:3 KEYS\n'
+    "Cu 0 0 0 0.5 0 0\nCu 0 0 2.5 -0.5 0 0\n"
+)
+
+
+def read(keys: str, column: str = "forces", **options: str) -> Structure | InputError:
+    text = FRAME.replace("KEYS", keys).replace("COLUMN", column)
+    (item,) = iter_extxyz(text, name="x", file="x.xyz", options=ReadOptions(**options))  # type: ignore[arg-type]
+    return item
+
+
+def structure(keys: str, column: str = "forces", **options: str) -> Structure:
+    item = read(keys, column, **options)
+    assert isinstance(item, Structure), item
+    return item
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "Energy",
+            "ENERGY",
+            "TotEnergy",
+            "Total_Energy",
+            "tot_energy",
+            "Etot",
+            "E0",
+            "free_energy",
+            "energy_dft",
+        ),
+        *("qm_energy", "QM_energy", "PBE_energy", "dftEnergy", "E_DFT", "energy-ref", "vasp_total_energy"),
+    ],
+)
+def test_usual_spellings_of_the_energy_are_read(key: str) -> None:
+    assert structure(f"{key}=-7.3").energy == -7.3
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        "dft_force",
+        "Forces",
+        "DFT_force",
+        "ref_force",
+        "REF_force",
+        "force",
+        "FORCES",
+        "qm_Forces",
+        "forces_ref",
+    ],
+)
+def test_usual_spellings_of_the_forces_are_read(column: str) -> None:
+    found = structure("energy=-7.3", column)
+    assert found.forces is not None
+    assert found.forces[0, 0] == 0.5
+    assert found.extras.remarks == ()
+
+
+def test_forces_may_stand_in_three_columns() -> None:
+    text = FRAME.replace("COLUMN:R:3", "fx:R:1:fy:R:1:fz:R:1").replace("KEYS", "energy=-1")
+    (item,) = iter_extxyz(text, name="x", file="x.xyz")
+    assert isinstance(item, Structure)
+    assert item.forces is not None
+    assert item.forces[1].tolist() == [-0.5, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "key", ["gap_energy", "mace_energy", "energy_per_atom", "cut_off_energy", "tio2nn_energy"]
+)
+def test_other_energies_are_named_with_the_option_that_reads_them(key: str) -> None:
+    found = structure(f"{key}=-7.3 step=4")
+    assert found.energy is None
+    assert found.extras.no_energy == (
+        f"expected a total energy, got none; there is '{key}', of which --energy-key KEY reads one"
+    )
+    assert structure(f"{key}=-7.3", energy_key=key).energy == -7.3
+    assert structure(f"{key}=-7.3 dft_energy=-8").energy == -8
+
+
+@pytest.mark.parametrize("column", ["gap_force", "mace_forces", "tio2nn_forces"])
+def test_forces_of_other_models_are_named_with_the_option_that_reads_them(column: str) -> None:
+    found = structure("energy=-7.3", column)
+    assert found.forces is None
+    assert found.extras.remarks == (
+        f"columns '{column}' not read as reference forces; --forces-key KEY reads them",
+    )
+    assert structure("energy=-7.3", column, forces_key=column).forces is not None
+
+
+@pytest.mark.parametrize("other", ["REF_energy", "dft_energy", "TotEnergy"])
+def test_energies_that_differ_are_refused_until_one_is_chosen(other: str) -> None:
+    keys = f"energy=-7.1 {other}=-7.3"
+    assert str(read(keys)) == (
+        f"x.xyz:2: expected one label, got {other} different from energy; choose one of them with --energy-key"
+    )
+    assert structure(keys, energy_key=other).energy == -7.3
+    assert structure(keys, energy_key="energy").energy == -7.1
+
+
+def test_a_free_energy_beside_an_energy_is_no_second_label() -> None:
+    assert structure("energy=-7.1 free_energy=-7.3").energy == -7.1
+    assert "TotEnergy" in str(read("TotEnergy=-7.1 E0=-10"))
+
+
+@pytest.mark.parametrize("stress", ["1 2 3 4 5 6", "1 2 3 4 5 6 7 8 9", "[1, 2, 3, 4, 5, 6]"])
+def test_a_stress_of_six_or_nine_numbers_is_fine(stress: str) -> None:
+    assert structure(f'energy=-7.3 stress="{stress}"').extras.remarks == ()
+
+
+@pytest.mark.parametrize("key", ["stress", "virial", "dft_virial"])
+def test_a_stress_of_other_numbers_is_ignored_with_a_word(key: str) -> None:
+    found = structure(f'energy=-7.3 {key}="1 2 3 4 5"')
+    assert found.energy == -7.3
+    assert found.extras.remarks == (f"{key} ignored: expected six or nine numbers, got 5 numbers",)
+    assert structure(f'energy=-7.3 {key}="a b"').extras.remarks != ()
+
+
+@pytest.mark.parametrize("option", ["energy_key", "forces_key"])
+def test_a_key_that_no_structure_has_is_one_error(tmp_path: Path, option: str) -> None:
+    frame = FRAME.replace("KEYS", "energy=-7.3").replace("COLUMN", "forces")
+    (tmp_path / "x.xyz").write_text(3 * frame, encoding="utf-8")
+    with pytest.raises(InputError, match=r"'nothing', got none; .*; no other structure has it"):
+        list(read_structures([tmp_path / "x.xyz"], options=ReadOptions(**{option: "nothing"})))  # type: ignore[arg-type]

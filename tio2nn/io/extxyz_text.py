@@ -1,0 +1,126 @@
+"""Extended XYZ as text: a structure with what was predicted for it, beside all that its own file says.
+
+Where that file has labels, energy, forces, stress or virial, they stay what and where they are, and predictions stand
+beside them as `tio2nn_energy`, `tio2nn_forces`, `tio2nn_stress` and `tio2nn_distance`, names that no reader takes for
+reference labels. Elsewhere predictions are plainly `energy`, `forces`, `stress` and `distance`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tio2nn.io.labels import is_reference_label
+from tio2nn.structure import Column, FloatArray, Structure
+
+PREFIX = "tio2nn_"
+_GEOMETRY_KEYS = ("Lattice", "Properties", "pbc")
+_TENSORS = ("stress", "virial")  # of which ASE refuses a file unless they are nine numbers
+_VOIGT = (0, 5, 4, 5, 1, 3, 4, 3, 2)  # places of nine numbers among xx yy zz yz xz xy
+_PLAIN_WORD = re.compile(r"[^\s=\"'{}\[\]\\]+")
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What was predicted for a structure.
+
+    Attributes:
+        energy: eV.
+        forces: (n_atoms, 3) eV/Å, or None.
+        stress: (3, 3) eV/Å³, or None.
+        distances: (n_atoms,) from training, or None.
+    """
+
+    energy: float
+    forces: FloatArray | None = None
+    stress: FloatArray | None = None
+    distances: FloatArray | None = None
+
+
+def write_extxyz(structure: Structure, predicted: Predicted) -> str:
+    """The text of one frame, predictions beside what its source says; see the module for their names."""
+    info, columns = _of_source(structure)
+    prefix = PREFIX if _is_labelled(structure) else ""
+    words = {f"{prefix}energy": repr(predicted.energy)}
+    if predicted.forces is not None:
+        columns[f"{prefix}forces"] = _column(predicted.forces)
+    if predicted.stress is not None:
+        words[f"{prefix}stress"] = f'"{_numbers(predicted.stress)}"'
+    if predicted.distances is not None:
+        columns[f"{prefix}distance"] = _column(predicted.distances)
+    if "name" not in info:
+        words["name"] = _word(structure.name)
+    properties = "".join(f":{name}:{column.kind}:{len(column.rows[0])}" for name, column in columns.items())
+    geometry = [f"Properties=species:S:1:pos:R:3{properties}"]
+    if structure.cell.any():
+        geometry.insert(0, f'Lattice="{_numbers(structure.cell)}"')
+    pbc = " ".join("FT"[axis] for axis in structure.periodic)
+    # what the source says comes last, for a quote that it does not close runs to the end
+    comment = [
+        *geometry,
+        f'pbc="{pbc}"',
+        *(f"{key}={word}" for key, word in words.items()),
+        *(f"{_word(key)}={word}" if word else key for key, word in info.items() if key not in words),
+    ]
+    rows = [
+        f"{element:<3}" + "".join(f" {number:16.8f}" for number in position)
+        for element, position in zip(structure.elements, structure.positions.tolist(), strict=True)
+    ]
+    for column in columns.values():
+        widths = [max(map(len, fields)) for fields in zip(*column.rows, strict=True)]
+        rows = [_joined(row, fields, widths) for row, fields in zip(rows, column.rows, strict=True)]
+    return "\n".join([str(structure.n_atoms), " ".join(comment), *rows]) + "\n"
+
+
+def _is_labelled(structure: Structure) -> bool:
+    extras = structure.extras
+    return (
+        structure.energy is not None
+        or structure.forces is not None
+        or any(is_reference_label(name) for name in (*extras.info, *extras.columns))
+    )
+
+
+def _of_source(structure: Structure) -> tuple[dict[str, str], dict[str, Column]]:
+    """Keys and columns of the source without geometry and earlier predictions; labels of a source that has no keys."""
+    extras = structure.extras
+    info = {
+        key: word
+        for key, word in extras.info.items()
+        if key not in _GEOMETRY_KEYS and not key.startswith(PREFIX) and (word or _PLAIN_WORD.fullmatch(key))
+    }
+    for key in _TENSORS:
+        numbers = info.get(key, "").strip("\"'{}[]").replace(",", " ").split()
+        if len(numbers) == 6:
+            info[key] = '"' + " ".join(numbers[place] for place in _VOIGT) + '"'
+        elif key in info and len(numbers) != 9:
+            del info[key]
+    columns = {name: column for name, column in extras.columns.items() if not name.startswith(PREFIX)}
+    if not extras.info:
+        if structure.energy is not None:
+            info["energy"] = repr(structure.energy)
+        if structure.forces is not None:
+            columns["forces"] = _column(structure.forces)
+    return info, columns
+
+
+def _column(numbers: FloatArray) -> Column:
+    rows = np.reshape(numbers, (len(numbers), -1)).tolist()
+    return Column("R", tuple([tuple([f"{number:.8f}" for number in row]) for row in rows]))
+
+
+def _joined(row: str, fields: Sequence[str], widths: Sequence[int]) -> str:
+    return row + "".join(f" {field:>{width + 3}}" for field, width in zip(fields, widths, strict=True))
+
+
+def _numbers(matrix: FloatArray) -> str:
+    return " ".join(repr(number) for number in matrix.ravel().tolist())
+
+
+def _word(text: str) -> str:
+    if _PLAIN_WORD.fullmatch(text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
