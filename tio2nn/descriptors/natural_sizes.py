@@ -70,11 +70,14 @@ def _radial(function: RadialFunction, distance: float, cutoff: float) -> float:
 def _angular(
     function: AngularFunction, to_first: float, to_second: float, between: float, cutoff: float
 ) -> float:
-    """The largest value over all angles at which the two neighbors are not closer to each other than `between`."""
+    """The largest value over all angles at which the two neighbors are no closer to each other than `between`.
+
+    Angles from a right one on always count: of straight molecules `between` leaves the straight angle alone, at which
+    functions that peak at small ones vanish.
+    """
     cosine = np.cos(np.linspace(0.0, np.pi, _N_ANGLES))
     square = to_first**2 + to_second**2 - 2.0 * to_first * to_second * cosine
-    # where they are always closer, as across a bent molecule, the straight angle is left
-    allowed = square >= min(between, to_first + to_second) ** 2 * (1.0 - 1e-9)
+    allowed = square >= min(between, np.hypot(to_first, to_second)) ** 2 * (1.0 - 1e-9)
     exponent = function.eta * (to_first**2 + to_second**2 + square)
     values = (
         2.0 ** (1.0 - function.zeta)
