@@ -364,4 +364,6 @@ def test_number_and_reason_are_told_before_the_work_and_after_it(project: Projec
     assert derivatives.startswith(f"of {23 - n_left_out} structures of 23 with forces")
     # whoever insists gets all
     assert CliRunner().invoke(app, ["featurize", "--forces", "-C", str(project.root)]).exit_code == 0
-    assert "of 23 structures" in next(part.what for part in status(project).parts if part.name == "derivatives")
+    assert "of 23 structures" in next(
+        part.what for part in status(project).parts if part.name == "derivatives"
+    )
