@@ -242,3 +242,14 @@ def test_compressed_arrays_are_refused_for_they_could_fill_the_memory(tmp_path: 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path) == "expected a potential written by tio2nn train, got: Is a directory"
+
+
+def test_a_potential_of_format_2_measures_distances_with_the_matrix_of_its_networks() -> None:
+    path = Path(__file__).parent / "old_projects" / "0.1.0" / "model" / "potential.npz"
+    with np.load(path) as content:
+        assert json.loads(str(content["header"]))["format"] == 2
+        matrices = [content[f"whitening/{k}/matrix"] for k in range(2)]
+        assert not [name for name in content.files if name.endswith("metric")]
+    for whitening, matrix in zip(Potential.load(path).whitenings, matrices, strict=True):
+        np.testing.assert_array_equal(whitening.metric, matrix)
+        np.testing.assert_array_equal(whitening.matrix, matrix)

@@ -1,8 +1,9 @@
 """The natural size of each symmetry function: what near neighbors contribute to it.
 
 A radial function is as large as what one neighbor at the closest distance of its pair of elements contributes, an
-angular one as what two such neighbors contribute, at the angle where that is most. A value far below it tells nothing
-of the structure but rounding, or atoms that are all but aligned, however constant it is over a set of structures.
+angular one as what two such neighbors contribute, at the angle where that is most: any from a right one on, and those
+at which the two are no closer to each other than any in the set. A value far below it tells nothing of the structure
+but rounding, or atoms that are all but aligned, however constant it is over a set of structures.
 """
 
 from __future__ import annotations
@@ -70,14 +71,12 @@ def _radial(function: RadialFunction, distance: float, cutoff: float) -> float:
 def _angular(
     function: AngularFunction, to_first: float, to_second: float, between: float, cutoff: float
 ) -> float:
-    """The largest value over all angles at which the two neighbors are no closer to each other than `between`.
-
-    Angles from a right one on always count: of straight molecules `between` leaves the straight angle alone, at which
-    functions that peak at small ones vanish.
-    """
+    """The largest value over all angles that are right or wider, or leave the neighbors `between` apart."""
     cosine = np.cos(np.linspace(0.0, np.pi, _N_ANGLES))
     square = to_first**2 + to_second**2 - 2.0 * to_first * to_second * cosine
-    allowed = square >= min(between, np.hypot(to_first, to_second)) ** 2 * (1.0 - 1e-9)
+    # in a set of straight molecules the ends are never as close as in bent ones; by the straight angle alone, which is
+    # zero for λ = 1, rounding would be as large as anything
+    allowed = square >= min(between**2, to_first**2 + to_second**2) * (1.0 - 1e-9)
     exponent = function.eta * (to_first**2 + to_second**2 + square)
     values = (
         2.0 ** (1.0 - function.zeta)
