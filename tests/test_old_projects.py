@@ -18,7 +18,10 @@ import pytest
 from command_line import invoke, rows
 from projects import PARAMETERS, structures_with_forces, write_files
 
+from tio2nn.io import read_structures
+from tio2nn.potential import Potential
 from tio2nn.project import Project
+from tio2nn.structure import Structure
 
 OLD_PROJECTS = Path(__file__).parent / "old_projects"
 VERSIONS = sorted(path.name for path in OLD_PROJECTS.iterdir())
@@ -58,6 +61,18 @@ def test_an_old_potential_predicts_what_it_did(project: Project) -> None:
     out, _ = invoke("predict", "-C", "p", *(f"p/files/{name}.xsf" for name in recorded))
     for (_, _, energy, *_), row in zip(rows(out)[1:], recorded.values(), strict=True):
         assert float(energy) == pytest.approx(float(row["predicted_eV"]), rel=1e-12)
+
+
+def test_an_old_potential_measures_the_distances_that_it_did(project: Project, tmp_path: Path) -> None:
+    potential = Potential.load(project.potential_file)
+    potential.save(tmp_path / "again.npz")
+    with project.residuals_file.open(encoding="utf-8", newline="") as handle:
+        recorded = {row["structure"]: float(row["largest_distance"]) for row in csv.DictReader(handle)}
+    files = [project.root / "files" / f"{name}.xsf" for name in recorded]
+    structures = [s for s in read_structures(files) if isinstance(s, Structure)]
+    for opened in (potential, Potential.load(tmp_path / "again.npz")):
+        found = [prediction.distances.max() for prediction in opened.predict(structures)]
+        assert found == pytest.approx(list(recorded.values()), rel=1e-3)
 
 
 def test_an_old_project_is_evaluated_and_trained_on_forces_again(project: Project) -> None:

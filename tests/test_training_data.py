@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from tio2nn.errors import InputError
 from tio2nn.fit_parameters import NetworkParameters, TrainingParameters, TuningParameters
 from tio2nn.io.store import StructureStore, read_store, write_store
 from tio2nn.nn import whitening
-from tio2nn.nn.whitening import Whitening
+from tio2nn.nn.whitening import Whitening, floor_of
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import preset
 from tio2nn.project import Project
@@ -139,6 +140,23 @@ def test_the_whitening_is_that_of_the_training_part(whitening: bool, fit: Callab
         np.testing.assert_array_equal(found.whitenings[k].matrix, expected.matrix)
         for part, table in (("train", found.train), ("validation", found.validation)):
             np.testing.assert_allclose(table.features[k], expected(rows(part, element)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("floor", [None, 1e-7, 0.3])
+def test_a_whitening_floor_is_that_of_the_parameters_or_follows_from_the_number_of_atoms(
+    floor: float | None,
+) -> None:
+    document = json.loads(PARAMETERS.to_json())
+    assert document["network"]["whitening_floor"] is None
+    document["network"]["whitening_floor"] = floor
+    parameters = ParameterSet.from_json(json.dumps(document))
+    inputs = small_inputs()
+    found = prepare(inputs, parameters, division(inputs))
+    for k, element in enumerate(("Ti", "O")):
+        atoms, sizes = rows("train", element), natural_sizes(PARAMETERS, element, found.repulsion.outer)
+        expected = Whitening.fit(atoms, floor_of(len(atoms)) if floor is None else floor, sizes)
+        np.testing.assert_array_equal(found.whitenings[k].matrix, expected.matrix)
+        np.testing.assert_array_equal(found.whitenings[k].metric, expected.metric)
 
 
 def test_the_training_range_is_that_of_the_training_part() -> None:
