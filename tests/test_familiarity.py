@@ -134,7 +134,8 @@ def test_errors_of_compressed_sheared_and_molten_structures_grow_where_the_warni
     tmp_path: Path,
 ) -> None:
     parameters = PARAMETERS.with_overrides(
-        network={"hidden_layers": [16, 16]},
+        # what the networks say: repulsion is not theirs
+        network={"hidden_layers": [16, 16], "repulsion": False},
         training={"epochs": 60, "batch_size": 16, "validation_fraction": 0.15, "test_fraction": 0.0},
     )
     project = small_project(tmp_path / "p", parameters, structures(200))
@@ -160,8 +161,7 @@ def test_errors_of_compressed_sheared_and_molten_structures_grow_where_the_warni
         assert np.median(error[warned]) > 3.0 * np.median(usual)
         found.append((error, distance))
     error, distance = (np.concatenate(values) for values in zip(*found, strict=True))
-    # beyond 5 errors are large, but grow no more: the network turns down what it has not seen
-    edges = np.array([0.0, 1.0, EXTRAPOLATION_DISTANCE, 5.0, np.inf])
+    edges = np.array([0.0, 1.0, EXTRAPOLATION_DISTANCE, 5.0, 15.0, np.inf])
     medians = [
         np.median(error[(low <= distance) & (distance < high)]) for low, high in itertools.pairwise(edges)
     ]

@@ -169,8 +169,8 @@ _SMALLEST_BATCH_WITH_FORCES, _LARGEST_BATCH_WITH_FORCES = 4, 16
 # 3 to 6 % on Si and Mo (30,000 components); TiO2 (300,000) is better off with three of 80.
 _MOST_COMPONENTS_FOR_SMALL = 60_000
 # For energies alone: 800 epochs are right for 5,000 structures (65,000 steps), ten times as many need no more steps,
-# and ten structures need more than the 800 steps that they would get.
-_FEWEST_STEPS, _MOST_STEPS = 5_000, 75_000
+# and ten structures need more than the 800 steps that they would get, but learn them by heart in 5,000.
+_FEWEST_STEPS, _MOST_STEPS = 2_000, 75_000
 # CPU time of a fit: of one network, which a large set may exceed for the sake of `_FEWEST_EPOCHS`, and of two, which
 # tell by their spread how well they know a structure, and are more accurate together
 _MOST_SECONDS, _MOST_SECONDS_FOR_TWO = 20 * 60.0, 10 * 60.0
