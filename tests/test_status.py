@@ -210,7 +210,7 @@ def test_an_interrupted_featurize_is_told_from_none(tmp_path: Path) -> None:
     project = small_project(tmp_path / "p")
     project.features_manifest.unlink()
     assert part(project, "features") == Part(
-        "features", "featurize", "missing", "interrupted, 1 shards are there"
+        "features", "featurize", "missing", "interrupted, 1 shard is there"
     )
 
 

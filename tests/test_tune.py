@@ -475,4 +475,4 @@ def test_settings_of_a_search_among_other_data_are_used_with_a_warning(
     changed = [replace(s, energy=(s.energy or 0.0) + 0.1 * s.n_atoms) for s in structures()]
     write_store(project.structures_file, changed, reference_energies=ATOMIC_ENERGIES)
     _, err = invoke("train", "--tuned", "--epochs", 1, "-C", project.root)
-    assert "warning: settings of an earlier search are used: 1 trials; with other energies than today" in err
+    assert "warning: settings of an earlier search are used: 1 trial; with other energies than today" in err
