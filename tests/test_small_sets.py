@@ -160,7 +160,7 @@ STRAIGHT, BENT = 1e-3, 0.09  # Å
 def test_bent_molecules_are_not_blown_up_by_a_training_on_straight_ones(tmp_path: Path) -> None:
     straight, bent = hydrogen_cyanide(60, STRAIGHT, seed=1), hydrogen_cyanide(20, BENT, seed=2)
     parameters = chosen_parameters(tmp_path / "s.npz", straight)
-    closest = Repulsion.beyond(straight, parameters.elements, parameters.cutoff).outer
+    closest = Repulsion.beyond(straight, parameters.elements, parameters.cutoff).closest
     seen, unseen = of_elements(parameters, straight), of_elements(parameters, bent)
     for element, one, other in zip(parameters.elements, seen, unseen, strict=True):
         sizes = natural_sizes(parameters, element, closest)

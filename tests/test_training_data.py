@@ -134,7 +134,7 @@ def test_reference_energies_that_are_given_are_taken_as_they_are() -> None:
 def test_the_whitening_is_that_of_the_training_part(whitening: bool, fit: Callable[..., Whitening]) -> None:
     found = data(network={"whitening": whitening})
     for k, element in enumerate(("Ti", "O")):
-        sizes = natural_sizes(PARAMETERS, element, found.repulsion.outer)
+        sizes = natural_sizes(PARAMETERS, element, found.repulsion.closest)
         expected = fit(rows("train", element), sizes=sizes)
         np.testing.assert_array_equal(found.whitenings[k].mean, expected.mean)
         np.testing.assert_array_equal(found.whitenings[k].matrix, expected.matrix)
@@ -153,7 +153,7 @@ def test_a_whitening_floor_is_that_of_the_parameters_or_follows_from_the_number_
     inputs = small_inputs()
     found = prepare(inputs, parameters, division(inputs))
     for k, element in enumerate(("Ti", "O")):
-        atoms, sizes = rows("train", element), natural_sizes(PARAMETERS, element, found.repulsion.outer)
+        atoms, sizes = rows("train", element), natural_sizes(PARAMETERS, element, found.repulsion.closest)
         expected = Whitening.fit(atoms, floor_of(len(atoms)) if floor is None else floor, sizes)
         np.testing.assert_array_equal(found.whitenings[k].matrix, expected.matrix)
         np.testing.assert_array_equal(found.whitenings[k].metric, expected.metric)

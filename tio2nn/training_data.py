@@ -231,7 +231,7 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     )
     features = [np.asarray(part, np.float64) for part in train_table.features]
     repulsion = Repulsion.beyond([store[k] for k in train.tolist()], elements, parameters.cutoff)
-    sizes = subnets.natural_sizes(parameters, repulsion.outer)
+    sizes = subnets.natural_sizes(parameters, repulsion.closest)
     if parameters.network.whitening:
         floor = parameters.network.whitening_floor
         whitenings = tuple(
