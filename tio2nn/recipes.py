@@ -30,23 +30,22 @@ DEFAULT_RECIPE = AUTO
 SEARCHING_RECIPES = frozenset({"rili-2024"})
 """Recipes whose settings come out of a search: `tio2nn run` tunes before it trains."""
 
-# A recipe says how to fit, not what to fit on: division, energy limit and seed stay those of the project.
-_DATA_FIELDS = (
+DATA_FIELDS = (
     "validation_fraction",
     "test_fraction",
     "split",
     "max_energy",
     "outliers",
     "derivatives_limit",
-    "seed",
 )
+"""Settings of the training that say what to fit on, not how: no recipe decides them."""
 
 _DEFAULTS: Overrides = {
     "network": to_json(NetworkParameters()),
     "training": {
         key: value
         for key, value in to_json(TrainingParameters()).items()
-        if key not in (*_DATA_FIELDS, "forces")
+        if key not in (*DATA_FIELDS, "seed", "forces")
     },
 }
 

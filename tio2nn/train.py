@@ -28,6 +28,7 @@ from tio2nn.potential import Potential
 from tio2nn.prediction import Limits
 from tio2nn.project import Project
 from tio2nn.provenance import inputs_of_model, versions
+from tio2nn.recipes import DATA_FIELDS
 from tio2nn.schema import to_json
 from tio2nn.training_data import TrainingData, choose_split, prepare, read_inputs
 
@@ -246,15 +247,7 @@ def _facts(parameters: ParameterSet, store: StructureStore, data: TrainingData) 
 def _fit_fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:
     """Of everything that the weights of one member depend on."""
     settings = {"network": parameters.network.of_the_fit(), **to_json(parameters.training), "seed": seed}
-    decided_before = (
-        "validation_fraction",
-        "test_fraction",
-        "split",
-        "max_energy",
-        "outliers",
-        "derivatives_limit",
-    )
-    for of_no_effect in ("members", *decided_before):
+    for of_no_effect in ("members", *DATA_FIELDS):
         settings.pop(of_no_effect)  # what they decide is in the data's fingerprint
     return digest_of([data.fingerprint, json.dumps(settings, sort_keys=True), str(data.reference.as_dict())])
 
