@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from tio2nn import console
+from tio2nn.wording import size
 
 LONG = "a/very/long/path/" * 20 + "structure0001.xsf:3: expected [an energy], got [bold]none[/bold]"
 
@@ -163,7 +164,7 @@ def test_hiding_native_messages_keeps_what_python_had_not_flushed(capfd: pytest.
     ],
 )
 def test_a_size_has_three_digits_and_a_unit(n_bytes: float, expected: str) -> None:
-    assert console.size(n_bytes) == expected
+    assert size(n_bytes) == expected
 
 
 @pytest.mark.parametrize(

@@ -170,8 +170,9 @@ def test_errors_of_forces_count_components_not_vectors() -> None:
 def test_a_spread_that_grows_with_the_error_has_rank_correlation_one() -> None:
     assert correlation([1.0, 2.0, 3.0], [1.0, 4.0, 9.0])["spearman"] == pytest.approx(1.0)
     assert correlation([3.0, 2.0, 1.0], [1.0, 4.0, 9.0])["spearman"] == pytest.approx(-1.0)
-    assert correlation([1.0, 1.0], [1.0, 2.0])["spearman"] == 0.0
-    assert correlation([2.0], [1.0]) == {"spearman": 0.0, "error_over_spread": 0.5}
+    assert correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])["spearman"] == 0.0
+    for n in (1, 2):
+        assert correlation([2.0, 4.0][:n], [1.0, 2.0][:n]) == {"spearman": None, "error_over_spread": 0.5}
     assert correlation([0.0, 0.0], [1.0, 2.0])["error_over_spread"] is None
 
 

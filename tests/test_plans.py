@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tio2nn.plans import cost_line, labels_line
+from tio2nn.plans import constant_line, cost_line, labels_line
 from tio2nn.presets import preset
 from tio2nn.recipes import Facts, resolve
 
@@ -96,3 +96,8 @@ def test_networks_epochs_and_time_are_told() -> None:
     )
     slow = record.with_overrides(training={"epochs": 100_000})
     assert " h " in cost_line(slow, FACTS)
+
+
+def test_functions_that_training_cannot_use_are_told_in_one_line() -> None:
+    line = constant_line({"Cu": ("radial 1 Ag", "radial 2 Ag"), "Ag": ("radial 1 Cu",)})
+    assert "2 for Cu, 1 for Ag; one is radial 1 Ag" in line

@@ -213,7 +213,10 @@ def test_an_atom_far_from_training_is_named_with_the_function_farthest_outside_i
     assert found.function == PARAMETERS.feature_names[column]
     assert found.excess == pytest.approx(0.5)
     assert found.distance == prediction.distances[atom] == prediction.distances.max()
-    assert f"{found.function} is outside its range by 0.50 of it" in prediction.doubts()["atoms"]
+    assert (
+        f"{found.function} is outside its range in training by 0.50 times its width"
+        in prediction.doubts()["atoms"]
+    )
 
 
 def test_a_new_combination_of_functions_within_their_ranges_is_reported_too() -> None:

@@ -165,14 +165,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         print_line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def size(n_bytes: float) -> str:
-    """Bytes for people: 12.3 MB."""
-    exponent = 0
-    while n_bytes >= 999.5 and exponent < 4:  # what three digits would round to 1e+03
-        n_bytes, exponent = n_bytes / 1000, exponent + 1
-    return f"{n_bytes:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[exponent]}"
-
-
 def duration(seconds: float) -> str:
     """Seconds for people: 0.4 s, 1 min 12 s, 2 h 5 min."""
     if seconds < 59.95:

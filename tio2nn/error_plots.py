@@ -65,13 +65,13 @@ def plot_spread(
         _against(axes[0], spreads, errors)
         axes[0].set_xlabel("spread of the energies (meV/atom)")
         axes[0].set_ylabel("error (meV/atom)")
-        axes[0].set_title(f"{structures(len(spreads))}, {_told(spreads, errors)}")
+        axes[0].set_title(", ".join([structures(len(spreads)), *_told(spreads, errors)]))
         if both and forces is not None and forces.spread is not None:
             lengths = np.linalg.norm(forces.predicted - forces.true, axis=1)
             _against(axes[1], forces.spread, lengths)
             axes[1].set_xlabel("spread of the force on an atom (eV/Å)")
             axes[1].set_ylabel("length of its error (eV/Å)")
-            axes[1].set_title(f"{len(lengths):,} atoms, {_told(forces.spread, lengths)}")
+            axes[1].set_title(", ".join([f"{len(lengths):,} atoms", *_told(forces.spread, lengths)]))
 
 
 def plot_distances(distances: FloatArray, errors: FloatArray, figure: Path) -> None:
@@ -106,7 +106,8 @@ def plot_extrapolation(forces: EvaluatedForces, figure: Path) -> None:
         axes.set_xlabel("distance of the atom from training (1: ordinary)")
         axes.set_ylabel("length of the error of its force (eV/Å)")
         told = correlation(forces.distances, lengths)["spearman"]
-        axes.set_title(f"{len(lengths):,} atoms, rank correlation {told:.2f}")
+        rank = "" if told is None else f", rank correlation {told:.2f}"
+        axes.set_title(f"{len(lengths):,} {'atom' if len(lengths) == 1 else 'atoms'}{rank}")
 
 
 def _floor(values: FloatArray) -> float:
@@ -115,11 +116,14 @@ def _floor(values: FloatArray) -> float:
     return min(_SMALLEST * float(values.max()), float(np.quantile(positive, 0.01))) if len(positive) else 1e-9
 
 
-def _told(spread: FloatArray, error: FloatArray) -> str:
+def _told(spread: FloatArray, error: FloatArray) -> list[str]:
+    """What the spread tells of the error, as far as anything."""
     found = correlation(spread, error)
-    told = f"rank correlation {found['spearman']:.2f}"
-    ratio = found["error_over_spread"]
-    return told if ratio is None else f"{told}, error over spread {number(ratio)} (rms)"
+    rank, ratio = found["spearman"], found["error_over_spread"]
+    return [
+        *([] if rank is None else [f"rank correlation {rank:.2f}"]),
+        *([] if ratio is None else [f"error over spread {number(ratio)} (rms)"]),
+    ]
 
 
 def _against(axes: Axes, x: FloatArray, y: FloatArray, *, diagonal: bool = True) -> None:

@@ -13,7 +13,7 @@ from tio2nn import console
 from tio2nn.draft import Draft
 from tio2nn.errors import MissingInputError, ParameterError, UsageError
 from tio2nn.parameters import ParameterSet
-from tio2nn.plans import cost_line, labels_line
+from tio2nn.plans import constant_line, cost_line, labels_line
 from tio2nn.project import Project
 from tio2nn.results import show_comparison
 from tio2nn.stages import SHOWN, available_cores
@@ -247,12 +247,8 @@ def train(
                 "the compositions do not determine the reference energies: energies of other compositions "
                 "will be off"
             )
-        for subnet, functions in data.constant_features.items():
-            console.warn(
-                f"{counted(len(functions), 'function does', 'functions do')} not vary in training for {subnet} and "
-                f"{'is' if len(functions) == 1 else 'are'} ignored: {'; '.join(functions[:3])}"
-                f"{' ...' if len(functions) > 3 else ''}"
-            )
+        if data.constant_features:
+            console.warn(constant_line(data.constant_features))
         # a live line comes last
         shows.append(stack.enter_context(console.epochs(data.parameters.training.epochs)))
 

@@ -33,6 +33,7 @@ _ROUND = (1.0, 2.0, 5.0)
 # Edges of bins by the distance of an atom from training, see tio2nn.familiarity
 _DISTANCES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, math.inf)
 
+_FEWEST_RANKED = 3  # values of which a rank correlation tells something
 _QUARTERS = 4  # parts of equal size by distance from the training part
 
 
@@ -111,19 +112,18 @@ def correlation(spread: ArrayLike, error: ArrayLike) -> dict[str, float | None]:
         spread, error: (n,) both not negative, at least one.
 
     Returns:
-        `spearman`: rank correlation, 1 if a larger spread always means a larger error, 0 if it tells nothing or
-        one of them does not vary. `error_over_spread`: ratio of their root mean squares, 1 for a spread of the
-        right size; None without any spread.
+        `spearman`: rank correlation, 1 if a larger spread always means a larger error, 0 if it tells nothing or one of
+        them does not vary; None for fewer than three values, as any two are in some order. `error_over_spread`: ratio
+        of their root mean squares, 1 for a spread of the right size; None without any spread.
     """
     first, second = np.asarray(spread, np.float64), np.asarray(error, np.float64)
-    ranks = [_ranks(values) for values in (first, second)]
-    varied = len(first) > 1 and np.ptp(first) > 0.0 and np.ptp(second) > 0.0
     scale = _rmse(first)
-    return _rounded(
-        {
-            "spearman": float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if varied else 0.0,
-        }
-    ) | {"error_over_spread": _rounded({"": _rmse(second) / scale})[""] if scale > 0.0 else None}
+    ratio = _rounded({"": _rmse(second) / scale})[""] if scale > 0.0 else None
+    if len(first) < _FEWEST_RANKED:
+        return {"spearman": None, "error_over_spread": ratio}
+    varied = np.ptp(first) > 0.0 and np.ptp(second) > 0.0
+    rank = float(np.corrcoef(_ranks(first), _ranks(second))[0, 1]) if varied else 0.0
+    return {"spearman": _rounded({"": rank})[""], "error_over_spread": ratio}
 
 
 def _ranks(values: FloatArray) -> FloatArray:

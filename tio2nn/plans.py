@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from tio2nn import console
 from tio2nn.parameters import ParameterSet
 from tio2nn.recipes import Facts, fit_seconds, forces_of, uses_forces
@@ -32,6 +34,17 @@ def labels_line(parameters: ParameterSet, facts: Facts) -> str:
         return f"training on {labels}, as asked for"
     reason = "" if forces_of(parameters) == "auto" else f", as the recipe {parameters.recipe} says"
     return f"training on {labels}{reason}; --energies-only leaves the forces out"
+
+
+def constant_line(constant: Mapping[str, Sequence[str]]) -> str:
+    """Which functions training cannot use.
+
+    Args:
+        constant: for each subnet that has some, the names of functions that do not vary over its training atoms.
+    """
+    counts = ", ".join(f"{len(names)} for {subnet}" for subnet, names in constant.items())
+    first = next(name for names in constant.values() for name in names)
+    return f"functions that do not vary over the training atoms are ignored: {counts}; one is {first}"
 
 
 def cost_line(parameters: ParameterSet, facts: Facts) -> str:

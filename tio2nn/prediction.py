@@ -147,7 +147,7 @@ class Prediction:
         if self.extrapolations:
             worst = max(self.extrapolations, key=lambda extrapolation: extrapolation.distance)
             place = (
-                f"where {worst.function} is outside its range by {worst.excess:.2f} of it"
+                f"where {worst.function} is outside its range in training by {worst.excess:.2f} times its width"
                 if worst.excess > 0.0
                 else f"in a new combination of functions, of which {worst.function} is nearest to its limit"
             )

@@ -147,11 +147,13 @@ def _show_leakage(leakage: Mapping[str, Any]) -> None:
 
 def _show_spread(spread: Mapping[str, Any]) -> None:
     for name, found in spread.items():
-        ratio = found["error_over_spread"]
-        size = "" if ratio is None else f", error over spread {ratio:.2f} (rms)"
-        console.say(
-            f"spread of the committee, {name}: rank correlation with the error {found['spearman']:.2f}{size}"
-        )
+        rank, ratio = found["spearman"], found["error_over_spread"]
+        told = [
+            *([] if rank is None else [f"rank correlation with the error {rank:.2f}"]),
+            *([] if ratio is None else [f"error over spread {ratio:.2f} (rms)"]),
+        ]
+        if told:
+            console.say(f"spread of the committee, {name}: {', '.join(told)}")
 
 
 def _show_errors(title: str, entries: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:

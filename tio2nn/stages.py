@@ -14,7 +14,7 @@ from tio2nn.errors import InputError
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import in_published_order
 from tio2nn.project import Project
-from tio2nn.wording import counted
+from tio2nn.wording import counted, size
 
 if TYPE_CHECKING:
     from tio2nn.extract import ExtractSummary
@@ -131,8 +131,8 @@ def featurize(project: Project, jobs: int | None, csv: bool = False) -> None:
         console.say(
             f"symmetry functions: {counted(estimate.n_structures, 'structure')}, {counted(estimate.n_atoms, 'atom')}, "
             f"{counted(estimate.n_features, 'function')}; about {console.duration(estimate.seconds)} on "
-            f"{counted(estimate.jobs, 'process', 'processes')}, {console.size(estimate.memory_bytes)} of memory, "
-            f"{console.size(estimate.disk_bytes)} of disk"
+            f"{counted(estimate.jobs, 'process', 'processes')}, {size(estimate.memory_bytes)} of memory, "
+            f"{size(estimate.disk_bytes)} of disk"
         )
 
     summary = featurize(
@@ -182,7 +182,7 @@ def differentiate(project: Project, jobs: int | None, *, insist: bool = False) -
         console.say(
             f"derivatives: {counted(estimate.n_structures, 'structure')}, {counted(estimate.n_atoms, 'atom')}, "
             f"{counted(estimate.n_features, 'function')}; about {console.duration(estimate.seconds)} on "
-            f"{counted(estimate.jobs, 'process', 'processes')}, {console.size(estimate.disk_bytes)} of disk"
+            f"{counted(estimate.jobs, 'process', 'processes')}, {size(estimate.disk_bytes)} of disk"
         )
         if estimate.n_left_out:
             console.say(
@@ -203,7 +203,7 @@ def differentiate(project: Project, jobs: int | None, *, insist: bool = False) -
     if summary.n_computed:
         console.say(
             f"derivatives: {counted(summary.n_computed, 'structure')} computed, {summary.n_structures} in all, "
-            f"{console.size(summary.disk_bytes)}, in {console.duration(summary.seconds)}"
+            f"{size(summary.disk_bytes)}, in {console.duration(summary.seconds)}"
         )
     else:
         console.say(

@@ -19,7 +19,7 @@ from tio2nn.parameters import ParameterSet
 from tio2nn.project import Project
 from tio2nn.provenance import changed, changed_data, digest_of_file, inputs_of_model
 from tio2nn.split import read_parts
-from tio2nn.wording import counted
+from tio2nn.wording import counted, size
 
 # what a file that is no longer as it was written makes of itself
 _UNUSABLE = (InputError, ValueError, KeyError, TypeError, OverflowError)
@@ -172,7 +172,7 @@ def _derivatives(project: Project, parameters: ParameterSet, store: StructureSto
         name,
         command,
         FRESH,
-        f"of {counted(n_structures, 'structure')}{chosen}, {layout.n_bytes / 1e9:.3g} GB",
+        f"of {counted(n_structures, 'structure')}{chosen}, {size(layout.n_bytes)}",
     )
 
 

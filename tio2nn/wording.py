@@ -1,4 +1,4 @@
-"""How messages count things."""
+"""How messages count and measure things."""
 
 from __future__ import annotations
 
@@ -12,3 +12,11 @@ def counted(n: int, noun: str, plural: str | None = None) -> str:
         plural: for none and several; by default the noun with an s.
     """
     return f"{n} {noun if n == 1 else plural or f'{noun}s'}"
+
+
+def size(n_bytes: float) -> str:
+    """Bytes for people: 12.3 MB."""
+    exponent = 0
+    while n_bytes >= 999.5 and exponent < 4:  # what three digits would round to 1e+03
+        n_bytes, exponent = n_bytes / 1000, exponent + 1
+    return f"{n_bytes:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[exponent]}"

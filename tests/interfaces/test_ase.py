@@ -296,7 +296,10 @@ def test_atoms_outside_the_training_range_are_warned_of_once(atoms: Atoms) -> No
     assert (
         f"atom {worst.atom} ({worst.element}), at {worst.distance:.1f} times an ordinary distance" in message
     )
-    assert f"where {worst.function} is outside its range by {worst.excess:.2f} of it" in message
+    assert (
+        f"where {worst.function} is outside its range in training by {worst.excess:.2f} times its width"
+        in message
+    )
     assert "\n" not in message
 
 
