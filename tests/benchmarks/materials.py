@@ -3,10 +3,11 @@
     python tests/benchmarks/materials.py DATA [--by random|config|grouped|energy] [--divisions 5] [--seed 0]
         [--program "tio2nn"] [--options "..."] [--output FILE]
 
-Each division keeps about a fifth of the structures for the test: at random, by whole configuration types (`config_type`
-of extended XYZ), by whole groups of related structures, or, with `energy`, trains on the half with the lowest energies
-and tests on the tenth with the highest. A line of JSON for each division goes to FILE; the table to stdout. Another
-program, `--program`, may be an earlier version in another environment: the divisions are the same.
+Each division keeps about a fifth of the structures for the test, at random or by whole groups of related structures.
+With `config` each keeps one configuration type (`config_type` of extended XYZ), one after the other, those of more than
+half of the structures left out: there are as many divisions as such types. With `energy` it trains on the half with the
+lowest energies and tests on the tenth with the highest. A line of JSON for each division goes to FILE; the table to
+stdout. Another program, `--program`, may be an earlier version in another environment: the divisions are the same.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def main() -> None:
     arguments = parser.parse_args()
     structures = sorted_by_name(s for s in read_structures(arguments.data) if isinstance(s, Structure))
     found = []
-    for number in range(arguments.seed, arguments.seed + arguments.divisions):
+    divisions = range(arguments.seed, arguments.seed + arguments.divisions)
+    if arguments.by == "config":
+        divisions = divisions[: max(0, len(kinds_to_leave_out(structures)) - arguments.seed)]
+    for number in divisions:
         tested = tested_structures(structures, arguments.by, number)
         result = {
             "data": arguments.data,
@@ -71,30 +75,36 @@ def main() -> None:
             print(f"{key}: mean {statistics.mean(values):.4g}, standard deviation {spread:.2g}, all {values}")
 
 
-def tested_structures(structures: Sequence[Structure], by: str, seed: int) -> dict[str, str]:
+def kinds_to_leave_out(structures: Sequence[Structure]) -> list[str]:
+    """Configuration types that leave at least half of the structures for training."""
+    kinds = [_kind(structure) for structure in structures]
+    return [kind for kind in sorted(set(kinds)) if 2 * kinds.count(kind) <= len(kinds)]
+
+
+def tested_structures(structures: Sequence[Structure], by: str, number: int) -> dict[str, str]:
     """The part of each structure: `train`, `test`, or nothing."""
-    random = np.random.default_rng([seed, 0xD1])
     n = len(structures)
     if by == "energy":
         order = np.argsort([(s.energy or 0.0) / s.n_atoms for s in structures])
         low, high = order[: n // 2].tolist(), order[-(n // 10) :].tolist()
         return {structures[k].name: "train" for k in low} | {structures[k].name: "test" for k in high}
-    if by == "random":
-        kinds = [str(k) for k in range(n)]
-    elif by == "config":
-        kinds = [s.extras.info.get("config_type", "") for s in structures]
-    else:
-        kinds = [str(k) for k in find_groups(structures).group]
-    names = sorted(set(kinds))
+    if by == "config":
+        left_out = kinds_to_leave_out(structures)[number]
+        return {s.name: "test" if _kind(s) == left_out else "train" for s in structures}
+    random = np.random.default_rng([number, 0xD1])
+    groups = [str(k) for k in (range(n) if by == "random" else find_groups(structures).group)]
     wanted, chosen = round(TEST_FRACTION * n), set[str]()
-    for k in random.permutation(len(names)):
-        size = kinds.count(names[k])
-        # a kind larger than what is still wanted trains, unless nothing is tested yet and half of all would remain
-        if size <= wanted or (not chosen and 2 * size < n):
-            chosen.add(names[k])
-            wanted -= size
-    parts = ["test" if kind in chosen else "train" for kind in kinds]
+    for group in random.permutation(sorted(set(groups))).tolist():
+        # a group larger than what is still wanted trains
+        if groups.count(group) <= wanted:
+            chosen.add(group)
+            wanted -= groups.count(group)
+    parts = ["test" if group in chosen else "train" for group in groups]
     return {structure.name: part for structure, part in zip(structures, parts, strict=True)}
+
+
+def _kind(structure: Structure) -> str:
+    return str(structure.extras.info.get("config_type", ""))
 
 
 def errors(
@@ -125,7 +135,7 @@ def errors(
 
 def _by_config_type(structures: Sequence[Structure], residuals: Sequence[dict[str, str]]) -> dict[str, Any]:
     """Number and energy MAE, meV/atom, of each configuration type in the test part."""
-    kinds = {s.name: (s.extras.info.get("config_type", ""), s.n_atoms) for s in structures}
+    kinds = {s.name: (_kind(s), s.n_atoms) for s in structures}
     found: dict[str, list[float]] = {}
     for row in residuals:
         kind, n_atoms = kinds[row["structure"]]
