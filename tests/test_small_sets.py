@@ -22,7 +22,7 @@ from tio2nn.differentiate import differentiate
 from tio2nn.featurize import featurize
 from tio2nn.io.store import read_store, write_store
 from tio2nn.neighborhoods import statistics
-from tio2nn.nn.whitening import Whitening
+from tio2nn.nn.whitening import Whitening, floor_of
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import Potential
 from tio2nn.presets import preset
@@ -165,7 +165,8 @@ def test_bent_molecules_are_not_blown_up_by_a_training_on_straight_ones(tmp_path
     for element, one, other in zip(parameters.elements, seen, unseen, strict=True):
         sizes = natural_sizes(parameters, element, closest)
         assert (sizes > 0.0).all()
-        blind, seeing = Whitening.fit(one, 1e-5), Whitening.fit(one, sizes=sizes)
+        floor = floor_of(len(one), len(straight))
+        blind, seeing = Whitening.fit(one, 1e-5), Whitening.fit(one, floor, sizes)
         assert np.abs(blind(other)).max() > 1e3 * np.abs(blind(one)).max()
         assert np.abs(seeing(other)).max() < 3.0 * BENT / STRAIGHT * np.abs(seeing(one)).max()
 

@@ -25,7 +25,7 @@ from tio2nn.errors import InputError
 from tio2nn.fit_parameters import NetworkParameters, TrainingParameters, TuningParameters
 from tio2nn.io.store import StructureStore, read_store, write_store
 from tio2nn.nn import whitening
-from tio2nn.nn.whitening import Whitening, floor_of
+from tio2nn.nn.whitening import LEAST_FLOOR, Whitening, floor_of
 from tio2nn.parameters import ParameterSet
 from tio2nn.presets import preset
 from tio2nn.project import Project
@@ -132,7 +132,7 @@ def test_reference_energies_that_are_given_are_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize(("whitening", "fit"), [(True, Whitening.fit), (False, Whitening.standardization)])
 def test_the_whitening_is_that_of_the_training_part(whitening: bool, fit: Callable[..., Whitening]) -> None:
-    found = data(network={"whitening": whitening})
+    found = data(network={"whitening": whitening, "whitening_floor": LEAST_FLOOR})
     for k, element in enumerate(("Ti", "O")):
         sizes = natural_sizes(PARAMETERS, element, found.repulsion.closest)
         expected = fit(rows("train", element), sizes=sizes)
@@ -143,7 +143,7 @@ def test_the_whitening_is_that_of_the_training_part(whitening: bool, fit: Callab
 
 
 @pytest.mark.parametrize("floor", [None, 1e-7, 0.3])
-def test_a_whitening_floor_is_that_of_the_parameters_or_follows_from_the_number_of_atoms(
+def test_a_whitening_floor_is_that_of_the_parameters_or_follows_from_the_numbers_of_atoms_and_structures(
     floor: float | None,
 ) -> None:
     document = json.loads(PARAMETERS.to_json())
@@ -154,7 +154,9 @@ def test_a_whitening_floor_is_that_of_the_parameters_or_follows_from_the_number_
     found = prepare(inputs, parameters, division(inputs))
     for k, element in enumerate(("Ti", "O")):
         atoms, sizes = rows("train", element), natural_sizes(PARAMETERS, element, found.repulsion.closest)
-        expected = Whitening.fit(atoms, floor_of(len(atoms)) if floor is None else floor, sizes)
+        n_structures = sum(element in structure.elements for structure in in_part("train"))
+        own = floor_of(len(atoms), n_structures) if floor is None else floor
+        expected = Whitening.fit(atoms, own, sizes)
         np.testing.assert_array_equal(found.whitenings[k].matrix, expected.matrix)
         np.testing.assert_array_equal(found.whitenings[k].metric, expected.metric)
 

@@ -69,7 +69,7 @@ class NetworkParameters(Checked):
         float | None,
         About(
             "Variance, of standardized features, below which a component counts for noise and is turned down; null for "
-            "what the number of training atoms says",
+            "what the numbers of atoms and structures in training say",
             exclusive_minimum=0,
         ),
     ] = None

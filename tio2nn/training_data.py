@@ -20,7 +20,7 @@ from tio2nn.io.features import Manifest, StoredFeatures, digest_of
 from tio2nn.io.jacobians import JacobianLayout, Selection, damaged_shards, jacobian_sizes, open_jacobian
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.nn.dataset import AtomTable, FitData, ForceLabels, Labels
-from tio2nn.nn.whitening import Whitening
+from tio2nn.nn.whitening import Whitening, floor_of
 from tio2nn.parameters import ParameterSet
 from tio2nn.potential import composition_span
 from tio2nn.project import Project
@@ -233,10 +233,12 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     repulsion = Repulsion.beyond([store[k] for k in train.tolist()], elements, parameters.cutoff)
     sizes = subnets.natural_sizes(parameters, repulsion.closest)
     if parameters.network.whitening:
-        floor = parameters.network.whitening_floor
-        whitenings = tuple(
-            Whitening.fit(part, floor, size) for part, size in zip(features, sizes, strict=True)
-        )
+        own = parameters.network.whitening_floor
+        floors = [
+            floor_of(len(part), n_structures) if own is None else own
+            for part, n_structures in zip(features, np.count_nonzero(train_table.counts, axis=0), strict=True)
+        ]
+        whitenings = tuple(map(Whitening.fit, features, floors, sizes))
     else:
         whitenings = tuple(map(Whitening.standardization, features, sizes))
     in_training = np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)

@@ -40,18 +40,20 @@ def test_whitened_features_are_uncorrelated_with_unit_variance() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_atoms", "floor"),
-    [(1, 1.0), (25, 1.0), (160, 0.0618), (10_000, 1.25e-4), (100_000, 1e-5), (10**7, 1e-5)],
+    ("n_atoms", "n_structures", "floor"),
+    [
+        (1, 1, 1.0),
+        (490, 10, 1.0),
+        (19_600, 1, 0.125),
+        (1_960, 10, 0.125),
+        (10_000, 196, 1.25e-4),
+        (100_000, 5_000, 1e-6),
+    ],
 )
-def test_the_more_atoms_there_are_the_lower_is_the_floor(n_atoms: int, floor: float) -> None:
-    assert floor_of(n_atoms) == pytest.approx(floor, rel=1e-2)
-
-
-def test_by_default_the_floor_is_that_of_the_number_of_atoms() -> None:
-    features = _correlated(200)
-    np.testing.assert_array_equal(
-        Whitening.fit(features).matrix, Whitening.fit(features, floor=floor_of(200)).matrix
-    )
+def test_the_floor_falls_with_atoms_and_with_structures(
+    n_atoms: int, n_structures: int, floor: float
+) -> None:
+    assert floor_of(n_atoms, n_structures) == pytest.approx(floor, rel=1e-6)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6), st.floats(-100.0, 100.0))
@@ -102,7 +104,7 @@ def test_a_column_that_was_almost_zero_in_training_stays_small_where_it_is_not()
     features[:, 2] = 1e-9 * np.random.default_rng(0).random(len(features))
     bent = features[:1] + np.array([0.0, 0.0, 0.05, 0.0])
     sizes = np.array([1e-3, 1.0, 0.5, 1e3])
-    blind, seeing = Whitening.fit(features), Whitening.fit(features, sizes=sizes)
+    blind, seeing = Whitening.fit(features, FLOOR), Whitening.fit(features, FLOOR, sizes)
     assert np.abs(blind(bent) - blind(features[:1])).max() > 1e6
     assert np.abs(seeing(bent) - seeing(features[:1])).max() < 1e-2
     assert np.abs(seeing.points(bent) - seeing.points(features[:1])).max() > 10.0

@@ -25,13 +25,16 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 Floating = TypeVar("Floating", bound=np.floating[Any])
 
-# Numbers of `floor_of`: n at which the floor is the mean variance, the power of n with which it falls, the least one.
-# Errors of energies and forces (meV/atom, eV/Å) on structures unlike those in training, or a fifth held out: 160
-# atoms of Cu in small cells, a large cell: floor 6e-3 4.3 and 0.083, 0.02 2.3 and 0.035, 0.06 0.9 and 0.013, 0.2 0.5
-# and 0.011; 55 atoms each of seven metals: 0.02 10.7 and 0.062, 0.3 8.6 and 0.050; 800 to 3,200 atoms of
-# acetylacetone: 3e-4 to 1e-3 0.65 and 0.045, 1e-3 to 5e-3 0.54 and 0.040; 10,000 atoms of Si and Mo: no difference
-# from 1e-4 to 6e-3 beyond that of seeds; of TiO2: 1e-5 2.5 and 0.083, 1e-4 and more is slower to train.
-_ONE_AT, _POWER, _LEAST_FLOOR = 25.0, 1.5, 1e-5
+# Numbers of `floor_of`: the count at which the floor is the mean variance, the power with which it falls, and where it
+# ends. Errors of energies and forces (meV/atom, eV/Å) on structures unlike those in training, or on a part held out, by
+# what floor; in parentheses the count, √(atoms · structures):
+# - cells of 4 atoms of Cu (80), judged by one of 32: 6e-3 4.3, 0.083; 0.02 2.3, 0.035; 0.06 0.9, 0.013; 0.2 0.5, 0.011
+# - seven metals (44 of each): 0.02 10.7, 0.062; 0.3 8.6, 0.050
+# - 30 cells of 64 atoms of Ge (240): 1e-4 4.2, 0.080; 1.5e-3 4.1, 0.072; 0.025 4.5, 0.067
+# - acetylacetone (350 to 710): 4e-4 to 1e-3 0.63, 0.044; 1.4e-3 to 2.8e-3 0.56, 0.039
+# - 170 cells of Ge (1,400): 1e-5 2.23, 0.052; 1.2e-4 2.15, 0.051; 1e-2 2.64, 0.051
+# - 1,200 cells of TiO2 (3,100 and 4,400): 1e-6 1.31, 0.063; 5e-6 and 2e-5 1.36, 0.066; 6e-5 and 1.5e-4 1.62, 0.070
+_ONE_AT, _POWER, LEAST_FLOOR = 70.0, 3.0, 1e-6
 # κ of the module's formula. Energy errors of aligned molecules that are bent by 0.09 Å, meV/atom: 0 9,500, 1e-2 14,
 # with the gain 1/√max(v, 1e-5); with that of today 5.
 NATURAL_FRACTION = 1e-2
@@ -61,14 +64,13 @@ class Whitening:
 
     @classmethod
     def fit(
-        cls, features: FloatArray, floor: float | None = None, sizes: FloatArray | None = None
+        cls, features: FloatArray, floor: float = LEAST_FLOOR, sizes: FloatArray | None = None
     ) -> Whitening:
         """Fit to the training atoms of one element.
 
         Args:
             features: (n_atoms, n_features), at least one atom.
-            floor: variance, of standardized features, below which a component counts for noise; by default that of
-                `floor_of`.
+            floor: variance, of standardized features, below which a component counts for noise; see `floor_of`.
             sizes: (n_features,) natural size of each function; zero by default.
         """
         mean, deviation, constant = _moments(features, sizes)
@@ -80,7 +82,6 @@ class Whitening:
             return np.asarray(standardized.T @ standardized)
 
         variances, rotation = np.linalg.eigh(reduce(np.add, map(products, pieces(features))) / len(features))
-        floor = floor_of(len(features)) if floor is None else floor
         variances = np.maximum(variances, 0.0)
         matrix = rotation * (np.sqrt(variances) / (variances + floor)) / deviation[:, None]
         metric = rotation / np.sqrt(variances + floor) / deviation[:, None]
@@ -119,13 +120,14 @@ class Whitening:
         return np.hstack([points, centered[:, self.constant]]) if self.constant.any() else points
 
 
-def floor_of(n_atoms: int) -> float:
-    """Variance of a component, of standardized features, that so many training atoms leave in doubt.
+def floor_of(n_atoms: int, n_structures: int) -> float:
+    """Variance of a component, of standardized features, that so much training leaves in doubt.
 
-    What n atoms say of a component grows with n times its variance, and many atoms come from structures that are alike
-    less than few do, so the floor falls somewhat faster than 1/n.
+    The atoms of one structure are alike, so what they say counts for less than that of as many atoms of as many
+    structures, and for more than that of one: the count that decides is the geometric mean of both.
     """
-    return float(min(1.0, max(_LEAST_FLOOR, (_ONE_AT / n_atoms) ** _POWER)))
+    count = (n_atoms * n_structures) ** 0.5
+    return float(min(1.0, max(LEAST_FLOOR, (_ONE_AT / count) ** _POWER)))
 
 
 def pieces(features: NDArray[Floating]) -> Iterator[NDArray[Floating]]:
