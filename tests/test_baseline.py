@@ -4,7 +4,7 @@ import pytest
 
 from tio2nn.baseline import Comparison, facts
 
-PLENTY = facts({"Ti": 900, "O": 900}, 0, True)
+PLENTY = facts({"Ti": 900, "O": 900}, 0, True, 9000)
 
 
 def test_a_good_fit_says_by_what_factors_it_is_better() -> None:
@@ -40,33 +40,43 @@ def test_errors_of_zero_have_no_factor() -> None:
     [
         (
             Comparison(1108.0, 33.0),
-            facts({"Au": 40, "Cu": 12}, 0, True),
+            facts({"Au": 40, "Cu": 12}, 0, True, 9000),
             False,
             "only 12 of those trained on have Cu",
         ),
         (
             Comparison(90.0, 33.0),
-            facts({"Au": 40, "Cu": 1}, 0, True),
+            facts({"Au": 40, "Cu": 1}, 0, True, 9000),
             False,
             "only 1 of those trained on has Cu",
         ),
         (
             Comparison(90.0, 33.0),
-            facts({"Cu": 12}, 2, True),
+            facts({"Cu": 12}, 2, True, 9000),
             False,
             "2 gross outliers are trained on, leave them out",
         ),
         (
             Comparison(90.0, 33.0),
-            facts({"Cu": 12}, 1, True),
+            facts({"Cu": 12}, 1, True, 9000),
             False,
             "1 gross outlier is trained on, leave it out",
         ),
         (Comparison(0.3, 0.2), PLENTY, False, "next to nothing to learn"),
         (Comparison(90.0, 33.0), PLENTY, True, "unlike all in training"),
         (Comparison(3.0, 33.0, 2.0, 1.0), PLENTY, False, "forces in another unit"),
-        (Comparison(3.0, 33.0, 2.0, 1.0), facts({"Cu": 900}, 0, False), False, "no forces were trained on"),
+        (
+            Comparison(3.0, 33.0, 2.0, 1.0),
+            facts({"Cu": 900}, 0, False, 9000),
+            False,
+            "no forces were trained on",
+        ),
         (Comparison(90.0, 33.0, 2.0, 1.0), PLENTY, False, "energies of different methods"),
+        (Comparison(90.0, 33.0), facts({"Cu": 12}, 0, True, 40), False, "too short a training, of 40 steps"),
+        (Comparison(3.0, 33.0, 2.0, 1.0), facts({"Cu": 12}, 0, True, 40), False, "too short a training"),
+        (Comparison(3.0, 33.0, 2.0, 1.0), facts({"Cu": 12}, 0, True, 9000), False, "too few structures"),
+        (Comparison(32.9, 33.0), PLENTY, False, "energies of different methods"),
+        (Comparison(3.0, 33.0, 0.99, 1.0), PLENTY, False, "forces in another unit"),
         (Comparison(90.0, 33.0), {}, False, "energies of different methods"),
     ],
 )

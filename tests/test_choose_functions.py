@@ -135,3 +135,10 @@ def test_atoms_without_any_neighbor_are_no_reason_to_speak_of_neighbors() -> Non
     shown = dict(facts(alone, choice, choice.applied_to(preset("extended", ("Cu",)))))
     assert shown["neighbors"] == "none: no two atoms are near each other"
     assert shown["cutoff"] == "5 Å: no atom has a neighbor to choose by"
+
+
+def test_atoms_that_are_far_apart_in_periodic_cells_have_no_neighbors_to_choose_by() -> None:
+    apart = replace(CRYSTAL, spacing=15.0, neighbors_within=(0.0,) * 80)
+    choice = choose_functions(apart)
+    assert choice.cutoff == 6.5
+    assert choice.reasons[0] == "no atom has a neighbor to choose by"

@@ -103,3 +103,15 @@ def test_every_element_is_in_training_whatever_the_set(
     assert len(set(zip(groups, split.parts, strict=True))) == len(set(groups))
     before = Counter(random_split(names, groups, 0.2, 0.3, seed).parts)
     assert all(Counter(split.parts)[part] <= before[part] for part in ("validation", "test"))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_only_structure_with_forces_is_trained_on(seed: int) -> None:
+    has_forces = np.arange(40) == 7
+    counts = metals({})
+    before, after = draw(seed, counts), random_split(NAMES, NAMES, 0.05, 0.1, seed, counts, has_forces)
+    assert after.parts[7] == "train"
+    assert sizes(after) == sizes(before) == SIZES
+    # where all have some, or none, nothing changes
+    for same in (np.ones(40, np.bool_), np.zeros(40, np.bool_)):
+        assert random_split(NAMES, NAMES, 0.05, 0.1, seed, counts, same) == before

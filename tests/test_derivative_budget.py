@@ -26,11 +26,12 @@ from tio2nn.io import features
 from tio2nn.io.jacobians import JacobianLayout, Selection, jacobian_sizes, open_jacobian
 from tio2nn.io.store import read_store, write_store
 from tio2nn.parameters import ParameterSet
+from tio2nn.plans import without_derivatives_line
 from tio2nn.project import Project
 from tio2nn.split import Split
 from tio2nn.status import status
 from tio2nn.train import train
-from tio2nn.training_data import prepare, read_inputs
+from tio2nn.training_data import TrainingData, prepare, read_inputs
 
 FORCES = PARAMETERS.with_overrides(training={"forces": True, "epochs": 2})
 # of the sizes that `structures_with_forces` have with ten functions: about half of all 67 kB
@@ -230,7 +231,19 @@ def test_a_fit_to_other_forces_is_another_fit(project: Project) -> None:
 
 def test_a_training_uses_them(project: Project) -> None:
     run(project)
-    summary = train(project, project.parameters())
+    heard: list[TrainingData] = []
+    summary = train(project, project.parameters(), on_data=heard.append)
+    [data] = heard
+    assert data.train_forces is not None
+    n_trained = int(data.train_forces.has_forces.sum())
+    assert data.facts.n_structures_with_forces == n_trained < data.facts.n_structures
+    has_forces = read_store(project.structures_file).has_forces[data.split.indices("train")]
+    assert data.n_without_derivatives == has_forces.sum() - n_trained
+    assert data.selection is not None
+    line = without_derivatives_line(data.n_without_derivatives, data.selection)
+    assert line.startswith(
+        f"{data.n_without_derivatives} structures with forces are trained on by energy alone"
+    )
     assert summary.validation_force_rmse is not None
     assert status(project).parts[4].state == "there"
 

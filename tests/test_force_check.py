@@ -67,6 +67,19 @@ def test_forces_in_another_unit_are_recognized(strain: float, factor: float, wor
     assert "\n" not in found.message()
 
 
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [(1 / 23.0605, "as if forces were in kcal/mol/Å;"), (23.0605, "as if energies were in kcal/mol;")],
+)
+def test_kilocalories_are_not_taken_for_hartree_where_pairs_tell_them_apart(
+    factor: float, words: str
+) -> None:
+    structures = [replace(s, forces=s.forces / factor) for s in springs(40, 0.0) if s.forces is not None]
+    found = compared(structures)
+    assert found is not None
+    assert words in found.message()
+
+
 def test_only_for_xsf_is_there_an_option() -> None:
     structures = [
         replace(s, forces=s.forces / 27.2114) for s in springs(9, 0.0, "xyz") if s.forces is not None

@@ -118,6 +118,16 @@ def test_few_or_equal_energies_are_fitted_as_ever(n: int) -> None:
     np.testing.assert_allclose(equal.values, [-3.7], rtol=1e-12)
 
 
+@pytest.mark.parametrize("n", [5, 6, 7])
+def test_one_wild_energy_of_few_has_no_say(n: int) -> None:
+    counts, energies = np.full((n, 1), 4), 4.0 * (-3.7 + 0.05 * np.arange(n))
+    energies[2] += 4 * 500.0
+    fit = ReferenceEnergies.fit(("Cu",), counts, energies)
+    assert fit.values[0] == pytest.approx(-3.6, abs=0.1)
+    assert fit.source == "least squares to all but 1 structure"
+    assert np.flatnonzero(gross_outliers(counts, energies, np.full(n, np.nan))).tolist() == [2]
+
+
 def test_gross_outliers_are_those_beyond_all_physics() -> None:
     counts, energies, _ = alloys()
     forces = np.random.default_rng(0).uniform(0.0, 5.0, 60)

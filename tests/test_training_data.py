@@ -276,6 +276,31 @@ def test_an_element_without_atoms_in_the_training_part_is_named() -> None:
     assert str(caught.value) == "expected atoms of Ti in the training part, got none"
 
 
+def test_an_element_that_is_left_out_is_named_with_the_reason_and_the_option() -> None:
+    wild = in_part("train")[:2]
+    spoiled = inputs_of(
+        [
+            replace(s, forces=np.full((s.n_atoms, 3), 1e6))
+            if s in wild
+            else replace(s, elements=("O",) * s.n_atoms, forces=np.full((s.n_atoms, 3), 0.1))
+            for s in structures()
+        ]
+    )
+    with pytest.raises(InputError) as caught:
+        prepare(spoiled, PARAMETERS, division(spoiled))
+    assert str(caught.value) == (
+        "expected atoms of Ti in the training part, got none; "
+        "2 gross outliers are left out (--keep-outliers keeps such)"
+    )
+
+
+def test_nothing_below_the_largest_energy_names_the_option() -> None:
+    inputs = small_inputs()
+    parameters = PARAMETERS.with_overrides(training={"max_energy": -1000.0})
+    with pytest.raises(InputError, match=r"got 0; .* above --max-energy -1000 eV/atom"):
+        prepare(inputs, parameters, division(inputs))
+
+
 class LazyFeatures:
     """Features that are made when they are asked for, a thousand structures at a time."""
 

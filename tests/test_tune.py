@@ -187,8 +187,11 @@ def test_what_the_fit_would_have_anyway_is_among_the_trials_and_stays_unless_ano
         assert ((4, 4), own.learning_rate, own.epochs) in tried
         return summary.best["network"] | summary.best["training"]
 
-    assert judge(1.04)["hidden_layers"] == [4, 4]
-    assert judge(1.10)["hidden_layers"] == [6, 6]
+    assert judge(1.0)["hidden_layers"] == [4, 4]
+    n_validation = sum(row["part"] == "validation" for row in table(project.split_file))
+    margin = 2.0 / (2.0 * n_validation) ** 0.5
+    assert judge(0.99 + margin)["hidden_layers"] == [4, 4]
+    assert judge(1.01 + margin)["hidden_layers"] == [6, 6]
     assert own_candidate(parameters.with_overrides(tuning={"epochs": 1})) == own
     assert own_candidate(PARAMETERS.with_overrides(network={"hidden_layers": [4, 5]})) is None
 

@@ -13,6 +13,10 @@ from tio2nn.wording import counted
 _FEW = 100
 # meV/atom; where energies differ by less, noise of the reference method is as large as what there is to learn
 _NOISE = 0.5
+# a fit is better if its errors are smaller by this factor: what is less tells nothing, and nobody would use it
+_CLEARLY = 1.05
+# steps of the optimizer; of these every set that was tried had made half of its way at least
+_FEW_STEPS = 500
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,14 @@ class Comparison:
 
     @property
     def energies_are_better(self) -> bool:
-        return self.rmse < self.reference_rmse
+        return _CLEARLY * self.rmse < self.reference_rmse
 
     @property
     def forces_are_better(self) -> bool:
         """Also where there are none."""
         if self.force_rmse is None or self.zero_force_rmse is None:
             return True
-        return self.force_rmse < self.zero_force_rmse
+        return _CLEARLY * self.force_rmse < self.zero_force_rmse
 
     def as_dict(self) -> dict[str, float | None]:
         """The entry "baseline" of `metrics.json`."""
@@ -108,23 +112,26 @@ class Comparison:
             return "most of these structures are unlike all in training"
         if self.energies_are_better and not facts.get("trained_on_forces", True):
             return "no forces were trained on (--forces)"
-        if self.energies_are_better:
-            return "forces in another unit than eV/Å or of another sign, compare with the energies"
+        if (steps := facts.get("steps", _FEW_STEPS)) < _FEW_STEPS:
+            return f"too short a training, of {counted(steps, 'step')} (--epochs)"
         fewest = min(counts, key=lambda element: counts[element], default="")
         if counts and counts[fewest] < _FEW:
             few = counted(counts[fewest], "of those trained on has", "of those trained on have")
             return f"too few structures, only {few} {fewest}"
+        if self.energies_are_better:
+            return "forces in another unit than eV/Å or of another sign, compare with the energies"
         return "energies of different methods or units, or functions that do not tell these structures apart"
 
 
 def facts(
-    structures_with_element: Mapping[str, int], outliers_kept: int, trained_on_forces: bool
+    structures_with_element: Mapping[str, int], outliers_kept: int, trained_on_forces: bool, steps: int
 ) -> dict[str, Any]:
     """What a potential records of its training, so that a later evaluation can tell a likely reason."""
     return {
         "structures_with_element": dict(structures_with_element),
         "outliers_kept": outliers_kept,
         "trained_on_forces": trained_on_forces,
+        "steps": steps,
     }
 
 

@@ -28,6 +28,7 @@ from typing import Literal, NamedTuple
 from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.presets import DEFAULT_ELEMENTS, PRESETS, TIO2_PRESET, functions_of
 from tio2nn.schema import to_json
+from tio2nn.wording import counted
 
 STEP = 0.1
 """Å; cutoffs are whole multiples, neighbors are counted at them."""
@@ -134,9 +135,10 @@ def choose_functions(statistics: Statistics, rule: Rule = RULE) -> Choice:
         radial, angular = functions_of(published)
         reasons = ("published for Ti and O", f"those of {TIO2_PRESET}")
         return Choice(elements, published.cutoff, radial, angular, "pairs", reasons)
-    spacing = min(statistics.spacing or rule.reference_spacing, rule.longest_spacing)
+    are_apart = statistics.spacing is None or statistics.spacing > rule.longest_spacing
+    spacing = rule.reference_spacing if are_apart else statistics.spacing or rule.reference_spacing
     cutoff, why = _cutoff(statistics, spacing, rule)
-    if statistics.spacing is None:
+    if are_apart:
         why = "no atom has a neighbor to choose by"
     model = PRESETS["extended" if len(elements) <= rule.most_for_extended else TIO2_PRESET]
     length = min(spacing / rule.reference_spacing, 1.0)
@@ -169,7 +171,8 @@ def facts(statistics: Statistics, choice: Choice, parameters: ParameterSet) -> l
     reach = STEP * len(statistics.neighbors_within)
     n_neighbors = ""
     if choice.cutoff <= reach and statistics.spacing is not None:
-        n_neighbors = f" with about {statistics.neighbors(choice.cutoff):.0f} neighbors within it"
+        n = round(statistics.neighbors(choice.cutoff))
+        n_neighbors = f" with about {counted(n, 'neighbor')} within it"
     return [
         ("neighbors", _nearest_fact(statistics)),
         ("cutoff", f"{choice.cutoff:g} Å{n_neighbors}: {why_cutoff}"),

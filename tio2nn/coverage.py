@@ -1,4 +1,4 @@
-"""What a training part must not lack: atoms of every element, and structures of rare compositions."""
+"""What a training part must not lack: atoms of every element, forces, and structures of rare compositions."""
 
 from __future__ import annotations
 
@@ -14,24 +14,29 @@ _STRUCTURES_PER_COMPOSITION = 10
 
 
 def with_every_kind_in_training(
-    parts: Sequence[str], units: Sequence[Sequence[int]], compositions: NDArray[np.integer]
+    parts: Sequence[str],
+    units: Sequence[Sequence[int]],
+    compositions: NDArray[np.integer],
+    has_forces: NDArray[np.bool_] | None = None,
 ) -> list[str]:
-    """Parts in which training has every element, and every composition where there are few.
+    """Parts in which training has every element, forces, and every composition where there are few.
 
     A unit of structures that stay together, and that is needed in training, changes places with one of the same size,
-    or smaller, that is not. For an element it goes there also where none can take its place; for a composition it
-    does not. Compositions are compared as ratios, and looked after if there are 10 structures for each on average.
-    What lacks nothing stays as it is.
+    or smaller, that is not. For an element, or for forces, it goes there also where none can take its place; for a
+    composition it does not. Compositions are compared as ratios, and looked after if there are 10 structures for each
+    on average. What lacks nothing stays as it is.
 
     Args:
         parts: (n_structures,) "train" or another.
         units: positions of the structures of each unit, which all have one part; earlier ones are preferred.
         compositions: (n_structures, n_elements) number of atoms; a row of zeros for a structure that is not used.
+        has_forces: (n_structures,) by default of none.
 
     Returns:
         (n_structures,)
     """
-    kinds, n_elements = _kinds(np.asarray(compositions, dtype=np.int64))
+    marked = np.zeros(len(compositions), np.bool_) if has_forces is None else has_forces
+    kinds, n_needed = _kinds(np.asarray(compositions, dtype=np.int64), marked)
     there = {kind for part, own in zip(parts, kinds, strict=True) if part == "train" for kind in own}
     missing = sorted({kind for own in kinds for kind in own} - there)
     found = list(parts)
@@ -53,7 +58,7 @@ def with_every_kind_in_training(
             and len(units[u]) <= len(units[needed])
             and all(counts[k] > 1 or k in of_unit[needed] for k in own)
         ]
-        if not dispensable and kind >= n_elements:
+        if not dispensable and kind >= n_needed:
             continue
         part = found[units[needed][0]]
         for index in units[needed]:
@@ -67,15 +72,18 @@ def with_every_kind_in_training(
     return found
 
 
-def _kinds(compositions: NDArray[np.int64]) -> tuple[list[list[int]], int]:
-    """(n_structures,) what training must not lack of each, elements first and compositions behind, and how many
-    elements there are; compositions only where they are few."""
-    n_elements = compositions.shape[1]
+def _kinds(compositions: NDArray[np.int64], has_forces: NDArray[np.bool_]) -> tuple[list[list[int]], int]:
+    """(n_structures,) what training must not lack of each, elements first, then forces, and compositions behind, and
+    how many kinds of the first two there are; compositions only where they are few."""
+    n_needed = compositions.shape[1] + 1
     kinds = [np.flatnonzero(row).tolist() for row in compositions > 0]
     divisors = np.maximum(np.gcd.reduce(compositions, axis=1), 1)
     ratios, own = np.unique(compositions // divisors[:, None], axis=0, return_inverse=True)
     used = [k for k, elements in enumerate(kinds) if elements]
-    if np.count_nonzero(ratios.any(axis=1)) * _STRUCTURES_PER_COMPOSITION <= len(used):
-        for k in used:
-            kinds[k].append(n_elements + int(own.reshape(-1)[k]))
-    return kinds, n_elements
+    are_few = np.count_nonzero(ratios.any(axis=1)) * _STRUCTURES_PER_COMPOSITION <= len(used)
+    for k in used:
+        if has_forces[k]:
+            kinds[k].append(n_needed - 1)
+        if are_few:
+            kinds[k].append(n_needed + int(own.reshape(-1)[k]))
+    return kinds, n_needed

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.io.jacobians import jacobian_sizes
+from tio2nn.io.jacobians import Selection, jacobian_sizes
 from tio2nn.io.store import StructureStore
 from tio2nn.parameters import ParameterSet
 from tio2nn.recipes import Facts, resolve, uses_forces
 from tio2nn.split import Split
+from tio2nn.wording import counted
 
 
 def are_used(parameters: ParameterSet, store: StructureStore) -> NDArray[np.bool_]:
@@ -19,10 +20,35 @@ def are_used(parameters: ParameterSet, store: StructureStore) -> NDArray[np.bool
     return are_low if settings.outliers == "keep" else are_low & ~store.gross_outliers
 
 
-def facts_of(parameters: ParameterSet, store: StructureStore, split: Split) -> Facts:
-    """Those of the training part."""
+def why_left_out(parameters: ParameterSet, store: StructureStore, structures: NDArray[np.bool_]) -> str:
+    """Why some of these structures are in no part, to end a sentence with; "" where all are in one.
+
+    Args:
+        structures: (n_structures,) those that are meant.
+    """
+    settings = parameters.training
+    n_above = int(np.count_nonzero(structures & ~store.are_up_to(settings.max_energy)))
+    n_gross = int(np.count_nonzero(structures & store.gross_outliers)) if settings.outliers != "keep" else 0
+    reasons = []
+    if n_above:
+        are = counted(n_above, "structure is", "structures are")
+        reasons.append(f"{are} left out, above --max-energy {settings.max_energy:g} eV/atom")
+    if n_gross:
+        are = counted(n_gross, "gross outlier is", "gross outliers are")
+        reasons.append(f"{are} left out (--keep-outliers keeps such)")
+    return "".join(f"; {reason}" for reason in reasons)
+
+
+def facts_of(
+    parameters: ParameterSet, store: StructureStore, split: Split, selection: Selection | None = None
+) -> Facts:
+    """Those of the training part.
+
+    Args:
+        selection: the structures whose forces can be trained on, where these are not all that have some.
+    """
     train = split.restricted_to(are_used(parameters, store)).indices("train")
-    has_forces = store.has_forces[train]
+    has_forces = with_derivatives(store, selection)[train]
     n_atoms = store.n_atoms[train]
     return Facts(
         n_structures=len(train),
@@ -35,9 +61,17 @@ def facts_of(parameters: ParameterSet, store: StructureStore, split: Split) -> F
     )
 
 
-def resolved(parameters: ParameterSet, store: StructureStore, split: Split) -> ParameterSet:
-    """The set as a fit to this training part takes it."""
-    return resolve(parameters, facts_of(parameters, store, split))
+def with_derivatives(store: StructureStore, selection: Selection | None) -> NDArray[np.bool_]:
+    """(n_structures,) whose forces can be trained on."""
+    has_forces = store.has_forces
+    return has_forces if selection is None else has_forces & selection.mask(len(has_forces))
+
+
+def resolved(
+    parameters: ParameterSet, store: StructureStore, split: Split, selection: Selection | None = None
+) -> ParameterSet:
+    """The set as a fit to this training part takes it; `selection` as in `facts_of`."""
+    return resolve(parameters, facts_of(parameters, store, split, selection))
 
 
 def needs_derivatives(parameters: ParameterSet, store: StructureStore) -> bool:

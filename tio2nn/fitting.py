@@ -13,7 +13,7 @@ from tio2nn import console
 from tio2nn.draft import Draft
 from tio2nn.errors import MissingInputError, ParameterError, UsageError
 from tio2nn.parameters import ParameterSet
-from tio2nn.plans import constant_line, cost_line, labels_line
+from tio2nn.plans import constant_line, cost_line, labels_line, without_derivatives_line
 from tio2nn.project import Project
 from tio2nn.results import show_comparison
 from tio2nn.stages import SHOWN, available_cores
@@ -170,7 +170,7 @@ def tune(
         console.say(
             f"{parameters.tuning.strategy} search: each trial trains on {counted(len(data.train.counts), 'structure')}"
             f"{'' if data.train_forces is None else ', energies and forces,'} and is judged by "
-            f"{len(data.validation.counts)} others, {jobs} at a time"
+            f"{counted(len(data.validation.counts), 'other')}, {jobs} at a time"
         )
         _warn_of(data.split)
 
@@ -238,10 +238,7 @@ def train(
         _warn_of(data.split)
         _tell_left_out(parameters, data)
         if data.selection is not None:
-            console.warn(
-                "structures whose derivatives were left out are trained on by their energies alone: those of all would "
-                f"not fit into {data.selection.reason}"
-            )
+            console.warn(without_derivatives_line(data.n_without_derivatives, data.selection))
         if data.reference.underdetermined:
             console.warn(
                 "the compositions do not determine the reference energies: energies of other compositions "
@@ -300,9 +297,14 @@ def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
             console.warn(f"{what}: left out of all parts; --keep-outliers keeps such")
         else:
             console.warn(f'{what}: kept; "outliers": "leave-out" in params.json leaves such out')
+    from tio2nn.training_data import FEWEST_TO_TEST
+
     n_validation, n_test = (len(data.split.indices(part)) for part in ("validation", "test"))
     if not n_validation and not n_test:
-        console.warn("nothing is held out: no number tells how far to trust this potential; add structures")
+        advice = "add structures"
+        if parameters.training.split == "grouped" and len(data.split.indices("train")) >= FEWEST_TO_TEST:
+            advice = "all are needed in training as long as groups stay together; use --split-by random --new-split"
+        console.warn(f"nothing is held out: no number tells how far to trust this potential; {advice}")
     elif not n_validation:
         console.warn("no structures to validate on: nothing tells how the training goes on new ones")
 

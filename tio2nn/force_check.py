@@ -42,7 +42,8 @@ _SMALLEST_SIGNIFICANCE = 8.0  # standard errors
 _ROUGH_AGREEMENT = (0.4, 2.5)
 _RECOGNIZED = 1.2  # factor within which a slope is called by a name; rough ones are up to 15 % off
 
-# of slopes: what the numbers are that were taken for forces in eV/Å and energies in eV, likely ones first
+# of slopes: what the numbers are that were taken for forces in eV/Å and energies in eV, likely ones first, for rough
+# slopes do not tell Hartree from kcal/mol
 _CAUSES: tuple[tuple[float, str], ...] = (
     (_HARTREE, "as if forces were in Ha/Å"),
     (_HARTREE / _BOHR, "as if forces were in Ha/Bohr"),
@@ -52,6 +53,7 @@ _CAUSES: tuple[tuple[float, str], ...] = (
     (1 / _BOHR, "as if forces were per Bohr"),
     (_BOHR, "as if lengths were in Bohr"),
     (1 / 23.0605, "as if forces were in kcal/mol/Å"),
+    (23.0605, "as if energies were in kcal/mol"),
     (96.4853, "as if energies were in kJ/mol"),
     (1 / 96.4853, "as if forces were in kJ/mol/Å"),
     (1000.0, "as if energies were in meV"),
@@ -99,9 +101,11 @@ class Disagreement:
             return "as if energies were per atom"
         size = abs(self.factor)
         sign = "of the wrong sign (gradients)" if self.factor < 0 else ""
-        for value, cause in _CAUSES:
-            if 1 / _RECOGNIZED < size / value < _RECOGNIZED:
-                return f"{cause} and {sign}" if sign else cause
+        near = [known for known in _CAUSES if 1 / _RECOGNIZED < size / known[0] < _RECOGNIZED]
+        if self.what == "pairs":
+            near.sort(key=lambda known: abs(np.log(size / known[0])))
+        if near:
+            return f"{near[0][1]} and {sign}" if sign else near[0][1]
         return f"as if forces were {sign}" if sign else None
 
 

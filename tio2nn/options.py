@@ -107,7 +107,7 @@ MembersOption = Annotated[
 ]
 SeedOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--seed", min=0, metavar="N", help="Seed of split, first weights and batches."),
+    typer.Option("--seed", min=0, metavar="N", help="Seed of first weights and batches, and of a new split."),
 ]
 MaxEnergyOption = Annotated[
     Optional[float],  # noqa: UP045

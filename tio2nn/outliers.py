@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-FEWEST = 8
-"""Structures; of fewer, one wild value moves the quartiles themselves."""
+FEWEST = 5
+"""Structures; of so many the middle half is three, and one wild value not among them."""
 
 GROSS_ENERGY = 20.0
 """Smallest gap before a gross outlier, eV/atom: twice what holds the strongest solid together (tungsten, 8.9), so that

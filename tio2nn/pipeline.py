@@ -174,7 +174,7 @@ def _require_enough(project: Project) -> None:
 
 def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | None, new_split: bool) -> bool:
     from tio2nn.derivatives import fresh_layout
-    from tio2nn.facts import resolved
+    from tio2nn.facts import needs_derivatives, resolved
     from tio2nn.io.store import read_store
     from tio2nn.io.tables import read_json
     from tio2nn.provenance import changed, inputs_of_model
@@ -193,14 +193,14 @@ def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | N
     if not covers(project.split_file, store.names):
         return False
     split = own_split(project, store)
-    fitted = resolved(parameters, store, split)
+    uses_derivatives = needs_derivatives(parameters, store)
+    chosen = fresh_layout(project, parameters, store).selection if uses_derivatives else None
+    fitted = resolved(parameters, store, split, chosen)
     if changed(recorded, inputs_of_model(fitted, store, project.split_file)):
         return False
-    if fitted.training.forces:
-        # trained with the derivatives of more structures, or of others, it would be another model
-        chosen = fresh_layout(project, parameters, store).selection
-        if selection != (None if chosen is None else chosen.digest):
-            return False
+    # trained with the derivatives of more structures, or of others, it would be another model
+    if fitted.training.forces and selection != (None if chosen is None else chosen.digest):
+        return False
     if split_file is None and not new_split:
         return True
     wanted = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tio2nn import console
+from tio2nn.io.jacobians import Selection
 from tio2nn.parameters import ParameterSet
 from tio2nn.recipes import Facts, fit_seconds, forces_of, uses_forces
 from tio2nn.wording import counted
@@ -34,6 +35,20 @@ def labels_line(parameters: ParameterSet, facts: Facts) -> str:
         return f"training on {labels}, as asked for"
     reason = "" if forces_of(parameters) == "auto" else f", as the recipe {parameters.recipe} says"
     return f"training on {labels}{reason}; --energies-only leaves the forces out"
+
+
+def without_derivatives_line(n: int, selection: Selection) -> str:
+    """What is trained on energies alone because the derivatives of all would be too large.
+
+    Args:
+        n: structures of the training part with forces, but without derivatives.
+        selection: the structures that have derivatives.
+    """
+    are = counted(n, "structure with forces is", "structures with forces are")
+    return (
+        f"{are} trained on by energy alone: the derivatives of all would not fit into {selection.reason}; "
+        '"tio2nn featurize --forces" insists'
+    )
 
 
 def constant_line(constant: Mapping[str, Sequence[str]]) -> str:

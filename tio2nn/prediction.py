@@ -157,8 +157,15 @@ class Prediction:
                 else ""
             )
             found["atoms"] = (
-                f"{len(self.extrapolations)} of {self.structure.n_atoms} atoms are far from all in training, do not "
+                f"{_atoms(len(self.extrapolations), self.structure.n_atoms)} far from all in training, do not "
                 f"trust energy or forces; farthest is atom {worst.atom} ({worst.element}), at {worst.distance:.1f} "
                 f"times an ordinary distance, {place}; {repulsion}train on structures like this one"
             )
         return found
+
+
+def _atoms(n: int, of: int) -> str:
+    """So many of all, with a verb."""
+    if of == 1:
+        return "the atom is"
+    return f"{n} of {of} atoms {'is' if n == 1 else 'are'}"

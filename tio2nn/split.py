@@ -51,7 +51,11 @@ class Split:
         return replace(self, parts=tuple([part if is_chosen else LEFT_OUT for part, is_chosen in pairs]))
 
     def write(self, path: Path, groups: Sequence[str]) -> None:
-        """Write `split.csv`: structure, part, group; structures that are left out have an empty part."""
+        """Write `split.csv`: structure, part, group.
+
+        Structures that a user's list does not name have an empty part; those that a training leaves out for their
+        energy or forces have the part that they would be in.
+        """
         rows = zip(self.names, self.parts, groups, strict=True)
         write_csv(path, ["structure", "part", "group"], rows)
 
@@ -73,8 +77,9 @@ def random_split(
     test: float,
     seed: int,
     compositions: NDArray[np.integer] | None = None,
+    has_forces: NDArray[np.bool_] | None = None,
 ) -> Split:
-    """Split at random; groups stay together, and every element is trained on.
+    """Split at random; groups stay together, and every element is trained on, and forces.
 
     Args:
         names: of the structures.
@@ -83,6 +88,7 @@ def random_split(
         seed: of the permutation of the groups.
         compositions: (n_structures, n_elements) number of atoms, a row of zeros for structures that will not be used;
             rare elements and compositions then change their place, see `with_every_kind_in_training`.
+        has_forces: (n_structures,) rare forces change their place, too.
     """
     members: dict[str, list[int]] = {}
     for k, group in enumerate(groups):
@@ -110,7 +116,7 @@ def random_split(
                 parts[index] = "validation"
     if compositions is not None:
         units = [members[names_of_groups[position]] for position in order]
-        parts = with_every_kind_in_training(parts, units, compositions)
+        parts = with_every_kind_in_training(parts, units, compositions, has_forces)
     return Split(tuple(names), tuple(parts))
 
 
@@ -120,6 +126,7 @@ def read_split(
     validation: float,
     seed: int,
     compositions: NDArray[np.integer] | None = None,
+    has_forces: NDArray[np.bool_] | None = None,
 ) -> Split:
     """A split that the user gives.
 
@@ -132,7 +139,7 @@ def read_split(
         names: of the structures of the store.
         validation: fraction to draw.
         seed: of the draw.
-        compositions: as for `random_split`.
+        compositions, has_forces: as for `random_split`.
 
     Raises:
         InputError: not such a file, an unknown part, a structure twice, or none that the store has.
@@ -149,8 +156,15 @@ def read_split(
     if "validation" not in parts:
         chosen = [k for k, part in enumerate(parts) if part == "train"]
         own = [names[k] for k in chosen]
-        of_chosen = None if compositions is None else compositions[chosen]
-        drawn = random_split(own, own, validation, 0.0, seed, of_chosen)
+        drawn = random_split(
+            own,
+            own,
+            validation,
+            0.0,
+            seed,
+            None if compositions is None else compositions[chosen],
+            None if has_forces is None else has_forces[chosen],
+        )
         for k, part in zip(chosen, drawn.parts, strict=True):
             parts[k] = part
     if "train" not in parts:

@@ -117,7 +117,7 @@ def train(
     begin = time.perf_counter()
     inputs = read_inputs(project, parameters)
     split = choose_split(project, parameters, inputs.store, split_file, new_split)
-    parameters = resolved(parameters, inputs.store, split)
+    parameters = resolved(parameters, inputs.store, split, inputs.selection)
     data = prepare(inputs, parameters, split)
     if on_data is not None:
         on_data(data)
@@ -145,7 +145,7 @@ def train(
         reference_energies=data.reference.as_dict(),
         constant_features=data.constant_features,
         comparison=_compared(inputs.store, data, chosen),
-        facts=_facts(parameters, inputs.store, data),
+        facts=_facts(parameters, inputs.store, data, fits[-1].n_steps),
         potential=project.potential_file,
     )
     _write_model(project, parameters, inputs.store, data, fits, summary, command)
@@ -236,12 +236,14 @@ def _compared(store: StructureStore, data: TrainingData, chosen: Sequence[Epoch]
     )
 
 
-def _facts(parameters: ParameterSet, store: StructureStore, data: TrainingData) -> dict[str, Any]:
+def _facts(
+    parameters: ParameterSet, store: StructureStore, data: TrainingData, n_steps: int
+) -> dict[str, Any]:
     training = data.split.indices("train")
     counts = (store.compositions(parameters.elements)[training] > 0).sum(axis=0).tolist()
     kept = store.gross_outliers[training].sum()
     has_forces = data.train_forces is not None
-    return facts(dict(zip(parameters.elements, counts, strict=True)), int(kept), has_forces)
+    return facts(dict(zip(parameters.elements, counts, strict=True)), int(kept), has_forces, n_steps)
 
 
 def _fit_fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:

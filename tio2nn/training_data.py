@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tio2nn.derivatives import fresh_layout
 from tio2nn.descriptors.natural_sizes import natural_sizes
 from tio2nn.errors import InputError
-from tio2nn.facts import are_used, facts_of, needs_derivatives
+from tio2nn.facts import are_used, facts_of, needs_derivatives, why_left_out, with_derivatives
 from tio2nn.familiarity import TrainingAtoms
 from tio2nn.io.features import Manifest, StoredFeatures, digest_of
 from tio2nn.io.jacobians import JacobianLayout, Selection, damaged_shards, jacobian_sizes, open_jacobian
@@ -60,6 +60,7 @@ class TrainingData(FitData):
         outliers: names of the gross outliers, left out of all parts or kept as the settings say.
         n_above_max_energy: structures left out for their energy.
         selection: structures with forces that have derivatives, where those of all do not fit.
+        n_without_derivatives: structures of the training part that have forces, but none that can be trained on.
     """
 
     parameters: ParameterSet
@@ -76,6 +77,7 @@ class TrainingData(FitData):
     fitted_reference: ReferenceEnergies
     outliers: tuple[str, ...]
     n_above_max_energy: int
+    n_without_derivatives: int
     selection: Selection | None = None
 
 
@@ -101,8 +103,7 @@ class Inputs:
     @property
     def has_derivatives(self) -> NDArray[np.bool_]:
         """(n_structures,) whose forces can be trained on."""
-        has_forces = self.store.has_forces
-        return has_forces if self.selection is None else has_forces & self.selection.mask(len(has_forces))
+        return with_derivatives(self.store, self.selection)
 
 
 def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = True) -> Inputs:
@@ -172,7 +173,7 @@ def given_split(path: Path, parameters: ParameterSet, store: StructureStore) -> 
     """The split in a file, with a validation part drawn where it has none."""
     settings = parameters.training
     used = _used_compositions(parameters, store)
-    return read_split(path, store.names, settings.validation_fraction, settings.seed, used)
+    return read_split(path, store.names, settings.validation_fraction, settings.seed, used, store.has_forces)
 
 
 def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
@@ -187,6 +188,7 @@ def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
         settings.test_fraction if n_used >= FEWEST_TO_TEST else 0.0,
         settings.seed,
         used,
+        store.has_forces,
     )
 
 
@@ -220,11 +222,18 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     split = split.restricted_to(are_used(parameters, store))
     train, validation = (split.indices(part) for part in ("train", "validation"))
     if len(train) < FEWEST_TO_TRAIN:
-        raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {len(train)}")
+        why = why_left_out(parameters, store, np.ones(len(store), np.bool_))
+        raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {len(train)}{why}")
     subnets = _Subnets.of(parameters, store)
     compositions = store.compositions(elements)
     fitted = ReferenceEnergies.fit(elements, compositions[train], store.energies[train])
-    reference = _reference_energies(parameters, compositions[train], fitted)
+    for element, of_element in zip(elements, compositions.T, strict=True):
+        if not of_element[train].any():
+            why = why_left_out(parameters, store, of_element > 0)
+            raise InputError(f"expected atoms of {element} in the training part, got none{why}")
+    reference = fitted
+    if (given := parameters.reference_energies) is not None:
+        reference = ReferenceEnergies.given({element: given[element] for element in elements})
     energies = store.energies - reference.baseline(compositions)
     train_table, validation_table = AtomTable.gather(
         inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation)
@@ -233,9 +242,9 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     repulsion = Repulsion.beyond([store[k] for k in train.tolist()], elements, parameters.cutoff)
     sizes = subnets.natural_sizes(parameters, repulsion.closest)
     if parameters.network.whitening:
-        own = parameters.network.whitening_floor
+        given_floor = parameters.network.whitening_floor
         floors = [
-            floor_of(len(part), n_structures) if own is None else own
+            floor_of(len(part), n_structures) if given_floor is None else given_floor
             for part, n_structures in zip(features, np.count_nonzero(train_table.counts, axis=0), strict=True)
         ]
         whitenings = tuple(map(Whitening.fit, features, floors, sizes))
@@ -256,7 +265,7 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         raise InputError("expected structures with forces in the part train, got none")
     return TrainingData(
         parameters=parameters,
-        facts=facts_of(parameters, store, split),
+        facts=facts_of(parameters, store, split, inputs.selection),
         split=split,
         reference=reference,
         whitenings=whitenings,
@@ -280,6 +289,7 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         fitted_reference=fitted,
         outliers=tuple(store.names[k] for k in np.flatnonzero(store.gross_outliers)),
         n_above_max_energy=int(np.count_nonzero(~store.are_up_to(settings.max_energy))),
+        n_without_derivatives=int(np.count_nonzero((store.has_forces & ~inputs.has_derivatives)[train])),
         selection=inputs.selection,
     )
 
@@ -319,18 +329,6 @@ class _Subnets(NamedTuple):
     @property
     def are_shared(self) -> bool:
         return len(self.names) < len(self.of_element)
-
-
-def _reference_energies(
-    parameters: ParameterSet, compositions: IntArray, fitted: ReferenceEnergies
-) -> ReferenceEnergies:
-    """Those of the parameter set, or else a fit to the training part."""
-    for element, count in zip(parameters.elements, compositions.sum(axis=0), strict=True):
-        if count == 0:
-            raise InputError(f"expected atoms of {element} in the training part, got none")
-    if (given := parameters.reference_energies) is not None:
-        return ReferenceEnergies.given({element: given[element] for element in parameters.elements})
-    return fitted
 
 
 def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> ForceLabels | None:

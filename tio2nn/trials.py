@@ -123,9 +123,10 @@ class Trial(Outcome, Candidate):
         return what + self.status + (f", {self.message}" if self.message else "")
 
 
-# On a validation part of 15 structures, fits by other first weights differ by a twentieth: less is no reason to leave
-# the settings of a recipe, which were chosen on many more structures.
-_CLEARLY_BETTER = 1.05
+# Standard errors of a validation RMSE by which another trial has to be better than the settings of the recipe, which
+# were chosen on many more structures. On sample_data (15 structures validate) the best of 12 trials was better by 1.4
+# standard errors, and its fit worse by a sixth on the test part.
+_CLEARLY_BETTER = 2.0
 
 _COLUMNS = (
     "trial",
@@ -156,20 +157,26 @@ def ranked(trials: Iterable[Trial]) -> tuple[Trial, ...]:
     return tuple(sorted(trials, key=lambda trial: (trial.score, trial.trial)))
 
 
-def best_of(trials: Iterable[Trial], own: Candidate | None) -> Trial:
+def best_of(trials: Iterable[Trial], own: Candidate | None, n_validation: int) -> Trial:
     """The best one; but what the fit would have without a search stays, unless another is clearly better.
 
     Args:
         trials: at least one.
         own: what the fit would have.
+        n_validation: structures that judge the trials.
     """
     best = ranked(trials)[0]
+    error = 1.0 / math.sqrt(
+        2.0 * n_validation
+    )  # relative standard error of the RMSE of normally distributed errors
+    if best.validation_force_rmse_eV_per_A is not None:
+        error /= 2.0  # of the score, where that of the forces, of which there are many, hardly counts
     for trial in trials:
         if (
             own is not None
             and replace(trial.candidate, epochs=own.epochs) == own
             and trial.epochs == best.epochs
-            and trial.score <= _CLEARLY_BETTER * best.score
+            and trial.score <= (1.0 + _CLEARLY_BETTER * error) * best.score
         ):
             return trial
     return best

@@ -27,7 +27,7 @@ from tio2nn.provenance import inputs_of_model, versions
 from tio2nn.recipes import forces_of
 from tio2nn.schema import to_json
 from tio2nn.split import LEFT_OUT, Split
-from tio2nn.training_data import TrainingData, choose_split, prepare, read_inputs
+from tio2nn.training_data import FEWEST_TO_VALIDATE, TrainingData, choose_split, prepare, read_inputs
 from tio2nn.trials import (
     COMPLETED,
     FAILED,
@@ -91,15 +91,19 @@ def tune(
     inputs = read_inputs(project, parameters)
     split = choose_split(project, parameters, inputs.store, split_file, new=False)
     asked = forces_of(parameters)
-    parameters = resolved(parameters, inputs.store, split)
+    parameters = resolved(parameters, inputs.store, split, inputs.selection)
     tuning = parameters.tuning
     if tuning.structures is not None:
         split = subset(split, tuning.structures, tuning.seed)
-        if asked == "auto" and not facts_of(parameters, inputs.store, split).n_structures_with_forces:
+        drawn = facts_of(parameters, inputs.store, split, inputs.selection)
+        if asked == "auto" and not drawn.n_structures_with_forces:
             parameters = parameters.with_overrides(training={"forces": False})
     data = prepare(inputs, parameters, split)
     if not len(data.validation.counts):
-        raise InputError("expected structures in the part validation to judge the trials by, got none")
+        raise InputError(
+            "expected structures in the part validation to judge the trials by, got none; of fewer than "
+            f"{FEWEST_TO_VALIDATE} structures all train"
+        )
     if on_data is not None:
         on_data(data)
     project.tuning_directory.mkdir(exist_ok=True)
@@ -110,7 +114,7 @@ def tune(
             trials = search.blind(executor) if tuning.strategy in BLIND else search.guided(executor)
     finally:
         project.trial_data_file.unlink(missing_ok=True)
-    best = best_of(trials, own_candidate(parameters))
+    best = best_of(trials, own_candidate(parameters), len(data.validation.counts))
     if best.status != COMPLETED:
         raise InputError(
             f"expected at least one trial that completes, got none of {len(trials)}: {best.status}, "

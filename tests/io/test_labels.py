@@ -86,7 +86,7 @@ def test_other_energies_are_named_with_the_option_that_reads_them(key: str) -> N
     found = structure(f"{key}=-7.3 step=4")
     assert found.energy is None
     assert found.extras.no_energy == (
-        f"expected a total energy, got none; there is '{key}', of which --energy-key KEY reads one"
+        f"expected a total energy, got none; there is '{key}': --energy-key KEY reads one"
     )
     assert structure(f"{key}=-7.3", energy_key=key).energy == -7.3
     assert structure(f"{key}=-7.3 dft_energy=-8").energy == -8
@@ -100,6 +100,15 @@ def test_forces_of_other_models_are_named_with_the_option_that_reads_them(column
         f"columns '{column}' not read as reference forces; --forces-key KEY reads them",
     )
     assert structure("energy=-7.3", column, forces_key=column).forces is not None
+
+
+@pytest.mark.parametrize("column", ["grad", "gradient", "dft_gradients"])
+def test_gradients_are_named_and_not_offered_as_forces(column: str) -> None:
+    found = structure("energy=-7.3", column)
+    assert found.forces is None
+    assert found.extras.remarks == (
+        f"columns '{column}' not read: forces have the opposite sign, write them as such",
+    )
 
 
 @pytest.mark.parametrize("other", ["REF_energy", "dft_energy", "TotEnergy"])

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 from tio2nn.io.text import parse_number, quoted
 from tio2nn.structure import Structure
+from tio2nn.wording import counted
 
 XsfForces = Literal["eV/A", "Ha/A"]
 
@@ -101,7 +102,8 @@ _FORCES = _pattern("forces?|atomicforces?|totalforces?", initial="f")
 _STRESS = _pattern("stress|virials?")
 _SEPARATORS = re.compile(r"[\W_]+")
 _COMPONENTS = ("fx", "fy", "fz")
-_DOUBTFUL = ("f", "frc", "gradient", "gradients")  # forces, perhaps; of a gradient with the other sign
+_DOUBTFUL = ("f", "frc")  # forces, perhaps
+_GRADIENT = _pattern("gradients?|grads?")
 _MANY = 8  # names in one line
 
 
@@ -134,7 +136,7 @@ def _others(written: Mapping[str, str]) -> str:
     numbers = [key for key, value in written.items() if parse_number(value) is not None]
     energies = [key for key in numbers if "energy" in key.lower()]
     names = energies or numbers
-    return f"; there is {_listed(names)}, of which --energy-key KEY reads one" if names else ""
+    return f"; there is {_listed(names)}: --energy-key KEY reads one" if names else ""
 
 
 def forces_label(columns: Mapping[str, tuple[str, int]], chosen: str | None) -> Label:
@@ -161,14 +163,21 @@ def forces_label(columns: Mapping[str, tuple[str, int]], chosen: str | None) -> 
         for name, (kind, _) in columns.items()
         if kind in ("R", "I") and ("forc" in name.lower() or name.lower() in _DOUBTFUL)
     ]
-    if not doubtful:
-        return Label((), None)
-    return Label((), f"columns {_listed(doubtful)} not read as reference forces; --forces-key KEY reads them")
+    if doubtful:
+        return Label(
+            (), f"columns {_listed(doubtful)} not read as reference forces; --forces-key KEY reads them"
+        )
+    gradients = [name for name, (kind, _) in columns.items() if kind == "R" and _is(_GRADIENT, name)]
+    if gradients:
+        return Label(
+            (), f"columns {_listed(gradients)} not read: forces have the opposite sign, write them as such"
+        )
+    return Label((), None)
 
 
 def _vectors(names: Iterable[str]) -> str:
     vectors = [name for name in names if name not in ("pos", "positions")]
-    return f"; there is {_listed(vectors)}, of which --forces-key KEY reads one" if vectors else ""
+    return f"; there is {_listed(vectors)}: --forces-key KEY reads one" if vectors else ""
 
 
 def stress_remark(written: Mapping[str, str]) -> str | None:
@@ -178,7 +187,7 @@ def stress_remark(written: Mapping[str, str]) -> str | None:
             continue
         numbers = [parse_number(field) for field in re.split(r"[\s,]+", value.strip("[]() "))]
         if None in numbers or len(numbers) not in (6, 9):
-            got = f"{len(numbers)} numbers" if None not in numbers else quoted(value)
+            got = counted(len(numbers), "number") if None not in numbers else quoted(value)
             return f"{key} ignored: expected six or nine numbers, got {got}"
     return None
 

@@ -94,6 +94,11 @@ class Fit:
         return stopped or len(self.history) >= self.parameters.epochs
 
     @property
+    def n_steps(self) -> int:
+        """Of the optimizer, until now."""
+        return len(self.history) * self._n_batches
+
+    @property
     def chosen(self) -> Epoch:
         """The epoch whose averaged weights are taken: the last one, or with early stopping the best one.
 
