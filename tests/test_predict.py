@@ -244,7 +244,9 @@ def test_the_farthest_atom_outside_the_training_range_is_named(single: Potential
     worst = max(found.extrapolations, key=lambda extrapolation: extrapolation.distance)
     (warning,) = warnings(found).values()
     n_atoms = found.structure.n_atoms
-    assert warning.startswith(f"structure0003.xsf: {len(found.extrapolations)} of {n_atoms} atoms are far")
+    n_far = len(found.extrapolations)
+    verb = "is" if n_far == 1 else "are"
+    assert warning.startswith(f"structure0003.xsf: {n_far} of {n_atoms} atoms {verb} far")
     assert (
         f"atom {worst.atom} ({worst.element}), at {worst.distance:.1f} times an ordinary distance" in warning
     )

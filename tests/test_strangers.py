@@ -233,4 +233,12 @@ def test_numbers_beyond_those_of_a_computer_are_no_prediction(tmp_path: Path, pa
     for options in ([], ["--forces"]):
         out, err = invoke("predict", file, *options, "-C", project.root, code=3)
         assert len(out.splitlines()) == 1
-        assert err == f"{file}:3: expected finite numbers as predicted energy, got others\n"
+        # weights of 1e308 times features near zero stay below the largest number, but not below any that is physical
+        refusals = ["finite numbers as predicted energy, got others"]
+        if part == "kernel":
+            refusals += [
+                "predicted energy within 1000 eV/atom",
+                "finite numbers as predicted forces, got others",
+            ]
+        assert err.startswith(tuple(f"{file}:3: expected {refusal}" for refusal in refusals))
+        assert err.count("\n") == 1
