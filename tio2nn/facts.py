@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.io.jacobians import Selection, jacobian_sizes
+from tio2nn.io.jacobians import Selection, jacobian_sizes, with_derivatives
 from tio2nn.io.store import StructureStore
 from tio2nn.parameters import ParameterSet
 from tio2nn.recipes import Facts, resolve, uses_forces
@@ -48,7 +48,7 @@ def facts_of(
         selection: the structures whose forces can be trained on, where these are not all that have some.
     """
     train = split.restricted_to(are_used(parameters, store)).indices("train")
-    has_forces = with_derivatives(store, selection)[train]
+    has_forces = with_derivatives(store.has_forces, selection)[train]
     n_atoms = store.n_atoms[train]
     return Facts(
         n_structures=len(train),
@@ -59,12 +59,6 @@ def facts_of(
         n_features=parameters.n_features,
         n_elements=len(parameters.elements),
     )
-
-
-def with_derivatives(store: StructureStore, selection: Selection | None) -> NDArray[np.bool_]:
-    """(n_structures,) whose forces can be trained on."""
-    has_forces = store.has_forces
-    return has_forces if selection is None else has_forces & selection.mask(len(has_forces))
 
 
 def resolved(

@@ -285,6 +285,8 @@ def train(
 
 def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
     """What is not trained on, or should not be, and what is not held out."""
+    from tio2nn.training_data import FEWEST_TO_TEST
+
     if data.n_above_max_energy:
         console.say(
             f"{counted(data.n_above_max_energy, 'structure')} above --max-energy {parameters.training.max_energy:g} "
@@ -297,8 +299,6 @@ def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
             console.warn(f"{what}: left out of all parts; --keep-outliers keeps such")
         else:
             console.warn(f'{what}: kept; "outliers": "leave-out" in params.json leaves such out')
-    from tio2nn.training_data import FEWEST_TO_TEST
-
     n_validation, n_test = (len(data.split.indices(part)) for part in ("validation", "test"))
     if not n_validation and not n_test:
         advice = "add structures"

@@ -14,10 +14,17 @@ from numpy.typing import NDArray
 from tio2nn.derivatives import fresh_layout
 from tio2nn.descriptors.natural_sizes import natural_sizes
 from tio2nn.errors import InputError
-from tio2nn.facts import are_used, facts_of, needs_derivatives, why_left_out, with_derivatives
+from tio2nn.facts import are_used, facts_of, needs_derivatives, why_left_out
 from tio2nn.familiarity import TrainingAtoms
 from tio2nn.io.features import Manifest, StoredFeatures, digest_of
-from tio2nn.io.jacobians import JacobianLayout, Selection, damaged_shards, jacobian_sizes, open_jacobian
+from tio2nn.io.jacobians import (
+    JacobianLayout,
+    Selection,
+    damaged_shards,
+    jacobian_sizes,
+    open_jacobian,
+    with_derivatives,
+)
 from tio2nn.io.store import StructureStore, read_store
 from tio2nn.nn.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.nn.whitening import Whitening, floor_of
@@ -103,7 +110,7 @@ class Inputs:
     @property
     def has_derivatives(self) -> NDArray[np.bool_]:
         """(n_structures,) whose forces can be trained on."""
-        return with_derivatives(self.store, self.selection)
+        return with_derivatives(self.store.has_forces, self.selection)
 
 
 def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = True) -> Inputs:

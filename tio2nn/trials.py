@@ -166,9 +166,8 @@ def best_of(trials: Iterable[Trial], own: Candidate | None, n_validation: int) -
         n_validation: structures that judge the trials.
     """
     best = ranked(trials)[0]
-    error = 1.0 / math.sqrt(
-        2.0 * n_validation
-    )  # relative standard error of the RMSE of normally distributed errors
+    # relative standard error of the RMSE of normally distributed errors
+    error = 1.0 / math.sqrt(2.0 * n_validation)
     if best.validation_force_rmse_eV_per_A is not None:
         error /= 2.0  # of the score, where that of the forces, of which there are many, hardly counts
     for trial in trials:

@@ -108,6 +108,11 @@ class Selection:
         return f"{BOUNDS[self.bound]}, {self.budget_bytes / 1e9:.3g} GB"
 
 
+def with_derivatives(has_forces: BoolArray, selection: Selection | None) -> BoolArray:
+    """(n_structures,) which structures with forces have derivatives: those of the selection, where there is one."""
+    return has_forces if selection is None else has_forces & selection.mask(len(has_forces))
+
+
 @dataclass(frozen=True)
 class JacobianLayout:
     """Where the derivatives of each shard lie: the content of `jacobian.json`.
@@ -168,7 +173,7 @@ class JacobianLayout:
 
     def has_derivatives(self, has_forces: BoolArray) -> BoolArray:
         """(n_structures,) which structures have derivatives, of which have forces."""
-        return has_forces if self.selection is None else has_forces & self.selection.mask(len(has_forces))
+        return with_derivatives(has_forces, self.selection)
 
     @property
     def n_values(self) -> int:
