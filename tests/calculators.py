@@ -6,9 +6,9 @@ import numpy as np
 import reference
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.elements import ATOMIC_NUMBERS
-from tio2nn.parameters import AngularFunction, ParameterSet
-from tio2nn.structure import Structure
+from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet
+from tio2nn.structures.elements import ATOMIC_NUMBERS
+from tio2nn.structures.structure import Structure
 
 
 def angular_calculator(

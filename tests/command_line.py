@@ -10,7 +10,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from tio2nn.cli import app
+from tio2nn.cli.commands import app
 
 
 def invoke(*arguments: object, stdin: str = "", code: int = 0) -> tuple[str, str]:

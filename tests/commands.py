@@ -15,9 +15,9 @@ from projects import (
     write_files,
 )
 
-from tio2nn.io.jacobians import JacobianLayout, open_jacobian
-from tio2nn.io.store import read_store
-from tio2nn.project import Project
+from tio2nn.project.jacobian_store import JacobianLayout, open_jacobian
+from tio2nn.project.project import Project
+from tio2nn.project.structure_store import read_store
 
 Content = Callable[[Project], object]
 

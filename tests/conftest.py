@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from tio2nn.structure import Structure
+from tio2nn.structures.structure import Structure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +77,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that were made."""
     from matplotlib.figure import Figure
 
-    from tio2nn import plots
+    from tio2nn.evaluation import plots
 
     figures: list[Figure] = []
 

@@ -11,8 +11,8 @@ from unittest import mock
 
 from tio2nn.descriptors.neighbors import NeighborList
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.structure import Structure
-from tio2nn.workers import WorkerProcesses
+from tio2nn.parallel.workers import WorkerProcesses
+from tio2nn.structures.structure import Structure
 
 ResultT = TypeVar("ResultT")
 

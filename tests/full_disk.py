@@ -19,9 +19,9 @@ from commands import COMMANDS, Content
 from projects import small_project, structures, trained_project, write_files
 from typer.testing import CliRunner
 
-from tio2nn.cli import app
-from tio2nn.io.arrays import write_arrays
-from tio2nn.project import Project
+from tio2nn.cli.commands import app
+from tio2nn.files.arrays import write_arrays
+from tio2nn.project.project import Project
 
 _PAGE = 4096
 _DISK = "4m"
@@ -161,7 +161,7 @@ def _walk_on_a_real_disk(place: Path, n_sizes: int, names: Sequence[str]) -> Ite
 def main() -> None:
     place, n_sizes, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     # it would end the command before a file is full
-    with mock.patch("tio2nn.differentiate._check_disk"):
+    with mock.patch("tio2nn.workflow.differentiate._check_disk"):
         sys.stdout.write(json.dumps(sorted(_walk_on_a_real_disk(place, n_sizes, names))))
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from projects import ATOMIC_ENERGIES, PARAMETERS
 
-from tio2nn.familiarity import TrainingAtoms
-from tio2nn.layers import Layer
-from tio2nn.nn.whitening import Whitening
-from tio2nn.potential import Potential
+from tio2nn.potential.familiarity import TrainingAtoms
+from tio2nn.potential.layers import Layer
+from tio2nn.potential.potential import Potential
+from tio2nn.potential.whitening import Whitening
 
 N = PARAMETERS.n_features
 

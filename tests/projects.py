@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import reference
 
-from tio2nn.differentiate import differentiate
-from tio2nn.featurize import featurize
-from tio2nn.fit_parameters import NetworkParameters, TrainingParameters
-from tio2nn.io.features import Manifest, StoredFeatures
-from tio2nn.io.store import write_store
-from tio2nn.io.xsf import write_xsf
-from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.project import Project
-from tio2nn.structure import Structure
+from tio2nn.io.xsf.file import write_xsf
+from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
+from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
+from tio2nn.project.feature_store import Manifest, StoredFeatures
+from tio2nn.project.project import Project
+from tio2nn.project.structure_store import write_store
+from tio2nn.structures.structure import Structure
+from tio2nn.workflow.differentiate import differentiate
+from tio2nn.workflow.featurize import featurize
 
 PARAMETERS = ParameterSet(
     elements=("Ti", "O"),
@@ -150,7 +150,7 @@ def project_with_derivatives(root: Path, parameters: ParameterSet = PARAMETERS) 
 
 @lru_cache(maxsize=8)
 def _trained(changes: str) -> Path:
-    from tio2nn.train import train
+    from tio2nn.workflow.train import train
 
     root = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, root, ignore_errors=True)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.elements import ATOMIC_NUMBERS
-from tio2nn.parameters import ParameterSet
-from tio2nn.structure import Structure
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.structures.elements import ATOMIC_NUMBERS
+from tio2nn.structures.structure import Structure
 
 FloatArray = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ import numpy as np
 import reference
 from hypothesis import strategies as st
 
-from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.structure import Structure
+from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
+from tio2nn.structures.structure import Structure
 
 # one function of each kind: radial, shifted; wide, narrow; λ of both signs, ζ whole and not
 MIXED = ParameterSet(

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import projects
 import pytest
+from places import README
 
 import tio2nn
 
@@ -102,7 +103,7 @@ class Import(NamedTuple):
     """One imported name."""
 
     line: int
-    module: str  # as far as it is a module: "tio2nn.io", "numpy.typing"
+    module: str  # as far as it is a module: "tio2nn.io.read", "numpy.typing"
     at_run_time: bool  # not only for type checkers
 
 
@@ -184,7 +185,7 @@ def test_every_place_in_the_table_of_floors_exists_once() -> None:
 
 
 def test_the_readme_shows_every_module_from_the_roof_to_the_ground() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
     block = readme.partition("## Architecture")[2].split("```")[1]
     names = [word.rstrip("/") for line in block.splitlines() for word in line.partition("  ")[0].split()]
     assert sorted(names) == sorted(place for floor_ in FLOORS for place in floor_ if place)
@@ -246,7 +247,7 @@ def test_a_file_is_short_enough_to_be_read(module: str) -> None:
 _LOADED_BY_HELP = """
 import json, sys
 from typer.main import get_command
-from tio2nn.cli import app
+from tio2nn.cli.commands import app
 
 found = {}
 for name in [None, *get_command(app).commands]:

@@ -12,10 +12,10 @@ from command_line import invoke
 from projects import features_bytes, structures, trained_project, write_files
 
 from tio2nn.errors import InputError
-from tio2nn.io.features import Manifest
-from tio2nn.io.store import read_store
-from tio2nn.potential import Potential
-from tio2nn.project import Project
+from tio2nn.potential.potential import Potential
+from tio2nn.project.feature_store import Manifest
+from tio2nn.project.project import Project
+from tio2nn.project.structure_store import read_store
 
 N_PLACES = 400  # of some ten thousand bytes
 

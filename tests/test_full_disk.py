@@ -21,7 +21,7 @@ from command_line import end, start
 from full_disk import QUICK, SLOW, largest_file, walk, write_beyond_a_limit
 from projects import structures, trained_project, write_files
 
-from tio2nn.workers import WorkerProcesses
+from tio2nn.parallel.workers import WorkerProcesses
 
 if sys.platform == "win32":
     pytest.skip("limits of files as POSIX has them", allow_module_level=True)
@@ -43,7 +43,7 @@ class InThisProcess(Executor):
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tio2nn.fitting.worker_processes", lambda _: InThisProcess())
+    monkeypatch.setattr("tio2nn.cli.fitting.worker_processes", lambda _: InThisProcess())
     monkeypatch.chdir(tmp_path)  # and back from where a test goes
 
 
@@ -67,7 +67,9 @@ def test_a_file_that_cannot_grow_ends_a_command_in_one_line_and_is_whole_later(
 def test_so_does_one_of_a_command_that_takes_long(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tio2nn.nn.trial._configure_once", lambda _: None)  # TensorFlow is at work already
+    monkeypatch.setattr(
+        "tio2nn.tuning.trial._configure_once", lambda _: None
+    )  # TensorFlow is at work already
     assert walk(tmp_path, name, some_sizes, largest_file)
 
 

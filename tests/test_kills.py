@@ -17,7 +17,7 @@ import pytest
 from command_line import end, start
 from commands import COMMANDS
 
-from tio2nn.project import Project
+from tio2nn.project.project import Project
 
 N_KILLS = int(os.environ.get("TIO2NN_KILLS", "0"))
 

@@ -20,11 +20,11 @@ from projects import trained_project
 
 import tio2nn
 from tio2nn.errors import InputError
-from tio2nn.io.features import Manifest, read_shard
-from tio2nn.io.store import read_store
-from tio2nn.nn.training import read_history
-from tio2nn.potential import Potential
-from tio2nn.project import Project
+from tio2nn.potential.potential import Potential
+from tio2nn.project.feature_store import Manifest, read_shard
+from tio2nn.project.project import Project
+from tio2nn.project.structure_store import read_store
+from tio2nn.training.fit import read_history
 
 PACKAGE = Path(tio2nn.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -28,15 +28,15 @@ from projects import (
 from projects import structures as crystals
 from strategies import is_clear_of_cutoff, structures
 
+from tio2nn.cli.stages import process_pool
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.differentiate import differentiate
-from tio2nn.featurize import featurize
-from tio2nn.io import features
-from tio2nn.potential import Potential
-from tio2nn.prediction import Prediction
-from tio2nn.project import Project
-from tio2nn.stages import process_pool
-from tio2nn.structure import Structure
+from tio2nn.potential.potential import Potential
+from tio2nn.potential.prediction import Prediction
+from tio2nn.project import feature_store as features
+from tio2nn.project.project import Project
+from tio2nn.structures.structure import Structure
+from tio2nn.workflow.differentiate import differentiate
+from tio2nn.workflow.featurize import featurize
 
 FloatArray = NDArray[np.float64]
 
@@ -148,7 +148,7 @@ def test_the_network_of_keras_has_the_energies_and_forces_of_the_potential(tmp_p
     import keras
     import tensorflow as tf
 
-    import tio2nn.nn.network  # noqa: F401
+    import tio2nn.training.network  # noqa: F401
 
     project = trained_project(tmp_path / "p")
     potential = Potential.load(project.potential_file)

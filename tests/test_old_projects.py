@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 from command_line import invoke, rows
+from places import OLD_PROJECTS
 from projects import PARAMETERS, structures_with_forces, write_files
 
-from tio2nn.io import read_structures
-from tio2nn.potential import Potential
-from tio2nn.project import Project
-from tio2nn.structure import Structure
+from tio2nn.io.read import read_structures
+from tio2nn.potential.potential import Potential
+from tio2nn.project.project import Project
+from tio2nn.structures.structure import Structure
 
-OLD_PROJECTS = Path(__file__).parent / "old_projects"
 VERSIONS = sorted(path.name for path in OLD_PROJECTS.iterdir())
 
 

@@ -14,7 +14,7 @@ from command_line import end, rows, start
 from projects import structures, trained_project, write_files
 from rights import can_give_up_rights, give_up_rights
 
-from tio2nn.lock import FILE_NAME, locked
+from tio2nn.files.lock import FILE_NAME, locked
 
 if sys.platform == "win32":
     pytest.skip("permissions as POSIX has them", allow_module_level=True)
@@ -174,7 +174,9 @@ def test_loops_are_compiled_where_the_disk_is_full(loop: Path) -> None:
 def test_a_lock_file_of_somebody_else_is_heeded(
     tmp_path: Path, bound_by_permissions: Callable[[], None] | None
 ) -> None:
-    attempt = "from pathlib import Path; from tio2nn.lock import locked\nwith locked(Path('.'), 'x'): pass"
+    attempt = (
+        "from pathlib import Path; from tio2nn.files.lock import locked\nwith locked(Path('.'), 'x'): pass"
+    )
     with locked(tmp_path, "train"):
         (tmp_path / FILE_NAME).chmod(0o444)
         ended = subprocess.run(

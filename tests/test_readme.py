@@ -14,15 +14,15 @@ from typing import Any, cast
 
 import pytest
 from command_line import invoke
+from places import ROOT
 from projects import trained_project
 from typer.main import get_command
 
-from tio2nn.cli import app
-from tio2nn.fit_parameters import RECIPE_NAMES
-from tio2nn.presets import PRESETS, preset
-from tio2nn.project import ENTRIES, ENVIRONMENT_VARIABLE, Project
+from tio2nn.cli.commands import app
+from tio2nn.parameters.fit_parameters import RECIPE_NAMES
+from tio2nn.parameters.presets import PRESETS, preset
+from tio2nn.project.project import ENTRIES, ENVIRONMENT_VARIABLE, Project
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAIN = cast(Any, get_command(app))
 PARSERS: dict[str, Any] = MAIN.commands

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import csv
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import SAMPLE_DATA
 
-from tio2nn.geometry import closest_pairs
-from tio2nn.groups import find_groups
-from tio2nn.io import read_structures
-from tio2nn.structure import Structure
+from tio2nn.io.read import read_structures
+from tio2nn.structures.geometry import closest_pairs
+from tio2nn.structures.groups import find_groups
+from tio2nn.structures.structure import Structure
 
-DIRECTORY = Path(__file__).parent.parent / "sample_data"
+DIRECTORY = SAMPLE_DATA
 PHASES = {"rutile", "anatase", "brookite", "columbite"}
 KINDS = {"volume", "strain", "thermal", "supercell", "vacancy"}
 

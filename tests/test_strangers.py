@@ -15,9 +15,9 @@ import pytest
 from command_line import end, invoke, refusal, start
 from projects import extracted_project, project_with_derivatives, structures, trained_project, write_files
 
-from tio2nn.io.jacobians import JacobianLayout
-from tio2nn.lock import FILE_NAME
-from tio2nn.project import Project
+from tio2nn.files.lock import FILE_NAME
+from tio2nn.project.jacobian_store import JacobianLayout
+from tio2nn.project.project import Project
 
 
 @pytest.fixture(scope="module")

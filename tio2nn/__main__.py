@@ -9,8 +9,8 @@ import signal
 import sys
 from typing import NoReturn, TextIO
 
+from tio2nn.cli.interrupt import EXIT_CODE, MESSAGE, end_soon_after_ctrl_c, leave, say_once
 from tio2nn.errors import InputError
-from tio2nn.interrupt import EXIT_CODE, MESSAGE, end_soon_after_ctrl_c, leave, say_once
 
 # Objects that an import makes stay to the end. Looking for garbage among them after every 700 new ones costs a
 # sixth of the time of `tio2nn predict`.
@@ -26,7 +26,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors=stream.errors)
     try:
-        from tio2nn.cli import app
+        from tio2nn.cli.commands import app
 
         app()
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import itertools
 from ase.data import atomic_numbers
 from dscribe.descriptors import ACSF
 
-from tio2nn.parameters import ParameterSet
+from tio2nn.parameters.parameter_set import ParameterSet
 
 
 def acsf(parameters: ParameterSet) -> ACSF:

@@ -24,8 +24,9 @@ from ase.calculators.emt import EMT
 from ase.io import write
 from materials import errors, tested_structures
 
-from tio2nn.io import read_structures, sorted_by_name
-from tio2nn.structure import Structure
+from tio2nn.io.read import read_structures
+from tio2nn.structures.names import sorted_by_name
+from tio2nn.structures.structure import Structure
 
 ELEMENTS = {
     3: ("Cu", "Ag", "Au"),

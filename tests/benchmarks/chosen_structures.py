@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tio2nn.io import read_structures
-from tio2nn.io.names import stem
-from tio2nn.structure import Structure
+from tio2nn.io.read import read_structures
+from tio2nn.structures.names import stem
+from tio2nn.structures.structure import Structure
 
 
 def chosen(sources: Sequence[str], names: Path | None) -> list[Structure]:

@@ -23,8 +23,8 @@ from chosen_structures import chosen
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, batches
-from tio2nn.presets import PRESETS, preset
-from tio2nn.structure import Structure
+from tio2nn.parameters.presets import PRESETS, preset
+from tio2nn.structures.structure import Structure
 
 Weights = list[NDArray[np.float64]]
 

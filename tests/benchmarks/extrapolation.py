@@ -26,16 +26,16 @@ from typing import NamedTuple
 import numpy as np
 from ase import Atoms
 
-from tio2nn.error_plots import plot_extrapolation
-from tio2nn.io.store import read_store
-from tio2nn.metrics import correlation, force_errors_by_distance, force_metrics
-from tio2nn.potential import Potential
-from tio2nn.predict import predict_stream
-from tio2nn.prediction import EXTRAPOLATION_DISTANCE, Prediction
-from tio2nn.project import Project
-from tio2nn.residuals import EvaluatedForces
-from tio2nn.split import read_parts
-from tio2nn.structure import Structure
+from tio2nn.evaluation.error_plots import plot_extrapolation
+from tio2nn.evaluation.metrics import correlation, force_errors_by_distance, force_metrics
+from tio2nn.evaluation.residuals import EvaluatedForces
+from tio2nn.potential.potential import Potential
+from tio2nn.potential.prediction import EXTRAPOLATION_DISTANCE, Prediction
+from tio2nn.project.project import Project
+from tio2nn.project.structure_store import read_store
+from tio2nn.structures.split import read_parts
+from tio2nn.structures.structure import Structure
+from tio2nn.workflow.predict import predict_stream
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "sample_data"))
 import make  # the script that makes sample_data

@@ -28,9 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from tio2nn.groups import find_groups
-from tio2nn.io import read_structures, sorted_by_name
-from tio2nn.structure import Structure
+from tio2nn.io.read import read_structures
+from tio2nn.structures.groups import find_groups
+from tio2nn.structures.names import sorted_by_name
+from tio2nn.structures.structure import Structure
 
 TEST_FRACTION = 0.2
 

@@ -36,7 +36,7 @@ from ase.spacegroup import crystal
 from numpy.typing import NDArray
 
 from tio2nn.interfaces.ase import BehlerParrinello, ExtrapolationWarning
-from tio2nn.potential import Potential
+from tio2nn.potential.potential import Potential
 
 FloatArray = NDArray[np.float64]
 

@@ -33,8 +33,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.io.xsf import write_xsf
-from tio2nn.structure import Structure
+from tio2nn.io.xsf.file import write_xsf
+from tio2nn.structures.structure import Structure
 
 FloatArray = NDArray[np.float64]
 

@@ -26,7 +26,7 @@ from chosen_structures import chosen
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.presets import PRESETS, preset
+from tio2nn.parameters.presets import PRESETS, preset
 
 Features = list[NDArray[np.float64]]
 

@@ -12,8 +12,8 @@ import hashlib
 import numpy as np
 from tio2nn.descriptors.jacobian_kernels import jacobian_rows
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.presets import preset
-from tio2nn.structure import Structure
+from tio2nn.parameters.presets import preset
+from tio2nn.structures.structure import Structure
 
 random = np.random.default_rng(7)
 grid = np.stack(np.meshgrid(*[np.arange(3.0)] * 3), axis=-1).reshape(-1, 3)

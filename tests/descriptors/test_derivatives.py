@@ -16,9 +16,9 @@ from strategies import MIXED, PERIODICITIES, oxygen_molecule, parameter_sets, ra
 from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
-from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.presets import preset
-from tio2nn.structure import Structure
+from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
+from tio2nn.parameters.presets import preset
+from tio2nn.structures.structure import Structure
 
 FloatArray = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from strategies import MIXED, oxygen_molecule, structures
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.structure import Structure
+from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
+from tio2nn.structures.structure import Structure
 
 
 @cache

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tio2nn.descriptors.natural_sizes import natural_sizes
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.presets import preset
-from tio2nn.structure import Structure
+from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
+from tio2nn.parameters.presets import preset
+from tio2nn.structures.structure import Structure
 
 FloatArray = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from strategies import structures
 
 from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK, MOST_NEIGHBORS, neighbor_lists
 from tio2nn.errors import InputError
-from tio2nn.structure import Structure
+from tio2nn.structures.structure import Structure
 
 FREE = (False, False, False)
 Vector = tuple[float, float, float]

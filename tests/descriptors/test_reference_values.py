@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
+from places import SAMPLE_DATA
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.io import read_structures
-from tio2nn.presets import preset
-from tio2nn.structure import Structure
+from tio2nn.io.read import read_structures
+from tio2nn.parameters.presets import preset
+from tio2nn.structures.structure import Structure
 
 ELEMENTS = ("Ti", "O")
-SAMPLE_DATA = Path(__file__).parents[2] / "sample_data"
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels
 from tio2nn.descriptors.tables import power_recipe
 from tio2nn.errors import InputError
-from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.presets import preset
-from tio2nn.structure import Structure
+from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
+from tio2nn.parameters.presets import preset
+from tio2nn.structures.structure import Structure
 
 FREE = (False, False, False)
 

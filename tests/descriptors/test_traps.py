@@ -9,8 +9,8 @@ from calculators import angular_calculator, check_against_equations
 from strategies import MIXED, oxygen_molecule
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.structure import Structure
+from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
+from tio2nn.structures.structure import Structure
 
 
 def test_the_angle_is_between_vectors_and_not_the_quotient_of_distances() -> None:

@@ -18,11 +18,11 @@ import atheris
 
 with atheris.instrument_imports(include=["tio2nn"]):
     from tio2nn.errors import InputError
-    from tio2nn.io.xsf import iter_xsf
-    from tio2nn.parameters import ParameterSet
-    from tio2nn.presets import PRESETS, preset
-    from tio2nn.strict_json import decode
-    from tio2nn.structure import Structure
+    from tio2nn.files.strict_json import decode
+    from tio2nn.io.xsf.file import iter_xsf
+    from tio2nn.parameters.parameter_set import ParameterSet
+    from tio2nn.parameters.presets import PRESETS, preset
+    from tio2nn.structures.structure import Structure
 
 import numpy as np
 

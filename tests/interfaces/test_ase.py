@@ -22,9 +22,9 @@ from projects import structures as crystals
 
 from tio2nn.errors import InputError
 from tio2nn.interfaces.ase import BehlerParrinello, ExtrapolationWarning
-from tio2nn.potential import Potential
-from tio2nn.repulsion import Repulsion
-from tio2nn.structure import Structure
+from tio2nn.potential.potential import Potential
+from tio2nn.potential.repulsion import Repulsion
+from tio2nn.structures.structure import Structure
 
 SINGLE = make_potential(members=1)
 STEP = 1e-4  # Å, or strain, of central differences

@@ -10,7 +10,7 @@ from ase.io import write
 
 from tio2nn.errors import InputError
 from tio2nn.io.extxyz import iter_extxyz
-from tio2nn.structure import Structure
+from tio2nn.structures.structure import Structure
 
 LATTICE = 'Lattice="4.0 0.0 0.0 0.0 5.0 0.0 0.5 0.0 6.0"'
 COLUMNS = "Properties=species:S:1:pos:R:3:forces:R:3"

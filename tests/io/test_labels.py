@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tio2nn.errors import InputError
-from tio2nn.io import ReadOptions, read_structures
 from tio2nn.io.extxyz import iter_extxyz
-from tio2nn.structure import Structure
+from tio2nn.io.labels import ReadOptions
+from tio2nn.io.read import read_structures
+from tio2nn.structures.structure import Structure
 
 FRAME = (
     '2\nLattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3:COLUMN:R:3 KEYS\n'

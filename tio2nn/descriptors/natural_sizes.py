@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.attenuation import cosine_cutoff
-from tio2nn.elements import ATOMIC_NUMBERS
-from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
+from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
+from tio2nn.structures.elements import ATOMIC_NUMBERS
 
 FloatArray = NDArray[np.float64]
 

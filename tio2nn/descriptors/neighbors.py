@@ -12,8 +12,8 @@ from scipy.spatial import cKDTree
 
 from tio2nn.descriptors.neighbor_kernels import image_ranges, place_images, sort_neighbors
 from tio2nn.errors import InputError
-from tio2nn.geometry import complete_cell, reduced_cell, spans_volume
-from tio2nn.structure import Structure
+from tio2nn.structures.geometry import complete_cell, reduced_cell, spans_volume
+from tio2nn.structures.structure import Structure
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -28,10 +28,10 @@ from tio2nn.descriptors.kernel_parts import Around
 from tio2nn.descriptors.kernels import angular_functions, radial_functions
 from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK, ClosePairs, NeighborList, neighbor_lists
 from tio2nn.descriptors.tables import angular_tables, radial_tables, slope_tables
-from tio2nn.elements import ATOMIC_NUMBERS
 from tio2nn.errors import InputError
-from tio2nn.parameters import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.structure import Structure
+from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
+from tio2nn.structures.elements import ATOMIC_NUMBERS
+from tio2nn.structures.structure import Structure
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

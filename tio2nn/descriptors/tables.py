@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tio2nn.descriptors.attenuation import Attenuation, Gaussian
 from tio2nn.descriptors.kernel_parts import N_TERMS, Slopes
-from tio2nn.parameters import AngularFunction, RadialFunction
+from tio2nn.parameters.parameter_set import AngularFunction, RadialFunction
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

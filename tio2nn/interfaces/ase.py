@@ -28,9 +28,9 @@ from ase.outputs import Properties, all_outputs
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from tio2nn.errors import InputError
-from tio2nn.potential import Potential
-from tio2nn.prediction import Prediction
-from tio2nn.structure import Structure
+from tio2nn.potential.potential import Potential
+from tio2nn.potential.prediction import Prediction
+from tio2nn.structures.structure import Structure
 
 # Neighbors are searched anew in every step, without a Verlet skin that would outlast several. For 48 atoms of rutile
 # (103 neighbors each, 70 functions, 2 × 48 hidden units, one thread) a step takes 5.9 ms: 54 % for the gradient of the

@@ -16,12 +16,12 @@ import numpy as np
 from ase import Atoms
 from ase.io.extxyz import key_val_str_to_dict, parse_properties, read_xyz
 
-from tio2nn.elements import ATOMIC_NUMBERS
 from tio2nn.errors import InputError, one_line
-from tio2nn.geometry import spans_volume
+from tio2nn.files.text import check_last_row, decode_text, parse_count, parse_number, quoted
 from tio2nn.io.labels import ReadOptions, energy_label, forces_label, stress_remark
-from tio2nn.io.text import check_last_row, decode_text, parse_count, parse_number, quoted
-from tio2nn.structure import Column, Extras, FloatArray, Structure
+from tio2nn.structures.elements import ATOMIC_NUMBERS
+from tio2nn.structures.geometry import spans_volume
+from tio2nn.structures.structure import Column, Extras, FloatArray, Structure
 
 _FORCES_KEYS = ("forces", "force", *(f"{prefix}forces" for prefix in ("REF_", "ref_", "DFT_", "dft_")))
 _PLAIN_PROPERTIES = "species:S:1:pos:R:3"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tio2nn.io.labels import is_reference_label
-from tio2nn.structure import Column, FloatArray, Structure
+from tio2nn.structures.structure import Column, FloatArray, Structure
 
 PREFIX = "tio2nn_"
 _GEOMETRY_KEYS = ("Lattice", "Properties", "pbc")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from tio2nn.io.text import parse_number, quoted
-from tio2nn.structure import Structure
+from tio2nn.files.text import parse_number, quoted
+from tio2nn.structures.structure import Structure
 from tio2nn.wording import counted
 
 XsfForces = Literal["eV/A", "Ha/A"]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tio2nn.errors import InputError
-from tio2nn.io.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, natural_key
+from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, natural_key
 
 STRUCTURE_SUFFIXES = (".xsf", ".axsf", ".xyz", ".extxyz")
 _SHOWN_SUFFIXES = (

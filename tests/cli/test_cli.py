@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import errno
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import Mock
+
+import pytest
+from command_line import invoke, refusal
+from projects import (
+    ATOMIC_ENERGIES,
+    PARAMETERS,
+    extracted_project,
+    small_project,
+    structures,
+    write_files,
+)
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from tio2nn import __version__
+from tio2nn.cli import stages
+from tio2nn.cli.commands import app
+from tio2nn.errors import InputError
+from tio2nn.parameters.fit_parameters import RECIPE_NAMES
+from tio2nn.parameters.presets import PRESETS
+from tio2nn.project.project import ENVIRONMENT_VARIABLE, Project
+from tio2nn.project.structure_store import write_store
+
+PARSERS: dict[str, Any] = cast(Any, get_command(app)).commands
+COMMANDS = ("init", "extract", "featurize", "tune", "train", "predict", "evaluate", "run", "status", "schema")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory, and no project named in the environment, for every test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    return tmp_path
+
+
+# --- help and version ---------------------------------------------------------------------------------------
+
+
+def test_the_version_is_printed() -> None:
+    assert invoke("--version") == (f"tio2nn {__version__}\n", "")
+
+
+def test_without_a_command_help_is_shown_and_names_all_commands() -> None:
+    ended = CliRunner().invoke(app, [])
+    assert ended.exit_code == 2
+    shown = ended.stdout + ended.stderr
+    assert all(re.search(rf"^  {name} ", shown, re.MULTILINE) for name in COMMANDS)
+    assert set(PARSERS) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_every_option_has_a_help_text(command: str) -> None:
+    found = PARSERS[command]
+    assert found.help
+    assert found.help.splitlines()[0].endswith(".")
+    assert [param.name for param in found.params if not getattr(param, "help", None)] == []
+    assert invoke(command, "-h") == invoke(command, "--help")
+
+
+@pytest.mark.parametrize(("option", "names"), [("preset", PRESETS), ("recipe", dict.fromkeys(RECIPE_NAMES))])
+def test_the_help_names_every_preset_and_every_recipe(option: str, names: dict[str, object]) -> None:
+    found = PARSERS["run"]
+    text = next(param.help for param in found.params if param.name == option)
+    assert all(name in text for name in names)
+
+
+# --- exit code 2: usage -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["trian"],
+        ["train", "--epoch-count", "3"],
+        ["extract"],
+        ["featurize", "-j", "0"],
+        ["train", "--epochs", "many"],
+        ["predict", "--format", "xml", "a.xsf"],
+    ],
+)
+def test_a_command_line_that_cannot_be_parsed_ends_with_2(arguments: list[str]) -> None:
+    out, err = invoke(*arguments, code=2)
+    assert out == ""
+    assert err.splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["init", "--preset", "artrith-urban-2014"],
+            'auto, extended, rili-2024, got "artrith-urban-2014", did you mean "artrith-urban-2016"?',
+        ),
+        (["init", "--elements", "Ti,Oo"], 'elements[1]: expected a chemical symbol, got "Oo"'),
+        (["init", "--elements", ","], "elements: expected "),
+        (["run", "files", "--elements", "Ti,Xx"], 'elements[1]: expected a chemical symbol, got "Xx"'),
+        (["run", "files", "--preset", "rili-2042"], 'did you mean "rili-2024"?'),
+        (["run", "files", "--recipe", "quik"], 'did you mean "quick"?'),
+    ],
+)
+def test_an_unknown_name_is_refused_before_anything_is_made(
+    here: Path, arguments: list[str], expected: str
+) -> None:
+    write_files(here / "files", structures()[:3])
+    assert expected in refusal(*arguments, code=2)
+    assert [path.name for path in here.iterdir()] == ["files"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train", "--recipe", "recrod"], 'did you mean "record"?'),
+        (["train", "--split", "list.txt", "--split-by", "grouped"], "expected --split, or else --split-by"),
+        (["train", "--split", "list.txt", "--new-split"], "expected --split, or else --split-by"),
+        (["train", "--split-by", "chance"], 'training.split: expected "random" or "grouped", got "chance"'),
+        (["tune", "--strategy", "gird"], 'did you mean "grid"?'),
+    ],
+)
+def test_a_flag_with_a_value_that_the_field_does_not_take_is_a_usage_error(
+    here: Path, arguments: list[str], expected: str
+) -> None:
+    Project.create(here, PARAMETERS)
+    assert expected in refusal(*arguments, code=2)
+
+
+# --- exit code 3: input -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments", [["extract", "x.xsf"], ["featurize"], ["train"], ["tune"], ["predict", "x.xsf"], ["status"]]
+)
+def test_without_a_project_init_is_named(arguments: list[str]) -> None:
+    expected = 'no params.json in the current directory or above; run "tio2nn init" first'
+    assert refusal(*arguments, code=3) == expected
+    expected = 'no params.json in elsewhere; run "tio2nn init elsewhere" first'
+    assert refusal(*arguments, "-C", "elsewhere", code=3) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["featurize"], 'no structures in p; run "tio2nn extract" first'),
+        (["train"], 'no structures in p; run "tio2nn extract" first'),
+        (["tune"], 'no structures in p; run "tio2nn extract" first'),
+        (["train", "--tuned"], 'no tuning results in p; run "tio2nn tune" first'),
+        (["predict", "x.xsf"], 'no model in p; run "tio2nn train" first'),
+        (["evaluate"], 'no model in p; run "tio2nn train" first'),
+    ],
+)
+def test_missing_input_names_the_command_that_makes_it(arguments: list[str], expected: str) -> None:
+    Project.create(Path("p"), PARAMETERS)
+    assert refusal(*arguments, "-C", "p", code=3) == expected
+
+
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_missing_features_are_noticed_before_tensorflow_is_started(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("tio2nn.workflow.train", "tio2nn.workflow.tune"):
+        monkeypatch.setitem(sys.modules, module, None)
+    extracted_project(Path("p"))
+    assert refusal(command, "-C", "p", code=3) == 'no features in p; run "tio2nn featurize" first'
+
+
+@pytest.mark.parametrize("what", ["parameters", "structures"])
+def test_stale_features_are_refused(what: str) -> None:
+    project = small_project(Path("p"))
+    if what == "parameters":
+        changed = json.loads(project.parameters_file.read_text(encoding="utf-8")) | {"cutoff": 3.5}
+        project.parameters_file.write_text(json.dumps(changed), encoding="utf-8")
+        made = "with another parameter set (elements, cutoff or functions)"
+    else:
+        write_store(project.structures_file, structures()[:20], reference_energies=ATOMIC_ENERGIES)
+        made = "from other structures"
+    out, err = invoke("train", "-C", "p", code=3)
+    assert out == ""
+    assert err.splitlines()[-1] == f'the features in p were made {made}; run "tio2nn featurize" again'
+
+
+def test_all_problems_of_the_parameters_are_one_line(here: Path) -> None:
+    content = json.loads(PARAMETERS.to_json()) | {"cutof": 4.0, "cutoff": -1}
+    (here / "params.json").write_text(json.dumps(content), encoding="utf-8")
+    message = refusal("status", code=3)
+    assert message.startswith("params.json: ")
+    assert "cutoff: expected a number > 0 and <= 1000, got -1" in message
+    assert 'did you mean "cutoff"?' in message
+
+
+def test_a_file_of_the_system_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "p/energies.csv")
+
+    Project.create(Path("p"), PARAMETERS)
+    monkeypatch.setattr(stages, "extract", full)
+    message = refusal("extract", "files", "-C", "p", code=3)
+    assert message == "p/energies.csv: No space left on device"
+
+
+# --- exit codes 1 and 130 -----------------------------------------------------------------------------------
+
+
+def test_a_bug_is_one_line_and_a_traceback_with_debug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: object) -> None:
+        raise ZeroDivisionError("a\nb")
+
+    Project.create(Path("p"), PARAMETERS)
+    monkeypatch.setattr(stages, "featurize", wrong)
+    assert "a bug in tio2nn, please report" in refusal("featurize", "-C", "p", code=1)
+    ended = CliRunner().invoke(app, ["--debug", "featurize", "-C", "p"])
+    assert isinstance(ended.exception, ZeroDivisionError)
+    assert "a bug in tio2nn, please report" in refusal("featurize", "-C", "p", code=1)
+
+
+def test_a_lack_of_memory_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ResourceExhaustedError(Exception):
+        """As TensorFlow calls it."""
+
+    Project.create(Path("p"), PARAMETERS)
+    for error in (MemoryError("3 GB"), ResourceExhaustedError("failed to allocate\nmemory")):
+        monkeypatch.setattr(stages, "featurize", Mock(side_effect=error))
+        assert refusal("featurize", "-C", "p", code=3).startswith("expected more memory, got no more of it: ")
+
+
+def test_debug_shows_the_traceback_of_a_users_error_too() -> None:
+    assert isinstance(CliRunner().invoke(app, ["--debug", "status"]).exception, InputError)
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    Project.create(Path("p"), PARAMETERS)
+    monkeypatch.setattr(stages, "featurize", interrupted)
+    message = refusal("--debug", "featurize", "-C", "p", code=130)
+    assert message == "interrupted; what was finished is kept"
+
+
+# --- finding the project ------------------------------------------------------------------------------------
+
+
+def test_the_project_is_that_of_the_option_or_of_the_environment_or_the_nearest_above(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".", "named", "environment", "environment/inner"):
+        Project.create(here / name, PARAMETERS)
+    (here / "environment/inner/deep/deeper").mkdir(parents=True)
+
+    def root(*arguments: object) -> Path:
+        return Path(json.loads(invoke("status", "--json", *arguments)[0])["root"]).resolve()
+
+    assert root() == here.resolve()
+    monkeypatch.chdir(here / "environment/inner/deep/deeper")
+    assert root() == (here / "environment/inner").resolve()
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(here / "environment"))
+    assert root() == (here / "environment").resolve()
+    assert root("-C", here / "named") == root("--project", here / "named") == (here / "named").resolve()
+
+
+def test_paths_in_arguments_are_relative_to_the_current_directory_and_not_to_the_project(here: Path) -> None:
+    files = write_files(here / "files", structures()[:4])
+    Project.create(here / "p", PARAMETERS)
+    invoke("extract", "files", "files/structure0001.xsf", "-C", "p")
+    table = (here / "p/energies.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[:2] for line in table[1:]] == [
+        [path.stem, f"files/{path.name}"] for path in files
+    ]

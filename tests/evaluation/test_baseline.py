@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+
+from tio2nn.evaluation.baseline import Comparison, facts
+
+PLENTY = facts({"Ti": 900, "O": 900}, 0, True, 9000)
+
+
+def test_a_good_fit_says_by_what_factors_it_is_better() -> None:
+    found = Comparison(2.0, 30.0, 0.1, 0.85)
+    assert found.sentence() == (
+        "better than reference energies alone by a factor of 15 (RMSE 30.00 meV/atom) and than zero forces by a "
+        "factor of 8.5 (RMSE 0.8500 eV/Å)"
+    )
+    assert found.warning(PLENTY) is None
+    assert found.as_dict() == {
+        "reference_rmse_meV_per_atom": 30.0,
+        "better_by_factor": 15.0,
+        "zero_force_rmse_eV_per_A": 0.85,
+        "forces_better_by_factor": 8.5,
+    }
+
+
+def test_without_forces_nothing_is_said_of_them() -> None:
+    found = Comparison(2.0, 30.0)
+    assert "forces" not in found.sentence()
+    assert found.as_dict()["forces_better_by_factor"] is None
+
+
+def test_errors_of_zero_have_no_factor() -> None:
+    found = Comparison(0.0, 30.0, 0.0, 1.0)
+    assert (found.factor, found.force_factor) == (None, None)
+    assert found.sentence().startswith("better than reference energies alone (RMSE 30.00")
+    assert Comparison(0.0, 0.0, 0.0, 0.0).warning({}) is not None
+
+
+@pytest.mark.parametrize(
+    ("found", "about", "far", "reason"),
+    [
+        (
+            Comparison(1108.0, 33.0),
+            facts({"Au": 40, "Cu": 12}, 0, True, 9000),
+            False,
+            "only 12 of those trained on have Cu",
+        ),
+        (
+            Comparison(90.0, 33.0),
+            facts({"Au": 40, "Cu": 1}, 0, True, 9000),
+            False,
+            "only 1 of those trained on has Cu",
+        ),
+        (
+            Comparison(90.0, 33.0),
+            facts({"Cu": 12}, 2, True, 9000),
+            False,
+            "2 gross outliers are trained on, leave them out",
+        ),
+        (
+            Comparison(90.0, 33.0),
+            facts({"Cu": 12}, 1, True, 9000),
+            False,
+            "1 gross outlier is trained on, leave it out",
+        ),
+        (Comparison(0.3, 0.2), PLENTY, False, "next to nothing to learn"),
+        (Comparison(90.0, 33.0), PLENTY, True, "unlike all in training"),
+        (Comparison(3.0, 33.0, 2.0, 1.0), PLENTY, False, "forces in another unit"),
+        (
+            Comparison(3.0, 33.0, 2.0, 1.0),
+            facts({"Cu": 900}, 0, False, 9000),
+            False,
+            "no forces were trained on",
+        ),
+        (Comparison(90.0, 33.0, 2.0, 1.0), PLENTY, False, "energies of different methods"),
+        (Comparison(90.0, 33.0), facts({"Cu": 12}, 0, True, 40), False, "too short a training, of 40 steps"),
+        (Comparison(3.0, 33.0, 2.0, 1.0), facts({"Cu": 12}, 0, True, 40), False, "too short a training"),
+        (Comparison(3.0, 33.0, 2.0, 1.0), facts({"Cu": 12}, 0, True, 9000), False, "too few structures"),
+        (Comparison(32.9, 33.0), PLENTY, False, "energies of different methods"),
+        (Comparison(3.0, 33.0, 0.99, 1.0), PLENTY, False, "forces in another unit"),
+        (Comparison(90.0, 33.0), {}, False, "energies of different methods"),
+    ],
+)
+def test_a_fit_that_is_no_better_says_so_with_one_likely_reason(
+    found: Comparison, about: dict[str, object], far: bool, reason: str
+) -> None:
+    warning = found.warning(about, mostly_far=far)
+    assert warning is not None
+    assert reason in warning
+    assert warning.startswith("no better than ")
+    assert warning.count("the likely reason") == 1

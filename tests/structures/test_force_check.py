@@ -1,0 +1,105 @@
+"""Forces are compared with differences of energies of a crystal of springs, whose forces are exact."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tio2nn.structures.force_check import Disagreement, compare_forces
+from tio2nn.structures.groups import find_groups
+from tio2nn.structures.structure import Structure
+
+SITES = np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]])
+STIFFNESS = 3.0  # eV/Å²
+
+
+def springs(n: int, strain: float, suffix: str = "xsf") -> list[Structure]:
+    """Atoms on springs to their sites, in a cell that is strained at random; energies also follow the strain."""
+    rng = np.random.default_rng(1)
+    made = []
+    for number in range(n):
+        strains = strain * rng.uniform(-1, 1, (3, 3))
+        cell = 3.6 * (np.eye(3) + strains)
+        shifts = rng.normal(scale=0.1, size=(4, 3))
+        shifts -= shifts.mean(axis=0)
+        energy = -10.0 + 0.5 * STIFFNESS * (shifts**2).sum() + 30.0 * np.trace(strains) ** 2
+        made.append(
+            Structure(
+                f"s{number:03d}",
+                ("Cu",) * 4,
+                SITES @ cell + shifts,
+                cell,
+                energy=float(energy),
+                forces=-STIFFNESS * shifts,
+                file=f"s{number:03d}.{suffix}",
+            )
+        )
+    return made
+
+
+def compared(structures: list[Structure]) -> Disagreement | None:
+    return compare_forces(structures, find_groups(structures))
+
+
+@pytest.mark.parametrize("strain", [0.0, 0.04])
+def test_forces_that_fit_need_no_word(strain: float) -> None:
+    assert compared(springs(40, strain)) is None
+
+
+@pytest.mark.parametrize("strain", [0.0, 0.04])
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (27.2114, "as if forces were in Ha/Å; read them with --xsf-forces Ha/A"),
+        (51.422, "as if forces were in Ha/Bohr; correct the files"),
+        (1 / 27.2114, "leave out --xsf-forces Ha/A"),
+        (-1.0, "as if forces were of the wrong sign"),
+    ],
+)
+def test_forces_in_another_unit_are_recognized(strain: float, factor: float, words: str) -> None:
+    structures = [replace(s, forces=s.forces / factor) for s in springs(40, strain) if s.forces is not None]
+    found = compared(structures)
+    assert found is not None
+    assert found.factor == pytest.approx(factor, rel=0.1)
+    assert words in found.message()
+    assert "\n" not in found.message()
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [(1 / 23.0605, "as if forces were in kcal/mol/Å;"), (23.0605, "as if energies were in kcal/mol;")],
+)
+def test_kilocalories_are_not_taken_for_hartree_where_pairs_tell_them_apart(
+    factor: float, words: str
+) -> None:
+    structures = [replace(s, forces=s.forces / factor) for s in springs(40, 0.0) if s.forces is not None]
+    found = compared(structures)
+    assert found is not None
+    assert words in found.message()
+
+
+def test_only_for_xsf_is_there_an_option() -> None:
+    structures = [
+        replace(s, forces=s.forces / 27.2114) for s in springs(9, 0.0, "xyz") if s.forces is not None
+    ]
+    found = compared(structures)
+    assert found is not None
+    assert found.message().endswith("as if forces were in Ha/Å; correct the files")
+
+
+def test_energies_per_atom_are_recognized() -> None:
+    structures = [replace(s, energy=s.energy / 4) for s in springs(20, 0.0) if s.energy is not None]
+    found = compared(structures)
+    assert found is not None
+    assert found.message().endswith("as if energies were per atom; give total energies")
+
+
+def test_without_enough_to_compare_there_is_nothing_to_say() -> None:
+    wrong = [replace(s, forces=s.forces / 27.2114) for s in springs(40, 0.04) if s.forces is not None]
+    assert compared(wrong[:5]) is None
+    assert compared([replace(s, forces=None) for s in wrong]) is None
+    rng = np.random.default_rng(2)
+    noise = [replace(s, forces=rng.normal(size=(4, 3))) for s in springs(40, 0.0)]
+    assert compared(noise) is None

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import PARAMETERS
+
+from tio2nn.errors import InputError
+from tio2nn.tuning.trials import (
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    Candidate,
+    Ledger,
+    Outcome,
+    Trial,
+    ranked,
+    read_best,
+    write_best,
+    write_trials,
+)
+
+CANDIDATE = Candidate(layers=2, nodes=16, learning_rate=5e-4, dropout=0.1, epochs=20)
+
+
+def make_trial(number: int = 1, rmse: float | None = 12.5, status: str = COMPLETED, **changes: Any) -> Trial:
+    mae = None if rmse is None else rmse / 3  # a number without a short decimal form
+    outcome = Outcome(
+        status=status,
+        validation_rmse_meV_per_atom=rmse,
+        validation_mae_meV_per_atom=mae,
+        best_epoch=None if rmse is None else 17,
+        n_parameters=None if rmse is None else 400,
+        seconds=1.25,
+    )
+    return replace(Trial.of(number, CANDIDATE, outcome), **changes)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.csv"
+
+
+def test_a_new_ledger_gives_back_what_another_was_given(file: Path) -> None:
+    trials = [
+        make_trial(1),
+        make_trial(2, 1e-300, nodes=32),
+        make_trial(3, None, DIVERGED, nodes=64, message='the loss, "of" epoch 1 is nan'),
+    ]
+    ledger = Ledger(file)
+    for trial in trials:
+        ledger.add("settings", trial)
+    again = Ledger(file)
+    assert [again.find("settings", trial.candidate, trial.trial) for trial in trials] == trials
+
+
+def test_a_trial_is_renumbered_for_the_search_that_asks(file: Path) -> None:
+    Ledger(file).add("settings", make_trial(1))
+    assert Ledger(file).find("settings", CANDIDATE, 9) == make_trial(9)
+
+
+def test_only_the_same_candidate_under_the_same_settings_is_found(file: Path) -> None:
+    ledger = Ledger(file)
+    ledger.add("settings", make_trial())
+    assert ledger.find("others", CANDIDATE, 1) is None
+    for change in ({"layers": 3}, {"nodes": 8}, {"learning_rate": 1e-4}, {"dropout": 0.0}, {"epochs": 21}):
+        assert ledger.find("settings", replace(CANDIDATE, **change), 1) is None
+
+
+def test_a_failed_trial_is_tried_again_and_then_replaced(file: Path) -> None:
+    ledger = Ledger(file)
+    ledger.add("settings", make_trial(1, None, FAILED, message="out of memory"))
+    assert Ledger(file).find("settings", CANDIDATE, 1) is None
+    ledger.add("settings", make_trial(1))
+    assert Ledger(file).find("settings", CANDIDATE, 1) == make_trial(1)
+    assert len(file.read_text(encoding="utf-8").splitlines()) == 2
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_torn_ledger_is_refused_with_its_line(file: Path, cut: int) -> None:
+    ledger = Ledger(file)
+    for nodes in (1, 2, 3):
+        ledger.add("settings", make_trial(nodes=nodes))
+    lines = file.read_text(encoding="utf-8").splitlines()
+    lines[1 + cut] = lines[1 + cut][:20]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"expected a trial, got: .*; remove the file to begin anew"
+    ) as caught:
+        Ledger(file)
+    assert (caught.value.file, caught.value.line) == (str(file), 2 + cut)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00binary", b'settings,"', b"", b"a,b\n1,2\n"])
+def test_another_file_is_no_ledger(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="begin anew") as caught:
+        Ledger(file)
+    assert str(caught.value).startswith(f"{file}:")
+    assert "\n" not in str(caught.value)
+    assert file.read_bytes() == content
+
+
+def test_a_ledger_of_a_search_that_knew_no_forces_is_read(file: Path) -> None:
+    trial = make_trial()
+    Ledger(file).add("settings", trial)
+    rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))
+    at = rows[0].index("validation_force_rmse_eV_per_A")
+    with file.open("w", encoding="utf-8", newline="") as handle:
+        csv.writer(handle).writerows([*row[:at], *row[at + 1 :]] for row in rows)
+    assert Ledger(file).find("settings", CANDIDATE, 1) == trial
+
+
+def test_forces_count_as_much_as_energies_whatever_their_unit() -> None:
+    assert make_trial().score == 12.5
+    first = make_trial(1, 10.0, validation_force_rmse_eV_per_A=0.2)
+    assert first.score == pytest.approx(2.0**0.5)
+    assert first.describe().endswith("validation RMSE 10.00 meV/atom, 0.2000 eV/Å")
+    second = make_trial(2, 11.0, validation_force_rmse_eV_per_A=0.17)
+    assert ranked([first, second]) == (second, first)
+
+
+def test_the_best_is_first_and_what_did_not_complete_last() -> None:
+    trials = [
+        make_trial(1, None, DIVERGED),
+        make_trial(2, 7.0),
+        make_trial(3, 5.0),
+        make_trial(4, 7.0),
+        make_trial(5, None, FAILED),
+    ]
+    assert [trial.trial for trial in ranked(reversed(trials))] == [3, 2, 4, 1, 5]
+    assert math.isinf(trials[0].score)
+
+
+def test_the_table_is_in_the_order_of_the_search(tmp_path: Path) -> None:
+    path = tmp_path / "trials.csv"
+    write_trials(path, [make_trial(3), make_trial(1), make_trial(2, None, DIVERGED, message="a, b")])
+    with path.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["trial"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[0]["validation_mae_meV_per_atom"]) == 12.5 / 3
+    assert (rows[1]["validation_rmse_meV_per_atom"], rows[1]["message"]) == ("", "a, b")
+
+
+def test_a_trial_is_described_in_one_line() -> None:
+    assert make_trial(4).describe() == (
+        "4: 2 × 16 nodes, learning rate 0.0005, dropout 0.1, 20 epochs: validation RMSE 12.50 meV/atom"
+    )
+    lost = make_trial(4, None, FAILED, message="out of memory").describe()
+    assert lost.endswith("20 epochs: failed, out of memory")
+
+
+# --- best.json ----------------------------------------------------------------------------------------------
+
+
+def test_what_the_best_trial_changes_can_be_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "best.json"
+    document = write_best(path, make_trial(), {"strategy": "grid"})
+    assert document["strategy"] == "grid"
+    assert document["validation_rmse_meV_per_atom"] == 12.5
+    changed = PARAMETERS.with_overrides(**read_best(path))
+    assert changed.network == replace(PARAMETERS.network, hidden_layers=(16, 16), dropout=0.1)
+    assert changed.training == replace(PARAMETERS.training, learning_rate=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("{", "expected"),
+        ("[]", "expected a section network"),
+        ('{"network": {"hidden_layers": [8], "dropout": 0.0}}', "expected a section training"),
+        ('{"network": {"hidden_layers": [8]}, "training": {"learning_rate": 0.1}}', "section network"),
+        (
+            '{"network": {"hidden_layers": [8], "dropout": 2}, "training": {"learning_rate": 0.1}}',
+            "dropout: expected .*, got 2",
+        ),
+    ],
+)
+def test_a_best_trial_without_settings_is_refused(tmp_path: Path, text: str, got: str) -> None:
+    path = tmp_path / "best.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=rf"^{path}:.*{got}"):
+        read_best(path)
+    path.unlink()
+    with pytest.raises(InputError, match="got: No such file"):
+        read_best(path)

@@ -1,0 +1,106 @@
+"""The command line as a whole: how every command ends, and what stands in front of them all."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from tio2nn import __version__
+from tio2nn.cli import interrupt
+from tio2nn.errors import InputError, Tio2nnError, naming, one_line
+
+INPUT_ERROR = InputError.exit_code
+
+app = typer.Typer(
+    name="tio2nn",
+    help="From a folder of quantum-mechanical structures to a Behler-Parrinello neural-network potential.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_debug = False
+
+
+def command(function: Command) -> Command:
+    """Register a command whose errors end in one line on stderr and the exit code of the error; see `errors`.
+
+    The function may return False: something of its input could not be used (exit code 3).
+    """
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            good = function(*args, **kwargs)
+            # a closed pipe or a full disk must show here, not in Python's last breath
+            with naming("stdout"):
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            interrupt.say_once()
+            _end(interrupt.MESSAGE, interrupt.EXIT_CODE)
+        except BrokenPipeError:
+            # the reader of a pipe, such as head, has seen enough
+            _drop_stdout()
+            raise typer.Exit(0) from None
+        except Tio2nnError as error:
+            _end(str(error), error.exit_code, error)
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            _end(f"{place}{error.strerror or error}", INPUT_ERROR, error)
+        except typer.Exit:
+            raise
+        except Exception as error:
+            # TensorFlow has an error of its own for it, and is not to be loaded for its name
+            if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+                _end(f"expected more memory, got no more of it: {one_line(error)[:200]}", INPUT_ERROR, error)
+            _end(f"a bug in tio2nn, please report it with the output of --debug: {error!r}", 1, error)
+        else:
+            if good is False:
+                raise typer.Exit(INPUT_ERROR)
+
+    app.command()(guarded)
+    return function
+
+
+def _drop_stdout() -> None:
+    """Let Python flush what it still holds into nothing when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end(message: str, code: int, error: BaseException | None = None) -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
+    if _debug and error is not None:
+        raise error
+    from tio2nn.cli import console
+
+    with suppress(OSError):  # where stderr is full, too, the exit code is all that can be said
+        console.error(message)
+    raise typer.Exit(code) from None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"tio2nn {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    global _debug
+    _debug = debug

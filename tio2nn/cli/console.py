@@ -1,0 +1,173 @@
+"""What people read: progress, tables and messages on stderr, and plain tables as results on stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from tio2nn.errors import naming
+from tio2nn.parallel.progress import Advance
+
+_SHOWN_LEFT_SECONDS = 10.0  # less is not worth a word
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """One line of information."""
+    console.print(Text(message))
+
+
+def warn(message: str) -> None:
+    """One line that deserves attention."""
+    console.print(Text(f"warning: {message}", style="yellow"))
+
+
+def error(message: str) -> None:
+    """One line that says why something did not happen."""
+    console.print(Text(message, style="red"))
+
+
+@contextmanager
+def track(description: str, total: int) -> Iterator[Advance]:
+    """A bar with rate and time left; nothing unless stderr is a terminal."""
+    if not console.is_terminal:
+        yield lambda _steps: None
+        return
+    columns = (
+        [SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()]
+        if total == 0
+        else [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+        ]
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(description, total=total or None, rate="")
+
+        def advance(steps: int) -> None:
+            speed = progress.tasks[0].speed
+            progress.update(task, advance=steps, rate=f"{speed:,.0f}/s" if speed else "")
+
+        yield advance
+
+
+@contextmanager
+def native_messages_hidden() -> Iterator[None]:
+    """Keep what C++ libraries write while they start (found no GPU, was built for another one) off stderr."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> None:
+    """What something is about, and what there is to say of it, in two columns."""
+    shown = Table(box=None, pad_edge=False, show_header=False)
+    shown.add_column(style="bold", no_wrap=True)
+    shown.add_column(overflow="fold")
+    for name, value in rows:
+        shown.add_row(Text(name), Text(value))
+    console.print(shown)
+
+
+@contextmanager
+def epochs(total: int) -> Iterator[Callable[[int, int, str], None]]:
+    """A live line with the errors of training; where stderr is no terminal, one line for each tenth of it.
+
+    Yields:
+        show(member, epoch, errors as text).
+    """
+    if not console.is_terminal:
+        lines = max(1, total // 10)
+        begun: dict[int, tuple[int, float]] = {}
+
+        def log(member: int, epoch: int, errors: str) -> None:
+            # one that goes on from a checkpoint begins late
+            first, begin = begun.setdefault(member, (epoch, time.monotonic()))
+            if epoch % lines == 0 or epoch == total:
+                left = (total - epoch) * (time.monotonic() - begin) / max(1, epoch - first)
+                rest = f"; about {duration(left)} left" if left >= _SHOWN_LEFT_SECONDS else ""
+                say(f"network {member}, epoch {epoch}/{total}: {errors}{rest}")
+
+        yield log
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[errors]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[int, TaskID] = {}
+
+        def show(member: int, epoch: int, errors: str) -> None:
+            if member not in tasks:
+                tasks[member] = progress.add_task(f"network {member}", total=total, errors="")
+            progress.update(tasks[member], completed=epoch, errors=errors)
+
+        yield show
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True
+) -> None:
+    """A small table; all columns but the first are aligned right if they hold numbers."""
+    shown = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for k, column in enumerate(columns):
+        shown.add_column(column, justify="right" if numbers and k > 0 else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(str(cell)) for cell in row))
+    console.print(shown)
+
+
+def print_line(text: str) -> None:
+    """One line of a result on stdout, as it is: nothing wraps or colors it."""
+    with naming("stdout"):
+        print(text)  # noqa: T201
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A result on stdout, columns padded with spaces."""
+    lines = [list(columns), *(list(row) for row in rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(columns))]
+    for line in lines:
+        print_line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 0.4 s, 1 min 12 s, 2 h 5 min."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

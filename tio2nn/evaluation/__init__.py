@@ -1,0 +1,1 @@
+"""How good a potential is: metrics, residuals, leakage, figures."""

@@ -1,0 +1,145 @@
+"""How near test structures are to the structures that a potential was trained on.
+
+Data sets of materials hold scans of one geometry and frames of one trajectory. A random split puts neighbors of one
+such family into both parts, and the test error then says how well the potential interpolates within a family, not
+how it does on a new one. The distance of each test structure from its nearest training structure shows it.
+
+A structure is described by the mean of the whitened features of its atoms, element by element, each weighted with
+the fraction of the atoms. The distance of two structures is the root mean square of the differences, in units of
+that of two structures of the training part drawn at random: 0 is a twin, 1 is a stranger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.evaluation.residuals import Nearest
+from tio2nn.potential.whitening import Whitening
+from tio2nn.training.dataset import AtomTable
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# test structures, and of training, compared at a time: 34 MB
+_TOGETHER = 256
+_OF_TRAINING = 16_384
+# atoms whose features are whitened at a time: 0.2 GB for 70 functions
+_ATOMS_TOGETHER = 65_536
+
+
+def fingerprints(table: AtomTable, whitenings: Sequence[Whitening]) -> FloatArray:
+    """Mean points of the atoms of structures, see `Whitening.points`.
+
+    Args:
+        table: features of all structures, by element.
+        whitenings: of each element.
+
+    Returns:
+        (n_structures, n_elements * n_features)
+    """
+    n_atoms = table.n_atoms[:, None]
+    parts = []
+    for k, whitening in enumerate(whitenings):
+        points = whitening.points(table.features[k])
+        sums = np.zeros((len(n_atoms), points.shape[1]))
+        np.add.at(sums, table.segments(k), points)
+        parts.append(sums / n_atoms)
+    return np.concatenate(parts, axis=1)
+
+
+def fingerprints_of(
+    parts: Sequence[IntArray],
+    blocks: Iterable[FloatArray],
+    element_of_atom: IntArray,
+    n_atoms: IntArray,
+    whitenings: Sequence[Whitening],
+) -> list[FloatArray]:
+    """Fingerprints of several parts of all structures, from features that come block by block.
+
+    Args:
+        parts: structures of each part, ascending.
+        blocks: (n_atoms of some consecutive structures, n_features), together all atoms.
+        element_of_atom: (n_atoms of all,) index of a whitening.
+        n_atoms: (n_structures,)
+        whitenings: of each element.
+
+    Returns:
+        For each part (its structures, n_elements * n_features).
+    """
+    found: list[list[FloatArray]] = [[] for _ in parts]
+    first_atom = np.concatenate([[0], np.cumsum(n_atoms)])
+    atom = 0
+    for block in _gathered(blocks):
+        first, last = np.searchsorted(first_atom, [atom, atom + len(block)])
+        own = slice(atom, atom + len(block))
+        table = AtomTable.from_rows(block, element_of_atom[own], n_atoms[first:last], len(whitenings))
+        for of_part, structures in zip(found, parts, strict=True):
+            inside = structures[(structures >= first) & (structures < last)]
+            of_part.append(fingerprints(table.select(inside - first), whitenings))
+        atom += len(block)
+    return [np.concatenate(of_part) for of_part in found]
+
+
+def _gathered(blocks: Iterable[FloatArray]) -> Iterator[FloatArray]:
+    """Blocks put together to larger ones, so that little is spent on each."""
+    waiting: list[FloatArray] = []
+    for block in blocks:
+        waiting.append(block)
+        if sum(map(len, waiting)) >= _ATOMS_TOGETHER:
+            yield np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def nearest_in_training(
+    of_test: FloatArray,
+    of_training: FloatArray,
+    training_names: Sequence[str],
+    test_groups: Sequence[str],
+    training_groups: Sequence[str],
+) -> list[Nearest]:
+    """For each test structure the training structure that is most like it.
+
+    Args:
+        of_test: (n_test, n) fingerprints.
+        of_training: (n_training, n) fingerprints.
+        training_names, test_groups, training_groups: of the structures.
+    """
+    known = set(training_groups)
+    unit = _typical_distance(of_training)
+    squares = (of_training**2).sum(axis=1)
+    found = []
+    for begin in range(0, len(of_test), _TOGETHER):
+        part = of_test[begin : begin + _TOGETHER]
+        closest = _closest(part, of_training, squares)
+        # the expanded square above is exact enough to choose, not to measure
+        distances = np.sqrt(((part - of_training[closest]) ** 2).mean(axis=1)) / unit
+        groups = test_groups[begin : begin + _TOGETHER]
+        for k, distance, group in zip(closest.tolist(), distances.tolist(), groups, strict=True):
+            found.append(Nearest(training_names[k], distance, group in known))
+    return found
+
+
+def _closest(part: FloatArray, of_training: FloatArray, squares: FloatArray) -> IntArray:
+    """(n,) for each of `part` the row of `of_training`, whose squared lengths are known, that is nearest; the first of
+    several."""
+    doubled = 2.0 * part
+    closest = np.zeros(len(part), dtype=np.int64)
+    least = np.full(len(part), np.inf)
+    for begin in range(0, len(of_training), _OF_TRAINING):
+        own = slice(begin, begin + _OF_TRAINING)
+        apart = squares[own] - doubled @ of_training[own].T
+        here = apart.argmin(axis=1)
+        distance = apart[np.arange(len(part)), here]
+        nearer = distance < least
+        closest[nearer], least[nearer] = begin + here[nearer], distance[nearer]
+    return closest
+
+
+def _typical_distance(of_training: FloatArray) -> float:
+    """Root mean square of the distances of pairs, from the variance: E|a - b|² = 2 E|a - mean|²; 1 if there is none."""
+    return float(np.sqrt(2.0 * of_training.var(axis=0).mean())) or 1.0

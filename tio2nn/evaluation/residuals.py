@@ -1,0 +1,237 @@
+"""The table of residuals: true and predicted energies of many structures, and the errors that follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.evaluation.metrics import (
+    correlation,
+    energy_metrics,
+    errors_by_composition,
+    errors_by_distance,
+    errors_by_energy,
+    errors_by_size,
+    force_errors_by_distance,
+    force_metrics,
+    residuals_per_atom,
+)
+from tio2nn.structures.structure import FloatArray
+
+COLUMNS = (
+    "structure",
+    "file",
+    "n_atoms",
+    "composition",
+    "energy_eV",
+    "predicted_eV",
+    "residual_eV",
+    "residual_meV_per_atom",
+    "cohesive_eV_per_atom",
+    "spread_meV_per_atom",
+    "n_extrapolating",
+    "largest_distance",
+    "force_rmse_eV_per_A",
+    "force_max_eV_per_A",
+    "force_spread_eV_per_A",
+    "nearest_in_training",
+    "distance_to_training",
+)
+"""Of `residuals.csv`."""
+
+_MEV = 1000.0  # meV in an eV
+
+
+class EvaluatedForces(NamedTuple):
+    """True and predicted forces of a structure.
+
+    Attributes:
+        true, predicted: (n_atoms, 3) eV/Å.
+        spread: (n_atoms,) of the committee, eV/Å, or None.
+        distances: (n_atoms,) of the atoms from training, see `tio2nn.potential.familiarity`.
+    """
+
+    true: FloatArray
+    predicted: FloatArray
+    spread: FloatArray | None
+    distances: FloatArray
+
+
+class Nearest(NamedTuple):
+    """The structure of the training part that is most like a structure.
+
+    Attributes:
+        name: of that structure.
+        distance: see `tio2nn.evaluation.leakage`.
+        same_group: whether the training part has structures of the same group.
+    """
+
+    name: str
+    distance: float
+    same_group: bool
+
+
+class Evaluated(NamedTuple):
+    """One structure with its true and its predicted energy, without its atoms.
+
+    Attributes:
+        name, file: of the structure.
+        composition: number of atoms of each element of the potential, in its order.
+        energy, predicted: total energies, eV.
+        spread: of the committee, eV/atom, or None.
+        n_extrapolating: number of atoms far from training.
+        largest_distance: of one of its atoms from training.
+        composition_is_known: as in `Prediction`.
+        forces: None where they are not known.
+        nearest: None unless it is the test part of a project that is evaluated.
+    """
+
+    name: str
+    file: str
+    composition: tuple[int, ...]
+    energy: float
+    predicted: float
+    spread: float | None
+    n_extrapolating: int
+    largest_distance: float
+    composition_is_known: bool
+    forces: EvaluatedForces | None = None
+    nearest: Nearest | None = None
+
+
+@dataclass(frozen=True)
+class ResidualTable:
+    """All evaluated structures, in the order of their names.
+
+    Attributes:
+        rows: one for each structure, at least one.
+        elements: of the compositions.
+        reference_energies: of each element, eV.
+    """
+
+    rows: tuple[Evaluated, ...]
+    elements: tuple[str, ...]
+    reference_energies: dict[str, float]
+
+    @cached_property
+    def n_atoms(self) -> NDArray[np.int64]:
+        """(n_structures,)"""
+        return np.array([sum(row.composition) for row in self.rows], dtype=np.int64)
+
+    @cached_property
+    def energies(self) -> FloatArray:
+        """(n_structures,) true total energies, eV."""
+        return np.array([row.energy for row in self.rows])
+
+    @cached_property
+    def predicted(self) -> FloatArray:
+        """(n_structures,) predicted total energies, eV."""
+        return np.array([row.predicted for row in self.rows])
+
+    @cached_property
+    def baseline(self) -> FloatArray:
+        """(n_structures,) the part of total energies that is reference energies, eV."""
+        reference = np.array([self.reference_energies[element] for element in self.elements])
+        return np.asarray(np.array([row.composition for row in self.rows], dtype=np.float64) @ reference)
+
+    @cached_property
+    def cohesive(self) -> FloatArray:
+        """(n_structures,) true cohesive energies, eV/atom."""
+        return np.asarray((self.energies - self.baseline) / self.n_atoms)
+
+    @cached_property
+    def residuals_per_atom(self) -> FloatArray:
+        """(n_structures,) meV/atom."""
+        return residuals_per_atom(self.predicted, self.energies, self.n_atoms)
+
+    @cached_property
+    def forces(self) -> EvaluatedForces | None:
+        """Of all structures that have forces, one after the other; None without them."""
+        found = [row.forces for row in self.rows if row.forces is not None]
+        if not found:
+            return None
+        spreads = [forces.spread for forces in found if forces.spread is not None]
+        return EvaluatedForces(
+            np.concatenate([forces.true for forces in found]),
+            np.concatenate([forces.predicted for forces in found]),
+            np.concatenate(spreads) if len(spreads) == len(found) else None,
+            np.concatenate([forces.distances for forces in found]),
+        )
+
+    @cached_property
+    def distances(self) -> FloatArray | None:
+        """(n_structures,) to the training part; None where they are not known."""
+        found = [row.nearest.distance for row in self.rows if row.nearest is not None]
+        return np.array(found) if len(found) == len(self.rows) else None
+
+    @cached_property
+    def spreads(self) -> FloatArray | None:
+        """(n_structures,) of the committee's energies, meV/atom; None for a single network."""
+        found = [row.spread for row in self.rows if row.spread is not None]
+        return _MEV * np.array(found) if len(found) == len(self.rows) else None
+
+    def metrics(self) -> dict[str, Any]:
+        """The content of `metrics.json`."""
+        reduced = [self._formula(row.composition, math.gcd(*row.composition)) for row in self.rows]
+        metrics: dict[str, Any] = {
+            "n_structures": len(self.rows),
+            "n_atoms": int(self.n_atoms.sum()),
+            "energy": energy_metrics(self.predicted, self.energies, self.n_atoms),
+        }
+        if (forces := self.forces) is not None:
+            by_distance = force_errors_by_distance(forces.predicted, forces.true, forces.distances)
+            metrics["forces"] = force_metrics(forces.predicted, forces.true)
+            metrics["forces"]["by_distance_of_atom"] = by_distance
+        metrics |= {
+            "by_size": errors_by_size(self.residuals_per_atom, self.n_atoms),
+            "by_energy": errors_by_energy(self.residuals_per_atom, self.cohesive),
+            "by_composition": errors_by_composition(self.residuals_per_atom, reduced),
+        }
+        if (spreads := self.spreads) is not None:
+            metrics["spread"] = {"energy": correlation(spreads, np.abs(self.residuals_per_atom))}
+            if forces is not None and forces.spread is not None:
+                error = np.linalg.norm(forces.predicted - forces.true, axis=1)
+                metrics["spread"]["forces"] = correlation(forces.spread, error)
+        if (distances := self.distances) is not None:
+            with_family = sum(row.nearest is not None and row.nearest.same_group for row in self.rows)
+            metrics["leakage"] = {
+                "fraction_with_group_in_training": with_family / len(self.rows),
+                "by_distance": errors_by_distance(self.residuals_per_atom, distances),
+            }
+        return metrics
+
+    def lines(self) -> Iterator[list[object]]:
+        """Cells of `residuals.csv`. Energies are written with all their digits, the rest rounded."""
+        derived = zip(
+            (self.predicted - self.energies).tolist(),
+            self.residuals_per_atom.tolist(),
+            self.cohesive.tolist(),
+            strict=True,
+        )
+        for row, (residual, per_atom, cohesive) in zip(self.rows, derived, strict=True):
+            numbers = [row.energy, row.predicted, f"{residual:.6f}", f"{per_atom:.4f}", f"{cohesive:.6f}"]
+            spread = "" if row.spread is None else f"{row.spread * _MEV:.4f}"
+            formula, n_atoms = self._formula(row.composition), sum(row.composition)
+            nearest = ["", ""] if row.nearest is None else [row.nearest.name, f"{row.nearest.distance:.4f}"]
+            far = [row.n_extrapolating, f"{row.largest_distance:.4f}"]
+            cells = [row.name, row.file, n_atoms, formula, *numbers, spread, *far]
+            yield [*cells, *_force_cells(row.forces), *nearest]
+
+    def _formula(self, composition: tuple[int, ...], divisor: int = 1) -> str:
+        """Ti8O16, or TiO2 divided by 8."""
+        counts = [(element, n // divisor) for element, n in zip(self.elements, composition, strict=True) if n]
+        return "".join(element if n == 1 else f"{element}{n}" for element, n in counts)
+
+
+def _force_cells(forces: EvaluatedForces | None) -> list[str]:
+    if forces is None:
+        return ["", "", ""]
+    errors = forces.predicted - forces.true
+    spread = "" if forces.spread is None else f"{float(np.sqrt(np.mean(forces.spread**2))):.5f}"
+    return [f"{float(np.sqrt(np.mean(errors**2))):.5f}", f"{float(np.abs(errors).max()):.5f}", spread]

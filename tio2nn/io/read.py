@@ -1,0 +1,141 @@
+"""Structure files in and out, and the store that holds them inside a project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tio2nn.errors import InputError
+from tio2nn.io.labels import ReadOptions
+from tio2nn.io.sources import SourceFile, iter_source_files
+from tio2nn.io.xsf.file import iter_xsf
+from tio2nn.structures.geometry import closest_pairs
+from tio2nn.structures.names import sorted_by_name, stem
+from tio2nn.structures.structure import Structure
+
+__all__ = ["ReadOptions", "read_structures", "sorted_by_name"]
+
+# Å; the shortest bond there is, that of H2, is 0.74 Å long
+_SMALLEST_SEPARATION = 0.1
+# Å, of positions and cell vectors; beyond it nothing is atomistic, and differences begin to lose their digits
+_LARGEST_COORDINATE = 1e6
+# eV for each atom, of total energies; those of all electrons come to 0.8 million for uranium
+_LARGEST_ENERGY = 1e7
+# eV/Å, of components of forces; two bare nuclei of titanium 0.1 Å apart repel each other with 0.7 million
+_LARGEST_FORCE = 1e6
+_CHECKED_TOGETHER = (
+    512  # structures whose distances are computed at once; 16 would take 4 times as long, 1024 no less
+)
+
+
+def read_structures(
+    sources: Iterable[str | Path],
+    *,
+    stdin: Iterable[str] | None = None,
+    options: ReadOptions | None = None,
+) -> Iterator[Structure | InputError]:
+    """Read everything that the sources lead to, in their order; folders and patterns in the order of names.
+
+    Args:
+        sources: files (`.xsf`, `.xyz`, `.extxyz`, with or without `.gz`), folders, tar archives, patterns, or
+            "-" for a list of such names.
+        stdin: the lines behind "-"; by default those of the standard input.
+        options: which keys hold the labels, and in which unit.
+
+    Yields:
+        A structure, named by its file's stem and, if the file has several, a number (`sorted_by_name` makes
+        names unique); or the error that a file or one frame of it deserves, with file and line. Structures
+        need not have an energy, but their atoms are at distinct places, periodic images included.
+
+    Raises:
+        InputError: at the end, a key that the options name and no structure has.
+    """
+    options = options or ReadOptions()
+    search = _KeySearch(options)
+    waiting: list[Structure | InputError] = []
+    for source in iter_source_files(sources, stdin):
+        waiting += [source] if isinstance(source, InputError) else search.watch(_parse(source, options))
+        if len(waiting) >= _CHECKED_TOGETHER:
+            yield from _without_overlaps(waiting)
+            waiting = []
+    yield from _without_overlaps(waiting)
+    search.end()
+
+
+class _KeySearch:
+    """Whether any structure has the keys that the options name."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._wanted = {"energy": options.energy_key, "forces": options.forces_key}
+        self._found: set[str] = set()
+        self._without: dict[str, Structure] = {}
+
+    def watch(self, items: Iterator[Structure | InputError]) -> Iterator[Structure | InputError]:
+        """The same items."""
+        for item in items:
+            if isinstance(item, Structure):
+                for what, key in self._wanted.items():
+                    if key is None:
+                        continue
+                    if key in item.extras.info or key in item.extras.columns:
+                        self._found.add(what)
+                    else:
+                        self._without.setdefault(what, item)
+            yield item
+
+    def end(self) -> None:
+        """Raise an error where there were structures, and none had the key."""
+        for what, structure in self._without.items():
+            if what not in self._found:
+                extras, key = structure.extras, self._wanted[what]
+                reasons = (extras.no_energy,) if what == "energy" else extras.remarks
+                reason = next((text for text in reasons if repr(key) in text), f"expected {key!r}, got none")
+                raise structure.error(f"{reason}; no other structure has it")
+
+
+def _parse(source: SourceFile, options: ReadOptions) -> Iterator[Structure | InputError]:
+    name = stem(source.file)
+    if source.suffix in (".xyz", ".extxyz"):
+        # importing ASE takes as long as parsing a thousand structures
+        from tio2nn.io.extxyz import iter_extxyz
+
+        items = iter_extxyz(source.data, name=name, file=source.file, options=options)
+    else:
+        items = iter_xsf(source.data, name=name, file=source.file, forces=options.xsf_forces)
+    return map(_within_reach, items)
+
+
+def _within_reach(item: Structure | InputError) -> Structure | InputError:
+    if isinstance(item, InputError):
+        return item
+    farthest = max(abs(item.positions).max(), abs(item.cell).max())
+    energy = 0.0 if item.energy is None else abs(item.energy) / item.n_atoms
+    force = 0.0 if item.forces is None else abs(item.forces).max()
+    for value, largest, what, unit in (
+        (farthest, _LARGEST_COORDINATE, "coordinates", "Å"),
+        (energy, _LARGEST_ENERGY, "a total energy", "eV per atom"),
+        (force, _LARGEST_FORCE, "components of forces", "eV/Å"),
+    ):
+        if value > largest:
+            reason = f"expected {what} of at most {largest:g} {unit}, got {value:.3g} {unit}"
+            return item.error(reason)
+    return item
+
+
+def _without_overlaps(items: Sequence[Structure | InputError]) -> Iterator[Structure | InputError]:
+    """The items in their order, structures with two atoms at one place as errors."""
+    structures = [item for item in items if isinstance(item, Structure)]
+    pairs = iter(zip(*closest_pairs(structures), strict=True))
+    for item in items:
+        if isinstance(item, InputError):
+            yield item
+            continue
+        distance, (first, second) = next(pairs)
+        if distance >= _SMALLEST_SEPARATION:
+            yield item
+            continue
+        atoms = (
+            f"atom {first + 1} and its image" if first == second else f"atoms {first + 1} and {second + 1}"
+        )
+        reason = f"expected atoms at least {_SMALLEST_SEPARATION} Å apart, got {distance:.3g} Å ({atoms})"
+        yield item.error(reason)

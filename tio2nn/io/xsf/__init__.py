@@ -1,0 +1,1 @@
+"""The XSF format: grammar, frames, reader and writer."""

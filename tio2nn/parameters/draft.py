@@ -1,0 +1,109 @@
+"""A `params.json` without functions: the preset auto chooses them once the structures are known.
+
+It holds `"preset": "auto"`, the sections of a parameter set as its user wants them and, where they are to be only
+these, the elements. A parameter set itself knows no preset: completed, the file is as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tio2nn.errors import ParameterError
+from tio2nn.files.strict_json import format_json, load, quote
+from tio2nn.parameters.choose_functions import Choice
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.presets import AUTO
+from tio2nn.parameters.recipes import DEFAULT_RECIPE, open_settings
+from tio2nn.parameters.schema import to_json
+from tio2nn.parameters.validation import SCHEMA_KEY
+
+_KEY = "preset"
+_CHOSEN = ("cutoff", "radial", "angular")
+# what a parameter set must have, while it is not chosen
+_STAND_IN: dict[str, Any] = {"elements": ["H"], "cutoff": 1.0, "radial": [{"eta": 1.0}], "angular": []}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is known of a parameter set before its functions are chosen.
+
+    Attributes:
+        elements: all that structures may have, in the order of the features; None for those of the structures.
+        settings: everything else; its elements, if none are given, its cutoff and its functions mean nothing.
+        schema: where an editor finds the schema of the file, or None.
+    """
+
+    elements: tuple[str, ...] | None
+    settings: ParameterSet
+    schema: str | None = None
+
+    @classmethod
+    def new(cls, elements: Sequence[str] | None = None) -> Draft:
+        """A draft with the default settings.
+
+        Raises:
+            ParameterError: `elements` are not chemical symbols, or some come twice.
+        """
+        given = {} if elements is None else {"elements": list(elements)}
+        draft = _from_document({_KEY: AUTO, **given}, None)
+        return replace(draft, settings=open_settings(draft.settings, DEFAULT_RECIPE))
+
+    def to_json(self) -> str:
+        """The content of the file."""
+        document = to_json(self.settings)
+        for key in _CHOSEN if self.elements is not None else ("elements", *_CHOSEN):
+            del document[key]
+        return format_json({**self._head(), _KEY: AUTO, **document})
+
+    def completed(self, choice: Choice) -> tuple[ParameterSet, str]:
+        """The parameter set with what was chosen, and the content of its file."""
+        parameters = choice.applied_to(self.settings)
+        return parameters, format_json({**self._head(), **to_json(parameters)})
+
+    def _head(self) -> dict[str, str]:
+        return {} if self.schema is None else {SCHEMA_KEY: self.schema}
+
+
+def load_parameters(path: Path) -> ParameterSet | Draft:
+    """Read a `params.json`, completed or not.
+
+    Raises:
+        InputError: not readable, not JSON; as ParameterError: neither a parameter set nor a draft.
+    """
+    document = load(path)
+    if isinstance(document, dict) and _KEY in document:
+        return _from_document(document, str(path))
+    return ParameterSet.from_document(document, file=str(path))
+
+
+def _from_document(document: dict[str, Any], file: str | None) -> Draft:
+    """Read it as the parameter set that it will be, with something in the place of what is to be chosen."""
+    if document[_KEY] != AUTO:
+        known = 'the functions of others are written by "tio2nn init DIR --preset NAME"'
+        raise ParameterError(
+            [f"{_KEY}: expected {quote(AUTO)}, got {quote(document[_KEY])}; {known}"], file=file
+        )
+    if own := [quote(key) for key in _CHOSEN if key in document]:
+        raise ParameterError(
+            [
+                f"{_KEY}: expected no functions beside it, which it chooses, got {', '.join(own)}; take out either"
+            ],
+            file=file,
+        )
+    del document[_KEY]
+    energies = document.get("reference_energies")
+    if "elements" not in document and isinstance(energies, Mapping) and energies:
+        document["elements"] = list(energies)  # those of no other element are known
+    elements_are_given = "elements" in document
+    for key, value in _STAND_IN.items():
+        document.setdefault(key, value)
+    schema = document.get(SCHEMA_KEY)
+    settings = ParameterSet.from_document(document, file=file)
+    return Draft(
+        settings.elements if elements_are_given else None,
+        settings,
+        schema if isinstance(schema, str) else None,
+    )

@@ -1,0 +1,264 @@
+"""The parameter set of a project: what is computed, how the network looks, how it is trained and tuned.
+
+A `ParameterSet` is the content of `params.json`. Every field carries its meaning, unit, default and limits;
+the checks, the table that `tio2nn schema` shows and the JSON Schema all follow from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from tio2nn.files.strict_json import format_json, load, parse, quote
+from tio2nn.parameters.fit_parameters import (
+    RECIPE_NAMES,
+    NetworkParameters,
+    TrainingParameters,
+    TuningParameters,
+)
+from tio2nn.parameters.schema import About, fields, to_json
+from tio2nn.parameters.validation import Checked, Rule, read
+from tio2nn.structures.elements import SYMBOLS
+
+# What `element_blind` of 0.1.0 said of radial_elements and angular_elements
+_ELEMENT_BLIND = {("each", "pairs"): False, ("blind", "blind"): True}
+# The name, in those of the features, of a sum over all neighbors
+_SUMS = {"weighted": ("Z",), "blind": ("*",)}
+
+
+@dataclass(frozen=True)
+class RadialFunction(Checked):
+    """Σ_j exp(−η (R_ij − R_s)²) f_c(R_ij), a column for each neighbor element or one (`radial_elements`)."""
+
+    eta: Annotated[float, About("Width η of the Gaussian", unit="1/Å²", minimum=0)]
+    r_s: Annotated[float, About("Center R_s of the Gaussian", unit="Å", minimum=0)] = 0.0
+
+
+@dataclass(frozen=True)
+class AngularFunction(Checked):
+    """2^(1−ζ) Σ_{j<k} (1 + λ cos θ_ijk)^ζ exp(−η (R_ij² + R_ik² + R_jk²)) f_c(R_ij) f_c(R_ik) f_c(R_jk).
+
+    It has a column for each unordered pair of neighbor elements, or one (`angular_elements`).
+    """
+
+    eta: Annotated[float, About("Width η of the Gaussian in the three distances", unit="1/Å²", minimum=0)]
+    lambda_: Annotated[int, About("Sign λ: 1 peaks at an angle of 0°, -1 at 180°", choices=(-1, 1))]
+    zeta: Annotated[
+        float,
+        About("Exponent ζ: the larger, the sharper the peak; need not be an integer", exclusive_minimum=0),
+    ]
+
+
+def _check_functions(radial: tuple[RadialFunction, ...], angular: tuple[AngularFunction, ...]) -> str | None:
+    return None if radial or angular else "radial: expected at least one radial or angular function, got none"
+
+
+def _check_reference_energies(elements: tuple[str, ...], energies: dict[str, float] | None) -> str | None:
+    if energies is None or set(energies) == set(elements):
+        return None
+    return f"reference_energies: expected the keys {_names(elements)}, got {_names(energies) or 'none'}"
+
+
+def _names(names: tuple[str, ...] | Mapping[str, float]) -> str:
+    return ", ".join(quote(name) for name in names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterSet(Checked):
+    """The content of `params.json`.
+
+    Raises:
+        ParameterError: with every problem, when a set is made, read or changed.
+    """
+
+    elements: Annotated[
+        tuple[str, ...],
+        About(
+            "Chemical symbols; their order is that of the features",
+            choices=SYMBOLS,
+            choices_name="chemical symbol",
+            non_empty=True,
+            unique=True,
+        ),
+    ]
+    cutoff: Annotated[
+        float,
+        # no symmetry functions reach as far; more would leave the numbers of a computer
+        About("Distance at which an atom's neighborhood ends", unit="Å", exclusive_minimum=0, maximum=1000),
+    ]
+    radial_elements: Annotated[
+        str,
+        About(
+            "Radial functions: one for each neighbor element, or one sum over all neighbors, weighted by atomic "
+            "number or blind to elements",
+            choices=("each", "weighted", "blind"),
+        ),
+    ] = "each"
+    angular_elements: Annotated[
+        str,
+        About(
+            "Angular functions: one for each pair of neighbor elements, or one sum over all pairs, weighted by the "
+            "product of atomic numbers or blind to elements",
+            choices=("pairs", "weighted", "blind"),
+        ),
+    ] = "pairs"
+    radial: Annotated[tuple[RadialFunction, ...], About("Radial symmetry functions", unique=True)]
+    angular: Annotated[tuple[AngularFunction, ...], About("Angular symmetry functions", unique=True)]
+    recipe: Annotated[
+        str,
+        About(
+            "What decides the settings that are null; a file without it has those of default",
+            choices=RECIPE_NAMES,
+        ),
+    ] = "default"
+    network: Annotated[
+        NetworkParameters, About("The subnet that turns the features of one atom into its energy")
+    ] = field(default=NetworkParameters())
+    training: Annotated[
+        TrainingParameters, About("How the structures are divided and the weights are fitted")
+    ] = field(default=TrainingParameters())
+    tuning: Annotated[TuningParameters, About("The settings among which tune looks for the best")] = field(
+        default=TuningParameters()
+    )
+    reference_energies: Annotated[
+        dict[str, float] | None,
+        About(
+            "Energy of one atom of each element, subtracted before training; null for a robust fit",
+            unit="eV",
+        ),
+    ] = None
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(("radial", "angular"), _check_functions),
+        Rule(("elements", "reference_energies"), _check_reference_energies),
+    )
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @classmethod
+    def load(cls, path: Path) -> ParameterSet:
+        """Read a file; its name in messages is `path` as given.
+
+        Raises:
+            InputError: not readable, not UTF-8, not JSON; as ParameterError: not a parameter set.
+        """
+        return cls.from_document(load(path), file=str(path))
+
+    @classmethod
+    def from_json(cls, text: str, *, file: str | None = None) -> ParameterSet:
+        """Read JSON text; `file` is its name in messages.
+
+        Settings that it leaves out are left to the recipe that it names.
+
+        Raises:
+            InputError: not JSON; as ParameterError: not a parameter set.
+        """
+        return cls.from_document(parse(text, file=file), file=file)
+
+    @classmethod
+    def from_document(cls, document: object, *, file: str | None = None) -> ParameterSet:
+        """As `from_json`, of what the text says."""
+        if isinstance(document, dict):
+            _read_element_blind(document)
+            if "recipe" in document:
+                _open_missing_settings(cls, document)
+        return read(cls, document, file=file)
+
+    def to_json(self) -> str:
+        """JSON text with every field, one symmetry function a line; `from_json` gives back an equal set."""
+        return format_json(to_json(self))
+
+    def with_overrides(self, **overrides: object) -> ParameterSet:
+        """A new set with other values: `with_overrides(cutoff=6.0, training={"epochs": 10})`.
+
+        Fields of a section that are not named stay as they are; values may be of Python or of JSON.
+        """
+        document = to_json(self)
+        for key, value in overrides.items():
+            section = document.get(key)
+            if isinstance(getattr(self, key, None), Checked) and isinstance(value, Mapping):
+                document[key] = {**section, **value}
+            else:
+                document[key] = value
+        return read(type(self), document)
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Paths of the settings that are left to the recipe: `training.epochs`."""
+        found = [
+            f"{section.key}.{setting.key}"
+            for section in fields(type(self))
+            if section.is_section
+            for setting in fields(section.item)
+            if setting.about.by_recipe and getattr(getattr(self, section.name), setting.name) is None
+        ]
+        return (*found, *(["training.forces"] if self.training.forces == "auto" else []))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of what the features depend on: elements, cutoff, functions, and their order."""
+        names = ["elements", "cutoff", "radial", "angular"]
+        resolution = (self.radial_elements, self.angular_elements)
+        if resolution not in _ELEMENT_BLIND:
+            names += ["radial_elements", "angular_elements"]
+        descriptor = {name: to_json(getattr(self, name)) for name in names}
+        if resolution in _ELEMENT_BLIND:
+            # as 0.1.0 has it: features that it made stay those of their parameters
+            descriptor["element_blind"] = _ELEMENT_BLIND[resolution]
+        canonical = json.dumps(descriptor, sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(canonical.encode(), digest_size=12).hexdigest()
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """(n_features,) one name a column: `radial[O] eta=0.003214 r_s=0`.
+
+        Radial functions come first, then angular ones. The columns of one function stand together: one for
+        each neighbor element or unordered pair of them, in the order of `elements`; a single one, `Z` where
+        neighbors are weighted by atomic number, `*` where all are alike.
+        """
+        pairs_of_elements = itertools.combinations_with_replacement(self.elements, 2)
+        neighbors = _SUMS.get(self.radial_elements, self.elements)
+        pairs = _SUMS.get(self.angular_elements, tuple(map("-".join, pairs_of_elements)))
+        radial = [
+            f"radial[{neighbor}] eta={_number(f.eta)} r_s={_number(f.r_s)}"
+            for f, neighbor in itertools.product(self.radial, neighbors)
+        ]
+        angular = [
+            f"angular[{pair}] eta={_number(f.eta)} lambda={f.lambda_} zeta={_number(f.zeta)}"
+            for f, pair in itertools.product(self.angular, pairs)
+        ]
+        return (*radial, *angular)
+
+    @property
+    def n_features(self) -> int:
+        return len(self.feature_names)
+
+
+def _open_missing_settings(cls: type[ParameterSet], document: dict[str, Any]) -> None:
+    """Leave to the recipe what the sections of a file do not say."""
+    for own in fields(cls):
+        if own.is_section and isinstance(section := document.setdefault(own.key, {}), dict):
+            for setting in fields(own.item):
+                section.setdefault(setting.key, setting.default_in_file)
+
+
+def _read_element_blind(document: dict[str, Any]) -> None:
+    """Put the two fields of today in the place of the one that said both in 0.1.0."""
+    blind = document.get("element_blind")
+    today = ("radial_elements", "angular_elements")
+    if isinstance(blind, bool) and not any(name in document for name in today):
+        del document["element_blind"]
+        (values,) = (values for values, was_blind in _ELEMENT_BLIND.items() if was_blind is blind)
+        document.update(zip(today, values, strict=True))
+
+
+def _number(value: float) -> str:
+    """The shortest text that reads back as `value`, so that different functions never share a name."""
+    return repr(value).removesuffix(".0")

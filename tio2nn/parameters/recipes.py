@@ -1,0 +1,350 @@
+"""Recipes: named ways to fit, which decide the settings that a parameter set leaves open.
+
+A setting that is null in `params.json` is left to the recipe. `resolve` asks the recipe, which may look at what the
+training part holds, and gives a set without such gaps: what is fitted, fingerprinted and recorded. The same set and
+the same facts always give the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tio2nn.errors import UsageError
+from tio2nn.files.strict_json import quote
+from tio2nn.parameters.fit_parameters import (
+    RECIPE_NAMES,
+    NetworkParameters,
+    TrainingParameters,
+    TuningParameters,
+)
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.schema import fields, to_json
+from tio2nn.parameters.validation import did_you_mean
+
+Overrides = dict[str, dict[str, Any]]
+
+AUTO = "auto"
+DEFAULT_RECIPE = AUTO
+"""Of a new project."""
+
+SEARCHING_RECIPES = frozenset({"rili-2024"})
+"""Recipes whose settings come out of a search: `tio2nn run` tunes before it trains."""
+
+DATA_FIELDS = (
+    "validation_fraction",
+    "test_fraction",
+    "split",
+    "max_energy",
+    "outliers",
+    "derivatives_limit",
+)
+"""Settings of the training that say what to fit on, not how: no recipe decides them."""
+
+_DEFAULTS: Overrides = {
+    "network": to_json(NetworkParameters()),
+    "training": {
+        key: value
+        for key, value in to_json(TrainingParameters()).items()
+        if key not in (*DATA_FIELDS, "seed", "forces")
+    },
+}
+
+# What null leaves to a recipe, and what a recipe decides where it is as 0.1.0 wrote it: null has another meaning there.
+_WITH_OWN_NULL = {("training", "gradient_clip"), ("training", "final_force_weight")}
+
+_FORCES: Overrides = {
+    "network": {"hidden_layers": [80, 80, 80]},
+    "training": {
+        "forces": True,
+        "force_weight": 4.0,
+        "epochs": 300,
+        "batch_size": 16,
+        "weight_decay": 0.0,
+        "weight_averaging": 0.995,
+    },
+}
+
+# J. P. Rili (2024): one subnet for the atoms of all elements, trained on totals; activation not stated; the search over
+# 54 settings
+_RILI_2024: Overrides = {
+    "network": {"hidden_layers": [64] * 5, "activation": "tanh", "dropout": 0.0, "shared_subnet": True},
+    "training": {
+        "forces": False,
+        "epochs": 80,
+        "batch_size": 20,
+        "learning_rate": 1e-4,
+        "schedule": "constant",
+        "warmup_epochs": 0,
+        "gradient_clip": None,
+        "loss": "mae",
+        "loss_target": "total",
+        "weight_decay": 0.0,
+        "weight_averaging": 0.0,
+    },
+    "tuning": to_json(TuningParameters()),
+}
+
+_FIXED: dict[str, Overrides] = {
+    "default": {},
+    # enough to see the method work on a few hundred structures
+    "quick": {"training": {"epochs": 60}},
+    "forces": _FORCES,
+    # networks whose errors cancel in part; what each choice bought is in the README. With the 136 functions of
+    # `extended` and 1,200 structures of TiO2 a whitening floor of 1e-4 gave 1.15 / 1.97 meV/atom (MAE / RMSE), 1e-6
+    # 1.22 / 2.89.
+    "record": {
+        "network": {"hidden_layers": [128, 128], "whitening_floor": 1e-4},
+        "training": {**_FORCES["training"], "epochs": 400, "members": 4},
+    },
+    "rili-2024": _RILI_2024,
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the training part holds.
+
+    Attributes:
+        n_structures, n_atoms: all of it.
+        n_structures_with_forces: some of them.
+        n_force_components: of those.
+        n_derivatives: of the features of those with respect to positions.
+        n_features: of an atom.
+        n_elements: of the parameter set.
+    """
+
+    n_structures: int
+    n_atoms: int
+    n_structures_with_forces: int
+    n_force_components: int
+    n_derivatives: int
+    n_features: int
+    n_elements: int
+
+    @property
+    def without_forces(self) -> Facts:
+        """The same data, their forces forgotten."""
+        return replace(self, n_structures_with_forces=0, n_force_components=0, n_derivatives=0)
+
+
+def known_recipe(name: str) -> str:
+    """The name itself.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    if name in RECIPE_NAMES:
+        return name
+    known = ", ".join(sorted(RECIPE_NAMES))
+    raise UsageError(f"recipe: expected one of {known}, got {quote(name)}{did_you_mean(name, RECIPE_NAMES)}")
+
+
+def settings_of(name: str, facts: Facts) -> Overrides:
+    """Everything of network and training that a recipe decides, and what it says of the search.
+
+    Args:
+        name: of the recipe.
+        facts: of the training part, without forces where they are not used.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    changes = auto_settings(facts) if known_recipe(name) == AUTO else _FIXED[name]
+    return deepcopy(
+        {
+            section: {**_DEFAULTS.get(section, {}), **changes.get(section, {})}
+            for section in {**_DEFAULTS, **changes}
+        }
+    )
+
+
+# Steps of the optimizer that a fit to energies and forces needs on a small set: with 160 structures each of Si and
+# Mo, 3,300 (300 epochs of 11) gave 3.2 and 2.9 meV/atom on a held-out fifth, 12,000 to 17,000 gave 2.7 and 2.0,
+# 43,000 no less.
+_STEPS_WITH_FORCES = 10_000
+# ... and the fewest epochs on a large one, as the recipe `forces` has them for 5,000 structures
+_FEWEST_EPOCHS_WITH_FORCES = 300
+_STEPS_AN_EPOCH = 20
+_SMALLEST_BATCH_WITH_FORCES, _LARGEST_BATCH_WITH_FORCES = 4, 16
+# Force components up to which a network of two layers of 60 has smaller errors of held-out forces than three of 80, by
+# 3 to 6 % on Si and Mo (30,000 components); TiO2 (300,000) is better off with three of 80.
+_MOST_COMPONENTS_FOR_SMALL = 60_000
+# There the weight of forces falls during the fit, so that it ends on energies: four-fold cross-validation gave 2.15 →
+# 2.03 meV/atom on Ge and 2.38 → 2.29 on Mo for 3 % larger and 0.5 % smaller errors of forces, and nothing on
+# acetylacetone. 1,200 structures of TiO2 gained no energy and lost 11 % on forces.
+_FINAL_FORCE_WEIGHT_OF_SMALL = 0.5
+# For energies alone: 800 epochs are right for 5,000 structures (65,000 steps), ten times as many need no more steps,
+# and ten structures need more than the 800 steps that they would get, but learn them by heart in 5,000.
+_FEWEST_STEPS, _MOST_STEPS = 2_000, 75_000
+# CPU time of a fit: of one network, which a large set may exceed for the sake of `_FEWEST_EPOCHS`, and of two, which
+# tell by their spread how well they know a structure, and are more accurate together
+_MOST_SECONDS, _MOST_SECONDS_FOR_TWO = 20 * 60.0, 10 * 60.0
+_FEWEST_EPOCHS = 60
+
+
+def auto_settings(facts: Facts) -> Overrides:
+    """The recipe `auto`: what it changes in the recipe `default` for a training part like this.
+
+    Args:
+        facts: of the training part, without forces where they are not used.
+    """
+    network: dict[str, Any] = {}
+    training: dict[str, Any] = {"forces": "auto"}
+    if facts.n_structures_with_forces:
+        is_small = facts.n_force_components <= _MOST_COMPONENTS_FOR_SMALL
+        network["hidden_layers"] = [60, 60] if is_small else [80, 80, 80]
+        training |= {"force_weight": 4.0, "weight_decay": 0.0, "weight_averaging": 0.995}
+        if is_small:
+            training["final_force_weight"] = _FINAL_FORCE_WEIGHT_OF_SMALL
+        batch = facts.n_structures // _STEPS_AN_EPOCH
+        training["batch_size"] = min(
+            _LARGEST_BATCH_WITH_FORCES, max(_SMALLEST_BATCH_WITH_FORCES, batch), facts.n_structures
+        )
+        batches = _n_batches(facts, training["batch_size"])
+        epochs = max(_FEWEST_EPOCHS_WITH_FORCES, _STEPS_WITH_FORCES // batches)
+    else:
+        batches = _n_batches(facts, _DEFAULTS["training"]["batch_size"])
+        steps = batches * _DEFAULTS["training"]["epochs"]
+        epochs = min(max(steps, _FEWEST_STEPS), _MOST_STEPS) // batches
+    hidden_layers: list[int] = network.get("hidden_layers") or _DEFAULTS["network"]["hidden_layers"]
+    seconds = epoch_seconds(facts, hidden_layers, batches)
+    training["epochs"] = min(epochs, max(_FEWEST_EPOCHS, int(_MOST_SECONDS / seconds)))
+    training["members"] = 2 if 2 * seconds * training["epochs"] <= _MOST_SECONDS_FOR_TWO else 1
+    return {"network": network, "training": training}
+
+
+def _n_batches(facts: Facts, batch_size: int) -> int:
+    return max(1, math.ceil(facts.n_structures / batch_size))
+
+
+def forces_of(parameters: ParameterSet) -> bool | str:
+    """Whether a fit by this set uses forces: true, false, or auto where structures have them."""
+    own = parameters.training.forces
+    if own != "auto":
+        return own
+    of_recipe: bool | str = _FIXED.get(parameters.recipe, {}).get("training", {}).get("forces", "auto")
+    return of_recipe
+
+
+def uses_forces(parameters: ParameterSet, n_structures_with_forces: int) -> bool:
+    """Whether a fit by this set to structures of which so many have forces uses these."""
+    forces = forces_of(parameters)
+    return n_structures_with_forces > 0 if forces == "auto" else bool(forces)
+
+
+def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
+    """The set with every setting that it leaves open decided by its recipe.
+
+    Args:
+        parameters: nothing that they say themselves is changed.
+        facts: of the training part.
+    """
+    forces = uses_forces(parameters, facts.n_structures_with_forces)
+    decided = settings_of(parameters.recipe, facts if forces else facts.without_forces)
+    changes: Overrides = {"training": {"forces": forces}}
+    for section in ("network", "training"):
+        for key, value in decided[section].items():
+            own = getattr(getattr(parameters, section), key)
+            if own is None or ((section, key) in _WITH_OWN_NULL and own == _default(section, key)):
+                changes.setdefault(section, {})[key] = value
+    changed = parameters.with_overrides(**changes)
+    grid = {**_grid_around(changed), **decided.get("tuning", {})}
+    return changed.with_overrides(
+        tuning={key: value for key, value in grid.items() if getattr(parameters.tuning, key) is None}
+    )
+
+
+def with_recipe(parameters: ParameterSet, name: str) -> ParameterSet:
+    """The set left to another recipe, but for what is the user's own.
+
+    Where the set is one of the recipe `default`, as all are that name none, what it has of that recipe is not the
+    user's own, and is left open where the other one sets it.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    changes: Overrides = {}
+    if parameters.recipe == "default":
+        decides_all = known_recipe(name) == AUTO
+        set_by_other = {"training": {"forces": "auto"}} if decides_all else _FIXED[name]
+        for section in _DEFAULTS:
+            for field in fields(type(getattr(parameters, section))):
+                own = getattr(getattr(parameters, section), field.name)
+                if own != field.default:
+                    continue
+                if field.about.by_recipe:
+                    changes.setdefault(section, {})[field.key] = None
+                elif field.key == "forces" and "forces" in set_by_other.get(section, {}):
+                    changes.setdefault(section, {})[field.key] = "auto"
+    return parameters.with_overrides(recipe=known_recipe(name), **changes)
+
+
+def open_settings(parameters: ParameterSet, name: str) -> ParameterSet:
+    """The set with all that a recipe can decide left to the one of that name.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    changes: Overrides = {"training": {"forces": "auto"}}
+    for section in ("network", "training", "tuning"):
+        for field in fields(type(getattr(parameters, section))):
+            if field.about.by_recipe:
+                changes.setdefault(section, {})[field.key] = None
+    return parameters.with_overrides(recipe=known_recipe(name), **changes)
+
+
+# Trials of a search have so much of the epochs of the fit that they are for: twelve of them cost three fits.
+_TRIAL_EPOCHS = 0.25
+
+
+def _grid_around(parameters: ParameterSet) -> Mapping[str, Any]:
+    """Settings near those that are decided, these among them: a layer less, other widths, half the learning rate."""
+    layers = parameters.network.hidden_layers or (1,)
+    nodes = max(layers)
+    return {
+        "layers": sorted({max(1, len(layers) - 1), len(layers)}),
+        "nodes": sorted({max(1, nodes // 2), nodes, math.ceil(nodes * 1.5)}),
+        "learning_rate": [parameters.training.learning_rate, parameters.training.learning_rate / 2],
+        "dropout": [parameters.network.dropout],
+        "epochs": max(1, round(_TRIAL_EPOCHS * parameters.training.epochs)),
+    }
+
+
+def _default(section: str, key: str) -> Any:
+    return _DEFAULTS[section][key]
+
+
+_START_SECONDS = 6.0  # of a network: TensorFlow makes a graph of the epoch
+# CPU seconds of an epoch, without and with forces: for itself, for each step of a network for two elements, for each
+# weight and atom, for each derivative. Fitted to epochs of 64 to 255 structures of TiO2 on a virtual machine with two
+# cores, in batches of 4 to 64, networks of 48-48 to 160-160-160.
+_COSTS = {False: (0.025, 9e-4, 1.4e-10, 0.0), True: (0.01, 1.8e-3, 1.7e-10, 2.4e-9)}
+
+
+def epoch_seconds(facts: Facts, hidden_layers: Sequence[int], n_batches: int) -> float:
+    """CPU time that an epoch of one network takes about, s."""
+    of_epoch, of_step, of_weight, of_derivative = _COSTS[facts.n_derivatives > 0]
+    sizes = [facts.n_features, *hidden_layers, 1]
+    n_weights = sum(a * b for a, b in itertools.pairwise(sizes))
+    # each element has a network of its own, about half of the work of a step for two of them
+    steps = n_batches * (0.5 + 0.25 * facts.n_elements)
+    return (
+        of_epoch
+        + of_step * steps
+        + of_weight * n_weights * facts.n_atoms
+        + of_derivative * facts.n_derivatives
+    )
+
+
+def fit_seconds(parameters: ParameterSet, facts: Facts) -> float:
+    """CPU time that a fit by a resolved set takes about, s; all networks."""
+    training = parameters.training
+    batches = _n_batches(facts, training.batch_size)
+    used = facts if training.forces else facts.without_forces
+    of_epoch = epoch_seconds(used, parameters.network.hidden_layers, batches)
+    return training.members * (_START_SECONDS + training.epochs * of_epoch)

@@ -1,0 +1,1 @@
+"""The potential: what a fit leaves behind, without the libraries that fitted it."""

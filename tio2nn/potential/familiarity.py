@@ -1,0 +1,131 @@
+"""How far an atom is from those that a potential was trained on: one number, 1 being an ordinary distance.
+
+A potential interpolates. Where the neighborhood of an atom is unlike all that training saw, its energy is a guess, and
+nothing in the number says so. Here the neighborhood is a point in the space of whitened features, in which all
+directions count alike, and the distance is that to the nearest atom among some of the same element from the training
+part. Its unit comes from those atoms themselves: of 100 of them 99 are nearer to an atom of another training structure.
+
+On TiO2 (1,718 structures that training never saw, two thirds of them far above its energies) the distance tells the
+error of an atom's force over three decades, by the same law within the range of training and far outside; the table is
+in the README. What else was tried, with the rank correlation of distance and error within the range and over all:
+ranges of the features 0.02 and 0.45, ranges of the whitened features -0.03 and 0.69, the distance from their mean
+(Mahalanobis) 0.30 and 0.79, from the nearest of 2,000 atoms 0.68 and 0.87, of all training atoms 0.72 and 0.87.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.potential.whitening import Whitening
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.integer[Any]]
+
+# Atoms of an element that a potential carries. Rank correlation of distance and error within the range of training,
+# TiO2: 250 0.51, 500 0.54, 1,000 0.62, 2,000 0.68, 4,000 0.71. 2,000 are 0.6 MB of 70 functions and cost 0.4 ms for
+# 48 atoms, a tenth of their forces.
+N_REFERENCES = 2000
+_N_CALIBRATION = 2000  # atoms whose distances make the unit, enough for its percentile
+_QUANTILE = 0.99
+_ATOMS_TOGETHER = 1024  # atoms compared with the references at a time: 20 MB
+
+# A unit below this, in standard deviations of whitened features, is rounding: all structures are copies of another.
+_SMALLEST_UNIT = 1e-6
+
+# A range narrower than this fraction of its limits is one value with rounding; a function that had one value in
+# training is measured in its own unit, in which one near neighbor counts about 1.
+_CONSTANT = 1e-10
+
+
+@dataclass(frozen=True)
+class TrainingAtoms:
+    """The atoms of one element that training saw, as far as a potential remembers them.
+
+    Attributes:
+        low, high: (n_features,) smallest and largest value of each feature.
+        references: (n_references, n_features + number of constant features) some of them, see `Whitening.points`.
+        unit: distance of points that counts as 1.
+    """
+
+    low: FloatArray
+    high: FloatArray
+    references: NDArray[np.float32]
+    unit: float
+
+    @classmethod
+    def fit(
+        cls, features: FloatArray, structures: IntArray, whitening: Whitening, random: np.random.Generator
+    ) -> TrainingAtoms:
+        """Choose the references and find the unit.
+
+        With atoms of a single structure there is nothing to compare, and the unit is the standard deviation of a
+        whitened feature.
+
+        Args:
+            features: (n_atoms, n_features) of all training atoms of the element.
+            structures: (n_atoms,) index of the structure of each.
+            whitening: of the element.
+            random: draws the atoms.
+        """
+        n_atoms = len(features)
+        chosen = np.sort(random.permutation(n_atoms)[:N_REFERENCES])
+        tried = np.sort(random.permutation(n_atoms)[:_N_CALIBRATION])
+        references = whitening.points(features[chosen]).astype(np.float32)
+        atoms = cls(features.min(axis=0), features.max(axis=0), references, 1.0)
+        of_others = structures[tried, None] != structures[chosen]
+        comparable = of_others.any(axis=1)
+        if not comparable.any():
+            return atoms
+        distances = atoms._to_nearest(whitening.points(features[tried[comparable]]), of_others[comparable])
+        return replace(atoms, unit=max(float(np.quantile(distances, _QUANTILE)), _SMALLEST_UNIT))
+
+    def distances(self, features: FloatArray, whitening: Whitening) -> FloatArray:
+        """Distance of atoms from the nearest reference, in units of `unit`.
+
+        Args:
+            features: (n_atoms, n_features), not whitened.
+            whitening: of the element.
+
+        Returns:
+            (n_atoms,)
+        """
+        return self._to_nearest(whitening.points(features)) / self.unit
+
+    def excess(self, features: FloatArray) -> FloatArray:
+        """How far each feature lies outside the range of training, in units of the width of that range.
+
+        Negative within the range; of a feature that did not vary, the difference itself.
+
+        Args:
+            features: (n_atoms, n_features), not whitened.
+
+        Returns:
+            (n_atoms, n_features)
+        """
+        width = self.high - self.low
+        varied = width > _CONSTANT * np.maximum(np.abs(self.low), np.abs(self.high))
+        return np.asarray(
+            np.maximum(self.low - features, features - self.high) / np.where(varied, width, 1.0)
+        )
+
+    def _to_nearest(self, of_atoms: FloatArray, allowed: NDArray[np.bool_] | None = None) -> FloatArray:
+        """Root mean square of the differences from the nearest reference, of those allowed for an atom."""
+        found = np.empty(len(of_atoms))
+        for first in range(0, len(of_atoms), _ATOMS_TOGETHER):
+            own = slice(first, first + _ATOMS_TOGETHER)
+            # the expanded square in single precision is exact enough to choose, not to measure
+            squares = self._squares - 2.0 * of_atoms[own].astype(np.float32) @ self.references.T
+            if allowed is not None:
+                squares[~allowed[own]] = np.inf
+            nearest = self.references[squares.argmin(axis=1)]
+            found[own] = np.sqrt(((of_atoms[own] - nearest) ** 2).mean(axis=1))
+        return found
+
+    @cached_property
+    def _squares(self) -> NDArray[np.float32]:
+        return np.asarray(np.einsum("ij,ij->i", self.references, self.references))

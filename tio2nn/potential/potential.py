@@ -1,0 +1,376 @@
+"""A trained potential: one portable file that needs neither its project nor Keras.
+
+The file is a plain `.npz`: arrays, and one JSON text that says how they fit together. All members of a
+committee, the parameter set, whitening, reference energies and the range of the training features are in it.
+Energies are computed in float64.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator, batch_wise
+from tio2nn.errors import InputError, ParameterError, one_line
+from tio2nn.files.arrays import opened_arrays, write_arrays
+from tio2nn.files.special_files import is_special
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.potential.checks import check_consistency, check_header, check_repulsion
+from tio2nn.potential.familiarity import TrainingAtoms
+from tio2nn.potential.layers import Layer, energies, energies_and_gradients
+from tio2nn.potential.prediction import (
+    EXTRAPOLATION_DISTANCE,
+    NO_TRAINING_KNOWN,
+    Extrapolation,
+    Limits,
+    Prediction,
+)
+from tio2nn.potential.repulsion import Repelled, Repulsion
+from tio2nn.potential.whitening import Whitening
+from tio2nn.structures.structure import Structure
+
+FloatArray = NDArray[np.float64]
+
+FORMAT = 3
+"""Version of the file format; raised when an older program could not read a new file. Format 2 had no repulsion."""
+
+_PARTS_OF_ATOMS = ("low", "high", "references", "unit")  # fields of TrainingAtoms, as the file names them
+
+# relative distance of a composition from the span of others; compositions are small integers
+_SPAN_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Potential:
+    """A committee of networks with all they need.
+
+    Attributes:
+        parameters: the symmetry functions and elements.
+        reference_energies: of each element, eV.
+        subnet_of: for each element the position of its subnet.
+        whitenings: for each subnet.
+        members: for each member, for each subnet, its layers.
+        training_atoms: what is remembered of those of each element.
+        composition_span: (rank, n_elements) orthonormal basis of the compositions in training. Reference
+            energies fitted to them say nothing about compositions outside it.
+        about: what `train` recorded: versions, seed, structures, errors.
+        repulsion: of atoms closer than any in training; None for none.
+        limits: beyond which what the networks say is no prediction.
+    """
+
+    parameters: ParameterSet
+    reference_energies: dict[str, float]
+    subnet_of: dict[str, int]
+    whitenings: tuple[Whitening, ...]
+    members: tuple[tuple[tuple[Layer, ...], ...], ...]
+    training_atoms: tuple[TrainingAtoms, ...]
+    composition_span: FloatArray
+    about: Mapping[str, Any]
+    repulsion: Repulsion | None = None
+    limits: Limits = NO_TRAINING_KNOWN
+
+    @cached_property
+    def _calculator(self) -> SymmetryCalculator:
+        return SymmetryCalculator(self.parameters)
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        return self.parameters.elements
+
+    def predict(self, structures: Sequence[Structure], *, forces: bool = False) -> Iterator[Prediction]:
+        """Predict structures, in order.
+
+        Args:
+            structures: any number.
+            forces: also forces and stress.
+
+        Raises:
+            InputError: an element that the potential does not know, or two atoms at the same place.
+        """
+        calculator = self._calculator
+        if forces:
+            yield from batch_wise(structures, lambda batch: self._predict_forces(calculator.describe(batch)))
+        else:
+            yield from batch_wise(structures, self._predict_energies)
+
+    def energy(self, structure: Structure) -> float:
+        """Total energy, eV.
+
+        Raises:
+            InputError: as `predict`.
+        """
+        return next(self.predict([structure])).energy
+
+    def predict_features(self, structure: Structure, features: FloatArray) -> Prediction:
+        """Predict the energy of a structure whose features are known.
+
+        Args:
+            structure: n_atoms atoms.
+            features: (n_atoms, n_features), not whitened.
+        """
+        repelled = None if self.repulsion is None else self.repulsion.of_structure(structure)
+        return self._prediction(structure, features, self._atomic(structure, features), repelled)
+
+    def _predict_energies(self, structures: Sequence[Structure]) -> list[Prediction]:
+        features, pairs = self._calculator.with_close_pairs(structures, self._reach)
+        repelled = None if self.repulsion is None else self.repulsion(structures, pairs)
+        return [
+            self._prediction(
+                structure,
+                features[own],
+                self._atomic(structure, features[own]),
+                None if repelled is None else repelled.of(own),
+            )
+            for structure, own in zip(structures, _rows(structures), strict=True)
+        ]
+
+    @np.errstate(over="ignore", invalid="ignore")  # see `Prediction.unusable`
+    def _predict_forces(self, described: Description) -> list[Prediction]:
+        features, structures = described.features, described.structures
+        atomic = np.empty((len(self.members), len(features)))
+        weights = np.empty((len(self.members), *features.shape))
+        # structure by structure: matrix products of other shapes may differ in the last bit, and a prediction must not
+        # depend on its company
+        for structure, own in zip(structures, _rows(structures), strict=True):
+            for m, rows, whitened, layers in self._subnets(structure.elements, features[own]):
+                atomic[m, own][rows], gradient = energies_and_gradients(layers, whitened)
+                whitening = self.whitenings[self.subnet_of[structure.elements[rows[0]]]]
+                weights[m, own][rows] = gradient @ whitening.matrix.T
+        gradients, strains = described.gradients(weights)
+        repelled = None
+        if self.repulsion is not None:
+            repelled = self.repulsion(structures, described.close_pairs(self._reach))
+        return [
+            self._with_forces(
+                self._prediction(
+                    structure, features[own], atomic[:, own], None if repelled is None else repelled.of(own)
+                ),
+                -gradients[:, own],
+                strains[:, k].mean(axis=0),
+                None if repelled is None else repelled.of(own),
+            )
+            for k, (structure, own) in enumerate(zip(structures, _rows(structures), strict=True))
+        ]
+
+    def _with_forces(
+        self, prediction: Prediction, of_members: FloatArray, strain: FloatArray, repelled: Repelled | None
+    ) -> Prediction:
+        """With the forces (n_members, n_atoms, 3) of the networks and the mean of their strain derivatives."""
+        variance = of_members.var(axis=0, ddof=1) if len(self.members) > 1 else None
+        of_networks = of_members.mean(axis=0)
+        volume = prediction.structure.cell_volume
+        forces = of_networks if repelled is None else of_networks - repelled.gradient
+        strain = strain if repelled is None else strain + repelled.strain.sum(axis=0)
+        return replace(
+            prediction,
+            forces=forces,
+            forces_spread=None if variance is None else np.sqrt(variance.sum(axis=1)),
+            stress=None if volume is None else strain / volume,
+            largest_network_force=float(np.sqrt((of_networks**2).sum(axis=1).max())),
+        )
+
+    @property
+    def _reach(self) -> float:
+        return 0.0 if self.repulsion is None else self.repulsion.reach
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _atomic(self, structure: Structure, features: FloatArray) -> FloatArray:
+        """(n_members, n_atoms) what the networks add to the reference energies, eV."""
+        atomic = np.empty((len(self.members), structure.n_atoms))
+        for m, rows, whitened, layers in self._subnets(structure.elements, features):
+            atomic[m, rows] = energies(layers, whitened)
+        return atomic
+
+    def _subnets(
+        self, elements: Sequence[str], features: FloatArray
+    ) -> Iterator[tuple[int, NDArray[np.int64], FloatArray, tuple[Layer, ...]]]:
+        """For each subnet with atoms and each member: the member, the atoms, their whitened features, the layers."""
+        subnets = np.array([self.subnet_of[element] for element in elements])
+        for k, whitening in enumerate(self.whitenings):
+            rows = np.flatnonzero(subnets == k)
+            if len(rows):
+                whitened = whitening(features[rows])
+                for m, member in enumerate(self.members):
+                    yield m, rows, whitened, member[k]
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _prediction(
+        self, structure: Structure, features: FloatArray, atomic: FloatArray, repelled: Repelled | None
+    ) -> Prediction:
+        """From the energies (n_members, n_atoms) of the networks."""
+        reference = np.array([self.reference_energies[element] for element in structure.elements])
+        totals = atomic.sum(axis=1)
+        spread = float(totals.std(ddof=1)) / structure.n_atoms if len(self.members) > 1 else None
+        mean = atomic.mean(axis=0) + reference
+        if repelled is not None:
+            mean += repelled.energies
+        counts = np.array([structure.composition.get(element, 0) for element in self.elements], dtype=float)
+        distances, extrapolations = self._distances(structure, features)
+        outside = counts - self.composition_span.T @ (self.composition_span @ counts)
+        return Prediction(
+            structure,
+            float(mean.sum()),
+            mean,
+            spread,
+            distances,
+            extrapolations,
+            bool(np.linalg.norm(outside) <= _SPAN_TOLERANCE * np.linalg.norm(counts)),
+            repulsion=0.0 if repelled is None else float(repelled.energies.sum()),
+            network_energy=float(totals.mean()) / structure.n_atoms,
+            limits=self.limits,
+        )
+
+    def _distances(
+        self, structure: Structure, features: FloatArray
+    ) -> tuple[FloatArray, tuple[Extrapolation, ...]]:
+        """(n_atoms,) distances from training, and the atoms that are too far."""
+        distances = np.empty(structure.n_atoms)
+        found = []
+        elements = np.array([self.elements.index(element) for element in structure.elements])
+        for k, (element, atoms) in enumerate(zip(self.elements, self.training_atoms, strict=True)):
+            rows = np.flatnonzero(elements == k)
+            own = features[rows]
+            distances[rows] = atoms.distances(own, self.whitenings[self.subnet_of[element]])
+            far = distances[rows] > EXTRAPOLATION_DISTANCE
+            for row, excess in zip(rows[far].tolist(), atoms.excess(own[far]), strict=True):
+                worst = int(excess.argmax())
+                name = self.parameters.feature_names[worst]
+                found.append(
+                    Extrapolation(row + 1, element, float(distances[row]), name, float(excess[worst]))
+                )
+        return distances, tuple(sorted(found, key=lambda extrapolation: extrapolation.atom))
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        arrays: dict[str, Any] = {"composition_span": self.composition_span}
+        if self.repulsion is not None:
+            arrays["repulsion/outer"] = self.repulsion.outer
+        for k, atoms in enumerate(self.training_atoms):
+            for part in _PARTS_OF_ATOMS:
+                arrays[f"training/{k}/{part}"] = getattr(atoms, part)
+        for k, whitening in enumerate(self.whitenings):
+            arrays[f"whitening/{k}/mean"] = whitening.mean
+            arrays[f"whitening/{k}/matrix"] = whitening.matrix
+            arrays[f"whitening/{k}/constant"] = whitening.constant
+            arrays[f"whitening/{k}/metric"] = whitening.metric
+        for m, member in enumerate(self.members):
+            for k, layers in enumerate(member):
+                for n, layer in enumerate(layers):
+                    arrays[f"member/{m}/{k}/{n}/kernel"] = layer.kernel
+                    arrays[f"member/{m}/{k}/{n}/bias"] = layer.bias
+        header = {
+            "format": FORMAT,
+            "parameters": json.loads(self.parameters.to_json()),
+            "reference_energies_eV": self.reference_energies,
+            "subnet_of": self.subnet_of,
+            "activations": [
+                [[layer.activation for layer in net] for net in member] for member in self.members
+            ],
+            "about": dict(self.about),
+            "has_repulsion": self.repulsion is not None,
+            "largest_in_training": asdict(self.limits),
+        }
+        write_arrays(path, {"header": np.array(json.dumps(header)), **arrays})
+
+    @classmethod
+    def load(cls, path: Path) -> Potential:
+        """Read a file that `save` wrote.
+
+        Raises:
+            InputError: no such file, damaged, or of a later version.
+        """
+        file = str(path)
+        expected = "expected a potential written by tio2nn train, got"
+        try:
+            if is_special(path):
+                raise InputError(f"{expected} no regular file", file=file)
+            with path.open("rb") as handle:
+                if not zipfile.is_zipfile(handle):
+                    raise InputError(f"{expected} another kind of file, or a part of one", file=file)
+            with opened_arrays(path) as arrays:
+                return cls._from_arrays(json.loads(str(arrays["header"])), arrays, file)
+        except InputError:
+            raise
+        except FileNotFoundError:
+            raise InputError("expected a potential, got no such file", file=file) from None
+        except OSError as error:
+            raise InputError(f"{expected}: {error.strerror}", file=file) from None
+        except Exception as error:
+            reason = f"{expected} a damaged or foreign file ({one_line(error)})"
+            raise InputError(reason, file=file) from None
+
+    @classmethod
+    def _from_arrays(cls, header: dict[str, Any], arrays: Mapping[str, Any], file: str) -> Potential:
+        check_header(header, FORMAT, file)
+        is_older = header["format"] < FORMAT
+        has_repulsion = not is_older and header["has_repulsion"]
+        try:
+            parameters = ParameterSet.from_json(json.dumps(header["parameters"]))
+        except ParameterError as error:
+            raise InputError(f"expected a potential with valid parameters: {error}", file=file) from None
+        n_subnets = max(header["subnet_of"].values()) + 1
+        # format 2 measured distances with the matrix of the network
+        parts = ("mean", "matrix", "constant", "matrix" if is_older else "metric")
+        whitenings = tuple(
+            Whitening(*[arrays[f"whitening/{k}/{part}"] for part in parts]) for k in range(n_subnets)
+        )
+        members = tuple(
+            tuple(
+                tuple(
+                    Layer(
+                        arrays[f"member/{m}/{k}/{n}/kernel"], arrays[f"member/{m}/{k}/{n}/bias"], activation
+                    )
+                    for n, activation in enumerate(activations)
+                )
+                for k, activations in enumerate(member)
+            )
+            for m, member in enumerate(header["activations"])
+        )
+        potential = cls(
+            parameters,
+            header["reference_energies_eV"],
+            header["subnet_of"],
+            whitenings,
+            members,
+            tuple(
+                TrainingAtoms(*(arrays[f"training/{k}/{part}"] for part in _PARTS_OF_ATOMS))
+                for k in range(len(parameters.elements))
+            ),
+            arrays["composition_span"],
+            header["about"],
+            repulsion=Repulsion(parameters.elements, arrays["repulsion/outer"]) if has_repulsion else None,
+            limits=NO_TRAINING_KNOWN if is_older else Limits(**header["largest_in_training"]),
+        )
+        check_consistency(
+            potential.elements,
+            parameters.n_features,
+            reference_energies=potential.reference_energies,
+            subnet_of=potential.subnet_of,
+            whitenings=whitenings,
+            members=members,
+            training_atoms=potential.training_atoms,
+            composition_span=potential.composition_span,
+        )
+        if potential.repulsion is not None:
+            check_repulsion(potential.repulsion, parameters.cutoff)
+        return potential
+
+
+def composition_span(compositions: NDArray[np.integer]) -> FloatArray:
+    """Orthonormal basis (rank, n_elements) of compositions (n_structures, n_elements)."""
+    _, values, basis = np.linalg.svd(np.unique(compositions, axis=0).astype(float), full_matrices=False)
+    return np.asarray(basis[values > _SPAN_TOLERANCE * values[0]])
+
+
+def _rows(structures: Sequence[Structure]) -> list[slice]:
+    """The atoms of each structure among those of all."""
+    ends = np.cumsum([structure.n_atoms for structure in structures]).tolist()
+    return [slice(end - s.n_atoms, end) for s, end in zip(structures, ends, strict=True)]

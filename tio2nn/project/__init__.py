@@ -1,0 +1,1 @@
+"""A project directory: its paths, its stores, and how its parts hang together."""

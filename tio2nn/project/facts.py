@@ -1,0 +1,73 @@
+"""What a recipe asks of a project's structures, before anything is fitted to them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.recipes import Facts, resolve, uses_forces
+from tio2nn.project.jacobian_store import Selection, jacobian_sizes, with_derivatives
+from tio2nn.project.structure_store import StructureStore
+from tio2nn.structures.split import Split
+from tio2nn.wording import counted
+
+
+def are_used(parameters: ParameterSet, store: StructureStore) -> NDArray[np.bool_]:
+    """(n_structures,) which are in a part at all: neither above the largest energy nor gross outliers."""
+    settings = parameters.training
+    are_low = store.are_up_to(settings.max_energy)
+    return are_low if settings.outliers == "keep" else are_low & ~store.gross_outliers
+
+
+def why_left_out(parameters: ParameterSet, store: StructureStore, structures: NDArray[np.bool_]) -> str:
+    """Why some of these structures are in no part, to end a sentence with; "" where all are in one.
+
+    Args:
+        structures: (n_structures,) those that are meant.
+    """
+    settings = parameters.training
+    n_above = int(np.count_nonzero(structures & ~store.are_up_to(settings.max_energy)))
+    n_gross = int(np.count_nonzero(structures & store.gross_outliers)) if settings.outliers != "keep" else 0
+    reasons = []
+    if n_above:
+        are = counted(n_above, "structure is", "structures are")
+        reasons.append(f"{are} left out, above --max-energy {settings.max_energy:g} eV/atom")
+    if n_gross:
+        are = counted(n_gross, "gross outlier is", "gross outliers are")
+        reasons.append(f"{are} left out (--keep-outliers keeps such)")
+    return "".join(f"; {reason}" for reason in reasons)
+
+
+def facts_of(
+    parameters: ParameterSet, store: StructureStore, split: Split, selection: Selection | None = None
+) -> Facts:
+    """Those of the training part.
+
+    Args:
+        selection: the structures whose forces can be trained on, where these are not all that have some.
+    """
+    train = split.restricted_to(are_used(parameters, store)).indices("train")
+    has_forces = with_derivatives(store.has_forces, selection)[train]
+    n_atoms = store.n_atoms[train]
+    return Facts(
+        n_structures=len(train),
+        n_atoms=int(n_atoms.sum()),
+        n_structures_with_forces=int(has_forces.sum()),
+        n_force_components=3 * int(n_atoms[has_forces].sum()),
+        n_derivatives=int(jacobian_sizes(n_atoms, parameters.n_features, has_forces).sum()),
+        n_features=parameters.n_features,
+        n_elements=len(parameters.elements),
+    )
+
+
+def resolved(
+    parameters: ParameterSet, store: StructureStore, split: Split, selection: Selection | None = None
+) -> ParameterSet:
+    """The set as a fit to this training part takes it; `selection` as in `facts_of`."""
+    return resolve(parameters, facts_of(parameters, store, split, selection))
+
+
+def needs_derivatives(parameters: ParameterSet, store: StructureStore) -> bool:
+    """Whether a fit by this set needs derivatives of the features of these structures."""
+    return uses_forces(parameters, int(store.has_forces.sum()))

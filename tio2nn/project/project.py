@@ -1,0 +1,373 @@
+"""The project directory: every path in it, and which command makes what lies there."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from tio2nn.errors import InputError, MissingInputError, StaleError, UsageError
+from tio2nn.files.lock import locked
+from tio2nn.files.special_files import is_special
+from tio2nn.parameters.draft import Draft, load_parameters
+from tio2nn.parameters.parameter_set import ParameterSet
+
+ENVIRONMENT_VARIABLE = "TIO2NN_PROJECT"
+
+_PARAMETERS_NAME = "params.json"
+
+
+class Entry(NamedTuple):
+    """Something in a project directory.
+
+    Attributes:
+        path: a file or folder directly below the root.
+        name: as messages call it.
+        command: the command of tio2nn that makes it.
+    """
+
+    path: str
+    name: str
+    command: str
+
+
+ENTRIES = (
+    Entry(_PARAMETERS_NAME, _PARAMETERS_NAME, "init"),
+    Entry("energies.csv", "energies", "extract"),
+    Entry("structures", "structures", "extract"),
+    Entry("rejected.csv", "rejected.csv", "extract"),
+    Entry("features", "features", "featurize"),
+    Entry("tuning", "tuning results", "tune"),
+    Entry("split.csv", "split", "train"),
+    Entry("split-earlier.csv", "split of other structures", "train"),
+    Entry("model", "model", "train"),
+    Entry("evaluation", "evaluation", "evaluate"),
+)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A directory with a `params.json`, and what the commands make beside it.
+
+    Attributes:
+        root: the directory as its user would type it; all paths begin with it, so messages show them as is.
+    """
+
+    root: Path
+
+    @classmethod
+    def find(
+        cls, explicit: Path | None = None, environ: Mapping[str, str] = os.environ, cwd: Path = Path()
+    ) -> Project:
+        """The project that is named, else the one in TIO2NN_PROJECT, else the nearest one upwards.
+
+        Args:
+            explicit: the directory that the user named, if any.
+            environ: the environment variables.
+            cwd: where the search begins, and what the two names are relative to.
+
+        Raises:
+            MissingInputError: no `params.json` there.
+            InputError: a pipe, a socket or a device stands in the place of a file.
+            UsageError: the name is that of a file.
+        """
+        if explicit is not None:
+            return cls(cwd / explicit)._existing()
+        if named := environ.get(ENVIRONMENT_VARIABLE):
+            return cls(cwd / named)._existing(named_by=ENVIRONMENT_VARIABLE)
+        start = cwd.absolute()
+        for directory in (start, *start.parents):
+            if (directory / _PARAMETERS_NAME).is_file():
+                return cls(_as_typed(directory))._existing()
+        place = _shown(_as_typed(start))
+        raise MissingInputError(f'no {_PARAMETERS_NAME} in {place} or above; run "tio2nn init" first')
+
+    @classmethod
+    def create(cls, root: Path, parameters: ParameterSet | Draft, *, exist_ok: bool = False) -> Project:
+        """Make a project in a directory, new or not; with `exist_ok` one that is there stays as it is.
+
+        Raises:
+            UsageError: there is a project already, or `root` is a file.
+            OSError: the directory cannot be written.
+        """
+        # tio2nn.io.read may load NumPy for its readers; a command that only finds a project does not wait for it
+        from tio2nn.files.atomic import atomic_write
+
+        project = cls(root)
+        project._check_directory()
+        if not project.parameters_file.exists():
+            with atomic_write(project.parameters_file, "w") as handle:
+                handle.write(parameters.to_json())
+        elif not exist_ok:
+            raise UsageError(f"{project.parameters_file}: expected no project there, got one that exists")
+        return project._existing()
+
+    def _existing(self, named_by: str = "") -> Project:
+        self._check_directory()
+        if not self.parameters_file.is_file():
+            raise self._missing(self.parameters_file, named_by)
+        self._check_kinds()
+        return self
+
+    def _check_kinds(self) -> None:
+        """Refuse what nobody may wait for, in a project that somebody else made."""
+        for place in (self.root / entry.path for entry in ENTRIES):
+            suspects = [place]
+            if place.is_dir():
+                with suppress(OSError), os.scandir(place) as inside:  # who reads it is told
+                    # a folder tells the kinds of 100,000 tables in 0.05 s, to ask for each would take 1 s
+                    suspects = [Path(item) for item in inside if not (item.is_file() or item.is_dir())]
+            for path in suspects:
+                if is_special(path):
+                    raise InputError("expected a file, got a pipe, a socket or a device", file=str(path))
+
+    def _check_directory(self) -> None:
+        if self.root.exists() and not self.root.is_dir():
+            raise UsageError(f"{self.root}: expected a project directory, got a file")
+
+    @contextmanager
+    def locked(self, command: str) -> Iterator[None]:
+        """Keep other commands that write out of this project meanwhile, and remove what killed ones left unfinished.
+
+        Raises:
+            InputError: one is at work; the message says which.
+        """
+        from tio2nn.files.atomic import remove_unfinished
+
+        with locked(self.root, command) as is_alone:
+            if is_alone:
+                # not of init, which holds no lock
+                for entry in (entry for entry in ENTRIES if entry.command != "init"):
+                    remove_unfinished(self.root / entry.path)
+            yield
+
+    def as_option(self) -> str:
+        """What makes a command that is shown find this project from the current directory: " -C DIR" or nothing."""
+        return "" if self.root == Path() else f" -C {shlex.quote(str(self.root))}"
+
+    @property
+    def parameters_file(self) -> Path:
+        return self.root / _PARAMETERS_NAME
+
+    @property
+    def energies_file(self) -> Path:
+        """One row for each accepted structure."""
+        return self.root / "energies.csv"
+
+    @property
+    def rejected_file(self) -> Path:
+        return self.root / "rejected.csv"
+
+    @property
+    def structures_file(self) -> Path:
+        """The store of all accepted structures."""
+        return self.root / "structures" / "structures.npz"
+
+    @property
+    def features_directory(self) -> Path:
+        return self.root / "features"
+
+    @property
+    def features_manifest(self) -> Path:
+        """What the features were made from; written last."""
+        return self.features_directory / "manifest.json"
+
+    @property
+    def jacobian_table(self) -> Path:
+        """What the file of derivatives is called, what it was made from, where its shards lie; written last."""
+        return self.features_directory / "jacobian.json"
+
+    @property
+    def tuning_directory(self) -> Path:
+        return self.root / "tuning"
+
+    @property
+    def trial_ledger_file(self) -> Path:
+        """Every trial that was ever finished."""
+        return self.tuning_directory / "ledger.csv"
+
+    @property
+    def trial_data_file(self) -> Path:
+        """What the trials of a running search are fitted to."""
+        return self.tuning_directory / "data.npz"
+
+    @property
+    def trials_file(self) -> Path:
+        return self.tuning_directory / "trials.csv"
+
+    @property
+    def best_trial_file(self) -> Path:
+        return self.tuning_directory / "best.json"
+
+    @property
+    def split_file(self) -> Path:
+        """Which structure is in which part."""
+        return self.root / "split.csv"
+
+    @property
+    def earlier_split_file(self) -> Path:
+        """What `split.csv` was when it was replaced for being one of other structures."""
+        return self.root / "split-earlier.csv"
+
+    @property
+    def model_directory(self) -> Path:
+        return self.root / "model"
+
+    def network_file(self, member: int = 1) -> Path:
+        """The Keras model of one member of the committee, counted from 1."""
+        return self.model_directory / ("network.keras" if member == 1 else f"network-{member}.keras")
+
+    def checkpoint_file(self, member: int) -> Path:
+        """Where a training that is killed goes on; removed when it ends."""
+        return self.model_directory / f"checkpoint-{member}.npz"
+
+    @property
+    def potential_file(self) -> Path:
+        """The whole committee in one portable file."""
+        return self.model_directory / "potential.npz"
+
+    @property
+    def history_file(self) -> Path:
+        """Losses and errors of each epoch."""
+        return self.model_directory / "history.csv"
+
+    @property
+    def history_figure(self) -> Path:
+        return self.model_directory / "history.png"
+
+    @property
+    def training_metrics_file(self) -> Path:
+        return self.model_directory / "metrics.json"
+
+    @property
+    def evaluation_directory(self) -> Path:
+        return self.root / "evaluation"
+
+    @property
+    def other_evaluation_directory(self) -> Path:
+        """Results that are not those of the project's own potential on its own test part."""
+        return self.evaluation_directory / "other"
+
+    @property
+    def evaluation_metrics_file(self) -> Path:
+        return self.evaluation_directory / "metrics.json"
+
+    @property
+    def residuals_file(self) -> Path:
+        return self.evaluation_directory / "residuals.csv"
+
+    @property
+    def parity_figure(self) -> Path:
+        return self.evaluation_directory / "parity.png"
+
+    @property
+    def residuals_figure(self) -> Path:
+        return self.evaluation_directory / "residuals.png"
+
+    @property
+    def energies_figure(self) -> Path:
+        return self.evaluation_directory / "energies.png"
+
+    @property
+    def forces_figure(self) -> Path:
+        return self.evaluation_directory / "forces.png"
+
+    @property
+    def spread_figure(self) -> Path:
+        """Whether the spread of a committee tells its error."""
+        return self.evaluation_directory / "spread.png"
+
+    @property
+    def extrapolation_figure(self) -> Path:
+        """Errors of forces against the distance of the atom from training."""
+        return self.evaluation_directory / "extrapolation.png"
+
+    @property
+    def distances_figure(self) -> Path:
+        """How errors depend on the distance from the training part."""
+        return self.evaluation_directory / "distances.png"
+
+    def parameters(self) -> ParameterSet:
+        """Read `params.json`.
+
+        Raises:
+            MissingInputError: there is none, or its functions are not chosen yet.
+            InputError: it is no parameter set.
+        """
+        found = self.parameters_or_draft()
+        if isinstance(found, Draft):
+            reason = f"no symmetry functions in {self.parameters_file} yet, extract chooses them"
+            raise MissingInputError(f'{reason}; run "tio2nn extract{self.as_option()} SOURCE..." first')
+        return found
+
+    def parameters_or_draft(self) -> ParameterSet | Draft:
+        """Read `params.json`, whether its functions are chosen or not.
+
+        Raises:
+            MissingInputError: there is none.
+            InputError: it is neither.
+        """
+        return load_parameters(self.require(self.parameters_file))
+
+    def entry_of(self, path: Path) -> Entry:
+        """What a path of this project belongs to, and so which command makes it."""
+        first = path.relative_to(self.root).parts[0]
+        return next(entry for entry in ENTRIES if entry.path == first)
+
+    def require(self, path: Path) -> Path:
+        """`path`, one of this project, if it exists.
+
+        Raises:
+            MissingInputError: it does not; the message names the command that makes it.
+            InputError: it does not, and `params.json` is not what could be worked with.
+        """
+        if not path.exists():
+            if path != self.parameters_file:
+                self.parameters()  # nothing can be made before they are complete
+            raise self._missing(path)
+        return path
+
+    def _missing(self, path: Path, named_by: str = "") -> MissingInputError:
+        entry = self.entry_of(path)
+        # where a command was interrupted, what it made is there and only this file is not
+        name = path.relative_to(self.root).as_posix() if (self.root / entry.path).exists() else entry.name
+        origin = f" (named by {named_by})" if named_by else ""
+        command = f"tio2nn {entry.command}"
+        if entry.command == "init" and self.root != Path():
+            command += f" {shlex.quote(str(self.root))}"
+        return MissingInputError(f'no {name} in {_shown(self.root)}{origin}; run "{command}" first')
+
+    def check_fresh(self, manifest: Mapping[str, object], fingerprint: str, structures_hash: str) -> None:
+        """Refuse features that belong to another parameter set or to other structures.
+
+        Args:
+            manifest: content of `features_manifest`, with the keys "fingerprint" and "structures".
+            fingerprint: of the present parameter set.
+            structures_hash: of the present structures.
+
+        Raises:
+            StaleError: they differ; the message says in what.
+        """
+        differences = []
+        if manifest.get("fingerprint") != fingerprint:
+            differences.append("with another parameter set (elements, cutoff or functions)")
+        if manifest.get("structures") != structures_hash:
+            differences.append("from other structures")
+        if differences:
+            made = " and ".join(differences)
+            reason = f'the features in {_shown(self.root)} were made {made}; run "tio2nn featurize" again'
+            raise StaleError(reason)
+
+
+def _as_typed(directory: Path) -> Path:
+    """`.`, `..`, `../..` for the current directory and those above it."""
+    here = Path.cwd()
+    return Path(os.path.relpath(directory, here)) if directory in (here, *here.parents) else directory
+
+
+def _shown(root: Path) -> str:
+    return "the current directory" if root == Path() else str(root)

@@ -1,0 +1,71 @@
+"""What a trained potential was made from, so that a later command can tell whether it still belongs to its project."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tio2nn import __version__
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.schema import to_json
+from tio2nn.project.feature_store import digest_of
+from tio2nn.project.structure_store import StructureStore
+
+
+def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file: Path) -> dict[str, str]:
+    """Digests of the five things that a fit depends on.
+
+    Returns:
+        "features" (parameter set and geometries), "energies", "forces", "split" and "settings" (network and training).
+    """
+    network, training = parameters.network.of_the_fit(), to_json(parameters.training)
+    # what has no effect has no digest: models of 0.1.0 knew neither repulsion nor outliers
+    if not parameters.network.repulsion:
+        network["repulsion"] = False
+    if not store.gross_outliers.any():
+        training.pop("outliers")
+    settings = [network, training, parameters.reference_energies]
+    split = split_file.read_bytes() if split_file.exists() else b""
+    return {
+        "features": digest_of([parameters.fingerprint, *store.geometry_hashes]),
+        "energies": _digest(store.energies.astype("<f8").tobytes()),
+        "forces": _digest(store.forces.astype("<f8").tobytes()),
+        "split": _digest(split),
+        "settings": _digest(json.dumps(settings, sort_keys=True).encode()),
+    }
+
+
+def changed(recorded: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
+    """Names of the inputs that are not what they were."""
+    return [name for name, digest in now.items() if recorded.get(name) != digest]
+
+
+def changed_data(recorded: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
+    """As `changed`, but for the settings: those of a training may come from flags or a recipe."""
+    return [name for name in changed(recorded, now) if name != "settings"]
+
+
+def digest_of_file(path: Path) -> str:
+    """Of all its bytes."""
+    return _digest(path.read_bytes())
+
+
+def versions() -> dict[str, str]:
+    """Of everything that the numbers depend on."""
+    packages = ("numpy", "scipy", "numba", "tensorflow", "keras")
+    found = {name: version(name) for name in packages}
+    return {
+        "tio2nn": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **found,
+    }
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=12).hexdigest()

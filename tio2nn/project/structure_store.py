@@ -1,0 +1,278 @@
+"""The structure store: all accepted structures of a project in one file of plain arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.errors import InputError, one_line
+from tio2nn.files.arrays import opened_arrays, write_arrays
+from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
+from tio2nn.structures.reference_energies import gross_outliers
+from tio2nn.structures.structure import FloatArray, Structure
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+_FORMAT = "tio2nn structures 1"
+_ARRAYS: dict[str, tuple[str, str, tuple[int, ...]]] = {
+    # name: one row for each ..., type, further dimensions
+    "offsets": ("boundary", "<i8", ()),
+    "numbers": ("atom", "|u1", ()),
+    "positions": ("atom", "<f8", (3,)),
+    "forces": ("atom", "<f8", (3,)),
+    "cells": ("structure", "<f8", (3, 3)),
+    "periodic": ("structure", "|b1", (3,)),
+    "energies": ("structure", "<f8", ()),
+    "lines": ("structure", "<i8", ()),
+}
+_TEXTS = ("names", "files", "groups")  # one for each structure
+
+
+def write_store(
+    path: str | Path,
+    structures: Sequence[Structure],
+    *,
+    groups: Sequence[str] | None = None,
+    reference_energies: Mapping[str, float] | None = None,
+) -> None:
+    """Write structures, whole or not at all.
+
+    Args:
+        path: of the file.
+        structures: with distinct names.
+        groups: name of the group of each structure; by default every structure stands alone.
+        reference_energies: of each element, eV.
+
+    Raises:
+        ValueError: two structures of one name.
+    """
+    names = [structure.name for structure in structures]
+    if len(set(names)) < len(names):
+        raise ValueError("names: expected distinct ones, got one twice")
+    n_atoms = [structure.n_atoms for structure in structures]
+    nothing = np.empty((0, 3))
+    unknown = [
+        np.full((n, 3), np.nan) if s.forces is None else s.forces
+        for s, n in zip(structures, n_atoms, strict=True)
+    ]
+    columns: dict[str, Any] = {
+        "offsets": np.concatenate([[0], np.cumsum(n_atoms, dtype=np.int64)]),
+        "numbers": [ATOMIC_NUMBERS[element] for structure in structures for element in structure.elements],
+        "positions": np.concatenate([nothing, *(structure.positions for structure in structures)]),
+        "forces": np.concatenate([nothing, *unknown]),
+        "cells": np.reshape([structure.cell for structure in structures], (-1, 3, 3)),
+        "periodic": np.reshape([structure.periodic for structure in structures], (-1, 3)),
+        "energies": [np.nan if structure.energy is None else structure.energy for structure in structures],
+        "lines": [structure.line or 0 for structure in structures],
+    }
+    header = {
+        "format": _FORMAT,
+        "units": {
+            "positions": "Å",
+            "cells": "Å",
+            "energies": "eV",
+            "forces": "eV/Å",
+            "reference_energies": "eV",
+        },
+        "reference_energies": dict(reference_energies or {}),
+        "names": names,
+        "files": [structure.file for structure in structures],
+        "groups": list(names if groups is None else groups),
+    }
+    arrays = {name: np.asarray(columns[name], dtype=kind) for name, (_, kind, _) in _ARRAYS.items()}
+    text = np.frombuffer(json.dumps(header, ensure_ascii=False).encode(), dtype=np.uint8)
+    write_arrays(path, {"header": text, **arrays})
+
+
+def read_store(path: str | Path) -> StructureStore:
+    """Read what `write_store` wrote.
+
+    Raises:
+        InputError: no such file, or not whole.
+    """
+    file = str(path)
+    advice = 'run "tio2nn extract" again'
+    try:
+        with opened_arrays(path) as content:
+            arrays: dict[str, Any] = {name: content[name] for name in ("header", *_ARRAYS)}
+        header = json.loads(arrays.pop("header").tobytes().decode())
+        if header["format"] != _FORMAT:
+            raise ValueError(f"the format {header['format']!r}")
+        texts = {name: header[name] for name in _TEXTS}
+        store = StructureStore(**arrays, **texts, reference_energies=header["reference_energies"])
+    except FileNotFoundError:
+        raise InputError(f"expected a structure store, got no file; {advice}", file=file) from None
+    except Exception as error:
+        reason = f"expected a structure store, got: {one_line(error)}; {advice}"
+        raise InputError(reason, file=file) from None
+    return store
+
+
+class StructureStore(Sequence[Structure]):
+    """A sequence of structures, made when they are asked for, and the flat arrays behind them.
+
+    Attributes:
+        offsets: (n_structures + 1,) the atoms of structure k are offsets[k]:offsets[k + 1] of all.
+        numbers: (n_atoms of all,) atomic numbers.
+        positions: (n_atoms of all, 3) Å.
+        forces: (n_atoms of all, 3) eV/Å; NaN where unknown.
+        cells: (n_structures, 3, 3) one cell vector a row, Å.
+        periodic: (n_structures, 3).
+        energies: (n_structures,) total energies, eV; NaN where unknown.
+        lines: (n_structures,) where the structure begins in its file, or 0.
+        names, files, groups: of each structure.
+        reference_energies: of each element, eV; those of the cohesive energies.
+    """
+
+    def __init__(
+        self,
+        *,
+        offsets: IntArray,
+        numbers: NDArray[np.uint8],
+        positions: FloatArray,
+        forces: FloatArray,
+        cells: FloatArray,
+        periodic: BoolArray,
+        energies: FloatArray,
+        lines: IntArray,
+        names: Sequence[str],
+        files: Sequence[str],
+        groups: Sequence[str],
+        reference_energies: Mapping[str, float],
+    ) -> None:
+        """Check that the arrays belong together.
+
+        Raises:
+            ValueError: they do not.
+        """
+        self.offsets, self.numbers = offsets, numbers
+        self.positions, self.forces = positions, forces
+        self.cells, self.periodic = cells, periodic
+        self.energies, self.lines = energies, lines
+        self.names, self.files, self.groups = tuple(names), tuple(files), tuple(groups)
+        self.reference_energies = dict(reference_energies)
+        rows = {"boundary": len(self.names) + 1, "structure": len(self.names), "atom": len(numbers)}
+        for name, (row, kind, shape) in _ARRAYS.items():
+            array = getattr(self, name)
+            if array.dtype.str != kind or array.shape != (rows[row], *shape):
+                raise ValueError(f"{name} of type {array.dtype.str} and shape {array.shape}")
+        for name in _TEXTS:
+            texts = getattr(self, name)
+            if len(texts) != len(self.names) or not all(isinstance(text, str) for text in texts):
+                raise ValueError(f"{name} that are not one text for each structure")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("a name twice")
+        if offsets[0] != 0 or offsets[-1] != len(numbers) or (np.diff(offsets) < 1).any():
+            raise ValueError("offsets that do not divide the atoms")
+        if len(numbers) and not 1 <= numbers.min() <= numbers.max() <= len(SYMBOLS):
+            raise ValueError("atomic numbers of no element")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Structure]:
+        return (self[index] for index in range(len(self)))
+
+    @overload
+    def __getitem__(self, key: int | str) -> Structure: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Structure]: ...
+    def __getitem__(self, key: int | str | slice) -> Structure | list[Structure]:
+        """By index, by name (KeyError if there is none) or several."""
+        if isinstance(key, slice):
+            return [self[index] for index in range(*key.indices(len(self)))]
+        index = self._indices[key] if isinstance(key, str) else range(len(self))[key]
+        atoms = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        energy, forces = float(self.energies[index]), self.forces[atoms]
+        periodic = self.periodic[index]
+        return Structure(
+            name=self.names[index],
+            elements=tuple([SYMBOLS[number - 1] for number in self.numbers[atoms].tolist()]),
+            positions=self.positions[atoms],
+            cell=self.cells[index],
+            periodic=(bool(periodic[0]), bool(periodic[1]), bool(periodic[2])),
+            energy=None if np.isnan(energy) else energy,
+            forces=None if np.isnan(forces).any() else forces,
+            file=self.files[index],
+            line=int(self.lines[index]) or None,
+        )
+
+    @cached_property
+    def _indices(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.names)}
+
+    @cached_property
+    def n_atoms(self) -> IntArray:
+        """(n_structures,)"""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def has_forces(self) -> BoolArray:
+        """(n_structures,)"""
+        return np.asarray(~np.isnan(self.forces[self.offsets[:-1]]).any(axis=1))
+
+    @cached_property
+    def elements(self) -> tuple[str, ...]:
+        """All chemical symbols that occur, in alphabetical order."""
+        return tuple(sorted(SYMBOLS[number - 1] for number in np.unique(self.numbers)))
+
+    @cached_property
+    def geometry_hashes(self) -> tuple[str, ...]:
+        """`Structure.geometry_hash` of each structure."""
+        return tuple(structure.geometry_hash for structure in self)
+
+    def element_indices(self, elements: Sequence[str]) -> IntArray:
+        """(n_atoms of all,) the place of each atom's element among `elements`.
+
+        Raises:
+            InputError: an element that is not among them.
+        """
+        place = np.full(len(SYMBOLS) + 1, -1, dtype=np.int64)
+        place[[ATOMIC_NUMBERS[element] for element in elements]] = np.arange(len(elements))
+        indices = place[self.numbers]
+        if (indices < 0).any():
+            atom = int(np.flatnonzero(indices < 0)[0])
+            structure = self[int(np.searchsorted(self.offsets, atom, side="right")) - 1]
+            got = SYMBOLS[self.numbers[atom] - 1]
+            raise structure.error(f"expected the elements {', '.join(elements)}, got {got}")
+        return np.asarray(indices)
+
+    def compositions(self, elements: Sequence[str]) -> IntArray:
+        """(n_structures, n_elements) number of atoms of each element; errors as for `element_indices`."""
+        structure = np.repeat(np.arange(len(self)), self.n_atoms)
+        flat = structure * len(elements) + self.element_indices(elements)
+        return np.bincount(flat, minlength=len(self) * len(elements)).reshape(len(self), len(elements))
+
+    @cached_property
+    def cohesive_energies(self) -> FloatArray:
+        """(n_structures,) total energies minus the reference energies, eV/atom; NaN where one is unknown."""
+        compositions = self.compositions(self.elements)
+        known = np.array([element in self.reference_energies for element in self.elements], dtype=bool)
+        values = np.array([self.reference_energies.get(element, 0.0) for element in self.elements])
+        cohesive = (self.energies - compositions @ values) / self.n_atoms
+        return np.where((compositions[:, ~known] > 0).any(axis=1), np.nan, cohesive)
+
+    @cached_property
+    def max_forces(self) -> FloatArray:
+        """(n_structures,) length of the largest force on an atom, eV/Å; NaN where unknown."""
+        if not len(self):
+            return np.empty(0)
+        return np.asarray(np.maximum.reduceat(np.linalg.norm(self.forces, axis=1), self.offsets[:-1]))
+
+    @cached_property
+    def gross_outliers(self) -> BoolArray:
+        """(n_structures,) see `tio2nn.structures.reference_energies.gross_outliers`."""
+        return gross_outliers(self.compositions(self.elements), self.energies, self.max_forces)
+
+    def are_up_to(self, max_energy: float | None) -> NDArray[np.bool_]:
+        """(n_structures,) which have a cohesive energy, eV/atom, that is not above a bound; all if there is none."""
+        if max_energy is None:
+            return np.ones(len(self), dtype=np.bool_)
+        return np.asarray(self.cohesive_energies <= max_energy)

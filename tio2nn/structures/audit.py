@@ -1,0 +1,221 @@
+"""What a scientist wants to know about a data set before fitting anything to it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.structures.geometry import ClosestPairs, closest_pairs
+from tio2nn.structures.groups import Groups, find_groups
+from tio2nn.structures.outliers import FEWEST, BoolArray
+from tio2nn.structures.reference_energies import ReferenceEnergies, gross_outliers
+from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.wording import counted
+
+# Tukey's outer fences, in interquartile ranges; of normally distributed energies 2 in a million lie beyond
+_FENCE = 3.0
+# eV/atom; where most energies are equal, differences below the noise of a calculation make no outlier
+_SMALLEST_RANGE = 1e-3
+_N_SHOWN = 3  # names of gross outliers
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One entry for each structure, in their natural order.
+
+    Attributes:
+        names: of the structures.
+        formulas: composition, elements in alphabetical order, as `O16Ti8`.
+        n_atoms: (n_structures,)
+        cohesive: (n_structures,) total energy minus reference energies, eV/atom.
+        max_forces: (n_structures,) length of the largest force on an atom, eV/Å; NaN without forces.
+        closest: distance and atoms of the closest pair, periodic images included.
+        closest_elements: symbols of that pair, as `O-Ti`.
+        groups: structures that resemble each other.
+        duplicate_energies: (n_structures,) energy minus that of the structure of which it is a duplicate, eV; NaN
+            for others.
+        fences: cohesive energies beyond which a structure is an outlier, eV/atom; good sets have many such.
+        gross: (n_structures,) see `gross_outliers`; such are mistakes, and left out of training by default.
+        reference: the reference energies.
+    """
+
+    names: tuple[str, ...]
+    formulas: tuple[str, ...]
+    n_atoms: NDArray[np.int64]
+    cohesive: FloatArray
+    max_forces: FloatArray
+    closest: ClosestPairs
+    closest_elements: tuple[str, ...]
+    groups: Groups
+    duplicate_energies: FloatArray
+    fences: tuple[float, float]
+    gross: BoolArray
+    reference: ReferenceEnergies
+
+    @property
+    def outliers(self) -> tuple[str, ...]:
+        """(n_structures,) "gross", "low", "high" or ""."""
+        low, high = self.fences
+        return tuple(
+            [
+                "gross" if is_gross else "low" if energy < low else "high" if energy > high else ""
+                for energy, is_gross in zip(self.cohesive.tolist(), self.gross.tolist(), strict=True)
+            ]
+        )
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """(n_structures,) name of the first member of each one's group."""
+        return tuple([self.names[first] for first in self.groups.group])
+
+    @property
+    def duplicates(self) -> tuple[str, ...]:
+        """(n_structures,) name of the first structure of equal geometry, or ""."""
+        return tuple([self.names[first] if first >= 0 else "" for first in self.groups.duplicate_of])
+
+    def facts(self) -> list[tuple[str, str]]:
+        """A summary for people: what it is about, and what there is to say."""
+        return [
+            ("structures", f"{len(self.names)}, with {counted(int(self.n_atoms.sum()), 'atom')}"),
+            ("compositions", _most_common(self.formulas)),
+            ("reference energies", self._reference_fact()),
+            ("cohesive energies", self._energy_fact()),
+            *([("gross outliers", self._gross_fact())] if self.gross.any() else []),
+            ("forces", self._force_fact()),
+            ("closest atoms", self._distance_fact()),
+            ("groups", self._group_fact()),
+            ("duplicates", self._duplicate_fact()),
+        ]
+
+    def _reference_fact(self) -> str:
+        values = ", ".join(f"{element} {value:.6f} eV" for element, value in self.reference.as_dict().items())
+        unsure = "; the compositions leave them undetermined" if self.reference.underdetermined else ""
+        return f"{values} ({self.reference.source}{unsure})"
+
+    def _energy_fact(self) -> str:
+        low, median, high = np.percentile(self.cohesive, [0, 50, 100])
+        fact = f"{low:.3f} to {high:.3f} eV/atom, median {median:.3f}"
+        counts = Counter(self.outliers)
+        for side, fence in zip(("low", "high"), self.fences, strict=True):
+            if counts[side]:
+                where = "below" if side == "low" else "above"
+                fact += f"; {counted(counts[side], 'outlier')} {where} {fence:.3f}"
+        return fact
+
+    def _gross_fact(self) -> str:
+        found = np.flatnonzero(self.gross)
+        shown = [
+            f"{self.names[k]} ({self.cohesive[k]:.3f} eV/atom"
+            + ("" if np.isnan(self.max_forces[k]) else f", forces to {self.max_forces[k]:.3f} eV/Å")
+            + ")"
+            for k in found[:_N_SHOWN].tolist()
+        ]
+        more = f" and {len(found) - _N_SHOWN} more" if len(found) > _N_SHOWN else ""
+        return f"{len(found)}, beyond any physical scale of the others: {', '.join(shown)}{more}"
+
+    def _force_fact(self) -> str:
+        known = np.flatnonzero(~np.isnan(self.max_forces))
+        if len(known) == 0:
+            return "none"
+        largest = known[self.max_forces[known].argmax()]
+        share = "all" if len(known) == len(self.names) else f"{len(known)} of {len(self.names)}"
+        return f"of {share} structures; largest {self.max_forces[largest]:.3f} eV/Å in {self.names[largest]}"
+
+    def _distance_fact(self) -> str:
+        first = int(self.closest.distances.argmin())
+        if not np.isfinite(self.closest.distances[first]):
+            return "none: every structure is one atom alone"
+        return (
+            f"{self.closest.distances[first]:.3f} Å ({self.closest_elements[first]}) in {self.names[first]}"
+        )
+
+    def _group_fact(self) -> str:
+        sizes = Counter(self.groups.group.tolist())
+        kinds = (
+            (self.groups.scan, "volume scan", "volume scans"),
+            (self.groups.run, "run of consecutive frames", "runs of consecutive frames"),
+        )
+        parts = []
+        for first, one, many in kinds:
+            members = first[first >= 0]
+            n = len(np.unique(members))
+            parts.append(f"{counted(n, one, many)} ({counted(len(members), 'structure')})")
+        alone = sum(size == 1 for size in sizes.values())
+        return f"{len(sizes)}, the largest of {max(sizes.values())}: {', '.join(parts)}, {alone} alone"
+
+    def _duplicate_fact(self) -> str:
+        differences = np.abs(self.duplicate_energies[~np.isnan(self.duplicate_energies)])
+        if len(differences) == 0:
+            return "none"
+        same = np.count_nonzero(differences == 0.0)
+        fact = (
+            f"{counted(len(differences), 'structure')} of the geometry of another, {same} also of its energy"
+        )
+        return fact if same == len(differences) else f"{fact}; largest difference {differences.max():.2g} eV"
+
+
+def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audit:
+    """Look at a data set.
+
+    Args:
+        structures: at least one, all with an energy, in the natural order of their names.
+        reference: reference energies of all their elements.
+    """
+    energies = np.array([np.nan if s.energy is None else s.energy for s in structures])
+    n_atoms = np.array([structure.n_atoms for structure in structures])
+    counts = compositions(structures, reference.elements)
+    cohesive = (energies - reference.baseline(counts)) / n_atoms
+    max_forces = np.array([_largest_force(structure) for structure in structures])
+    closest = closest_pairs(structures)
+    groups = find_groups(structures)
+    first = groups.duplicate_of
+    return Audit(
+        names=tuple(structure.name for structure in structures),
+        formulas=tuple(_formula(structure) for structure in structures),
+        n_atoms=n_atoms,
+        cohesive=cohesive,
+        max_forces=max_forces,
+        closest=closest,
+        closest_elements=tuple(
+            "-".join(sorted((structure.elements[one], structure.elements[other])))
+            for structure, (one, other) in zip(structures, closest.atoms.tolist(), strict=True)
+        ),
+        groups=groups,
+        duplicate_energies=np.where(first >= 0, energies - energies[first], np.nan),
+        fences=_fences(cohesive),
+        gross=gross_outliers(counts, energies, max_forces),
+        reference=reference,
+    )
+
+
+def compositions(structures: Sequence[Structure], elements: Sequence[str]) -> NDArray[np.int64]:
+    """(n_structures, n_elements) number of atoms of each element."""
+    rows = [[structure.composition.get(element, 0) for element in elements] for structure in structures]
+    return np.array(rows, dtype=np.int64).reshape(len(structures), len(elements))
+
+
+def _fences(cohesive: FloatArray) -> tuple[float, float]:
+    if len(cohesive) < FEWEST:
+        return -np.inf, np.inf
+    lower, upper = np.percentile(cohesive, [25, 75])
+    margin = _FENCE * max(upper - lower, _SMALLEST_RANGE)
+    return float(lower - margin), float(upper + margin)
+
+
+def _largest_force(structure: Structure) -> float:
+    return np.nan if structure.forces is None else float(np.sqrt((structure.forces**2).sum(axis=1).max()))
+
+
+def _formula(structure: Structure) -> str:
+    return "".join(f"{element}{n if n > 1 else ''}" for element, n in structure.composition.items())
+
+
+def _most_common(formulas: Sequence[str]) -> str:
+    n_shown = 10
+    counts = Counter(formulas).most_common()
+    shown = ", ".join(f"{formula} ({count})" for formula, count in counts[:n_shown])
+    return shown + (f" and {len(counts) - n_shown} more" if len(counts) > n_shown else "")

@@ -1,0 +1,284 @@
+"""Whether forces are the slopes of the energies: units and signs that do not belong together show in differences.
+
+Of two structures with equal cells, energies differ by the work of the forces, to third order in the displacement dR
+(trapezoidal rule; exact in a harmonic crystal, however far atoms move):
+
+    E2 - E1 = -(F1 + F2) · dR / 2
+
+Where no cell occurs twice, structures of equal atoms in cells of about one shape are compared with their mean: with u
+the displacements from the mean fractional coordinates, E + F · u / 2 is to second order the energy of undisplaced
+atoms, a function of the cell's strain.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tio2nn.structures.geometry import complete_cell
+from tio2nn.structures.groups import Groups
+from tio2nn.structures.structure import FloatArray, Structure
+
+_HARTREE, _BOHR = 27.211386, 0.529177  # eV, Å
+_FEWEST_PAIRS = 5
+_MOST_PAIRS = 2000  # as many as say it; each takes 30 µs
+_LARGEST_STEP = 1.0  # Å; beyond it the rule is no approximation in anything
+_SMALLEST_DIFFERENCE = 1e-3  # eV, of energies; below it, what files round and calculations converge to
+# of the ratios, half of their weight within this share of the median: runs of correct data have 0.02 to 0.2
+_LARGEST_SCATTER = 0.3
+_AGREEMENT = (0.8, 1.25)
+_FEWEST_ALIKE = 12  # structures; five coefficients and a spread are taken from them
+_FARTHEST = 0.2  # of a cell vector, from the mean; atoms that wander have no mean
+_LARGEST_STRAIN = 0.15
+_SMALLEST_STRAIN = 1e-9
+_ENOUGH_FOR_STRAINS = 56  # twice as many as there are coefficients of all strains
+_MOST_SETS = 8  # of like structures with equal atoms, as phases of one composition
+_SMALLEST_SIGNIFICANCE = 8.0  # standard errors
+# what anharmonicity can do: on correct data the slope of displacements from a mean was 0.55 to 1.25
+_ROUGH_AGREEMENT = (0.4, 2.5)
+_RECOGNIZED = 1.2  # factor within which a slope is called by a name; rough ones are up to 15 % off
+
+# of slopes: what the numbers are that were taken for forces in eV/Å and energies in eV, likely ones first, for rough
+# slopes do not tell Hartree from kcal/mol
+_CAUSES: tuple[tuple[float, str], ...] = (
+    (_HARTREE, "as if forces were in Ha/Å"),
+    (_HARTREE / _BOHR, "as if forces were in Ha/Bohr"),
+    (_HARTREE / 2, "as if forces were in Ry/Å"),
+    (1 / _HARTREE, "as if energies were in Ha, or forces were multiplied by 27.2 once too often"),
+    (_BOHR / _HARTREE, "as if forces were multiplied by 51.4 (Ha/Bohr) once too often"),
+    (1 / _BOHR, "as if forces were per Bohr"),
+    (_BOHR, "as if lengths were in Bohr"),
+    (1 / 23.0605, "as if forces were in kcal/mol/Å"),
+    (23.0605, "as if energies were in kcal/mol"),
+    (96.4853, "as if energies were in kJ/mol"),
+    (1 / 96.4853, "as if forces were in kJ/mol/Å"),
+    (1000.0, "as if energies were in meV"),
+    (0.001, "as if forces were in meV/Å"),
+)
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Forces that are not the slopes of the energies.
+
+    Attributes:
+        factor: by which energies change faster than the forces say; negative where they have the wrong sign.
+        n: compared pairs, or structures.
+        what: "pairs" of structures of one cell, or "structures" of about one.
+        per_atom: whether the energies fit to the forces if they are energies per atom.
+        from_xsf: whether the structures come from XSF files.
+    """
+
+    factor: float
+    n: int
+    what: str
+    per_atom: bool
+    from_xsf: bool
+
+    def message(self) -> str:
+        """One line: the factor, its likely cause, and what to do."""
+        found = (
+            f"forces do not fit to energies: {'along' if self.what == 'pairs' else 'among'} {self.n} {self.what} "
+            f"energies change {self.factor:.3g} times as much as forces say"
+        )
+        if self.per_atom:
+            return f"{found}, {self.cause}; give total energies"
+        cause = self.cause
+        if self.from_xsf and cause == _CAUSES[0][1]:
+            return f"{found}, {cause}; read them with --xsf-forces Ha/A"
+        if self.from_xsf and cause == _CAUSES[3][1]:
+            return f"{found}, {cause}; leave out --xsf-forces Ha/A, or correct the files"
+        return f"{found}, {cause}; correct the files" if cause else f"{found}; look at units and signs"
+
+    @property
+    def cause(self) -> str | None:
+        """What the numbers look like, if they look like something."""
+        if self.per_atom:
+            return "as if energies were per atom"
+        size = abs(self.factor)
+        sign = "of the wrong sign (gradients)" if self.factor < 0 else ""
+        near = [known for known in _CAUSES if 1 / _RECOGNIZED < size / known[0] < _RECOGNIZED]
+        if self.what == "pairs":
+            near.sort(key=lambda known: abs(np.log(size / known[0])))
+        if near:
+            return f"{near[0][1]} and {sign}" if sign else near[0][1]
+        return f"as if forces were {sign}" if sign else None
+
+
+class _Evidence(NamedTuple):
+    """Numbers of equal length, one for each pair."""
+
+    differences: FloatArray  # of energies, eV
+    work: FloatArray  # of the forces, eV
+    n_atoms: FloatArray
+
+
+def compare_forces(structures: Sequence[Structure], groups: Groups) -> Disagreement | None:
+    """Compare forces with differences of energies.
+
+    Args:
+        structures: in the natural order of their names.
+        groups: of them; duplicates are left out.
+
+    Returns:
+        What disagrees; None where all is well, or where there is not enough to compare.
+    """
+    usable = [
+        structure
+        for structure, duplicate_of in zip(structures, groups.duplicate_of.tolist(), strict=True)
+        if duplicate_of < 0 and structure.energy is not None and structure.forces is not None
+    ]
+    from_xsf = bool(usable) and all(
+        "xsf" in structure.file.lower().rpartition(".")[2] for structure in usable
+    )
+    differences, work, n_atoms = _evidence(usable)
+    of_totals = _ratio(differences * n_atoms, work)
+    if (ratio := _ratio(differences, work)) is None and not _is_within(_AGREEMENT, of_totals):
+        slope, n_structures, size = _slope_of_displacements(usable)
+        per_atom = _is_within(_ROUGH_AGREEMENT, slope * size) and size > 1
+        found = Disagreement(slope, n_structures, "structures", per_atom, from_xsf)
+        return None if _is_within(_ROUGH_AGREEMENT, slope) or found.cause is None else found
+    if _is_within(_AGREEMENT, ratio):
+        return None
+    per_atom = _is_within(_AGREEMENT, of_totals)
+    found = Disagreement(ratio or float(np.median(1 / n_atoms)), len(work), "pairs", per_atom, from_xsf)
+    return None if _is_within(_ROUGH_AGREEMENT, ratio) and found.cause is None else found
+
+
+def _is_within(limits: tuple[float, float], slope: float | None) -> bool:
+    return slope is not None and limits[0] <= slope <= limits[1]
+
+
+def _evidence(structures: Sequence[Structure]) -> _Evidence:
+    """Pairs of structures that follow each other among those of equal atoms in equal cells."""
+    last: dict[object, Structure] = {}
+    pairs = []
+    for structure in structures:
+        # to the mÅ; of the axes that are not periodic it is of no influence
+        cell = tuple(np.rint(structure.cell[list(structure.periodic)] * 1e3).ravel().tolist())
+        where = structure.file if not any(structure.periodic) else None
+        key = (structure.elements, structure.periodic, cell, where)
+        if (before := last.get(key)) is not None:
+            pairs.append((before, structure))
+        last[key] = structure
+    if len(pairs) > _MOST_PAIRS:
+        pairs = [pairs[k * len(pairs) // _MOST_PAIRS] for k in range(_MOST_PAIRS)]
+    found = [_difference_and_work(*pair) for pair in pairs]
+    table = np.array([row for row in found if row is not None], dtype=np.float64).reshape(-1, 3)
+    return _Evidence(table[:, 0], table[:, 1], table[:, 2])
+
+
+def _difference_and_work(one: Structure, other: Structure) -> tuple[float, float, float] | None:
+    """Of two structures with energies and forces; None where atoms moved too far."""
+    assert one.energy is not None
+    assert one.forces is not None
+    assert other.energy is not None
+    assert other.forces is not None
+    step = other.positions - one.positions
+    if any(one.periodic):
+        cell = complete_cell(one.cell, one.periodic)
+        step = step - np.rint(step @ np.linalg.inv(cell)) * one.periodic @ cell
+    if (step**2).sum(axis=1).max() > _LARGEST_STEP**2:
+        return None
+    work = -0.5 * float(((one.forces + other.forces) * step).sum())
+    return other.energy - one.energy, work, float(one.n_atoms)
+
+
+def _ratio(differences: FloatArray, work: FloatArray) -> float | None:
+    """The slope of least absolute deviation through the origin, where there is enough that agrees on one."""
+    chosen = (np.abs(differences) > _SMALLEST_DIFFERENCE) & (work != 0.0)
+    if np.count_nonzero(chosen) < _FEWEST_PAIRS:
+        return None
+    ratios, weights = differences[chosen] / work[chosen], np.abs(work[chosen])
+    slope = _weighted_median(ratios, weights)
+    scatter = _weighted_median(np.abs(ratios - slope), weights)
+    return slope if scatter <= _LARGEST_SCATTER * abs(slope) else None
+
+
+def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
+    order = np.argsort(values)
+    below = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(below, 0.5 * below[-1])])
+
+
+def _slope_of_displacements(structures: Sequence[Structure]) -> tuple[float, int, int]:
+    """By how much energies follow the work of displacements from the mean, in how many structures of which size.
+
+    Of several sets of like structures, that which says it with the smallest error; 1 where none says anything.
+    """
+    found = []
+    for alike in _like_structures(structures):
+        slope, error = _regression(alike)
+        if abs(slope) > _SMALLEST_SIGNIFICANCE * error:
+            found.append((error / abs(slope), slope, len(alike), alike[0].n_atoms))
+    _, slope, n, size = min(found, default=(0.0, 1.0, 0, 0))
+    return slope, n, size
+
+
+def _like_structures(structures: Sequence[Structure]) -> Iterator[list[Structure]]:
+    """Sets of enough structures with equal atoms near equal places of cells of about one shape."""
+    by_elements: dict[tuple[str, ...], list[Structure]] = defaultdict(list)
+    for structure in structures:
+        if all(structure.periodic):
+            by_elements[structure.elements].append(structure)
+    for left in by_elements.values():
+        waiting = left[:_MOST_PAIRS]
+        for _ in range(_MOST_SETS):
+            if len(waiting) < _FEWEST_ALIKE:
+                break
+            cells = np.stack([s.cell for s in waiting])
+            places = np.stack([_fractions(s) for s in waiting])
+            strains, apart = np.linalg.solve(cells[0], cells) - np.eye(3), places - places[0]
+            near = (np.abs(strains).max(axis=(1, 2)) < _LARGEST_STRAIN) & (
+                np.abs(apart - np.rint(apart)).max(axis=(1, 2)) < _FARTHEST
+            )
+            alike = [s for s, is_near in zip(waiting, near, strict=True) if is_near]
+            waiting = [s for s, is_near in zip(waiting, near, strict=True) if not is_near]
+            if len(alike) >= _FEWEST_ALIKE:
+                yield alike
+
+
+def _fractions(structure: Structure) -> FloatArray:
+    """(n_atoms, 3) fractional coordinates from the first atom."""
+    return np.asarray((structure.positions - structure.positions[0]) @ np.linalg.inv(structure.cell))
+
+
+def _regression(structures: Sequence[Structure]) -> tuple[float, float]:
+    """The coefficient of the work of displacements in the energies, and its standard error."""
+    cells = np.stack([s.cell for s in structures])
+    forces = np.stack([s.forces for s in structures if s.forces is not None])
+    energies = np.array([s.energy for s in structures], dtype=np.float64)
+    fractions = np.stack([_fractions(s) for s in structures])
+    fractions -= np.rint(fractions - fractions[0])
+    shifts = (fractions - fractions.mean(axis=0)) @ cells
+    shifts -= shifts.mean(axis=1, keepdims=True)
+    work = -0.5 * (forces * shifts).sum(axis=(1, 2))
+    if np.abs(work).max() == 0.0 or energies.std() < _SMALLEST_DIFFERENCE:
+        return 0.0, 1.0
+    columns = [np.ones(len(work)), *_of_cells(cells), work]
+    # cells that hardly differ say nothing of strain, and would make the rest uncertain
+    scales = np.array([np.abs(column).max() for column in columns])
+    design = np.column_stack([c / s for c, s in zip(columns, scales, strict=True) if s > _SMALLEST_STRAIN])
+    inverse = np.linalg.pinv(design.T @ design, rcond=1e-10)
+    energies -= energies.mean()
+    coefficients = inverse @ design.T @ energies
+    rest = energies - design @ coefficients
+    variance = rest @ rest / max(1, len(work) - design.shape[1])
+    return float(coefficients[-1] / scales[-1]), float(np.sqrt(variance * inverse[-1, -1]) / scales[-1])
+
+
+def _of_cells(cells: FloatArray) -> list[FloatArray]:
+    """Functions of the strains, to second order: all where there are structures enough, else volume and shear."""
+    strains = np.linalg.solve(cells.mean(axis=0), cells) - np.eye(3)
+    strains = 0.5 * (strains + strains.transpose(0, 2, 1))
+    if len(cells) >= _ENOUGH_FOR_STRAINS:
+        linear = [strains[:, i, j] for i in range(3) for j in range(i, 3)]
+        return linear + [one * other for k, one in enumerate(linear) for other in linear[: k + 1]]
+    volumes = np.log(np.abs(np.linalg.det(cells)))
+    volumes -= volumes.mean()
+    shear = strains - np.trace(strains, axis1=1, axis2=2)[:, None, None] * np.eye(3) / 3
+    return [volumes, volumes**2, (shear**2).sum(axis=(1, 2))]

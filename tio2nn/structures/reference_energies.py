@@ -1,0 +1,169 @@
+"""Reference energies: what one atom of each element contributes to a total energy, whatever its surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.structures.outliers import (
+    FEWEST,
+    GROSS_ENERGY,
+    GROSS_FORCE,
+    GROSS_FORCE_FACTOR,
+    BoolArray,
+    beyond_factor,
+    beyond_gap,
+)
+from tio2nn.structures.structure import FloatArray
+
+# eV/atom; crystals, surfaces and melts of one material lie side by side within less, and what is nearer than this moves
+# the reference energies of a set by no more than the first epochs of a fit undo
+_FAR = 1.0
+_MOST_STEPS = 100  # of the reweighting; a few dozen are enough
+_SMALLEST_RESIDUAL = 1e-4  # eV/atom; weights are the inverse of residuals down to here
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceEnergies:
+    """An energy for each element. Float64 throughout: in float32 a total of -20,000 eV is known to 2 meV.
+
+    Attributes:
+        elements: chemical symbols.
+        values: (n_elements,) eV.
+        underdetermined: whether the compositions that they were fitted to leave them undetermined, as where every
+            structure is TiO2; differences between such compositions are still right.
+        source: "given", "least squares", or "least squares to all but 2 structures".
+
+    Raises:
+        ValueError: not one value for each element.
+    """
+
+    elements: tuple[str, ...]
+    values: FloatArray = field(repr=False)
+    underdetermined: bool = False
+    source: str = "given"
+
+    def __post_init__(self) -> None:
+        if self.values.shape != (len(self.elements),):
+            raise ValueError(f"values: expected shape ({len(self.elements)},), got {self.values.shape}")
+
+    @classmethod
+    def given(cls, values: Mapping[str, float]) -> ReferenceEnergies:
+        """Those that someone states, eV."""
+        return cls(tuple(values), np.array(list(values.values()), dtype=np.float64))
+
+    @classmethod
+    def fit(
+        cls, elements: tuple[str, ...], compositions: NDArray[np.integer], energies: FloatArray
+    ) -> ReferenceEnergies:
+        """Least squares of the total energies, robust: structures far from all others have no say.
+
+        Those are the ones whose residual per atom, after a fit by least absolute deviations, is separated from the
+        rest by more than 1 eV/atom and more than the rest is spread (`tio2nn.structures.outliers`); without any this is
+        least squares. They still decide what the others leave undetermined. Of many solutions it is that of smallest
+        norm.
+
+        Args:
+            elements: of the columns.
+            compositions: (n_structures, n_elements) number of atoms of each element.
+            energies: (n_structures,) total energies, eV.
+        """
+        matrix = np.asarray(compositions, dtype=np.float64)
+        values, rank, far = _robust(matrix, np.asarray(energies, dtype=np.float64))
+        n_far = int(np.count_nonzero(far))
+        apart = f" to all but {n_far} structure{'s' if n_far > 1 else ''}" if n_far else ""
+        return cls(
+            elements=elements,
+            values=values,
+            underdetermined=rank < len(elements),
+            source=f"least squares{apart}",
+        )
+
+    def baseline(self, compositions: NDArray[np.integer]) -> FloatArray:
+        """(n_structures,) eV, the part of total energies that compositions (n_structures, n_elements) explain."""
+        return np.asarray(compositions, dtype=np.float64) @ self.values
+
+    def as_dict(self) -> dict[str, float]:
+        """Element to energy, eV."""
+        return dict(zip(self.elements, self.values.tolist(), strict=True))
+
+
+def gross_outliers(
+    compositions: NDArray[np.integer], energies: FloatArray, max_forces: FloatArray
+) -> BoolArray:
+    """Structures whose energy or forces are beyond all that physics does, seen from the rest of the set.
+
+    Energies per atom, without the robust reference energies of the set itself, that are separated from the rest by
+    more than `GROSS_ENERGY` and more than the rest is spread; largest forces above `GROSS_FORCE` and more than
+    `GROSS_FORCE_FACTOR` times as large as all of the rest. Never more than a quarter of the set on either side, and
+    none of fewer than `FEWEST` structures.
+
+    Args:
+        compositions: (n_structures, n_elements) number of atoms of each element.
+        energies: (n_structures,) total energies, eV; NaN where unknown.
+        max_forces: (n_structures,) length of the largest force on an atom, eV/Å; NaN without forces.
+
+    Returns:
+        (n_structures,)
+    """
+    matrix = np.asarray(compositions, dtype=np.float64)
+    gross = beyond_factor(max_forces, GROSS_FORCE_FACTOR, GROSS_FORCE)
+    known = ~np.isnan(energies)
+    values, _, _ = _robust(matrix[known], energies[known])
+    residuals = (energies[known] - matrix[known] @ values) / matrix[known].sum(axis=1)
+    gross[np.flatnonzero(known)[beyond_gap(residuals, GROSS_ENERGY)]] = True
+    return gross
+
+
+def _robust(matrix: FloatArray, energies: FloatArray) -> tuple[FloatArray, int, BoolArray]:
+    """Reference energies, rank of the compositions, and which structures had no say."""
+    far = _far(matrix, energies)
+    values, _, found, _ = np.linalg.lstsq(matrix[~far], energies[~far], rcond=None)
+    rank = int(found)
+    if far.any():
+        rank_of_all = int(np.linalg.matrix_rank(matrix))
+        if rank_of_all > rank:
+            # directions of which the others say nothing, as where all atoms of an element are in these structures
+            free = np.linalg.svd(np.linalg.qr(matrix[~far], mode="r"))[2][rank:]
+            steps = np.linalg.lstsq(matrix[far] @ free.T, energies[far] - matrix[far] @ values, rcond=None)[0]
+            values = values + steps @ free
+        rank = rank_of_all
+    return np.asarray(values, dtype=np.float64), rank, far
+
+
+def _far(matrix: FloatArray, energies: FloatArray) -> BoolArray:
+    """(n_structures,) which are far from all others."""
+    n_atoms = matrix.sum(axis=1)
+    if len(matrix) < FEWEST:
+        return np.zeros(len(matrix), dtype=np.bool_)
+    fractions, per_atom = matrix / n_atoms[:, None], energies / n_atoms
+    far = beyond_gap(_least_deviations(fractions, per_atom), _FAR)
+    for _ in range(_MOST_STEPS if far.any() else 0):
+        # by least squares to the others they may be a few more or less
+        values = np.linalg.lstsq(matrix[~far], energies[~far], rcond=None)[0]
+        residuals = per_atom - fractions @ values
+        # what the others leave undetermined cannot tell which are far
+        determined = np.linalg.matrix_rank(matrix[~far]) == np.linalg.matrix_rank(matrix)
+        again = beyond_gap(residuals, _FAR) if determined else far
+        if (again == far).all():
+            break
+        far = again
+    return far
+
+
+def _least_deviations(fractions: FloatArray, per_atom: FloatArray) -> FloatArray:
+    """(n_structures,) residuals, eV/atom, of the fit that makes the sum of their absolute values smallest.
+
+    By iteratively reweighted least squares (E. J. Schlossmacher, J. Am. Stat. Assoc. 68 (1973) 857).
+    """
+    residuals = per_atom - fractions @ np.linalg.lstsq(fractions, per_atom, rcond=None)[0]
+    for _ in range(_MOST_STEPS):
+        root = np.maximum(np.abs(residuals), _SMALLEST_RESIDUAL) ** -0.5
+        step = fractions @ np.linalg.lstsq(fractions * root[:, None], residuals * root, rcond=None)[0]
+        residuals = residuals - step
+        if np.abs(step).max() < _SMALLEST_RESIDUAL:
+            break
+    return np.asarray(residuals)

@@ -1,0 +1,388 @@
+"""What a fit starts from: structures with their features, a split, reference energies, whitening, labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.descriptors.natural_sizes import natural_sizes
+from tio2nn.errors import InputError
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.recipes import Facts
+from tio2nn.potential.familiarity import TrainingAtoms
+from tio2nn.potential.potential import composition_span
+from tio2nn.potential.repulsion import Repulsion
+from tio2nn.potential.whitening import Whitening, floor_of
+from tio2nn.project.derivatives import fresh_layout
+from tio2nn.project.facts import are_used, facts_of, needs_derivatives, why_left_out
+from tio2nn.project.feature_store import Manifest, StoredFeatures, digest_of
+from tio2nn.project.jacobian_store import (
+    JacobianLayout,
+    Selection,
+    damaged_shards,
+    jacobian_sizes,
+    open_jacobian,
+    with_derivatives,
+)
+from tio2nn.project.project import Project
+from tio2nn.project.structure_store import StructureStore, read_store
+from tio2nn.structures.reference_energies import ReferenceEnergies
+from tio2nn.structures.split import Split, covers, random_split, read_split
+from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+FEWEST_TO_TRAIN = 2
+"""Structures; one has nothing but its own energy to tell."""
+# Below these a structure teaches more than it tells as one of a held-out part: an error on one or two is chance.
+FEWEST_TO_VALIDATE = 5
+FEWEST_TO_TEST = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData(FitData):
+    """Everything that a fit starts from, computed on the training part alone.
+
+    Attributes:
+        parameters: those of the fit, nothing left to a recipe.
+        facts: what the training part holds, its forces in any case.
+        split: the parts.
+        reference: reference energies.
+        whitenings: for each subnet.
+        subnet_of: for each element the position of its subnet.
+        training_atoms: those of each element in the training part, as a potential remembers them.
+        composition_span: (rank, n_elements) of the compositions in the training part.
+        repulsion: of atoms closer than any in the training part.
+        constant_features: names of columns that do not vary in the training part, for each subnet.
+        fingerprint: of features, energies and split.
+        fitted_reference: reference energies fitted to the training part, also where others are given: what a fit
+            without any network would know.
+        outliers: names of the gross outliers, left out of all parts or kept as the settings say.
+        n_above_max_energy: structures left out for their energy.
+        selection: structures with forces that have derivatives, where those of all do not fit.
+        n_without_derivatives: structures of the training part that have forces, but none that can be trained on.
+    """
+
+    parameters: ParameterSet
+    facts: Facts
+    split: Split
+    reference: ReferenceEnergies
+    whitenings: tuple[Whitening, ...]
+    subnet_of: dict[str, int]
+    training_atoms: tuple[TrainingAtoms, ...]
+    composition_span: FloatArray
+    repulsion: Repulsion
+    constant_features: dict[str, tuple[str, ...]]
+    fingerprint: str
+    fitted_reference: ReferenceEnergies
+    outliers: tuple[str, ...]
+    n_above_max_energy: int
+    n_without_derivatives: int
+    selection: Selection | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The structures of a project with their features.
+
+    Attributes:
+        store: the structures.
+        features: of all atoms, float64, in blocks (n_atoms of some consecutive structures, n_features); they are read
+            each time one goes through them.
+        fingerprint: of parameter set and structures.
+        jacobian: flat float32, derivatives of the features of structures with forces; None if not asked for.
+        selection: which structures with forces have derivatives; None for all.
+    """
+
+    store: StructureStore
+    features: Iterable[FloatArray]
+    fingerprint: str
+    jacobian: NDArray[np.float32] | None = None
+    selection: Selection | None = None
+
+    @property
+    def has_derivatives(self) -> NDArray[np.bool_]:
+        """(n_structures,) whose forces can be trained on."""
+        return with_derivatives(self.store.has_forces, self.selection)
+
+
+def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = True) -> Inputs:
+    """Structures and features of a project, refused if the features belong to others.
+
+    Args:
+        project: with features, and with derivatives for a training on forces.
+        parameters: those of the training; what they leave to their recipe may still be open.
+        check: compare the derivatives with their checksums, about 1 s for each GB.
+
+    Raises:
+        MissingInputError, StaleError, InputError
+    """
+    store = read_store(project.require(project.structures_file))
+    manifest = Manifest.read(project.require(project.features_manifest))
+    structures = digest_of(store.geometry_hashes)
+    project.check_fresh(asdict(manifest), parameters.fingerprint, structures)
+    fingerprint = digest_of([parameters.fingerprint, structures])
+    features = StoredFeatures(project.features_directory, manifest)
+    if not needs_derivatives(parameters, store):
+        return Inputs(store, features, fingerprint)
+    layout = fresh_layout(project, parameters, store)
+    jacobian = _read_jacobian(project, layout, check)
+    return Inputs(store, features, fingerprint, jacobian, layout.selection)
+
+
+def _read_jacobian(project: Project, layout: JacobianLayout, check: bool) -> NDArray[np.float32]:
+    directory = project.features_directory
+    jacobian = open_jacobian(directory, layout)
+    damaged = next(damaged_shards(directory, layout), None) if check else None
+    if damaged is not None:
+        raise InputError(
+            f"expected the derivatives that were written, got others for structures {damaged.first + 1} to "
+            f'{damaged.last} of the store; delete it and run "tio2nn featurize --forces" again',
+            file=str(directory / layout.file),
+        )
+    return jacobian
+
+
+def choose_split(
+    project: Project, parameters: ParameterSet, store: StructureStore, given: Path | None, new: bool
+) -> Split:
+    """The split that the user gives, else that of the project, else a new one; kept in `split.csv`.
+
+    One of other structures is not lost, but moved to `split-earlier.csv`.
+    """
+    has_another = given is None and not new and project.split_file.exists()
+    if has_another and covers(project.split_file, store.names):
+        return own_split(project, store)
+    if given is not None:
+        split = given_split(given, parameters, store)
+    else:
+        split = replace(drawn_split(parameters, store), replaces_another=has_another)
+    if has_another:
+        # it may be one that somebody gave, with a name damaged or a structure more
+        project.split_file.replace(project.earlier_split_file)
+    split.write(project.split_file, store.groups)
+    return split
+
+
+def own_split(project: Project, store: StructureStore) -> Split:
+    """That of the project, as it was written: few structures may have no validation part."""
+    return read_split(project.split_file, store.names, validation=0.0, seed=0)
+
+
+def given_split(path: Path, parameters: ParameterSet, store: StructureStore) -> Split:
+    """The split in a file, with a validation part drawn where it has none."""
+    settings = parameters.training
+    used = _used_compositions(parameters, store)
+    return read_split(path, store.names, settings.validation_fraction, settings.seed, used, store.has_forces)
+
+
+def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
+    """A new split by the settings; few structures all train, or are at least not spent on a test."""
+    settings = parameters.training
+    used = _used_compositions(parameters, store)
+    n_used = int(np.count_nonzero(used.any(axis=1)))
+    return random_split(
+        store.names,
+        store.groups if settings.split == "grouped" else store.names,
+        settings.validation_fraction if n_used >= FEWEST_TO_VALIDATE else 0.0,
+        settings.test_fraction if n_used >= FEWEST_TO_TEST else 0.0,
+        settings.seed,
+        used,
+        store.has_forces,
+    )
+
+
+def _used_compositions(parameters: ParameterSet, store: StructureStore) -> IntArray:
+    """(n_structures, n_elements) number of atoms, zero for structures that are not used."""
+    return store.compositions(store.elements) * are_used(parameters, store)[:, None]
+
+
+def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingData:
+    """Reference energies, whitening and labels of a fit.
+
+    Of all features those of the training and the validation part are held in float64, 8 bytes a number, until they
+    are whitened and in float32.
+
+    Args:
+        inputs: derivatives that the fit does not use are passed over.
+        parameters: nothing left to a recipe.
+        split: the parts.
+
+    Raises:
+        ValueError: `parameters` leave a setting to their recipe.
+        InputError: an element without an atom in the training part, fewer than two structures in it, damaged features.
+    """
+    if parameters.undecided:
+        raise ValueError(
+            f"parameters: expected decided settings, got none for {', '.join(parameters.undecided)}"
+        )
+    if not parameters.training.forces:
+        inputs = replace(inputs, jacobian=None)
+    store, settings, elements = inputs.store, parameters.training, parameters.elements
+    split = split.restricted_to(are_used(parameters, store))
+    train, validation = (split.indices(part) for part in ("train", "validation"))
+    if len(train) < FEWEST_TO_TRAIN:
+        why = why_left_out(parameters, store, np.ones(len(store), np.bool_))
+        raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {len(train)}{why}")
+    subnets = _Subnets.of(parameters, store)
+    compositions = store.compositions(elements)
+    fitted = ReferenceEnergies.fit(elements, compositions[train], store.energies[train])
+    for element, of_element in zip(elements, compositions.T, strict=True):
+        if not of_element[train].any():
+            why = why_left_out(parameters, store, of_element > 0)
+            raise InputError(f"expected atoms of {element} in the training part, got none{why}")
+    reference = fitted
+    if (given := parameters.reference_energies) is not None:
+        reference = ReferenceEnergies.given({element: given[element] for element in elements})
+    energies = store.energies - reference.baseline(compositions)
+    train_table, validation_table = AtomTable.gather(
+        inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation)
+    )
+    features = [np.asarray(part, np.float64) for part in train_table.features]
+    repulsion = Repulsion.beyond([store[k] for k in train.tolist()], elements, parameters.cutoff)
+    sizes = subnets.natural_sizes(parameters, repulsion.closest)
+    if parameters.network.whitening:
+        given_floor = parameters.network.whitening_floor
+        floors = [
+            floor_of(len(part), n_structures) if given_floor is None else given_floor
+            for part, n_structures in zip(features, np.count_nonzero(train_table.counts, axis=0), strict=True)
+        ]
+        whitenings = tuple(map(Whitening.fit, features, floors, sizes))
+    else:
+        whitenings = tuple(map(Whitening.standardization, features, sizes))
+    in_training = np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)
+    random = np.random.default_rng(settings.seed)
+    training_atoms = []
+    for k, subnet in enumerate(subnets.of_element):
+        own = subnets.element_of_atom[in_training] == k if subnets.are_shared else slice(None)
+        structures = train_table.segments(subnet)[own]
+        training_atoms.append(
+            TrainingAtoms.fit(features[subnet][own], structures, whitenings[subnet], random)
+        )
+    weights = density_weights(energies[train] / train_table.n_atoms, settings.density_weighting)
+    forces = _force_labels(inputs, parameters.n_features, subnets.of_atom)
+    if forces is not None and not forces.has_forces[train].any():
+        raise InputError("expected structures with forces in the part train, got none")
+    return TrainingData(
+        parameters=parameters,
+        facts=facts_of(parameters, store, split, inputs.selection),
+        split=split,
+        reference=reference,
+        whitenings=whitenings,
+        subnet_of=dict(zip(elements, subnets.of_element, strict=True)),
+        training_atoms=tuple(training_atoms),
+        composition_span=composition_span(compositions[train]),
+        repulsion=repulsion,
+        train=train_table.transformed(whitenings),
+        train_labels=Labels(energies[train], weights),
+        validation=validation_table.transformed(whitenings),
+        validation_labels=Labels(energies[validation], np.ones(len(validation))),
+        train_forces=None if forces is None else forces.select(train),
+        validation_forces=None if forces is None else forces.select(validation),
+        whitening_matrices=tuple(whitening.matrix for whitening in whitenings),
+        constant_features={
+            name: tuple(f for f, c in zip(parameters.feature_names, whitening.constant, strict=True) if c)
+            for name, whitening in zip(subnets.names, whitenings, strict=True)
+            if whitening.constant.any()
+        },
+        fingerprint=_fingerprint(inputs, split),
+        fitted_reference=fitted,
+        outliers=tuple(store.names[k] for k in np.flatnonzero(store.gross_outliers)),
+        n_above_max_energy=int(np.count_nonzero(~store.are_up_to(settings.max_energy))),
+        n_without_derivatives=int(np.count_nonzero((store.has_forces & ~inputs.has_derivatives)[train])),
+        selection=inputs.selection,
+    )
+
+
+class _Subnets(NamedTuple):
+    """Which atoms have which network.
+
+    Attributes:
+        names: of the subnets, as people call them.
+        of_element: (n_elements,) position of the subnet of each element.
+        element_of_atom: (n_atoms of all,)
+        of_atom: (n_atoms of all,) position of the subnet of each atom.
+    """
+
+    names: tuple[str, ...]
+    of_element: tuple[int, ...]
+    element_of_atom: IntArray
+    of_atom: IntArray
+
+    @classmethod
+    def of(cls, parameters: ParameterSet, store: StructureStore) -> _Subnets:
+        """One for each element, or one for all.
+
+        Raises:
+            InputError: a structure with an element that the parameter set lacks.
+        """
+        elements = store.element_indices(parameters.elements)
+        if parameters.network.shared_subnet:
+            return cls(("all elements",), (0,) * len(parameters.elements), elements, np.zeros_like(elements))
+        return cls(parameters.elements, tuple(range(len(parameters.elements))), elements, elements)
+
+    def natural_sizes(self, parameters: ParameterSet, closest: FloatArray) -> list[FloatArray]:
+        """(n_features,) of each subnet, the largest of its elements; `closest` (n_elements, n_elements) in Å."""
+        sizes = [natural_sizes(parameters, element, closest) for element in parameters.elements]
+        return [np.max(sizes, axis=0)] if self.are_shared else sizes
+
+    @property
+    def are_shared(self) -> bool:
+        return len(self.names) < len(self.of_element)
+
+
+def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> ForceLabels | None:
+    """Of all structures; None without derivatives."""
+    if inputs.jacobian is None:
+        return None
+    store, has_derivatives = inputs.store, inputs.has_derivatives
+    sizes = jacobian_sizes(store.n_atoms, n_features, has_derivatives)
+    if len(inputs.jacobian) != sizes.sum():
+        raise ValueError(f"jacobian: expected {sizes.sum()} numbers, got {len(inputs.jacobian)}")
+    return ForceLabels(
+        inputs.jacobian,
+        np.where(has_derivatives, np.cumsum(sizes) - sizes, -1),
+        np.nan_to_num(store.forces).astype(np.float32),
+        subnet_of_atom.astype(np.int8),
+        store.n_atoms,
+    )
+
+
+def _fingerprint(inputs: Inputs, split: Split) -> str:
+    """Digest of what a fit is told: features, energies, division, and forces where they are trained on."""
+    digest = hashlib.blake2b(digest_size=12)
+    digest.update(inputs.fingerprint.encode())
+    digest.update(np.ascontiguousarray(inputs.store.energies, dtype="<f8").tobytes())
+    digest.update("\n".join(split.parts).encode())
+    if inputs.jacobian is not None:
+        digest.update(np.ascontiguousarray(inputs.store.forces, dtype="<f8").tobytes())
+    if inputs.selection is not None:
+        digest.update(inputs.selection.digest.encode())
+    return digest.hexdigest()
+
+
+def density_weights(energies_per_atom: FloatArray, strength: float) -> FloatArray:
+    """Weights that raise structures at rare energies: density of energies to the power -strength, mean 1.
+
+    The density is that of a histogram whose bins follow the Freedman-Diaconis rule.
+
+    Args:
+        energies_per_atom: (n_structures,) eV/atom.
+        strength: from 0 (all alike) to 1 (every bin counts the same).
+
+    Returns:
+        (n_structures,)
+    """
+    if strength == 0.0 or np.ptp(energies_per_atom) == 0.0:
+        return np.ones(len(energies_per_atom))
+    counts, edges = np.histogram(energies_per_atom, bins="fd")
+    bins = np.clip(np.searchsorted(edges, energies_per_atom, side="right") - 1, 0, len(counts) - 1)
+    weights = counts[bins].astype(np.float64) ** -strength
+    return np.asarray(weights / weights.mean())

@@ -1,0 +1,279 @@
+"""Structures as the network sees them: the atoms of each subnet in one flat matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.files.arrays import opened_arrays, write_arrays
+from tio2nn.potential.whitening import pieces
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class AtomTable:
+    """Features of the atoms of many structures, one matrix for each subnet.
+
+    Attributes:
+        features: for each subnet (n_atoms of it, n_features), float64 or float32, structures consecutive.
+        counts: (n_structures, n_subnets) atoms of each structure that belong to each subnet.
+    """
+
+    features: tuple[NDArray[np.floating], ...]
+    counts: IntArray
+
+    @classmethod
+    def from_rows(
+        cls, features: FloatArray, subnet_of_atom: IntArray, n_atoms: IntArray, n_subnets: int
+    ) -> AtomTable:
+        """Sort the atoms of structures, given one after the other, by subnet.
+
+        Args:
+            features: (n_atoms of all, n_features)
+            subnet_of_atom: (n_atoms of all,)
+            n_atoms: (n_structures,)
+            n_subnets: number of subnets.
+        """
+        structure = np.repeat(np.arange(len(n_atoms)), n_atoms)
+        parts = tuple(features[subnet_of_atom == k] for k in range(n_subnets))
+        return cls(parts, _counts_of(structure, subnet_of_atom, len(n_atoms), n_subnets))
+
+    @classmethod
+    def gather(
+        cls,
+        blocks: Iterable[FloatArray],
+        subnet_of_atom: IntArray,
+        n_atoms: IntArray,
+        n_subnets: int,
+        parts: Sequence[IntArray],
+    ) -> tuple[AtomTable, ...]:
+        """A table for each part of the structures; of features that come block by block only theirs are kept.
+
+        Args:
+            blocks: (n_atoms of some consecutive structures, n_features), at least one, together all atoms.
+            subnet_of_atom, n_atoms, n_subnets: as for `from_rows`, of all structures.
+            parts: structures of each part, ascending; none in two of them.
+        """
+        part_of_structure = np.full(len(n_atoms), -1)
+        for p, structures in enumerate(parts):
+            part_of_structure[structures] = p
+        structure = np.repeat(np.arange(len(n_atoms)), n_atoms)
+        counts = _counts_of(structure, subnet_of_atom, len(n_atoms), n_subnets)
+        part_of_atom = part_of_structure[structure]
+        place = np.where(part_of_atom >= 0, part_of_atom * n_subnets + subnet_of_atom, -1)
+        sizes = [int(counts[structures, k].sum()) for structures in parts for k in range(n_subnets)]
+        matrices: list[FloatArray] = []
+        filled = [0] * len(sizes)
+        row = 0
+        for block in blocks:
+            matrices = matrices or [np.empty((size, block.shape[1])) for size in sizes]
+            own = place[row : row + len(block)]
+            for k, matrix in enumerate(matrices):
+                chosen = block[own == k]
+                matrix[filled[k] : filled[k] + len(chosen)] = chosen
+                filled[k] += len(chosen)
+            row += len(block)
+        if row != len(subnet_of_atom):
+            raise ValueError(f"blocks: expected {len(subnet_of_atom)} rows, got {row}")
+        return tuple(
+            cls(tuple(matrices[p * n_subnets : (p + 1) * n_subnets]), counts[structures])
+            for p, structures in enumerate(parts)
+        )
+
+    @property
+    def n_atoms(self) -> IntArray:
+        """(n_structures,) number of atoms."""
+        return np.asarray(self.counts.sum(axis=1))
+
+    def select(self, structures: IntArray) -> AtomTable:
+        """The table of these structures, in this order."""
+        return AtomTable(
+            tuple(part[self.rows(k, structures)] for k, part in enumerate(self.features)),
+            self.counts[structures],
+        )
+
+    def rows(self, subnet: int, structures: IntArray) -> IntArray:
+        """Rows of one subnet's matrix that belong to these structures, one structure after the other."""
+        return _rows_of(self.counts[:, subnet], structures)
+
+    def segments(self, subnet: int) -> NDArray[np.int32]:
+        """(n_atoms of the subnet,) index of the structure that each row belongs to."""
+        return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts[:, subnet])
+
+    def transformed(self, functions: Sequence[Callable[[NDArray[np.floating]], FloatArray]]) -> AtomTable:
+        """Each matrix mapped by its function, which takes rows one by one, as float32."""
+        return AtomTable(
+            tuple(_mapped(f, part) for f, part in zip(functions, self.features, strict=True)),
+            self.counts,
+        )
+
+
+def _counts_of(
+    structure_of_atom: IntArray, subnet_of_atom: IntArray, n_structures: int, n_subnets: int
+) -> IntArray:
+    """(n_structures, n_subnets) atoms of each structure that belong to each subnet."""
+    cells = structure_of_atom * n_subnets + subnet_of_atom
+    return np.bincount(cells, minlength=n_structures * n_subnets).reshape(n_structures, n_subnets)
+
+
+def _rows_of(counts: IntArray, structures: IntArray) -> IntArray:
+    """Rows of these structures, one after the other, in a matrix with `counts` (n_structures,) rows of each."""
+    first = np.cumsum(counts) - counts
+    chosen = counts[structures]
+    before = np.cumsum(chosen) - chosen
+    return np.asarray(np.repeat(first[structures] - before, chosen) + np.arange(chosen.sum()))
+
+
+def _mapped(
+    function: Callable[[NDArray[np.floating]], FloatArray], features: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """A function of the rows, in float64 only for a part of them at a time."""
+    mapped: NDArray[np.float32] | None = None
+    first = 0
+    for piece in pieces(features):
+        rows = function(piece)
+        if mapped is None:
+            mapped = np.empty((len(features), rows.shape[1]), np.float32)
+        mapped[first : first + len(rows)] = rows
+        first += len(rows)
+    assert mapped is not None, "there is at least one piece"
+    return mapped
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the network is to learn.
+
+    Attributes:
+        energies: (n_structures,) total energy minus reference energies, eV.
+        weights: (n_structures,) weight of each structure in the loss, mean 1.
+    """
+
+    energies: FloatArray
+    weights: FloatArray
+
+
+@dataclass(frozen=True)
+class ForceLabels:
+    """Forces of structures, and where the derivatives of their features lie.
+
+    Attributes:
+        jacobian: flat float32, of all structures of a project; may be a file mapped into memory.
+        offsets: (n_structures,) where the (n, n_features, n, 3) of each structure begin; negative without forces.
+        forces: (n_atoms, 3) float32, eV/Å, structures consecutive; zero without forces.
+        subnets: (n_atoms,) subnet of each atom.
+        n_atoms: (n_structures,)
+    """
+
+    jacobian: NDArray[np.float32]
+    offsets: IntArray
+    forces: NDArray[np.float32]
+    subnets: NDArray[np.int8]
+    n_atoms: IntArray
+
+    @property
+    def has_forces(self) -> NDArray[np.bool_]:
+        """(n_structures,)"""
+        return np.asarray(self.offsets >= 0)
+
+    def select(self, structures: IntArray) -> ForceLabels:
+        """Those of these structures, in this order."""
+        atoms = _rows_of(self.n_atoms, structures)
+        return ForceLabels(
+            self.jacobian,
+            self.offsets[structures],
+            self.forces[atoms],
+            self.subnets[atoms],
+            self.n_atoms[structures],
+        )
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What a network is fitted to.
+
+    Attributes:
+        train, train_labels: the training part, whitened float32 features.
+        validation, validation_labels: the validation part, likewise.
+        train_forces, validation_forces: forces of both parts; None for a fit to energies alone.
+        whitening_matrices: for each subnet (n_features, n_features), whitened features per feature; needed with forces.
+    """
+
+    train: AtomTable
+    train_labels: Labels
+    validation: AtomTable
+    validation_labels: Labels
+    train_forces: ForceLabels | None = None
+    validation_forces: ForceLabels | None = None
+    whitening_matrices: tuple[FloatArray, ...] = ()
+
+    @property
+    def mean_energy(self) -> float:
+        """Of the training part, eV/atom."""
+        return float(np.mean(self.train_labels.energies / self.train.n_atoms))
+
+    def save(self, path: Path) -> None:
+        """Write it down, so that worker processes read it; of derivatives only where their file is.
+
+        Raises:
+            ValueError: derivatives that are no file mapped into memory.
+        """
+        arrays: dict[str, NDArray[Any]] = {}
+        for part, table, labels, forces in (
+            ("train", self.train, self.train_labels, self.train_forces),
+            ("validation", self.validation, self.validation_labels, self.validation_forces),
+        ):
+            arrays |= {f"{part}_features_{k}": features for k, features in enumerate(table.features)}
+            arrays[f"{part}_counts"] = table.counts
+            arrays[f"{part}_energies"], arrays[f"{part}_weights"] = labels.energies, labels.weights
+            if forces is not None:
+                arrays |= {f"{part}_force_{name}": getattr(forces, name) for name in _OF_FORCES}
+                arrays["jacobian_file"] = np.array(str(_mapped_file(forces.jacobian)))
+        arrays |= {f"whitening_matrix_{k}": matrix for k, matrix in enumerate(self.whitening_matrices)}
+        write_arrays(path, arrays)
+
+    @staticmethod
+    def load(path: Path) -> FitData:
+        """Read what `save` wrote; derivatives stay in their file."""
+        with opened_arrays(path) as arrays:
+            n_subnets = arrays["train_counts"].shape[1]
+            jacobian = None
+            if "jacobian_file" in arrays:
+                jacobian = np.memmap(Path(str(arrays["jacobian_file"])), dtype="<f4", mode="r")
+            return FitData(
+                *_part(arrays, "train"),
+                *_part(arrays, "validation"),
+                None if jacobian is None else _forces(arrays, "train", jacobian),
+                None if jacobian is None else _forces(arrays, "validation", jacobian),
+                tuple(arrays[f"whitening_matrix_{k}"] for k in range(n_subnets))
+                if "whitening_matrix_0" in arrays
+                else (),
+            )
+
+
+# besides the derivatives
+_OF_FORCES = ("offsets", "forces", "subnets", "n_atoms")
+
+
+def _mapped_file(jacobian: NDArray[np.float32]) -> Path:
+    """The file that derivatives are mapped from."""
+    if not isinstance(jacobian, np.memmap) or jacobian.filename is None:
+        raise ValueError("jacobian: expected a file mapped into memory, got an array")
+    return Path(jacobian.filename).absolute()
+
+
+def _forces(arrays: Mapping[str, NDArray[Any]], part: str, jacobian: NDArray[np.float32]) -> ForceLabels:
+    return ForceLabels(jacobian, *(arrays[f"{part}_force_{name}"] for name in _OF_FORCES))
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[AtomTable, Labels]:
+    counts = arrays[f"{part}_counts"]
+    features = tuple(arrays[f"{part}_features_{k}"] for k in range(counts.shape[1]))
+    return AtomTable(features, counts), Labels(arrays[f"{part}_energies"], arrays[f"{part}_weights"])

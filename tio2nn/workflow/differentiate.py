@@ -1,0 +1,255 @@
+"""The command featurize --forces: derivatives of the symmetry functions of all structures that have forces."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.descriptors.symmetry_functions import compile_kernels
+from tio2nn.errors import InputError, Tio2nnError
+from tio2nn.parallel.progress import Track, silent
+from tio2nn.parallel.shards import calculator_of, measured_seconds, useful_jobs, work_through
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.project.derivative_budget import RESERVE, record_plan, remove_plan, select_derivatives
+from tio2nn.project.derivatives import fresh_layout, planned_layout
+from tio2nn.project.jacobian_store import (
+    JacobianLayout,
+    JacobianShard,
+    ShardLedger,
+    jacobian_sizes,
+    open_jacobian,
+    remove_other_jacobians,
+    write_jacobian_shard,
+)
+from tio2nn.project.project import Project
+from tio2nn.project.structure_store import StructureStore, read_store
+from tio2nn.structures.structure import Structure
+
+_SAMPLE_ATOMS = 200  # what the estimate of time measures: about 50 ms
+
+
+@dataclass(frozen=True)
+class JacobianEstimate:
+    """What the derivatives will need.
+
+    Attributes:
+        n_structures, n_atoms: still to be computed.
+        n_features: symmetry functions.
+        jobs: processes.
+        seconds: time on them.
+        disk_bytes: of the whole file.
+        n_left_out: structures with forces whose derivatives would not fit.
+        bound: what they would not fit into, for people.
+    """
+
+    n_structures: int
+    n_atoms: int
+    n_features: int
+    jobs: int
+    seconds: float
+    disk_bytes: float
+    n_left_out: int = 0
+    bound: str = ""
+
+
+@dataclass(frozen=True)
+class JacobianSummary:
+    """What the computation of derivatives did.
+
+    Attributes:
+        n_structures: that the project has derivatives of now.
+        n_computed: structures computed in this run; the others were there.
+        n_left_out: structures with forces whose derivatives would not fit.
+        n_without_forces: structures that have none.
+        disk_bytes: of the file.
+        seconds: wall time.
+    """
+
+    n_structures: int
+    n_computed: int
+    n_left_out: int
+    n_without_forces: int
+    disk_bytes: float
+    seconds: float
+
+
+def differentiate(
+    project: Project,
+    *,
+    jobs: int,
+    make_executor: Callable[[int], Executor],
+    jobs_are_fixed: bool = False,
+    insist: bool = False,
+    announce: Callable[[JacobianEstimate], None] | None = None,
+    track: Track = silent,
+) -> JacobianSummary:
+    """Compute what is missing of the derivatives of the structures of a project that have forces.
+
+    Args:
+        insist: of all of them, even where they do not fit (see `derivative_budget`).
+        project, jobs, make_executor, jobs_are_fixed, track: as for `featurize`.
+        announce: hears the estimate before the work begins.
+
+    Raises:
+        MissingInputError: no parameters or no structures.
+        InputError: no structure with forces, a disk that is too small, a structure that cannot be described,
+            a worker process that died.
+    """
+    begin = time.perf_counter()
+    parameters = project.parameters()
+    store = read_store(project.require(project.structures_file))
+    has_forces = store.has_forces
+    if not has_forces.any():
+        raise InputError(
+            "expected structures with forces, got none: train on energies, without --forces",
+            file=str(project.structures_file),
+        )
+    directory = project.features_directory
+    directory.mkdir(exist_ok=True)
+    selection = select_derivatives(project, parameters, store, insist=insist)
+    layout = planned_layout(parameters, store, selection)
+    has_derivatives = layout.has_derivatives(has_forces)
+    n_structures = int(has_derivatives.sum())
+    summary = JacobianSummary(
+        n_structures=n_structures,
+        n_computed=0,
+        n_left_out=int(has_forces.sum()) - n_structures,
+        n_without_forces=int((~has_forces).sum()),
+        disk_bytes=layout.n_bytes,
+        seconds=0.0,
+    )
+    if _are_there(project, parameters, store, layout):
+        return replace(summary, seconds=time.perf_counter() - begin)
+    remove_other_jacobians(directory, layout)
+    project.jacobian_table.unlink(missing_ok=True)
+    record_plan(project, layout)
+    path = directory / layout.file
+    ledger = ShardLedger(path, layout)
+    missing = [shard for shard in layout.shards if shard.offset not in ledger.checksums]
+    _check_disk(directory, path, layout)
+    pending = [k for shard in missing for k in range(shard.first, shard.last) if has_derivatives[k]]
+    if pending:
+        compile_kernels(derivatives=True)
+        # the cost follows the numbers written
+        sizes = jacobian_sizes(store.n_atoms, 1, has_derivatives)
+        seconds = measured_seconds(store, pending, partial(_jacobians, parameters), sizes, _SAMPLE_ATOMS)
+        jobs = useful_jobs(jobs, len(missing), seconds, are_fixed=jobs_are_fixed)
+        if announce is not None:
+            announce(
+                JacobianEstimate(
+                    len(pending),
+                    int(store.n_atoms[pending].sum()),
+                    parameters.n_features,
+                    jobs,
+                    seconds / jobs,
+                    layout.n_bytes,
+                    summary.n_left_out,
+                    "" if selection is None else selection.reason,
+                )
+            )
+        chosen = _Chosen(store, has_derivatives)
+        _compute(parameters, chosen, path, missing, ledger, jobs, make_executor, track)
+    # a file left by other means may be longer
+    os.truncate(path, layout.n_bytes)
+    done = tuple(replace(shard, checksum=ledger.checksums[shard.offset]) for shard in layout.shards)
+    replace(layout, shards=done).write(project.jacobian_table)
+    ledger.remove()
+    remove_plan(project, layout)
+    return replace(summary, n_computed=len(pending), seconds=time.perf_counter() - begin)
+
+
+class _Chosen(NamedTuple):
+    """The structures that shall have derivatives."""
+
+    store: StructureStore
+    are_chosen: NDArray[np.bool_]
+
+    def structures(self, shard: JacobianShard) -> list[Structure]:
+        return [self.store[k] for k in range(shard.first, shard.last) if self.are_chosen[k]]
+
+    def n_atoms(self, shard: JacobianShard) -> int:
+        own = slice(shard.first, shard.last)
+        return int(self.store.n_atoms[own][self.are_chosen[own]].sum())
+
+
+def _compute(
+    parameters: ParameterSet,
+    chosen: _Chosen,
+    path: Path,
+    missing: Sequence[JacobianShard],
+    ledger: ShardLedger,
+    jobs: int,
+    make_executor: Callable[[int], Executor],
+    track: Track,
+) -> None:
+    def task(shard: JacobianShard) -> tuple[ParameterSet, list[Structure], Path, JacobianShard]:
+        return parameters, chosen.structures(shard), path, shard
+
+    with track("derivatives of symmetry functions", sum(map(chosen.n_atoms, missing))) as advance:
+
+        def on_done(shard: JacobianShard, checksum: int) -> None:
+            ledger.append(shard, checksum)
+            advance(chosen.n_atoms(shard))
+
+        work_through(
+            missing,
+            differentiate_shard,
+            task,
+            on_done,
+            jobs=jobs,
+            make_executor=make_executor,
+            structures=chosen.structures,
+            work_alone=partial(try_derivatives, parameters),
+        )
+
+
+def differentiate_shard(
+    parameters: ParameterSet, structures: Sequence[Structure], path: Path, shard: JacobianShard
+) -> int:
+    """Compute one shard and write it to its place: what a worker does; return its checksum."""
+    return write_jacobian_shard(path, shard, _jacobians(parameters, structures))
+
+
+def try_derivatives(parameters: ParameterSet, structure: Structure) -> None:
+    """Differentiate a structure for nothing but to see whether a process survives it."""
+    for _ in _jacobians(parameters, [structure]):
+        pass
+
+
+def _jacobians(parameters: ParameterSet, structures: Sequence[Structure]) -> Iterator[np.ndarray]:
+    calculator = calculator_of(parameters)
+    return (calculator.jacobian(structure, np.float32) for structure in structures)
+
+
+def _are_there(
+    project: Project, parameters: ParameterSet, store: StructureStore, layout: JacobianLayout
+) -> bool:
+    try:
+        found = fresh_layout(project, parameters, store)
+        open_jacobian(project.features_directory, found)
+    except Tio2nnError:
+        return False
+    # others may be chosen now
+    return found.file == layout.file
+
+
+def _check_disk(directory: Path, path: Path, layout: JacobianLayout) -> None:
+    # shards are written in any order: what the file already takes is less than its size
+    there = 512 * path.stat().st_blocks if path.exists() else 0
+    free = shutil.disk_usage(directory).free
+    needed = layout.n_bytes - there + RESERVE
+    if needed > free:
+        raise InputError(
+            f"expected {needed / 1e9:.1f} GB of free disk for the derivatives, got {free / 1e9:.1f} GB",
+            file=str(directory),
+        )

@@ -1,0 +1,364 @@
+"""The command evaluate: how far predicted energies are from true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.errors import InputError, StaleError, UsageError
+from tio2nn.evaluation.baseline import Comparison
+from tio2nn.evaluation.leakage import fingerprints_of, nearest_in_training
+from tio2nn.evaluation.residuals import COLUMNS, Evaluated, EvaluatedForces, Nearest, ResidualTable
+from tio2nn.files.tables import write_csv, write_json
+from tio2nn.io.labels import ReadOptions, Remarks
+from tio2nn.io.read import read_structures
+from tio2nn.parallel.progress import Track, silent
+from tio2nn.potential.potential import Potential
+from tio2nn.potential.prediction import Prediction
+from tio2nn.project.feature_store import Manifest, StoredFeatures, digest_of
+from tio2nn.project.project import Project
+from tio2nn.project.provenance import changed_data, digest_of_file, inputs_of_model
+from tio2nn.project.structure_store import StructureStore, read_store
+from tio2nn.structures.names import natural_key
+from tio2nn.structures.split import LEFT_OUT, Split, read_parts
+from tio2nn.structures.structure import FloatArray
+from tio2nn.workflow.predict import predict_stream
+
+
+@dataclass(frozen=True)
+class EvaluationSummary:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: the content of `metrics.json`.
+        rejected: structures and files that could not be evaluated, in the order in which they came.
+        above_max_energy: structures of the test part that the potential's `max_energy` leaves out.
+        outliers_left_out: structures of the test part that its training left out as gross outliers.
+        comparison: with reference energies alone and zero forces.
+        facts: of the training, as far as the potential tells them.
+        extrapolating: evaluated structures with an atom far from all in training.
+        foreign_compositions: evaluated structures whose composition no combination of those in training makes,
+            so that nothing determined a part of their total energy.
+        directory: where the results were written, or None.
+        paths: of the files written.
+        remarks: on labels that were left alone, one line each.
+    """
+
+    metrics: dict[str, Any]
+    rejected: tuple[InputError, ...]
+    above_max_energy: int
+    outliers_left_out: int
+    comparison: Comparison
+    facts: dict[str, Any]
+    extrapolating: int
+    foreign_compositions: int
+    directory: Path | None
+    paths: tuple[Path, ...]
+    remarks: tuple[str, ...] = ()
+
+
+def evaluate(
+    project: Project | None,
+    sources: Sequence[str | Path] = (),
+    *,
+    potential_file: Path | None = None,
+    directory: Path | None = None,
+    stdin: Iterable[str] | None = None,
+    options: ReadOptions | None = None,
+    track: Track = silent,
+) -> EvaluationSummary:
+    """Compare predicted with true energies: on the test part of a project, or on labelled structures.
+
+    The order of the sources is of no influence. Structures above the `max_energy` of the training, and those
+    that it left out as gross outliers, are left out of the test part, too, but not out of the sources.
+
+    Args:
+        project: with the test part, a potential, and the data set to compare energies with; or None.
+        sources: as `tio2nn.io.read.read_structures` takes them; none for the test part.
+        potential_file: a potential other than the project's.
+        directory: where results belong; by default the project's `evaluation`, for given sources or another potential
+            `evaluation/other`; without a project none are written.
+        stdin: the lines behind the source "-".
+        options: how structure files are to be understood.
+        track: hears of each structure.
+
+    Raises:
+        UsageError: no project, and not both a potential and sources.
+        MissingInputError: the project lacks something; the message names the command that makes it.
+        StaleError: features or potential belong to other inputs than those of today.
+        InputError: a potential that cannot be read, no test part, or nothing that can be evaluated.
+    """
+    its_own = potential_file is None
+    if potential_file is None:
+        if project is None:
+            raise UsageError("expected a project or a potential, got neither")
+        potential_file = project.require(project.potential_file)
+    potential = Potential.load(potential_file)
+    if sources:
+        items = read_structures(sources, stdin=stdin, options=options)
+        part = _Part(predict_stream(potential, items, forces=True))
+    elif project is not None:
+        part = _test_part(project, potential, its_own=its_own)
+    else:
+        raise UsageError("expected labelled structures, or a project with a test part, got neither")
+    remarks = Remarks()
+    table, rejected = _collect(part, potential, remarks, track)
+    facts = dict(potential.about.get("baseline", {}))
+    comparison = _compared(table, facts.get("reference_energies_eV", potential.reference_energies))
+    metrics = table.metrics() | {
+        "baseline": comparison.as_dict(),
+        "outliers_left_out": part.outliers_left_out,
+        "potential": digest_of_file(potential_file),
+    }
+    paths: tuple[Path, ...] = ()
+    if directory is None and project is not None:
+        directory = (
+            project.evaluation_directory if its_own and not sources else project.other_evaluation_directory
+        )
+    if directory is not None:
+        data_set = None if project is None else _data_set_energies(project, potential)
+        paths = _write(directory, table, metrics, data_set)
+    return EvaluationSummary(
+        metrics=metrics,
+        rejected=rejected,
+        above_max_energy=part.above_max_energy,
+        outliers_left_out=part.outliers_left_out,
+        comparison=comparison,
+        facts=facts,
+        extrapolating=sum(row.n_extrapolating > 0 for row in table.rows),
+        foreign_compositions=sum(not row.composition_is_known for row in table.rows),
+        directory=directory,
+        paths=paths,
+        remarks=remarks.lines(),
+    )
+
+
+class _Part(NamedTuple):
+    """What is to be evaluated: predictions, or why there is none; `n_structures` is 0 if it is not known.
+
+    `nearest` tells of each structure which one of the training part is most like it, where there is one.
+    """
+
+    results: Iterator[Prediction | InputError]
+    n_structures: int = 0
+    above_max_energy: int = 0
+    outliers_left_out: int = 0
+    nearest: Mapping[str, Nearest] = MappingProxyType({})
+
+
+def _test_part(project: Project, potential: Potential, *, its_own: bool) -> _Part:
+    """The test part of a project, whose own potential must be one of its present inputs."""
+    store = read_store(project.require(project.structures_file))
+    parts = read_parts(project.require(project.split_file))
+    features = _features_for(project, store, potential, its_own=its_own)
+    if lost := {name for name, part in parts.items() if part == "test"} - set(store.names):
+        reason = f"the split names structures that are not extracted any more, such as {min(lost)!r}"
+        raise StaleError(f'{reason}; run "tio2nn train" again', file=str(project.split_file))
+    split = Split(store.names, tuple([parts.get(name, LEFT_OUT) for name in store.names]))
+    max_energy = potential.parameters.training.max_energy
+    # an earlier version, which left none out, tells of none
+    left_out = set(potential.about.get("outliers_left_out", ()))
+    sound = split.restricted_to(np.array([name not in left_out for name in store.names], dtype=np.bool_))
+    low = sound.restricted_to(store.are_up_to(max_energy))
+    n_test, n_sound, chosen = len(split.indices("test")), len(sound.indices("test")), low.indices("test")
+    if not len(chosen):
+        got = f"none up to the max_energy of {max_energy} eV/atom" if n_sound else "none"
+        got = f"{n_test} gross outliers" if n_test and not n_sound else got
+        raise InputError(
+            f"expected structures in the test part, got {got}; name labelled files, "
+            '"tio2nn evaluate FILE...", or train with a test_fraction above 0',
+            file=str(project.split_file),
+        )
+    has_forces = bool(store.has_forces[chosen].any())
+    structures = (store[k] for k in chosen.tolist())
+    if features is None or has_forces:
+        results = predict_stream(potential, structures, forces=has_forces)
+    else:
+        results = map(potential.predict_features, structures, features.of_structures(chosen, store.offsets))
+    nearest = {}
+    if features is not None and its_own:
+        nearest = _nearest(store, features, potential, chosen, low.indices("train"))
+    return _Part(results, len(chosen), n_sound - len(chosen), n_test - n_sound, nearest)
+
+
+def _features_for(
+    project: Project, store: StructureStore, potential: Potential, *, its_own: bool
+) -> StoredFeatures | None:
+    """Those of the project, which its own potential must have; None if another one needs others."""
+    if its_own:
+        manifest = Manifest.read(project.require(project.features_manifest))
+        _check_fresh(project, store, manifest, potential)
+    elif not project.features_manifest.exists():
+        return None
+    else:
+        manifest = Manifest.read(project.features_manifest)
+        made_from = (manifest.fingerprint, manifest.structures)
+        if made_from != (potential.parameters.fingerprint, digest_of(store.geometry_hashes)):
+            return None
+    return StoredFeatures(project.features_directory, manifest)
+
+
+def _nearest(
+    store: StructureStore,
+    features: StoredFeatures,
+    potential: Potential,
+    test: NDArray[np.int64],
+    training: NDArray[np.int64],
+) -> dict[str, Nearest]:
+    """For each test structure the training structure that is most like it."""
+    elements = potential.elements
+    whitenings = [potential.whitenings[potential.subnet_of[element]] for element in elements]
+    of_test, of_training = fingerprints_of(
+        (test, training), features, store.element_indices(elements), store.n_atoms, whitenings
+    )
+    found = nearest_in_training(
+        of_test,
+        of_training,
+        [store.names[k] for k in training],
+        [store.groups[k] for k in test],
+        [store.groups[k] for k in training],
+    )
+    return {store.names[k]: nearest for k, nearest in zip(test.tolist(), found, strict=True)}
+
+
+def _check_fresh(project: Project, store: StructureStore, features: Manifest, potential: Potential) -> None:
+    """Refuse features of other parameters or structures than those of today, then a potential of other inputs."""
+    parameters = project.parameters()
+    project.check_fresh(asdict(features), parameters.fingerprint, digest_of(store.geometry_hashes))
+    recorded, now = potential.about.get("inputs", {}), inputs_of_model(parameters, store, project.split_file)
+    if others := changed_data(recorded, now):
+        expected = (
+            f"expected a potential trained on the present {' and '.join(others)}, got one trained before"
+        )
+        raise StaleError(f'{expected}; run "tio2nn train" again', file=str(project.potential_file))
+
+
+def _compared(table: ResidualTable, reference_energies: Mapping[str, float]) -> Comparison:
+    """With what the compositions say alone, by energies of the elements, and with zero for every force."""
+    known = replace(table, reference_energies=dict(reference_energies))
+    forces = table.forces
+    return Comparison(
+        _rms(table.residuals_per_atom),
+        1000.0 * _rms(known.cohesive),
+        None if forces is None else _rms(forces.predicted - forces.true),
+        None if forces is None else _rms(forces.true),
+    )
+
+
+def _rms(values: FloatArray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _collect(
+    part: _Part, potential: Potential, remarks: Remarks, track: Track
+) -> tuple[ResidualTable, tuple[InputError, ...]]:
+    """Keep the numbers and let go of the atoms, so that archives of any size fit."""
+    rows: list[Evaluated] = []
+    rejected: list[InputError] = []
+    with track("evaluating structures", part.n_structures) as advance:
+        for result in part.results:
+            if not isinstance(result, InputError):
+                remarks.add(result.structure)
+            row = (
+                result
+                if isinstance(result, InputError)
+                else _evaluated(result, potential.elements, part.nearest)
+            )
+            if isinstance(row, InputError):
+                rejected.append(row)
+            else:
+                rows.append(row)
+            advance(1)
+    if not rows:
+        if len(rejected) == 1:
+            raise rejected[0]
+        got = f"{len(rejected)} that cannot be used; the first: {rejected[0]}" if rejected else "none"
+        raise InputError(f"expected structures to evaluate, got {got}")
+    rows.sort(key=lambda row: (natural_key(row.name), natural_key(row.file)))
+    return ResidualTable(tuple(rows), potential.elements, potential.reference_energies), tuple(rejected)
+
+
+def _evaluated(
+    prediction: Prediction, elements: Sequence[str], nearest: Mapping[str, Nearest]
+) -> Evaluated | InputError:
+    structure = prediction.structure
+    if structure.energy is None:
+        return structure.error(structure.extras.no_energy)
+    if (unusable := prediction.unusable()) is not None:
+        return unusable
+    return Evaluated(
+        name=structure.name,
+        file=structure.file,
+        composition=tuple(structure.composition.get(element, 0) for element in elements),
+        energy=structure.energy,
+        predicted=prediction.energy,
+        spread=prediction.spread,
+        n_extrapolating=len(prediction.extrapolations),
+        largest_distance=float(prediction.distances.max()),
+        composition_is_known=prediction.composition_is_known,
+        forces=None
+        if structure.forces is None or prediction.forces is None
+        else EvaluatedForces(
+            structure.forces, prediction.forces, prediction.forces_spread, prediction.distances
+        ),
+        nearest=nearest.get(structure.name),
+    )
+
+
+def _data_set_energies(project: Project, potential: Potential) -> FloatArray | None:
+    """(n_all,) cohesive energies of the project's structures, eV/atom; None if the potential knows not all of them."""
+    if not project.structures_file.exists():
+        return None
+    store = read_store(project.structures_file)
+    if not set(store.elements) <= set(potential.elements):
+        return None
+    reference = np.array([potential.reference_energies[element] for element in potential.elements])
+    cohesive = (store.energies - store.compositions(potential.elements) @ reference) / store.n_atoms
+    return np.asarray(cohesive)
+
+
+def _write(
+    directory: Path, table: ResidualTable, metrics: dict[str, Any], data_set: FloatArray | None
+) -> tuple[Path, ...]:
+    """Write tables and figures, `metrics.json` last; remove figures of an earlier evaluation that this one lacks."""
+    # loading matplotlib takes longer than evaluating a hundred structures
+    from tio2nn.evaluation.error_plots import plot_distances, plot_extrapolation, plot_forces, plot_spread
+    from tio2nn.evaluation.plots import plot_energies, plot_parity, plot_residuals
+
+    def path(of: Path) -> Path:
+        return directory / of.name
+
+    of = Project(directory)
+    write_csv(path(of.residuals_file), COLUMNS, table.lines())
+    true, predicted = table.energies - table.baseline, table.predicted - table.baseline
+    forces, errors = table.forces, np.abs(table.residuals_per_atom)
+    plot_parity(true, predicted, table.n_atoms, path(of.parity_figure))
+    plot_residuals(table.predicted - table.energies, path(of.residuals_figure))
+    plot_energies(table.cohesive, path(of.energies_figure), data_set)
+    if forces is not None:
+        plot_forces(forces.true, forces.predicted, path(of.forces_figure))
+        plot_extrapolation(forces, path(of.extrapolation_figure))
+    if (spreads := table.spreads) is not None:
+        plot_spread(spreads, errors, forces, path(of.spread_figure))
+    if (distances := table.distances) is not None:
+        plot_distances(distances, errors, path(of.distances_figure))
+    drawn = {
+        of.parity_figure: True,
+        of.residuals_figure: True,
+        of.energies_figure: True,
+        of.forces_figure: forces is not None,
+        of.extrapolation_figure: forces is not None,
+        of.spread_figure: spreads is not None,
+        of.distances_figure: distances is not None,
+    }
+    for figure in (figure for figure, is_new in drawn.items() if not is_new):
+        path(figure).unlink(missing_ok=True)
+    write_json(path(of.evaluation_metrics_file), metrics)
+    figures = (path(figure) for figure, is_new in drawn.items() if is_new)
+    return (path(of.residuals_file), *figures, path(of.evaluation_metrics_file))

@@ -1,0 +1,175 @@
+"""The command extract: structure files become the energies table and the structure store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tio2nn.errors import InputError
+from tio2nn.files.tables import write_csv
+from tio2nn.io.labels import ReadOptions, Remarks
+from tio2nn.io.read import read_structures
+from tio2nn.parallel.progress import Track, silent
+from tio2nn.project.structure_store import write_store
+from tio2nn.structures.audit import Audit, audit, compositions
+from tio2nn.structures.force_check import Disagreement, compare_forces
+from tio2nn.structures.names import natural_key, sorted_by_name
+from tio2nn.structures.reference_energies import ReferenceEnergies
+from tio2nn.structures.structure import Extras, Structure
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What an extraction did.
+
+    Attributes:
+        n_structures: accepted.
+        rejected: why files, or frames of files, were not, in the order of the files.
+        audit: of the accepted structures; None if there are none, and then only `rejected.csv` was written.
+        n_foreign: how many structures were rejected for their elements.
+        foreign_elements: which elements those were, in alphabetical order.
+        remarks: on labels of accepted structures that were left alone, one line each.
+        disagreement: of forces with differences of energies; None if they agree or nothing can be said.
+    """
+
+    n_structures: int
+    rejected: tuple[InputError, ...]
+    audit: Audit | None
+    n_foreign: int = 0
+    foreign_elements: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    disagreement: Disagreement | None = None
+
+
+def extract(
+    sources: Iterable[str | Path],
+    *,
+    energies_csv: Path,
+    rejected_csv: Path,
+    store: Path,
+    reference_energies: Mapping[str, float] | None = None,
+    elements: Collection[str] | None = None,
+    limit: int | None = None,
+    stdin: Iterable[str] | None = None,
+    options: ReadOptions | None = None,
+    track: Track = silent,
+) -> ExtractSummary:
+    """Read structures, reject what cannot be trusted, look at the rest, and write the table and the store.
+
+    Args:
+        sources: as for `tio2nn.io.read.read_structures`.
+        energies_csv: where the table belongs; it is written last, so what it names is in the store.
+        rejected_csv: where the reasons of rejection belong.
+        store: where the structure store belongs.
+        reference_energies: of each element, eV; by default fitted to the total energies.
+        elements: chemical symbols that a structure may have; by default any.
+        limit: take so many of the accepted structures, evenly spaced in the order of names; by default all.
+        stdin: the lines behind the source "-".
+        options: how structure files are to be understood.
+        track: hears of each structure that was read.
+
+    Raises:
+        InputError: an element without reference energy, where they are given; a key of the options that no
+            structure has.
+        OSError: a file that cannot be written.
+    """
+    structures: list[Structure] = []
+    rejected: list[InputError] = []
+    foreign: list[set[str]] = []
+    remarks = Remarks()
+    with track("reading structures", 0) as advance:
+        for item in read_structures(sources, stdin=stdin, options=options):
+            if isinstance(item, InputError):
+                rejected.append(item)
+            elif item.energy is None:
+                rejected.append(item.error(item.extras.no_energy))
+            elif elements is not None and (others := item.composition.keys() - set(elements)):
+                foreign.append(others)
+                got = ", ".join(sorted(others))
+                rejected.append(item.error(f"expected the elements {', '.join(elements)}, got {got}"))
+            else:
+                remarks.add(item)
+                structures.append(replace(item, extras=Extras()))
+            advance(1)
+    structures = sorted_by_name(structures)
+    if limit is not None and limit < len(structures):
+        structures = [structures[k * len(structures) // limit] for k in range(limit)]
+    rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or 0))
+    findings = disagreement = None
+    if structures:
+        reference = _reference(structures, reference_energies)
+        findings = audit(structures, reference)
+        disagreement = compare_forces(structures, findings.groups)
+        write_store(
+            store, structures, groups=findings.group_names, reference_energies=findings.reference.as_dict()
+        )
+    write_csv(
+        rejected_csv, ["file", "line", "reason"], [[e.file or "", e.line or "", e.reason] for e in rejected]
+    )
+    if findings is not None:
+        write_csv(energies_csv, *_energies_table(structures, findings))
+    return ExtractSummary(
+        n_structures=len(structures),
+        rejected=tuple(rejected),
+        audit=findings,
+        n_foreign=len(foreign),
+        foreign_elements=tuple(sorted(set().union(*foreign))),
+        remarks=remarks.lines(),
+        disagreement=disagreement,
+    )
+
+
+def _reference(structures: Sequence[Structure], given: Mapping[str, float] | None) -> ReferenceEnergies:
+    elements = tuple(sorted({element for structure in structures for element in structure.composition}))
+    if given is None:
+        energies = np.array([structure.energy for structure in structures], dtype=np.float64)
+        return ReferenceEnergies.fit(elements, compositions(structures, elements), energies)
+    if missing := [element for element in elements if element not in given]:
+        raise InputError(f"reference_energies: expected an energy of {missing[0]}, got none")
+    return ReferenceEnergies.given({element: given[element] for element in elements})
+
+
+def _energies_table(
+    structures: Sequence[Structure], findings: Audit
+) -> tuple[list[str], Iterator[list[object]]]:
+    """Header and rows, which are made one by one. Energies are written so that reading them gives the same number, the
+    rest rounded."""
+    elements = findings.reference.elements
+    header = [
+        "structure",
+        "file",
+        "n_atoms",
+        *(f"n_{element}" for element in elements),
+        "energy_eV",
+        "energy_eV_per_atom",
+        "cohesive_eV_per_atom",
+        "max_force",
+        "min_distance",
+        "group",
+        "duplicate_of",
+        "outlier",
+    ]
+    return header, _rows(structures, findings)
+
+
+def _rows(structures: Sequence[Structure], findings: Audit) -> Iterator[list[object]]:
+    columns = zip(
+        structures,
+        compositions(structures, findings.reference.elements).tolist(),
+        findings.cohesive.tolist(),
+        findings.max_forces.tolist(),
+        findings.closest.distances.tolist(),
+        findings.group_names,
+        findings.duplicates,
+        findings.outliers,
+        strict=True,
+    )
+    for structure, counts, cohesive, force, distance, group, duplicate, outlier in columns:
+        n_atoms, energy = structure.n_atoms, structure.energy or 0.0
+        numbers = [n_atoms, *counts, repr(energy), repr(energy / n_atoms), repr(cohesive)]
+        rounded = [f"{number:.6f}" if math.isfinite(number) else "" for number in (force, distance)]
+        yield [structure.name, structure.file, *numbers, *rounded, group, duplicate, outlier]

@@ -1,0 +1,197 @@
+"""The command predict: energies, and forces, of many structures in one pass, as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import count, islice
+from typing import Any, Literal
+
+import numpy as np
+
+from tio2nn.errors import InputError
+from tio2nn.io.extxyz_text import Predicted, write_extxyz
+from tio2nn.io.labels import XsfForces
+from tio2nn.io.xsf.file import write_xsf
+from tio2nn.potential.potential import Potential
+from tio2nn.potential.prediction import Prediction
+from tio2nn.structures.names import stem, unique_names
+from tio2nn.structures.structure import Structure
+
+Format = Literal["tsv", "csv", "json", "extxyz", "xsf"]
+
+COLUMNS = (
+    "file",
+    "n_atoms",
+    "energy_eV",
+    "energy_eV_per_atom",
+    "spread_eV_per_atom",
+    "n_extrapolating",
+    "largest_distance",
+)
+
+FORCE_COLUMNS = (
+    "atom",
+    "element",
+    "distance",
+    "force_x_eV_per_A",
+    "force_y_eV_per_A",
+    "force_z_eV_per_A",
+    "force_spread_eV_per_A",
+    *(f"stress_{component}_eV_per_A3" for component in ("xx", "yy", "zz", "yz", "xz", "xy")),
+)
+"""With forces, in a table with one line for each atom; the columns before them repeat."""
+
+_VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+# Structures computed together: enough for the kernels, and the first line of a long list comes soon
+_TOGETHER = 64
+
+
+def predict_stream(
+    potential: Potential, items: Iterable[Structure | InputError], *, forces: bool = False
+) -> Iterator[Prediction | InputError]:
+    """Predictions in the order of the items; errors pass through, and one bad structure spoils no other."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, _TOGETHER)):
+        structures = [item for item in batch if isinstance(item, Structure)]
+        results = iter(_predict_batch(potential, structures, forces))
+        for item in batch:
+            result = next(results) if isinstance(item, Structure) else item
+            yield result if isinstance(result, InputError) else result.unusable() or result
+
+
+def _predict_batch(
+    potential: Potential, structures: list[Structure], forces: bool
+) -> list[Prediction | InputError]:
+    try:
+        return list(potential.predict(structures, forces=forces))
+    except InputError as error:
+        if len(structures) == 1:
+            return [error]
+        return [
+            result for structure in structures for result in _predict_batch(potential, [structure], forces)
+        ]
+
+
+def header(form: Format, *, forces: bool = False) -> str | None:
+    """First line of the output, or None."""
+    columns = (*COLUMNS, *FORCE_COLUMNS) if forces else COLUMNS
+    if form == "tsv":
+        return "# " + "\t".join(columns)
+    return ",".join(columns) if form == "csv" else None
+
+
+def text(prediction: Prediction, form: Format, xsf_forces: XsfForces = "eV/A") -> str:
+    """One structure, without a last line end. Energies are written with all their digits.
+
+    As a table it is one line, or one for each atom if there are forces; no spread, and no stress, is `nan`, in JSON
+    null. As XSF it is the structure with what was predicted for it, forces in the unit given, which a comment states.
+    As extended XYZ it keeps what its file says of it, too (`tio2nn.io.extxyz_text`).
+
+    Raises:
+        InputError: XSF has no word for the periodic axes of the structure.
+    """
+    if form in ("tsv", "csv"):
+        return "\n".join(_rows(prediction, form))
+    if form == "json":
+        return json.dumps(_document(prediction), ensure_ascii=False)
+    structure = prediction.structure
+    if form == "xsf":
+        labelled = replace(structure, energy=prediction.energy, forces=prediction.forces)
+        try:
+            return write_xsf(labelled, forces_in=xsf_forces).removesuffix("\n")
+        except ValueError as error:
+            raise labelled.error(str(error)) from None
+    predicted = Predicted(prediction.energy, prediction.forces, prediction.stress, prediction.distances)
+    return write_extxyz(structure, predicted).removesuffix("\n")
+
+
+def own_file_name(structure: Structure, form: Format) -> str:
+    """Of a file for this structure, if it were the only one."""
+    return structure.name.replace("/", "_") + _suffix(form)
+
+
+def _suffix(form: Format) -> str:
+    return {"extxyz": ".xyz"}.get(form, f".{form}")
+
+
+def file_names(items: Sequence[Structure | InputError], form: Format) -> list[str]:
+    """Of a file for each structure alone, called as `extract` calls it; nothing for an error."""
+    suffix = _suffix(form)
+    names = iter(unique_names([item for item in items if isinstance(item, Structure)]))
+    taken: set[str] = set()
+    found = []
+    for item in items:
+        if isinstance(item, InputError):
+            found.append("")
+            continue
+        whole = next(names).lstrip("/").replace("../", "up/").replace("/", "_").removesuffix(suffix)
+        # different paths may look equal without their slashes
+        name = next(name for k in count(1) if (name := f"{whole}-{k}" if k > 1 else whole) not in taken)
+        taken.add(name)
+        found.append(name + suffix)
+    return found
+
+
+def _document(prediction: Prediction) -> dict[str, Any]:
+    structure = prediction.structure
+    document: dict[str, Any] = {
+        "file": label(structure),
+        "n_atoms": structure.n_atoms,
+        "energy_eV": prediction.energy,
+        "energy_eV_per_atom": prediction.energy_per_atom,
+        "spread_eV_per_atom": prediction.spread,
+        "composition_is_known": prediction.composition_is_known,
+        "distances": prediction.distances.tolist(),
+        "extrapolation": [asdict(extrapolation) for extrapolation in prediction.extrapolations],
+    }
+    if prediction.forces is not None:
+        spread, stress = prediction.forces_spread, prediction.stress
+        document["forces_eV_per_A"] = prediction.forces.tolist()
+        document["forces_spread_eV_per_A"] = None if spread is None else spread.tolist()
+        document["stress_eV_per_A3"] = None if stress is None else stress.tolist()
+    return document
+
+
+def _rows(prediction: Prediction, form: Format) -> Iterator[str]:
+    structure = prediction.structure
+    separator = "\t" if form == "tsv" else ","
+    name = label(structure)
+    if form == "csv" and any(c in name for c in ',"\n'):
+        name = '"' + name.replace('"', '""') + '"'
+    cells = [
+        name,
+        str(structure.n_atoms),
+        repr(prediction.energy),
+        repr(prediction.energy_per_atom),
+        "nan" if prediction.spread is None else repr(prediction.spread),
+        str(len(prediction.extrapolations)),
+        f"{prediction.distances.max():.3f}",
+    ]
+    if prediction.forces is None:
+        yield separator.join(cells)
+        return
+    stress = np.full((3, 3), np.nan) if prediction.stress is None else prediction.stress
+    voigt = [repr(float(stress[axes])) for axes in _VOIGT]
+    spread = (
+        np.full(structure.n_atoms, np.nan) if prediction.forces_spread is None else prediction.forces_spread
+    )
+    columns = (prediction.distances, prediction.forces, spread)
+    atoms = zip(structure.elements, *(column.tolist() for column in columns), strict=True)
+    for atom, (element, distance, force, own_spread) in enumerate(atoms, start=1):
+        numbers = [f"{distance:.3f}", *(repr(number) for number in (*force, own_spread))]
+        yield separator.join([*cells, str(atom), element, *numbers, *voigt])
+
+
+def label(structure: Structure) -> str:
+    """The file as the user named it; behind it `#n` for frame n of several."""
+    frame = structure.name.removeprefix(stem(structure.file))
+    return structure.file + (f"#{frame[1:]}" if frame[:1] == "-" and frame[1:].isdigit() else "")
+
+
+def warnings(prediction: Prediction) -> dict[str, str]:
+    """Reasons not to trust a prediction, by their kind, each one line that begins with the file."""
+    name = label(prediction.structure)
+    return {kind: f"{name}: {reason}" for kind, reason in prediction.doubts().items()}

@@ -1,0 +1,339 @@
+"""The command train: from features and energies to a potential."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Executor, wait
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tio2nn.errors import InputError
+from tio2nn.evaluation.baseline import Comparison, facts
+from tio2nn.files.atomic import atomic_path
+from tio2nn.files.tables import write_csv, write_json
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.recipes import DATA_FIELDS
+from tio2nn.parameters.schema import to_json
+from tio2nn.potential.layers import Layer
+from tio2nn.potential.potential import Potential
+from tio2nn.potential.prediction import Limits
+from tio2nn.project.facts import resolved
+from tio2nn.project.feature_store import digest_of
+from tio2nn.project.project import Project
+from tio2nn.project.provenance import inputs_of_model, versions
+from tio2nn.project.structure_store import StructureStore
+from tio2nn.training.data import TrainingData, choose_split, prepare, read_inputs
+from tio2nn.training.fit import Fit, configure_threads, read_history
+from tio2nn.training.history import Epoch
+from tio2nn.training.network import BPNN, dense_layers, initial_network
+
+configure_threads()
+
+_MEV = 1000.0  # meV in an eV
+_POLL_SECONDS = 2.0  # between looks at the checkpoints of worker processes, which write them every 5 s
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What a training did.
+
+    Attributes:
+        n_train, n_validation, n_test: structures in the parts.
+        members: networks in the committee.
+        epochs: epochs of the last member.
+        seconds: wall time of this run.
+        validation_rmse, validation_mae: meV/atom, of the epochs whose weights are taken, mean over the members; None
+            without structures in the validation part.
+        validation_force_rmse: eV/Å and component, likewise; None without forces.
+        reference_energies: eV.
+        constant_features: names of columns that do not vary in the training part, for each subnet.
+        comparison: with reference energies alone, on the validation part; None without structures in it.
+        facts: of the training, for a reason why it is no better.
+        potential: the file.
+    """
+
+    n_train: int
+    n_validation: int
+    n_test: int
+    members: int
+    epochs: int
+    seconds: float
+    validation_rmse: float | None
+    validation_mae: float | None
+    validation_force_rmse: float | None
+    reference_energies: dict[str, float]
+    constant_features: dict[str, tuple[str, ...]]
+    comparison: Comparison | None
+    facts: dict[str, Any]
+    potential: Path
+
+
+def new_network(parameters: ParameterSet, data: TrainingData, seed: int) -> BPNN:
+    """A network with the data's whitening, its first weights drawn from the seed."""
+    network = initial_network(parameters.network, parameters.elements, parameters.n_features, data, seed)
+    for subnet in network.subnets.values():
+        dense_layers(subnet)  # refuses now what the potential could not carry later
+    network.set_whitenings(data.whitenings)
+    return network
+
+
+def train(
+    project: Project,
+    parameters: ParameterSet,
+    *,
+    split_file: Path | None = None,
+    new_split: bool = False,
+    jobs: int = 1,
+    make_executor: Callable[[int], Executor] | None = None,
+    command: Sequence[str] = (),
+    on_data: Callable[[TrainingData], None] | None = None,
+    on_epoch: Callable[[int, Epoch], None] | None = None,
+) -> TrainSummary:
+    """Fit the potential of a project.
+
+    The members of a committee are fitted one after the other, or side by side in worker processes; the bits are the
+    same.
+
+    Args:
+        project: with features.
+        parameters: those of the project, with what flags, recipe or tuning changed; what they leave open, their recipe
+            decides.
+        split_file: a division given by the user.
+        new_split: make a new one even if the project has one.
+        jobs: members fitted at a time.
+        make_executor: makes a pool of that many worker processes; needed for more than one.
+        command: the command line, for the record.
+        on_data: hears of split, reference energies and whitening before the fit.
+        on_epoch: hears of each epoch, with the member's number from 1.
+
+    Raises:
+        MissingInputError, StaleError, InputError: also where the fit diverges, or a worker process dies
+    """
+    begin = time.perf_counter()
+    inputs = read_inputs(project, parameters)
+    split = choose_split(project, parameters, inputs.store, split_file, new_split)
+    parameters = resolved(parameters, inputs.store, split, inputs.selection)
+    data = prepare(inputs, parameters, split)
+    if on_data is not None:
+        on_data(data)
+    project.model_directory.mkdir(exist_ok=True)
+    members = range(1, parameters.training.members + 1)
+    try:
+        if make_executor is not None and min(jobs, len(members)) > 1:
+            _fit_side_by_side(project, parameters, data, min(jobs, len(members)), make_executor, on_epoch)
+            on_epoch = None
+        fits = [_fit(project, parameters, data, member, on_epoch) for member in members]
+    except FloatingPointError as error:
+        advice = f"try a learning_rate below {parameters.training.learning_rate:g}"
+        raise InputError(f"expected a fit that converges, got: {error}; {advice}") from None
+    chosen = [fit.chosen for fit in fits]
+    summary = TrainSummary(
+        n_train=len(data.train.counts),
+        n_validation=len(data.validation.counts),
+        n_test=len(data.split.indices("test")),
+        members=len(fits),
+        epochs=len(fits[-1].history),
+        seconds=time.perf_counter() - begin,
+        validation_rmse=_mean(epoch.validation_rmse_meV_per_atom for epoch in chosen),
+        validation_mae=_mean(epoch.validation_mae_meV_per_atom for epoch in chosen),
+        validation_force_rmse=_mean(epoch.validation_force_rmse_eV_per_A for epoch in chosen),
+        reference_energies=data.reference.as_dict(),
+        constant_features=data.constant_features,
+        comparison=_compared(inputs.store, data, chosen),
+        facts=_facts(parameters, inputs.store, data, fits[-1].n_steps),
+        potential=project.potential_file,
+    )
+    _write_model(project, parameters, inputs.store, data, fits, summary, command)
+    for member in members:
+        project.checkpoint_file(member).unlink(missing_ok=True)
+    return summary
+
+
+def _fit(
+    project: Project,
+    parameters: ParameterSet,
+    data: TrainingData,
+    member: int,
+    on_epoch: Callable[[int, Epoch], None] | None,
+) -> Fit:
+    """Fit one member, counted from 1, from its checkpoint if there is one."""
+    seed = parameters.training.seed + member - 1
+    fit = Fit(new_network(parameters, data, seed), parameters.training, seed, data)
+    listen = None if on_epoch is None else lambda epoch: on_epoch(member, epoch)
+    fit.run(project.checkpoint_file(member), _fit_fingerprint(parameters, data, seed), listen)
+    return fit
+
+
+def _fit_side_by_side(
+    project: Project,
+    parameters: ParameterSet,
+    data: TrainingData,
+    jobs: int,
+    make_executor: Callable[[int], Executor],
+    on_epoch: Callable[[int, Epoch], None] | None,
+) -> None:
+    """Let worker processes bring the checkpoint of every member to its end."""
+    members = range(1, parameters.training.members + 1)
+    heard = dict.fromkeys(members, 0)
+    with make_executor(jobs) as executor:
+        waiting = {
+            executor.submit(fit_member, project.root, parameters, member): member for member in members
+        }
+        while waiting:
+            done, _ = wait(waiting, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
+            for future in done:
+                member = waiting.pop(future)
+                try:
+                    future.result()
+                except BrokenExecutor as error:
+                    raise InputError(
+                        f"expected a worker process that trains network {member}, got none: {error}; "
+                        "with less memory try --jobs 1; what was trained is kept"
+                    ) from None
+            for member in members if on_epoch is not None else ():
+                seed = parameters.training.seed + member - 1
+                path, fingerprint = project.checkpoint_file(member), _fit_fingerprint(parameters, data, seed)
+                for epoch in read_history(path, fingerprint)[heard[member] :]:
+                    heard[member] = epoch.epoch
+                    if on_epoch is not None:
+                        on_epoch(member, epoch)
+
+
+def fit_member(root: Path, parameters: ParameterSet, member: int) -> None:
+    """Fit one member of a committee whose split is written down, into its checkpoint: what a worker does."""
+    project = Project(root)
+    inputs = read_inputs(project, parameters, check=False)
+    data = prepare(inputs, parameters, choose_split(project, parameters, inputs.store, None, False))
+    _fit(project, parameters, data, member, None)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _compared(store: StructureStore, data: TrainingData, chosen: Sequence[Epoch]) -> Comparison | None:
+    """With what the validation part's compositions say alone, and with zero for every force."""
+    rmse = _mean(epoch.validation_rmse_meV_per_atom for epoch in chosen)
+    if rmse is None:
+        return None
+    validation, elements = data.split.indices("validation"), data.fitted_reference.elements
+    energies = store.energies[validation] - data.fitted_reference.baseline(
+        store.compositions(elements)[validation]
+    )
+    reference_rmse = _MEV * float(np.sqrt(np.mean((energies / store.n_atoms[validation]) ** 2)))
+    force_rmse = _mean(epoch.validation_force_rmse_eV_per_A for epoch in chosen)
+    if force_rmse is None or (labels := data.validation_forces) is None:
+        return Comparison(rmse, reference_rmse)
+    known = labels.forces[np.repeat(labels.has_forces, labels.n_atoms)]
+    return Comparison(
+        rmse, reference_rmse, force_rmse, float(np.sqrt(np.mean(known.astype(np.float64) ** 2)))
+    )
+
+
+def _facts(
+    parameters: ParameterSet, store: StructureStore, data: TrainingData, n_steps: int
+) -> dict[str, Any]:
+    training = data.split.indices("train")
+    counts = (store.compositions(parameters.elements)[training] > 0).sum(axis=0).tolist()
+    kept = store.gross_outliers[training].sum()
+    has_forces = data.train_forces is not None
+    return facts(dict(zip(parameters.elements, counts, strict=True)), int(kept), has_forces, n_steps)
+
+
+def _fit_fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:
+    """Of everything that the weights of one member depend on."""
+    settings = {"network": parameters.network.of_the_fit(), **to_json(parameters.training), "seed": seed}
+    for of_no_effect in ("members", *DATA_FIELDS):
+        settings.pop(of_no_effect)  # what they decide is in the data's fingerprint
+    return digest_of([data.fingerprint, json.dumps(settings, sort_keys=True), str(data.reference.as_dict())])
+
+
+def _write_model(
+    project: Project,
+    parameters: ParameterSet,
+    store: StructureStore,
+    data: TrainingData,
+    fits: Sequence[Fit],
+    summary: TrainSummary,
+    command: Sequence[str],
+) -> None:
+    about = {
+        "command": list(command),
+        "inputs": inputs_of_model(parameters, store, project.split_file),
+        "selection": None if data.selection is None else data.selection.digest,
+        "seed": parameters.training.seed,
+        "n_train": summary.n_train,
+        "n_validation": summary.n_validation,
+        "n_test": summary.n_test,
+        "members": summary.members,
+        "epochs": [len(fit.history) for fit in fits],
+        "validation_rmse_meV_per_atom": summary.validation_rmse,
+        "validation_mae_meV_per_atom": summary.validation_mae,
+        "validation_force_rmse_eV_per_A": summary.validation_force_rmse,
+        "reference_energies_eV": summary.reference_energies,
+        "baseline": {
+            "reference_energies_eV": data.fitted_reference.as_dict(),
+            **summary.facts,
+            **({} if summary.comparison is None else {"validation": summary.comparison.as_dict()}),
+        },
+        "outliers_left_out": list(data.outliers) if parameters.training.outliers == "leave-out" else [],
+        "seconds": round(summary.seconds, 1),
+        "parameters": json.loads(parameters.to_json()),
+        "versions": versions(),
+    }
+    potential = Potential(
+        parameters,
+        data.reference.as_dict(),
+        data.subnet_of,
+        data.whitenings,
+        tuple(_layers(fit.network) for fit in fits),
+        data.training_atoms,
+        data.composition_span,
+        about,
+        data.repulsion if parameters.network.repulsion else None,
+        _limits(store, data),
+    )
+    _write_history(project.history_file, fits)
+    for member, fit in enumerate(fits, start=1):
+        _save_network(fit.network, project.network_file(member))
+    for stale in project.model_directory.glob("network-*.keras"):
+        if stale not in {project.network_file(member) for member in range(1, len(fits) + 1)}:
+            stale.unlink()
+    from tio2nn.evaluation.plots import plot_history
+
+    plot_history(project.history_file, project.history_figure)
+    potential.save(project.potential_file)
+    # by this file a training is known to be done
+    write_json(project.training_metrics_file, about)
+
+
+def _limits(store: StructureStore, data: TrainingData) -> Limits:
+    """Those that the training part sets."""
+    train = data.split.indices("train")
+    cohesive = data.train_labels.energies / store.n_atoms[train]
+    forces = store.forces[np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)]
+    lengths = np.linalg.norm(forces, axis=1)
+    known = lengths[np.isfinite(lengths)]
+    return Limits(float(np.abs(cohesive).max()), float(known.max()) if len(known) else None)
+
+
+def _layers(network: BPNN) -> tuple[tuple[Layer, ...], ...]:
+    return tuple(
+        tuple(Layer(*layer) for layer in dense_layers(subnet)) for subnet in network.subnets.values()
+    )
+
+
+def _save_network(network: BPNN, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        network.save(temporary)
+
+
+def _write_history(path: Path, fits: Sequence[Fit]) -> None:
+    rows = ([member, *astuple(epoch)] for member, fit in enumerate(fits, start=1) for epoch in fit.history)
+    write_csv(path, ["member", *Epoch.__dataclass_fields__], rows)

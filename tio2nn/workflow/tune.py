@@ -1,0 +1,289 @@
+"""The command tune: the best network size, learning rate and dropout, by trying.
+
+KerasTuner proposes; worker processes fit; a ledger keeps every finished trial, so that a search that was killed
+goes on where it was and ends as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tio2nn.errors import InputError
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.recipes import forces_of
+from tio2nn.parameters.schema import to_json
+from tio2nn.project.facts import facts_of, resolved
+from tio2nn.project.feature_store import digest_of
+from tio2nn.project.project import Project
+from tio2nn.project.provenance import inputs_of_model, versions
+from tio2nn.structures.split import LEFT_OUT, Split
+from tio2nn.training.data import FEWEST_TO_VALIDATE, TrainingData, choose_split, prepare, read_inputs
+from tio2nn.tuning.oracles import BLIND, Oracle, candidates
+from tio2nn.tuning.trial import TrialTask, run_trial
+from tio2nn.tuning.trials import (
+    COMPLETED,
+    FAILED,
+    Candidate,
+    Ledger,
+    Outcome,
+    Trial,
+    best_of,
+    ranked,
+    write_best,
+    write_trials,
+)
+
+
+@dataclass(frozen=True)
+class TuneSummary:
+    """What a search found.
+
+    Attributes:
+        ranked: all trials, the best first.
+        best: what `best.json` holds; not the first where that is hardly better than what the fit would have anyway.
+        n_known: trials that were taken from the ledger.
+        seconds: wall time.
+    """
+
+    ranked: tuple[Trial, ...]
+    best: dict[str, Any]
+    n_known: int
+    seconds: float
+
+
+def tune(
+    project: Project,
+    parameters: ParameterSet,
+    *,
+    jobs: int,
+    make_executor: Callable[[int], Executor],
+    split_file: Path | None = None,
+    on_data: Callable[[TrainingData], None] | None = None,
+    on_trial: Callable[[Trial], None] | None = None,
+    command: Sequence[str] = (),
+) -> TuneSummary:
+    """Search on the training part of a project, judged by its validation part, with forces where the fit will use them.
+
+    Args:
+        project: with features, and with derivatives for a search on forces.
+        parameters: those of the project, with what flags or a recipe changed; what they leave open, their recipe
+            decides.
+        jobs: trials side by side.
+        make_executor: makes worker processes, of which one may die without harm to the others.
+        split_file: a split given by the user.
+        on_data: hears of what each trial trains on and is judged by.
+        on_trial: hears of each trial, those of former searches included.
+        command: the command line, for the record.
+
+    Raises:
+        MissingInputError, StaleError: as `tio2nn.training.data.read_inputs`.
+        InputError: damaged features, a part without structures, or not a single trial that completes.
+    """
+    begin = time.perf_counter()
+    inputs = read_inputs(project, parameters)
+    split = choose_split(project, parameters, inputs.store, split_file, new=False)
+    asked = forces_of(parameters)
+    parameters = resolved(parameters, inputs.store, split, inputs.selection)
+    tuning = parameters.tuning
+    if tuning.structures is not None:
+        split = subset(split, tuning.structures, tuning.seed)
+        drawn = facts_of(parameters, inputs.store, split, inputs.selection)
+        if asked == "auto" and not drawn.n_structures_with_forces:
+            parameters = parameters.with_overrides(training={"forces": False})
+    data = prepare(inputs, parameters, split)
+    if not len(data.validation.counts):
+        raise InputError(
+            "expected structures in the part validation to judge the trials by, got none; of fewer than "
+            f"{FEWEST_TO_VALIDATE} structures all train"
+        )
+    if on_data is not None:
+        on_data(data)
+    project.tuning_directory.mkdir(exist_ok=True)
+    search = _Search(project, parameters, data, jobs, on_trial)
+    data.save(project.trial_data_file)
+    try:
+        with make_executor(jobs) as executor:
+            trials = search.blind(executor) if tuning.strategy in BLIND else search.guided(executor)
+    finally:
+        project.trial_data_file.unlink(missing_ok=True)
+    best = best_of(trials, own_candidate(parameters), len(data.validation.counts))
+    if best.status != COMPLETED:
+        raise InputError(
+            f"expected at least one trial that completes, got none of {len(trials)}: {best.status}, "
+            f"{best.message}; see {project.trials_file}"
+        )
+    about = {
+        "inputs": inputs_of_model(parameters, inputs.store, project.split_file),
+        "strategy": tuning.strategy,
+        "command": list(command),
+        "versions": versions(),
+    }
+    return TuneSummary(
+        ranked=ranked(trials),
+        best=write_best(project.best_trial_file, best, about),
+        n_known=search.n_known,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def own_candidate(parameters: ParameterSet) -> Candidate | None:
+    """What the fit would have without a search; None where no trial can try it, for layers of different widths.
+
+    Args:
+        parameters: nothing left to a recipe.
+    """
+    layers = parameters.network.hidden_layers
+    if len(set(layers)) != 1:
+        return None
+    return Candidate(
+        layers=len(layers),
+        nodes=layers[0],
+        learning_rate=parameters.training.learning_rate,
+        dropout=parameters.network.dropout,
+        epochs=parameters.tuning.epochs,
+    )
+
+
+def subset(split: Split, n_structures: int, seed: int) -> Split:
+    """So many structures of the training and the validation part, drawn at random in their proportion."""
+    sizes = {part: len(split.indices(part)) for part in ("train", "validation")}
+    total = sum(sizes.values())
+    if n_structures >= total:
+        return split
+    n_validation = min(max(1, round(n_structures * sizes["validation"] / total)), n_structures - 1)
+    wanted = {"train": n_structures - n_validation, "validation": n_validation}
+    rng = np.random.default_rng([seed, 0x70BE])
+    parts = [LEFT_OUT] * len(split.parts)
+    for part, size in wanted.items():
+        for index in rng.permutation(split.indices(part))[:size]:
+            parts[index] = part
+    return replace(split, parts=tuple(parts))
+
+
+class _Search:
+    """Runs trials, and asks the ledger first."""
+
+    def __init__(
+        self,
+        project: Project,
+        parameters: ParameterSet,
+        data: TrainingData,
+        jobs: int,
+        on_trial: Callable[[Trial], None] | None,
+    ) -> None:
+        self.n_known = 0
+        self._parameters = parameters
+        self._jobs = jobs
+        self._on_trial = on_trial
+        self._ledger = Ledger(project.trial_ledger_file)
+        self._trials_file = project.trials_file
+        self._data_file = project.trial_data_file
+        self._settings = _settings(parameters, data)
+        self._trials: dict[int, Trial] = {}
+
+    def blind(self, executor: Executor) -> list[Trial]:
+        """All trials of a strategy that does not look at results, as workers become free."""
+        waiting = dict(candidates(self._parameters.tuning))
+        for number in list(waiting):
+            if self._known(number, waiting[number]):
+                del waiting[number]
+        futures = {self._submit(executor, candidate): number for number, candidate in waiting.items()}
+        for future in _as_completed(futures):
+            number = futures[future]
+            self._finish(number, waiting[number], _outcome(future))
+        return list(self._trials.values())
+
+    def guided(self, executor: Executor) -> list[Trial]:
+        """All trials of a strategy that learns.
+
+        Answers reach the oracle in the order of its proposals, and the oldest of `jobs` must be answered before
+        the next is made: what is proposed depends on results and `jobs`, never on which worker was faster.
+        """
+        with Oracle(self._parameters.tuning) as oracle:
+            running: dict[int, tuple[Candidate, Future[Outcome] | None]] = {}
+            while True:
+                while len(running) < self._jobs and (proposal := oracle.ask()) is not None:
+                    number, candidate = proposal
+                    known = self._known(number, candidate)
+                    running[number] = candidate, None if known else self._submit(executor, candidate)
+                if not running:
+                    return list(self._trials.values())
+                number = min(running)
+                candidate, future = running.pop(number)
+                if future is not None:
+                    self._finish(number, candidate, _outcome(future))
+                oracle.tell(number, self._trials[number])
+
+    def _known(self, number: int, candidate: Candidate) -> bool:
+        trial = self._ledger.find(self._settings, candidate, number)
+        if trial is None:
+            return False
+        self.n_known += 1
+        self._record(trial)
+        return True
+
+    def _finish(self, number: int, candidate: Candidate, outcome: Outcome) -> None:
+        trial = Trial.of(number, candidate, outcome)
+        self._ledger.add(self._settings, trial)
+        self._record(trial)
+
+    def _record(self, trial: Trial) -> None:
+        self._trials[trial.trial] = trial
+        write_trials(self._trials_file, self._trials.values())
+        if self._on_trial is not None:
+            self._on_trial(trial)
+
+    def _submit(self, executor: Executor, candidate: Candidate) -> Future[Outcome]:
+        tuning = self._parameters.tuning
+        changed = self._parameters.with_overrides(**candidate.overrides)
+        training = replace(
+            changed.training,
+            epochs=candidate.epochs,
+            batch_size=tuning.batch_size or changed.training.batch_size,
+        )
+        task = TrialTask(
+            data=self._data_file,
+            elements=changed.elements,
+            n_features=changed.n_features,
+            network=changed.network,
+            training=training,
+            seed=tuning.seed,
+            # several trials share the cores, one alone may use two
+            parallel_operations=1 if self._jobs > 1 else 2,
+        )
+        return executor.submit(run_trial, task)
+
+
+def _settings(parameters: ParameterSet, data: TrainingData) -> str:
+    """Digest of everything but the candidate that the outcome of a trial depends on."""
+    fixed: Mapping[str, Any] = {
+        "network": {**parameters.network.of_the_fit(), "hidden_layers": None, "dropout": None},
+        "training": {**to_json(parameters.training), "learning_rate": None, "epochs": None, "members": None},
+        "batch_size": parameters.tuning.batch_size,
+        "seed": parameters.tuning.seed,
+        "reference_energies": data.reference.as_dict(),
+    }
+    return digest_of([data.fingerprint, json.dumps(fixed, sort_keys=True)])
+
+
+def _as_completed(futures: Mapping[Future[Outcome], int]) -> Iterator[Future[Outcome]]:
+    """As `concurrent.futures.as_completed`, in the order of their numbers where several are ready."""
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        yield from sorted(done, key=lambda future: futures[future])
+
+
+def _outcome(future: Future[Outcome]) -> Outcome:
+    try:
+        return future.result()
+    except BrokenExecutor as error:
+        return Outcome(status=FAILED, message=str(error))
