@@ -43,7 +43,7 @@ class InThisProcess(Executor):
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tio2nn.cli.fitting.worker_processes", lambda _: InThisProcess())
+    monkeypatch.setattr("tio2nn.parallel.workers.trial_workers", lambda _: InThisProcess())
     monkeypatch.chdir(tmp_path)  # and back from where a test goes
 
 

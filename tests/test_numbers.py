@@ -28,8 +28,8 @@ from projects import (
 from projects import structures as crystals
 from strategies import is_clear_of_cutoff, structures
 
-from tio2nn.cli.stages import process_pool
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
+from tio2nn.parallel.workers import kernel_workers
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.project import feature_store as features
@@ -133,7 +133,7 @@ def test_many_processes_compute_the_bits_of_one_for_features_and_derivatives(
 ) -> None:
     monkeypatch.setattr(features, "ATOMS_PER_SHARD", 30)
     projects = {}
-    for jobs, make_executor in ((1, no_pool), (2, process_pool)):
+    for jobs, make_executor in ((1, no_pool), (2, kernel_workers)):
         project = extracted_project(tmp_path / str(jobs), chosen=structures_with_forces())
         featurize(project, jobs=jobs, jobs_are_fixed=True, make_executor=make_executor)
         differentiate(project, jobs=jobs, jobs_are_fixed=True, make_executor=make_executor)

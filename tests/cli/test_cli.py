@@ -22,7 +22,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from tio2nn import __version__
-from tio2nn.cli import stages
+from tio2nn.cli import extract, featurize
 from tio2nn.cli.commands import app
 from tio2nn.errors import InputError
 from tio2nn.parameters.fit_parameters import RECIPE_NAMES
@@ -200,7 +200,7 @@ def test_a_file_of_the_system_that_cannot_be_used_is_named(monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device", "p/energies.csv")
 
     Project.create(Path("p"), PARAMETERS)
-    monkeypatch.setattr(stages, "extract", full)
+    monkeypatch.setattr(extract, "perform", full)
     message = refusal("extract", "files", "-C", "p", code=3)
     assert message == "p/energies.csv: No space left on device"
 
@@ -213,7 +213,7 @@ def test_a_bug_is_one_line_and_a_traceback_with_debug(monkeypatch: pytest.Monkey
         raise ZeroDivisionError("a\nb")
 
     Project.create(Path("p"), PARAMETERS)
-    monkeypatch.setattr(stages, "featurize", wrong)
+    monkeypatch.setattr(featurize, "perform", wrong)
     assert "a bug in tio2nn, please report" in refusal("featurize", "-C", "p", code=1)
     ended = CliRunner().invoke(app, ["--debug", "featurize", "-C", "p"])
     assert isinstance(ended.exception, ZeroDivisionError)
@@ -226,7 +226,7 @@ def test_a_lack_of_memory_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Project.create(Path("p"), PARAMETERS)
     for error in (MemoryError("3 GB"), ResourceExhaustedError("failed to allocate\nmemory")):
-        monkeypatch.setattr(stages, "featurize", Mock(side_effect=error))
+        monkeypatch.setattr(featurize, "perform", Mock(side_effect=error))
         assert refusal("featurize", "-C", "p", code=3).startswith("expected more memory, got no more of it: ")
 
 
@@ -239,7 +239,7 @@ def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     Project.create(Path("p"), PARAMETERS)
-    monkeypatch.setattr(stages, "featurize", interrupted)
+    monkeypatch.setattr(featurize, "perform", interrupted)
     message = refusal("--debug", "featurize", "-C", "p", code=130)
     assert message == "interrupted; what was finished is kept"
 

@@ -19,7 +19,8 @@ LONG = "a/very/long/path/" * 20 + "structure0001.xsf:3: expected [an energy], go
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What a terminal on stderr would receive."""
     screen = io.StringIO()
-    monkeypatch.setattr(console, "console", Console(file=screen, force_terminal=True, width=100))
+    shown = Console(file=screen, force_terminal=True, width=100)
+    monkeypatch.setattr(console, "stderr", lambda: shown)
     return screen
 
 

@@ -82,7 +82,7 @@ def test_the_command_ends_in_one_line_and_exit_code_3(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "tio2nn.cli.stages.process_pool", lambda workers: DeadlyWorkers(workers, ["structure0007"])
+        "tio2nn.parallel.workers.kernel_workers", lambda workers: DeadlyWorkers(workers, ["structure0007"])
     )
     out, err = invoke("featurize", "-j", 2, "-C", project.root, code=3)
     announced, said = err.splitlines()

@@ -13,7 +13,7 @@ import pytest
 from command_line import invoke, refusal
 from projects import PARAMETERS, structures, write_files
 
-from tio2nn.cli import fitting, results
+from tio2nn.cli import evaluate, train
 from tio2nn.errors import InputError, ParameterError
 from tio2nn.parameters.draft import Draft, load_parameters
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -37,13 +37,13 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[ParameterSet]:
     """The settings of each training that is asked for; none is done."""
     asked: list[ParameterSet] = []
 
-    def train(project: Project, parameters: ParameterSet, *_: object, **__: object) -> dict[str, Any]:
+    def fit(project: Project, parameters: ParameterSet, *_: object, **__: object) -> dict[str, Any]:
         asked.append(parameters)
         project.split_file.write_text("structure,part\nbulk1,test\n", encoding="utf-8")
         return {}
 
-    monkeypatch.setattr(fitting, "train", train)
-    monkeypatch.setattr(results, "evaluate", lambda _project: ({}, True))
+    monkeypatch.setattr(train, "perform", fit)
+    monkeypatch.setattr(evaluate, "perform", lambda _project: ({}, True))
     return asked
 
 

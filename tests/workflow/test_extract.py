@@ -22,6 +22,7 @@ from strategies import random_structure
 from tio2nn.errors import InputError
 from tio2nn.io.labels import ReadOptions
 from tio2nn.io.xsf.file import write_xsf
+from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store
 from tio2nn.structures.audit import audit
 from tio2nn.structures.reference_energies import ReferenceEnergies
@@ -53,13 +54,7 @@ def write(path: str, structure: Structure) -> None:
 
 
 def run(*sources: str, **options: Any) -> ExtractSummary:
-    return extract(
-        sources,
-        energies_csv=Path("out/energies.csv"),
-        rejected_csv=Path("out/rejected.csv"),
-        store=Path("out/structures/structures.npz"),
-        **options,
-    )
+    return extract(Project(Path("out")), sources, **options)
 
 
 def table(path: str = "out/energies.csv") -> list[dict[str, str]]:
@@ -222,10 +217,9 @@ def test_the_public_data_is_extracted_in_time(test_data: Path) -> None:
     program = """
 import json, sys
 from pathlib import Path
+from tio2nn.project.project import Project
 from tio2nn.workflow.extract import extract
-out = Path("out")
-summary = extract(sys.argv[1:], energies_csv=out / "energies.csv", rejected_csv=out / "rejected.csv",
-                  store=out / "structures.npz")
+summary = extract(Project(Path("out")), sys.argv[1:])
 heavy = sorted({"tensorflow", "keras", "numba", "pandas", "ase", "scipy"} & sys.modules.keys())
 print(json.dumps([summary.n_structures, len(summary.rejected), heavy, dict(summary.audit.facts())]))
 """

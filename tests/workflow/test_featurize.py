@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from projects import ATOMIC_ENERGIES, PARAMETERS, extracted_project, features_bytes, no_pool, structures
 
-from tio2nn.cli.stages import process_pool
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError, MissingInputError
-from tio2nn.parallel.workers import WorkerDied
+from tio2nn.parallel.workers import WorkerDied, kernel_workers
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project import feature_store as features
 from tio2nn.project.feature_store import Manifest
@@ -91,7 +90,7 @@ def test_a_pool_of_processes_computes_the_same_bits(project: Project) -> None:
 
     def make_pool(jobs: int) -> Executor:
         used.append(jobs)
-        return process_pool(jobs)
+        return kernel_workers(jobs)
 
     summary = run(project, jobs=2, jobs_are_fixed=True, make_executor=make_pool)
     assert used == [2]

@@ -12,13 +12,14 @@ import pytest
 from command_line import invoke, refusal
 from projects import PARAMETERS, structures, structures_with_forces, write_files
 
-from tio2nn.cli import fitting, results
+from tio2nn.cli import evaluate, train
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import open_settings
 from tio2nn.potential.potential import Potential
 from tio2nn.project.project import ENVIRONMENT_VARIABLE, Project
 from tio2nn.project.structure_store import read_store
 from tio2nn.training.history import Epoch
+from tio2nn.workflow import settings
 from tio2nn.workflow.status import status
 
 # all is left to the recipe but what makes a fit short
@@ -87,8 +88,8 @@ def test_more_structures_are_another_decision_and_another_training(
     trained: Project, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[ParameterSet] = []
-    monkeypatch.setattr(fitting, "train", lambda _project, parameters, *_a, **_k: asked.append(parameters))
-    monkeypatch.setattr(results, "evaluate", lambda _project: ({}, True))
+    monkeypatch.setattr(train, "perform", lambda _project, parameters, *_a, **_k: asked.append(parameters))
+    monkeypatch.setattr(evaluate, "perform", lambda _project: ({}, True))
     write_files(here / "files", [replace(s, name=f"more{s.name}") for s in structures(3, seed=4)])
     invoke("run", "files", "-C", "p")
     assert asked == [trained.parameters()]
@@ -141,12 +142,12 @@ def test_a_project_of_0_1_0_keeps_its_meaning(here: Path, training: dict[str, An
     invoke("featurize", "-C", "p")
     project = Project(here / "p")
     assert project.jacobian_table.exists() is expected
-    assert fitting.training_parameters(project).training.forces is expected
+    assert settings.training_parameters(project).training.forces is expected
     assert len(read_store(project.structures_file)) == 24
 
 
 def test_epochs_without_a_validation_part_show_no_second_error_of_forces() -> None:
     epoch = Epoch(1, 1e-3, 1.0, None, 3.0, None, None, 0.4, None, None, 1.0)
-    assert fitting._errors(epoch) == "RMSE training 3.00 meV/atom; 0.400 eV/Å"
+    assert train._errors(epoch) == "RMSE training 3.00 meV/atom; 0.400 eV/Å"
     validated = replace(epoch, validation_rmse_meV_per_atom=4.0)
-    assert fitting._errors(validated).endswith("; 0.400, unknown eV/Å")
+    assert train._errors(validated).endswith("; 0.400, unknown eV/Å")

@@ -25,8 +25,8 @@ from projects import (
 from typer.testing import CliRunner
 
 from tio2nn.cli.commands import app
-from tio2nn.cli.fitting import member_processes, training_parameters
 from tio2nn.errors import MissingInputError, StaleError
+from tio2nn.parallel.workers import member_workers
 from tio2nn.parameters.parameter_set import RadialFunction
 from tio2nn.parameters.presets import preset
 from tio2nn.potential.potential import Potential
@@ -38,6 +38,7 @@ from tio2nn.training import fit as training
 from tio2nn.training.history import Epoch
 from tio2nn.workflow.differentiate import differentiate
 from tio2nn.workflow.evaluate import evaluate
+from tio2nn.workflow.settings import training_parameters
 from tio2nn.workflow.status import status
 from tio2nn.workflow.train import train
 
@@ -179,7 +180,7 @@ def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_one_after_the
         second,
         parameters,
         jobs=2,
-        make_executor=member_processes,
+        make_executor=member_workers,
         on_epoch=lambda member, epoch: heard.append((member, epoch.epoch)),
     )
     assert sorted(heard) == [(member, epoch) for member in (1, 2, 3) for epoch in range(1, 7)]
@@ -192,7 +193,7 @@ def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_one_after_the
 
 
 def test_each_member_has_a_process_of_its_own_that_takes_its_data_with_it() -> None:
-    with member_processes(1) as executor:
+    with member_workers(1) as executor:
         assert len({executor.submit(os.getpid).result() for _ in range(2)}) == 2
 
 

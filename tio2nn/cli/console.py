@@ -7,63 +7,83 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
+from functools import cache
+from typing import TYPE_CHECKING
 
 from tio2nn.errors import naming
 from tio2nn.parallel.progress import Advance
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+SHOWN = 10  # rejected files, warnings and trials shown before the rest is only counted
 _SHOWN_LEFT_SECONDS = 10.0  # less is not worth a word
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+@cache
+def stderr() -> Console:
+    """Where messages go; `--help` does not wait for rich."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """One line of information."""
-    console.print(Text(message))
+    _print(message)
 
 
 def warn(message: str) -> None:
     """One line that deserves attention."""
-    console.print(Text(f"warning: {message}", style="yellow"))
+    _print(f"warning: {message}", "yellow")
 
 
 def error(message: str) -> None:
     """One line that says why something did not happen."""
-    console.print(Text(message, style="red"))
+    _print(message, "red")
+
+
+def _print(line: str, style: str = "") -> None:
+    from rich.text import Text
+
+    stderr().print(Text(line, style=style))
+
+
+def rejected(errors: Sequence[Exception]) -> None:
+    """Why files or structures cannot be used: the first of them, and how many there are."""
+    for rejection in errors[:SHOWN]:
+        error(str(rejection))
+    if len(errors) > SHOWN:
+        error(f"... and {len(errors) - SHOWN} more")
 
 
 @contextmanager
 def track(description: str, total: int) -> Iterator[Advance]:
     """A bar with rate and time left; nothing unless stderr is a terminal."""
-    if not console.is_terminal:
+    if not stderr().is_terminal:
         yield lambda _steps: None
         return
+    from rich import progress as bars
+
     columns = (
-        [SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()]
+        [
+            bars.SpinnerColumn(),
+            bars.TextColumn("{task.description}"),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+        ]
         if total == 0
         else [
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True),
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.fields[rate]}"),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(compact=True),
         ]
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with bars.Progress(*columns, console=stderr(), transient=True) as progress:
         task = progress.add_task(description, total=total or None, rate="")
 
         def advance(steps: int) -> None:
@@ -90,12 +110,15 @@ def native_messages_hidden() -> Iterator[None]:
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:
     """What something is about, and what there is to say of it, in two columns."""
+    from rich.table import Table
+    from rich.text import Text
+
     shown = Table(box=None, pad_edge=False, show_header=False)
     shown.add_column(style="bold", no_wrap=True)
     shown.add_column(overflow="fold")
     for name, value in rows:
         shown.add_row(Text(name), Text(value))
-    console.print(shown)
+    stderr().print(shown)
 
 
 @contextmanager
@@ -105,7 +128,7 @@ def epochs(total: int) -> Iterator[Callable[[int, int, str], None]]:
     Yields:
         show(member, epoch, errors as text).
     """
-    if not console.is_terminal:
+    if not stderr().is_terminal:
         lines = max(1, total // 10)
         begun: dict[int, tuple[int, float]] = {}
 
@@ -119,16 +142,18 @@ def epochs(total: int) -> Iterator[Callable[[int, int, str], None]]:
 
         yield log
         return
+    from rich import progress as bars
+
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[errors]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(compact=True),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[errors]}"),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("left"),
+        bars.TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console) as progress:
+    with bars.Progress(*columns, console=stderr()) as progress:
         tasks: dict[int, TaskID] = {}
 
         def show(member: int, epoch: int, errors: str) -> None:
@@ -143,18 +168,29 @@ def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True
 ) -> None:
     """A small table; all columns but the first are aligned right if they hold numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
     shown = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for k, column in enumerate(columns):
         shown.add_column(column, justify="right" if numbers and k > 0 else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(str(cell)) for cell in row))
-    console.print(shown)
+    stderr().print(shown)
 
 
 def print_line(text: str) -> None:
     """One line of a result on stdout, as it is: nothing wraps or colors it."""
     with naming("stdout"):
         print(text)  # noqa: T201
+
+
+def print_json(value: object) -> None:
+    """A result on stdout, as JSON."""
+    import json
+
+    with naming("stdout"):
+        print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -180,3 +180,8 @@ OutputOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def element_symbols(text: str | None) -> tuple[str, ...] | None:
+    """What --elements says: "Ti, O" is ("Ti", "O")."""
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,14 +1,19 @@
-"""What a fit is going to do, in a line each: which labels it uses and why, and what it will cost."""
+"""What several commands say of a fit: which labels it uses and why, what it will cost, whether it is worth anything."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tio2nn.cli import console
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import Facts, fit_seconds, forces_of, uses_forces
 from tio2nn.project.jacobian_store import Selection
+from tio2nn.structures.split import Split
 from tio2nn.wording import counted
+
+if TYPE_CHECKING:
+    from tio2nn.evaluation.baseline import Comparison
 
 
 def labels_line(parameters: ParameterSet, facts: Facts) -> str:
@@ -88,3 +93,28 @@ def _rounded(seconds: float) -> str:
         return f"{max(1, round(seconds, -1 if seconds > 20 else 0)):.0f} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 90 else console.duration(60 * round(minutes, -1))
+
+
+def warn_of_split(split: Split) -> None:
+    """That a given split names others, or that one was replaced."""
+    if unknown := split.unknown:
+        console.warn(
+            f"{counted(len(unknown), 'name')} of the given split {'is' if len(unknown) == 1 else 'are'} of no "
+            f"extracted structure, such as {unknown[0]!r}"
+        )
+    if split.replaces_another:
+        console.warn(
+            "split.csv was one of other structures and is drawn anew: what was tested before may be trained on now; "
+            "the earlier one is split-earlier.csv"
+        )
+
+
+def show_comparison(
+    where: str, n: int, comparison: Comparison, facts: Mapping[str, Any], *, mostly_far: bool = False
+) -> None:
+    """Whether a fit is worth more than reference energies alone, and zero forces."""
+    judged = f"{where}, {counted(n, 'structure')}"
+    if sentence := comparison.sentence():
+        console.say(f"{judged}: {sentence}")
+    if (warning := comparison.warning(facts, mostly_far=mostly_far)) is not None:
+        console.warn(f"{judged}: {warning}")

@@ -27,6 +27,31 @@ from typing import Any, TypeVar
 ResultT = TypeVar("ResultT")
 
 
+_NO_END = 10**9  # tasks; a process that computes symmetry functions does not grow
+# each fit leaves some 20 MB behind in its process; a new process costs 5 s, as much as a trial
+_TRIALS_PER_WORKER = 12
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def kernel_workers(workers: int) -> WorkerProcesses:
+    """Processes for symmetry functions and their derivatives."""
+    return WorkerProcesses(workers, _NO_END)
+
+
+def trial_workers(workers: int) -> WorkerProcesses:
+    """Processes for the trials of a search: replaced after some."""
+    return WorkerProcesses(workers, _TRIALS_PER_WORKER)
+
+
+def member_workers(workers: int) -> WorkerProcesses:
+    """Processes for the members of a committee, each a new one: a fit's data stay in its process to the end."""
+    return WorkerProcesses(workers, 1)
+
+
 class WorkerDied(BrokenExecutor):
     """The process that ran a task ended without an answer."""
 

@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from tio2nn.errors import InputError
+from tio2nn.files.atomic import atomic_write
 from tio2nn.files.tables import write_csv
 from tio2nn.io.labels import ReadOptions, Remarks
 from tio2nn.io.read import read_structures
 from tio2nn.parallel.progress import Track, silent
-from tio2nn.project.structure_store import write_store
+from tio2nn.parameters.draft import Draft
+from tio2nn.parameters.presets import in_published_order
+from tio2nn.project.project import Project
+from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.structures.audit import Audit, audit, compositions
 from tio2nn.structures.force_check import Disagreement, compare_forces
 from tio2nn.structures.names import natural_key, sorted_by_name
@@ -46,11 +50,9 @@ class ExtractSummary:
 
 
 def extract(
+    project: Project,
     sources: Iterable[str | Path],
     *,
-    energies_csv: Path,
-    rejected_csv: Path,
-    store: Path,
     reference_energies: Mapping[str, float] | None = None,
     elements: Collection[str] | None = None,
     limit: int | None = None,
@@ -60,11 +62,11 @@ def extract(
 ) -> ExtractSummary:
     """Read structures, reject what cannot be trusted, look at the rest, and write the table and the store.
 
+    The table of energies is written last, so that what it names is in the store.
+
     Args:
+        project: where the table, the store and the reasons of rejection belong; it needs no parameters yet.
         sources: as for `tio2nn.io.read.read_structures`.
-        energies_csv: where the table belongs; it is written last, so what it names is in the store.
-        rejected_csv: where the reasons of rejection belong.
-        store: where the structure store belongs.
         reference_energies: of each element, eV; by default fitted to the total energies.
         elements: chemical symbols that a structure may have; by default any.
         limit: take so many of the accepted structures, evenly spaced in the order of names; by default all.
@@ -105,13 +107,18 @@ def extract(
         findings = audit(structures, reference)
         disagreement = compare_forces(structures, findings.groups)
         write_store(
-            store, structures, groups=findings.group_names, reference_energies=findings.reference.as_dict()
+            project.structures_file,
+            structures,
+            groups=findings.group_names,
+            reference_energies=findings.reference.as_dict(),
         )
     write_csv(
-        rejected_csv, ["file", "line", "reason"], [[e.file or "", e.line or "", e.reason] for e in rejected]
+        project.rejected_file,
+        ["file", "line", "reason"],
+        [[e.file or "", e.line or "", e.reason] for e in rejected],
     )
     if findings is not None:
-        write_csv(energies_csv, *_energies_table(structures, findings))
+        write_csv(project.energies_file, *_energies_table(structures, findings))
     return ExtractSummary(
         n_structures=len(structures),
         rejected=tuple(rejected),
@@ -121,6 +128,20 @@ def extract(
         remarks=remarks.lines(),
         disagreement=disagreement,
     )
+
+
+def complete(project: Project, draft: Draft) -> list[tuple[str, str]]:
+    """Choose functions for the extracted structures and write them into `params.json`; return which and why."""
+    from tio2nn.parameters.choose_functions import choose_functions, facts
+    from tio2nn.project.neighborhoods import statistics
+
+    store = read_store(project.structures_file)
+    seen = statistics(store, draft.elements or in_published_order(store.elements))
+    choice = choose_functions(seen)
+    parameters, text = draft.completed(choice)
+    with atomic_write(project.parameters_file) as handle:
+        handle.write(text)
+    return facts(seen, choice, parameters)
 
 
 def _reference(structures: Sequence[Structure], given: Mapping[str, float] | None) -> ReferenceEnergies:

@@ -10,7 +10,7 @@ import pytest
 from command_line import invoke, refusal
 from projects import PARAMETERS, structures, write_files
 
-from tio2nn.cli import fitting, results
+from tio2nn.cli import evaluate, train, tune
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import preset
 from tio2nn.parameters.recipes import with_recipe
@@ -37,13 +37,13 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[ParameterSet]:
     """The settings of each training that is asked for; none is done."""
     asked: list[ParameterSet] = []
 
-    def train(project: Project, parameters: ParameterSet, *_: object, **__: object) -> dict[str, Any]:
+    def fit(project: Project, parameters: ParameterSet, *_: object, **__: object) -> dict[str, Any]:
         asked.append(parameters)
         project.split_file.write_text("structure,part\nstructure0001,test\n", encoding="utf-8")
         return {}
 
-    monkeypatch.setattr(fitting, "train", train)
-    monkeypatch.setattr(results, "evaluate", lambda _project: ({}, True))
+    monkeypatch.setattr(train, "perform", fit)
+    monkeypatch.setattr(evaluate, "perform", lambda _project: ({}, True))
     return asked
 
 
@@ -67,7 +67,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]
 @pytest.fixture
 def project(here: Path, first_run: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     """That project, here; what comes after the training is left out."""
-    monkeypatch.setattr(results, "evaluate", lambda _project: ({}, True))
+    monkeypatch.setattr(evaluate, "perform", lambda _project: ({}, True))
     return Path(shutil.copytree(first_run[0], here / "p"))
 
 
@@ -142,13 +142,13 @@ def test_run_tunes_first_if_it_is_asked_or_the_recipe_searches(
     best = {"network": {"hidden_layers": [3]}}
     searches: list[ParameterSet] = []
 
-    def tune(project: Project, parameters: ParameterSet, *_: object) -> dict[str, Any]:
+    def search(project: Project, parameters: ParameterSet, *_: object) -> dict[str, Any]:
         searches.append(parameters)
         project.tuning_directory.mkdir(exist_ok=True)
         project.best_trial_file.write_text(json.dumps(best), encoding="utf-8")
         return best
 
-    monkeypatch.setattr(fitting, "tune", tune)
+    monkeypatch.setattr(tune, "perform", search)
     monkeypatch.setattr(
         "tio2nn.tuning.trials.read_best", lambda path: json.loads(path.read_text(encoding="utf-8"))
     )

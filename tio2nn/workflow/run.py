@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-from tio2nn.cli import console, fitting, results, stages
 from tio2nn.errors import InputError, UsageError
 from tio2nn.io.labels import ReadOptions
 from tio2nn.parameters.draft import Draft
@@ -17,29 +14,18 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import in_published_order
 from tio2nn.parameters.recipes import SEARCHING_RECIPES, known_recipe
 from tio2nn.project.project import Project
+from tio2nn.structures.split import read_parts
+from tio2nn.workflow.init import preset_parameters
+from tio2nn.workflow.settings import training_parameters, with_flags
 
 DEFAULT_DIRECTORY = Path("tio2nn-project")
 
 
-def run(
-    sources: Sequence[str],
-    *,
-    directory: Path | None,
-    preset: str | None,
-    elements: tuple[str, ...] | None,
-    recipe: str | None,
-    tuning: bool | None,
-    forces: bool | None,
-    split_file: Path | None,
-    flags: dict[str, Any],
-    new_split: bool,
-    limit: int | None,
-    jobs: int | None,
-    options: ReadOptions | None = None,
-) -> tuple[dict[str, Any], bool]:
-    """Extract always, for the files may have changed; then what does not fit to the structures any more.
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What a run is to do.
 
-    Args:
+    Attributes:
         sources: structure files.
         directory: of the project; by default the current one if it has a `params.json`, else a new one in it.
         preset: name of the parameter set of a new project; an existing one must agree.
@@ -53,71 +39,140 @@ def run(
         limit: number of structures to take.
         jobs: worker processes.
         options: how structure files are to be understood.
+    """
 
-    Returns:
-        The metrics of the evaluation, empty if the split keeps nothing for a test, and whether every source could
-        be used.
+    sources: Sequence[str]
+    directory: Path | None = None
+    preset: str | None = None
+    elements: tuple[str, ...] | None = None
+    recipe: str | None = None
+    tuning: bool | None = None
+    forces: bool | None = None
+    split_file: Path | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    new_split: bool = False
+    limit: int | None = None
+    jobs: int | None = None
+    options: ReadOptions | None = None
+
+
+class RunSummary(NamedTuple):
+    """What a run left behind.
+
+    Attributes:
+        project: with a trained potential.
+        metrics: of the evaluation, empty if the split keeps nothing for a test.
+        used_all: whether every source could be used.
+    """
+
+    project: Project
+    metrics: dict[str, Any]
+    used_all: bool
+
+
+class Steps(Protocol):
+    """The steps of a run, as whoever watches it wants them carried out and told of."""
+
+    def created(self, project: Project) -> None:
+        """A project is made."""
+
+    def extract(
+        self,
+        project: Project,
+        sources: Sequence[str],
+        limit: int | None,
+        parameters: ParameterSet | Draft | None,
+        options: ReadOptions | None,
+    ) -> bool:
+        """Extract, and complete a draft; return whether every source could be used."""
+
+    def featurize(self, project: Project, jobs: int | None) -> None:
+        """Compute what is missing of the features."""
+
+    def differentiate(self, project: Project, parameters: ParameterSet, jobs: int | None) -> None:
+        """Compute what is missing of the derivatives, where a fit by these parameters needs any."""
+
+    def tune(
+        self, project: Project, parameters: ParameterSet, jobs: int | None, split_file: Path | None
+    ) -> None:
+        """Search."""
+
+    def train(
+        self,
+        project: Project,
+        parameters: ParameterSet,
+        split_file: Path | None,
+        new_split: bool,
+        jobs: int | None,
+    ) -> None:
+        """Fit."""
+
+    def trained_before(self) -> None:
+        """The model is that of today's structures, split and settings."""
+
+    def evaluate(self, project: Project) -> dict[str, Any]:
+        """Evaluate on the test part; return the metrics."""
+
+    def nothing_to_evaluate(self) -> None:
+        """The split keeps no structures for a test."""
+
+
+def run(settings: RunSettings, steps: Steps) -> RunSummary:
+    """Extract always, for the files may have changed; then what does not fit to the structures any more.
 
     Raises:
         UsageError: names that do not exist, or an existing project that does not agree; before anything is done.
         InputError: of any step.
     """
-    begin = time.perf_counter()
-    project = Project(
-        directory or (Path() if Project(Path()).parameters_file.exists() else DEFAULT_DIRECTORY)
-    )
-    parameters = _check(project, preset, elements, recipe, split_file, flags)
+    here = Project(Path()).parameters_file.exists()
+    project = Project(settings.directory or (Path() if here else DEFAULT_DIRECTORY))
+    parameters = _check(project, settings)
     project.root.mkdir(parents=True, exist_ok=True)
+    jobs, split_file, new_split = settings.jobs, settings.split_file, settings.new_split
     with project.locked("run"):
+        if isinstance(parameters, ParameterSet) and not project.parameters_file.exists():
+            _create(project, settings.preset, parameters.elements, steps)
+        used_all = steps.extract(project, settings.sources, settings.limit, parameters, settings.options)
         if parameters is None:
             # a preset with a name, for the elements of the structures
-            good = stages.extract(project, sources, limit, None, options)
-            _create(project, preset, _elements_of(project))
-        else:
-            if isinstance(parameters, ParameterSet) and not project.parameters_file.exists():
-                _create(project, preset, parameters.elements)
-            good = stages.extract(project, sources, limit, parameters, options)
+            _create(project, settings.preset, _elements_of(project), steps)
         _require_enough(project)
-        stages.featurize(project, jobs)
-        parameters = fitting.training_parameters(project, recipe, False, flags, forces)
-        stages.differentiate_if_needed(project, parameters, jobs)
-        if recipe in SEARCHING_RECIPES if tuning is None else tuning:
-            fitting.tune(project, parameters, jobs, split_file)
-            parameters = fitting.training_parameters(project, recipe, True, flags, forces)
-        if _is_trained(project, parameters, split_file, new_split):
-            console.say("training: nothing to do, the model is that of these structures, split and settings")
+        steps.featurize(project, jobs)
+        fitted = _fitted(project, settings, tuned=False)
+        steps.differentiate(project, fitted, jobs)
+        if settings.recipe in SEARCHING_RECIPES if settings.tuning is None else settings.tuning:
+            steps.tune(project, fitted, jobs, split_file)
+            fitted = _fitted(project, settings, tuned=True)
+        if _is_trained(project, fitted, split_file, new_split):
+            steps.trained_before()
         else:
-            fitting.train(project, parameters, split_file, new_split, jobs)
-        metrics = _evaluate(project)
-    console.say(
-        f"all done in {console.duration(time.perf_counter() - begin)}; the potential is {project.potential_file}; "
-        f"next: tio2nn predict -C {shlex.quote(str(project.root))} FILE..."
-    )
-    return metrics, good
+            steps.train(project, fitted, split_file, new_split, jobs)
+        metrics: dict[str, Any] = {}
+        if "test" in read_parts(project.split_file).values():
+            metrics = steps.evaluate(project)
+        else:
+            steps.nothing_to_evaluate()
+    return RunSummary(project, metrics, used_all)
 
 
-def _check(
-    project: Project,
-    preset: str | None,
-    elements: tuple[str, ...] | None,
-    recipe: str | None,
-    split_file: Path | None,
-    flags: dict[str, Any],
-) -> ParameterSet | Draft | None:
+def _fitted(project: Project, settings: RunSettings, *, tuned: bool) -> ParameterSet:
+    return training_parameters(project, settings.recipe, tuned, settings.flags, settings.forces)
+
+
+def _check(project: Project, settings: RunSettings) -> ParameterSet | Draft | None:
     """Refuse now what a later step would refuse after the work of the earlier ones.
 
     Returns:
         The parameters to extract with: those of the project, or else what the names say; None where a preset with a
         name waits for the elements.
     """
-    wanted = fitting.preset_parameters(preset, elements)
-    fitting.with_flags(wanted.settings if isinstance(wanted, Draft) else wanted, "training", flags)
-    if recipe is not None:
-        known_recipe(recipe)
-    if split_file is not None:
-        from tio2nn.structures.split import read_parts
-
-        read_parts(split_file)
+    preset, elements = settings.preset, settings.elements
+    wanted = preset_parameters(preset, elements)
+    with_flags(wanted.settings if isinstance(wanted, Draft) else wanted, "training", settings.flags)
+    if settings.recipe is not None:
+        known_recipe(settings.recipe)
+    if settings.split_file is not None:
+        read_parts(settings.split_file)
     if project.root.exists() and not project.root.is_dir():
         raise UsageError(f"{project.root}: expected a project directory, got a file")
     if not project.parameters_file.exists():
@@ -129,7 +184,7 @@ def _check(
     elif isinstance(there, Draft):
         same = False
     else:
-        named = fitting.preset_parameters(preset, elements or there.elements)
+        named = preset_parameters(preset, elements or there.elements)
         same = isinstance(named, ParameterSet) and named.fingerprint == there.fingerprint
     if not same:
         raise UsageError(
@@ -141,19 +196,9 @@ def _check(
     return there
 
 
-def _create(project: Project, preset: str | None, elements: tuple[str, ...]) -> None:
-    Project.create(project.root, fitting.preset_parameters(preset, elements))
-    console.say(f"made {project.parameters_file}")
-
-
-def _evaluate(project: Project) -> dict[str, Any]:
-    from tio2nn.structures.split import read_parts
-
-    if "test" not in read_parts(project.split_file).values():
-        console.say("evaluation: nothing to do, the split keeps no structures for a test")
-        return {}
-    metrics, _ = results.evaluate(project)
-    return metrics
+def _create(project: Project, preset: str | None, elements: tuple[str, ...], steps: Steps) -> None:
+    Project.create(project.root, preset_parameters(preset, elements))
+    steps.created(project)
 
 
 def _elements_of(project: Project) -> tuple[str, ...]:

@@ -1,0 +1,201 @@
+"""tio2nn evaluate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from tio2nn.cli import console
+from tio2nn.cli.app import command
+from tio2nn.cli.options import (
+    EnergyKeyOption,
+    ForcesKeyOption,
+    JsonOption,
+    PotentialOption,
+    ProjectOption,
+    StrictOption,
+    XsfForcesOption,
+    XsfForcesUnit,
+)
+from tio2nn.wording import counted
+
+if TYPE_CHECKING:
+    from tio2nn.io.labels import ReadOptions
+    from tio2nn.project.project import Project
+
+
+@command
+def evaluate(
+    sources: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(
+            metavar="SOURCE",
+            help="Labelled structures, as for extract. Default: the test part of the project.",
+            show_default=False,
+        ),
+    ] = None,
+    project: ProjectOption = None,
+    potential: PotentialOption = None,
+    strict: StrictOption = False,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
+    json: JsonOption = False,
+) -> bool:
+    """Measure the errors on structures that were not used in training."""
+    from tio2nn.io.labels import ReadOptions
+    from tio2nn.project.project import Project
+
+    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
+
+    found = None if potential is not None and project is None else Project.find(project)
+    with nullcontext() if found is None else found.locked("evaluate"):
+        metrics, good = perform(found, sources or [], potential, strict, options)
+    if json:
+        console.print_json(metrics)
+    return good
+
+
+def perform(
+    project: Project | None,
+    sources: Sequence[str] = (),
+    potential: Path | None = None,
+    strict: bool = False,
+    options: ReadOptions | None = None,
+) -> tuple[dict[str, Any], bool]:
+    """Evaluate, show the errors; return the metrics and whether every source could be used.
+
+    With `strict` a structure that the potential does not know well counts as one that cannot be used.
+    """
+    from tio2nn.cli.plans import show_comparison
+    from tio2nn.workflow.evaluate import evaluate
+
+    summary = evaluate(
+        project, sources, potential_file=potential, stdin=sys.stdin, options=options, track=console.track
+    )
+    console.rejected(summary.rejected)
+    for remark in summary.remarks:
+        console.warn(remark)
+    metrics = summary.metrics
+    energy = metrics["energy"]
+    console.table(
+        f"errors on {counted(metrics['n_structures'], 'structure')}, {counted(metrics['n_atoms'], 'atom')}",
+        ["", "RMSE", "MAE", "p95", "largest"],
+        [
+            [
+                "energy, meV/atom",
+                *(f"{energy[f'{key}_meV_per_atom']:.2f}" for key in ("rmse", "mae", "p95", "max")),
+            ],
+            ["total energy, eV", f"{energy['rmse_eV']:.4f}", f"{energy['mae_eV']:.4f}", "", ""],
+            *_force_row(metrics.get("forces")),
+        ],
+    )
+    _show_errors("by cohesive energy, eV/atom", metrics["by_energy"], ["from_eV_per_atom", "to_eV_per_atom"])
+    _show_errors("by size", metrics["by_size"], ["n_atoms"])
+    _show_errors("by composition", metrics["by_composition"], ["composition"])
+    if "leakage" in metrics:
+        _show_leakage(metrics["leakage"])
+    _show_spread(metrics.get("spread", {}))
+    console.say(
+        f"residuals of the totals: mean {energy['mean_residual_eV']:.4f} eV, standard error "
+        f"{energy['standard_error_eV']:.4f} eV, beyond 1.5 sigma {energy['outlier_fraction']:.3f}"
+    )
+    show_comparison(
+        "evaluation",
+        metrics["n_structures"],
+        summary.comparison,
+        summary.facts,
+        mostly_far=2 * summary.extrapolating > metrics["n_structures"],
+    )
+    if summary.outliers_left_out:
+        console.say(
+            counted(
+                summary.outliers_left_out,
+                "gross outlier of the test part is left out, as in training",
+                "gross outliers of the test part are left out, as in training",
+            )
+        )
+    if summary.above_max_energy:
+        console.say(
+            counted(
+                summary.above_max_energy,
+                "structure of the test part lies above --max-energy and is left out",
+                "structures of the test part lie above --max-energy and are left out",
+            )
+        )
+    if summary.extrapolating:
+        console.say(
+            counted(summary.extrapolating, "structure has", "structures have")
+            + " atoms far from all in training (largest_distance in residuals.csv)"
+        )
+    if summary.foreign_compositions:
+        console.warn(
+            counted(
+                summary.foreign_compositions,
+                "structure has a composition that no combination of those in training makes: its total energy is off",
+                "structures have compositions that no combination of those in training makes: their total energies "
+                "are off",
+            )
+            + " by an unknown reference energy"
+        )
+    if summary.directory is not None:
+        console.say(f"figures and tables in {summary.directory}")
+    doubtful = summary.extrapolating + summary.foreign_compositions
+    return metrics, not (summary.rejected or (strict and doubtful))
+
+
+def _force_row(errors: Mapping[str, float] | None) -> list[list[str]]:
+    if errors is None:
+        return []
+    rmse, mae, most = (errors[f"{key}_eV_per_A"] for key in ("rmse", "mae", "max"))
+    return [["force component, eV/Å", f"{rmse:.4f}", f"{mae:.4f}", "", f"{most:.2f}"]]
+
+
+def _show_leakage(leakage: Mapping[str, Any]) -> None:
+    """How near the test part is to the training part."""
+    _show_errors(
+        "by distance from the nearest training structure",
+        leakage["by_distance"],
+        ["from_distance", "to_distance"],
+    )
+    share = leakage["fraction_with_group_in_training"]
+    if share > 0:
+        console.say(
+            f"{100 * share:.0f} % of these structures have relatives in the training part (frames of one run, or "
+            "scans of one geometry): for errors on new ones, train with --split-by grouped"
+        )
+
+
+def _show_spread(spread: Mapping[str, Any]) -> None:
+    for name, found in spread.items():
+        rank, ratio = found["spearman"], found["error_over_spread"]
+        told = [
+            *([] if rank is None else [f"rank correlation with the error {rank:.2f}"]),
+            *([] if ratio is None else [f"error over spread {ratio:.2f} (rms)"]),
+        ]
+        if told:
+            console.say(f"spread of the committee, {name}: {', '.join(told)}")
+
+
+def _show_errors(title: str, entries: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
+    """Errors of parts of the structures; a single part is all of them, and was shown."""
+    if len(entries) < 2:
+        return
+    columns = [key.removesuffix("_eV_per_atom") for key in keys]
+    rows = [
+        [
+            *(f"{entry[key]:g}" if isinstance(entry[key], float) else entry[key] for key in keys),
+            entry["n_structures"],
+            f"{entry['rmse_meV_per_atom']:.2f}",
+            f"{entry['mae_meV_per_atom']:.2f}",
+        ]
+        for entry in entries[: console.SHOWN]
+    ]
+    console.table(title, [*columns, "structures", "RMSE meV/atom", "MAE meV/atom"], rows)
+    if len(entries) > console.SHOWN:
+        console.say(f"... and {len(entries) - console.SHOWN} more in metrics.json")

@@ -1,0 +1,109 @@
+"""tio2nn extract."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tio2nn.cli import console
+from tio2nn.cli.app import command
+from tio2nn.cli.options import (
+    EnergyKeyOption,
+    ForcesKeyOption,
+    LimitOption,
+    ProjectOption,
+    SourcesArgument,
+    XsfForcesOption,
+    XsfForcesUnit,
+)
+from tio2nn.errors import InputError
+from tio2nn.wording import counted
+
+if TYPE_CHECKING:
+    from tio2nn.io.labels import ReadOptions
+    from tio2nn.parameters.draft import Draft
+    from tio2nn.parameters.parameter_set import ParameterSet
+    from tio2nn.project.project import Project
+    from tio2nn.workflow.extract import ExtractSummary
+
+
+@command
+def extract(
+    sources: SourcesArgument,
+    project: ProjectOption = None,
+    limit: LimitOption = None,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
+) -> bool:
+    """Read structure files: energies.csv, the structure store, and an audit of the data."""
+    from tio2nn.io.labels import ReadOptions
+    from tio2nn.project.project import Project
+
+    found = Project.find(project)
+    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
+    with found.locked("extract"):
+        return perform(found, sources, limit, found.parameters_or_draft(), options)
+
+
+def perform(
+    project: Project,
+    sources: Sequence[str],
+    limit: int | None,
+    parameters: ParameterSet | Draft | None,
+    options: ReadOptions | None = None,
+) -> bool:
+    """Extract and show what the audit found; return whether every structure was accepted.
+
+    A draft is completed and becomes the `params.json` of the project. Without parameters, as for a project that is
+    just being made, every element is welcome.
+    """
+    from tio2nn.parameters.draft import Draft
+    from tio2nn.workflow.extract import extract
+
+    settings = parameters.settings if isinstance(parameters, Draft) else parameters
+    elements = None if parameters is None else parameters.elements
+    summary = extract(
+        project,
+        sources,
+        elements=elements,
+        reference_energies=None if settings is None else settings.reference_energies,
+        limit=limit,
+        stdin=sys.stdin,
+        options=options,
+        track=console.track,
+    )
+    console.rejected(summary.rejected)
+    foreign = _foreign_elements(project, summary, elements or ())
+    if summary.audit is None:
+        raise InputError(foreign or "expected at least one structure with an energy, got none")
+    console.facts(summary.audit.facts())
+    for remark in summary.remarks:
+        console.warn(remark)
+    if summary.disagreement is not None:
+        console.warn(summary.disagreement.message())
+    if summary.rejected:
+        console.say(f"{len(summary.rejected)} rejected, with reasons in {project.rejected_file}")
+    if foreign:
+        console.warn(foreign)
+    if isinstance(parameters, Draft):
+        from tio2nn.workflow.extract import complete
+
+        console.facts(complete(project, parameters))
+        console.say(
+            f"wrote elements, cutoff and functions into {project.parameters_file}, where they can be edited"
+        )
+    return not summary.rejected
+
+
+def _foreign_elements(project: Project, summary: ExtractSummary, elements: Sequence[str]) -> str:
+    """Why structures of other elements were rejected, and what to do; nothing if none were."""
+    if not summary.foreign_elements:
+        return ""
+    n = summary.n_foreign
+    return (
+        f"{counted(n, 'structure')} rejected for elements ({', '.join(summary.foreign_elements)}) that "
+        f"{project.parameters_file} does not have ({', '.join(elements)}): add them there and extract again, or make "
+        'another project with "tio2nn init DIR", which takes the elements from the structures'
+    )

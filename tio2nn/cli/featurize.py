@@ -1,0 +1,139 @@
+"""tio2nn featurize."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tio2nn.cli import console
+from tio2nn.cli.app import command
+from tio2nn.cli.options import ForcesOption, JobsOption, ProjectOption
+from tio2nn.wording import counted, size
+
+if TYPE_CHECKING:
+    from tio2nn.parameters.parameter_set import ParameterSet
+    from tio2nn.project.project import Project
+    from tio2nn.workflow.featurize import Estimate
+
+
+@command
+def featurize(
+    project: ProjectOption = None,
+    jobs: JobsOption = None,
+    forces: ForcesOption = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Also write symXXXX.csv for each structure.")] = False,
+) -> None:
+    """Compute the symmetry functions of all extracted structures, and what a training on forces needs of them."""
+    from tio2nn.project.project import Project
+    from tio2nn.workflow.settings import training_parameters
+
+    found = Project.find(project)
+    with found.locked("featurize"):
+        perform(found, jobs, csv)
+        differentiate_if_needed(found, training_parameters(found, forces=forces), jobs)
+
+
+def perform(project: Project, jobs: int | None, csv: bool = False) -> None:
+    """Compute the features and show what was done."""
+    from tio2nn.parallel.workers import available_cores, kernel_workers
+    from tio2nn.workflow.featurize import featurize
+
+    def announce(estimate: Estimate) -> None:
+        console.say(
+            f"symmetry functions: {counted(estimate.n_structures, 'structure')}, {counted(estimate.n_atoms, 'atom')}, "
+            f"{counted(estimate.n_features, 'function')}; about {console.duration(estimate.seconds)} on "
+            f"{counted(estimate.jobs, 'process', 'processes')}, {size(estimate.memory_bytes)} of memory, "
+            f"{size(estimate.disk_bytes)} of disk"
+        )
+
+    summary = featurize(
+        project,
+        jobs=jobs or available_cores(),
+        make_executor=kernel_workers,
+        jobs_are_fixed=jobs is not None,
+        csv=csv,
+        announce=announce,
+        track=console.track,
+    )
+    if summary.n_computed:
+        console.say(
+            f"symmetry functions: {counted(summary.n_computed, 'structure')} computed, {summary.n_structures} in all, "
+            f"in {console.duration(summary.seconds)}"
+        )
+    else:
+        console.say(
+            "symmetry functions: nothing to do, "
+            + (
+                "the one structure is there"
+                if summary.n_structures == 1
+                else f"all {summary.n_structures} structures are there"
+            )
+        )
+    if summary.csv_files:
+        console.say(f"{counted(summary.csv_files, 'CSV file')} in {project.features_directory}")
+
+
+def differentiate_if_needed(project: Project, parameters: ParameterSet, jobs: int | None) -> None:
+    """As `differentiate`, where a training by these parameters uses forces."""
+    from tio2nn.project.facts import needs_derivatives
+    from tio2nn.project.structure_store import read_store
+
+    if needs_derivatives(parameters, read_store(project.require(project.structures_file))):
+        differentiate(project, jobs, insist=parameters.training.forces is True)
+
+
+def differentiate(project: Project, jobs: int | None, *, insist: bool = False) -> None:
+    """Compute the derivatives that a training on forces needs, and show what was done.
+
+    Of as many structures as fit, or, with `insist`, of all that have forces.
+    """
+    from tio2nn.parallel.workers import available_cores, kernel_workers
+    from tio2nn.workflow.differentiate import JacobianEstimate, differentiate
+
+    def announce(estimate: JacobianEstimate) -> None:
+        console.say(
+            f"derivatives: {counted(estimate.n_structures, 'structure')}, {counted(estimate.n_atoms, 'atom')}, "
+            f"{counted(estimate.n_features, 'function')}; about {console.duration(estimate.seconds)} on "
+            f"{counted(estimate.jobs, 'process', 'processes')}, {size(estimate.disk_bytes)} of disk"
+        )
+        if estimate.n_left_out:
+            console.say(
+                f"derivatives of {counted(estimate.n_left_out, 'more structure')} with forces would not fit into "
+                f"{estimate.bound}: those computed are drawn at random, with groups, compositions and elements "
+                "represented; of the others only the energies count (--forces insists on all)"
+            )
+
+    summary = differentiate(
+        project,
+        jobs=jobs or available_cores(),
+        make_executor=kernel_workers,
+        jobs_are_fixed=jobs is not None,
+        insist=insist,
+        announce=announce,
+        track=console.track,
+    )
+    if summary.n_computed:
+        console.say(
+            f"derivatives: {counted(summary.n_computed, 'structure')} computed, {summary.n_structures} in all, "
+            f"{size(summary.disk_bytes)}, in {console.duration(summary.seconds)}"
+        )
+    else:
+        console.say(
+            "derivatives: nothing to do, "
+            + (
+                "the one structure is there"
+                if summary.n_structures == 1
+                else f"all {summary.n_structures} structures are there"
+            )
+        )
+    if summary.n_left_out:
+        console.say(
+            counted(
+                summary.n_left_out,
+                "structure with forces has no derivatives, only its energy counts",
+                "structures with forces have no derivatives, only their energies count",
+            )
+        )
+    if summary.n_without_forces:
+        console.say(counted(summary.n_without_forces, "structure has no forces", "structures have no forces"))

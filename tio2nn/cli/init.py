@@ -1,0 +1,34 @@
+"""tio2nn init."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tio2nn.cli.app import command
+from tio2nn.cli.options import ElementsOption, PresetOption, element_symbols
+
+
+@command
+def init(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Where to make it. Default: the current directory.", show_default=False
+        ),
+    ] = Path(),
+    preset: PresetOption = None,
+    elements: ElementsOption = None,
+) -> None:
+    """Make a project: a directory with a params.json."""
+    from tio2nn.cli import console
+    from tio2nn.parameters.draft import Draft
+    from tio2nn.workflow.init import init as make
+
+    project, parameters = make(directory, preset, element_symbols(elements))
+    rest = ""
+    if isinstance(parameters, Draft):
+        rest = f'; "tio2nn extract{project.as_option()} SOURCE..." chooses the symmetry functions for the structures'
+    console.say(f"made {project.parameters_file}{rest}")

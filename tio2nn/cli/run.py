@@ -1,0 +1,156 @@
+"""tio2nn run."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from tio2nn.cli import console, evaluate, extract, featurize, train, tune
+from tio2nn.cli.app import command
+from tio2nn.cli.options import (
+    ElementsOption,
+    EnergyKeyOption,
+    EpochsOption,
+    ForcesKeyOption,
+    ForcesOption,
+    JobsOption,
+    JsonOption,
+    KeepOutliersOption,
+    LimitOption,
+    MaxEnergyOption,
+    MembersOption,
+    NewSplitOption,
+    NoTestOption,
+    PresetOption,
+    ProjectOption,
+    RecipeOption,
+    SeedOption,
+    SourcesArgument,
+    SplitFileOption,
+    SplitKindOption,
+    XsfForcesOption,
+    XsfForcesUnit,
+    element_symbols,
+)
+
+if TYPE_CHECKING:
+    from tio2nn.io.labels import ReadOptions
+    from tio2nn.parameters.draft import Draft
+    from tio2nn.parameters.parameter_set import ParameterSet
+    from tio2nn.project.project import Project
+
+
+@command
+def run(
+    sources: SourcesArgument,
+    project: ProjectOption = None,
+    preset: PresetOption = None,
+    elements: ElementsOption = None,
+    recipe: RecipeOption = None,
+    tuning: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--tune/--no-tune", help="Search first. Default: only with the recipe rili-2024."),
+    ] = None,
+    forces: ForcesOption = None,
+    split: SplitFileOption = None,
+    split_by: SplitKindOption = None,
+    new_split: NewSplitOption = False,
+    no_test: NoTestOption = False,
+    max_energy: MaxEnergyOption = None,
+    keep_outliers: KeepOutliersOption = False,
+    epochs: EpochsOption = None,
+    members: MembersOption = None,
+    seed: SeedOption = None,
+    limit: LimitOption = None,
+    jobs: JobsOption = None,
+    energy_key: EnergyKeyOption = None,
+    forces_key: ForcesKeyOption = None,
+    xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
+    json: JsonOption = False,
+) -> bool:
+    """From structure files to an evaluated potential: every step that is missing."""
+    from tio2nn.io.labels import ReadOptions
+    from tio2nn.workflow.run import RunSettings
+    from tio2nn.workflow.run import run as verb
+    from tio2nn.workflow.settings import asks_for_new_split, fields_of_switches
+
+    new = asks_for_new_split(split, split_by, new_split, no_test)
+    flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
+    settings = RunSettings(
+        sources=sources,
+        directory=project,
+        preset=preset,
+        elements=element_symbols(elements),
+        recipe=recipe,
+        tuning=tuning,
+        forces=forces,
+        split_file=split,
+        flags=flags | fields_of_switches(no_test, keep_outliers),
+        new_split=new,
+        limit=limit,
+        jobs=jobs,
+        options=ReadOptions(energy_key, forces_key, xsf_forces.value),
+    )
+    begin = time.perf_counter()
+    summary = verb(settings, _ShownSteps())
+    made = summary.project
+    console.say(
+        f"all done in {console.duration(time.perf_counter() - begin)}; the potential is {made.potential_file}; "
+        f"next: tio2nn predict -C {shlex.quote(str(made.root))} FILE..."
+    )
+    if json:
+        console.print_json(summary.metrics)
+    return summary.used_all
+
+
+class _ShownSteps:
+    """The steps of `run`, each with what people see of it; see `tio2nn.workflow.run.Steps`."""
+
+    def created(self, project: Project) -> None:
+        console.say(f"made {project.parameters_file}")
+
+    def extract(
+        self,
+        project: Project,
+        sources: Sequence[str],
+        limit: int | None,
+        parameters: ParameterSet | Draft | None,
+        options: ReadOptions | None,
+    ) -> bool:
+        return extract.perform(project, sources, limit, parameters, options)
+
+    def featurize(self, project: Project, jobs: int | None) -> None:
+        featurize.perform(project, jobs)
+
+    def differentiate(self, project: Project, parameters: ParameterSet, jobs: int | None) -> None:
+        featurize.differentiate_if_needed(project, parameters, jobs)
+
+    def tune(
+        self, project: Project, parameters: ParameterSet, jobs: int | None, split_file: Path | None
+    ) -> None:
+        tune.perform(project, parameters, jobs, split_file)
+        train.warn_of_stale_search(project)
+
+    def train(
+        self,
+        project: Project,
+        parameters: ParameterSet,
+        split_file: Path | None,
+        new_split: bool,
+        jobs: int | None,
+    ) -> None:
+        train.perform(project, parameters, split_file, new_split, jobs)
+
+    def trained_before(self) -> None:
+        console.say("training: nothing to do, the model is that of these structures, split and settings")
+
+    def evaluate(self, project: Project) -> dict[str, Any]:
+        return evaluate.perform(project)[0]
+
+    def nothing_to_evaluate(self) -> None:
+        console.say("evaluation: nothing to do, the split keeps no structures for a test")

@@ -1,0 +1,203 @@
+"""tio2nn train."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tio2nn.cli import console
+from tio2nn.cli.app import command
+from tio2nn.cli.options import (
+    EpochsOption,
+    ForcesOption,
+    JobsOption,
+    JsonOption,
+    KeepOutliersOption,
+    MaxEnergyOption,
+    MembersOption,
+    NewSplitOption,
+    NoTestOption,
+    ProjectOption,
+    RecipeOption,
+    SeedOption,
+    SplitFileOption,
+    SplitKindOption,
+    TunedOption,
+)
+from tio2nn.wording import counted
+
+if TYPE_CHECKING:
+    from tio2nn.parameters.parameter_set import ParameterSet
+    from tio2nn.project.project import Project
+    from tio2nn.training.data import TrainingData
+    from tio2nn.training.history import Epoch
+
+_SHOWN_NAMES = 3  # of gross outliers
+
+
+@command
+def train(
+    project: ProjectOption = None,
+    recipe: RecipeOption = None,
+    tuned: TunedOption = False,
+    split: SplitFileOption = None,
+    split_by: SplitKindOption = None,
+    new_split: NewSplitOption = False,
+    no_test: NoTestOption = False,
+    max_energy: MaxEnergyOption = None,
+    keep_outliers: KeepOutliersOption = False,
+    forces: ForcesOption = None,
+    epochs: EpochsOption = None,
+    members: MembersOption = None,
+    seed: SeedOption = None,
+    jobs: JobsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Fit the potential; goes on where it was interrupted."""
+    from tio2nn.project.project import Project
+    from tio2nn.workflow.settings import asks_for_new_split, fields_of_switches, training_parameters
+
+    new = asks_for_new_split(split, split_by, new_split, no_test)
+    found = Project.find(project)
+    flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
+    flags |= fields_of_switches(no_test, keep_outliers)
+    if tuned:
+        warn_of_stale_search(found)
+    parameters = training_parameters(found, recipe, tuned, flags, forces)
+    with found.locked("train"):
+        metrics = perform(found, parameters, split, new, jobs)
+    if json:
+        console.print_json(metrics)
+
+
+def warn_of_stale_search(project: Project) -> None:
+    """That settings of an earlier search are used, where they are."""
+    from tio2nn.workflow.settings import stale_search
+
+    if (what := stale_search(project)) is not None:
+        console.warn(f'settings of an earlier search are used: {what} than today; see "tio2nn tune"')
+
+
+def perform(
+    project: Project,
+    parameters: ParameterSet,
+    split_file: Path | None = None,
+    new_split: bool = False,
+    jobs: int | None = None,
+) -> dict[str, Any]:
+    """Fit the potential and show how it went; return what `model/metrics.json` holds."""
+    from tio2nn.cli.plans import (
+        constant_line,
+        cost_line,
+        labels_line,
+        show_comparison,
+        warn_of_split,
+        without_derivatives_line,
+    )
+    from tio2nn.files.tables import read_json
+    from tio2nn.parallel.workers import available_cores, member_workers
+    from tio2nn.workflow.settings import require_features
+
+    require_features(project, parameters)
+    console.say("starting TensorFlow ...")
+    with console.native_messages_hidden():
+        from tio2nn.workflow.train import train
+
+    begun: set[int] = set()
+    shows: list[Callable[[int, int, str], None]] = []
+
+    def on_data(data: TrainingData) -> None:
+        console.say(labels_line(parameters, data.facts))
+        console.say(
+            f"training on {counted(len(data.train.counts), 'structure')}, validating on {len(data.validation.counts)}, "
+            f"{len(data.split.indices('test'))} kept for the test; reference energies "
+            + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
+        )
+        console.say(cost_line(data.parameters, data.facts))
+        warn_of_split(data.split)
+        _tell_left_out(parameters, data)
+        if data.selection is not None:
+            console.warn(without_derivatives_line(data.n_without_derivatives, data.selection))
+        if data.reference.underdetermined:
+            console.warn(
+                "the compositions do not determine the reference energies: energies of other compositions "
+                "will be off"
+            )
+        if data.constant_features:
+            console.warn(constant_line(data.constant_features))
+        # a live line comes last
+        shows.append(stack.enter_context(console.epochs(data.parameters.training.epochs)))
+
+    with ExitStack() as stack:
+
+        def on_epoch(member: int, epoch: Epoch) -> None:
+            if member not in begun and epoch.epoch > 1:
+                console.say(f"network {member} goes on from epoch {epoch.epoch - 1}, where it was")
+            begun.add(member)
+            shows[0](member, epoch.epoch, _errors(epoch))
+
+        summary = train(
+            project,
+            parameters,
+            split_file=split_file,
+            new_split=new_split,
+            jobs=jobs or available_cores(),
+            make_executor=member_workers,
+            command=sys.argv,
+            on_data=on_data,
+            on_epoch=on_epoch,
+        )
+    judged = ""
+    if summary.validation_rmse is not None:
+        judged = f"; validation RMSE {summary.validation_rmse:.2f}, MAE {summary.validation_mae:.2f} meV/atom"
+    if summary.validation_force_rmse is not None:
+        judged += f", forces RMSE {summary.validation_force_rmse:.4f} eV/Å"
+    console.say(
+        f"trained {counted(summary.members, 'network')} in "
+        f"{console.duration(summary.seconds)}{judged}; {summary.potential}"
+    )
+    if summary.comparison is not None:
+        show_comparison("validation", summary.n_validation, summary.comparison, summary.facts)
+    metrics: dict[str, Any] = read_json(project.training_metrics_file)
+    return metrics
+
+
+def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
+    """What is not trained on, or should not be, and what is not held out."""
+    from tio2nn.training.data import FEWEST_TO_TEST
+
+    if data.n_above_max_energy:
+        console.say(
+            f"{counted(data.n_above_max_energy, 'structure')} above --max-energy {parameters.training.max_energy:g} "
+            f"eV/atom {'is' if data.n_above_max_energy == 1 else 'are'} left out"
+        )
+    if n := len(data.outliers):
+        shown = ", ".join(data.outliers[:_SHOWN_NAMES]) + (" ..." if n > _SHOWN_NAMES else "")
+        what = f"{counted(n, 'gross outlier')}, far beyond the energies or forces of the others ({shown})"
+        if parameters.training.outliers == "leave-out":
+            console.warn(f"{what}: left out of all parts; --keep-outliers keeps such")
+        else:
+            console.warn(f'{what}: kept; "outliers": "leave-out" in params.json leaves such out')
+    n_validation, n_test = (len(data.split.indices(part)) for part in ("validation", "test"))
+    if not n_validation and not n_test:
+        advice = "add structures"
+        if parameters.training.split == "grouped" and len(data.split.indices("train")) >= FEWEST_TO_TEST:
+            advice = "all are needed in training as long as groups stay together; use --split-by random --new-split"
+        console.warn(f"nothing is held out: no number tells how far to trust this potential; {advice}")
+    elif not n_validation:
+        console.warn("no structures to validate on: nothing tells how the training goes on new ones")
+
+
+def _errors(epoch: Epoch) -> str:
+    """RMSE of both parts, energies and forces."""
+    validation = epoch.validation_rmse_meV_per_atom
+    shown = f"RMSE training {epoch.train_rmse_meV_per_atom:.2f}"
+    shown += " meV/atom" if validation is None else f", validation {validation:.2f} meV/atom"
+    forces = (epoch.train_force_rmse_eV_per_A, epoch.validation_force_rmse_eV_per_A)
+    if forces == (None, None):
+        return shown
+    told = forces[:1] if validation is None else forces
+    return f"{shown}; {', '.join('unknown' if rmse is None else f'{rmse:.3f}' for rmse in told)} eV/Å"

@@ -1,0 +1,121 @@
+"""tio2nn tune."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from tio2nn.cli import console
+from tio2nn.cli.app import command
+from tio2nn.cli.options import (
+    EpochsOption,
+    ForcesOption,
+    JobsOption,
+    JsonOption,
+    ProjectOption,
+    RecipeOption,
+    SplitFileOption,
+)
+from tio2nn.wording import counted
+
+if TYPE_CHECKING:
+    from tio2nn.parameters.parameter_set import ParameterSet
+    from tio2nn.project.project import Project
+    from tio2nn.training.data import TrainingData
+    from tio2nn.tuning.trials import Trial
+
+
+@command
+def tune(
+    project: ProjectOption = None,
+    jobs: JobsOption = None,
+    recipe: RecipeOption = None,
+    forces: ForcesOption = None,
+    split: SplitFileOption = None,
+    strategy: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--strategy", metavar="NAME", help="grid, random, bayesian or hyperband."),
+    ] = None,
+    max_trials: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--max-trials", min=1, metavar="N", help="Largest number of trials."),
+    ] = None,
+    epochs: EpochsOption = None,
+    structures: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--structures", min=2, metavar="N", help="Search on N structures, drawn at random."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Search network size, learning rate and dropout; goes on where it was interrupted."""
+    from tio2nn.project.project import Project
+    from tio2nn.workflow.settings import training_parameters, with_flags
+
+    found = Project.find(project)
+    parameters = training_parameters(found, recipe, forces=forces)
+    flags = {"strategy": strategy, "max_trials": max_trials, "epochs": epochs, "structures": structures}
+    with found.locked("tune"):
+        best = perform(found, with_flags(parameters, "tuning", flags), jobs, split)
+    if json:
+        console.print_json(best)
+
+
+def perform(
+    project: Project, parameters: ParameterSet, jobs: int | None, split_file: Path | None
+) -> dict[str, Any]:
+    """Search, show the ranking, and return the best trial."""
+    from tio2nn.cli.plans import warn_of_split
+    from tio2nn.parallel.workers import available_cores, trial_workers
+    from tio2nn.workflow.settings import require_features
+
+    require_features(project, parameters)
+    console.say("starting TensorFlow ...")
+    with console.native_messages_hidden():
+        from tio2nn.workflow.tune import tune
+
+    jobs = jobs or available_cores()
+
+    def on_data(data: TrainingData) -> None:
+        console.say(
+            f"{parameters.tuning.strategy} search: each trial trains on {counted(len(data.train.counts), 'structure')}"
+            f"{'' if data.train_forces is None else ', energies and forces,'} and is judged by "
+            f"{counted(len(data.validation.counts), 'other')}, {jobs} at a time"
+        )
+        warn_of_split(data.split)
+
+    def on_trial(trial: Trial) -> None:
+        console.say(f"trial {trial.describe()}")
+
+    summary = tune(
+        project,
+        parameters,
+        jobs=jobs,
+        make_executor=trial_workers,
+        split_file=split_file,
+        on_data=on_data,
+        on_trial=on_trial,
+        command=sys.argv,
+    )
+    console.say(
+        f"searched for {console.duration(summary.seconds)}; {summary.n_known} of {len(summary.ranked)} trials were "
+        "known from before"
+    )
+    columns = ["rank", "layers", "nodes", "learning rate", "dropout", "epochs", "RMSE meV/atom", "status"]
+    rows = [
+        [rank, t.layers, t.nodes, t.learning_rate, t.dropout, t.epochs, t.shown_rmse, t.status]
+        for rank, t in enumerate(summary.ranked, start=1)
+    ]
+    if any(trial.validation_force_rmse_eV_per_A is not None for trial in summary.ranked):
+        columns.insert(-1, "eV/Å")
+        for row, trial in zip(rows, summary.ranked, strict=True):
+            row.insert(-1, trial.shown_force_rmse)
+    console.table(f"{len(summary.ranked)} trials, best first", columns, rows[: console.SHOWN])
+    if len(rows) > console.SHOWN:
+        console.say(f"... all of them in {project.trials_file}")
+    console.say(
+        f"best settings in {project.best_trial_file}; next: tio2nn train{project.as_option()} --tuned"
+    )
+    return summary.best

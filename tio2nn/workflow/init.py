@@ -1,0 +1,42 @@
+"""The command init: a directory with a `params.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tio2nn.errors import ParameterError, UsageError
+from tio2nn.parameters.draft import Draft
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.project.project import Project
+
+
+def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> ParameterSet | Draft:
+    """What --preset and --elements name: a parameter set, or a draft of one for the preset auto, the default.
+
+    Raises:
+        UsageError: no such preset, or no chemical symbols.
+    """
+    from tio2nn.parameters import presets
+
+    name = presets.known(
+        presets.AUTO if preset is None else preset, (presets.AUTO, *presets.PRESETS), "preset"
+    )
+    try:
+        if name == presets.AUTO:
+            return Draft.new(elements)
+        return presets.preset(name, presets.DEFAULT_ELEMENTS if elements is None else elements)
+    except ParameterError as error:
+        raise UsageError(str(error)) from None
+
+
+def init(
+    directory: Path, preset: str | None = None, elements: Sequence[str] | None = None
+) -> tuple[Project, ParameterSet | Draft]:
+    """Make a project; a draft leaves the symmetry functions to `extract`.
+
+    Raises:
+        UsageError: no such preset, no chemical symbols, or there is a project already.
+    """
+    parameters = preset_parameters(preset, elements)
+    return Project.create(directory, parameters), parameters
