@@ -78,6 +78,7 @@ FLOORS = (
 # Where a library may be imported; a library that is not in the table may be imported anywhere.
 ROOMS = {
     "ase": ("io.extxyz", "interfaces.ase"),
+    "filelock": ("files.lock",),
     "keras": ("nn.network", "nn.training", "nn.trial"),
     "keras_tuner": ("oracles",),
     "llvmlite": ("descriptors.kernel_parts",),

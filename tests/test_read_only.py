@@ -188,3 +188,25 @@ def test_a_lock_file_of_somebody_else_is_heeded(
             check=False,
         )
     assert "expected no other command at work in this project, got tio2nn train" in ended.stderr
+
+
+def test_who_is_at_work_can_be_asked_without_the_right_to_write(
+    tmp_path: Path, bound_by_permissions: Callable[[], None] | None
+) -> None:
+    question = "from pathlib import Path; from tio2nn.files.lock import holder; print(holder(Path('.')))"
+    project = tmp_path / "p"
+    project.mkdir()
+    with locked(project, "train"):
+        _set_writable(project, writable=False)
+        before = sorted(project.iterdir())
+        answer = subprocess.run(
+            [sys.executable, "-c", question],
+            cwd=project,
+            preexec_fn=bound_by_permissions,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert sorted(project.iterdir()) == before
+        _set_writable(project, writable=True)
+    assert answer.stdout.startswith(f"tio2nn train (process {os.getpid()} on ")

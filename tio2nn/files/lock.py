@@ -1,4 +1,4 @@
-"""One command at a time in a project: a lock that names its holder and ends with it, however it ends."""
+"""One command at a time in a project: a lock that ends with its holder, however that ends, and a note of who it is."""
 
 from __future__ import annotations
 
@@ -7,18 +7,35 @@ import json
 import os
 import socket
 import stat
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from tio2nn.errors import InputError
 
-if sys.platform != "win32":
-    import fcntl
-
 FILE_NAME = ".tio2nn.lock"
+# beside the lock, which on Windows nobody else can read
+HOLDER_NAME = ".tio2nn.lock.json"
+
+# a lock that is not free may only be being looked at, which takes microseconds
+_ATTEMPTS = 3
+_PAUSE = 0.02  # s
+# ENOLCK and its like: a file system without locks; EBADF: NFS, which locks no file that can only be read
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
+
+
+class Holder(NamedTuple):
+    """The command that holds a lock."""
+
+    command: str  # "train"
+    process: int
+    host: str
+    since: str  # local time there, "2026-01-31 12:00:00"
+
+    def __str__(self) -> str:
+        return f"tio2nn {self.command} (process {self.process} on {self.host}, since {self.since})"
 
 
 @contextmanager
@@ -38,41 +55,67 @@ def locked(directory: Path, command: str) -> Iterator[bool]:
     Raises:
         InputError: another process holds it, or a link or no regular file stands in its place.
     """
-    descriptor = _open(directory / FILE_NAME)
+    descriptor = _open(directory / FILE_NAME, os.O_RDWR | os.O_CREAT)
     if descriptor is None:
         yield False
         return
+    note = directory / HOLDER_NAME
     try:
         holds = _take(descriptor)
         if holds is False:
-            holder = _described(os.pread(descriptor, 4096, 0))
+            other = _read(note) or "one that has just begun"
             raise InputError(
-                f"expected no other command at work in this project, got {holder}; wait for its end",
+                f"expected no other command at work in this project, got {other}; wait for its end",
                 file=str(directory),
             )
-        about = {"command": command, "process": os.getpid(), "host": socket.gethostname()}
-        text = json.dumps({**about, "since": time.strftime("%Y-%m-%d %H:%M:%S")})
-        with suppress(OSError):  # a full disk: the lock holds even where it does not say whose it is
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, text.encode(), 0)
-        yield holds is True
+        about = Holder(command, os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"))
+        with suppress(OSError):  # a full disk: the lock holds even where nothing says whose it is
+            note.unlink(missing_ok=True)  # of a process that was killed
+            with note.open("x", encoding="utf-8") as handle:  # never through a link
+                json.dump(about._asdict(), handle)
+        try:
+            yield holds is True
+        finally:
+            with suppress(OSError):
+                note.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
 
-def _open(path: Path) -> int | None:
-    if sys.platform == "win32":
-        return None  # no such locks there: two commands at once are the user's affair
-    # somebody else's file may be read-only: it can be locked all the same, only not say by whom
-    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
+def holder(directory: Path) -> Holder | None:
+    """The command that holds a directory's lock; None where nobody does, or where that cannot be known.
+
+    Neither waits nor writes, also not where something else stands in the place of the files.
+    """
+    descriptor = None
+    try:
+        # mostly there is no note, and importing filelock takes a tenth of a second
+        about = _read(directory / HOLDER_NAME)
+        descriptor = None if about is None else _open(directory / FILE_NAME, os.O_RDWR)
+        # a process that was killed leaves its note, but not its lock
+        return about if descriptor is not None and _take(descriptor) is False else None
+    except (InputError, OSError):
+        return None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _open(path: Path, flags: int) -> int | None:
+    # a link would have us write where it leads, and a pipe without a writer would not open; Windows knows neither flag
+    safely = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    is_link = InputError("expected a file of tio2nn, got a link", file=str(path))
+    if not safely and path.is_symlink():
+        raise is_link
+    # somebody else's file may be read-only: it can be locked all the same
+    for attempt in (flags, os.O_RDONLY):
         try:
-            # a link would have us write where it leads, and a pipe without a writer would not open
-            descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+            descriptor = os.open(path, attempt | safely, 0o666)
         except FileNotFoundError:
             return None
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise InputError("expected a file of tio2nn, got a link", file=str(path)) from None
+                raise is_link from None
             if error.errno not in (errno.EROFS, errno.EACCES):
                 raise
         else:
@@ -85,23 +128,28 @@ def _open(path: Path) -> int | None:
 
 def _take(descriptor: int) -> bool | None:
     """Whether the lock was free; None if there are no locks."""
-    if sys.platform == "win32":
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise
-        return None
-    return True
+    from filelock import lock_descriptor
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            if lock_descriptor(descriptor, blocking=False):
+                return True
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return None
+        if attempt < _ATTEMPTS - 1:
+            time.sleep(_PAUSE)
+    return False
 
 
-def _described(text: bytes) -> str:
-    """Whoever wrote the text; it may just be about to write it."""
+def _read(note: Path) -> Holder | None:
+    """What a note says; None where there is none, or none that is complete."""
     try:
-        about = json.loads(text)
-        return f"tio2nn {about['command']} (process {about['process']} on {about['host']}, since {about['since']})"
-    except (ValueError, KeyError, TypeError):
-        return "one that has just begun"
+        if (descriptor := _open(note, os.O_RDONLY)) is None:
+            return None
+        with os.fdopen(descriptor, "rb") as handle:
+            about = json.loads(handle.read(4096))
+        return Holder(str(about["command"]), int(about["process"]), str(about["host"]), str(about["since"]))
+    except (InputError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
