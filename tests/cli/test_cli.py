@@ -21,7 +21,6 @@ from projects import (
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from tio2nn import __version__
 from tio2nn.cli import extract, featurize
 from tio2nn.cli.commands import app
 from tio2nn.errors import InputError
@@ -29,6 +28,7 @@ from tio2nn.parameters.fit_parameters import RECIPE_NAMES
 from tio2nn.parameters.presets import PRESETS
 from tio2nn.project.project import ENVIRONMENT_VARIABLE, Project
 from tio2nn.project.structure_store import write_store
+from tio2nn.version import __version__
 
 PARSERS: dict[str, Any] = cast(Any, get_command(app)).commands
 COMMANDS = ("init", "extract", "featurize", "tune", "train", "predict", "evaluate", "run", "status", "schema")

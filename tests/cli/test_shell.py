@@ -13,7 +13,7 @@ import pytest
 from command_line import end, start
 from projects import small_project, structures, trained_project, write_files
 
-from tio2nn import __version__
+from tio2nn.version import __version__
 
 LONGEST_END = 4.0  # s; two of them on a machine with nothing else to do
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from projects import ATOMIC_ENERGIES, PARAMETERS, structures
 
-from tio2nn import __version__
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.provenance import changed, inputs_of_model, versions
 from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.structures.structure import Structure
+from tio2nn.version import __version__
 
 
 def same(structure: Structure) -> Structure:

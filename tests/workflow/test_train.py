@@ -26,7 +26,6 @@ from projects import (
     trained_project,
 )
 
-from tio2nn import __version__
 from tio2nn.errors import MissingInputError, StaleError, Tio2nnError
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.potential import Potential
@@ -35,6 +34,7 @@ from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.structures.split import PARTS, Split, read_parts
 from tio2nn.training import fit as training
 from tio2nn.training.history import Epoch
+from tio2nn.version import __version__
 from tio2nn.workflow.train import TrainingData, TrainSummary, train
 
 Arrays = dict[str, Any]

@@ -11,9 +11,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from tio2nn import __version__
 from tio2nn.cli import interrupt
 from tio2nn.errors import InputError, Tio2nnError, naming, one_line
+from tio2nn.version import __version__
 
 INPUT_ERROR = InputError.exit_code
 

@@ -10,11 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tio2nn import __version__
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.schema import to_json
 from tio2nn.project.feature_store import digest_of
 from tio2nn.project.structure_store import StructureStore
+from tio2nn.version import __version__
 
 
 def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file: Path) -> dict[str, str]:
