@@ -183,7 +183,7 @@ def test_stale_features_are_refused(what: str) -> None:
         made = "from other structures"
     out, err = invoke("train", "-C", "p", code=3)
     assert out == ""
-    assert err.splitlines()[-1] == f'the features in p were made {made}; run "tio2nn featurize" again'
+    assert err.splitlines()[-1] == f'the features in p were made {made}; run "tio2nn featurize -C p" again'
 
 
 def test_all_problems_of_the_parameters_are_one_line(here: Path) -> None:

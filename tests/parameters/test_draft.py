@@ -18,6 +18,7 @@ from tio2nn.errors import InputError, ParameterError
 from tio2nn.parameters.draft import Draft, load_parameters
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import preset
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import ENVIRONMENT_VARIABLE, Project
 from tio2nn.project.structure_store import read_store
 from tio2nn.structures.structure import Structure
@@ -37,9 +38,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[ParameterSet]:
     """The settings of each training that is asked for; none is done."""
     asked: list[ParameterSet] = []
 
-    def fit(project: Project, parameters: ParameterSet, *_: object, **__: object) -> dict[str, Any]:
+    def fit(snapshot: Snapshot, parameters: ParameterSet, *_: object, **__: object) -> dict[str, Any]:
         asked.append(parameters)
-        project.split_file.write_text("structure,part\nbulk1,test\n", encoding="utf-8")
+        snapshot.project.split_file.write_text("structure,part\nbulk1,test\n", encoding="utf-8")
         return {}
 
     monkeypatch.setattr(train, "perform", fit)

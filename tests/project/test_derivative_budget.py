@@ -23,13 +23,15 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project import derivative_budget
 from tio2nn.project import feature_store as features
 from tio2nn.project.derivative_budget import budget_of, plan_derivatives
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.jacobian_store import JacobianLayout, Selection, jacobian_sizes, open_jacobian
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.structures.split import Split
-from tio2nn.training.data import TrainingData, prepare, read_inputs
+from tio2nn.training.data import TrainingData, prepare
 from tio2nn.workflow import differentiate as verb
 from tio2nn.workflow.differentiate import JacobianEstimate, JacobianSummary, differentiate
+from tio2nn.workflow.inputs import read_inputs
 from tio2nn.workflow.status import status
 from tio2nn.workflow.train import train
 
@@ -201,7 +203,7 @@ def test_derivatives_are_those_of_the_structures_chosen(project: Project) -> Non
 def test_forces_of_the_others_are_no_labels_but_their_energies_are(project: Project) -> None:
     run(project)
     parameters, store = project.parameters(), read_store(project.structures_file)
-    inputs = read_inputs(project, parameters)
+    inputs = read_inputs(Snapshot(project), parameters)
     parts = ("validation", "validation", *["train"] * 22)
     data = prepare(inputs, parameters, Split(store.names, parts))
     chosen = chosen_in(project)
@@ -221,7 +223,7 @@ def test_a_fit_to_other_forces_is_another_fit(project: Project) -> None:
 
     def fingerprint() -> str:
         parameters = project.parameters()
-        return prepare(read_inputs(project, parameters), parameters, split).fingerprint
+        return prepare(read_inputs(Snapshot(project), parameters), parameters, split).fingerprint
 
     run(project)
     some = fingerprint()

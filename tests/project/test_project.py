@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tio2nn.errors import InputError, MissingInputError, StaleError, UsageError
+from tio2nn.errors import InputError, MissingInputError, UsageError
 from tio2nn.parameters.presets import preset
 from tio2nn.project.project import ENTRIES, ENVIRONMENT_VARIABLE, Project
 
@@ -154,6 +154,7 @@ def test_every_path_lies_in_the_project_and_has_a_command_that_makes_it(project:
         "split.csv",
         "split-earlier.csv",
         "model",
+        "model/data.npz",
         "model/potential.npz",
         "model/history.csv",
         "model/history.png",
@@ -181,14 +182,20 @@ def test_networks_of_a_committee_are_numbered_from_the_second(project: Project) 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("energies_file", 'no energies in my-project; run "tio2nn extract" first'),
-        ("structures_file", 'no structures in my-project; run "tio2nn extract" first'),
-        ("features_manifest", 'no features in my-project; run "tio2nn featurize" first'),
-        ("best_trial_file", 'no tuning results in my-project; run "tio2nn tune" first'),
-        ("potential_file", 'no model in my-project; run "tio2nn train" first'),
-        ("split_file", 'no split in my-project; run "tio2nn train" first'),
-        ("earlier_split_file", 'no split of other structures in my-project; run "tio2nn train" first'),
-        ("evaluation_metrics_file", 'no evaluation in my-project; run "tio2nn evaluate" first'),
+        ("energies_file", 'no energies in my-project; run "tio2nn extract -C my-project SOURCE..." first'),
+        (
+            "structures_file",
+            'no structures in my-project; run "tio2nn extract -C my-project SOURCE..." first',
+        ),
+        ("features_manifest", 'no features in my-project; run "tio2nn featurize -C my-project" first'),
+        ("best_trial_file", 'no tuning results in my-project; run "tio2nn tune -C my-project" first'),
+        ("potential_file", 'no model in my-project; run "tio2nn train -C my-project" first'),
+        ("split_file", 'no split in my-project; run "tio2nn train -C my-project" first'),
+        (
+            "earlier_split_file",
+            'no split of other structures in my-project; run "tio2nn train -C my-project" first',
+        ),
+        ("evaluation_metrics_file", 'no evaluation in my-project; run "tio2nn evaluate -C my-project" first'),
     ],
 )
 def test_missing_input_names_the_command_that_makes_it(project: Project, name: str, expected: str) -> None:
@@ -205,30 +212,10 @@ def test_what_an_interrupted_command_left_out_is_named_by_its_path(project: Proj
     project.features_directory.mkdir()
     with pytest.raises(MissingInputError) as caught:
         project.require(project.features_manifest)
-    assert message(caught) == 'no features/manifest.json in my-project; run "tio2nn featurize" first'
-
-
-def test_features_of_these_parameters_and_structures_are_fresh(project: Project) -> None:
-    project.check_fresh({"fingerprint": "a", "structures": "b", "unit": ""}, "a", "b")
-
-
-@pytest.mark.parametrize(
-    ("manifest", "made"),
-    [
-        (
-            {"fingerprint": "x", "structures": "b"},
-            "with another parameter set (elements, cutoff or functions)",
-        ),
-        ({"fingerprint": "a", "structures": "x"}, "from other structures"),
-        ({}, "with another parameter set (elements, cutoff or functions) and from other structures"),
-    ],
-)
-def test_stale_features_are_refused_with_what_differs(
-    project: Project, manifest: dict[str, object], made: str
-) -> None:
-    with pytest.raises(StaleError) as caught:
-        project.check_fresh(manifest, "a", "b")
-    assert message(caught) == f'the features in my-project were made {made}; run "tio2nn featurize" again'
+    assert (
+        message(caught)
+        == 'no features/manifest.json in my-project; run "tio2nn featurize -C my-project" first'
+    )
 
 
 def test_finding_a_project_and_reading_its_parameters_loads_no_numerical_library() -> None:

@@ -27,11 +27,13 @@ from tio2nn.parameters.presets import preset
 from tio2nn.parameters.schema import to_json
 from tio2nn.potential import familiarity, whitening
 from tio2nn.potential.whitening import LEAST_FLOOR, Whitening, floor_of
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore, read_store, write_store
 from tio2nn.structures.split import PARTS, Split, read_parts
 from tio2nn.structures.structure import Structure
-from tio2nn.training.data import Inputs, TrainingData, choose_split, density_weights, prepare, read_inputs
+from tio2nn.training.data import Inputs, TrainingData, density_weights, prepare
+from tio2nn.workflow.inputs import choose_split, read_inputs
 
 N_VALIDATION, N_TEST = 3, 5
 STORED = ("numbers", "positions", "forces", "cells", "periodic", "energies", "lines")
@@ -48,7 +50,7 @@ def inputs_of(chosen: Sequence[Structure], parameters: ParameterSet = PARAMETERS
     """Structures with features, as a project would have them."""
     with tempfile.TemporaryDirectory() as directory:
         project = small_project(Path(directory) / "p", parameters, chosen)
-        inputs = read_inputs(project, parameters)
+        inputs = read_inputs(Snapshot(project), parameters)
         return replace(inputs, features=list(inputs.features))
 
 
@@ -383,7 +385,7 @@ def project(tmp_path: Path) -> Project:
 
 def chosen_parts(project: Project, given: Path | None = None, new: bool = False, **settings: Any) -> Split:
     parameters = PARAMETERS.with_overrides(training=settings)
-    return choose_split(project, parameters, read_store(project.structures_file), given, new)
+    return choose_split(Snapshot(project), parameters, given, new)
 
 
 def test_the_division_of_a_project_stays_until_a_new_one_is_asked_for(project: Project) -> None:

@@ -24,12 +24,13 @@ from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
 from tio2nn.project import feature_store as features
 from tio2nn.project import jacobian_store as jacobians
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.jacobian_store import JacobianLayout, damaged_shards, jacobian_sizes, open_jacobian
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store, write_store
-from tio2nn.training.data import read_inputs
 from tio2nn.workflow import differentiate as verb
 from tio2nn.workflow.differentiate import JacobianEstimate, differentiate
+from tio2nn.workflow.inputs import read_inputs
 
 
 @pytest.fixture(autouse=True)
@@ -200,7 +201,7 @@ def test_a_damaged_shard_is_found(project: Project) -> None:
     with pytest.raises(
         InputError, match=f"for structures {layout.shards[1].first + 1} to .* delete it and run"
     ):
-        read_inputs(project, parameters)
+        read_inputs(Snapshot(project), parameters)
 
 
 def test_a_file_that_was_cut_off_is_refused_and_made_again(project: Project) -> None:

@@ -255,7 +255,7 @@ def test_an_empty_test_part_says_what_to_do(project: Project) -> None:
 def test_features_of_other_parameters_are_refused(project: Project) -> None:
     changed = project.parameters().with_overrides(cutoff=4.5)
     project.parameters_file.write_text(changed.to_json(), encoding="utf-8")
-    with pytest.raises(StaleError, match='run "tio2nn featurize" again'):
+    with pytest.raises(StaleError, match=r'run "tio2nn featurize -C .*" again'):
         evaluate(project)
 
 
@@ -265,7 +265,9 @@ def test_a_potential_of_other_inputs_is_refused(project: Project, what: str) -> 
         relabel(project, lambda structure: replace(structure, energy=(structure.energy or 0.0) + 1.0))
     else:
         split(project, test=("structure0001", "structure0002"))
-    with pytest.raises(StaleError, match=f'trained on the present {what}, .*; run "tio2nn train" again'):
+    with pytest.raises(
+        StaleError, match=f'trained on the present {what}, .*; run "tio2nn train -C .*" again'
+    ):
         evaluate(project)
 
 

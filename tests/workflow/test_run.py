@@ -15,6 +15,7 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import preset
 from tio2nn.parameters.recipes import with_recipe
 from tio2nn.potential.potential import Potential
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import ENVIRONMENT_VARIABLE, Project
 
 TRAINED = "trained 1 network"
@@ -37,9 +38,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[ParameterSet]:
     """The settings of each training that is asked for; none is done."""
     asked: list[ParameterSet] = []
 
-    def fit(project: Project, parameters: ParameterSet, *_: object, **__: object) -> dict[str, Any]:
+    def fit(snapshot: Snapshot, parameters: ParameterSet, *_: object, **__: object) -> dict[str, Any]:
         asked.append(parameters)
-        project.split_file.write_text("structure,part\nstructure0001,test\n", encoding="utf-8")
+        snapshot.project.split_file.write_text("structure,part\nstructure0001,test\n", encoding="utf-8")
         return {}
 
     monkeypatch.setattr(train, "perform", fit)
@@ -142,10 +143,10 @@ def test_run_tunes_first_if_it_is_asked_or_the_recipe_searches(
     best = {"network": {"hidden_layers": [3]}}
     searches: list[ParameterSet] = []
 
-    def search(project: Project, parameters: ParameterSet, *_: object) -> dict[str, Any]:
+    def search(snapshot: Snapshot, parameters: ParameterSet, *_: object) -> dict[str, Any]:
         searches.append(parameters)
-        project.tuning_directory.mkdir(exist_ok=True)
-        project.best_trial_file.write_text(json.dumps(best), encoding="utf-8")
+        snapshot.project.tuning_directory.mkdir(exist_ok=True)
+        snapshot.project.best_trial_file.write_text(json.dumps(best), encoding="utf-8")
         return best
 
     monkeypatch.setattr(tune, "perform", search)

@@ -24,7 +24,7 @@ from tio2nn.project.provenance import inputs_of_model
 from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.workflow.evaluate import evaluate
 from tio2nn.workflow.featurize import featurize
-from tio2nn.workflow.status import Part, status
+from tio2nn.workflow.status import Row, status
 
 NAMES = ["parameters", "structures", "features", "model", "evaluation"]
 
@@ -33,7 +33,7 @@ def states(project: Project) -> dict[str, str]:
     return {part.name: part.state for part in status(project).parts}
 
 
-def part(project: Project, name: str) -> Part:
+def part(project: Project, name: str) -> Row:
     return next(part for part in status(project).parts if part.name == name)
 
 
@@ -209,7 +209,7 @@ def test_a_folder_in_place_of_a_table_is_named(tmp_path: Path) -> None:
 def test_an_interrupted_featurize_is_told_from_none(tmp_path: Path) -> None:
     project = small_project(tmp_path / "p")
     project.features_manifest.unlink()
-    assert part(project, "features") == Part(
+    assert part(project, "features") == Row(
         "features", "featurize", "missing", "interrupted, 1 shard is there"
     )
 
@@ -232,9 +232,9 @@ def test_tuning_is_shown_once_there_is_some(tmp_path: Path) -> None:
     store = read_store(project.structures_file)
     inputs = inputs_of_model(project.parameters(), store, project.split_file)
     project.best_trial_file.write_text(json.dumps({"inputs": inputs}), encoding="utf-8")
-    assert part(project, "tuning") == Part("tuning", "tune", "there", "2 trials")
+    assert part(project, "tuning") == Row("tuning", "tune", "there", "2 trials")
     project.best_trial_file.write_text(json.dumps({"inputs": {**inputs, "features": "x"}}), encoding="utf-8")
-    assert part(project, "tuning") == Part("tuning", "tune", "stale", "2 trials; with other features")
+    assert part(project, "tuning") == Row("tuning", "tune", "stale", "2 trials; with other features")
     assert status(project).advice == f"next: tio2nn train -C {project.root}"
     project.best_trial_file.write_text("{}", encoding="utf-8")
     assert part(project, "tuning").state == "broken"

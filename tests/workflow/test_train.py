@@ -177,7 +177,7 @@ def test_a_fit_that_diverges_ends_in_one_line_with_advice(project: Project) -> N
 
 
 def test_stale_or_missing_features_are_refused_with_the_command_to_run(project: Project) -> None:
-    advice = 'run "tio2nn featurize" again'
+    advice = 'run "tio2nn featurize -C .*" again'
     with pytest.raises(StaleError, match=f"made with another parameter set .*; {advice}"):
         train(project, PARAMETERS.with_overrides(cutoff=3.9))
     shifted = [replace(s, positions=s.positions + 0.1) for s in structures()]
@@ -185,7 +185,7 @@ def test_stale_or_missing_features_are_refused_with_the_command_to_run(project: 
     with pytest.raises(StaleError, match=f"made from other structures; {advice}"):
         train(project, PARAMETERS)
     shutil.rmtree(project.features_directory)
-    with pytest.raises(MissingInputError, match=r'no features in .*; run "tio2nn featurize" first'):
+    with pytest.raises(MissingInputError, match=r'no features in .*; run "tio2nn featurize -C .*" first'):
         train(project, PARAMETERS)
     assert not project.model_directory.exists()
 
@@ -244,10 +244,10 @@ def test_a_checkpoint_of_another_fit_is_passed_over(
 KILLED = {"training": {"epochs": 40}}
 _OFTEN = """
 import sys
-from tio2nn.training import training
+from tio2nn.training import fit
 from tio2nn.__main__ import main
 
-training._CHECKPOINT_SECONDS = -1.0
+fit._CHECKPOINT_SECONDS = -1.0
 sys.argv[0] = "tio2nn"
 main()
 """

@@ -26,6 +26,7 @@ from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.io.labels import ReadOptions
+    from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
 
 
@@ -62,7 +63,7 @@ def evaluate(
 
 
 def perform(
-    project: Project | None,
+    project: Project | Snapshot | None,
     sources: Sequence[str] = (),
     potential: Path | None = None,
     strict: bool = False,

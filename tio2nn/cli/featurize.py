@@ -13,7 +13,7 @@ from tio2nn.wording import counted, size
 
 if TYPE_CHECKING:
     from tio2nn.parameters.parameter_set import ParameterSet
-    from tio2nn.project.project import Project
+    from tio2nn.project.freshness import Snapshot
     from tio2nn.workflow.featurize import Estimate
 
 
@@ -25,16 +25,18 @@ def featurize(
     csv: Annotated[bool, typer.Option("--csv", help="Also write symXXXX.csv for each structure.")] = False,
 ) -> None:
     """Compute the symmetry functions of all extracted structures, and what a training on forces needs of them."""
+    from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.settings import training_parameters
 
     found = Project.find(project)
     with found.locked("featurize"):
-        perform(found, jobs, csv)
-        differentiate_if_needed(found, training_parameters(found, forces=forces), jobs)
+        snapshot = Snapshot(found)
+        perform(snapshot, jobs, csv)
+        differentiate_if_needed(snapshot, training_parameters(snapshot, forces=forces), jobs)
 
 
-def perform(project: Project, jobs: int | None, csv: bool = False) -> None:
+def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
     """Compute the features and show what was done."""
     from tio2nn.parallel.workers import available_cores, kernel_workers
     from tio2nn.workflow.featurize import featurize
@@ -48,7 +50,7 @@ def perform(project: Project, jobs: int | None, csv: bool = False) -> None:
         )
 
     summary = featurize(
-        project,
+        snapshot,
         jobs=jobs or available_cores(),
         make_executor=kernel_workers,
         jobs_are_fixed=jobs is not None,
@@ -71,19 +73,16 @@ def perform(project: Project, jobs: int | None, csv: bool = False) -> None:
             )
         )
     if summary.csv_files:
-        console.say(f"{counted(summary.csv_files, 'CSV file')} in {project.features_directory}")
+        console.say(f"{counted(summary.csv_files, 'CSV file')} in {snapshot.project.features_directory}")
 
 
-def differentiate_if_needed(project: Project, parameters: ParameterSet, jobs: int | None) -> None:
+def differentiate_if_needed(snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:
     """As `differentiate`, where a training by these parameters uses forces."""
-    from tio2nn.project.facts import needs_derivatives
-    from tio2nn.project.structure_store import read_store
-
-    if needs_derivatives(parameters, read_store(project.require(project.structures_file))):
-        differentiate(project, jobs, insist=parameters.training.forces is True)
+    if snapshot.needs_derivatives(parameters):
+        differentiate(snapshot, jobs, insist=parameters.training.forces is True)
 
 
-def differentiate(project: Project, jobs: int | None, *, insist: bool = False) -> None:
+def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False) -> None:
     """Compute the derivatives that a training on forces needs, and show what was done.
 
     Of as many structures as fit, or, with `insist`, of all that have forces.
@@ -105,7 +104,7 @@ def differentiate(project: Project, jobs: int | None, *, insist: bool = False) -
             )
 
     summary = differentiate(
-        project,
+        snapshot,
         jobs=jobs or available_cores(),
         make_executor=kernel_workers,
         jobs_are_fixed=jobs is not None,

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from tio2nn.io.labels import ReadOptions
     from tio2nn.parameters.draft import Draft
     from tio2nn.parameters.parameter_set import ParameterSet
+    from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
 
 
@@ -124,33 +125,33 @@ class _ShownSteps:
     ) -> bool:
         return extract.perform(project, sources, limit, parameters, options)
 
-    def featurize(self, project: Project, jobs: int | None) -> None:
-        featurize.perform(project, jobs)
+    def featurize(self, snapshot: Snapshot, jobs: int | None) -> None:
+        featurize.perform(snapshot, jobs)
 
-    def differentiate(self, project: Project, parameters: ParameterSet, jobs: int | None) -> None:
-        featurize.differentiate_if_needed(project, parameters, jobs)
+    def differentiate(self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:
+        featurize.differentiate_if_needed(snapshot, parameters, jobs)
 
     def tune(
-        self, project: Project, parameters: ParameterSet, jobs: int | None, split_file: Path | None
+        self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, split_file: Path | None
     ) -> None:
-        tune.perform(project, parameters, jobs, split_file)
-        train.warn_of_stale_search(project)
+        tune.perform(snapshot, parameters, jobs, split_file)
+        train.warn_of_stale_search(snapshot)
 
     def train(
         self,
-        project: Project,
+        snapshot: Snapshot,
         parameters: ParameterSet,
         split_file: Path | None,
         new_split: bool,
         jobs: int | None,
     ) -> None:
-        train.perform(project, parameters, split_file, new_split, jobs)
+        train.perform(snapshot, parameters, split_file, new_split, jobs)
 
     def trained_before(self) -> None:
         console.say("training: nothing to do, the model is that of these structures, split and settings")
 
-    def evaluate(self, project: Project) -> dict[str, Any]:
-        return evaluate.perform(project)[0]
+    def evaluate(self, snapshot: Snapshot) -> dict[str, Any]:
+        return evaluate.perform(snapshot)[0]
 
     def nothing_to_evaluate(self) -> None:
         console.say("evaluation: nothing to do, the split keeps no structures for a test")

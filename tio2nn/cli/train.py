@@ -31,7 +31,7 @@ from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.parameters.parameter_set import ParameterSet
-    from tio2nn.project.project import Project
+    from tio2nn.project.freshness import Snapshot
     from tio2nn.training.data import TrainingData
     from tio2nn.training.history import Epoch
 
@@ -57,32 +57,34 @@ def train(
     json: JsonOption = False,
 ) -> None:
     """Fit the potential; goes on where it was interrupted."""
+    from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.settings import asks_for_new_split, fields_of_switches, training_parameters
 
     new = asks_for_new_split(split, split_by, new_split, no_test)
     found = Project.find(project)
+    snapshot = Snapshot(found)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     flags |= fields_of_switches(no_test, keep_outliers)
     if tuned:
-        warn_of_stale_search(found)
-    parameters = training_parameters(found, recipe, tuned, flags, forces)
+        warn_of_stale_search(snapshot)
+    parameters = training_parameters(snapshot, recipe, tuned, flags, forces)
     with found.locked("train"):
-        metrics = perform(found, parameters, split, new, jobs)
+        metrics = perform(snapshot, parameters, split, new, jobs)
     if json:
         console.print_json(metrics)
 
 
-def warn_of_stale_search(project: Project) -> None:
+def warn_of_stale_search(snapshot: Snapshot) -> None:
     """That settings of an earlier search are used, where they are."""
     from tio2nn.workflow.settings import stale_search
 
-    if (what := stale_search(project)) is not None:
+    if (what := stale_search(snapshot)) is not None:
         console.warn(f'settings of an earlier search are used: {what} than today; see "tio2nn tune"')
 
 
 def perform(
-    project: Project,
+    snapshot: Snapshot,
     parameters: ParameterSet,
     split_file: Path | None = None,
     new_split: bool = False,
@@ -101,7 +103,7 @@ def perform(
     from tio2nn.parallel.workers import available_cores, member_workers
     from tio2nn.workflow.settings import require_features
 
-    require_features(project, parameters)
+    require_features(snapshot, parameters)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
         from tio2nn.workflow.train import train
@@ -140,7 +142,7 @@ def perform(
             shows[0](member, epoch.epoch, _errors(epoch))
 
         summary = train(
-            project,
+            snapshot,
             parameters,
             split_file=split_file,
             new_split=new_split,
@@ -161,13 +163,13 @@ def perform(
     )
     if summary.comparison is not None:
         show_comparison("validation", summary.n_validation, summary.comparison, summary.facts)
-    metrics: dict[str, Any] = read_json(project.training_metrics_file)
+    metrics: dict[str, Any] = read_json(snapshot.project.training_metrics_file)
     return metrics
 
 
 def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
     """What is not trained on, or should not be, and what is not held out."""
-    from tio2nn.training.data import FEWEST_TO_TEST
+    from tio2nn.training.splits import FEWEST_TO_TEST
 
     if data.n_above_max_energy:
         console.say(

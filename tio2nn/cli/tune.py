@@ -23,7 +23,7 @@ from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.parameters.parameter_set import ParameterSet
-    from tio2nn.project.project import Project
+    from tio2nn.project.freshness import Snapshot
     from tio2nn.training.data import TrainingData
     from tio2nn.tuning.trials import Trial
 
@@ -51,27 +51,29 @@ def tune(
     json: JsonOption = False,
 ) -> None:
     """Search network size, learning rate and dropout; goes on where it was interrupted."""
+    from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.settings import training_parameters, with_flags
 
     found = Project.find(project)
-    parameters = training_parameters(found, recipe, forces=forces)
+    snapshot = Snapshot(found)
+    parameters = training_parameters(snapshot, recipe, forces=forces)
     flags = {"strategy": strategy, "max_trials": max_trials, "epochs": epochs, "structures": structures}
     with found.locked("tune"):
-        best = perform(found, with_flags(parameters, "tuning", flags), jobs, split)
+        best = perform(snapshot, with_flags(parameters, "tuning", flags), jobs, split)
     if json:
         console.print_json(best)
 
 
 def perform(
-    project: Project, parameters: ParameterSet, jobs: int | None, split_file: Path | None
+    snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, split_file: Path | None
 ) -> dict[str, Any]:
     """Search, show the ranking, and return the best trial."""
     from tio2nn.cli.plans import warn_of_split
     from tio2nn.parallel.workers import available_cores, trial_workers
     from tio2nn.workflow.settings import require_features
 
-    require_features(project, parameters)
+    require_features(snapshot, parameters)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
         from tio2nn.workflow.tune import tune
@@ -90,7 +92,7 @@ def perform(
         console.say(f"trial {trial.describe()}")
 
     summary = tune(
-        project,
+        snapshot,
         parameters,
         jobs=jobs,
         make_executor=trial_workers,
@@ -114,8 +116,8 @@ def perform(
             row.insert(-1, trial.shown_force_rmse)
     console.table(f"{len(summary.ranked)} trials, best first", columns, rows[: console.SHOWN])
     if len(rows) > console.SHOWN:
-        console.say(f"... all of them in {project.trials_file}")
+        console.say(f"... all of them in {snapshot.project.trials_file}")
     console.say(
-        f"best settings in {project.best_trial_file}; next: tio2nn train{project.as_option()} --tuned"
+        f"best settings in {snapshot.project.best_trial_file}; next: tio2nn train{snapshot.project.as_option()} --tuned"
     )
     return summary.best

@@ -22,7 +22,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 ResultT = TypeVar("ResultT")
 
@@ -62,6 +62,31 @@ class _Task:
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    on_message: Callable[[Any], None] | None = None
+
+
+_parent: Connection[Any, Any] | None = None
+
+
+def tell(message: object) -> None:
+    """Let whoever submitted the running task with `submit_listening` hear something; elsewhere nobody hears it."""
+    if _parent is not None:
+        _parent.send(_Message(message))
+
+
+class _Message(NamedTuple):
+    """What a task says before its answer."""
+
+    content: Any
+
+
+def submit_listening(
+    executor: Executor, on_message: Callable[[Any], None], fn: Callable[..., ResultT], /, *args: Any
+) -> Future[ResultT]:
+    """Submit a task and hear what it tells while it runs, on another thread; executors of others pass nothing on."""
+    if isinstance(executor, WorkerProcesses):
+        return executor.submit_listening(on_message, fn, *args)
+    return executor.submit(fn, *args)
 
 
 class WorkerProcesses(Executor):
@@ -91,11 +116,19 @@ class WorkerProcesses(Executor):
 
         The future's error is that of the task, or `WorkerDied`.
         """
+        return self._put(_Task(Future(), fn, args, kwargs))
+
+    def submit_listening(
+        self, on_message: Callable[[Any], None], fn: Callable[..., ResultT], /, *args: Any
+    ) -> Future[ResultT]:
+        """As `submit`, and hear what the task tells; `on_message` is called on the thread of its worker."""
+        return self._put(_Task(Future(), fn, args, {}, on_message))
+
+    def _put(self, task: _Task) -> Future[Any]:
         if self._closed:
             raise RuntimeError("submit: expected an executor that is not shut down")
-        future: Future[ResultT] = Future()
-        self._queue.put(_Task(future, fn, args, kwargs))
-        return future
+        self._queue.put(task)
+        return task.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers when all tasks are done; with `cancel_futures` only those that run."""
@@ -161,9 +194,12 @@ class _Slot:
         connection = self._start()
         try:
             connection.send((task.function, task.args, task.kwargs))
-            error, trace, result = connection.recv()
+            while isinstance(answer := connection.recv(), _Message):
+                if task.on_message is not None:
+                    task.on_message(answer.content)
         except (EOFError, OSError):
             raise WorkerDied(f"the worker process {self._ending()}") from None
+        error, trace, result = answer
         if error is not None:
             raise error from RuntimeError(f"in a worker process:\n{trace}")
         return result
@@ -229,6 +265,8 @@ def _serve(connection: Connection[Any, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which decides
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    global _parent
+    _parent = connection
     while True:
         try:
             function, args, kwargs = connection.recv()

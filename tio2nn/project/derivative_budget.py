@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from tio2nn.errors import InputError
 from tio2nn.files.tables import write_json
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.project.derivatives import planned_layout
 from tio2nn.project.jacobian_store import JacobianLayout, Selection, jacobian_sizes, size_on_disk
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore
@@ -200,3 +199,17 @@ def _recorded(path: Path, parameters: ParameterSet, store: StructureStore) -> Ja
     # the name of the file carries a digest of all that it depends on
     is_of_these = layout.file == planned_layout(parameters, store, layout.selection).file
     return layout if is_of_these else None
+
+
+def planned_layout(
+    parameters: ParameterSet, store: StructureStore, selection: Selection | None
+) -> JacobianLayout:
+    """What the derivatives of these structures by these functions look like, without checksums."""
+    return JacobianLayout.plan(
+        parameters.fingerprint,
+        store.geometry_hashes,
+        parameters.n_features,
+        store.n_atoms,
+        store.has_forces,
+        selection,
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tio2nn.errors import InputError, MissingInputError, StaleError, UsageError
+from tio2nn.errors import InputError, MissingInputError, UsageError
 from tio2nn.files.lock import locked
 from tio2nn.files.special_files import is_special
 from tio2nn.parameters.draft import Draft, load_parameters
@@ -83,7 +83,7 @@ class Project:
         for directory in (start, *start.parents):
             if (directory / _PARAMETERS_NAME).is_file():
                 return cls(_as_typed(directory))._existing()
-        place = _shown(_as_typed(start))
+        place = cls(_as_typed(start)).shown()
         raise MissingInputError(f'no {_PARAMETERS_NAME} in {place} or above; run "tio2nn init" first')
 
     @classmethod
@@ -144,6 +144,18 @@ class Project:
                 for entry in (entry for entry in ENTRIES if entry.command != "init"):
                     remove_unfinished(self.root / entry.path)
             yield
+
+    def command(self, words: str) -> str:
+        """A command of tio2nn, with its options, as it can be pasted to work on this project: "tio2nn train -C DIR"."""
+        verb, *options = words.split()
+        place = self.as_option()
+        if verb == "init" and self.root != Path():
+            place = f" {shlex.quote(str(self.root))}"
+        return " ".join([f"tio2nn {verb}{place}", *options])
+
+    def shown(self) -> str:
+        """The directory, for people."""
+        return "the current directory" if self.root == Path() else str(self.root)
 
     def as_option(self) -> str:
         """What makes a command that is shown find this project from the current directory: " -C DIR" or nothing."""
@@ -224,6 +236,11 @@ class Project:
     def checkpoint_file(self, member: int) -> Path:
         """Where a training that is killed goes on; removed when it ends."""
         return self.model_directory / f"checkpoint-{member}.npz"
+
+    @property
+    def fit_data_file(self) -> Path:
+        """What the members of a committee that is being trained are fitted to."""
+        return self.model_directory / "data.npz"
 
     @property
     def potential_file(self) -> Path:
@@ -336,38 +353,11 @@ class Project:
         # where a command was interrupted, what it made is there and only this file is not
         name = path.relative_to(self.root).as_posix() if (self.root / entry.path).exists() else entry.name
         origin = f" (named by {named_by})" if named_by else ""
-        command = f"tio2nn {entry.command}"
-        if entry.command == "init" and self.root != Path():
-            command += f" {shlex.quote(str(self.root))}"
-        return MissingInputError(f'no {name} in {_shown(self.root)}{origin}; run "{command}" first')
-
-    def check_fresh(self, manifest: Mapping[str, object], fingerprint: str, structures_hash: str) -> None:
-        """Refuse features that belong to another parameter set or to other structures.
-
-        Args:
-            manifest: content of `features_manifest`, with the keys "fingerprint" and "structures".
-            fingerprint: of the present parameter set.
-            structures_hash: of the present structures.
-
-        Raises:
-            StaleError: they differ; the message says in what.
-        """
-        differences = []
-        if manifest.get("fingerprint") != fingerprint:
-            differences.append("with another parameter set (elements, cutoff or functions)")
-        if manifest.get("structures") != structures_hash:
-            differences.append("from other structures")
-        if differences:
-            made = " and ".join(differences)
-            reason = f'the features in {_shown(self.root)} were made {made}; run "tio2nn featurize" again'
-            raise StaleError(reason)
+        command = self.command(entry.command) + (" SOURCE..." if entry.command == "extract" else "")
+        return MissingInputError(f'no {name} in {self.shown()}{origin}; run "{command}" first')
 
 
 def _as_typed(directory: Path) -> Path:
     """`.`, `..`, `../..` for the current directory and those above it."""
     here = Path.cwd()
     return Path(os.path.relpath(directory, here)) if directory in (here, *here.parents) else directory
-
-
-def _shown(root: Path) -> str:
-    return "the current directory" if root == Path() else str(root)

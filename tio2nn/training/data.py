@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,31 +18,20 @@ from tio2nn.potential.familiarity import TrainingAtoms
 from tio2nn.potential.potential import composition_span
 from tio2nn.potential.repulsion import Repulsion
 from tio2nn.potential.whitening import Whitening, floor_of
-from tio2nn.project.derivatives import fresh_layout
-from tio2nn.project.facts import are_used, facts_of, needs_derivatives, why_left_out
-from tio2nn.project.feature_store import Manifest, StoredFeatures, digest_of
+from tio2nn.project.facts import are_used, facts_of, why_left_out
 from tio2nn.project.jacobian_store import (
-    JacobianLayout,
     Selection,
-    damaged_shards,
     jacobian_sizes,
-    open_jacobian,
     with_derivatives,
 )
-from tio2nn.project.project import Project
-from tio2nn.project.structure_store import StructureStore, read_store
+from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.reference_energies import ReferenceEnergies
-from tio2nn.structures.split import Split, covers, random_split, read_split
+from tio2nn.structures.split import Split
 from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
+from tio2nn.training.splits import FEWEST_TO_TRAIN
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-
-FEWEST_TO_TRAIN = 2
-"""Structures; one has nothing but its own energy to tell."""
-# Below these a structure teaches more than it tells as one of a held-out part: an error on one or two is chance.
-FEWEST_TO_VALIDATE = 5
-FEWEST_TO_TEST = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,97 +99,6 @@ class Inputs:
     def has_derivatives(self) -> NDArray[np.bool_]:
         """(n_structures,) whose forces can be trained on."""
         return with_derivatives(self.store.has_forces, self.selection)
-
-
-def read_inputs(project: Project, parameters: ParameterSet, *, check: bool = True) -> Inputs:
-    """Structures and features of a project, refused if the features belong to others.
-
-    Args:
-        project: with features, and with derivatives for a training on forces.
-        parameters: those of the training; what they leave to their recipe may still be open.
-        check: compare the derivatives with their checksums, about 1 s for each GB.
-
-    Raises:
-        MissingInputError, StaleError, InputError
-    """
-    store = read_store(project.require(project.structures_file))
-    manifest = Manifest.read(project.require(project.features_manifest))
-    structures = digest_of(store.geometry_hashes)
-    project.check_fresh(asdict(manifest), parameters.fingerprint, structures)
-    fingerprint = digest_of([parameters.fingerprint, structures])
-    features = StoredFeatures(project.features_directory, manifest)
-    if not needs_derivatives(parameters, store):
-        return Inputs(store, features, fingerprint)
-    layout = fresh_layout(project, parameters, store)
-    jacobian = _read_jacobian(project, layout, check)
-    return Inputs(store, features, fingerprint, jacobian, layout.selection)
-
-
-def _read_jacobian(project: Project, layout: JacobianLayout, check: bool) -> NDArray[np.float32]:
-    directory = project.features_directory
-    jacobian = open_jacobian(directory, layout)
-    damaged = next(damaged_shards(directory, layout), None) if check else None
-    if damaged is not None:
-        raise InputError(
-            f"expected the derivatives that were written, got others for structures {damaged.first + 1} to "
-            f'{damaged.last} of the store; delete it and run "tio2nn featurize --forces" again',
-            file=str(directory / layout.file),
-        )
-    return jacobian
-
-
-def choose_split(
-    project: Project, parameters: ParameterSet, store: StructureStore, given: Path | None, new: bool
-) -> Split:
-    """The split that the user gives, else that of the project, else a new one; kept in `split.csv`.
-
-    One of other structures is not lost, but moved to `split-earlier.csv`.
-    """
-    has_another = given is None and not new and project.split_file.exists()
-    if has_another and covers(project.split_file, store.names):
-        return own_split(project, store)
-    if given is not None:
-        split = given_split(given, parameters, store)
-    else:
-        split = replace(drawn_split(parameters, store), replaces_another=has_another)
-    if has_another:
-        # it may be one that somebody gave, with a name damaged or a structure more
-        project.split_file.replace(project.earlier_split_file)
-    split.write(project.split_file, store.groups)
-    return split
-
-
-def own_split(project: Project, store: StructureStore) -> Split:
-    """That of the project, as it was written: few structures may have no validation part."""
-    return read_split(project.split_file, store.names, validation=0.0, seed=0)
-
-
-def given_split(path: Path, parameters: ParameterSet, store: StructureStore) -> Split:
-    """The split in a file, with a validation part drawn where it has none."""
-    settings = parameters.training
-    used = _used_compositions(parameters, store)
-    return read_split(path, store.names, settings.validation_fraction, settings.seed, used, store.has_forces)
-
-
-def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
-    """A new split by the settings; few structures all train, or are at least not spent on a test."""
-    settings = parameters.training
-    used = _used_compositions(parameters, store)
-    n_used = int(np.count_nonzero(used.any(axis=1)))
-    return random_split(
-        store.names,
-        store.groups if settings.split == "grouped" else store.names,
-        settings.validation_fraction if n_used >= FEWEST_TO_VALIDATE else 0.0,
-        settings.test_fraction if n_used >= FEWEST_TO_TEST else 0.0,
-        settings.seed,
-        used,
-        store.has_forces,
-    )
-
-
-def _used_compositions(parameters: ParameterSet, store: StructureStore) -> IntArray:
-    """(n_structures, n_elements) number of atoms, zero for structures that are not used."""
-    return store.compositions(store.elements) * are_used(parameters, store)[:, None]
 
 
 def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingData:

@@ -370,16 +370,6 @@ class Fit:
         self.history = [Epoch(*row) for row in about["history"]]
 
 
-def read_history(checkpoint: Path, fingerprint: str) -> list[Epoch]:
-    """The epochs in a checkpoint of a fit; none if there is no such checkpoint."""
-    try:
-        with opened_arrays(checkpoint) as arrays:
-            about = json.loads(str(arrays["about"]))
-    except Exception:
-        return []
-    return [Epoch(*row) for row in about["history"]] if about["fingerprint"] == fingerprint else []
-
-
 def _check_finite(name: str, epoch: int, loss: float) -> None:
     if not math.isfinite(loss):
         raise FloatingPointError(f"the {name} of epoch {epoch} is {loss}")

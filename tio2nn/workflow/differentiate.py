@@ -20,19 +20,24 @@ from tio2nn.errors import InputError, Tio2nnError
 from tio2nn.parallel.progress import Track, silent
 from tio2nn.parallel.shards import calculator_of, measured_seconds, useful_jobs, work_through
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.project.derivative_budget import RESERVE, record_plan, remove_plan, select_derivatives
-from tio2nn.project.derivatives import fresh_layout, planned_layout
+from tio2nn.project.derivative_budget import (
+    RESERVE,
+    planned_layout,
+    record_plan,
+    remove_plan,
+    select_derivatives,
+)
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.jacobian_store import (
     JacobianLayout,
     JacobianShard,
     ShardLedger,
     jacobian_sizes,
-    open_jacobian,
     remove_other_jacobians,
     write_jacobian_shard,
 )
 from tio2nn.project.project import Project
-from tio2nn.project.structure_store import StructureStore, read_store
+from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure
 
 _SAMPLE_ATOMS = 200  # what the estimate of time measures: about 50 ms
@@ -84,7 +89,7 @@ class JacobianSummary:
 
 
 def differentiate(
-    project: Project,
+    project: Project | Snapshot,
     *,
     jobs: int,
     make_executor: Callable[[int], Executor],
@@ -106,8 +111,8 @@ def differentiate(
             a worker process that died.
     """
     begin = time.perf_counter()
-    parameters = project.parameters()
-    store = read_store(project.require(project.structures_file))
+    snapshot = Snapshot.of(project)
+    project, parameters, store = snapshot.project, snapshot.parameters, snapshot.structures
     has_forces = store.has_forces
     if not has_forces.any():
         raise InputError(
@@ -128,7 +133,7 @@ def differentiate(
         disk_bytes=layout.n_bytes,
         seconds=0.0,
     )
-    if _are_there(project, parameters, store, layout):
+    if _are_there(snapshot, layout):
         return replace(summary, seconds=time.perf_counter() - begin)
     remove_other_jacobians(directory, layout)
     project.jacobian_table.unlink(missing_ok=True)
@@ -231,12 +236,9 @@ def _jacobians(parameters: ParameterSet, structures: Sequence[Structure]) -> Ite
     return (calculator.jacobian(structure, np.float32) for structure in structures)
 
 
-def _are_there(
-    project: Project, parameters: ParameterSet, store: StructureStore, layout: JacobianLayout
-) -> bool:
+def _are_there(snapshot: Snapshot, layout: JacobianLayout) -> bool:
     try:
-        found = fresh_layout(project, parameters, store)
-        open_jacobian(project.features_directory, found)
+        found = snapshot.derivatives()
     except Tio2nnError:
         return False
     # others may be chosen now

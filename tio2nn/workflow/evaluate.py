@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -21,10 +21,11 @@ from tio2nn.io.read import read_structures
 from tio2nn.parallel.progress import Track, silent
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
-from tio2nn.project.feature_store import Manifest, StoredFeatures, digest_of
+from tio2nn.project.feature_store import Manifest, StoredFeatures
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
-from tio2nn.project.provenance import changed_data, digest_of_file, inputs_of_model
-from tio2nn.project.structure_store import StructureStore, read_store
+from tio2nn.project.provenance import digest_of_file
+from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.names import natural_key
 from tio2nn.structures.split import LEFT_OUT, Split, read_parts
 from tio2nn.structures.structure import FloatArray
@@ -64,7 +65,7 @@ class EvaluationSummary:
 
 
 def evaluate(
-    project: Project | None,
+    project: Project | Snapshot | None,
     sources: Sequence[str | Path] = (),
     *,
     potential_file: Path | None = None,
@@ -94,6 +95,8 @@ def evaluate(
         StaleError: features or potential belong to other inputs than those of today.
         InputError: a potential that cannot be read, no test part, or nothing that can be evaluated.
     """
+    snapshot = None if project is None else Snapshot.of(project)
+    project = None if snapshot is None else snapshot.project
     its_own = potential_file is None
     if potential_file is None:
         if project is None:
@@ -103,8 +106,8 @@ def evaluate(
     if sources:
         items = read_structures(sources, stdin=stdin, options=options)
         part = _Part(predict_stream(potential, items, forces=True))
-    elif project is not None:
-        part = _test_part(project, potential, its_own=its_own)
+    elif snapshot is not None:
+        part = _test_part(snapshot, potential, its_own=its_own)
     else:
         raise UsageError("expected labelled structures, or a project with a test part, got neither")
     remarks = Remarks()
@@ -122,7 +125,7 @@ def evaluate(
             project.evaluation_directory if its_own and not sources else project.other_evaluation_directory
         )
     if directory is not None:
-        data_set = None if project is None else _data_set_energies(project, potential)
+        data_set = None if snapshot is None else _data_set_energies(snapshot, potential)
         paths = _write(directory, table, metrics, data_set)
     return EvaluationSummary(
         metrics=metrics,
@@ -152,14 +155,14 @@ class _Part(NamedTuple):
     nearest: Mapping[str, Nearest] = MappingProxyType({})
 
 
-def _test_part(project: Project, potential: Potential, *, its_own: bool) -> _Part:
+def _test_part(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> _Part:
     """The test part of a project, whose own potential must be one of its present inputs."""
-    store = read_store(project.require(project.structures_file))
+    project, store = snapshot.project, snapshot.structures
     parts = read_parts(project.require(project.split_file))
-    features = _features_for(project, store, potential, its_own=its_own)
+    features = _features_for(snapshot, potential, its_own=its_own)
     if lost := {name for name, part in parts.items() if part == "test"} - set(store.names):
         reason = f"the split names structures that are not extracted any more, such as {min(lost)!r}"
-        raise StaleError(f'{reason}; run "tio2nn train" again', file=str(project.split_file))
+        raise StaleError(f'{reason}; run "{project.command("train")}" again', file=str(project.split_file))
     split = Split(store.names, tuple([parts.get(name, LEFT_OUT) for name in store.names]))
     max_energy = potential.parameters.training.max_energy
     # an earlier version, which left none out, tells of none
@@ -187,19 +190,18 @@ def _test_part(project: Project, potential: Potential, *, its_own: bool) -> _Par
     return _Part(results, len(chosen), n_sound - len(chosen), n_test - n_sound, nearest)
 
 
-def _features_for(
-    project: Project, store: StructureStore, potential: Potential, *, its_own: bool
-) -> StoredFeatures | None:
+def _features_for(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> StoredFeatures | None:
     """Those of the project, which its own potential must have; None if another one needs others."""
+    project = snapshot.project
     if its_own:
-        manifest = Manifest.read(project.require(project.features_manifest))
-        _check_fresh(project, store, manifest, potential)
+        manifest = snapshot.features()
+        _require_of_today(snapshot, potential)
     elif not project.features_manifest.exists():
         return None
     else:
         manifest = Manifest.read(project.features_manifest)
         made_from = (manifest.fingerprint, manifest.structures)
-        if made_from != (potential.parameters.fingerprint, digest_of(store.geometry_hashes)):
+        if made_from != (potential.parameters.fingerprint, snapshot.geometries):
             return None
     return StoredFeatures(project.features_directory, manifest)
 
@@ -227,16 +229,17 @@ def _nearest(
     return {store.names[k]: nearest for k, nearest in zip(test.tolist(), found, strict=True)}
 
 
-def _check_fresh(project: Project, store: StructureStore, features: Manifest, potential: Potential) -> None:
-    """Refuse features of other parameters or structures than those of today, then a potential of other inputs."""
-    parameters = project.parameters()
-    project.check_fresh(asdict(features), parameters.fingerprint, digest_of(store.geometry_hashes))
-    recorded, now = potential.about.get("inputs", {}), inputs_of_model(parameters, store, project.split_file)
-    if others := changed_data(recorded, now):
+def _require_of_today(snapshot: Snapshot, potential: Potential) -> None:
+    """Refuse a potential of other inputs than those of today."""
+    others = snapshot.model(recorded=potential.about.get("inputs", {})).of
+    if others:
+        project = snapshot.project
         expected = (
             f"expected a potential trained on the present {' and '.join(others)}, got one trained before"
         )
-        raise StaleError(f'{expected}; run "tio2nn train" again', file=str(project.potential_file))
+        raise StaleError(
+            f'{expected}; run "{project.command("train")}" again', file=str(project.potential_file)
+        )
 
 
 def _compared(table: ResidualTable, reference_energies: Mapping[str, float]) -> Comparison:
@@ -311,11 +314,11 @@ def _evaluated(
     )
 
 
-def _data_set_energies(project: Project, potential: Potential) -> FloatArray | None:
+def _data_set_energies(snapshot: Snapshot, potential: Potential) -> FloatArray | None:
     """(n_all,) cohesive energies of the project's structures, eV/atom; None if the potential knows not all of them."""
-    if not project.structures_file.exists():
+    if not snapshot.project.structures_file.exists():
         return None
-    store = read_store(project.structures_file)
+    store = snapshot.structures
     if not set(store.elements) <= set(potential.elements):
         return None
     reference = np.array([potential.reference_energies[element] for element in potential.elements])

@@ -20,15 +20,15 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import (
     Manifest,
     Shard,
-    digest_of,
     file_checksum,
     plan_shards,
     read_shard,
     remove_other_shards,
     write_shard,
 )
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
-from tio2nn.project.structure_store import StructureStore, read_store
+from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure
 
 _SAMPLE_ATOMS = 300  # what the estimate of time measures: about 20 ms
@@ -76,7 +76,7 @@ class FeaturizeSummary:
 
 
 def featurize(
-    project: Project,
+    project: Project | Snapshot,
     *,
     jobs: int,
     make_executor: Callable[[int], Executor],
@@ -101,8 +101,8 @@ def featurize(
         InputError: a structure that cannot be described, or a worker process that died.
     """
     begin = time.perf_counter()
-    parameters = project.parameters()
-    store = read_store(project.require(project.structures_file))
+    snapshot = Snapshot.of(project)
+    project, parameters, store = snapshot.project, snapshot.parameters, snapshot.structures
     shards = plan_shards(parameters.fingerprint, store.geometry_hashes, store.n_atoms.tolist())
     directory = project.features_directory
     directory.mkdir(exist_ok=True)
@@ -127,7 +127,7 @@ def featurize(
     checksums |= {shard.file: file_checksum(directory / shard.file) for shard in missing}
     manifest = Manifest(
         parameters.fingerprint,
-        digest_of(store.geometry_hashes),
+        snapshot.geometries,
         parameters.feature_names,
         tuple(replace(shard, checksum=checksums[shard.file]) for shard in shards),
     )

@@ -13,9 +13,14 @@ from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import in_published_order
 from tio2nn.parameters.recipes import SEARCHING_RECIPES, known_recipe
+from tio2nn.project.facts import resolved
+from tio2nn.project.freshness import Snapshot
+from tio2nn.project.parts import BROKEN, FRESH, SPLIT
 from tio2nn.project.project import Project
 from tio2nn.structures.split import read_parts
+from tio2nn.training.splits import FEWEST_TO_TRAIN, drawn_split, given_split
 from tio2nn.workflow.init import preset_parameters
+from tio2nn.workflow.inputs import own_split
 from tio2nn.workflow.settings import training_parameters, with_flags
 
 DEFAULT_DIRECTORY = Path("tio2nn-project")
@@ -86,20 +91,20 @@ class Steps(Protocol):
     ) -> bool:
         """Extract, and complete a draft; return whether every source could be used."""
 
-    def featurize(self, project: Project, jobs: int | None) -> None:
+    def featurize(self, snapshot: Snapshot, jobs: int | None) -> None:
         """Compute what is missing of the features."""
 
-    def differentiate(self, project: Project, parameters: ParameterSet, jobs: int | None) -> None:
+    def differentiate(self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:
         """Compute what is missing of the derivatives, where a fit by these parameters needs any."""
 
     def tune(
-        self, project: Project, parameters: ParameterSet, jobs: int | None, split_file: Path | None
+        self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, split_file: Path | None
     ) -> None:
         """Search."""
 
     def train(
         self,
-        project: Project,
+        snapshot: Snapshot,
         parameters: ParameterSet,
         split_file: Path | None,
         new_split: bool,
@@ -110,7 +115,7 @@ class Steps(Protocol):
     def trained_before(self) -> None:
         """The model is that of today's structures, split and settings."""
 
-    def evaluate(self, project: Project) -> dict[str, Any]:
+    def evaluate(self, snapshot: Snapshot) -> dict[str, Any]:
         """Evaluate on the test part; return the metrics."""
 
     def nothing_to_evaluate(self) -> None:
@@ -133,30 +138,32 @@ def run(settings: RunSettings, steps: Steps) -> RunSummary:
         if isinstance(parameters, ParameterSet) and not project.parameters_file.exists():
             _create(project, settings.preset, parameters.elements, steps)
         used_all = steps.extract(project, settings.sources, settings.limit, parameters, settings.options)
+        snapshot = Snapshot(project)
         if parameters is None:
             # a preset with a name, for the elements of the structures
-            _create(project, settings.preset, _elements_of(project), steps)
-        _require_enough(project)
-        steps.featurize(project, jobs)
-        fitted = _fitted(project, settings, tuned=False)
-        steps.differentiate(project, fitted, jobs)
+            _create(project, settings.preset, in_published_order(snapshot.structures.elements), steps)
+        if (n := len(snapshot.structures)) < FEWEST_TO_TRAIN:
+            raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {n}")
+        steps.featurize(snapshot, jobs)
+        fitted = _fitted(snapshot, settings, tuned=False)
+        steps.differentiate(snapshot, fitted, jobs)
         if settings.recipe in SEARCHING_RECIPES if settings.tuning is None else settings.tuning:
-            steps.tune(project, fitted, jobs, split_file)
-            fitted = _fitted(project, settings, tuned=True)
-        if _is_trained(project, fitted, split_file, new_split):
+            steps.tune(snapshot, fitted, jobs, split_file)
+            fitted = _fitted(snapshot, settings, tuned=True)
+        if _is_trained(snapshot, fitted, split_file, new_split):
             steps.trained_before()
         else:
-            steps.train(project, fitted, split_file, new_split, jobs)
+            steps.train(snapshot, fitted, split_file, new_split, jobs)
         metrics: dict[str, Any] = {}
         if "test" in read_parts(project.split_file).values():
-            metrics = steps.evaluate(project)
+            metrics = steps.evaluate(snapshot)
         else:
             steps.nothing_to_evaluate()
     return RunSummary(project, metrics, used_all)
 
 
-def _fitted(project: Project, settings: RunSettings, *, tuned: bool) -> ParameterSet:
-    return training_parameters(project, settings.recipe, tuned, settings.flags, settings.forces)
+def _fitted(snapshot: Snapshot, settings: RunSettings, *, tuned: bool) -> ParameterSet:
+    return training_parameters(snapshot, settings.recipe, tuned, settings.flags, settings.forces)
 
 
 def _check(project: Project, settings: RunSettings) -> ParameterSet | Draft | None:
@@ -201,50 +208,16 @@ def _create(project: Project, preset: str | None, elements: tuple[str, ...], ste
     steps.created(project)
 
 
-def _elements_of(project: Project) -> tuple[str, ...]:
-    """Elements of all structures."""
-    from tio2nn.project.structure_store import read_store
-
-    return in_published_order(read_store(project.structures_file).elements)
-
-
-def _require_enough(project: Project) -> None:
-    """Refuse what no fit can be made of before anything is computed."""
-    from tio2nn.project.structure_store import read_store
-    from tio2nn.training.data import FEWEST_TO_TRAIN
-
-    if (n := len(read_store(project.structures_file))) < FEWEST_TO_TRAIN:
-        raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {n}")
-
-
-def _is_trained(project: Project, parameters: ParameterSet, split_file: Path | None, new_split: bool) -> bool:
-    from tio2nn.files.tables import read_json
-    from tio2nn.project.derivatives import fresh_layout
-    from tio2nn.project.facts import needs_derivatives, resolved
-    from tio2nn.project.provenance import changed, inputs_of_model
-    from tio2nn.project.structure_store import read_store
-    from tio2nn.structures.split import covers
-    from tio2nn.training.data import drawn_split, given_split, own_split
-
-    made = (project.potential_file, project.training_metrics_file, project.split_file)
-    if not all(file.exists() for file in made):
+def _is_trained(
+    snapshot: Snapshot, parameters: ParameterSet, split_file: Path | None, new_split: bool
+) -> bool:
+    if snapshot.state(SPLIT).kind == BROKEN:
+        read_parts(snapshot.project.split_file)  # what the user edited is not passed over
+    if snapshot.state(SPLIT).kind != FRESH:
         return False
-    try:
-        about = read_json(project.training_metrics_file)
-        recorded, selection = dict(about["inputs"]), about.get("selection")
-    except (InputError, ValueError, KeyError, TypeError):
-        return False
-    store = read_store(project.structures_file)
-    if not covers(project.split_file, store.names):
-        return False
-    split = own_split(project, store)
-    uses_derivatives = needs_derivatives(parameters, store)
-    chosen = fresh_layout(project, parameters, store).selection if uses_derivatives else None
-    fitted = resolved(parameters, store, split, chosen)
-    if changed(recorded, inputs_of_model(fitted, store, project.split_file)):
-        return False
-    # trained with the derivatives of more structures, or of others, it would be another model
-    if fitted.training.forces and selection != (None if chosen is None else chosen.digest):
+    split, store = own_split(snapshot), snapshot.structures
+    selection = snapshot.derivatives().selection if snapshot.needs_derivatives(parameters) else None
+    if snapshot.model(resolved(parameters, store, split, selection)).kind != FRESH:
         return False
     if split_file is None and not new_split:
         return True

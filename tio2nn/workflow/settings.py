@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tio2nn.errors import MissingInputError, ParameterError, UsageError
+from tio2nn.errors import ParameterError, UsageError
 from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.project.freshness import Snapshot
+from tio2nn.project.parts import DERIVATIVES, FEATURES, SEARCH, STALE
 from tio2nn.project.project import Project
 
 
 def training_parameters(
-    project: Project,
+    project: Project | Snapshot,
     recipe: str | None = None,
     tuned: bool = False,
     training: Mapping[str, Any] | None = None,
@@ -32,7 +34,8 @@ def training_parameters(
     """
     from tio2nn.parameters.recipes import with_recipe
 
-    parameters = project.parameters()
+    snapshot = Snapshot.of(project)
+    project, parameters = snapshot.project, snapshot.parameters
     if forces and recipe is None and (parameters.recipe, parameters.training.forces) == ("default", False):
         recipe = "forces"
     if recipe is not None:
@@ -44,12 +47,10 @@ def training_parameters(
     return with_flags(parameters, "training", {**(training or {}), "forces": forces})
 
 
-def stale_search(project: Project) -> str | None:
+def stale_search(snapshot: Snapshot) -> str | None:
     """What the search of a project was made with that is not so today, if anything."""
-    from tio2nn.workflow.status import STALE, status
-
-    found = (part for part in status(project).parts if (part.name, part.state) == ("tuning", STALE))
-    return next((part.what for part in found), None)
+    found = snapshot.state(SEARCH)
+    return found.what if found.kind == STALE else None
 
 
 def with_flags(parameters: ParameterSet, section: str, flags: Mapping[str, Any]) -> ParameterSet:
@@ -82,16 +83,13 @@ def fields_of_switches(no_test: bool, keep_outliers: bool) -> dict[str, Any]:
     return {"test_fraction": 0.0 if no_test else None, "outliers": "keep" if keep_outliers else None}
 
 
-def require_features(project: Project, parameters: ParameterSet) -> None:
-    """Say what is missing before TensorFlow takes its seconds to start."""
-    from tio2nn.project.facts import needs_derivatives
-    from tio2nn.project.structure_store import read_store
+def require_features(snapshot: Snapshot, parameters: ParameterSet) -> None:
+    """Say what is missing before TensorFlow takes its seconds to start.
 
-    store = read_store(project.require(project.structures_file))
-    project.require(project.features_manifest)
-    if needs_derivatives(parameters, store) and not project.jacobian_table.exists():
-        command = f"tio2nn featurize{project.as_option()} --forces"
+    Raises:
+        MissingInputError, StaleError, InputError: with the command that makes it.
+    """
+    snapshot.require(FEATURES)
+    if snapshot.needs_derivatives(parameters):
         way_out = "" if parameters.training.forces is True else ", or train with --energies-only"
-        raise MissingInputError(
-            f'no derivatives in {project.features_directory}; run "{command}" first{way_out}'
-        )
+        snapshot.require(DERIVATIVES, otherwise=way_out)

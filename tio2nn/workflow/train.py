@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, BrokenExecutor, Executor, wait
+from concurrent.futures import Executor
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,22 @@ from tio2nn.evaluation.baseline import Comparison, facts
 from tio2nn.files.atomic import atomic_path
 from tio2nn.files.tables import write_csv, write_json
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.recipes import DATA_FIELDS
-from tio2nn.parameters.schema import to_json
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Limits
 from tio2nn.project.facts import resolved
-from tio2nn.project.feature_store import digest_of
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model, versions
 from tio2nn.project.structure_store import StructureStore
-from tio2nn.training.data import TrainingData, choose_split, prepare, read_inputs
-from tio2nn.training.fit import Fit, configure_threads, read_history
+from tio2nn.training.committee import CommitteeFiles, fit_committee
+from tio2nn.training.data import TrainingData, prepare
+from tio2nn.training.fit import Fit, configure_threads
 from tio2nn.training.history import Epoch
-from tio2nn.training.network import BPNN, dense_layers, initial_network
-
-configure_threads()
+from tio2nn.training.network import BPNN, dense_layers
+from tio2nn.workflow.inputs import choose_split, read_inputs
 
 _MEV = 1000.0  # meV in an eV
-_POLL_SECONDS = 2.0  # between looks at the checkpoints of worker processes, which write them every 5 s
 
 
 @dataclass(frozen=True)
@@ -73,17 +70,8 @@ class TrainSummary:
     potential: Path
 
 
-def new_network(parameters: ParameterSet, data: TrainingData, seed: int) -> BPNN:
-    """A network with the data's whitening, its first weights drawn from the seed."""
-    network = initial_network(parameters.network, parameters.elements, parameters.n_features, data, seed)
-    for subnet in network.subnets.values():
-        dense_layers(subnet)  # refuses now what the potential could not carry later
-    network.set_whitenings(data.whitenings)
-    return network
-
-
 def train(
-    project: Project,
+    project: Project | Snapshot,
     parameters: ParameterSet,
     *,
     split_file: Path | None = None,
@@ -115,19 +103,22 @@ def train(
         MissingInputError, StaleError, InputError: also where the fit diverges, or a worker process dies
     """
     begin = time.perf_counter()
-    inputs = read_inputs(project, parameters)
-    split = choose_split(project, parameters, inputs.store, split_file, new_split)
+    configure_threads()
+    snapshot = Snapshot.of(project)
+    project = snapshot.project
+    inputs = read_inputs(snapshot, parameters)
+    split = choose_split(snapshot, parameters, split_file, new_split)
     parameters = resolved(parameters, inputs.store, split, inputs.selection)
     data = prepare(inputs, parameters, split)
     if on_data is not None:
         on_data(data)
     project.model_directory.mkdir(exist_ok=True)
-    members = range(1, parameters.training.members + 1)
+    checkpoints = [project.checkpoint_file(member) for member in range(1, parameters.training.members + 1)]
+    files = CommitteeFiles(checkpoints, project.fit_data_file)
     try:
-        if make_executor is not None and min(jobs, len(members)) > 1:
-            _fit_side_by_side(project, parameters, data, min(jobs, len(members)), make_executor, on_epoch)
-            on_epoch = None
-        fits = [_fit(project, parameters, data, member, on_epoch) for member in members]
+        fits = fit_committee(
+            parameters, data, files, jobs=jobs, make_executor=make_executor, on_epoch=on_epoch
+        )
     except FloatingPointError as error:
         advice = f"try a learning_rate below {parameters.training.learning_rate:g}"
         raise InputError(f"expected a fit that converges, got: {error}; {advice}") from None
@@ -149,67 +140,9 @@ def train(
         potential=project.potential_file,
     )
     _write_model(project, parameters, inputs.store, data, fits, summary, command)
-    for member in members:
-        project.checkpoint_file(member).unlink(missing_ok=True)
+    for left in (*checkpoints, files.data):
+        left.unlink(missing_ok=True)
     return summary
-
-
-def _fit(
-    project: Project,
-    parameters: ParameterSet,
-    data: TrainingData,
-    member: int,
-    on_epoch: Callable[[int, Epoch], None] | None,
-) -> Fit:
-    """Fit one member, counted from 1, from its checkpoint if there is one."""
-    seed = parameters.training.seed + member - 1
-    fit = Fit(new_network(parameters, data, seed), parameters.training, seed, data)
-    listen = None if on_epoch is None else lambda epoch: on_epoch(member, epoch)
-    fit.run(project.checkpoint_file(member), _fit_fingerprint(parameters, data, seed), listen)
-    return fit
-
-
-def _fit_side_by_side(
-    project: Project,
-    parameters: ParameterSet,
-    data: TrainingData,
-    jobs: int,
-    make_executor: Callable[[int], Executor],
-    on_epoch: Callable[[int, Epoch], None] | None,
-) -> None:
-    """Let worker processes bring the checkpoint of every member to its end."""
-    members = range(1, parameters.training.members + 1)
-    heard = dict.fromkeys(members, 0)
-    with make_executor(jobs) as executor:
-        waiting = {
-            executor.submit(fit_member, project.root, parameters, member): member for member in members
-        }
-        while waiting:
-            done, _ = wait(waiting, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
-            for future in done:
-                member = waiting.pop(future)
-                try:
-                    future.result()
-                except BrokenExecutor as error:
-                    raise InputError(
-                        f"expected a worker process that trains network {member}, got none: {error}; "
-                        "with less memory try --jobs 1; what was trained is kept"
-                    ) from None
-            for member in members if on_epoch is not None else ():
-                seed = parameters.training.seed + member - 1
-                path, fingerprint = project.checkpoint_file(member), _fit_fingerprint(parameters, data, seed)
-                for epoch in read_history(path, fingerprint)[heard[member] :]:
-                    heard[member] = epoch.epoch
-                    if on_epoch is not None:
-                        on_epoch(member, epoch)
-
-
-def fit_member(root: Path, parameters: ParameterSet, member: int) -> None:
-    """Fit one member of a committee whose split is written down, into its checkpoint: what a worker does."""
-    project = Project(root)
-    inputs = read_inputs(project, parameters, check=False)
-    data = prepare(inputs, parameters, choose_split(project, parameters, inputs.store, None, False))
-    _fit(project, parameters, data, member, None)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -244,14 +177,6 @@ def _facts(
     kept = store.gross_outliers[training].sum()
     has_forces = data.train_forces is not None
     return facts(dict(zip(parameters.elements, counts, strict=True)), int(kept), has_forces, n_steps)
-
-
-def _fit_fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:
-    """Of everything that the weights of one member depend on."""
-    settings = {"network": parameters.network.of_the_fit(), **to_json(parameters.training), "seed": seed}
-    for of_no_effect in ("members", *DATA_FIELDS):
-        settings.pop(of_no_effect)  # what they decide is in the data's fingerprint
-    return digest_of([data.fingerprint, json.dumps(settings, sort_keys=True), str(data.reference.as_dict())])
 
 
 def _write_model(

@@ -22,10 +22,12 @@ from tio2nn.parameters.recipes import forces_of
 from tio2nn.parameters.schema import to_json
 from tio2nn.project.facts import facts_of, resolved
 from tio2nn.project.feature_store import digest_of
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
-from tio2nn.project.provenance import inputs_of_model, versions
+from tio2nn.project.provenance import versions
 from tio2nn.structures.split import LEFT_OUT, Split
-from tio2nn.training.data import FEWEST_TO_VALIDATE, TrainingData, choose_split, prepare, read_inputs
+from tio2nn.training.data import TrainingData, prepare
+from tio2nn.training.splits import FEWEST_TO_VALIDATE
 from tio2nn.tuning.oracles import BLIND, Oracle, candidates
 from tio2nn.tuning.trial import TrialTask, run_trial
 from tio2nn.tuning.trials import (
@@ -40,6 +42,7 @@ from tio2nn.tuning.trials import (
     write_best,
     write_trials,
 )
+from tio2nn.workflow.inputs import choose_split, read_inputs
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class TuneSummary:
 
 
 def tune(
-    project: Project,
+    project: Project | Snapshot,
     parameters: ParameterSet,
     *,
     jobs: int,
@@ -84,12 +87,14 @@ def tune(
         command: the command line, for the record.
 
     Raises:
-        MissingInputError, StaleError: as `tio2nn.training.data.read_inputs`.
+        MissingInputError, StaleError: as `tio2nn.workflow.inputs.read_inputs`.
         InputError: damaged features, a part without structures, or not a single trial that completes.
     """
     begin = time.perf_counter()
-    inputs = read_inputs(project, parameters)
-    split = choose_split(project, parameters, inputs.store, split_file, new=False)
+    snapshot = Snapshot.of(project)
+    project = snapshot.project
+    inputs = read_inputs(snapshot, parameters)
+    split = choose_split(snapshot, parameters, split_file)
     asked = forces_of(parameters)
     parameters = resolved(parameters, inputs.store, split, inputs.selection)
     tuning = parameters.tuning
@@ -121,7 +126,7 @@ def tune(
             f"{best.message}; see {project.trials_file}"
         )
     about = {
-        "inputs": inputs_of_model(parameters, inputs.store, project.split_file),
+        "inputs": snapshot.inputs(parameters),
         "strategy": tuning.strategy,
         "command": list(command),
         "versions": versions(),

@@ -1,0 +1,367 @@
+"""What a project holds at the moment, and which of its parts still belong to the others."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tio2nn.errors import InputError, MissingInputError, StaleError
+from tio2nn.files.lock import Holder, holder
+from tio2nn.files.tables import count_rows, read_json
+from tio2nn.parameters.draft import Draft
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.project.derivative_budget import planned_layout
+from tio2nn.project.facts import needs_derivatives
+from tio2nn.project.feature_store import Manifest, digest_of
+from tio2nn.project.jacobian_store import JacobianLayout, open_jacobian
+from tio2nn.project.parts import (
+    BROKEN,
+    DERIVATIVES,
+    EVALUATION,
+    FEATURES,
+    FRESH,
+    IN_PROGRESS,
+    MISSING,
+    MODEL,
+    PARAMETERS,
+    SEARCH,
+    SPLIT,
+    STALE,
+    STRUCTURES,
+    Part,
+    State,
+)
+from tio2nn.project.project import Project
+from tio2nn.project.provenance import digest_of_file, inputs_of_model
+from tio2nn.project.structure_store import StructureStore, read_store
+from tio2nn.structures.split import covers, read_parts
+from tio2nn.wording import counted, size
+
+# what a file that is no longer as it was written makes of itself
+_UNUSABLE = (InputError, ValueError, KeyError, TypeError, OverflowError)
+
+
+class Snapshot:
+    """A project as one command sees it: parameters and structures are read once, the parts looked at when asked for.
+
+    Attributes:
+        project: whose state this is.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    @classmethod
+    def of(cls, project: Project | Snapshot) -> Snapshot:
+        """The snapshot itself, or a new one of a project."""
+        return project if isinstance(project, Snapshot) else cls(project)
+
+    def seen_by(self, parameters: ParameterSet) -> Snapshot:
+        """The same project as a fit by other parameters than its own sees it."""
+        other = Snapshot(self.project)
+        vars(other).update(vars(self))
+        vars(other)["parameters"] = parameters
+        return other
+
+    @cached_property
+    def parameters(self) -> ParameterSet:
+        """Those of `params.json`.
+
+        Raises:
+            MissingInputError: there is none, or its functions are not chosen yet.
+            InputError: it is no parameter set.
+        """
+        return self.project.parameters()
+
+    @cached_property
+    def structures(self) -> StructureStore:
+        """The extracted structures.
+
+        Raises:
+            MissingInputError: there are none.
+            InputError: the store is not as it was written.
+        """
+        return read_store(self.project.require(self.project.structures_file))
+
+    @cached_property
+    def geometries(self) -> str:
+        """Digest of all geometries."""
+        return digest_of(self.structures.geometry_hashes)
+
+    @cached_property
+    def at_work(self) -> Holder | None:
+        """The other command that works in the project, if there is one."""
+        found = holder(self.project.root)
+        itself = found is not None and (found.process, found.host) == (os.getpid(), socket.gethostname())
+        return None if itself else found
+
+    def inputs(self, parameters: ParameterSet) -> dict[str, str]:
+        """Digests of what a fit by these parameters depends on, as `MODEL.records` names it."""
+        return inputs_of_model(parameters, self.structures, self.project.split_file)
+
+    def needs_derivatives(self, parameters: ParameterSet) -> bool:
+        """Whether a fit by these parameters needs derivatives of the features of these structures."""
+        return needs_derivatives(parameters, self.structures)
+
+    # --- states -----------------------------------------------------------------------------------------------
+
+    def state(self, part: Part) -> State:
+        """How a part is: there, stale, missing, broken, or just being made."""
+        found = self._looked_at(part)
+        if found.kind in (FRESH, BROKEN) or (other := self.at_work) is None:
+            return found
+        makes = {part.command.split()[0], "run"}
+        return State(IN_PROGRESS, str(other)) if other.command in makes else found
+
+    def _looked_at(self, part: Part) -> State:
+        look = {
+            PARAMETERS: self._of_parameters,
+            STRUCTURES: self._of_structures,
+            FEATURES: self._of_features,
+            DERIVATIVES: self._of_derivatives,
+            SPLIT: self._of_split,
+            SEARCH: self._of_search,
+            MODEL: self.model,
+            EVALUATION: self._of_evaluation,
+        }[part]
+        return look()
+
+    @cached_property
+    def has_structures(self) -> bool:
+        """Whether there is a structure store that can be read."""
+        try:
+            _ = self.structures
+        except InputError:
+            return False
+        return True
+
+    def _of_parameters(self) -> State:
+        found = self.project.parameters_or_draft()
+        if isinstance(found, Draft):
+            elements = f" for {', '.join(found.elements)}" if found.elements is not None else ""
+            return State(MISSING, f'"preset": "auto": extract chooses the functions{elements}')
+        return State(FRESH, f"{counted(found.n_features, 'function')} for {', '.join(found.elements)}")
+
+    def _of_structures(self) -> State:
+        project = self.project
+        if not project.structures_file.exists():
+            return State(MISSING)
+        try:
+            store = self.structures
+            rejected = count_rows(project.rejected_file) if project.rejected_file.exists() else 0
+        except InputError as error:
+            return State(BROKEN, str(error))
+        what = f"{counted(len(store), 'structure')}, {counted(int(store.n_atoms.sum()), 'atom')}, "
+        return State(FRESH, what + f"{counted(rejected, 'file')} rejected")
+
+    def _of_features(self) -> State:
+        directory, manifest_file = self.project.features_directory, self.project.features_manifest
+        if not manifest_file.exists():
+            shards = len(list(directory.glob("shard-*.npz")))
+            what = f"interrupted, {counted(shards, 'shard is', 'shards are')} there" if shards else ""
+            return State(MISSING, what)
+        try:
+            manifest = Manifest.read(manifest_file)
+        except InputError as error:
+            return State(BROKEN, str(error))
+        made = {}
+        if manifest.fingerprint != self.parameters.fingerprint:
+            made["functions"] = "with another parameter set (elements, cutoff or functions)"
+        if self.has_structures and manifest.structures != self.geometries:
+            made["geometries"] = "from other structures"
+        if made:
+            return State(STALE, f"made {' and '.join(made.values())}", tuple(made))
+        lost = [s.file for s in manifest.shards if not (directory / s.file).exists()]
+        if lost:
+            return State(BROKEN, f"{len(lost)} of {len(manifest.shards)} shards are missing")
+        n_atoms = sum(shard.n_atoms for shard in manifest.shards)
+        functions = counted(len(manifest.feature_names), "function")
+        return State(FRESH, f"{counted(n_atoms, 'atom')} × {functions}")
+
+    def _of_derivatives(self) -> State:
+        project = self.project
+        if not project.jacobian_table.exists():
+            return State(MISSING)
+        if not self.has_structures:
+            return State(FRESH)
+        store = self.structures
+        try:
+            layout = JacobianLayout.read(project.jacobian_table)
+            if _without_checksums(layout) != planned_layout(self.parameters, store, layout.selection):
+                made = "made with another parameter set, or from other structures with forces"
+                return State(STALE, made, DERIVATIVES.records)
+            open_jacobian(project.features_directory, layout)
+        except InputError as error:
+            return State(BROKEN, str(error))
+        n_structures = int(layout.has_derivatives(store.has_forces).sum())
+        chosen = "" if layout.selection is None else f" of {int(store.has_forces.sum())} with forces"
+        return State(FRESH, f"of {counted(n_structures, 'structure')}{chosen}, {size(layout.n_bytes)}")
+
+    def _of_split(self) -> State:
+        file = self.project.split_file
+        if not file.exists():
+            return State(MISSING)
+        try:
+            parts = read_parts(file)
+            if self.has_structures and not covers(file, self.structures.names):
+                return State(STALE, "of other structures", SPLIT.records)
+        except InputError as error:
+            return State(BROKEN, str(error))
+        sizes = ", ".join(
+            f"{list(parts.values()).count(name)} {name}" for name in ("train", "validation", "test")
+        )
+        return State(FRESH, sizes)
+
+    def _of_search(self) -> State:
+        project = self.project
+        if not project.trials_file.exists():
+            return State(MISSING)
+        try:
+            trials = counted(count_rows(project.trials_file), "trial")
+        except InputError as error:
+            return State(BROKEN, str(error))
+        if not project.best_trial_file.exists():
+            return State(MISSING, f"interrupted after {trials}")
+        try:
+            best = read_json(project.best_trial_file)
+            recorded = dict(best["inputs"])
+        except _UNUSABLE as error:
+            return State(BROKEN, _told(project.best_trial_file, error))
+        if self.has_structures:
+            on_forces = best.get("validation_force_rmse_eV_per_A") is not None
+            looked_at = [name for name in SEARCH.records if on_forces or name != "forces"]
+            others = self._changed(recorded, self.parameters, looked_at)
+            if others:
+                return State(STALE, f"{trials}; with other {' and '.join(others)}", others)
+        return State(FRESH, trials)
+
+    def model(self, fit: ParameterSet | None = None, recorded: Mapping[str, Any] | None = None) -> State:
+        """How the model is: of today's data, and, with `fit`, by these settings.
+
+        Args:
+            fit: nothing left to a recipe; None where settings do not count, for they may have come from flags.
+            recorded: the inputs that a potential names, where not those of the project's own count.
+        """
+        project = self.project
+        if not project.potential_file.exists() or not project.training_metrics_file.exists():
+            interrupted = any(project.model_directory.glob("checkpoint-*.npz"))
+            return State(MISSING, "interrupted; train goes on where it was" if interrupted else "")
+        try:
+            about = read_json(project.training_metrics_file)
+            recorded = dict(about["inputs"]) if recorded is None else recorded
+            rmse = about["validation_rmse_meV_per_atom"]
+            judged = "not validated" if rmse is None else f"validation RMSE {float(rmse):.2f} meV/atom"
+            what = f"{int(about['members'])} × network, {judged}"
+        except _UNUSABLE as error:
+            return State(BROKEN, _told(project.training_metrics_file, error))
+        if self.has_structures:
+            looked_at = [name for name in MODEL.records if fit is not None or name != "settings"]
+            others = self._changed(recorded, fit or self.parameters, looked_at)
+            # trained with the derivatives of more structures, or of others, it would be another model
+            if fit is not None and fit.training.forces and about.get("selection") != self.selection:
+                others += ("derivatives",)
+            if others:
+                return State(STALE, f"{what}; trained on other {' and '.join(others)}", others)
+        return State(FRESH, what)
+
+    def _of_evaluation(self) -> State:
+        project, file = self.project, self.project.evaluation_metrics_file
+        if self._has_no_test():
+            return State(FRESH, "none: the split keeps no structures for a test")
+        if not file.exists():
+            return State(MISSING)
+        try:
+            metrics = read_json(file)
+            energy = metrics["energy"]
+            what = (
+                f"{counted(int(metrics['n_structures']), 'structure')}, RMSE {energy['rmse_meV_per_atom']:.2f}, "
+                f"MAE {energy['mae_meV_per_atom']:.2f} meV/atom"
+            )
+        except _UNUSABLE as error:
+            return State(BROKEN, _told(file, error))
+        if (model := self.state(MODEL)).kind != FRESH:
+            return State(STALE, f"{what}; of a model that is {model.kind}", ("model",))
+        if metrics.get("potential") != digest_of_file(project.potential_file):
+            return State(STALE, f"{what}; of an earlier model", EVALUATION.records)
+        return State(FRESH, what)
+
+    def _has_no_test(self) -> bool:
+        file = self.project.split_file
+        try:
+            return file.exists() and "test" not in read_parts(file).values()
+        except InputError:
+            return False  # train tells what is wrong with it
+
+    @property
+    def selection(self) -> str | None:
+        """Digest of which structures have derivatives, where not all with forces do.
+
+        Raises:
+            MissingInputError, StaleError, InputError: there are no derivatives of today.
+        """
+        chosen = self.derivatives().selection
+        return None if chosen is None else chosen.digest
+
+    def _changed(
+        self, recorded: Mapping[str, Any], parameters: ParameterSet, names: list[str]
+    ) -> tuple[str, ...]:
+        now = self.inputs(parameters)
+        return tuple(name for name in names if recorded.get(name) != now[name])
+
+    # --- what commands build on -------------------------------------------------------------------------------
+
+    def require(self, part: Part, *, otherwise: str = "") -> None:
+        """Refuse to go on unless a part is there and of today.
+
+        Args:
+            part: features, derivatives or the model.
+            otherwise: another way out than the command that makes the part, for the message.
+
+        Raises:
+            MissingInputError, StaleError, InputError: with the command that makes it, ready to be pasted.
+        """
+        _ = self.parameters, self.structures  # nothing can be made before they are complete
+        found = self._looked_at(part)
+        if found.kind != FRESH:
+            self._refuse(part, found, otherwise)
+
+    def _refuse(self, part: Part, found: State, otherwise: str = "") -> NoReturn:
+        command, place = self.project.command(part.command), self.project.shown()
+        if found.kind == MISSING:
+            raise MissingInputError(f'no {part.name} in {place}; run "{command}" first{otherwise}')
+        if found.kind == STALE:
+            raise StaleError(f'the {part.name} in {place} were {found.what}; run "{command}" again')
+        raise InputError(f'the {part.name} in {place} are broken: {found.what}; run "{command}" again')
+
+    def features(self) -> Manifest:
+        """What the features of today's structures are called and where they lie.
+
+        Raises:
+            MissingInputError, StaleError, InputError: there are none.
+        """
+        self.require(FEATURES)
+        return Manifest.read(self.project.features_manifest)
+
+    def derivatives(self) -> JacobianLayout:
+        """Where the derivatives of today's structures lie.
+
+        Raises:
+            MissingInputError, StaleError, InputError: there are none.
+        """
+        self.require(DERIVATIVES)
+        return JacobianLayout.read(self.project.jacobian_table)
+
+
+def _without_checksums(layout: JacobianLayout) -> JacobianLayout:
+    return replace(layout, shards=tuple(replace(shard, checksum=None) for shard in layout.shards))
+
+
+def _told(file: Path, error: Exception) -> str:
+    return (
+        str(error) if isinstance(error, InputError) else f"{file}: expected what tio2nn writes, got {error!r}"
+    )

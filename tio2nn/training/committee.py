@@ -1,0 +1,185 @@
+"""The committee of a fit: its members one after the other, or side by side in worker processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, Executor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
+
+from tio2nn.errors import InputError
+from tio2nn.parallel.workers import submit_listening, tell
+from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.recipes import DATA_FIELDS
+from tio2nn.parameters.schema import to_json
+from tio2nn.project.feature_store import digest_of
+from tio2nn.training.data import TrainingData
+from tio2nn.training.dataset import FitData
+from tio2nn.training.fit import Fit, configure_threads
+from tio2nn.training.history import Epoch
+from tio2nn.training.network import BPNN, dense_layers, initial_network
+
+
+class CommitteeFiles(NamedTuple):
+    """Where a committee keeps what it works with.
+
+    Attributes:
+        checkpoints: of each member.
+        data: what worker processes read; removed when they are done.
+    """
+
+    checkpoints: Sequence[Path]
+    data: Path
+
+
+def new_network(parameters: ParameterSet, data: TrainingData, seed: int) -> BPNN:
+    """A network with the data's whitening, its first weights drawn from the seed."""
+    network = initial_network(parameters.network, parameters.elements, parameters.n_features, data, seed)
+    for subnet in network.subnets.values():
+        dense_layers(subnet)  # refuses now what the potential could not carry later
+    network.set_whitenings(data.whitenings)
+    return network
+
+
+def fit_committee(
+    parameters: ParameterSet,
+    data: TrainingData,
+    files: CommitteeFiles,
+    *,
+    jobs: int = 1,
+    make_executor: Callable[[int], Executor] | None = None,
+    on_epoch: Callable[[int, Epoch], None] | None = None,
+) -> list[Fit]:
+    """Fit all members, each from its checkpoint if there is one.
+
+    The bits are the same however many are fitted at a time.
+
+    Args:
+        parameters: nothing left to a recipe.
+        data: what to fit to.
+        files: checkpoints stay when this ends.
+        jobs: members fitted at a time.
+        make_executor: makes a pool of that many worker processes; needed for more than one.
+        on_epoch: hears of each epoch, with the member's number from 1.
+
+    Raises:
+        FloatingPointError: a loss is not finite.
+        InputError: a worker process died.
+    """
+    jobs = min(jobs, parameters.training.members)
+    if make_executor is not None and jobs > 1:
+        with make_executor(jobs) as executor:
+            _fit_side_by_side(executor, parameters, data, files, on_epoch)
+        on_epoch = None  # what is left is to read the checkpoints
+    fits = []
+    for member, checkpoint in enumerate(files.checkpoints, start=1):
+        seed = _seed_of(parameters, member)
+        fit = Fit(new_network(parameters, data, seed), parameters.training, seed, data)
+        listen = None if on_epoch is None else partial(on_epoch, member)
+        fit.run(checkpoint, _fingerprint(parameters, data, seed), listen)
+        fits.append(fit)
+    return fits
+
+
+@dataclass(frozen=True)
+class MemberTask:
+    """All that a worker needs to know of a member.
+
+    Attributes:
+        data: file of the `FitData`.
+        elements: chemical symbols, in the order of the data's subnets.
+        n_features: columns of the features.
+        network, training: settings of the fit.
+        seed: of first weights and batches.
+        checkpoint: where the fit ends up.
+        fingerprint: of everything that the fit depends on.
+    """
+
+    data: Path
+    elements: tuple[str, ...]
+    n_features: int
+    network: NetworkParameters
+    training: TrainingParameters
+    seed: int
+    checkpoint: Path
+    fingerprint: str
+
+
+def fit_member(task: MemberTask) -> None:
+    """Bring the checkpoint of one member to its end, and tell of each epoch: what a worker does."""
+    configure_threads()
+    data = _load(task.data)
+    network = initial_network(task.network, task.elements, task.n_features, data, task.seed)
+    Fit(network, task.training, task.seed, data).run(task.checkpoint, task.fingerprint, tell)
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path) -> FitData:
+    return FitData.load(path)
+
+
+def _fit_side_by_side(
+    executor: Executor,
+    parameters: ParameterSet,
+    data: TrainingData,
+    files: CommitteeFiles,
+    on_epoch: Callable[[int, Epoch], None] | None,
+) -> None:
+    """Let worker processes bring the checkpoint of every member to its end."""
+    heard: SimpleQueue[tuple[int, Epoch | None]] = SimpleQueue()  # None: the member is done
+    data.save(files.data)
+    try:
+        running = {}
+        for member, checkpoint in enumerate(files.checkpoints, start=1):
+            seed = _seed_of(parameters, member)
+            task = MemberTask(
+                files.data,
+                parameters.elements,
+                parameters.n_features,
+                parameters.network,
+                parameters.training,
+                seed,
+                checkpoint,
+                _fingerprint(parameters, data, seed),
+            )
+
+            def listen(epoch: Epoch, member: int = member) -> None:
+                heard.put((member, epoch))
+
+            def end(_: object, member: int = member) -> None:
+                heard.put((member, None))
+
+            running[member] = submit_listening(executor, listen, fit_member, task)
+            running[member].add_done_callback(end)
+        while running:
+            member, epoch = heard.get()
+            if epoch is not None:
+                if on_epoch is not None:
+                    on_epoch(member, epoch)
+                continue
+            try:
+                running.pop(member).result()
+            except BrokenExecutor as error:
+                raise InputError(
+                    f"expected a worker process that trains network {member}, got none: {error}; "
+                    "with less memory try --jobs 1; what was trained is kept"
+                ) from None
+    finally:
+        files.data.unlink(missing_ok=True)
+
+
+def _seed_of(parameters: ParameterSet, member: int) -> int:
+    return parameters.training.seed + member - 1
+
+
+def _fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:
+    """Of everything that the weights of one member depend on."""
+    settings = {"network": parameters.network.of_the_fit(), **to_json(parameters.training), "seed": seed}
+    for of_no_effect in ("members", *DATA_FIELDS):
+        settings.pop(of_no_effect)  # what they decide is in the data's fingerprint
+    return digest_of([data.fingerprint, json.dumps(settings, sort_keys=True), str(data.reference.as_dict())])

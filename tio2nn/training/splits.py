@@ -1,0 +1,49 @@
+"""The split of a fit: which structures train, validate and test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.project.facts import are_used
+from tio2nn.project.structure_store import StructureStore
+from tio2nn.structures.split import Split, random_split, read_split
+
+IntArray = NDArray[np.int64]
+
+FEWEST_TO_TRAIN = 2
+"""Structures; one has nothing but its own energy to tell."""
+# Below these a structure teaches more than it tells as one of a held-out part: an error on one or two is chance.
+FEWEST_TO_VALIDATE = 5
+FEWEST_TO_TEST = 10
+
+
+def given_split(path: Path, parameters: ParameterSet, store: StructureStore) -> Split:
+    """The split in a file, with a validation part drawn where it has none."""
+    settings = parameters.training
+    used = _used_compositions(parameters, store)
+    return read_split(path, store.names, settings.validation_fraction, settings.seed, used, store.has_forces)
+
+
+def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
+    """A new split by the settings; few structures all train, or are at least not spent on a test."""
+    settings = parameters.training
+    used = _used_compositions(parameters, store)
+    n_used = int(np.count_nonzero(used.any(axis=1)))
+    return random_split(
+        store.names,
+        store.groups if settings.split == "grouped" else store.names,
+        settings.validation_fraction if n_used >= FEWEST_TO_VALIDATE else 0.0,
+        settings.test_fraction if n_used >= FEWEST_TO_TEST else 0.0,
+        settings.seed,
+        used,
+        store.has_forces,
+    )
+
+
+def _used_compositions(parameters: ParameterSet, store: StructureStore) -> IntArray:
+    """(n_structures, n_elements) number of atoms, zero for structures that are not used."""
+    return store.compositions(store.elements) * are_used(parameters, store)[:, None]
