@@ -174,10 +174,6 @@ _SMALLEST_BATCH_WITH_FORCES, _LARGEST_BATCH_WITH_FORCES = 4, 16
 # Force components up to which a network of two layers of 60 has smaller errors of held-out forces than three of 80, by
 # 3 to 6 % on Si and Mo (30,000 components); TiO2 (300,000) is better off with three of 80.
 _MOST_COMPONENTS_FOR_SMALL = 60_000
-# There the weight of forces falls during the fit, so that it ends on energies: four-fold cross-validation gave 2.15 →
-# 2.03 meV/atom on Ge and 2.38 → 2.29 on Mo for 3 % larger and 0.5 % smaller errors of forces, and nothing on
-# acetylacetone. 1,200 structures of TiO2 gained no energy and lost 11 % on forces.
-_FINAL_FORCE_WEIGHT_OF_SMALL = 0.5
 # For energies alone: 800 epochs are right for 5,000 structures (65,000 steps), ten times as many need no more steps,
 # and ten structures need more than the 800 steps that they would get, but learn them by heart in 5,000.
 _FEWEST_STEPS, _MOST_STEPS = 2_000, 75_000
@@ -199,8 +195,6 @@ def auto_settings(facts: Facts) -> Overrides:
         is_small = facts.n_force_components <= _MOST_COMPONENTS_FOR_SMALL
         network["hidden_layers"] = [60, 60] if is_small else [80, 80, 80]
         training |= {"force_weight": 4.0, "weight_decay": 0.0, "weight_averaging": 0.995}
-        if is_small:
-            training["final_force_weight"] = _FINAL_FORCE_WEIGHT_OF_SMALL
         batch = facts.n_structures // _STEPS_AN_EPOCH
         training["batch_size"] = min(
             _LARGEST_BATCH_WITH_FORCES, max(_SMALLEST_BATCH_WITH_FORCES, batch), facts.n_structures
