@@ -33,7 +33,7 @@ from tio2nn.project.structure_store import StructureStore, read_store, write_sto
 from tio2nn.structures.split import PARTS, Split, read_parts
 from tio2nn.structures.structure import Structure
 from tio2nn.training.data import Inputs, TrainingData, density_weights, prepare
-from tio2nn.workflow.inputs import choose_split, read_inputs
+from tio2nn.workflow.inputs import SplitRequest, choose_split, read_inputs
 
 N_VALIDATION, N_TEST = 3, 5
 STORED = ("numbers", "positions", "forces", "cells", "periodic", "energies", "lines")
@@ -316,14 +316,11 @@ def test_features_are_held_once_in_double_and_once_in_single_precision(
     monkeypatch.setattr(familiarity, "N_REFERENCES", 50)
     monkeypatch.setattr(familiarity, "_N_CALIBRATION", 50)
     small, n_features, times = small_inputs().store, 70, 400
-    store = StructureStore(
-        offsets=np.concatenate([[0], np.cumsum(np.tile(small.n_atoms, times))]),
-        names=[f"{name}-{k}" for k in range(times) for name in small.names],
-        **{name: np.concatenate([getattr(small, name)] * times) for name in STORED},
-        files=small.files * times,
-        groups=small.groups * times,
-        reference_energies=small.reference_energies,
-    )
+    offsets = np.concatenate([[0], np.cumsum(np.tile(small.n_atoms, times))])
+    arrays = {name: np.concatenate([getattr(small, name)] * times) for name in STORED}
+    names = [f"{name}-{k}" for k in range(times) for name in small.names]
+    texts = {"names": names, "files": small.files * times, "groups": small.groups * times}
+    store = StructureStore({"offsets": offsets, **arrays}, texts, small.reference_energies)
     parts = tuple(
         "test" if k % 4 == 0 else "validation" if k % 4 == 1 else "train" for k in range(len(store))
     )
@@ -385,7 +382,7 @@ def project(tmp_path: Path) -> Project:
 
 def chosen_parts(project: Project, given: Path | None = None, new: bool = False, **settings: Any) -> Split:
     parameters = PARAMETERS.with_overrides(training=settings)
-    return choose_split(Snapshot(project), parameters, given, new)
+    return choose_split(Snapshot(project), parameters, SplitRequest(given, new))
 
 
 def test_the_division_of_a_project_stays_until_a_new_one_is_asked_for(project: Project) -> None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
+    from tio2nn.workflow.inputs import SplitRequest
 
 
 @command
@@ -76,6 +77,7 @@ def run(
 ) -> bool:
     """From structure files to an evaluated potential: every step that is missing."""
     from tio2nn.io.labels import ReadOptions
+    from tio2nn.workflow.inputs import SplitRequest
     from tio2nn.workflow.run import RunSettings
     from tio2nn.workflow.run import run as verb
     from tio2nn.workflow.settings import asks_for_new_split, fields_of_switches
@@ -90,9 +92,8 @@ def run(
         recipe=recipe,
         tuning=tuning,
         forces=forces,
-        split_file=split,
+        split=SplitRequest(split, new),
         flags=flags | fields_of_switches(no_test, keep_outliers),
-        new_split=new,
         limit=limit,
         jobs=jobs,
         options=ReadOptions(energy_key, forces_key, xsf_forces.value),
@@ -141,11 +142,10 @@ class _ShownSteps:
         self,
         snapshot: Snapshot,
         parameters: ParameterSet,
-        split_file: Path | None,
-        new_split: bool,
+        split: SplitRequest,
         jobs: int | None,
     ) -> None:
-        train.perform(snapshot, parameters, split_file, new_split, jobs)
+        train.perform(snapshot, parameters, split, jobs)
 
     def trained_before(self) -> None:
         console.say("training: nothing to do, the model is that of these structures, split and settings")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tio2nn.cli import console
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from tio2nn.project.freshness import Snapshot
     from tio2nn.training.data import TrainingData
     from tio2nn.training.history import Epoch
+    from tio2nn.workflow.inputs import SplitRequest
 
 _SHOWN_NAMES = 3  # of gross outliers
 
@@ -59,6 +59,7 @@ def train(
     """Fit the potential; goes on where it was interrupted."""
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
+    from tio2nn.workflow.inputs import SplitRequest
     from tio2nn.workflow.settings import asks_for_new_split, fields_of_switches, training_parameters
 
     new = asks_for_new_split(split, split_by, new_split, no_test)
@@ -70,7 +71,7 @@ def train(
         warn_of_stale_search(snapshot)
     parameters = training_parameters(snapshot, recipe, tuned, flags, forces)
     with found.locked("train"):
-        metrics = perform(snapshot, parameters, split, new, jobs)
+        metrics = perform(snapshot, parameters, SplitRequest(split, new), jobs)
     if json:
         console.print_json(metrics)
 
@@ -86,8 +87,7 @@ def warn_of_stale_search(snapshot: Snapshot) -> None:
 def perform(
     snapshot: Snapshot,
     parameters: ParameterSet,
-    split_file: Path | None = None,
-    new_split: bool = False,
+    split: SplitRequest,
     jobs: int | None = None,
 ) -> dict[str, Any]:
     """Fit the potential and show how it went; return what `model/metrics.json` holds."""
@@ -144,8 +144,7 @@ def perform(
         summary = train(
             snapshot,
             parameters,
-            split_file=split_file,
-            new_split=new_split,
+            split=split,
             jobs=jobs or available_cores(),
             make_executor=member_workers,
             command=sys.argv,

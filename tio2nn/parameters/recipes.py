@@ -194,8 +194,8 @@ def auto_settings(facts: Facts) -> Overrides:
     if facts.n_structures_with_forces:
         is_small = facts.n_force_components <= _MOST_COMPONENTS_FOR_SMALL
         network["hidden_layers"] = [60, 60] if is_small else [80, 80, 80]
-        # a weight of forces that falls to 0.5 during the fit: over five random fifths each, errors of energies on Li, Mo,
-        # Si and Ge changed by -10, -1, +2 and +4 %, those of forces by +9, +1, +3 and +4 %
+        # a weight of forces that falls to 0.5 during the fit: over five random fifths each, errors of energies on
+        # Li, Mo, Si and Ge changed by -10, -1, +2 and +4 %, those of forces by +9, +1, +3 and +4 %
         training |= {"force_weight": 4.0, "weight_decay": 0.0, "weight_averaging": 0.995}
         batch = facts.n_structures // _STEPS_AN_EPOCH
         training["batch_size"] = min(

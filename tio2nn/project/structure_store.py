@@ -106,7 +106,7 @@ def read_store(path: str | Path) -> StructureStore:
         if header["format"] != _FORMAT:
             raise ValueError(f"the format {header['format']!r}")
         texts = {name: header[name] for name in _TEXTS}
-        store = StructureStore(**arrays, **texts, reference_energies=header["reference_energies"])
+        store = StructureStore(arrays, texts, header["reference_energies"])
     except FileNotFoundError:
         raise InputError(f"expected a structure store, got no file; {advice}", file=file) from None
     except Exception as error:
@@ -131,33 +131,35 @@ class StructureStore(Sequence[Structure]):
         reference_energies: of each element, eV; those of the cohesive energies.
     """
 
+    offsets: IntArray
+    numbers: NDArray[np.uint8]
+    positions: FloatArray
+    forces: FloatArray
+    cells: FloatArray
+    periodic: BoolArray
+    energies: FloatArray
+    lines: IntArray
+
     def __init__(
         self,
-        *,
-        offsets: IntArray,
-        numbers: NDArray[np.uint8],
-        positions: FloatArray,
-        forces: FloatArray,
-        cells: FloatArray,
-        periodic: BoolArray,
-        energies: FloatArray,
-        lines: IntArray,
-        names: Sequence[str],
-        files: Sequence[str],
-        groups: Sequence[str],
+        arrays: Mapping[str, NDArray[Any]],
+        texts: Mapping[str, Sequence[str]],
         reference_energies: Mapping[str, float],
     ) -> None:
         """Check that the arrays belong together.
 
+        Args:
+            arrays, texts: by the names of the attributes.
+            reference_energies: of each element, eV.
+
         Raises:
             ValueError: they do not.
         """
-        self.offsets, self.numbers = offsets, numbers
-        self.positions, self.forces = positions, forces
-        self.cells, self.periodic = cells, periodic
-        self.energies, self.lines = energies, lines
-        self.names, self.files, self.groups = tuple(names), tuple(files), tuple(groups)
+        for name in _ARRAYS:
+            setattr(self, name, arrays[name])
+        self.names, self.files, self.groups = (tuple(texts[name]) for name in _TEXTS)
         self.reference_energies = dict(reference_energies)
+        offsets, numbers = self.offsets, self.numbers
         rows = {"boundary": len(self.names) + 1, "structure": len(self.names), "atom": len(numbers)}
         for name, (row, kind, shape) in _ARRAYS.items():
             array = getattr(self, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,21 @@ from tio2nn.project.project import Project
 from tio2nn.structures.split import Split, covers, read_split
 from tio2nn.training.data import Inputs
 from tio2nn.training.splits import drawn_split, given_split
+
+
+class SplitRequest(NamedTuple):
+    """Which split a fit shall have, where not that of the project.
+
+    Attributes:
+        file: a split given by the user.
+        new: draw one by the settings, whatever the project has.
+    """
+
+    file: Path | None = None
+    new: bool = False
+
+
+PROJECTS_OWN = SplitRequest()
 
 
 def read_inputs(snapshot: Snapshot, parameters: ParameterSet) -> Inputs:
@@ -56,15 +72,14 @@ def _read_jacobian(project: Project, layout: JacobianLayout) -> NDArray[np.float
     return jacobian
 
 
-def choose_split(
-    snapshot: Snapshot, parameters: ParameterSet, given: Path | None = None, new: bool = False
-) -> Split:
+def choose_split(snapshot: Snapshot, parameters: ParameterSet, request: SplitRequest = PROJECTS_OWN) -> Split:
     """The split that the user gives, else that of the project, else a new one; kept in `split.csv`.
 
     One of other structures is not lost, but moved to `split-earlier.csv`.
     """
     project, store = snapshot.project, snapshot.structures
-    has_another = given is None and not new and project.split_file.exists()
+    given = request.file
+    has_another = given is None and not request.new and project.split_file.exists()
     if has_another and covers(project.split_file, store.names):
         return own_split(snapshot)
     if given is not None:

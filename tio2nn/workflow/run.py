@@ -20,7 +20,7 @@ from tio2nn.project.project import Project
 from tio2nn.structures.split import read_parts
 from tio2nn.training.splits import FEWEST_TO_TRAIN, drawn_split, given_split
 from tio2nn.workflow.init import preset_parameters
-from tio2nn.workflow.inputs import own_split
+from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest, own_split
 from tio2nn.workflow.settings import training_parameters, with_flags
 
 DEFAULT_DIRECTORY = Path("tio2nn-project")
@@ -38,9 +38,8 @@ class RunSettings:
         recipe: decides what the parameters leave open, instead of their own.
         tuning: search first; None if the recipe decides.
         forces: insist on forces, or leave them out; None for neither.
-        split_file: a split given by the user.
+        split: which one the fit has, where not that of the project.
         flags: fields of the training as the command line gives them; None for what it does not.
-        new_split: a split by the settings, whatever the project has.
         limit: number of structures to take.
         jobs: worker processes.
         options: how structure files are to be understood.
@@ -53,9 +52,8 @@ class RunSettings:
     recipe: str | None = None
     tuning: bool | None = None
     forces: bool | None = None
-    split_file: Path | None = None
+    split: SplitRequest = PROJECTS_OWN
     flags: Mapping[str, Any] = field(default_factory=dict)
-    new_split: bool = False
     limit: int | None = None
     jobs: int | None = None
     options: ReadOptions | None = None
@@ -106,8 +104,7 @@ class Steps(Protocol):
         self,
         snapshot: Snapshot,
         parameters: ParameterSet,
-        split_file: Path | None,
-        new_split: bool,
+        split: SplitRequest,
         jobs: int | None,
     ) -> None:
         """Fit."""
@@ -133,7 +130,7 @@ def run(settings: RunSettings, steps: Steps) -> RunSummary:
     project = Project(settings.directory or (Path() if here else DEFAULT_DIRECTORY))
     parameters = _check(project, settings)
     project.root.mkdir(parents=True, exist_ok=True)
-    jobs, split_file, new_split = settings.jobs, settings.split_file, settings.new_split
+    jobs, split = settings.jobs, settings.split
     with project.locked("run"):
         if isinstance(parameters, ParameterSet) and not project.parameters_file.exists():
             _create(project, settings.preset, parameters.elements, steps)
@@ -148,12 +145,12 @@ def run(settings: RunSettings, steps: Steps) -> RunSummary:
         fitted = _fitted(snapshot, settings, tuned=False)
         steps.differentiate(snapshot, fitted, jobs)
         if settings.recipe in SEARCHING_RECIPES if settings.tuning is None else settings.tuning:
-            steps.tune(snapshot, fitted, jobs, split_file)
+            steps.tune(snapshot, fitted, jobs, split.file)
             fitted = _fitted(snapshot, settings, tuned=True)
-        if _is_trained(snapshot, fitted, split_file, new_split):
+        if _is_trained(snapshot, fitted, split):
             steps.trained_before()
         else:
-            steps.train(snapshot, fitted, split_file, new_split, jobs)
+            steps.train(snapshot, fitted, split, jobs)
         metrics: dict[str, Any] = {}
         if "test" in read_parts(project.split_file).values():
             metrics = steps.evaluate(snapshot)
@@ -178,8 +175,8 @@ def _check(project: Project, settings: RunSettings) -> ParameterSet | Draft | No
     with_flags(wanted.settings if isinstance(wanted, Draft) else wanted, "training", settings.flags)
     if settings.recipe is not None:
         known_recipe(settings.recipe)
-    if settings.split_file is not None:
-        read_parts(settings.split_file)
+    if settings.split.file is not None:
+        read_parts(settings.split.file)
     if project.root.exists() and not project.root.is_dir():
         raise UsageError(f"{project.root}: expected a project directory, got a file")
     if not project.parameters_file.exists():
@@ -208,9 +205,7 @@ def _create(project: Project, preset: str | None, elements: tuple[str, ...], ste
     steps.created(project)
 
 
-def _is_trained(
-    snapshot: Snapshot, parameters: ParameterSet, split_file: Path | None, new_split: bool
-) -> bool:
+def _is_trained(snapshot: Snapshot, parameters: ParameterSet, request: SplitRequest) -> bool:
     if snapshot.state(SPLIT).kind == BROKEN:
         read_parts(snapshot.project.split_file)  # what the user edited is not passed over
     if snapshot.state(SPLIT).kind != FRESH:
@@ -219,9 +214,6 @@ def _is_trained(
     selection = snapshot.derivatives().selection if snapshot.needs_derivatives(parameters) else None
     if snapshot.model(resolved(parameters, store, split, selection)).kind != FRESH:
         return False
-    if split_file is None and not new_split:
-        return True
-    wanted = (
-        drawn_split(parameters, store) if split_file is None else given_split(split_file, parameters, store)
-    )
-    return wanted == split
+    if request.file is not None:
+        return given_split(request.file, parameters, store) == split
+    return not request.new or drawn_split(parameters, store) == split

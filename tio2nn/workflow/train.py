@@ -30,7 +30,7 @@ from tio2nn.training.data import TrainingData, prepare
 from tio2nn.training.fit import Fit, configure_threads
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
-from tio2nn.workflow.inputs import choose_split, read_inputs
+from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest, choose_split, read_inputs
 
 _MEV = 1000.0  # meV in an eV
 
@@ -74,8 +74,7 @@ def train(
     project: Project | Snapshot,
     parameters: ParameterSet,
     *,
-    split_file: Path | None = None,
-    new_split: bool = False,
+    split: SplitRequest = PROJECTS_OWN,
     jobs: int = 1,
     make_executor: Callable[[int], Executor] | None = None,
     command: Sequence[str] = (),
@@ -91,8 +90,7 @@ def train(
         project: with features.
         parameters: those of the project, with what flags, recipe or tuning changed; what they leave open, their recipe
             decides.
-        split_file: a division given by the user.
-        new_split: make a new one even if the project has one.
+        split: which one, where not that of the project.
         jobs: members fitted at a time.
         make_executor: makes a pool of that many worker processes; needed for more than one.
         command: the command line, for the record.
@@ -107,9 +105,9 @@ def train(
     snapshot = Snapshot.of(project)
     project = snapshot.project
     inputs = read_inputs(snapshot, parameters)
-    split = choose_split(snapshot, parameters, split_file, new_split)
-    parameters = resolved(parameters, inputs.store, split, inputs.selection)
-    data = prepare(inputs, parameters, split)
+    chosen = choose_split(snapshot, parameters, split)
+    parameters = resolved(parameters, inputs.store, chosen, inputs.selection)
+    data = prepare(inputs, parameters, chosen)
     if on_data is not None:
         on_data(data)
     project.model_directory.mkdir(exist_ok=True)
@@ -122,7 +120,7 @@ def train(
     except FloatingPointError as error:
         advice = f"try a learning_rate below {parameters.training.learning_rate:g}"
         raise InputError(f"expected a fit that converges, got: {error}; {advice}") from None
-    chosen = [fit.chosen for fit in fits]
+    epochs = [fit.chosen for fit in fits]
     summary = TrainSummary(
         n_train=len(data.train.counts),
         n_validation=len(data.validation.counts),
@@ -130,12 +128,12 @@ def train(
         members=len(fits),
         epochs=len(fits[-1].history),
         seconds=time.perf_counter() - begin,
-        validation_rmse=_mean(epoch.validation_rmse_meV_per_atom for epoch in chosen),
-        validation_mae=_mean(epoch.validation_mae_meV_per_atom for epoch in chosen),
-        validation_force_rmse=_mean(epoch.validation_force_rmse_eV_per_A for epoch in chosen),
+        validation_rmse=_mean(epoch.validation_rmse_meV_per_atom for epoch in epochs),
+        validation_mae=_mean(epoch.validation_mae_meV_per_atom for epoch in epochs),
+        validation_force_rmse=_mean(epoch.validation_force_rmse_eV_per_A for epoch in epochs),
         reference_energies=data.reference.as_dict(),
         constant_features=data.constant_features,
-        comparison=_compared(inputs.store, data, chosen),
+        comparison=_compared(inputs.store, data, epochs),
         facts=_facts(parameters, inputs.store, data, fits[-1].n_steps),
         potential=project.potential_file,
     )

@@ -42,7 +42,7 @@ from tio2nn.tuning.trials import (
     write_best,
     write_trials,
 )
-from tio2nn.workflow.inputs import choose_split, read_inputs
+from tio2nn.workflow.inputs import SplitRequest, choose_split, read_inputs
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def tune(
     snapshot = Snapshot.of(project)
     project = snapshot.project
     inputs = read_inputs(snapshot, parameters)
-    split = choose_split(snapshot, parameters, split_file)
+    split = choose_split(snapshot, parameters, SplitRequest(split_file))
     asked = forces_of(parameters)
     parameters = resolved(parameters, inputs.store, split, inputs.selection)
     tuning = parameters.tuning
