@@ -220,6 +220,6 @@ def test_a_fit_without_forces_in_the_data_is_refused() -> None:
 def test_the_weight_of_forces_goes_from_its_first_to_its_last_value_in_equal_factors() -> None:
     fit = make_fit(epochs=4, force_weight=8.0, final_force_weight=0.5)
     n_batches = 3
-    weights = [float(fit._force_weight(tf.constant(n_batches * epoch))) for epoch in range(5)]
+    weights = [float(fit._schedule.force_weight(tf.constant(n_batches * epoch))) for epoch in range(5)]
     np.testing.assert_allclose(weights, [8.0, 4.0, 2.0, 1.0, 0.5], rtol=1e-5)
     assert float(make_fit(force_weight=3.0)._force_weight(tf.constant(7))) == 3.0

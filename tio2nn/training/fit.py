@@ -1,4 +1,4 @@
-"""The fit of one network: batches, loss, learning rate, weight averaging, checkpoints.
+"""The fit of one network: epochs of batches, validation, and the weights that are taken.
 
 One compiled graph runs a whole epoch: at 10⁵ atoms an epoch of 94 batches costs 0.10 s this way, 0.45 s with
 `keras.Model.fit` on the same flat layout. The atoms of an epoch are gathered once, in the order of its
@@ -10,11 +10,9 @@ that was killed and goes on ends with the same bits as one that was not.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +21,18 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.parameters.fit_parameters import TrainingParameters
+from tio2nn.training.checkpoint import Checkpoint
 from tio2nn.training.dataset import AtomTable, FitData
 from tio2nn.training.forces import ForceTerm
 from tio2nn.training.history import Epoch, Validation
+from tio2nn.training.losses import MEV, energy_losses
 from tio2nn.training.network import BPNN
+from tio2nn.training.schedule import Schedule
 
 FloatArray = NDArray[np.float64]
 
 _CHECKPOINT_SECONDS = 5.0  # a kill loses at most this much work; writing one costs about 10 ms
-_MEV = 1000.0  # meV in an eV
 
 
 def configure_threads(parallel_operations: int = 2) -> None:
@@ -68,6 +67,7 @@ class Fit:
         self._validation, self._validation_labels = data.validation, data.validation_labels
         self._batch_size = min(parameters.batch_size, len(data.train.counts))
         self._n_batches = math.ceil(len(data.train.counts) / self._batch_size)
+        self._schedule = Schedule(parameters, self._n_batches)
         self._optimizer = keras.optimizers.AdamW(
             parameters.learning_rate, weight_decay=parameters.weight_decay
         )
@@ -158,10 +158,12 @@ class Fit:
             self._chosen_weights = [average.numpy() for average in self._average]
         return Epoch(
             epoch=number + 1,
-            learning_rate=float(self._learning_rate(tf.constant((number + 1) * self._n_batches - 1))),
+            learning_rate=float(
+                self._schedule.learning_rate(tf.constant((number + 1) * self._n_batches - 1))
+            ),
             loss=float(loss),
             validation_loss=found.loss,
-            train_rmse_meV_per_atom=_MEV * math.sqrt(float(squares) / len(self._train.counts)),
+            train_rmse_meV_per_atom=MEV * math.sqrt(float(squares) / len(self._train.counts)),
             validation_rmse_meV_per_atom=found.rmse_meV_per_atom,
             validation_mae_meV_per_atom=found.mae_meV_per_atom,
             train_force_rmse_eV_per_A=math.sqrt(float(force_squares) / n_components)
@@ -191,9 +193,12 @@ class Fit:
             settings, errors = self.parameters, np.asarray(force_errors, np.float64)
             loss = (settings.final_force_weight or settings.force_weight) * force_loss
         return Validation(
-            loss + float(np.mean(self._loss(*map(tf.constant, (energies, labels, n_atoms * 1.0))))),
-            _MEV * _rms(residuals),
-            _MEV * float(np.mean(np.abs(residuals))),
+            loss
+            + float(
+                np.mean(energy_losses(self.parameters, *map(tf.constant, (energies, labels, n_atoms * 1.0))))
+            ),
+            MEV * _rms(residuals),
+            MEV * float(np.mean(np.abs(residuals))),
             _rms(errors) if len(errors) else None,
             float(np.mean(np.abs(errors))) if len(errors) else None,
         )
@@ -223,30 +228,6 @@ class Fit:
             number, order, self._batch_size
         )
 
-    def _learning_rate(self, step: tf.Tensor) -> tf.Tensor:
-        """Linear warm-up, then half a cosine down to zero, or constant."""
-        settings = self.parameters
-        done = tf.cast(step, tf.float32) + 1.0
-        total = settings.epochs * self._n_batches
-        rate = settings.learning_rate * tf.minimum(
-            1.0, done / max(1, settings.warmup_epochs * self._n_batches)
-        )
-        if settings.schedule == "cosine":
-            rate *= 0.5 * (1.0 + tf.cos(math.pi * done / total))
-        return rate
-
-    def _loss(self, energies: tf.Tensor, target: tf.Tensor, n_atoms: tf.Tensor) -> tf.Tensor:
-        """(n_structures,) loss of each structure; errors in units of `huber_scale`."""
-        residual = energies - target
-        if self.parameters.loss_target == "per-atom":
-            residual /= n_atoms
-        residual *= _MEV / self.parameters.huber_scale
-        if self.parameters.loss == "mae":
-            return tf.abs(residual)
-        if self.parameters.loss == "mse":
-            return residual * residual
-        return tf.sqrt(1.0 + residual * residual) - 1.0
-
     def _epoch_graph(
         self,
         features: list[tf.Tensor],
@@ -263,7 +244,7 @@ class Fit:
         for batch in tf.range(self._n_batches):
             begin, end = edges[batch], edges[batch + 1]
             step = first_step + batch
-            self._optimizer.learning_rate.assign(self._learning_rate(step))
+            self._optimizer.learning_rate.assign(self._schedule.learning_rate(step))
             part = [f[begin[k] : end[k]] for k, f in enumerate(features)]
             owners = [s[begin[k] : end[k]] for k, s in enumerate(segments)]
             target, n, weight = energies[batch], n_atoms[batch], weights[batch]
@@ -275,26 +256,13 @@ class Fit:
             if self.parameters.gradient_clip is not None:
                 gradients, _ = tf.clip_by_global_norm(gradients, self.parameters.gradient_clip)
             self._optimizer.apply(gradients, self._weights)
-            # the average forgets its random beginning faster than its decay says; after n steps it is at most
-            # (1 + n) / (10 + n), as in TensorFlow's `ExponentialMovingAverage`
-            done = tf.cast(step, tf.float32) + 1.0
-            decay = tf.minimum(self.parameters.weight_averaging, done / (done + 9.0))
-            if self.parameters.weight_averaging == 0.0:
-                decay = 0.0
+            decay = self._schedule.averaging(step)
             for average, weight_variable in zip(self._average, self._weights, strict=True):
                 average.assign(decay * average + (1.0 - decay) * weight_variable)
             loss += batch_loss / self._n_batches
             force_squares += batch_squares
             squares += tf.reduce_sum(tf.where(weight > 0.0, ((predicted - target) / n) ** 2, 0.0))
         return loss, squares, force_squares
-
-    def _force_weight(self, step: tf.Tensor) -> tf.Tensor:
-        """From `force_weight` to `final_force_weight` in equal factors."""
-        first, last = self.parameters.force_weight, self.parameters.final_force_weight
-        if last is None:
-            return tf.constant(first, tf.float32)
-        done = tf.cast(step, tf.float32) / (self.parameters.epochs * self._n_batches)
-        return first * tf.exp(done * math.log(last / first))
 
     def _batch_loss(
         self,
@@ -314,9 +282,9 @@ class Fit:
         else:
             predicted, gradients = self._with_gradients(features, segments, size, training=True)
             force_loss, squares = self._forces.loss(batch, gradients)
-            loss = self._force_weight(step) * force_loss
+            loss = self._schedule.force_weight(step) * force_loss
         return (
-            loss + tf.reduce_sum(weight * self._loss(predicted, target, n_atoms)) / size,
+            loss + tf.reduce_sum(weight * energy_losses(self.parameters, predicted, target, n_atoms)) / size,
             predicted,
             squares,
         )
@@ -342,32 +310,20 @@ class Fit:
         return [*self.network.variables, *self._optimizer.variables, *self._average]
 
     def _save(self, path: Path, fingerprint: str) -> None:
-        arrays: dict[str, Any] = {f"state_{k}": np.asarray(value) for k, value in enumerate(self._state())}
-        arrays |= {f"chosen_{k}": value for k, value in enumerate(self._chosen_weights)}
-        about = {
-            "fingerprint": fingerprint,
-            "history": [astuple(epoch) for epoch in self.history],
-            "best_loss": self._best_loss,
-            "since_best": self._since_best,
-        }
-        write_arrays(path, {"about": np.array(json.dumps(about)), **arrays})
+        variables = [np.asarray(variable) for variable in self._state()]
+        state = (variables, self._chosen_weights, self.history, self._best_loss, self._since_best)
+        Checkpoint(*state).write(path, fingerprint)
 
     def _load(self, path: Path, fingerprint: str) -> None:
-        try:
-            with opened_arrays(path) as arrays:
-                about = json.loads(str(arrays["about"]))
-                if about["fingerprint"] != fingerprint:
-                    return
-                values = [arrays[f"state_{k}"] for k in range(len(self._state()))]
-                chosen = [arrays[f"chosen_{k}"] for k in range(len(self._chosen_weights))]
-        except Exception:
-            # no checkpoint, or one that a failing disk damaged: the fit begins anew
+        """Go on from a checkpoint of the same fit; without one the fit begins anew."""
+        variables = self._state()
+        found = Checkpoint.read(path, fingerprint, len(variables), len(self._chosen_weights))
+        if found is None:
             return
-        for variable, value in zip(self._state(), values, strict=True):
+        for variable, value in zip(variables, found.variables, strict=True):
             variable.assign(value)
-        self._chosen_weights, self._best_loss = chosen, about["best_loss"]
-        self._since_best = about["since_best"]
-        self.history = [Epoch(*row) for row in about["history"]]
+        self._chosen_weights, self.history = list(found.chosen), list(found.history)
+        self._best_loss, self._since_best = found.best_loss, found.since_best
 
 
 def _check_finite(name: str, epoch: int, loss: float) -> None:

@@ -1,0 +1,63 @@
+"""The state of a fit on disk, from which one that was killed goes on with the same bits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.files.arrays import opened_arrays, write_arrays
+from tio2nn.training.history import Epoch
+
+
+class Checkpoint(NamedTuple):
+    """Everything that the next epoch depends on.
+
+    Attributes:
+        variables: of network, optimizer and average, in their order.
+        chosen: weights that would be taken if the fit ended now.
+        history: the epochs until now.
+        best_loss: the smallest validation loss of them.
+        since_best: epochs since that one.
+    """
+
+    variables: Sequence[NDArray[Any]]
+    chosen: Sequence[NDArray[Any]]
+    history: Sequence[Epoch]
+    best_loss: float
+    since_best: int
+
+    def write(self, path: Path, fingerprint: str) -> None:
+        """Write it, whole or not at all; `fingerprint` is of everything that the fit depends on."""
+        arrays = {f"state_{k}": value for k, value in enumerate(self.variables)}
+        arrays |= {f"chosen_{k}": value for k, value in enumerate(self.chosen)}
+        about = {
+            "fingerprint": fingerprint,
+            "history": [astuple(epoch) for epoch in self.history],
+            "best_loss": self.best_loss,
+            "since_best": self.since_best,
+        }
+        write_arrays(path, {"about": np.array(json.dumps(about)), **arrays})
+
+    @classmethod
+    def read(cls, path: Path, fingerprint: str, n_variables: int, n_chosen: int) -> Checkpoint | None:
+        """What `write` wrote; None without one of the same fit, or with one that a failing disk damaged."""
+        try:
+            with opened_arrays(path) as arrays:
+                about = json.loads(str(arrays["about"]))
+                if about["fingerprint"] != fingerprint:
+                    return None
+                return cls(
+                    [arrays[f"state_{k}"] for k in range(n_variables)],
+                    [arrays[f"chosen_{k}"] for k in range(n_chosen)],
+                    [Epoch(*row) for row in about["history"]],
+                    about["best_loss"],
+                    about["since_best"],
+                )
+        except Exception:
+            return None
