@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from tio2nn.errors import InputError, StaleError, UsageError
 from tio2nn.evaluation.baseline import Comparison
 from tio2nn.evaluation.leakage import fingerprints_of, nearest_in_training
-from tio2nn.evaluation.residuals import COLUMNS, Evaluated, EvaluatedForces, Nearest, ResidualTable
-from tio2nn.files.tables import write_csv, write_json
+from tio2nn.evaluation.report import write_report
+from tio2nn.evaluation.residuals import Evaluated, EvaluatedForces, Nearest, ResidualTable
 from tio2nn.io.labels import ReadOptions, Remarks
 from tio2nn.io.read import read_structures
 from tio2nn.parallel.progress import Track, silent
@@ -126,7 +126,7 @@ def evaluate(
         )
     if directory is not None:
         data_set = None if snapshot is None else _data_set_energies(snapshot, potential)
-        paths = _write(directory, table, metrics, data_set)
+        paths = write_report(directory, table, metrics, data_set)
     return EvaluationSummary(
         metrics=metrics,
         rejected=rejected,
@@ -324,44 +324,3 @@ def _data_set_energies(snapshot: Snapshot, potential: Potential) -> FloatArray |
     reference = np.array([potential.reference_energies[element] for element in potential.elements])
     cohesive = (store.energies - store.compositions(potential.elements) @ reference) / store.n_atoms
     return np.asarray(cohesive)
-
-
-def _write(
-    directory: Path, table: ResidualTable, metrics: dict[str, Any], data_set: FloatArray | None
-) -> tuple[Path, ...]:
-    """Write tables and figures, `metrics.json` last; remove figures of an earlier evaluation that this one lacks."""
-    # loading matplotlib takes longer than evaluating a hundred structures
-    from tio2nn.evaluation.error_plots import plot_distances, plot_extrapolation, plot_forces, plot_spread
-    from tio2nn.evaluation.plots import plot_energies, plot_parity, plot_residuals
-
-    def path(of: Path) -> Path:
-        return directory / of.name
-
-    of = Project(directory)
-    write_csv(path(of.residuals_file), COLUMNS, table.lines())
-    true, predicted = table.energies - table.baseline, table.predicted - table.baseline
-    forces, errors = table.forces, np.abs(table.residuals_per_atom)
-    plot_parity(true, predicted, table.n_atoms, path(of.parity_figure))
-    plot_residuals(table.predicted - table.energies, path(of.residuals_figure))
-    plot_energies(table.cohesive, path(of.energies_figure), data_set)
-    if forces is not None:
-        plot_forces(forces.true, forces.predicted, path(of.forces_figure))
-        plot_extrapolation(forces, path(of.extrapolation_figure))
-    if (spreads := table.spreads) is not None:
-        plot_spread(spreads, errors, forces, path(of.spread_figure))
-    if (distances := table.distances) is not None:
-        plot_distances(distances, errors, path(of.distances_figure))
-    drawn = {
-        of.parity_figure: True,
-        of.residuals_figure: True,
-        of.energies_figure: True,
-        of.forces_figure: forces is not None,
-        of.extrapolation_figure: forces is not None,
-        of.spread_figure: spreads is not None,
-        of.distances_figure: distances is not None,
-    }
-    for figure in (figure for figure, is_new in drawn.items() if not is_new):
-        path(figure).unlink(missing_ok=True)
-    write_json(path(of.evaluation_metrics_file), metrics)
-    figures = (path(figure) for figure, is_new in drawn.items() if is_new)
-    return (path(of.residuals_file), *figures, path(of.evaluation_metrics_file))

@@ -1,0 +1,76 @@
+"""What an evaluation leaves behind: a table of residuals, figures, and the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.evaluation.residuals import COLUMNS, ResidualTable
+from tio2nn.files.tables import write_csv, write_json
+
+FloatArray = NDArray[np.float64]
+
+RESIDUALS, METRICS = "residuals.csv", "metrics.json"
+FIGURES = (
+    "parity.png",
+    "residuals.png",
+    "energies.png",
+    "forces.png",
+    "extrapolation.png",
+    "spread.png",
+    "distances.png",
+)
+
+
+def write_report(
+    directory: Path, table: ResidualTable, metrics: dict[str, Any], data_set: FloatArray | None
+) -> tuple[Path, ...]:
+    """Write tables and figures, `metrics.json` last; remove figures of an earlier evaluation that this one lacks.
+
+    Args:
+        directory: where they belong.
+        table: of the evaluated structures.
+        metrics: of them.
+        data_set: (n_all,) cohesive energies to show beside theirs, eV/atom.
+
+    Returns:
+        The files written.
+    """
+    drawings = _drawings(table, data_set)
+    written = [directory / RESIDUALS]
+    write_csv(written[0], COLUMNS, table.lines())
+    for name in FIGURES:
+        path = directory / name
+        if name in drawings:
+            drawings[name](path)
+            written.append(path)
+        else:
+            path.unlink(missing_ok=True)
+    write_json(directory / METRICS, metrics)
+    return (*written, directory / METRICS)
+
+
+def _drawings(table: ResidualTable, data_set: FloatArray | None) -> dict[str, Callable[[Path], None]]:
+    """What draws each of the figures that the table has something for."""
+    # loading matplotlib takes longer than evaluating a hundred structures
+    from tio2nn.evaluation import error_plots, plots
+
+    residuals, errors = table.predicted - table.energies, np.abs(table.residuals_per_atom)
+    true, predicted = table.energies - table.baseline, table.predicted - table.baseline
+    found: dict[str, Callable[[Path], None]] = {
+        "parity.png": lambda path: plots.plot_parity(true, predicted, table.n_atoms, path),
+        "residuals.png": lambda path: plots.plot_residuals(residuals, path),
+        "energies.png": lambda path: plots.plot_energies(table.cohesive, path, data_set),
+    }
+    if (forces := table.forces) is not None:
+        found["forces.png"] = lambda path: error_plots.plot_forces(forces.true, forces.predicted, path)
+        found["extrapolation.png"] = lambda path: error_plots.plot_extrapolation(forces, path)
+    if (spreads := table.spreads) is not None:
+        found["spread.png"] = lambda path: error_plots.plot_spread(spreads, errors, forces, path)
+    if (distances := table.distances) is not None:
+        found["distances.png"] = lambda path: error_plots.plot_distances(distances, errors, path)
+    return found
