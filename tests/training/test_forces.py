@@ -222,4 +222,4 @@ def test_the_weight_of_forces_goes_from_its_first_to_its_last_value_in_equal_fac
     n_batches = 3
     weights = [float(fit._schedule.force_weight(tf.constant(n_batches * epoch))) for epoch in range(5)]
     np.testing.assert_allclose(weights, [8.0, 4.0, 2.0, 1.0, 0.5], rtol=1e-5)
-    assert float(make_fit(force_weight=3.0)._force_weight(tf.constant(7))) == 3.0
+    assert float(make_fit(force_weight=3.0)._schedule.force_weight(tf.constant(7))) == 3.0

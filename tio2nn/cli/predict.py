@@ -6,7 +6,6 @@ import errno
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,69 +84,121 @@ def perform(
     """
     from tio2nn.io.labels import ReadOptions
     from tio2nn.io.read import read_structures
-    from tio2nn.io.sources import NamedFiles
     from tio2nn.potential.potential import Potential
-    from tio2nn.workflow import predict as verb
+    from tio2nn.workflow.predict import header, predict_stream, text, warnings
 
     options = options or ReadOptions()
     potential = Potential.load(potential_file)
+    first_line = header(form, forces=forces)
     stdin: Iterable[str] = sys.stdin
     if directory is not None:
         # a file that is to be predicted must not be written over before its turn
         stdin = _all_names(sys.stdin) if "-" in files else ()
-        inputs = NamedFiles([*(file for file in files if file != "-"), *stdin])
-    n_rejected, n_doubts = 0, Counter[str]()
-    first = verb.header(form, forces=forces)
-    if first is not None and directory is None:
-        console.print_line(first)
-    single: str | None = None
-    n_written = 0
     items: Iterable[Structure | InputError] = read_structures(files, stdin=stdin, options=options)
-    names: Iterable[str] = repeat("")
-    if directory is not None:
+    output: _Printed | _Files
+    if directory is None:
+        output = _Printed(form, first_line)
+    else:
         # what a structure is called depends on the others
         items = list(items)
-        names = verb.file_names(items, form)
-    for result, name in zip(verb.predict_stream(potential, items, forces=forces), names, strict=False):
+        output = _Files(
+            directory, form, first_line, [*(file for file in files if file != "-"), *stdin], items
+        )
+    n_rejected, n_doubts = 0, Counter[str]()
+    for result in predict_stream(potential, items, forces=forces):
+        name = output.next_name()
         try:
             if isinstance(result, InputError):
                 raise result
-            shown = verb.text(result, form, options.xsf_forces)
-            if directory is not None:
-                path = directory / name
-                # neither a file that is predicted, nor beside one whose name this structure would have by itself
-                for taken in (directory / verb.own_file_name(result.structure, form), path):
-                    if taken in inputs:
-                        raise result.structure.error(
-                            f"expected another directory for --output, got that of {taken}, which is predicted"
-                        )
-                _write_alone(path, shown if first is None else f"{first}\n{shown}", result.structure)
+            output.take(text(result, form, options.xsf_forces), name, result.structure)
         except InputError as error:
             n_rejected += 1
             console.error(str(error))
             continue
-        if directory is None:
-            if form != "xsf":
-                console.print_line(shown)
-            elif single is None:
-                single = shown
-            else:
-                raise UsageError(
-                    "expected one structure for XSF on stdout, got more; write files with --output DIR"
-                )
-        n_written += 1
-        for kind, message in verb.warnings(result).items():
+        for kind, message in warnings(result).items():
             n_doubts[kind] += 1
             if n_doubts[kind] <= console.SHOWN:
                 console.warn(message)
     for kind, n in n_doubts.items():
         if n > console.SHOWN:
             console.warn(f"... and {n - console.SHOWN} more such warnings of the {kind}")
-    if single is not None:
-        console.print_line(single)
-    if directory is not None:
-        console.say(f"{counted(n_written, 'file')} in {directory}")
+    output.end()
     return n_rejected == 0 and not (strict and n_doubts)
+
+
+class _Printed:
+    """Predictions on stdout, each as soon as it is there."""
+
+    def __init__(self, form: Format, first_line: str | None) -> None:
+        self._form = form
+        self._single: str | None = None
+        if first_line is not None:
+            console.print_line(first_line)
+
+    def next_name(self) -> str:
+        return ""
+
+    def take(self, text: str, name: str, structure: Structure) -> None:  # noqa: ARG002
+        if self._form != "xsf":
+            console.print_line(text)
+        elif self._single is None:
+            self._single = text
+        else:
+            raise UsageError(
+                "expected one structure for XSF on stdout, got more; write files with --output DIR"
+            )
+
+    def end(self) -> None:
+        if self._single is not None:
+            console.print_line(self._single)
+
+
+class _Files:
+    """A file for each structure.
+
+    Args:
+        directory: where they belong.
+        form: of the text.
+        first_line: of each file, if there is one.
+        inputs: what is predicted, and must not be written over.
+        items: all of it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        form: Format,
+        first_line: str | None,
+        inputs: Sequence[str],
+        items: Sequence[Structure | InputError],
+    ) -> None:
+        from tio2nn.io.sources import NamedFiles
+        from tio2nn.workflow.predict import file_names
+
+        self._directory, self._form = directory, form
+        self._head = "" if first_line is None else f"{first_line}\n"
+        self._inputs = NamedFiles(inputs)
+        self._names = iter(file_names(items, form))
+        self._n_written = 0
+
+    def next_name(self) -> str:
+        return next(self._names)
+
+    def take(self, text: str, name: str, structure: Structure) -> None:
+        from tio2nn.workflow.predict import own_file_name
+
+        path = self._directory / name
+        # neither a file that is predicted, nor beside one whose name this structure would have by itself
+        for taken in (self._directory / own_file_name(structure, self._form), path):
+            if taken in self._inputs:
+                raise structure.error(
+                    f"expected another directory for --output, got that of {taken}, which is predicted"
+                )
+        _write_alone(path, self._head + text, structure)
+        self._n_written += 1
+
+    def end(self) -> None:
+        console.say(f"{counted(self._n_written, 'file')} in {self._directory}")
 
 
 def _all_names(lines: Iterable[str]) -> list[str]:

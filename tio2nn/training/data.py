@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -122,48 +122,28 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         )
     if not parameters.training.forces:
         inputs = replace(inputs, jacobian=None)
-    store, settings, elements = inputs.store, parameters.training, parameters.elements
+    store, elements = inputs.store, parameters.elements
     split = split.restricted_to(are_used(parameters, store))
     train, validation = (split.indices(part) for part in ("train", "validation"))
-    if len(train) < FEWEST_TO_TRAIN:
-        why = why_left_out(parameters, store, np.ones(len(store), np.bool_))
-        raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {len(train)}{why}")
-    subnets = _Subnets.of(parameters, store)
     compositions = store.compositions(elements)
+    _require_enough(parameters, store, train, compositions)
     fitted = ReferenceEnergies.fit(elements, compositions[train], store.energies[train])
-    for element, of_element in zip(elements, compositions.T, strict=True):
-        if not of_element[train].any():
-            why = why_left_out(parameters, store, of_element > 0)
-            raise InputError(f"expected atoms of {element} in the training part, got none{why}")
     reference = fitted
     if (given := parameters.reference_energies) is not None:
         reference = ReferenceEnergies.given({element: given[element] for element in elements})
     energies = store.energies - reference.baseline(compositions)
+    subnets = _Subnets.of(parameters, store)
     train_table, validation_table = AtomTable.gather(
         inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation)
     )
-    features = [np.asarray(part, np.float64) for part in train_table.features]
     repulsion = Repulsion.beyond([store[k] for k in train.tolist()], elements, parameters.cutoff)
-    sizes = subnets.natural_sizes(parameters, repulsion.closest)
-    if parameters.network.whitening:
-        given_floor = parameters.network.whitening_floor
-        floors = [
-            floor_of(len(part), n_structures) if given_floor is None else given_floor
-            for part, n_structures in zip(features, np.count_nonzero(train_table.counts, axis=0), strict=True)
-        ]
-        whitenings = tuple(map(Whitening.fit, features, floors, sizes))
-    else:
-        whitenings = tuple(map(Whitening.standardization, features, sizes))
+    features = [np.asarray(part, np.float64) for part in train_table.features]
+    whitenings = _whitenings(
+        parameters, features, train_table.counts, subnets.natural_sizes(parameters, repulsion.closest)
+    )
     in_training = np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)
-    random = np.random.default_rng(settings.seed)
-    training_atoms = []
-    for k, subnet in enumerate(subnets.of_element):
-        own = subnets.element_of_atom[in_training] == k if subnets.are_shared else slice(None)
-        structures = train_table.segments(subnet)[own]
-        training_atoms.append(
-            TrainingAtoms.fit(features[subnet][own], structures, whitenings[subnet], random)
-        )
-    weights = density_weights(energies[train] / train_table.n_atoms, settings.density_weighting)
+    elements_of_training = subnets.element_of_atom[in_training]
+    weights = density_weights(energies[train] / train_table.n_atoms, parameters.training.density_weighting)
     forces = _force_labels(inputs, parameters.n_features, subnets.of_atom)
     if forces is not None and not forces.has_forces[train].any():
         raise InputError("expected structures with forces in the part train, got none")
@@ -174,7 +154,9 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         reference=reference,
         whitenings=whitenings,
         subnet_of=dict(zip(elements, subnets.of_element, strict=True)),
-        training_atoms=tuple(training_atoms),
+        training_atoms=_training_atoms(
+            parameters, features, train_table, subnets, elements_of_training, whitenings
+        ),
         composition_span=composition_span(compositions[train]),
         repulsion=repulsion,
         train=train_table.transformed(whitenings),
@@ -192,10 +174,62 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         fingerprint=_fingerprint(inputs, split),
         fitted_reference=fitted,
         outliers=tuple(store.names[k] for k in np.flatnonzero(store.gross_outliers)),
-        n_above_max_energy=int(np.count_nonzero(~store.are_up_to(settings.max_energy))),
+        n_above_max_energy=int(np.count_nonzero(~store.are_up_to(parameters.training.max_energy))),
         n_without_derivatives=int(np.count_nonzero((store.has_forces & ~inputs.has_derivatives)[train])),
         selection=inputs.selection,
     )
+
+
+def _require_enough(
+    parameters: ParameterSet, store: StructureStore, train: IntArray, compositions: IntArray
+) -> None:
+    """Refuse a training part of too few structures, or without one of the elements."""
+    if len(train) < FEWEST_TO_TRAIN:
+        why = why_left_out(parameters, store, np.ones(len(store), np.bool_))
+        raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {len(train)}{why}")
+    for element, of_element in zip(parameters.elements, compositions.T, strict=True):
+        if not of_element[train].any():
+            why = why_left_out(parameters, store, of_element > 0)
+            raise InputError(f"expected atoms of {element} in the training part, got none{why}")
+
+
+def _whitenings(
+    parameters: ParameterSet, features: Sequence[FloatArray], counts: IntArray, sizes: Sequence[FloatArray]
+) -> tuple[Whitening, ...]:
+    """Of each subnet.
+
+    Args:
+        parameters: nothing left to a recipe.
+        features: (n_atoms of it, n_features) of the training part, for each subnet.
+        counts: (n_structures, n_subnets) atoms of each structure.
+        sizes: (n_features,) the natural ones, for each subnet.
+    """
+    if not parameters.network.whitening:
+        return tuple(map(Whitening.standardization, features, sizes))
+    given = parameters.network.whitening_floor
+    floors = [
+        floor_of(len(part), n_structures) if given is None else given
+        for part, n_structures in zip(features, np.count_nonzero(counts, axis=0), strict=True)
+    ]
+    return tuple(map(Whitening.fit, features, floors, sizes))
+
+
+def _training_atoms(
+    parameters: ParameterSet,
+    features: Sequence[FloatArray],
+    table: AtomTable,
+    subnets: _Subnets,
+    elements: IntArray,
+    whitenings: Sequence[Whitening],
+) -> tuple[TrainingAtoms, ...]:
+    """Of each element, drawn by the seed; `elements` (n_atoms,) tells them apart where they share a subnet."""
+    random = np.random.default_rng(parameters.training.seed)
+    found = []
+    for k, subnet in enumerate(subnets.of_element):
+        own = elements == k if subnets.are_shared else slice(None)
+        structures = table.segments(subnet)[own]
+        found.append(TrainingAtoms.fit(features[subnet][own], structures, whitenings[subnet], random))
+    return tuple(found)
 
 
 class _Subnets(NamedTuple):
