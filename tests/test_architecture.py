@@ -68,7 +68,7 @@ ROOMS = {
     "numba": ("descriptors.compiling", "descriptors.kernel_parts", "training.force_kernels"),
     "pandas": ("evaluation.plots",),
     "rich": ("cli.console",),
-    "scipy": ("descriptors.neighbors", "structures.geometry"),
+    "scipy": ("descriptors.neighbors", "structures.geometry", "structures.groups"),
     "tensorflow": ("training", "tuning.trial"),
     "typer": ("cli",),
     # a file that runs code when it is read is no file format

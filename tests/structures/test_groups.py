@@ -193,15 +193,15 @@ def test_copies_of_two_structures_that_barely_differ_are_not_each_compared_with_
         for _ in range(1000)
     ]
     compared = 0
-    compare = module._are_equal
+    compare = module._distances
 
     def counted(*arguments: np.ndarray) -> np.ndarray:
         nonlocal compared
-        equal = compare(*arguments)
-        compared += len(equal)
-        return equal
+        distances = compare(*arguments)
+        compared += len(distances)
+        return distances
 
-    monkeypatch.setattr(module, "_are_equal", counted)
+    monkeypatch.setattr(module, "_distances", counted)
     assert find_groups(structures).duplicate_of.tolist() == [-1] + [0] * 999 + [-1] + [1000] * 999
     assert compared <= 20 * len(structures)
 
@@ -214,18 +214,63 @@ def test_frames_of_one_cell_are_compared_with_few_others(
     frames = [
         replace(one, positions=one.positions + rng.normal(scale=tremor, size=(5, 3))) for _ in range(3000)
     ]
-    rounds = 0
-    compare = module._are_equal
+    rounds = compared = 0
+    compare = module._distances
 
     def counted(*arguments: np.ndarray) -> np.ndarray:
-        nonlocal rounds
+        nonlocal rounds, compared
         rounds += 1
-        return compare(*arguments)
+        distances = compare(*arguments)
+        compared += len(distances)
+        return distances
 
-    monkeypatch.setattr(module, "_are_equal", counted)
+    monkeypatch.setattr(module, "_distances", counted)
     assert (find_groups(frames).duplicate_of == -1).all()
-    # each round looks at one more neighbor in the order of projections
+    # each round looks at four times as many neighbors
     assert rounds <= 10
+    assert compared <= len(frames)
+
+
+@pytest.mark.parametrize("noise", [1e-8, 1e-6])
+def test_thousands_that_differ_within_the_tolerance_are_not_each_compared_with_each(
+    noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, rng = replace(random(1, n_atoms=5), cell=5.0 * np.eye(3)), np.random.default_rng(0)
+    structures = [
+        replace(one, positions=one.positions + 5.0 * rng.uniform(-noise, noise, (5, 3))) for _ in range(4000)
+    ]
+    compared = 0
+    compare = module._distances
+
+    def counted(*arguments: np.ndarray) -> np.ndarray:
+        nonlocal compared
+        distances = compare(*arguments)
+        compared += len(distances)
+        return distances
+
+    monkeypatch.setattr(module, "_distances", counted)
+    assert find_groups(structures).duplicate_of.tolist() == [-1] + [0] * 3999
+    assert compared <= 20 * len(structures)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_chains_of_many_that_differ_little_are_connected_as_pair_by_pair(seed: int) -> None:
+    one, rng = replace(random(1), cell=5.0 * np.eye(3)), np.random.default_rng(seed)
+    # some walks by less than the tolerance, of which many lie within it and some come near each other again
+    walks = np.cumsum(rng.uniform(-4e-6, 4e-6, (3, 60, 4, 3)), axis=1) + rng.uniform(
+        -2e-5, 2e-5, (3, 1, 4, 3)
+    )
+    walks[:, :, 0] = 0.0
+    offsets = walks.reshape(180, 12)
+    structures = [
+        scaled(replace(one, positions=one.positions + 5.0 * offset.reshape(4, 3)), 1.0 + 0.01 * k)
+        for k, offset in enumerate(offsets)
+    ]
+    equal = np.abs(offsets[:, None] - offsets).max(axis=2) <= 1e-5
+    group = np.arange(180)
+    for i, j in zip(*np.nonzero(equal), strict=True):
+        group[group == max(group[i], group[j])] = min(group[i], group[j])
+    assert find_groups(structures).group.tolist() == group.tolist()
 
 
 def test_copies_are_found_on_both_sides_of_the_border_of_a_box() -> None:
