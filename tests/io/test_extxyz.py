@@ -10,6 +10,7 @@ from ase.io import write
 
 from tio2nn.errors import InputError
 from tio2nn.io.extxyz import iter_extxyz
+from tio2nn.io.labels import ReadOptions
 from tio2nn.structures.structure import Structure
 
 LATTICE = 'Lattice="4.0 0.0 0.0 0.0 5.0 0.0 0.5 0.0 6.0"'
@@ -90,6 +91,14 @@ def test_forces_go_by_several_names(key: str) -> None:
     np.testing.assert_array_equal(structure.forces[0], [0.1, 0.2, 0.3])
 
 
+def test_a_column_may_have_a_name_with_a_blank() -> None:
+    text = FRAME.replace(COLUMNS, '"Properties"="species:S:1:pos:R:3:my forces:R:3"')
+    (structure,) = iter_extxyz(text, name="x", file="x.xyz", options=ReadOptions(forces_key="my forces"))
+    assert isinstance(structure, Structure), structure
+    assert structure.forces is not None
+    np.testing.assert_array_equal(structure.forces[0], [0.1, 0.2, 0.3])
+
+
 @pytest.mark.parametrize(
     "comment",
     [
@@ -104,7 +113,13 @@ def test_only_keys_count_as_keys(comment: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pbc", "expected"), [("T", (True,) * 3), ('"1 0 1"', (True, False, True)), ('"F F F"', (False,) * 3)]
+    ("pbc", "expected"),
+    [
+        ("T", (True,) * 3),
+        ("[T,F,true]", (True, False, True)),
+        ('"1 0 1"', (True, False, True)),
+        ('"F F F"', (False,) * 3),
+    ],
 )
 def test_periodic_axes_are_said_in_several_ways(pbc: str, expected: tuple[bool, ...]) -> None:
     assert only(FRAME.replace(LATTICE, f"{LATTICE} pbc={pbc}")).periodic == expected
@@ -195,7 +210,31 @@ ERRORS = {
     "no element": (FRAME.replace("Ti ", "Xx "), "x.xyz:3: expected a chemical symbol, got 'Xx'"),
     "the sign for no element": (FRAME.replace("Ti ", "X "), "x.xyz:3: expected a chemical symbol, got 'X'"),
     "unreadable columns": (FRAME.replace(COLUMNS, "Properties=pos"), "x.xyz:2: expected Properties as"),
-    "an unreadable lattice": (FRAME.replace("4.0 ", ""), "x.xyz:2: expected a frame of extended XYZ, got:"),
+    "an unreadable lattice": (FRAME.replace("4.0 ", ""), "x.xyz:2: expected nine numbers as Lattice, got 8"),
+    "a lattice that stands alone": (
+        FRAME.replace(LATTICE, "Lattice"),
+        "x.xyz:2: expected nine numbers as Lattice, got 0",
+    ),
+    "a lattice in quotes and brackets": (
+        FRAME.replace(LATTICE, LATTICE + "}"),
+        "x.xyz:2: expected nine numbers as Lattice, got '6.0\"}'",
+    ),
+    "elements of two columns": (
+        "1\nProperties=species:S:2:pos:R:3\nO O 0 0 0\n",
+        "x.xyz:2: expected one column as species, got 2",
+    ),
+    "numbers of three columns": (
+        "1\nProperties=Z:I:3:pos:R:3\n8 8 8 0 0 0\n",
+        "x.xyz:2: expected one column as Z, got 3",
+    ),
+    "columns of an unknown type": (
+        FRAME.replace("forces:R", "forces:X"),
+        "x.xyz:2: expected Properties as name:type:columns, got",
+    ),
+    "a force beyond all numbers": (
+        "1\nProperties=species:S:1:pos:R:3:forces:I:3\nO 0 0 0 1 2 1" + 400 * "0" + "\n",
+        "x.xyz:3: expected finite forces, got others",
+    ),
     "a flat cell": (
         FRAME.replace("0.5 0.0 6.0", "0.5 1.0 0.0"),
         "x.xyz:2: expected independent cell vectors, got vectors that span no volume",

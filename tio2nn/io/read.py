@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tio2nn.errors import InputError
+from tio2nn.io.extxyz import iter_extxyz
 from tio2nn.io.labels import ReadOptions
 from tio2nn.io.sources import SourceFile, iter_source_files
 from tio2nn.io.xsf.file import iter_xsf
@@ -96,9 +97,6 @@ class _KeySearch:
 def _parse(source: SourceFile, options: ReadOptions) -> Iterator[Structure | InputError]:
     name = stem(source.file)
     if source.suffix in (".xyz", ".extxyz"):
-        # importing ASE takes as long as parsing a thousand structures
-        from tio2nn.io.extxyz import iter_extxyz
-
         items = iter_extxyz(source.data, name=name, file=source.file, options=options)
     else:
         items = iter_xsf(source.data, name=name, file=source.file, forces=options.xsf_forces)
