@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.files.atomic import atomic_write
+from tio2nn.files.paths import AnyPath
 
 
-def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
+def write_arrays(path: AnyPath, arrays: Mapping[str, Any]) -> None:
     """Write arrays of numbers or text under their names."""
     save: Callable[..., None] = np.savez  # its own type takes the names of arrays for options
     with atomic_write(path, "wb") as handle:
@@ -22,7 +23,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def opened_arrays(path: str | Path) -> Iterator[Mapping[str, NDArray[Any]]]:
+def opened_arrays(path: AnyPath) -> Iterator[Mapping[str, NDArray[Any]]]:
     """The arrays of a file, each read, and checked against its checksum, when it is asked for.
 
     Raises:

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
 from tio2nn.errors import naming
+from tio2nn.files.paths import AnyPath
 
 # as `atomic_path` calls a file that is not whole yet; the eight characters are tempfile's
 _UNFINISHED = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part(\.[^.]+)?")
 
 
 @overload
-def atomic_write(path: str | Path, mode: Literal["w"] = "w") -> AbstractContextManager[TextIO]: ...
+def atomic_write(path: AnyPath, mode: Literal["w"] = "w") -> AbstractContextManager[TextIO]: ...
 @overload
-def atomic_write(path: str | Path, mode: Literal["wb"]) -> AbstractContextManager[BinaryIO]: ...
-def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> AbstractContextManager[IO[Any]]:
+def atomic_write(path: AnyPath, mode: Literal["wb"]) -> AbstractContextManager[BinaryIO]: ...
+def atomic_write(path: AnyPath, mode: Literal["w", "wb"] = "w") -> AbstractContextManager[IO[Any]]:
     """Open a new file for `with`; it takes its place under `path` only when the block ends well.
 
     The folder is made if it is missing. An error inside the block, or a killed process, leaves what stood at

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tio2nn.errors import InputError
+from tio2nn.files.paths import AnyPath
 
 # Rows of symmetry functions fit on one line of this many characters, and so does a screen.
 _LINE_LENGTH = 100
@@ -40,12 +41,13 @@ class JsonObject(dict[str, Any]):
         self.repeated_keys = tuple(repeated)
 
 
-def load(path: Path) -> Any:
+def load(path: AnyPath) -> Any:
     """Read and parse a file; its name in messages is `path` as given.
 
     Raises:
         InputError: not readable, not UTF-8, not JSON.
     """
+    path = Path(path)
     try:
         data = path.read_bytes()
     except OSError as error:

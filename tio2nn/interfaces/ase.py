@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +27,7 @@ from ase.outputs import Properties, all_outputs
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from tio2nn.errors import InputError
+from tio2nn.files.paths import AnyPath
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.structure import Structure
@@ -78,7 +78,7 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
     ]
     ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
 
-    def __init__(self, potential: Potential | Path | str, *, warn: bool = True) -> None:
+    def __init__(self, potential: Potential | AnyPath, *, warn: bool = True) -> None:
         """Wrap a potential.
 
         Args:
@@ -91,7 +91,7 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
             InputError: no such file, damaged, or of a later version.
         """
         super().__init__()
-        self.potential = potential if isinstance(potential, Potential) else Potential.load(Path(potential))
+        self.potential = potential if isinstance(potential, Potential) else Potential.load(potential)
         self.prediction: Prediction | None = None
         self._unsaid = {"composition", "atoms"} if warn else set()
 

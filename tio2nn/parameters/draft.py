@@ -6,12 +6,13 @@ these, the elements. A parameter set itself knows no preset: completed, the file
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from tio2nn.errors import ParameterError
+from tio2nn.files.paths import AnyPath
 from tio2nn.files.strict_json import format_json, load, quote
 from tio2nn.parameters.choose_functions import Choice
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -67,7 +68,7 @@ class Draft:
         return {} if self.schema is None else {SCHEMA_KEY: self.schema}
 
 
-def load_parameters(path: Path) -> ParameterSet | Draft:
+def load_parameters(path: AnyPath) -> ParameterSet | Draft:
     """Read a `params.json`, completed or not.
 
     Raises:
@@ -75,8 +76,8 @@ def load_parameters(path: Path) -> ParameterSet | Draft:
     """
     document = load(path)
     if isinstance(document, dict) and _KEY in document:
-        return _from_document(document, str(path))
-    return ParameterSet.from_document(document, file=str(path))
+        return _from_document(document, os.fspath(path))
+    return ParameterSet.from_document(document, file=os.fspath(path))
 
 
 def _from_document(document: dict[str, Any], file: str | None) -> Draft:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from tio2nn.files.paths import AnyPath
 from tio2nn.files.strict_json import format_json, load, parse, quote
 from tio2nn.parameters.fit_parameters import (
     RECIPE_NAMES,
@@ -143,13 +144,13 @@ class ParameterSet(Checked):
         return hash(self.fingerprint)
 
     @classmethod
-    def load(cls, path: Path) -> ParameterSet:
+    def load(cls, path: AnyPath) -> ParameterSet:
         """Read a file; its name in messages is `path` as given.
 
         Raises:
             InputError: not readable, not UTF-8, not JSON; as ParameterError: not a parameter set.
         """
-        return cls.from_document(load(path), file=str(path))
+        return cls.from_document(load(path), file=os.fspath(path))
 
     @classmethod
     def from_json(cls, text: str, *, file: str | None = None) -> ParameterSet:

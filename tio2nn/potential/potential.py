@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator, batch_wise
 from tio2nn.errors import InputError, ParameterError, one_line
 from tio2nn.files.arrays import opened_arrays, write_arrays
+from tio2nn.files.paths import AnyPath
 from tio2nn.files.special_files import is_special
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.checks import check_consistency, check_header, check_repulsion
@@ -248,7 +249,7 @@ class Potential:
                 )
         return distances, tuple(sorted(found, key=lambda extrapolation: extrapolation.atom))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: AnyPath) -> None:
         """Write the file, whole or not at all."""
         arrays: dict[str, Any] = {"composition_span": self.composition_span}
         if self.repulsion is not None:
@@ -281,12 +282,13 @@ class Potential:
         write_arrays(path, {"header": np.array(json.dumps(header)), **arrays})
 
     @classmethod
-    def load(cls, path: Path) -> Potential:
+    def load(cls, path: AnyPath) -> Potential:
         """Read a file that `save` wrote.
 
         Raises:
             InputError: no such file, damaged, or of a later version.
         """
+        path = Path(path)
         file = str(path)
         expected = "expected a potential written by tio2nn train, got"
         try:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from tio2nn.errors import InputError, MissingInputError, UsageError
 from tio2nn.files.lock import locked
+from tio2nn.files.paths import AnyPath
 from tio2nn.files.special_files import is_special
 from tio2nn.parameters.draft import Draft, load_parameters
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -49,7 +50,7 @@ ENTRIES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Project:
     """A directory with a `params.json`, and what the commands make beside it.
 
@@ -59,9 +60,12 @@ class Project:
 
     root: Path
 
+    def __init__(self, root: AnyPath) -> None:
+        object.__setattr__(self, "root", Path(root))
+
     @classmethod
     def find(
-        cls, explicit: Path | None = None, environ: Mapping[str, str] = os.environ, cwd: Path = Path()
+        cls, explicit: AnyPath | None = None, environ: Mapping[str, str] = os.environ, cwd: AnyPath = Path()
     ) -> Project:
         """The project that is named, else the one in TIO2NN_PROJECT, else the nearest one upwards.
 
@@ -75,6 +79,7 @@ class Project:
             InputError: a pipe, a socket or a device stands in the place of a file.
             UsageError: the name is that of a file.
         """
+        cwd = Path(cwd)
         if explicit is not None:
             return cls(cwd / explicit)._existing()
         if named := environ.get(ENVIRONMENT_VARIABLE):
@@ -87,7 +92,7 @@ class Project:
         raise MissingInputError(f'no {_PARAMETERS_NAME} in {place} or above; run "tio2nn init" first')
 
     @classmethod
-    def create(cls, root: Path, parameters: ParameterSet | Draft, *, exist_ok: bool = False) -> Project:
+    def create(cls, root: AnyPath, parameters: ParameterSet | Draft, *, exist_ok: bool = False) -> Project:
         """Make a project in a directory, new or not; with `exist_ok` one that is there stays as it is.
 
         Raises:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, one_line
 from tio2nn.files.arrays import opened_arrays, write_arrays
+from tio2nn.files.paths import AnyPath
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.structures.reference_energies import gross_outliers
 from tio2nn.structures.structure import FloatArray, Structure
@@ -36,7 +37,7 @@ _TEXTS = ("names", "files", "groups")  # one for each structure
 
 
 def write_store(
-    path: str | Path,
+    path: AnyPath,
     structures: Sequence[Structure],
     *,
     groups: Sequence[str] | None = None,
@@ -91,13 +92,13 @@ def write_store(
     write_arrays(path, {"header": text, **arrays})
 
 
-def read_store(path: str | Path) -> StructureStore:
+def read_store(path: AnyPath) -> StructureStore:
     """Read what `write_store` wrote.
 
     Raises:
         InputError: no such file, or not whole.
     """
-    file = str(path)
+    file = os.fspath(path)
     advice = 'run "tio2nn extract" again'
     try:
         with opened_arrays(path) as content:
