@@ -70,7 +70,7 @@ def alloys(kinds: int, number: int) -> list[Atoms]:
 
 def _judge(file: Path, kinds: int, divisions: int, program: str, output: Path | None) -> None:
     """Run the program on each division, with forces and on energies alone, and print how it did."""
-    structures = sorted_by_name(s for s in read_structures([str(file)]) if isinstance(s, Structure))
+    structures = sorted_by_name(s for s in read_structures(file, errors="yield") if isinstance(s, Structure))
     for options in ("--forces", "--energies-only"):
         ratios, force_errors = [], []
         for division in range(divisions):

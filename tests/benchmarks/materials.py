@@ -46,7 +46,9 @@ def main() -> None:
     parser.add_argument("--options", default="")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    structures = sorted_by_name(s for s in read_structures(arguments.data) if isinstance(s, Structure))
+    structures = sorted_by_name(
+        s for s in read_structures(arguments.data, errors="yield") if isinstance(s, Structure)
+    )
     found = []
     divisions = range(arguments.seed, arguments.seed + arguments.divisions)
     if arguments.by == "config":

@@ -58,7 +58,7 @@ def test_the_preset_computes_the_features_of_dscribe() -> None:
     theirs, order = acsf(parameters), columns_in_acsf(parameters)
     # rutile strained, anatase with a vacancy, brookite, brookite in a large cell, columbite rattled
     files = [SAMPLE_DATA / f"structure{number:04}.xsf" for number in (11, 143, 151, 201, 251)]
-    structures = [item for item in read_structures(files) if isinstance(item, Structure)]
+    structures = list(read_structures(files))
     assert len(structures) == 5
     for structure, features in zip(structures, SymmetryCalculator(parameters).map(structures), strict=True):
         atoms = Atoms(structure.elements, structure.positions, cell=structure.cell, pbc=structure.periodic)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from tio2nn.errors import InputError
 from tio2nn.io.read import read_structures
@@ -18,22 +20,22 @@ def test_structures_and_errors_come_in_the_order_of_the_sources(
         (tmp_path / f"{name}.xsf").write_text(write_xsf(skew_crystal))
     (tmp_path / "b.xsf").write_text("nonsense\n")
     (tmp_path / "d.xyz").write_text("1\n\nO 0 0 0\n1\n\nO 0 0 zero\n1\n\nO 0 0 2\n")
-    items = list(read_structures([tmp_path / f"{name}" for name in ("c.xsf", "b.xsf", "d.xyz", "a.xsf")]))
+    paths = [tmp_path / name for name in ("c.xsf", "b.xsf", "d.xyz", "a.xsf")]
+    items = list(read_structures(paths, errors="yield"))
     kinds = [item.name if isinstance(item, Structure) else item.line for item in items]
     assert kinds == ["c", 1, "d-1", 6, "d-3", "a"]
 
 
 def test_a_structure_needs_no_energy(tmp_path: Path, molecule: Structure) -> None:
     (tmp_path / "m.xsf").write_text(write_xsf(molecule))
-    (structure,) = read_structures([tmp_path / "m.xsf"])
-    assert isinstance(structure, Structure)
+    (structure,) = read_structures(tmp_path / "m.xsf")
     assert structure.energy is None
 
 
 def complaint(tmp_path: Path, structure: Structure) -> str:
     path = tmp_path / "x.xsf"
     path.write_text(write_xsf(structure))
-    (error,) = read_structures([path])
+    (error,) = read_structures(path, errors="yield")
     assert isinstance(error, InputError)
     return str(error).removeprefix(f"{tmp_path}/")
 
@@ -85,6 +87,64 @@ def test_an_energy_of_all_electrons_of_the_heaviest_atoms_is_read(tmp_path: Path
         forces=np.full((1, 3), 1e6),
     )
     (tmp_path / "x.xsf").write_text(write_xsf(oganesson))
-    (structure,) = read_structures([tmp_path / "x.xsf"])
-    assert isinstance(structure, Structure)
+    (structure,) = read_structures(tmp_path / "x.xsf")
     assert structure.energy == -1.5e6
+
+
+# --- what may be named, and what a bad file does ------------------------------------------------------------
+
+
+def test_one_source_need_not_be_a_list(
+    tmp_path: Path, skew_crystal: Structure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/a.xsf").write_text(write_xsf(skew_crystal))
+    monkeypatch.chdir(tmp_path)
+    sources: list[Any] = ["folder", "folder/a.xsf", "folder/*.xsf", Path("folder"), Path("folder/a.xsf"), "-"]
+    for source in sources:
+        (structure,) = read_structures(source, stdin=["folder/a.xsf\n"])
+        assert (structure.name, structure.file) == ("a", "folder/a.xsf")
+        (again,) = read_structures(iter([source]), stdin=["folder/a.xsf\n"])
+        assert again.geometry_hash == structure.geometry_hash
+
+
+def test_the_letters_of_a_name_are_no_sources(tmp_path: Path) -> None:
+    """Of an absolute path one is "/", which holds every structure file of the disk."""
+    missing = str(tmp_path / "missing.xsf")
+    (error,) = read_structures(missing, errors="yield")
+    assert isinstance(error, InputError)
+    assert error.file == missing
+    assert error.reason == "expected a file, folder, archive or pattern, got nothing by this name"
+
+
+def test_what_is_no_name_is_refused() -> None:
+    for source in (b"bytes.xsf", 3, None, [3], [["a.xsf"]]):
+        with pytest.raises(TypeError):
+            list(read_structures(source))  # type: ignore[arg-type]
+
+
+def test_the_list_of_names_is_no_single_text() -> None:
+    with pytest.raises(TypeError, match="stdin: expected lines, got one text"):
+        list(read_structures("-", stdin="a.xsf"))
+
+
+def test_a_bad_file_ends_the_reading_unless_errors_are_to_be_yielded(
+    tmp_path: Path, skew_crystal: Structure
+) -> None:
+    for name in ("a", "c"):
+        (tmp_path / f"{name}.xsf").write_text(write_xsf(skew_crystal))
+    (tmp_path / "b.xsf").write_text("nonsense\n")
+    structures = read_structures(tmp_path)
+    assert next(structures).name == "a"
+    with pytest.raises(InputError, match=r"b\.xsf:1: expected") as raised:
+        next(structures)
+    assert list(structures) == []
+    first, error, last = read_structures(tmp_path, errors="yield")
+    assert isinstance(error, InputError)
+    assert str(error) == str(raised.value)
+    assert [item.name for item in (first, last) if isinstance(item, Structure)] == ["a", "c"]
+
+
+def test_errors_are_raised_or_yielded_and_nothing_else(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="errors: expected 'raise' or 'yield', got 'ignore'"):
+        read_structures(tmp_path, errors="ignore")  # type: ignore[call-overload]

@@ -177,10 +177,10 @@ def test_a_frame_of_several_has_its_number_behind_the_file(tmp_path: Path, singl
     cell, _, atoms = steps.partition("PRIMCOORD\n")
     path = tmp_path / "scan-1.axsf"
     path.write_text(f"{cell}PRIMCOORD 1\n{atoms}PRIMCOORD 2\n{atoms}", encoding="utf-8")
-    found = predictions(single, *read_structures([str(path)]))
+    found = predictions(single, *read_structures(path))
     assert [label(prediction.structure) for prediction in found] == [f"{path}#1", f"{path}#2"]
     (whole,) = write_files(tmp_path, [replace(structures()[0], name="scan-1")])
-    (alone,) = predictions(single, *read_structures([str(whole)]))
+    (alone,) = predictions(single, *read_structures(whole))
     assert label(alone.structure) == str(whole)
 
 
@@ -190,7 +190,7 @@ def test_a_frame_of_several_has_its_number_behind_the_file(tmp_path: Path, singl
 def test_one_file_that_is_rejected_stops_no_other(tmp_path: Path, single: Potential) -> None:
     files = write_files(tmp_path, structures()[:4])
     files[1].write_text("CRYSTAL\nPRIMVEC\n1 2\n", encoding="utf-8")
-    found = list(predict_stream(single, read_structures([*map(str, files), str(tmp_path / "gone.xsf")])))
+    found = list(predict_stream(single, read_structures([*files, tmp_path / "gone.xsf"], errors="yield")))
     assert [type(result) for result in found] == [Prediction, InputError, *[Prediction] * 2, InputError]
     rejected = [result for result in found if isinstance(result, InputError)]
     assert [error.file for error in rejected] == [str(files[1]), str(tmp_path / "gone.xsf")]

@@ -343,8 +343,7 @@ def test_extended_xyz_keeps_what_a_frame_says_of_itself(here: Path) -> None:
     assert first.arrays["tags"].tolist() == [7, 8]
     assert first.arrays["dft_force"].tolist() == [[1, 2, 3], [-1, -2, -3]]
     assert "energy" not in first.info
-    one, _ = read_structures([here / "out.xyz"])
-    assert isinstance(one, Structure)
+    one, _ = read_structures(here / "out.xyz")
     assert one.energy == -7.5
     assert one.forces is not None
     assert one.forces.tolist() == [[1, 2, 3], [-1, -2, -3]]

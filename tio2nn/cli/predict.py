@@ -94,7 +94,9 @@ def perform(
     if directory is not None:
         # a file that is to be predicted must not be written over before its turn
         stdin = _all_names(sys.stdin) if "-" in files else ()
-    items: Iterable[Structure | InputError] = read_structures(files, stdin=stdin, options=options)
+    items: Iterable[Structure | InputError] = read_structures(
+        files, stdin=stdin, options=options, errors="yield"
+    )
     output: _Printed | _Files
     if directory is None:
         output = _Printed(form, first_line)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from typing import Literal, overload
 
 from tio2nn.errors import InputError
+from tio2nn.files.paths import AnyPath
 from tio2nn.io.extxyz import iter_extxyz
 from tio2nn.io.labels import ReadOptions
 from tio2nn.io.sources import SourceFile, iter_source_files
@@ -29,29 +30,64 @@ _CHECKED_TOGETHER = (
 )
 
 
+@overload
 def read_structures(
-    sources: Iterable[str | Path],
+    sources: AnyPath | Iterable[AnyPath],
     *,
     stdin: Iterable[str] | None = None,
     options: ReadOptions | None = None,
+    errors: Literal["raise"] = "raise",
+) -> Iterator[Structure]: ...
+@overload
+def read_structures(
+    sources: AnyPath | Iterable[AnyPath],
+    *,
+    stdin: Iterable[str] | None = None,
+    options: ReadOptions | None = None,
+    errors: Literal["yield"],
+) -> Iterator[Structure | InputError]: ...
+def read_structures(
+    sources: AnyPath | Iterable[AnyPath],
+    *,
+    stdin: Iterable[str] | None = None,
+    options: ReadOptions | None = None,
+    errors: Literal["raise", "yield"] = "raise",
 ) -> Iterator[Structure | InputError]:
     """Read everything that the sources lead to, in their order; folders and patterns in the order of names.
 
     Args:
         sources: files (`.xsf`, `.xyz`, `.extxyz`, with or without `.gz`), folders, tar archives, patterns, or
-            "-" for a list of such names.
+            "-" for a list of such names; one of them or several.
         stdin: the lines behind "-"; by default those of the standard input.
         options: which keys hold the labels, and in which unit.
+        errors: "raise" the error of the first file, or frame of a file, that cannot be used, or "yield" each of them
+            and read on.
 
     Yields:
         A structure, named by its file's stem and, if the file has several, a number (`sorted_by_name` makes
-        names unique); or the error that a file or one frame of it deserves, with file and line. Structures
-        need not have an energy, but their atoms are at distinct places, periodic images included.
+        names unique). Structures need not have an energy, but their atoms are at distinct places, periodic images
+        included. If errors are yielded, an error in place of what cannot be used, with file and line.
 
     Raises:
-        InputError: at the end, a key that the options name and no structure has.
+        InputError: a file or a frame that cannot be used, unless errors are yielded; at the end, a key that the
+            options name and no structure has.
     """
-    options = options or ReadOptions()
+    if errors not in ("raise", "yield"):
+        raise ValueError(f"errors: expected 'raise' or 'yield', got {errors!r}")
+    items = _structures_and_errors(sources, stdin, options or ReadOptions())
+    return items if errors == "yield" else _up_to_an_error(items)
+
+
+def _up_to_an_error(items: Iterable[Structure | InputError]) -> Iterator[Structure]:
+    for item in items:
+        if isinstance(item, InputError):
+            raise item
+        yield item
+
+
+def _structures_and_errors(
+    sources: AnyPath | Iterable[AnyPath], stdin: Iterable[str] | None, options: ReadOptions
+) -> Iterator[Structure | InputError]:
     search = _KeySearch(options)
     waiting: list[Structure | InputError] = []
     for source in iter_source_files(sources, stdin):

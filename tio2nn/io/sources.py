@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tio2nn.errors import InputError
+from tio2nn.files.paths import AnyPath
 from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, natural_key
 
 STRUCTURE_SUFFIXES = (".xsf", ".axsf", ".xyz", ".extxyz")
@@ -81,21 +82,33 @@ class SourceFile(NamedTuple):
 
 
 def iter_source_files(
-    sources: Iterable[str | Path], stdin: Iterable[str] | None = None
+    sources: AnyPath | Iterable[AnyPath], stdin: Iterable[str] | None = None
 ) -> Iterator[SourceFile | InputError]:
     """Every structure file that the sources lead to, once; errors in place of what cannot be read.
 
     Args:
         sources: files, folders (searched recursively, hidden files left out), tar archives, patterns with
-            `*`, `?`, `[...]` and `**`, or "-" for a list of such names, one a line.
+            `*`, `?`, `[...]` and `**`, or "-" for a list of such names, one a line; one of them or several.
         stdin: the lines behind "-"; by default those of the standard input.
     """
+    if isinstance(stdin, str):
+        raise TypeError("stdin: expected lines, got one text")
     seen: set[str] = set()
-    for source in sources:
-        if str(source) == "-":
+    for name in _names(sources):
+        if name == "-":
             yield from _from_list(sys.stdin if stdin is None else stdin, seen)
         else:
-            yield from _from_source(str(source), seen)
+            yield from _from_source(name, seen)
+
+
+def _names(sources: AnyPath | Iterable[AnyPath]) -> Iterator[str]:
+    """The letters of a name are no sources: one of them is "/"."""
+    several = [sources] if isinstance(sources, (str, bytes, os.PathLike)) else sources
+    for source in several:
+        name = os.fspath(source)
+        if not isinstance(name, str):
+            raise TypeError(f"sources: expected texts or paths, got {name!r}")
+        yield name
 
 
 class NamedFiles:
@@ -105,11 +118,11 @@ class NamedFiles:
         sources: as for `iter_source_files`, without "-".
     """
 
-    def __init__(self, sources: Iterable[str]) -> None:
+    def __init__(self, sources: AnyPath | Iterable[AnyPath]) -> None:
         self._files: set[tuple[int, int]] = set()
         self._folders: set[Path] = set()
-        for source in sources:
-            for place in _places(source):
+        for name in _names(sources):
+            for place in _places(name):
                 if place.is_dir():
                     self._folders.add(place.resolve())
                 elif place.exists():

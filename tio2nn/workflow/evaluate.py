@@ -16,6 +16,7 @@ from tio2nn.evaluation.baseline import Comparison
 from tio2nn.evaluation.leakage import fingerprints_of, nearest_in_training
 from tio2nn.evaluation.report import write_report
 from tio2nn.evaluation.residuals import Evaluated, EvaluatedForces, Nearest, ResidualTable
+from tio2nn.files.paths import AnyPath
 from tio2nn.io.labels import ReadOptions, Remarks
 from tio2nn.io.read import read_structures
 from tio2nn.parallel.progress import Track, silent
@@ -66,7 +67,7 @@ class EvaluationSummary:
 
 def evaluate(
     project: Project | Snapshot | None,
-    sources: Sequence[str | Path] = (),
+    sources: AnyPath | Sequence[AnyPath] = (),
     *,
     potential_file: Path | None = None,
     directory: Path | None = None,
@@ -104,7 +105,7 @@ def evaluate(
         potential_file = project.require(project.potential_file)
     potential = Potential.load(potential_file)
     if sources:
-        items = read_structures(sources, stdin=stdin, options=options)
+        items = read_structures(sources, stdin=stdin, options=options, errors="yield")
         part = _Part(predict_stream(potential, items, forces=True))
     elif snapshot is not None:
         part = _test_part(snapshot, potential, its_own=its_own)

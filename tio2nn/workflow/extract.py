@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from tio2nn.errors import InputError
 from tio2nn.files.atomic import atomic_write
+from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import write_csv
 from tio2nn.io.labels import ReadOptions, Remarks
 from tio2nn.io.read import read_structures
@@ -51,7 +51,7 @@ class ExtractSummary:
 
 def extract(
     project: Project,
-    sources: Iterable[str | Path],
+    sources: AnyPath | Iterable[AnyPath],
     *,
     reference_energies: Mapping[str, float] | None = None,
     elements: Collection[str] | None = None,
@@ -84,7 +84,7 @@ def extract(
     foreign: list[set[str]] = []
     remarks = Remarks()
     with track("reading structures", 0) as advance:
-        for item in read_structures(sources, stdin=stdin, options=options):
+        for item in read_structures(sources, stdin=stdin, options=options, errors="yield"):
             if isinstance(item, InputError):
                 rejected.append(item)
             elif item.energy is None:
