@@ -113,7 +113,10 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
         super().calculate(atoms, properties, system_changes)
         # results of other atoms must not outlive what may fail from here on
         self.results, self.prediction = {}, None
-        structure = self._structure()
+        try:
+            structure = Structure.from_ase(self.atoms)
+        except InputError as error:
+            raise self._unfit(error.reason) from None
         asked = frozenset(properties)
         if "stress" in asked and structure.cell_volume is None:
             raise PropertyNotImplementedError(
@@ -135,18 +138,6 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
     def export_properties(self) -> Properties:
         """The results that ASE has names for, as `Atoms.get_properties` wants them."""
         return Properties({name: value for name, value in self.results.items() if name in all_outputs})
-
-    def _structure(self) -> Structure:
-        if not len(self.atoms):
-            raise self._unfit("expected atoms, got none")
-        x, y, z = map(bool, self.atoms.pbc)
-        return Structure(
-            "atoms",
-            tuple(self.atoms.get_chemical_symbols()),
-            np.array(self.atoms.positions, dtype=np.float64),
-            np.array(self.atoms.cell, dtype=np.float64),
-            (x, y, z),
-        )
 
     def _unfit(self, reason: str) -> CalculatorSetupError:
         return CalculatorSetupError(f"{self._formula}: {reason}" if len(self.atoms) else reason)

@@ -7,15 +7,19 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
 
+if TYPE_CHECKING:
+    from ase import Atoms
+
 FloatArray = NDArray[np.float64]
 
+_NO_ELEMENT = "X"  # ASE's sign for it
 # of volume over product of the edges; below it vectors lie in one plane (angles of 1 degree give 1e-4)
 _FLAT_CELL = 1e-6
 
@@ -78,6 +82,9 @@ class Structure:
     extras: Extras = field(default_factory=Extras)
 
     def __post_init__(self) -> None:
+        if isinstance(self.elements, str):  # type: ignore[unreachable]  # callers need not check types
+            # its letters would be taken for symbols: those of CO are carbon and oxygen
+            raise TypeError(f"elements: expected one chemical symbol for each atom, got {self.elements!r}")
         n = len(self.elements)
         if self.positions.shape != (n, 3):
             raise ValueError(f"positions: expected shape ({n}, 3), got {self.positions.shape}")
@@ -85,6 +92,45 @@ class Structure:
             raise ValueError(f"cell: expected shape (3, 3), got {self.cell.shape}")
         if self.forces is not None and self.forces.shape != (n, 3):
             raise ValueError(f"forces: expected shape ({n}, 3), got {self.forces.shape}")
+
+    @classmethod
+    def from_ase(cls, atoms: Atoms, *, name: str = "atoms") -> Structure:
+        """The structure that atoms of ASE are, with the energy and forces that their calculator has, if any.
+
+        Nothing is computed. Forces are those before constraints; results of atoms that have changed since are left
+        alone, and so are charges, velocities and everything else.
+
+        Raises:
+            InputError: no atoms, or one that is no element.
+        """
+        if not len(atoms):
+            raise InputError("expected atoms, got none")
+        elements = tuple(atoms.get_chemical_symbols())
+        if _NO_ELEMENT in elements:
+            number = elements.index(_NO_ELEMENT) + 1
+            raise InputError(f"expected chemical symbols, got an atom without one: atom {number}")
+        energy, forces = (_known_result(atoms, label) for label in ("energy", "forces"))
+        x, y, z = map(bool, atoms.pbc)
+        return cls(
+            name,
+            elements,
+            np.array(atoms.positions, dtype=np.float64),
+            np.array(atoms.cell, dtype=np.float64),
+            (x, y, z),
+            energy=None if energy is None else float(energy),
+            forces=None if forces is None else np.array(forces, dtype=np.float64),
+        )
+
+    def to_ase(self) -> Atoms:
+        """Atoms of ASE; where there are labels, with a `SinglePointCalculator` that returns them."""
+        # importing ASE takes as long as parsing a thousand structures
+        from ase import Atoms
+        from ase.calculators.singlepoint import SinglePointCalculator
+
+        atoms = Atoms(self.elements, self.positions, cell=self.cell, pbc=self.periodic)
+        if self.energy is not None or self.forces is not None:
+            atoms.calc = SinglePointCalculator(atoms, energy=self.energy, forces=self.forces)
+        return atoms
 
     def error(self, reason: str) -> InputError:
         """An error about this structure, with its place."""
@@ -125,3 +171,11 @@ class Structure:
         digest.update(np.ascontiguousarray(self.cell, dtype="<f8").tobytes())
         digest.update(bytes(self.periodic))
         return digest.hexdigest()
+
+
+def _known_result(atoms: Atoms, name: str) -> Any:
+    """What the calculator of atoms of ASE has computed for them as they are, or None."""
+    calculator = atoms.calc
+    if calculator is None or calculator.calculation_required(atoms, [name]):
+        return None
+    return calculator.get_property(name, atoms)
