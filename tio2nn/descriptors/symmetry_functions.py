@@ -77,7 +77,7 @@ class SymmetryCalculator:
         """
         return self._features([structure], self._neighbors([structure]))
 
-    def map(self, structures: Sequence[Structure]) -> Iterator[FloatArray]:
+    def map(self, structures: Iterable[Structure]) -> Iterator[FloatArray]:
         """Features of each structure, in order; several small structures share one pass of the kernels.
 
         Yields:
@@ -301,7 +301,7 @@ def compile_kernels(derivatives: bool = False) -> None:
 
 
 def batch_wise(
-    structures: Sequence[Structure], compute: Callable[[Sequence[Structure]], list[Result]]
+    structures: Iterable[Structure], compute: Callable[[Sequence[Structure]], list[Result]]
 ) -> Iterator[Result]:
     """The results of all structures, in order, computed batch by batch.
 
@@ -319,13 +319,26 @@ def batch_wise(
             yield from results
 
 
-def batches(structures: Sequence[Structure]) -> Iterator[Sequence[Structure]]:
-    """Consecutive structures with together at most `CENTERS_PER_BLOCK` atoms, or one larger structure."""
-    begin, n_atoms = 0, 0
-    for k, structure in enumerate(structures):
-        if k > begin and n_atoms + structure.n_atoms > CENTERS_PER_BLOCK:
-            yield structures[begin:k]
-            begin, n_atoms = k, 0
-        n_atoms += structure.n_atoms
-    if begin < len(structures):
-        yield structures[begin:]
+def batches(structures: Iterable[Structure]) -> Iterator[Sequence[Structure]]:
+    """Consecutive structures with together at most `CENTERS_PER_BLOCK` atoms, or one larger structure.
+
+    Raises:
+        InputError: of a reader that they come from; those before are in batches that came.
+    """
+    if isinstance(structures, Structure):
+        raise TypeError("structures: expected several, got one Structure; put it in a list")
+    batch: list[Structure] = []
+    n_atoms = 0
+    try:
+        for structure in structures:
+            if batch and n_atoms + structure.n_atoms > CENTERS_PER_BLOCK:
+                yield batch
+                batch, n_atoms = [], 0
+            batch.append(structure)
+            n_atoms += structure.n_atoms
+    except InputError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch

@@ -16,7 +16,7 @@ from tio2nn.files.paths import AnyPath
 from tio2nn.files.strict_json import format_json, load, quote
 from tio2nn.parameters.choose_functions import Choice
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.presets import AUTO
+from tio2nn.parameters.presets import AUTO, symbols
 from tio2nn.parameters.recipes import DEFAULT_RECIPE, open_settings
 from tio2nn.parameters.schema import to_json
 from tio2nn.parameters.validation import SCHEMA_KEY
@@ -48,7 +48,7 @@ class Draft:
         Raises:
             ParameterError: `elements` are not chemical symbols, or some come twice.
         """
-        given = {} if elements is None else {"elements": list(elements)}
+        given = {} if elements is None else {"elements": symbols(elements)}
         draft = _from_document({_KEY: AUTO, **given}, None)
         return replace(draft, settings=open_settings(draft.settings, DEFAULT_RECIPE))
 

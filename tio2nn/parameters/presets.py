@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from tio2nn.errors import UsageError
+from tio2nn.errors import ParameterError, UsageError
 from tio2nn.files.strict_json import quote
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.parameters.recipes import DEFAULT_RECIPE, open_settings
@@ -85,7 +85,7 @@ def preset(name: str, elements: Sequence[str] = DEFAULT_ELEMENTS) -> ParameterSe
     chosen = PRESETS[known(name, PRESETS, "preset")]
     radial, angular = functions_of(chosen)
     parameters = ParameterSet(
-        elements=tuple(elements),
+        elements=symbols(elements),
         cutoff=chosen.cutoff,
         radial_elements=chosen.radial_elements,
         angular_elements=chosen.angular_elements,
@@ -102,6 +102,19 @@ def functions_of(chosen: Preset) -> tuple[tuple[RadialFunction, ...], tuple[Angu
         tuple(RadialFunction(eta) for eta in chosen.radial_etas),
         tuple(AngularFunction(eta, lambda_, float(zeta)) for eta, lambda_, zeta in angular),
     )
+
+
+def symbols(elements: Sequence[str]) -> tuple[str, ...]:
+    """The elements as a parameter set has them.
+
+    Raises:
+        ParameterError: one text, whose letters would be taken for symbols: those of CO are carbon and oxygen.
+    """
+    if isinstance(elements, str):
+        raise ParameterError(
+            [f"elements: expected a non-empty list of chemical symbols, got {quote(elements)}"]
+        )
+    return tuple(elements)
 
 
 def in_published_order(elements: Sequence[str]) -> tuple[str, ...]:

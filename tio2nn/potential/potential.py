@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -86,11 +86,11 @@ class Potential:
     def elements(self) -> tuple[str, ...]:
         return self.parameters.elements
 
-    def predict(self, structures: Sequence[Structure], *, forces: bool = False) -> Iterator[Prediction]:
+    def predict(self, structures: Iterable[Structure], *, forces: bool = False) -> Iterator[Prediction]:
         """Predict structures, in order.
 
         Args:
-            structures: any number.
+            structures: any number, in a list or as `read_structures` yields them.
             forces: also forces and stress.
 
         Raises:

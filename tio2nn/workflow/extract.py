@@ -79,6 +79,8 @@ def extract(
             structure has.
         OSError: a file that cannot be written.
     """
+    if isinstance(elements, str):
+        raise TypeError(f"elements: expected chemical symbols, got one text, {elements!r}")
     structures: list[Structure] = []
     rejected: list[InputError] = []
     foreign: list[set[str]] = []
