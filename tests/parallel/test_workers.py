@@ -181,3 +181,19 @@ def test_ctrl_c_while_workers_start_is_for_their_parent_alone(tmp_path: Path) ->
         time.sleep(0.002)
     out, err = process.communicate()
     assert (out, err) == ("15\n", "")
+
+
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    """Workers that ran it again would start workers of their own."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\n"
+        "from tio2nn.parallel.workers import WorkerProcesses\n"
+        "print('begin')\n"
+        "with WorkerProcesses(2, 1) as workers:\n"
+        "    futures = [workers.submit(pow, 2, k) for k in range(6)]\n"
+        "print([future.result() for future in futures], __name__, __import__('__main__').workers is workers)\n",
+        encoding="utf-8",
+    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("begin\n[1, 2, 4, 8, 16, 32] __main__ True\n", "")

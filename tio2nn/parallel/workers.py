@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 ResultT = TypeVar("ResultT")
@@ -230,7 +230,7 @@ class _Slot:
                 context = multiprocessing.get_context("spawn")
                 self._connection, theirs = context.Pipe()
                 self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-                with _ctrl_c_held_back():
+                with _ctrl_c_held_back(), _script_set_aside():
                     self._process.start()
                 theirs.close()
             return self._connection
@@ -258,6 +258,24 @@ def _ctrl_c_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_starting = threading.Lock()
+
+
+@contextmanager
+def _script_set_aside() -> Iterator[None]:
+    """A process that starts meanwhile does not run the script of this one again, guarded or not.
+
+    Python would, for functions of the script; what workers run are functions of modules.
+    """
+    with _starting:  # each slot has a thread of its own
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = script
 
 
 def _serve(connection: Connection[Any, Any]) -> None:
