@@ -156,7 +156,7 @@ def _trained(changes: str) -> Path:
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     parameters = PARAMETERS.with_overrides(**eval(changes))
     project = small_project(root / "project", parameters)
-    train(project, parameters)
+    train(project, parameters, jobs=1)
     return project.root
 
 

@@ -90,7 +90,9 @@ def test_the_members_of_a_committee_are_the_networks_of_consecutive_seeds(traine
     first = arrays(trained)
     committee = PARAMETERS.with_overrides(training={"members": 2})
     heard: list[tuple[int, int]] = []
-    summary = train(trained, committee, on_epoch=lambda member, epoch: heard.append((member, epoch.epoch)))
+    summary = train(
+        trained, committee, jobs=1, on_epoch=lambda member, epoch: heard.append((member, epoch.epoch))
+    )
     assert heard == [(member, epoch) for member in (1, 2) for epoch in (1, 2, 3, 4)]
     assert summary.members == 2
     both = arrays(trained)
@@ -107,7 +109,7 @@ def test_what_a_training_leaves_behind_says_how_it_was_made(project: Project) ->
     parameters = PARAMETERS.with_overrides(training={"seed": 3, "members": 2, "early_stopping": 2})
     heard: list[TrainingData] = []
     command = ["tio2nn", "train", "--seed", "3"]
-    summary = train(project, parameters, command=command, on_data=heard.append)
+    summary = train(project, parameters, jobs=1, command=command, on_data=heard.append)
     assert [len(found.train.counts) for found in heard] == [summary.n_train] == [16]
     assert sorted(path.name for path in project.model_directory.iterdir()) == [
         "history.csv",
@@ -212,7 +214,7 @@ def test_a_training_that_is_interrupted_twice_ends_in_the_same_bits(
                 raise KeyboardInterrupt
 
         with nullcontext() if last is None else pytest.raises(KeyboardInterrupt):
-            train(project, parameters, on_epoch=listen)
+            train(project, parameters, jobs=1, on_epoch=listen)
         assert project.potential_file.exists() is (last is None)
     # the two epochs that were interrupted had not reached the checkpoint
     again = [(1, 1), (1, 2), (1, 3), (1, 3), (1, 4), (2, 1), (2, 2), (2, 2)]

@@ -175,7 +175,7 @@ def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_one_after_the
     parameters = FORCES.with_overrides(training={"members": 3})
     first, second = (project_with_derivatives(tmp_path / name, parameters) for name in ("first", "second"))
     heard: list[tuple[int, int]] = []
-    train(first, parameters)
+    train(first, parameters, jobs=1)
     train(
         second,
         parameters,

@@ -19,6 +19,7 @@ from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError, Tio2nnError
 from tio2nn.parallel.progress import Track, silent
 from tio2nn.parallel.shards import calculator_of, measured_seconds, useful_jobs, work_through
+from tio2nn.parallel.workers import available_cores, kernel_workers
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.derivative_budget import (
     RESERVE,
@@ -91,8 +92,8 @@ class JacobianSummary:
 def differentiate(
     project: Project | Snapshot,
     *,
-    jobs: int,
-    make_executor: Callable[[int], Executor],
+    jobs: int | None = None,
+    make_executor: Callable[[int], Executor] = kernel_workers,
     jobs_are_fixed: bool = False,
     insist: bool = False,
     announce: Callable[[JacobianEstimate], None] | None = None,
@@ -148,7 +149,7 @@ def differentiate(
         # the cost follows the numbers written
         sizes = jacobian_sizes(store.n_atoms, 1, has_derivatives)
         seconds = measured_seconds(store, pending, partial(_jacobians, parameters), sizes, _SAMPLE_ATOMS)
-        jobs = useful_jobs(jobs, len(missing), seconds, are_fixed=jobs_are_fixed)
+        jobs = useful_jobs(jobs or available_cores(), len(missing), seconds, are_fixed=jobs_are_fixed)
         if announce is not None:
             announce(
                 JacobianEstimate(

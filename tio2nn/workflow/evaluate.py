@@ -69,8 +69,8 @@ def evaluate(
     project: Project | Snapshot | None,
     sources: AnyPath | Sequence[AnyPath] = (),
     *,
-    potential_file: Path | None = None,
-    directory: Path | None = None,
+    potential_file: AnyPath | None = None,
+    directory: AnyPath | None = None,
     stdin: Iterable[str] | None = None,
     options: ReadOptions | None = None,
     track: Track = silent,
@@ -103,6 +103,7 @@ def evaluate(
         if project is None:
             raise UsageError("expected a project or a potential, got neither")
         potential_file = project.require(project.potential_file)
+    potential_file, directory = Path(potential_file), None if directory is None else Path(directory)
     potential = Potential.load(potential_file)
     if sources:
         items = read_structures(sources, stdin=stdin, options=options, errors="yield")

@@ -16,6 +16,7 @@ from tio2nn.errors import InputError
 from tio2nn.files.atomic import atomic_write
 from tio2nn.parallel.progress import Track, silent
 from tio2nn.parallel.shards import calculator_of, measured_seconds, useful_jobs, work_through
+from tio2nn.parallel.workers import available_cores, kernel_workers
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import (
     Manifest,
@@ -78,8 +79,8 @@ class FeaturizeSummary:
 def featurize(
     project: Project | Snapshot,
     *,
-    jobs: int,
-    make_executor: Callable[[int], Executor],
+    jobs: int | None = None,
+    make_executor: Callable[[int], Executor] = kernel_workers,
     jobs_are_fixed: bool = False,
     csv: bool = False,
     announce: Callable[[Estimate], None] | None = None,
@@ -89,8 +90,8 @@ def featurize(
 
     Args:
         project: with parameters and extracted structures.
-        jobs: largest number of worker processes.
-        make_executor: makes the pool of that many workers when it is needed.
+        jobs: largest number of worker processes; by default one for each core.
+        make_executor: makes the pool of that many workers when it is needed; by default of local processes.
         jobs_are_fixed: use a pool even where it does not pay.
         csv: also write one `symXXXX.csv` for each structure.
         announce: hears the estimate before the work begins.
@@ -120,7 +121,7 @@ def featurize(
         pending = [k for shard in missing for k in range(shard.first, shard.last)]
         compute = calculator_of(parameters).map
         seconds = measured_seconds(store, pending, compute, store.n_atoms, _SAMPLE_ATOMS)
-        jobs = useful_jobs(jobs, len(missing), seconds, are_fixed=jobs_are_fixed)
+        jobs = useful_jobs(jobs or available_cores(), len(missing), seconds, are_fixed=jobs_are_fixed)
         if announce is not None:
             announce(_estimate(parameters, shards, missing, jobs, seconds / jobs))
         _compute(parameters, store, directory, missing, jobs, make_executor, track)

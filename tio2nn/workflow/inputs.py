@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
+from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import StoredFeatures, digest_of
 from tio2nn.project.freshness import Snapshot
@@ -29,7 +30,7 @@ class SplitRequest(NamedTuple):
         new: draw one by the settings, whatever the project has.
     """
 
-    file: Path | None = None
+    file: AnyPath | None = None
     new: bool = False
 
 
@@ -83,7 +84,7 @@ def choose_split(snapshot: Snapshot, parameters: ParameterSet, request: SplitReq
     if has_another and covers(project.split_file, store.names):
         return own_split(snapshot)
     if given is not None:
-        split = given_split(given, parameters, store)
+        split = given_split(Path(given), parameters, store)
     else:
         split = replace(drawn_split(parameters, store), replaces_another=has_another)
     if has_another:

@@ -16,6 +16,7 @@ from tio2nn.errors import InputError
 from tio2nn.evaluation.baseline import Comparison, facts
 from tio2nn.files.atomic import atomic_path
 from tio2nn.files.tables import write_csv, write_json
+from tio2nn.parallel.workers import available_cores, member_workers
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
@@ -72,11 +73,11 @@ class TrainSummary:
 
 def train(
     project: Project | Snapshot,
-    parameters: ParameterSet,
+    parameters: ParameterSet | None = None,
     *,
     split: SplitRequest = PROJECTS_OWN,
-    jobs: int = 1,
-    make_executor: Callable[[int], Executor] | None = None,
+    jobs: int | None = None,
+    make_executor: Callable[[int], Executor] = member_workers,
     command: Sequence[str] = (),
     on_data: Callable[[TrainingData], None] | None = None,
     on_epoch: Callable[[int, Epoch], None] | None = None,
@@ -88,11 +89,11 @@ def train(
 
     Args:
         project: with features.
-        parameters: those of the project, with what flags, recipe or tuning changed; what they leave open, their recipe
-            decides.
+        parameters: those of the project, as they are or with what flags, recipe or tuning changed; what they leave
+            open, their recipe decides.
         split: which one, where not that of the project.
-        jobs: members fitted at a time.
-        make_executor: makes a pool of that many worker processes; needed for more than one.
+        jobs: members fitted at a time; by default one for each core.
+        make_executor: makes a pool of that many worker processes if that is more than one; by default of local ones.
         command: the command line, for the record.
         on_data: hears of split, reference energies and whitening before the fit.
         on_epoch: hears of each epoch, with the member's number from 1.
@@ -104,6 +105,8 @@ def train(
     configure_threads()
     snapshot = Snapshot.of(project)
     project = snapshot.project
+    if parameters is None:
+        parameters = snapshot.parameters
     inputs = read_inputs(snapshot, parameters)
     chosen = choose_split(snapshot, parameters, split)
     parameters = resolved(parameters, inputs.store, chosen, inputs.selection)
@@ -115,7 +118,12 @@ def train(
     files = CommitteeFiles(checkpoints, project.fit_data_file)
     try:
         fits = fit_committee(
-            parameters, data, files, jobs=jobs, make_executor=make_executor, on_epoch=on_epoch
+            parameters,
+            data,
+            files,
+            jobs=jobs or available_cores(),
+            make_executor=make_executor,
+            on_epoch=on_epoch,
         )
     except FloatingPointError as error:
         advice = f"try a learning_rate below {parameters.training.learning_rate:g}"

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tio2nn.errors import InputError
+from tio2nn.files.paths import AnyPath
+from tio2nn.parallel.workers import available_cores, trial_workers
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import forces_of
 from tio2nn.parameters.schema import to_json
@@ -64,11 +65,11 @@ class TuneSummary:
 
 def tune(
     project: Project | Snapshot,
-    parameters: ParameterSet,
+    parameters: ParameterSet | None = None,
     *,
-    jobs: int,
-    make_executor: Callable[[int], Executor],
-    split_file: Path | None = None,
+    jobs: int | None = None,
+    make_executor: Callable[[int], Executor] = trial_workers,
+    split_file: AnyPath | None = None,
     on_data: Callable[[TrainingData], None] | None = None,
     on_trial: Callable[[Trial], None] | None = None,
     command: Sequence[str] = (),
@@ -77,10 +78,10 @@ def tune(
 
     Args:
         project: with features, and with derivatives for a search on forces.
-        parameters: those of the project, with what flags or a recipe changed; what they leave open, their recipe
-            decides.
-        jobs: trials side by side.
-        make_executor: makes worker processes, of which one may die without harm to the others.
+        parameters: those of the project, as they are or with what flags or a recipe changed; what they leave open,
+            their recipe decides.
+        jobs: trials side by side; by default one for each core.
+        make_executor: makes worker processes, of which one may die without harm to the others; by default local ones.
         split_file: a split given by the user.
         on_data: hears of what each trial trains on and is judged by.
         on_trial: hears of each trial, those of former searches included.
@@ -91,8 +92,11 @@ def tune(
         InputError: damaged features, a part without structures, or not a single trial that completes.
     """
     begin = time.perf_counter()
+    jobs = jobs or available_cores()
     snapshot = Snapshot.of(project)
     project = snapshot.project
+    if parameters is None:
+        parameters = snapshot.parameters
     inputs = read_inputs(snapshot, parameters)
     split = choose_split(snapshot, parameters, SplitRequest(split_file))
     asked = forces_of(parameters)

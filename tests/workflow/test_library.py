@@ -1,0 +1,92 @@
+"""The verbs from a script that names nothing but what they work on."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+
+import pytest
+from projects import PARAMETERS, structures_with_forces, write_files
+
+from tio2nn import Potential, Project
+from tio2nn.parallel import workers
+from tio2nn.workflow.differentiate import differentiate
+from tio2nn.workflow.featurize import featurize
+from tio2nn.workflow.train import train
+from tio2nn.workflow.tune import tune
+
+# no `if __name__ == "__main__"`, as people write it
+_SCRIPT = """
+import json
+from tio2nn import Project
+from tio2nn.workflow.differentiate import differentiate
+from tio2nn.workflow.evaluate import evaluate
+from tio2nn.workflow.extract import extract
+from tio2nn.workflow.featurize import featurize
+from tio2nn.workflow.train import train
+from tio2nn.workflow.tune import tune
+
+project = Project("p")
+print(json.dumps([
+    extract(project, "files").n_structures,
+    featurize(project).n_computed,
+    differentiate(project).n_computed,
+    len(tune(project).ranked),
+    train(project).n_train,
+    evaluate(project).metrics["n_structures"],
+]))
+"""
+
+
+def test_a_script_runs_every_verb_in_silence(tmp_path: Path) -> None:
+    parameters = PARAMETERS.with_overrides(
+        training={"epochs": 2},
+        tuning={"layers": [1], "nodes": [3], "learning_rate": [0.01], "dropout": [0.0], "epochs": 1},
+    )
+    write_files(tmp_path / "files", structures_with_forces())
+    project = Project.create(tmp_path / "p", parameters)
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT, encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert ended.returncode == 0, ended.stderr
+    (line,) = ended.stdout.splitlines()
+    extracted, featurized, differentiated, trials, trained, tested = json.loads(line)
+    assert (extracted, featurized, differentiated, trials) == (24, 24, 23, 1)
+    assert (trained, tested) == (21, 2)
+    assert Potential.load(project.potential_file).elements == ("Ti", "O")
+
+
+@pytest.mark.parametrize(
+    ("verb", "make_executor"),
+    [
+        (featurize, workers.kernel_workers),
+        (differentiate, workers.kernel_workers),
+        (tune, workers.trial_workers),
+        (train, workers.member_workers),
+    ],
+    ids=lambda verb: verb.__name__,
+)
+def test_local_processes_work_unless_others_are_named(
+    verb: Callable[..., object], make_executor: Callable[[int], Executor]
+) -> None:
+    defaults = inspect.signature(verb).parameters
+    assert defaults["make_executor"].default is make_executor
+    assert defaults["jobs"].default is None
+
+
+def test_as_many_processes_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 5}, raising=False)
+    assert workers.available_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert workers.available_cores() == 7
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert workers.available_cores() == 1
