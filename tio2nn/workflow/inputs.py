@@ -33,6 +33,10 @@ class SplitRequest(NamedTuple):
     file: AnyPath | None = None
     new: bool = False
 
+    @property
+    def path(self) -> Path | None:
+        return None if self.file is None else Path(self.file)
+
 
 PROJECTS_OWN = SplitRequest()
 
@@ -79,12 +83,12 @@ def choose_split(snapshot: Snapshot, parameters: ParameterSet, request: SplitReq
     One of other structures is not lost, but moved to `split-earlier.csv`.
     """
     project, store = snapshot.project, snapshot.structures
-    given = request.file
+    given = request.path
     has_another = given is None and not request.new and project.split_file.exists()
     if has_another and covers(project.split_file, store.names):
         return own_split(snapshot)
     if given is not None:
-        split = given_split(Path(given), parameters, store)
+        split = given_split(given, parameters, store)
     else:
         split = replace(drawn_split(parameters, store), replaces_another=has_another)
     if has_another:

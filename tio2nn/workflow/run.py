@@ -145,7 +145,7 @@ def run(settings: RunSettings, steps: Steps) -> RunSummary:
         fitted = _fitted(snapshot, settings, tuned=False)
         steps.differentiate(snapshot, fitted, jobs)
         if settings.recipe in SEARCHING_RECIPES if settings.tuning is None else settings.tuning:
-            steps.tune(snapshot, fitted, jobs, split.file)
+            steps.tune(snapshot, fitted, jobs, split.path)
             fitted = _fitted(snapshot, settings, tuned=True)
         if _is_trained(snapshot, fitted, split):
             steps.trained_before()
@@ -175,8 +175,8 @@ def _check(project: Project, settings: RunSettings) -> ParameterSet | Draft | No
     with_flags(wanted.settings if isinstance(wanted, Draft) else wanted, "training", settings.flags)
     if settings.recipe is not None:
         known_recipe(settings.recipe)
-    if settings.split.file is not None:
-        read_parts(settings.split.file)
+    if settings.split.path is not None:
+        read_parts(settings.split.path)
     if project.root.exists() and not project.root.is_dir():
         raise UsageError(f"{project.root}: expected a project directory, got a file")
     if not project.parameters_file.exists():
@@ -214,6 +214,6 @@ def _is_trained(snapshot: Snapshot, parameters: ParameterSet, request: SplitRequ
     selection = snapshot.derivatives().selection if snapshot.needs_derivatives(parameters) else None
     if snapshot.model(resolved(parameters, store, split, selection)).kind != FRESH:
         return False
-    if request.file is not None:
-        return given_split(request.file, parameters, store) == split
+    if request.path is not None:
+        return given_split(request.path, parameters, store) == split
     return not request.new or drawn_split(parameters, store) == split
