@@ -98,6 +98,22 @@ def test_a_reduced_cell_is_the_same_lattice_by_its_shortest_vectors(
     assert np.linalg.norm(reduced, axis=1).min() <= 1.5 * heights.min()
 
 
+def test_a_cell_of_two_periodic_vectors_keeps_the_third() -> None:
+    cell = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 20.0], [7.0, 2.0, 0.0]])
+    reduced = reduced_cell(cell, (True, False, True))
+    np.testing.assert_array_equal(reduced[1], cell[1])
+    np.testing.assert_allclose(np.sort(np.linalg.norm(reduced[[0, 2]], axis=1)), [1.0, 2.0])
+
+
+def test_a_cell_that_is_too_long_to_be_told_from_its_rounding_stays_the_same_lattice() -> None:
+    rng = np.random.default_rng(1)
+    fcc = 0.5e5 * (1.0 - np.eye(3))
+    for _ in range(1000):
+        cell = fcc @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        coefficients = reduced_cell(cell, ALL) @ np.linalg.inv(cell)
+        np.testing.assert_allclose(coefficients, np.rint(coefficients), atol=1e-9)
+
+
 @pytest.mark.parametrize("periodic", list(itertools.product((True, False), repeat=3)))
 def test_a_complete_cell_keeps_periodic_vectors_and_adds_normals(periodic: tuple[bool, bool, bool]) -> None:
     mask = np.array(periodic)
