@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any, cast
 
 import pytest
 from command_line import invoke
+from examples import reader_folder
 from places import ROOT
-from projects import trained_project
 from typer.main import get_command
 
 from tio2nn.cli.commands import app
@@ -129,10 +128,7 @@ def test_links_lead_to_files_of_the_repository() -> None:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current directory like that of a reader: a few of the sample data, and a trained project."""
-    (tmp_path / "sample_data").mkdir()
-    for number in range(1, 301, 15):
-        shutil.copy(ROOT / f"sample_data/structure{number:04d}.xsf", tmp_path / "sample_data")
-    trained_project(tmp_path / "tio2nn-project")
+    reader_folder(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
     return tmp_path
@@ -159,12 +155,3 @@ def test_the_examples_of_pipes_run(here: Path) -> None:
         )
         assert re.search(r"sample_data/structure\d{4}\.xsf", ended.stdout)
         assert "Traceback" not in ended.stderr
-
-
-@pytest.mark.usefixtures("here")
-def test_the_python_examples_run_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
-    namespace: dict[str, Any] = {}
-    for block in blocks("python"):
-        exec(block, namespace)
-    assert "structure0001" in capsys.readouterr().out
-    assert namespace["features"].shape == (namespace["structures"][0].n_atoms, 70)
