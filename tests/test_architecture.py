@@ -76,7 +76,18 @@ ROOMS = {
 }
 
 # What `--help` must not wait for, and what only training may wait for
-HEAVY = ("ase", "keras", "keras_tuner", "matplotlib", "numba", "numpy", "pandas", "scipy", "tensorflow")
+HEAVY = (
+    "ase",
+    "keras",
+    "keras_tuner",
+    "matplotlib",
+    "numba",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "scipy",
+    "tensorflow",
+)
 TRAINING_ONLY = ("keras", "keras_tuner", "tensorflow")
 # modules that must be of use without those
 WITHOUT_TRAINING = (

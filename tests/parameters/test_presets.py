@@ -27,7 +27,7 @@ def test_a_preset_leaves_to_its_recipe_all_that_a_recipe_decides(name: str) -> N
         f"{section.key}.{field.key}"
         for section in fields(ParameterSet)
         if section.is_section
-        for field in fields(section.item)
+        for field in fields(section.section)
         if field.about.by_recipe
     }
     assert set(parameters.undecided) == by_recipe | {"training.forces"}

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from tio2nn.errors import ParameterError
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import PRESETS, preset
-from tio2nn.parameters.schema import DIALECT, describe, json_schema
+from tio2nn.parameters.schema import describe, json_schema
 from tio2nn.parameters.validation import read
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA = json_schema(ParameterSet, "parameters")
 ROWS = {row.path: row for row in describe(ParameterSet)}
 TYPES: dict[str, Any] = {

@@ -1,42 +1,53 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from dataclasses import field
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic.dataclasses import dataclass
 
 from tio2nn.errors import ParameterError
 from tio2nn.files.strict_json import parse
-from tio2nn.parameters.schema import About, to_json
-from tio2nn.parameters.validation import Checked, Rule, did_you_mean, read
+from tio2nn.parameters.fields import (
+    NUMBER,
+    SECTION,
+    UNIQUE,
+    About,
+    Boolean,
+    NonNegative,
+)
+from tio2nn.parameters.schema import to_json
+from tio2nn.parameters.validation import Section, broken_rule, did_you_mean, read
 
 
-@dataclass(frozen=True)
-class Point(Checked):
-    x: Annotated[float, About("Place", minimum=0)]
-    label: Annotated[str, About("Name", choices=("red", "green", "blue"))] = "red"
+@dataclass(frozen=True, config=SECTION)
+class Point(Section):
+    x: Annotated[NonNegative, About("Place")]
+    label: Annotated[Literal["red", "green", "blue"], About("Name")] = "red"
 
 
-def _check_order(low: int, high: int) -> str | None:
-    return None if low <= high else f"high: expected a number >= low, got {high}"
+@dataclass(frozen=True, config=SECTION)
+class Range(Section):
+    low: Annotated[int, Field(ge=0), NUMBER, About("Lower end")] = 0
+    high: Annotated[int, Field(le=9), NUMBER, About("Upper end")] = 9
+    open_: Annotated[Boolean, About("Without its ends")] = False
+
+    @field_validator("high")
+    @classmethod
+    def _check_order(cls, high: int, others: ValidationInfo) -> int:
+        if others.data.get("low", high) <= high:
+            return high
+        raise broken_rule("high", f"expected a number >= low, got {high}")
 
 
-@dataclass(frozen=True)
-class Range(Checked):
-    low: Annotated[int, About("Lower end", minimum=0)] = 0
-    high: Annotated[int, About("Upper end", maximum=9)] = 9
-    open_: Annotated[bool, About("Without its ends")] = False
-
-    rules: ClassVar[tuple[Rule, ...]] = (Rule(("low", "high"), _check_order),)
-
-
-@dataclass(frozen=True)
-class Drawing(Checked):
-    points: Annotated[tuple[Point, ...], About("Points", non_empty=True, unique=True)]
-    range: Annotated[Range, About("Range")] = field(default=Range())
-    weights: Annotated[dict[str, float] | None, About("Weights")] = None
-    size: Annotated[int | None, About("Size", exclusive_minimum=0)] = None
+@dataclass(frozen=True, config=SECTION)
+class Drawing(Section):
+    points: Annotated[tuple[Point, ...], Field(min_length=1), UNIQUE, About("Points")]
+    range: Annotated[Range, About("Range")] = field(default_factory=Range)
+    weights: Annotated[dict[str, Annotated[float, NUMBER]] | None, About("Weights")] = None
+    size: Annotated[Annotated[int, Field(gt=0), NUMBER] | None, About("Size")] = None
 
 
 def problems_of(document: Any) -> tuple[str, ...]:

@@ -10,22 +10,29 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import field
 from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic.dataclasses import dataclass
 
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.strict_json import format_json, load, parse, quote
+from tio2nn.parameters.fields import NUMBER, SECTION, UNIQUE, About, Affects, NonNegative, OneOf, Positive
 from tio2nn.parameters.fit_parameters import (
-    RECIPE_NAMES,
     NetworkParameters,
+    RecipeName,
     TrainingParameters,
     TuningParameters,
 )
-from tio2nn.parameters.schema import About, fields, to_json
-from tio2nn.parameters.validation import Checked, Rule, read
+from tio2nn.parameters.schema import fields, to_json
+from tio2nn.parameters.validation import Section, broken_rule, read
 from tio2nn.structures.elements import SYMBOLS
+
+RadialElements = Literal["each", "weighted", "blind"]
+AngularElements = Literal["pairs", "weighted", "blind"]
 
 # What `element_blind` of 0.1.0 said of radial_elements and angular_elements
 _ELEMENT_BLIND = {("each", "pairs"): False, ("blind", "blind"): True}
@@ -33,45 +40,32 @@ _ELEMENT_BLIND = {("each", "pairs"): False, ("blind", "blind"): True}
 _SUMS = {"weighted": ("Z",), "blind": ("*",)}
 
 
-@dataclass(frozen=True)
-class RadialFunction(Checked):
+@dataclass(frozen=True, config=SECTION)
+class RadialFunction(Section):
     """Σ_j exp(−η (R_ij − R_s)²) f_c(R_ij), a column for each neighbor element or one (`radial_elements`)."""
 
-    eta: Annotated[float, About("Width η of the Gaussian", unit="1/Å²", minimum=0)]
-    r_s: Annotated[float, About("Center R_s of the Gaussian", unit="Å", minimum=0)] = 0.0
+    eta: Annotated[NonNegative, About("Width η of the Gaussian", unit="1/Å²")]
+    r_s: Annotated[NonNegative, About("Center R_s of the Gaussian", unit="Å")] = 0.0
 
 
-@dataclass(frozen=True)
-class AngularFunction(Checked):
+@dataclass(frozen=True, config=SECTION)
+class AngularFunction(Section):
     """2^(1−ζ) Σ_{j<k} (1 + λ cos θ_ijk)^ζ exp(−η (R_ij² + R_ik² + R_jk²)) f_c(R_ij) f_c(R_ik) f_c(R_jk).
 
     It has a column for each unordered pair of neighbor elements, or one (`angular_elements`).
     """
 
-    eta: Annotated[float, About("Width η of the Gaussian in the three distances", unit="1/Å²", minimum=0)]
-    lambda_: Annotated[int, About("Sign λ: 1 peaks at an angle of 0°, -1 at 180°", choices=(-1, 1))]
-    zeta: Annotated[
-        float,
-        About("Exponent ζ: the larger, the sharper the peak; need not be an integer", exclusive_minimum=0),
-    ]
+    eta: Annotated[NonNegative, About("Width η of the Gaussian in the three distances", unit="1/Å²")]
+    lambda_: Annotated[int, OneOf((-1, 1)), About("Sign λ: 1 peaks at an angle of 0°, -1 at 180°")]
+    zeta: Annotated[Positive, About("Exponent ζ: the larger, the sharper the peak; need not be an integer")]
 
 
-def _check_functions(radial: tuple[RadialFunction, ...], angular: tuple[AngularFunction, ...]) -> str | None:
-    return None if radial or angular else "radial: expected at least one radial or angular function, got none"
-
-
-def _check_reference_energies(elements: tuple[str, ...], energies: dict[str, float] | None) -> str | None:
-    if energies is None or set(energies) == set(elements):
-        return None
-    return f"reference_energies: expected the keys {_names(elements)}, got {_names(energies) or 'none'}"
-
-
-def _names(names: tuple[str, ...] | Mapping[str, float]) -> str:
+def _names(names: Iterable[str]) -> str:
     return ", ".join(quote(name) for name in names)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ParameterSet(Checked):
+@dataclass(frozen=True, kw_only=True, config=SECTION)
+class ParameterSet(Section):
     """The content of `params.json`.
 
     Raises:
@@ -79,66 +73,84 @@ class ParameterSet(Checked):
     """
 
     elements: Annotated[
-        tuple[str, ...],
-        About(
-            "Chemical symbols; their order is that of the features",
-            choices=SYMBOLS,
-            choices_name="chemical symbol",
-            non_empty=True,
-            unique=True,
-        ),
+        tuple[Annotated[str, OneOf(SYMBOLS, "chemical symbol")], ...],
+        Field(min_length=1),
+        UNIQUE,
+        About("Chemical symbols; their order is that of the features", Affects.FEATURES),
     ]
     cutoff: Annotated[
         float,
         # no symmetry functions reach as far; more would leave the numbers of a computer
-        About("Distance at which an atom's neighborhood ends", unit="Å", exclusive_minimum=0, maximum=1000),
+        Field(gt=0, le=1000),
+        NUMBER,
+        About("Distance at which an atom's neighborhood ends", Affects.FEATURES, unit="Å"),
     ]
     radial_elements: Annotated[
-        str,
+        RadialElements,
         About(
             "Radial functions: one for each neighbor element, or one sum over all neighbors, weighted by atomic "
             "number or blind to elements",
-            choices=("each", "weighted", "blind"),
+            Affects.FEATURES,
         ),
     ] = "each"
     angular_elements: Annotated[
-        str,
+        AngularElements,
         About(
             "Angular functions: one for each pair of neighbor elements, or one sum over all pairs, weighted by the "
             "product of atomic numbers or blind to elements",
-            choices=("pairs", "weighted", "blind"),
+            Affects.FEATURES,
         ),
     ] = "pairs"
-    radial: Annotated[tuple[RadialFunction, ...], About("Radial symmetry functions", unique=True)]
-    angular: Annotated[tuple[AngularFunction, ...], About("Angular symmetry functions", unique=True)]
+    radial: Annotated[
+        tuple[RadialFunction, ...], UNIQUE, About("Radial symmetry functions", Affects.FEATURES)
+    ]
+    angular: Annotated[
+        tuple[AngularFunction, ...], UNIQUE, About("Angular symmetry functions", Affects.FEATURES)
+    ]
     recipe: Annotated[
-        str,
+        RecipeName,
         About(
             "What decides the settings that are null; a file without it has those of default",
-            choices=RECIPE_NAMES,
+            Affects.NOTHING,  # but through what it decides
         ),
     ] = "default"
     network: Annotated[
         NetworkParameters, About("The subnet that turns the features of one atom into its energy")
-    ] = field(default=NetworkParameters())
+    ] = field(default_factory=NetworkParameters)
     training: Annotated[
         TrainingParameters, About("How the structures are divided and the weights are fitted")
-    ] = field(default=TrainingParameters())
+    ] = field(default_factory=TrainingParameters)
     tuning: Annotated[TuningParameters, About("The settings among which tune looks for the best")] = field(
-        default=TuningParameters()
+        default_factory=TuningParameters
     )
     reference_energies: Annotated[
-        dict[str, float] | None,
+        dict[str, Annotated[float, NUMBER]] | None,
         About(
             "Energy of one atom of each element, subtracted before training; null for a robust fit",
+            Affects.POTENTIAL,
             unit="eV",
         ),
     ] = None
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(("radial", "angular"), _check_functions),
-        Rule(("elements", "reference_energies"), _check_reference_energies),
-    )
+    @field_validator("angular")
+    @classmethod
+    def _has_functions(
+        cls, angular: tuple[AngularFunction, ...], others: ValidationInfo
+    ) -> tuple[AngularFunction, ...]:
+        if angular or others.data.get("radial", True):
+            return angular
+        raise broken_rule("radial", "expected at least one radial or angular function, got none")
+
+    @field_validator("reference_energies")
+    @classmethod
+    def _knows_the_elements(
+        cls, energies: dict[str, float] | None, others: ValidationInfo
+    ) -> dict[str, float] | None:
+        elements = others.data.get("elements")
+        if energies is None or elements is None or set(energies) == set(elements):
+            return energies
+        problem = f"expected the keys {_names(elements)}, got {_names(energies) or 'none'}"
+        raise broken_rule("reference_energies", problem)
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
@@ -184,7 +196,7 @@ class ParameterSet(Checked):
         document = to_json(self)
         for key, value in overrides.items():
             section = document.get(key)
-            if isinstance(getattr(self, key, None), Checked) and isinstance(value, Mapping):
+            if isinstance(getattr(self, key, None), Section) and isinstance(value, Mapping):
                 document[key] = {**section, **value}
             else:
                 document[key] = value
@@ -197,7 +209,7 @@ class ParameterSet(Checked):
             f"{section.key}.{setting.key}"
             for section in fields(type(self))
             if section.is_section
-            for setting in fields(section.item)
+            for setting in fields(section.section)
             if setting.about.by_recipe and getattr(getattr(self, section.name), setting.name) is None
         ]
         return (*found, *(["training.forces"] if self.training.forces == "auto" else []))
@@ -205,13 +217,11 @@ class ParameterSet(Checked):
     @cached_property
     def fingerprint(self) -> str:
         """Hexadecimal digest of what the features depend on: elements, cutoff, functions, and their order."""
-        names = ["elements", "cutoff", "radial", "angular"]
+        descriptor = self.affecting(Affects.FEATURES)
         resolution = (self.radial_elements, self.angular_elements)
-        if resolution not in _ELEMENT_BLIND:
-            names += ["radial_elements", "angular_elements"]
-        descriptor = {name: to_json(getattr(self, name)) for name in names}
         if resolution in _ELEMENT_BLIND:
             # as 0.1.0 has it: features that it made stay those of their parameters
+            del descriptor["radial_elements"], descriptor["angular_elements"]
             descriptor["element_blind"] = _ELEMENT_BLIND[resolution]
         canonical = json.dumps(descriptor, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(canonical.encode(), digest_size=12).hexdigest()
@@ -246,7 +256,7 @@ def _open_missing_settings(cls: type[ParameterSet], document: dict[str, Any]) ->
     """Leave to the recipe what the sections of a file do not say."""
     for own in fields(cls):
         if own.is_section and isinstance(section := document.setdefault(own.key, {}), dict):
-            for setting in fields(own.item):
+            for setting in fields(own.section):
                 section.setdefault(setting.key, setting.default_in_file)
 
 

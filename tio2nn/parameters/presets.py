@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from tio2nn.errors import ParameterError, UsageError
 from tio2nn.files.strict_json import quote
-from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
+from tio2nn.parameters.parameter_set import (
+    AngularElements,
+    AngularFunction,
+    ParameterSet,
+    RadialElements,
+    RadialFunction,
+)
 from tio2nn.parameters.recipes import DEFAULT_RECIPE, open_settings
 from tio2nn.parameters.validation import did_you_mean
 
@@ -36,8 +42,8 @@ class Preset:
     radial_etas: tuple[float, ...]
     angular_etas: tuple[float, ...]
     zetas: tuple[int, ...] = (1, 2, 4)
-    radial_elements: str = "each"
-    angular_elements: str = "pairs"
+    radial_elements: RadialElements = "each"
+    angular_elements: AngularElements = "pairs"
     recipe: str = DEFAULT_RECIPE
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from tio2nn.errors import UsageError
 from tio2nn.files.strict_json import quote
+from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.fit_parameters import (
     RECIPE_NAMES,
     NetworkParameters,
@@ -35,22 +36,16 @@ DEFAULT_RECIPE = AUTO
 SEARCHING_RECIPES = frozenset({"rili-2024"})
 """Recipes whose settings come out of a search: `tio2nn run` tunes before it trains."""
 
-DATA_FIELDS = (
-    "validation_fraction",
-    "test_fraction",
-    "split",
-    "max_energy",
-    "outliers",
-    "derivatives_limit",
-)
+DATA_FIELDS = tuple(field.key for field in fields(TrainingParameters) if field.about.affects is Affects.DATA)
 """Settings of the training that say what to fit on, not how: no recipe decides them."""
 
 _DEFAULTS: Overrides = {
     "network": to_json(NetworkParameters()),
+    # no recipe decides what is fitted to, but whether forces are
     "training": {
-        key: value
-        for key, value in to_json(TrainingParameters()).items()
-        if key not in (*DATA_FIELDS, "seed", "forces")
+        field.key: field.default
+        for field in fields(TrainingParameters)
+        if not field.about.affects & Affects.DATA and field.key != "forces"
     },
 }
 

@@ -1,16 +1,19 @@
-"""Values against the schema that their dataclass carries: every problem at once, each with its path."""
+"""Documents against their sections: every problem at once, each with its path, in words of our own."""
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
-from numbers import Integral, Real
-from typing import ClassVar, NamedTuple, TypeVar, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from tio2nn.errors import ParameterError
-from tio2nn.files.strict_json import quote
-from tio2nn.parameters.schema import Field, fields, to_json
+from tio2nn.files.strict_json import JsonObject, quote
+from tio2nn.parameters.fields import REPEATED, RULE, Affects, is_noise, key_of
+from tio2nn.parameters.schema import expected, fields, object_schema, to_json
 
 # A message that shows a value shows this much of it.
 _LONGEST_VALUE = 40
@@ -19,54 +22,57 @@ SCHEMA_KEY = "$schema"
 """Editors find the schema of a file under this key of the file."""
 
 
-class Rule(NamedTuple):
-    """What several fields of one dataclass must satisfy together.
+class _Reporting(type):
+    """Makes instances, and says in our own words what is wrong with the values that one was to be made of."""
 
-    Attributes:
-        fields: names of the fields; `check` is called with their values when each is valid by itself.
-        check: returns `field: expected ..., got ...`, or None.
-    """
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **{key_of(name): value for name, value in kwargs.items()})
+        except ValidationError as error:
+            keys = [field.key for field in fields(cls)]
+            raise ParameterError(_problems(cls, error, arguments=keys)) from None
 
-    fields: tuple[str, ...]
-    check: Callable[..., str | None]
 
-
-class Checked:
+class Section(metaclass=_Reporting):
     """Base of the parameter dataclasses: an instance that exists is valid, each value has its declared type.
 
     Raises:
         ParameterError: with every problem, when an instance is made.
     """
 
-    rules: ClassVar[tuple[Rule, ...]] = ()
-
-    def __post_init__(self) -> None:
-        reader = _Reader()
-        values = {
-            field.name: reader.value(field, getattr(self, field.name), field.key)
+    def affecting(self, part: Affects) -> dict[str, Any]:
+        """As JSON, the fields on which a part depends, or one of several: `affecting(DATA | FIT)`."""
+        return {
+            field.key: to_json(getattr(self, field.name))
             for field in fields(type(self))
+            if field.about.affects & part
         }
-        reader.check_rules(type(self), values, "")
-        if reader.problems:
-            raise ParameterError(reader.problems)
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
 
 
-CheckedT = TypeVar("CheckedT", bound=Checked)
+SectionT = TypeVar("SectionT", bound=Section)
 
 
-def read(cls: type[CheckedT], document: object, *, file: str | None = None) -> CheckedT:
-    """Make a parameter dataclass from parsed JSON, or from Python values of the same shape.
+def read(cls: type[SectionT], document: object, *, file: str | None = None) -> SectionT:
+    """Make a section from parsed JSON, or from Python values of the same shape.
 
     Raises:
         ParameterError: with every problem.
     """
-    reader = _Reader()
-    result = reader.section(cls, document, "")
-    if reader.problems:
-        raise ParameterError(reader.problems, file=file)
-    return cast(CheckedT, result)
+    problems = list(_repeated_keys(document))
+    if isinstance(document, Mapping):
+        document = {key: value for key, value in document.items() if key != SCHEMA_KEY}
+    try:
+        result: SectionT = TypeAdapter(cls).validate_python(document, by_alias=True, by_name=False)
+    except ValidationError as error:
+        problems += _problems(cls, error)
+    if problems:
+        raise ParameterError(problems, file=file)
+    return result
+
+
+def broken_rule(field: str, problem: str) -> PydanticCustomError:
+    """What a validator raises where a field does not go with others: `expected ..., got ...`."""
+    return PydanticCustomError(RULE, "{problem}", {"field": field, "problem": problem})
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
@@ -76,127 +82,101 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     return f", did you mean {quote(by_lowercase[matches[0]])}?" if matches else ""
 
 
-class _Invalid:
-    """Stands for a value whose problems have been reported."""
+def _repeated_keys(document: object) -> Iterator[str]:
+    """Of the objects that a file holds at every depth, which may be larger than that of Python's calls."""
+    waiting = [("", document)]
+    while waiting:
+        path, value = waiting.pop()
+        inner: list[tuple[str, object]] = []
+        if isinstance(value, JsonObject):
+            for key in value.repeated_keys:
+                yield f"{_join(path, key)}: expected the key once, got it more than once"
+            inner = [(_join(path, key), item) for key, item in value.items()]
+        elif isinstance(value, list):
+            inner = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+        waiting += reversed(inner)
 
 
-_INVALID = _Invalid()
+class _Place(NamedTuple):
+    """Where an error is.
+
+    Attributes:
+        path: as messages show it.
+        rank: its order among others: unknown keys, then fields, then what fields must satisfy together.
+        schema: of the value; empty where none is known.
+        parent: the schema of what holds it.
+        parent_path: of that.
+    """
+
+    path: str
+    rank: tuple[float, ...]
+    schema: Mapping[str, Any]
+    parent: Mapping[str, Any]
+    parent_path: str
+
+    def step(self, step: Any) -> _Place:
+        """Into a field, an item or a value."""
+        if isinstance(step, int) and "items" in self.schema:
+            path, rank, inner = f"{self.path}[{step}]", step, self.schema["items"]
+        elif "properties" in self.schema:
+            keys = list(self.schema["properties"])
+            key = (
+                keys[step] if isinstance(step, int) and step < len(keys) else step
+            )  # an argument by its position
+            rank = keys.index(key) if key in keys else -1
+            path, inner = _join(self.path, key), self.schema["properties"].get(key, {})
+        else:
+            path, rank, inner = _join(self.path, step), 0, self.schema.get("additionalProperties") or {}
+        return _Place(path, (*self.rank, rank), inner, self.schema, self.path)
 
 
-class _Reader:
-    """Turns values into what their fields declare, and collects what is wrong with them."""
+def _problems(cls: type[Any], error: ValidationError, arguments: Sequence[str] = ()) -> list[str]:
+    """Each error in our own words, sorted.
 
-    def __init__(self) -> None:
-        self.problems: list[str] = []
+    Args:
+        cls: the section.
+        error: what pydantic says.
+        arguments: keys of those that a call may give by their position.
+    """
+    schema, found = object_schema(cls), []
+    for details in error.errors(include_url=False):
+        place = _Place("", (), schema, {}, "")
+        for depth, step in enumerate(details["loc"]):
+            if depth == 0 and isinstance(step, int) and step < len(arguments):
+                step = arguments[step]
+            place = place.step(step)
+        if not is_noise(details):
+            found.append(_problem(place, details))
+    return [problem for _, problem in sorted(found, key=lambda item: item[0])]
 
-    def section(self, cls: type[Checked], value: object, path: str) -> object:
-        if isinstance(value, cls):
-            return value
-        if not isinstance(value, Mapping):
-            return self._unexpected("object", value, path)
-        n_problems = len(self.problems)
-        self._check_keys(cls, value, path)
-        values: dict[str, object] = {}
-        for field in fields(cls):
-            field_path = _join(path, field.key)
-            if field.key in value:
-                values[field.name] = self.value(field, value[field.key], field_path)
-            elif field.required:
-                values[field.name] = self._report(
-                    f"{field_path}: expected {_article(field.expected)}, got nothing"
-                )
-            else:
-                values[field.name] = field.default
-        self.check_rules(cls, values, path)
-        return cls(**values) if len(self.problems) == n_problems else _INVALID
 
-    def _check_keys(self, cls: type[Checked], value: Mapping[str, object], path: str) -> None:
-        self._check_repeated_keys(value, path)
-        known = [field.key for field in fields(cls)]
-        for key in value:
-            if key not in known and (path or key != SCHEMA_KEY):
-                hint = did_you_mean(str(key), known) or _section_that_has(key, cls)
-                self._report(f"{_join(path, key)}: unknown key{hint}")
-
-    def _check_repeated_keys(self, value: Mapping[str, object], path: str) -> None:
-        for key in getattr(value, "repeated_keys", ()):
-            self._report(f"{_join(path, key)}: expected the key once, got it more than once")
-
-    def check_rules(self, cls: type[Checked], values: Mapping[str, object], path: str) -> None:
-        for rule in cls.rules:
-            arguments = [values[name] for name in rule.fields]
-            if _INVALID not in arguments and (problem := rule.check(*arguments)):
-                self._report(f"{path}.{problem}" if path else problem)
-
-    def value(self, field: Field, value: object, path: str) -> object:
-        if value is None and field.nullable:
-            return None
-        if field.container == "list":
-            return self._list(field, value, path)
-        if field.container == "map":
-            return self._map(field, value, path)
-        return self._item(field, value, path)
-
-    def _list(self, field: Field, value: object, path: str) -> object:
-        if not isinstance(value, (list, tuple)) or (field.about.non_empty and not value):
-            return self._unexpected(field.expected, value, path)
-        n_problems = len(self.problems)
-        items = [self._item(field, item, f"{path}[{index}]") for index, item in enumerate(value)]
-        if field.about.unique:
-            first: dict[object, int] = {}
-            for index, item in enumerate(items):
-                if item is not _INVALID and first.setdefault(item, index) != index:
-                    self._report(
-                        f"{path}[{index}]: expected no repetition, got the same as {path}[{first[item]}]"
-                    )
-        return tuple(items) if len(self.problems) == n_problems else _INVALID
-
-    def _map(self, field: Field, value: object, path: str) -> object:
-        if not isinstance(value, Mapping):
-            return self._unexpected(field.expected, value, path)
-        self._check_repeated_keys(value, path)
-        items = {key: self._item(field, item, _join(path, key)) for key, item in value.items()}
-        return _INVALID if _INVALID in items.values() else items
-
-    def _item(self, field: Field, value: object, path: str) -> object:
-        if issubclass(field.item, Checked):
-            return self.section(field.item, value, path)
-        typed = _typed(field.item, value)
-        if typed is not _INVALID and field.about.allow(typed):
-            return typed
-        words = [choice for choice in field.about.choices if isinstance(choice, str)]
+def _problem(place: _Place, details: ErrorDetails) -> tuple[tuple[float, ...], str]:
+    """The rank of an error among others, and its message."""
+    kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    if kind == RULE:
+        message = f"{_join(place.parent_path, context['field'])}: {context['problem']}"
+        return (*place.rank[:-1], math.inf, *place.rank[-1:]), message
+    if kind == REPEATED:
+        problem = f"expected no repetition, got the same as {place.parent_path}[{context['first']}]"
+    elif kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        key = str(details["loc"][-1])
+        known = place.parent.get("properties", {})
+        problem = f"unknown key{did_you_mean(key, known) or _section_that_has(key, known)}"
+    elif kind == "too_long":
+        problem = f"expected at most {context['max_length']}, got {len(value)}"
+    elif "type" not in place.schema:
+        problem = f"{details['msg']}, got {_shown(value)}"
+    else:
+        got = "nothing" if kind.startswith("missing") else _shown(value)
+        words = [choice for choice in place.schema.get("enum", ()) if isinstance(choice, str)]
         hint = did_you_mean(value, words) if words and isinstance(value, str) else ""
-        return self._unexpected(field.expected_item, value, path, hint)
-
-    def _unexpected(self, expected: str, value: object, path: str, hint: str = "") -> _Invalid:
-        got = quote(to_json(value))
-        if len(got) > _LONGEST_VALUE:
-            got = got[: _LONGEST_VALUE - 3] + "..."
-        place = f"{path}: " if path else ""
-        return self._report(f"{place}expected {_article(expected)}, got {got}{hint}")
-
-    def _report(self, problem: str) -> _Invalid:
-        self.problems.append(problem)
-        return _INVALID
+        problem = f"expected {_article(expected(place.schema))}, got {got}{hint}"
+    return place.rank, f"{place.path}: {problem}" if place.path else problem
 
 
-def _typed(item: type, value: object) -> object:
-    """`value` as the plain Python type; numbers of other libraries are welcome, true is not a number."""
-    if item in (bool, str):
-        return item(value) if isinstance(value, item) else _INVALID
-    if item is object:
-        return value if isinstance(value, (bool, str)) else _INVALID
-    if isinstance(value, bool):
-        return _INVALID
-    if item is int:
-        return int(value) if isinstance(value, Integral) else _INVALID
-    if not isinstance(value, Real):
-        return _INVALID
-    try:
-        number = float(value) + 0.0  # makes 0.0 of -0.0, which equals it but is printed differently
-    except OverflowError:
-        return _INVALID
-    return number if math.isfinite(number) else _INVALID
+def _shown(value: object) -> str:
+    got = quote(value)
+    return got if len(got) <= _LONGEST_VALUE else f"{got[: _LONGEST_VALUE - 3]}..."
 
 
 def _join(path: str, key: object) -> str:
@@ -205,10 +185,10 @@ def _join(path: str, key: object) -> str:
     return f"{path}.{step}" if path else step
 
 
-def _section_that_has(key: str, cls: type[Checked]) -> str:
-    for field in fields(cls):
-        if field.is_section and any(key == inner.key for inner in fields(field.item)):
-            return f', did you mean "{field.key}.{key}"?'
+def _section_that_has(key: str, properties: Mapping[str, Any]) -> str:
+    for name, schema in properties.items():
+        if key in schema.get("properties", {}):
+            return f', did you mean "{name}.{key}"?'
     return ""
 
 
