@@ -5,7 +5,7 @@ The defaults are those of the recipe `default`, which a file has that names no r
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
@@ -101,10 +101,6 @@ class NetworkParameters(Section):
             Affects.POTENTIAL,  # it is added to what the networks say
         ),
     ] = True
-
-    def of_the_fit(self) -> dict[str, Any]:
-        """As JSON, what the weights depend on: the repulsion is added to what the networks say."""
-        return self.affecting(Affects.FIT)
 
 
 @dataclass(frozen=True, config=SECTION)

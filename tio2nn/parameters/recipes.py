@@ -36,9 +36,6 @@ DEFAULT_RECIPE = AUTO
 SEARCHING_RECIPES = frozenset({"rili-2024"})
 """Recipes whose settings come out of a search: `tio2nn run` tunes before it trains."""
 
-DATA_FIELDS = tuple(field.key for field in fields(TrainingParameters) if field.about.affects is Affects.DATA)
-"""Settings of the training that say what to fit on, not how: no recipe decides them."""
-
 _DEFAULTS: Overrides = {
     "network": to_json(NetworkParameters()),
     # no recipe decides what is fitted to, but whether forces are

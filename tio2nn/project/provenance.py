@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.schema import to_json
 from tio2nn.project.feature_store import digest_of
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.version import __version__
@@ -23,7 +23,8 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
     Returns:
         "features" (parameter set and geometries), "energies", "forces", "split" and "settings" (network and training).
     """
-    network, training = parameters.network.of_the_fit(), to_json(parameters.training)
+    network = parameters.network.affecting(Affects.FIT)
+    training = parameters.training.affecting(Affects.DATA | Affects.FIT | Affects.POTENTIAL)
     # what has no effect has no digest: models of 0.1.0 knew neither repulsion nor outliers
     if not parameters.network.repulsion:
         network["repulsion"] = False

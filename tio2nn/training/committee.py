@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 from tio2nn.errors import InputError
 from tio2nn.parallel.workers import submit_listening, tell
+from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.recipes import DATA_FIELDS
-from tio2nn.parameters.schema import to_json
 from tio2nn.project.feature_store import digest_of
 from tio2nn.training.data import TrainingData
 from tio2nn.training.dataset import FitData
@@ -179,7 +178,6 @@ def _seed_of(parameters: ParameterSet, member: int) -> int:
 
 def _fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:
     """Of everything that the weights of one member depend on."""
-    settings = {"network": parameters.network.of_the_fit(), **to_json(parameters.training), "seed": seed}
-    for of_no_effect in ("members", *DATA_FIELDS):
-        settings.pop(of_no_effect)  # what they decide is in the data's fingerprint
+    network, training = (part.affecting(Affects.FIT) for part in (parameters.network, parameters.training))
+    settings = {"network": network, **training, "seed": seed}
     return digest_of([data.fingerprint, json.dumps(settings, sort_keys=True), str(data.reference.as_dict())])

@@ -18,9 +18,11 @@ import numpy as np
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
 from tio2nn.parallel.workers import available_cores, trial_workers
+from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import forces_of
-from tio2nn.parameters.schema import to_json
+from tio2nn.parameters.schema import fields
+from tio2nn.parameters.validation import Section
 from tio2nn.project.facts import facts_of, resolved
 from tio2nn.project.feature_store import digest_of
 from tio2nn.project.freshness import Snapshot
@@ -274,13 +276,21 @@ class _Search:
 def _settings(parameters: ParameterSet, data: TrainingData) -> str:
     """Digest of everything but the candidate that the outcome of a trial depends on."""
     fixed: Mapping[str, Any] = {
-        "network": {**parameters.network.of_the_fit(), "hidden_layers": None, "dropout": None},
-        "training": {**to_json(parameters.training), "learning_rate": None, "epochs": None, "members": None},
-        "batch_size": parameters.tuning.batch_size,
-        "seed": parameters.tuning.seed,
+        "network": _without_searched(parameters.network, Affects.FIT),
+        # as 0.1.0 has it, which named the members
+        "training": {**_without_searched(parameters.training, Affects.DATA | Affects.FIT), "members": None},
+        **parameters.tuning.affecting(Affects.TRIAL),
         "reference_energies": data.reference.as_dict(),
     }
     return digest_of([data.fingerprint, json.dumps(fixed, sort_keys=True)])
+
+
+def _without_searched(section: Section, part: Affects) -> dict[str, Any]:
+    """As JSON, what a part depends on, with null for what the candidate decides."""
+    return {
+        **section.affecting(part),
+        **{field.key: None for field in fields(type(section)) if field.about.searched},
+    }
 
 
 def _as_completed(futures: Mapping[Future[Outcome], int]) -> Iterator[Future[Outcome]]:
