@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -127,6 +127,21 @@ def test_equal_items_are_refused_even_if_they_are_written_differently() -> None:
     assert problems_of(document) == ("points[2]: expected no repetition, got the same as points[0]",)
 
 
+def test_repeated_items_are_reported_beside_wrong_ones() -> None:
+    document = {"points": [{"x": 1}, {"x": -1}, {"x": 1.0}, {}]}
+    assert problems_of(document) == (
+        "points[1].x: expected a number >= 0, got -1",
+        "points[2]: expected no repetition, got the same as points[0]",
+        "points[3].x: expected a number >= 0, got nothing",
+    )
+
+
+def test_what_fields_must_satisfy_together_is_asked_of_defaults_too() -> None:
+    assert problems_of({"points": [{"x": 1}], "range": {"low": 10}}) == (
+        "range.high: expected a number >= low, got 9",
+    )
+
+
 def test_a_key_written_twice_is_refused_at_every_depth() -> None:
     document = parse('{"points": [{"x": 1, "x": 1}], "weights": {"a": 1, "a": 1}, "size": 1, "size": 1}')
     assert problems_of(document) == (
@@ -155,6 +170,19 @@ def test_an_instance_with_problems_cannot_be_made() -> None:
     )
     with pytest.raises(ParameterError, match="high: expected a number >= low, got 1"):
         Range(low=2, high=1)
+
+
+def test_an_instance_is_made_of_positions_or_names_whatever_its_keys_in_json() -> None:
+    assert Range(1, 2, True) == Range(high=2, low=1, open_=True) == replace(Range(1, 2), open_=True)
+    with pytest.raises(ParameterError) as caught:
+        Range(-1, 12, open_=1)  # type: ignore[arg-type]
+    assert caught.value.problems == (
+        "low: expected an integer >= 0, got -1",
+        "high: expected an integer <= 9, got 12",
+        "open: expected true or false, got 1",
+    )
+    (problem,) = problems_of({"points": [{"x": 1}], "range": {"open_": True}})
+    assert problem == 'range.open_: unknown key, did you mean "open"?'
 
 
 def test_numbers_get_their_declared_plain_type() -> None:

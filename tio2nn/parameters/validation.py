@@ -120,11 +120,8 @@ class _Place(NamedTuple):
             path, rank, inner = f"{self.path}[{step}]", step, self.schema["items"]
         elif "properties" in self.schema:
             keys = list(self.schema["properties"])
-            key = (
-                keys[step] if isinstance(step, int) and step < len(keys) else step
-            )  # an argument by its position
-            rank = keys.index(key) if key in keys else -1
-            path, inner = _join(self.path, key), self.schema["properties"].get(key, {})
+            rank = keys.index(step) if step in keys else -1
+            path, inner = _join(self.path, step), self.schema["properties"].get(step, {})
         else:
             path, rank, inner = _join(self.path, step), 0, self.schema.get("additionalProperties") or {}
         return _Place(path, (*self.rank, rank), inner, self.schema, self.path)
