@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import projects
 import pytest
-from places import README
+from places import DOCS
 
 import tio2nn
 
@@ -186,9 +186,9 @@ def test_every_place_in_the_table_of_floors_exists_once() -> None:
     assert [place for place in places if place not in sources()] == []
 
 
-def test_the_readme_shows_every_module_from_the_roof_to_the_ground() -> None:
-    readme = README.read_text(encoding="utf-8")
-    block = readme.partition("## Architecture")[2].split("```")[1]
+def test_the_documentation_shows_every_folder_from_the_roof_to_the_ground() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    block = page.split("```")[1].removeprefix("text\n")
     names = [word.rstrip("/") for line in block.splitlines() for word in line.partition("  ")[0].split()]
     assert sorted(names) == sorted(place for floor_ in FLOORS for place in floor_ if place)
     floors = [floor(name) for name in names]

@@ -49,13 +49,15 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
     """Energy, forces and stress of a potential that `tio2nn train` made, in ASE's units and signs.
 
     Properties, for `atoms.calc.get_property(NAME, atoms)` or in `atoms.calc.results`:
-        energy, free_energy: eV, reference energies included; the two are the same.
-        energies: (n_atoms,) eV; their sum is the energy.
-        forces: (n_atoms, 3) eV/Å.
-        stress: (6,) eV/Å³, xx, yy, zz, yz, xz, xy, positive under tension; of a slab or a wire, as ASE has it,
-            ∂E/∂strain over the volume of its cell. Only if an axis is periodic and the three vectors span a volume.
-        energy_spread: standard deviation of the committee's energies, eV/atom; only of a committee.
-        forces_spread: (n_atoms,) eV/Å, as `Prediction.forces_spread`; only of a committee.
+
+    - energy, free_energy: eV, reference energies included; the two are the same.
+    - energies: (n_atoms,) eV; their sum is the energy.
+    - forces: (n_atoms, 3) eV/Å.
+    - stress: (6,) eV/Å³, xx, yy, zz, yz, xz, xy, positive under tension; of a slab or a wire, as ASE has it,
+      ∂E/∂strain over the volume of its cell. Only if an axis is periodic and the three vectors span a volume.
+    - energy_spread: standard deviation of the committee's energies, eV/atom; only of a committee.
+    - forces_spread: (n_atoms,) eV/Å, as `Prediction.forces_spread`; only of a committee.
+    - distances: (n_atoms,) of each atom from training, as `Prediction.distances`.
 
     Forces and stress are computed if one of them is asked for, and then together; charges and magnetic moments of the
     atoms have no effect.

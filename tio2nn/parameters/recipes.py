@@ -86,9 +86,9 @@ _FIXED: dict[str, Overrides] = {
     # enough to see the method work on a few hundred structures
     "quick": {"training": {"epochs": 60}},
     "forces": _FORCES,
-    # networks whose errors cancel in part; what each choice bought is in the README. With the 136 functions of
-    # `extended` and 1,200 structures of TiO2 a whitening floor of 1e-4 gave 1.15 / 1.97 meV/atom (MAE / RMSE), 1e-6
-    # 1.22 / 2.89.
+    # networks whose errors cancel in part; what each choice bought is in docs/results/accuracy.md. With the 136
+    # functions of `extended` and 1,200 structures of TiO2 a whitening floor of 1e-4 gave 1.15 / 1.97 meV/atom (MAE /
+    # RMSE), 1e-6 1.22 / 2.89.
     "record": {
         "network": {"hidden_layers": [128, 128], "whitening_floor": 1e-4},
         "training": {**_FORCES["training"], "epochs": 400, "members": 4},
