@@ -7,5 +7,6 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
 SAMPLE_DATA = ROOT / "sample_data"
 OLD_PROJECTS = TESTS / "old_projects"

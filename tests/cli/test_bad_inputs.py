@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import end, invoke, refusal, rows, start
 from corpus import BAD, GOOD, STRANGE
-from places import README
+from places import DOCS
 from projects import PARAMETERS, structures, trained_project, write_files
 from rights import can_give_up_rights, give_up_rights
 
@@ -64,8 +64,8 @@ def command(here: Path, *arguments: object) -> tuple[int, str, str]:
 
 def test_the_corpus_is_large() -> None:
     assert len(BAD) >= 60
-    readme = README.read_text(encoding="utf-8")
-    assert f"`tests/corpus.py` holds {len(BAD)} broken files" in readme
+    guarantees = (DOCS / "guarantees.md").read_text(encoding="utf-8")
+    assert f"`tests/corpus.py` holds {len(BAD)} broken files" in guarantees
 
 
 def test_extract_names_each_bad_file_once_and_takes_the_others(tmp_path: Path) -> None:

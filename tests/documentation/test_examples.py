@@ -1,0 +1,242 @@
+"""Every command line and every Python block of README and documentation runs, page by page, in their order.
+
+Each page has a directory of its own with what a reader would have there: a few of the sample data, a potential trained
+on them, the files that pages name. What takes long is shortened by options that are added (`SHORTER`).
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import pytest
+from ase import Atoms
+from command_line import invoke
+from pages import PAGES, blocks
+from places import ROOT
+
+from tio2nn import read_structures
+from tio2nn.project.project import ENVIRONMENT_VARIABLE
+
+# enough for a potential to be written and read again
+SHORTER = {
+    "run": ["--no-tune", "--epochs", "20", "--members", "1", "-j", "1"],
+    "train": ["--epochs", "2", "--members", "1", "-j", "1"],
+    "tune": ["--epochs", "2", "--max-trials", "1", "-j", "1"],
+}
+# not run here: these install, run all tests, build the pages, or take hours
+PASSED_OVER = (
+    "python -m venv",
+    ". .venv",
+    "pip",
+    "pre-commit",
+    "pytest",
+    ".ci/run",
+    "sphinx-build",
+    "python tests/",
+)
+# commands whose result is on stdout
+PRINTING = ("predict", "status", "schema")
+IN_A_SHELL = re.compile(r"[|>$]|^export ", re.MULTILINE)
+OF_THE_README = {block.text for block in blocks("README.md", "sh", "python")}
+WITH_EXAMPLES = [
+    page
+    for page in PAGES
+    if page == "README.md" or any(b.text not in OF_THE_README for b in blocks(page, "sh", "python"))
+]
+# these begin with a trained potential of the sample data; on the others the reader makes it
+WITHOUT_A_PROJECT = ("README.md", "docs/tutorial.md")
+
+
+# --- what a reader has --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with some of the sample data and a project trained on them."""
+    here = tmp_path_factory.mktemp("reader")
+    (here / "sample_data").mkdir()
+    for number in range(1, 301, 15):
+        shutil.copy(ROOT / f"sample_data/structure{number:04d}.xsf", here / "sample_data")
+    shutil.copy(ROOT / "sample_data/structure0002.xsf", here / "sample_data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        invoke("run", "sample_data", *SHORTER["run"])
+    return here
+
+
+@pytest.fixture
+def here(
+    request: pytest.FixtureRequest, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The current directory of the reader of a page."""
+    has_project = request.node.callspec.params["page"] not in WITHOUT_A_PROJECT
+    ignored = None if has_project else shutil.ignore_patterns("tio2nn-project")
+    shutil.copytree(trained, tmp_path / "reader", ignore=ignored)
+    monkeypatch.chdir(tmp_path / "reader")
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    write_what_pages_name()
+    return tmp_path / "reader"
+
+
+def write_what_pages_name() -> None:
+    """Files of the reader's own, in the current directory."""
+    frames = [labelled(path) for path in sorted(Path("sample_data").iterdir())]
+    ase.io.write("calculations.traj", frames)
+    for frame in frames:
+        frame.info["U_total"] = frame.get_potential_energy()
+        frame.arrays["F_total"] = frame.get_forces()
+        frame.calc = None
+    ase.io.write("relabelled.xyz", frames, format="extxyz")
+    shutil.copytree("sample_data", "from-ase")
+    compressed = labelled(Path("sample_data/structure0001.xsf"))
+    compressed.set_cell(0.85 * compressed.cell[:], scale_atoms=True)
+    compressed.calc = None
+    ase.io.write("compressed.xsf", compressed)
+    with tarfile.open("data-set-2016-TiO2.tar.bz2", "w:bz2") as archive:
+        archive.add("sample_data")
+    parts = [("validation", "test")[k] if k < 2 else "train" for k in range(len(frames))]
+    Path("tests/benchmarks").mkdir(parents=True)
+    for name in ("my-split.csv", "tests/benchmarks/holdout-600.csv"):
+        with Path(name).open("w", encoding="utf-8", newline="") as handle:
+            rows = csv.writer(handle)
+            rows.writerow(["structure", "part"])
+            rows.writerows(
+                zip((path.stem for path in sorted(Path("sample_data").iterdir())), parts, strict=True)
+            )
+
+
+def labelled(path: Path) -> Atoms:
+    (structure,) = read_structures(path)
+    return structure.to_ase()
+
+
+# --- how it is run ------------------------------------------------------------------------------------------
+
+
+def shortened(words: list[str]) -> list[str]:
+    """Of options that are given twice the last counts, but what a page says of members stays."""
+    added = SHORTER.get(words[0], [])
+    if "--members" in words and "--members" in added:
+        place = added.index("--members")
+        added = [*added[:place], *added[place + 2 :]]
+    return [*words, *added]
+
+
+def run_line(line: str) -> str:
+    """What one line prints; `&&` stands between lines."""
+    shown = ""
+    for command in re.split(r"\s*&&\s*", line):
+        words = shlex.split(command, comments=True)
+        if not words or command.startswith(PASSED_OVER):
+            continue
+        assert words[0] == "tio2nn", f"expected a call of tio2nn, got {line!r}"
+        # a doubtful structure is what --strict is for
+        code = 3 if "--strict" in words else 0
+        try:
+            out, err = invoke(*shortened(words[1:]))
+        except AssertionError:
+            if not code:
+                raise
+            out, err = invoke(*shortened(words[1:]), code=code)
+        is_printed = words[1] in PRINTING and "--output" not in words
+        assert bool(out) == (is_printed or "--json" in words), line
+        shown += out + err
+    return shown
+
+
+def run_in_a_shell(script: str, programs: Path) -> str:
+    """What a block prints that needs a shell; its calls of tio2nn are shortened, too."""
+    programs.mkdir(exist_ok=True)
+    cases = "".join(f'{verb}) set -- "$@" {" ".join(options)};;\n' for verb, options in SHORTER.items())
+    program = programs / "tio2nn"
+    program.write_text(f'#!/bin/sh\ncase $1 in\n{cases}esac\nexec "{sys.executable}" -m tio2nn "$@"\n')
+    program.chmod(0o755)
+    (programs / "python").unlink(missing_ok=True)
+    (programs / "python").symlink_to(sys.executable)
+    environment = {**os.environ, "PATH": os.pathsep.join([str(programs), os.environ["PATH"]])}
+    ended = subprocess.run(
+        ["sh", "-ec", script], capture_output=True, text=True, check=False, env=environment
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def beginnings(transcript: str) -> list[str]:
+    """What the lines of a transcript say before their first number, blanks as one."""
+    starts = (re.split(r"\d", line)[0] for line in transcript.splitlines())
+    return [start for start in (" ".join(start.split()) for start in starts) if start]
+
+
+# the little that is trained on here is far from everything
+@pytest.mark.filterwarnings("ignore::tio2nn.interfaces.ase.ExtrapolationWarning")
+@pytest.mark.parametrize("page", WITH_EXAMPLES)
+def test_the_examples_of_a_page_run_one_after_the_other(
+    page: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["python"])
+    shown = ""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks(page, "sh", "python", "text"):
+        if block.language == "python":
+            exec(compile(block.text, f"{page}:{block.line}", "exec"), namespace)
+            shown += capsys.readouterr().out
+        elif block.language == "text":
+            said = " ".join(shown.split())
+            assert [start for start in beginnings(block.text) if shown and start not in said] == []
+        elif IN_A_SHELL.search(block.text):
+            shown += run_in_a_shell(block.text, here / ".programs")
+        else:
+            shown += "".join(map(run_line, block.text.splitlines()))
+    RESULTS.get(page, lambda _here, _shown, _names: None)(here, shown, namespace)
+
+
+# --- what must have come of it ------------------------------------------------------------------------------
+
+
+def of_the_readme(here: Path, shown: str, names: dict[str, Any]) -> None:
+    assert names["prediction"].forces.shape == (6, 3)
+    assert shown.count("structure0001") >= 2
+    assert (here / "tio2nn-project/evaluation/parity.png").exists()
+
+
+def of_own_data(here: Path, shown: str, _: dict[str, Any]) -> None:
+    assert "nothing to do" in shown
+    assert (here / "my-steps/evaluation/parity.png").exists()
+    assert (here / "my-project/model/potential.npz").exists()
+    assert (here / "relabelled/model/potential.npz").exists()
+
+
+def of_pipelines(here: Path, shown: str, _: dict[str, Any]) -> None:
+    assert re.search(r"^sample_data/structure\d{4}\.xsf\t", shown, re.MULTILINE)
+    assert re.search(r'"file": "sample_data/structure\d{4}\.xsf"', shown)
+    assert len(list((here / "predicted").iterdir())) == len(list((here / "sample_data").iterdir()))
+
+
+def of_python(_: Path, shown: str, names: dict[str, Any]) -> None:
+    assert "structure0001" in shown
+    assert names["features"].shape == (names["structures"][0].n_atoms, 70)
+
+
+def of_the_tutorial(here: Path, shown: str, _: dict[str, Any]) -> None:
+    assert "200 fs" in shown
+    assert len(ase.io.read(here / "anatase.traj", index=":")) == 21
+
+
+RESULTS = {
+    "README.md": of_the_readme,
+    "docs/how-to/own-data.md": of_own_data,
+    "docs/how-to/pipelines.md": of_pipelines,
+    "docs/how-to/python.md": of_python,
+    "docs/tutorial.md": of_the_tutorial,
+}
