@@ -104,7 +104,7 @@ def test_what_has_to_be_written_is_refused_in_one_line(
 
 
 _LOOP = """
-from tio2nn.descriptors.compiling import compiled_once
+from tio2nn.descriptors.kernels.compiling import compiled_once
 
 @compiled_once()
 def twice(x):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.training.fit import Fit, configure_threads
-from tio2nn.training.force_kernels import force_losses
+from tio2nn.training.force_kernels import ForceBatch, force_losses
 from tio2nn.training.forces import ForceTerm
 from tio2nn.training.network import BPNN
 
@@ -171,13 +171,15 @@ def test_structures_that_are_left_out_change_nothing() -> None:
     predicted, derivatives = np.full((2, 3), 7.0, np.float32), np.full((2, N_FEATURES), 7.0, np.float32)
     found = force_losses(
         np.ones(1, np.float32),
-        np.array([-1]),
-        np.array([0, 2]),
-        np.arange(2),
+        ForceBatch(
+            offsets=np.array([-1]),
+            first_atom=np.array([0, 2]),
+            rows=np.arange(2),
+            targets=np.ones((2, 3), np.float32),
+            weights=np.ones(1, np.float32),
+        ),
         np.ones((2, N_FEATURES), np.float32),
-        np.ones((2, 3), np.float32),
         SCALE,
-        np.ones(1, np.float32),
         predicted,
         derivatives,
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 from numpy.typing import ArrayLike, NDArray
 
-from tio2nn.descriptors.kernel_parts import N_TERMS
+from tio2nn.descriptors.kernels.polynomials import N_TERMS
 
 FloatArray = NDArray[np.float64]
 

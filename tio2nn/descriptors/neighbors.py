@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from tio2nn.descriptors.neighbor_kernels import image_ranges, place_images, sort_neighbors
+from tio2nn.descriptors.kernels.images import image_ranges, place_images, sort_neighbors
 from tio2nn.errors import InputError
 from tio2nn.structures.geometry import complete_cell, reduced_cell, spans_volume
 from tio2nn.structures.structure import Structure

@@ -21,11 +21,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.attenuation import cutoff_polynomial
-from tio2nn.descriptors.gradient_kernels import angular_gradient, fold_gradient, radial_gradient
-from tio2nn.descriptors.jacobian_kernels import jacobian_rows
-from tio2nn.descriptors.kernel_parts import Around
-from tio2nn.descriptors.kernels import angular_functions, radial_functions
+from tio2nn.descriptors.kernels.arguments import Around, AtomIndices
+from tio2nn.descriptors.kernels.gradient import angular_gradient, fold_gradient, radial_gradient
+from tio2nn.descriptors.kernels.jacobian import jacobian_rows
+from tio2nn.descriptors.kernels.values import angular_functions, radial_functions
 from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK, ClosePairs, NeighborList, neighbor_lists
 from tio2nn.descriptors.tables import angular_tables, radial_tables, slope_tables
 from tio2nn.errors import InputError
@@ -58,13 +57,10 @@ class SymmetryCalculator:
             _Sums.of(choice, elements, self._n_kinds) for choice in choices
         )
         self._n_radial_columns = len(parameters.radial) * self._radial_sums.n_kinds
-        self._cutoff_polynomial = cutoff_polynomial()
         self._has_radial, self._has_angular = bool(parameters.radial), bool(parameters.angular)
         self._radial = radial_tables(parameters.radial, parameters.cutoff)
         self._angular = angular_tables(parameters.angular, parameters.cutoff)
-        self._slopes = slope_tables(
-            parameters.radial, parameters.angular, parameters.cutoff, self._angular_sums.n_kinds
-        )
+        self._slopes = slope_tables(parameters.angular, self._angular_sums.n_kinds)
 
     def __call__(self, structure: Structure) -> FloatArray:
         """Features of one structure.
@@ -140,13 +136,9 @@ class SymmetryCalculator:
             jacobian_rows(
                 self._radial_sums.around(neighbors),
                 self._angular_sums.around(neighbors),
-                neighbors.atoms,
-                centers,
-                np.full(len(centers), n),
-                self.cutoff,
-                self._cutoff_polynomial,
-                *self._radial,
-                *self._angular[:2],
+                AtomIndices(neighbors.atoms, centers, np.full(len(centers), n)),
+                self._radial,
+                self._angular,
                 self._slopes,
                 self.n_features,
                 jacobian[centers[0] : centers[-1] + 1].reshape(-1),
@@ -161,12 +153,11 @@ class SymmetryCalculator:
         features = np.zeros((sum(s.n_atoms for s in structures), self.n_features))
         for neighbors in lists:
             rows = features[neighbors.first_atom : neighbors.first_atom + neighbors.n_atoms]
-            cutoff = (self.cutoff, self._cutoff_polynomial)
             if self._has_radial:
-                radial_functions(self._radial_sums.around(neighbors), *cutoff, *self._radial, rows)
+                radial_functions(self._radial_sums.around(neighbors), self._radial, rows)
             if self._has_angular:
                 around = self._angular_sums.around(neighbors)
-                angular_functions(around, *cutoff, *self._angular, self._n_radial_columns, rows)
+                angular_functions(around, self._angular, self._n_radial_columns, rows)
         return features
 
     def _gradients(self, lists: Iterable[NeighborList], weights: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -174,15 +165,13 @@ class SymmetryCalculator:
         gradient, strain = np.zeros((n_sets, n_atoms, 3)), np.zeros((n_sets, n_atoms, 3, 3))
         for neighbors in lists:
             own = np.ascontiguousarray(weights[:, neighbors.first_atom :][:, : neighbors.n_atoms])
-            cutoff = (self.cutoff, self._cutoff_polynomial)
             pairs = np.zeros((n_sets, *neighbors.vectors.shape))
             if self._has_radial:
                 around = self._radial_sums.around(neighbors)
-                radial_gradient(around, *cutoff, *self._radial, self._slopes.radial_decays, own, pairs)
+                radial_gradient(around, self._radial, own, pairs)
             if self._has_angular:
                 around = self._angular_sums.around(neighbors)
-                tables = (*self._angular[:2], self._slopes, self._n_radial_columns)
-                angular_gradient(around, *cutoff, *tables, own, pairs)
+                angular_gradient(around, self._angular, self._slopes, self._n_radial_columns, own, pairs)
             for k in range(n_sets):
                 fold_gradient(
                     neighbors.first,

@@ -6,40 +6,42 @@ from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tio2nn.descriptors.attenuation import Attenuation, Gaussian
-from tio2nn.descriptors.kernel_parts import N_TERMS, Slopes
+from tio2nn.descriptors.attenuation import Attenuation, Gaussian, cutoff_polynomial
+from tio2nn.descriptors.kernels.arguments import AngularTables, FloatArray, IntArray, RadialTables, Slopes
+from tio2nn.descriptors.kernels.polynomials import N_TERMS
 from tio2nn.parameters.parameter_set import AngularFunction, RadialFunction
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-RadialTables = tuple[FloatArray, IntArray, FloatArray, FloatArray]
-AngularTables = tuple[FloatArray, IntArray, IntArray, FloatArray, IntArray, IntArray]
 
 
 def radial_tables(functions: Sequence[RadialFunction], cutoff: float) -> RadialTables:
+    """Of radial functions; the cutoff in Å."""
     fits = [Gaussian.fit(f.eta, f.r_s, cutoff) for f in functions]
-    return (
-        np.array([fit.polynomial for fit in fits]).reshape(-1, N_TERMS),
-        np.array([fit.squarings for fit in fits], dtype=np.int64),
-        np.array([fit.shift for fit in fits]),
-        np.array([fit.scale for fit in fits]),
+    return RadialTables(
+        cutoff=float(cutoff),
+        cutoff_polynomial=cutoff_polynomial(),
+        polynomials=np.array([fit.polynomial for fit in fits]).reshape(-1, N_TERMS),
+        squarings=np.array([fit.squarings for fit in fits], dtype=np.int64),
+        shifts=np.array([fit.shift for fit in fits]),
+        scales=np.array([fit.scale for fit in fits]),
+        decays=np.array([f.eta * cutoff**2 for f in functions]),
     )
 
 
 def angular_tables(functions: Sequence[AngularFunction], cutoff: float) -> AngularTables:
+    """Of angular functions; the cutoff in Å."""
     etas = sorted({f.eta for f in functions})
     fits = [Attenuation.fit(eta, cutoff) for eta in etas]
     recipe, exponents, rows = power_recipe([(f.lambda_, f.zeta) for f in functions])
-    return (
-        np.array([fit.polynomial for fit in fits]).reshape(-1, N_TERMS),
-        np.array([fit.squarings for fit in fits], dtype=np.int64),
-        recipe,
-        exponents,
-        np.array([etas.index(f.eta) for f in functions], dtype=np.int64),
-        rows,
+    return AngularTables(
+        cutoff=float(cutoff),
+        cutoff_polynomial=cutoff_polynomial(),
+        polynomials=np.array([fit.polynomial for fit in fits]).reshape(-1, N_TERMS),
+        squarings=np.array([fit.squarings for fit in fits], dtype=np.int64),
+        decays=np.array([eta * cutoff**2 for eta in etas]),
+        recipe=recipe,
+        exponents=exponents,
+        eta_rows=np.array([etas.index(f.eta) for f in functions], dtype=np.int64),
+        power_rows=rows,
     )
 
 
@@ -85,28 +87,27 @@ def power_recipe(powers: Sequence[tuple[int, float]]) -> tuple[IntArray, FloatAr
     )
 
 
-def slope_tables(
-    radial: Sequence[RadialFunction], angular: Sequence[AngularFunction], cutoff: float, n_kinds: int
-) -> Slopes:
-    """What derivatives need beyond the tables of the values."""
-    etas = sorted({f.eta for f in angular})
-    powers = [(f.lambda_, f.zeta) for f in angular]
-    slopes = [(f.lambda_ if f.zeta != 1 else 0, f.zeta - 1) for f in angular]
+def slope_tables(functions: Sequence[AngularFunction], n_kinds: int) -> Slopes:
+    """What derivatives of angular functions need beyond the tables of the values.
+
+    Args:
+        functions: in the order of `angular_tables`.
+        n_kinds: kinds of neighbors that have sums of their own.
+    """
+    powers = [(f.lambda_, f.zeta) for f in functions]
+    slopes = [(f.lambda_ if f.zeta != 1 else 0, f.zeta - 1) for f in functions]
     recipe, exponents, rows = power_recipe(powers + slopes)
-    power_rows, slope_rows = rows[: len(angular)], rows[len(angular) :]
+    power_rows, slope_rows = rows[: len(functions)], rows[len(functions) :]
     pairs = np.zeros((n_kinds, n_kinds), dtype=np.int64)
     for position, (a, b) in enumerate(combinations_with_replacement(range(n_kinds), 2)):
         pairs[a, b] = pairs[b, a] = position
     return Slopes(
-        radial_decays=np.array([f.eta * cutoff**2 for f in radial]),
-        decays=np.array([eta * cutoff**2 for eta in etas]),
         recipe=recipe,
         exponents=exponents,
         power_rows=power_rows,
         slope_rows=slope_rows,
-        eta_rows=np.array([etas.index(f.eta) for f in angular], dtype=np.int64),
-        lambdas=np.array([float(f.lambda_) for f in angular]),
-        zetas=np.array([float(f.zeta) for f in angular]),
+        lambdas=np.array([float(f.lambda_) for f in functions]),
+        zetas=np.array([float(f.zeta) for f in functions]),
         powers=np.unique(power_rows),
         slopes=np.unique(slope_rows),
         pairs=pairs,

@@ -8,30 +8,34 @@ so structures of any size share a batch without padding.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.compiling import compiled_once
+from tio2nn.descriptors.kernels.compiling import OPTIONS, U, compiled_once
 
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
-_U = np.uintp
 
-_compile = compiled_once(parallel=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+class ForceBatch(NamedTuple):
+    """The labels of a batch, and where what belongs to them is."""
+
+    offsets: IntArray  # (n_structures,) where each Jacobian begins; negative for structures that are left out
+    first_atom: IntArray  # (n_structures + 1,) where the atoms of each structure begin in the arrays by atom
+    rows: IntArray  # (n_atoms,) the row of each atom in gradients and derivatives
+    targets: Float32Array  # (n_atoms, 3) forces, eV/Å
+    weights: Float32Array  # (n_structures,) of the losses
 
 
-@_compile
+@compiled_once(parallel=True, **OPTIONS)
 def force_losses(
     jacobian: Float32Array,
-    offsets: IntArray,
-    first_atom: IntArray,
-    rows: IntArray,
+    batch: ForceBatch,
     gradients: Float32Array,
-    targets: Float32Array,
     scale: float,
-    weights: Float32Array,
     predicted: Float32Array,
     derivatives: Float32Array,
 ) -> NDArray[np.float64]:
@@ -41,19 +45,16 @@ def force_losses(
 
     Args:
         jacobian: flat; that of structure s is (n, n_features, n, 3) from offsets[s] on.
-        offsets: (n_structures,) negative for structures that are left out.
-        first_atom: (n_structures + 1,) where the atoms of each structure begin in the arrays by atom.
-        rows: (n_atoms,) the row of each atom in `gradients`.
+        batch: of the structures.
         gradients: (n_rows, n_features) ∂E/∂G, eV.
-        targets: (n_atoms, 3) forces, eV/Å.
         scale: eV/Å.
-        weights: (n_structures,).
         predicted: (n_atoms, 3) receives the forces, zeros where left out.
         derivatives: (n_rows, n_features) receives the derivatives, zeros where left out.
 
     Returns:
         (n_structures, 2) weighted loss, and sum of the squared errors of all components.
     """
+    offsets, first_atom, rows, targets, weights = batch
     n_features = gradients.shape[1]
     results = np.zeros((offsets.shape[0], 2))
     for s in numba.prange(offsets.shape[0]):
@@ -66,14 +67,14 @@ def force_losses(
                     derivatives[rows[begin + i], f] = np.float32(0.0)
                 predicted[begin + i, :] = np.float32(0.0)
             continue
-        place = _U(offsets[s])
+        place = U(offsets[s])
         for i in range(n):
             gradient = gradients[rows[begin + i]]
             for f in range(n_features):
                 g = -gradient[f]
-                for c in range(_U(width)):
+                for c in range(U(width)):
                     forces[c] += g * jacobian[place + c]
-                place += _U(width)
+                place += U(width)
         loss, squares = 0.0, 0.0
         for i in range(n):
             square = np.float32(0.0)
@@ -90,13 +91,13 @@ def force_losses(
                 forces[3 * i + x] *= factor
         results[s, 0] = weights[s] * loss
         results[s, 1] = squares
-        place = _U(offsets[s])
+        place = U(offsets[s])
         for i in range(n):
             target = derivatives[rows[begin + i]]
             for f in range(n_features):
                 total = np.float32(0.0)
-                for c in range(_U(width)):
+                for c in range(U(width)):
                     total += forces[c] * jacobian[place + c]
                 target[f] = total
-                place += _U(width)
+                place += U(width)
     return results

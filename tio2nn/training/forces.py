@@ -11,7 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tio2nn.training.dataset import FitData, ForceLabels
-from tio2nn.training.force_kernels import force_losses
+from tio2nn.training.force_kernels import ForceBatch, force_losses
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -73,18 +73,14 @@ class _Batches:
         atoms = slice(int(first_atom[0]), int(first_atom[-1]))
         forces = np.empty((atoms.stop - atoms.start, 3), np.float32)
         derivatives = np.empty_like(gradients)
-        results = force_losses(
-            labels.jacobian,
+        labels_of_batch = ForceBatch(
             labels.offsets[own],
             first_atom - first_atom[0],
             self.rows[atoms],
-            gradients,
             labels.forces[atoms],
-            scale,
             (self.weights[own] / self.atoms_per_batch).astype(np.float32),
-            forces,
-            derivatives,
         )
+        results = force_losses(labels.jacobian, labels_of_batch, gradients, scale, forces, derivatives)
         return (*results.sum(axis=0).astype(np.float32), derivatives, forces)
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.compiling import compiled_once
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from tio2nn.descriptors.kernels.arguments import FloatArray, IntArray
+from tio2nn.descriptors.kernels.compiling import compiled_once
 
 # Å; atoms this close are one atom twice: an image is off by rounding, a file by its last decimals
 _SAME_PLACE = 1e-6

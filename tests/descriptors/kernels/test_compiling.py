@@ -10,7 +10,7 @@ from pathlib import Path
 COMPUTE = """
 import hashlib
 import numpy as np
-from tio2nn.descriptors.jacobian_kernels import jacobian_rows
+from tio2nn.descriptors.kernels.jacobian import jacobian_rows
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.parameters.presets import preset
 from tio2nn.structures.structure import Structure

@@ -1,0 +1,1 @@
+"""Compiled loops: arrays and named tuples of arrays in, arrays out."""
