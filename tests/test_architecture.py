@@ -24,6 +24,7 @@ import tio2nn
 
 PACKAGE = Path(tio2nn.__file__).parent
 MOST_LINES = 400
+MOST_ARGUMENTS = 8
 
 # From the ground to the roof. A folder stands for all of its modules; "" is the package tio2nn itself, the front door,
 # which offers names of every floor and which no module of the package goes through.
@@ -63,9 +64,13 @@ ROOMS = {
     "filelock": ("files.lock",),
     "keras": ("training", "tuning.trial"),
     "keras_tuner": ("tuning.oracles",),
-    "llvmlite": ("descriptors.kernel_parts",),
+    "llvmlite": ("descriptors.kernels.lane_code",),
     "matplotlib": ("evaluation.plots", "evaluation.error_plots"),
-    "numba": ("descriptors.compiling", "descriptors.kernel_parts", "training.force_kernels"),
+    "numba": (
+        "descriptors.kernels.compiling",
+        "descriptors.kernels.lane_code",
+        "training.force_kernels",
+    ),
     "pandas": ("evaluation.plots",),
     "pydantic": ("parameters",),
     "pydantic_core": ("parameters",),
@@ -243,6 +248,27 @@ def test_no_path_of_imports_leads_from_a_module_that_does_not_train_to_keras(mod
 def test_a_file_is_short_enough_to_be_read(module: str) -> None:
     n_lines = len(sources()[module].read_text(encoding="utf-8").splitlines())
     assert n_lines <= MOST_LINES, f"expected at most {MOST_LINES} lines in {sources()[module]}, got {n_lines}"
+
+
+def _arguments(module: str) -> Iterator[tuple[str, int]]:
+    """Each function of a module, but for commands, and the number of its arguments, but for `self` and `cls`."""
+    for node in ast.walk(ast.parse(sources()[module].read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
+        if any(isinstance(item, ast.Name) and item.id == "command" for item in decorators):
+            # one for each option
+            continue
+        own = node.args
+        arguments = [*own.posonlyargs, *own.args, *own.kwonlyargs, *filter(None, (own.vararg, own.kwarg))]
+        name = f"line {node.lineno}" if isinstance(node, ast.Lambda) else node.name
+        yield name, len([item for item in arguments if item.arg not in ("self", "cls")])
+
+
+@pytest.mark.parametrize("module", sources())
+def test_a_function_has_few_arguments(module: str) -> None:
+    many = {name: n for name, n in _arguments(module) if n > MOST_ARGUMENTS}
+    assert not many, f"expected at most {MOST_ARGUMENTS} arguments in {sources()[module]}, got {many}"
 
 
 # --- what running commands load --------------------------------------------------------------------------

@@ -22,7 +22,8 @@ import numpy as np
 from chosen_structures import chosen
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, batches
+from tio2nn.descriptors.batches import batches
+from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.parameters.presets import PRESETS, preset
 from tio2nn.structures.structure import Structure
 

@@ -14,28 +14,25 @@ that of elements. M. Gastegger et al., J. Chem. Phys. 148 (2018) 241709, with g 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.kernels.arguments import Around, AtomIndices
+from tio2nn.descriptors.batches import batch_wise
+from tio2nn.descriptors.kernels.arguments import AtomIndices
 from tio2nn.descriptors.kernels.gradient import angular_gradient, fold_gradient, radial_gradient
 from tio2nn.descriptors.kernels.jacobian import jacobian_rows
 from tio2nn.descriptors.kernels.values import angular_functions, radial_functions
-from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK, ClosePairs, NeighborList, neighbor_lists
+from tio2nn.descriptors.neighbor_sums import NeighborSums
+from tio2nn.descriptors.neighbors import ClosePairs, NeighborList, neighbor_lists
 from tio2nn.descriptors.tables import angular_tables, radial_tables, slope_tables
-from tio2nn.errors import InputError
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.structures.elements import ATOMIC_NUMBERS
 from tio2nn.structures.structure import Structure
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-
-Result = TypeVar("Result")
 
 
 class SymmetryCalculator:
@@ -54,7 +51,7 @@ class SymmetryCalculator:
         self._kind_of = {element: 0 if is_blind else k for k, element in enumerate(elements)}
         self._n_kinds = 1 if is_blind else len(elements)
         self._radial_sums, self._angular_sums = (
-            _Sums.of(choice, elements, self._n_kinds) for choice in choices
+            NeighborSums.of(choice, elements, self._n_kinds) for choice in choices
         )
         self._n_radial_columns = len(parameters.radial) * self._radial_sums.n_kinds
         self._has_radial, self._has_angular = bool(parameters.radial), bool(parameters.angular)
@@ -195,36 +192,6 @@ class SymmetryCalculator:
 
 
 @dataclass(frozen=True)
-class _Sums:
-    """Which sums over neighbors the functions of one sort are.
-
-    Attributes:
-        n_kinds: how many kinds of neighbors have sums of their own: those of the neighbor list, or 1.
-        weights: (n_kinds of the neighbor list,) factor of a neighbor of each kind; None where all are 1.
-    """
-
-    n_kinds: int
-    weights: FloatArray | None
-
-    @classmethod
-    def of(cls, choice: str, elements: Sequence[str], n_kinds: int) -> _Sums:
-        """By `ParameterSet.radial_elements` or `angular_elements`; kinds are those of the neighbor list."""
-        if choice == "weighted":
-            return cls(1, np.array([float(ATOMIC_NUMBERS[element]) for element in elements]))
-        return cls(1 if choice == "blind" else n_kinds, None)
-
-    def around(self, neighbors: NeighborList) -> Around:
-        if self.weights is None:
-            weights = np.ones(len(neighbors.vectors))
-        else:
-            weights = np.repeat(np.tile(self.weights, neighbors.n_atoms), np.diff(neighbors.first))
-        # the neighbors of an atom follow one another, kind by kind
-        is_whole = self.n_kinds == neighbors.n_kinds
-        first = neighbors.first if is_whole else neighbors.first[:: neighbors.n_kinds].copy()
-        return Around(first, neighbors.vectors, weights, self.n_kinds)
-
-
-@dataclass(frozen=True)
 class Description:
     """Features of a batch of structures, with the neighbors that they were computed from.
 
@@ -287,47 +254,3 @@ def compile_kernels(derivatives: bool = False) -> None:
     calculator(water)
     if derivatives:
         calculator.jacobian(water, np.float32)
-
-
-def batch_wise(
-    structures: Iterable[Structure], compute: Callable[[Sequence[Structure]], list[Result]]
-) -> Iterator[Result]:
-    """The results of all structures, in order, computed batch by batch.
-
-    Raises:
-        InputError: of `compute`, when the turn of the structure at fault comes.
-    """
-    for batch in batches(structures):
-        try:
-            results = compute(batch)
-        except InputError:
-            # those before the one at fault are still wanted
-            for structure in batch:
-                yield from compute([structure])
-        else:
-            yield from results
-
-
-def batches(structures: Iterable[Structure]) -> Iterator[Sequence[Structure]]:
-    """Consecutive structures with together at most `CENTERS_PER_BLOCK` atoms, or one larger structure.
-
-    Raises:
-        InputError: of a reader that they come from; those before are in batches that came.
-    """
-    if isinstance(structures, Structure):
-        raise TypeError("structures: expected several, got one Structure; put it in a list")
-    batch: list[Structure] = []
-    n_atoms = 0
-    try:
-        for structure in structures:
-            if batch and n_atoms + structure.n_atoms > CENTERS_PER_BLOCK:
-                yield batch
-                batch, n_atoms = [], 0
-            batch.append(structure)
-            n_atoms += structure.n_atoms
-    except InputError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator, batch_wise
+from tio2nn.descriptors.batches import batch_wise
+from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator
 from tio2nn.errors import InputError, ParameterError, one_line
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.paths import AnyPath

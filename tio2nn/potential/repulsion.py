@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.descriptors.batches import batches
 from tio2nn.descriptors.neighbors import ClosePairs, neighbor_lists
-from tio2nn.descriptors.symmetry_functions import batches
 from tio2nn.structures.elements import ATOMIC_NUMBERS, COVALENT_RADII
 from tio2nn.structures.structure import Structure
 

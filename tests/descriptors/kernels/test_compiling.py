@@ -46,3 +46,35 @@ def test_the_process_that_compiles_computes_the_bits_of_those_that_load(tmp_path
     ]
     assert [misses for _, misses in found] == ["2", "0"]
     assert found[0][0].split() == found[1][0].split()
+
+
+_LOOP = """
+import sys
+from tio2nn.descriptors.kernels import compiling
+
+compiling._SOURCES = sys.argv[1]
+
+@compiling.compiled
+def twice(x):
+    return 2 * x
+
+assert twice(21) == 42
+print(sum(twice.stats.cache_misses.values()))
+"""
+
+
+def test_machine_code_is_made_anew_when_a_file_that_is_inlined_has_changed(tmp_path: Path) -> None:
+    """Numba looks at the file of the loop alone."""
+    loop = tmp_path / "loop.py"
+    loop.write_text(_LOOP, encoding="utf-8")
+    misses = [
+        subprocess.run(
+            [sys.executable, str(loop), sources],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for sources in ("before", "before", "after", "after")
+    ]
+    assert misses == ["1", "0", "1", "0"]

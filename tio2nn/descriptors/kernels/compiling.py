@@ -10,6 +10,9 @@ from typing import Any
 import numba
 import numpy as np
 
+# Not so under NUMBA_DISABLE_JIT=1, which leaves the loops to Python and its debuggers.
+IS_COMPILED = not numba.config.DISABLE_JIT
+
 # Index variables of loops are unsigned: Numba then leaves out the check for negative indices, which would keep LLVM
 # from vectorizing (6.6 → 3.2 ns per pair of neighbors).
 U = np.uintp
@@ -35,7 +38,7 @@ def compiled_once(**options: Any) -> Callable[[Callable[..., Any]], Callable[...
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        if numba.config.DISABLE_JIT:
+        if not IS_COMPILED:
             return function
         try:
             dispatcher = numba.njit(cache=True, **options)(function)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numba
-
 from tio2nn.descriptors.kernels.arguments import FloatArray, IndexArray, IntArray
-from tio2nn.descriptors.kernels.compiling import compiled_inline, compiled_once
+from tio2nn.descriptors.kernels.compiling import IS_COMPILED, compiled_inline, compiled_once
 from tio2nn.descriptors.kernels.lane_code import TILE_ETA, TILE_ROWS, sum_tile
 
 
@@ -62,6 +60,5 @@ def sum_products_plainly(
                 out[e, r, lane] = total
 
 
-# Where Numba is told to leave the loops to Python (NUMBA_DISABLE_JIT=1, for a debugger), nothing turns code for LLVM
-# into a function.
-sum_products = sum_products_plainly if numba.config.DISABLE_JIT else sum_products_in_lanes
+# Where loops are left to Python, nothing turns code for LLVM into a function.
+sum_products = sum_products_in_lanes if IS_COMPILED else sum_products_plainly
