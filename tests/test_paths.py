@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 from potentials import POTENTIAL
-from projects import PARAMETERS, structures, write_files
+from projects import PARAMETERS, extracted_project, structures, write_files
 
 from tio2nn import BehlerParrinello, ParameterSet, Potential, Project, read_structures
 from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.draft import load_parameters
+from tio2nn.project.freshness import Snapshot
+from tio2nn.structures.split import Split
+from tio2nn.workflow.evaluate import evaluate
+from tio2nn.workflow.init import init
+from tio2nn.workflow.inputs import SplitRequest, choose_split
 
 
 class OfAnotherLibrary(os.PathLike[str]):
@@ -53,6 +58,8 @@ def test_a_project_is_made_and_found(tmp_path: Path, kind: Kind) -> None:
     assert made == Project(root) == Project.find(root) == Project.find(cwd=kind(tmp_path / "project"))
     assert made.root == tmp_path / "project"
     assert made.parameters() == PARAMETERS
+    other, _ = init(kind(tmp_path / "other"), "artrith-urban-2016")
+    assert other.root == tmp_path / "other"
 
 
 def test_structures_are_read(tmp_path: Path, kind: Kind) -> None:
@@ -61,6 +68,29 @@ def test_structures_are_read(tmp_path: Path, kind: Kind) -> None:
         for sources in (named, [named]):
             (structure,) = read_structures(sources)
             assert structure.name == structures()[0].name
+
+
+def test_a_split_is_read(tmp_path: Path, kind: Kind) -> None:
+    project = extracted_project(tmp_path / "p")
+    names = [structure.name for structure in structures()]
+    parts = ("test",) * 4 + ("validation",) * 4 + ("train",) * (len(names) - 8)
+    Split(tuple(names), parts).write(tmp_path / "split.csv", names)
+    found = choose_split(Snapshot(project), PARAMETERS, SplitRequest(kind(tmp_path / "split.csv")))
+    assert found.parts == parts
+
+
+def test_an_evaluation_reads_and_writes(tmp_path: Path, kind: Kind) -> None:
+    paths = write_files(tmp_path / "files", structures()[:3])
+    POTENTIAL.save(tmp_path / "potential.npz")
+    summary = evaluate(
+        None,
+        kind(paths[0].parent),
+        potential_file=kind(tmp_path / "potential.npz"),
+        directory=kind(tmp_path / "results"),
+    )
+    assert summary.metrics["n_structures"] == 3
+    assert summary.directory == tmp_path / "results"
+    assert all(path.exists() and path.parent == summary.directory for path in summary.paths)
 
 
 @pytest.mark.parametrize(

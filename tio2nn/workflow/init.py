@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from tio2nn.errors import ParameterError, UsageError
+from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.project import Project
@@ -31,7 +31,7 @@ def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> Par
 
 
 def init(
-    directory: Path, preset: str | None = None, elements: Sequence[str] | None = None
+    directory: AnyPath, preset: str | None = None, elements: Sequence[str] | None = None
 ) -> tuple[Project, ParameterSet | Draft]:
     """Make a project; a draft leaves the symmetry functions to `extract`.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from tio2nn.errors import InputError, UsageError
+from tio2nn.files.paths import AnyPath
 from tio2nn.io.labels import ReadOptions
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -46,7 +47,7 @@ class RunSettings:
     """
 
     sources: Sequence[str]
-    directory: Path | None = None
+    directory: AnyPath | None = None
     preset: str | None = None
     elements: tuple[str, ...] | None = None
     recipe: str | None = None
