@@ -153,7 +153,7 @@ def test_a_name_that_no_file_can_have_does_not_stop_the_others(tmp_path: Path, t
     )
     assert code == 3
     assert sorted(file.name for file in out.iterdir()) == ["a.tsv", "b.tsv"]
-    assert ".xsf:3: expected a name that a file can have, got: File name too long" in err
+    assert ".xsf:3: expected a valid file name, got: File name too long" in err
 
 
 NESTED = "[" * 100_000 + "]" * 100_000

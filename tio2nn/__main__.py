@@ -1,4 +1,4 @@
-"""`python -m tio2nn`, and the console script of the same name."""
+"""Entry point of `python -m tio2nn` and of the console script `tio2nn`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import NoReturn, TextIO
 from tio2nn.cli.interrupt import EXIT_CODE, MESSAGE, end_soon_after_ctrl_c, leave, say_once
 from tio2nn.errors import InputError
 
-# Objects that an import makes stay to the end. Looking for garbage among them after every 700 new ones costs a
-# sixth of the time of `tio2nn predict`.
+# Objects created by imports live until the end. Collecting garbage after every 700 new objects, Python's default, takes
+# a sixth of the run time of `tio2nn predict`.
 _NEW_OBJECTS_BEFORE_COLLECTION = 50_000
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     gc.set_threshold(_NEW_OBJECTS_BEFORE_COLLECTION)
     end_soon_after_ctrl_c()
     for stream in (sys.stdout, sys.stderr):
-        # what is shown has Å and names of files; whatever the locale says, it is UTF-8
+        # output contains Å and file names: write UTF-8 in any locale
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors=stream.errors)
     try:
@@ -34,24 +34,24 @@ def main() -> None:
     except SystemExit as end:
         if end.code == EXIT_CODE:
             _end_interrupted()
-        # what was asked for is done; taking libraries apart lasts a moment more
+        # the work is done; ignore Ctrl-C while the libraries shut down
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _flush()
         raise
     except OSError as error:
-        # a help text; commands that cannot write say so themselves
+        # raised by a help text; commands report their own write errors
         _end_without_stdout(error)
 
 
 def _end_interrupted() -> NoReturn:
-    """Commands have said so themselves; before one began, libraries were loaded or Typer read the command line."""
+    """End after Ctrl-C; report it unless a command has done so, as none had started yet."""
     if say_once():
         sys.stderr.write(f"{MESSAGE}\n")
     leave()
 
 
 def _flush() -> None:
-    """As Python does when it exits, but that would end in exit code 120 where a disk is full."""
+    """Flush both streams before Python does: on a full disk, Python would end with exit code 120."""
     try:
         sys.stderr.flush()
     except OSError:
@@ -63,7 +63,7 @@ def _flush() -> None:
 
 
 def _drop(stream: TextIO) -> None:
-    """Let Python flush what it still holds into nothing."""
+    """Redirect a stream to /dev/null, so that Python can flush it at exit without an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

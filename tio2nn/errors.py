@@ -1,11 +1,11 @@
-"""The errors that a user can cause, each with the exit code of the command that it ends.
+"""Errors that a user can cause, each with the exit code of the command that it ends.
 
 Tio2nnError
-├── UsageError            a flag or argument that cannot be meant (exit code 2)
-└── InputError            a file that cannot be trusted, with file and line (exit code 3)
-    ├── ParameterError    params.json, all its problems at once
-    ├── MissingInputError something that another command makes
-    └── StaleError        something made from other inputs than today's
+├── UsageError            invalid or conflicting arguments (exit code 2)
+└── InputError            unusable input, with file and line (exit code 3)
+    ├── ParameterError    invalid parameters, with all problems at once
+    ├── MissingInputError a part of the project that does not exist yet
+    └── StaleError        a part of the project that is out of date
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from contextlib import contextmanager
 
 
 class Tio2nnError(Exception):
-    """Base of all errors with a message for the user: one line, no traceback; only its children are raised."""
+    """Base class of errors shown to the user as one line without a traceback; only subclasses are raised."""
 
     exit_code = 1  # a bug
 
 
 class UsageError(Tio2nnError):
-    """The command line asks for something that does not exist or does not fit together."""
+    """Arguments that are unknown, invalid or in conflict with each other."""
 
     exit_code = 2
 
 
 class InputError(Tio2nnError):
-    """A file says something that cannot be used.
+    """Input that cannot be used.
 
     Attributes:
-        reason: the message without the place, "expected ..., got ...".
+        reason: the message without the file and line, "expected ..., got ...".
         file: the file as the user named it (`archive.tar:member` inside an archive), or None.
-        line: 1-based line in that file, or None.
+        line: line number in that file, from 1, or None.
     """
 
     exit_code = 3
@@ -45,7 +45,7 @@ class InputError(Tio2nnError):
         super().__init__(place + reason)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep all attributes when a worker process sends the error home."""
+        """Keep all attributes when a worker process sends the error to its parent."""
         return (_rebuild, (type(self), str(self), self.__dict__))
 
 
@@ -57,7 +57,7 @@ def _rebuild(kind: type[InputError], message: str, attributes: dict[str, object]
 
 
 class ParameterError(InputError):
-    """A parameter set with problems; each one reads `path: expected ..., got ...`."""
+    """An invalid parameter set; each problem reads `path: expected ..., got ...`."""
 
     def __init__(self, problems: Sequence[str], *, file: str | None = None) -> None:
         self.problems = tuple(problems)
@@ -65,21 +65,21 @@ class ParameterError(InputError):
 
 
 class MissingInputError(InputError):
-    """A project lacks something; the message names the command that makes it."""
+    """A missing part of a project; the message names the command that makes it."""
 
 
 class StaleError(InputError):
-    """A part of a project was made from other inputs than the present ones."""
+    """A part of a project that was made from inputs that have changed since."""
 
 
 def one_line(error: Exception) -> str:
-    """What an error of a library says, without its line breaks; if it says nothing, its kind."""
+    """The message of an error without line breaks, or the name of its class if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager
 def naming(file: object) -> Iterator[None]:
-    """Tell which file could not be written: of a full disk the system says no more than that it is full."""
+    """Add the file name to an OSError that lacks one, as those raised for a full disk do."""
     try:
         yield
     except OSError as error:

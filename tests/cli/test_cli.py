@@ -119,8 +119,8 @@ def test_an_unknown_name_is_refused_before_anything_is_made(
     ("arguments", "expected"),
     [
         (["train", "--recipe", "recrod"], 'did you mean "record"?'),
-        (["train", "--split", "list.txt", "--split-by", "grouped"], "expected --split, or else --split-by"),
-        (["train", "--split", "list.txt", "--new-split"], "expected --split, or else --split-by"),
+        (["train", "--split", "list.txt", "--split-by", "grouped"], "expected either --split or --split-by"),
+        (["train", "--split", "list.txt", "--new-split"], "expected either --split or --split-by"),
         (["train", "--split-by", "chance"], 'training.split: expected "random" or "grouped", got "chance"'),
         (["tune", "--strategy", "gird"], 'did you mean "grid"?'),
     ],
@@ -214,10 +214,10 @@ def test_a_bug_is_one_line_and_a_traceback_with_debug(monkeypatch: pytest.Monkey
 
     Project.create(Path("p"), PARAMETERS)
     monkeypatch.setattr(featurize, "perform", wrong)
-    assert "a bug in tio2nn, please report" in refusal("featurize", "-C", "p", code=1)
+    assert "a bug in tio2nn; please report" in refusal("featurize", "-C", "p", code=1)
     ended = CliRunner().invoke(app, ["--debug", "featurize", "-C", "p"])
     assert isinstance(ended.exception, ZeroDivisionError)
-    assert "a bug in tio2nn, please report" in refusal("featurize", "-C", "p", code=1)
+    assert "a bug in tio2nn; please report" in refusal("featurize", "-C", "p", code=1)
 
 
 def test_a_lack_of_memory_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +227,7 @@ def test_a_lack_of_memory_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     Project.create(Path("p"), PARAMETERS)
     for error in (MemoryError("3 GB"), ResourceExhaustedError("failed to allocate\nmemory")):
         monkeypatch.setattr(featurize, "perform", Mock(side_effect=error))
-        assert refusal("featurize", "-C", "p", code=3).startswith("expected more memory, got no more of it: ")
+        assert refusal("featurize", "-C", "p", code=3).startswith("out of memory: ")
 
 
 def test_debug_shows_the_traceback_of_a_users_error_too() -> None:
@@ -241,7 +241,7 @@ def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     Project.create(Path("p"), PARAMETERS)
     monkeypatch.setattr(featurize, "perform", interrupted)
     message = refusal("--debug", "featurize", "-C", "p", code=130)
-    assert message == "interrupted; what was finished is kept"
+    assert message == "interrupted; finished work is kept"
 
 
 # --- finding the project ------------------------------------------------------------------------------------

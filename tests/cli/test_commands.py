@@ -43,7 +43,7 @@ def test_init_writes_the_preset_for_the_elements(name: str) -> None:
 def test_init_makes_a_project_in_the_current_directory_whose_functions_are_chosen_later(here: Path) -> None:
     out, err = invoke("init")
     assert out == ""
-    assert err.startswith('made params.json; "tio2nn extract SOURCE..." chooses the symmetry functions')
+    assert err.startswith('created params.json; next: "tio2nn extract SOURCE...", which chooses symmetry functions')
     assert Project(here).parameters_or_draft() == Draft.new()
 
 
@@ -74,7 +74,7 @@ def test_extract_takes_what_it_can_and_ends_with_3_if_that_is_not_everything(her
     assert out == ""
     assert re.search(r"^files/structure0003\.xsf:\d+: expected .*, got ", err, re.MULTILINE)
     assert re.search(r"^nothing\.xsf: expected ", err, re.MULTILINE)
-    assert "2 rejected, with reasons in p/rejected.csv" in err
+    assert "2 files or structures rejected; for the reasons see p/rejected.csv" in err
     assert len((here / "p/energies.csv").read_text(encoding="utf-8").splitlines()) == 1 + 5
 
 
@@ -97,7 +97,7 @@ def test_a_second_featurize_does_nothing_and_csv_can_be_asked_for_later(here: Pa
     out, err = invoke("featurize", "-C", "p", "--csv")
     assert out == ""
     assert "nothing to do, all 24 structures are there" in err
-    assert "24 CSV files in p/features" in err
+    assert "wrote 24 CSV files to p/features" in err
     assert {name: (here / "p/features" / name).stat().st_mtime_ns for name in times} == times
     assert (here / "p/features/sym0007.csv").exists()
 
@@ -112,7 +112,7 @@ def test_train_and_evaluate_print_their_metrics_as_json_alone(here: Path) -> Non
     assert metrics == json.loads((here / "p/model/metrics.json").read_text(encoding="utf-8"))
     assert metrics["parameters"]["training"]["epochs"] == 3
     assert metrics["seed"] == 5
-    assert "network 1, epoch 3/3" in err
+    assert "member 1, epoch 3/3" in err
     out, err = invoke("evaluate", "-C", "p", "--json")
     assert json.loads(out) == json.loads((here / "p/evaluation/metrics.json").read_text(encoding="utf-8"))
     assert "errors on" in err

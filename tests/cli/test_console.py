@@ -94,7 +94,7 @@ def test_training_writes_a_line_for_each_tenth_where_stderr_is_no_terminal(
             show(1, epoch, "RMSE 2.00 meV/atom")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10
-    assert lines[-1] == "network 1, epoch 40/40: RMSE 2.00 meV/atom"
+    assert lines[-1] == "member 1, epoch 40/40: RMSE 2.00 meV/atom"
 
 
 def test_training_tells_the_time_that_it_still_takes(
@@ -121,7 +121,7 @@ def test_training_writes_the_last_epoch_of_few(capsys: pytest.CaptureFixture[str
         for epoch in range(1, 4):
             show(2, epoch, "")
     assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == [
-        f"network 2, epoch {epoch}/3" for epoch in (1, 2, 3)
+        f"member 2, epoch {epoch}/3" for epoch in (1, 2, 3)
     ]
 
 
@@ -129,8 +129,8 @@ def test_training_shows_every_member_of_a_committee_on_a_terminal(terminal: io.S
     with console.epochs(3) as show:
         show(1, 3, "")
         show(2, 1, "validation 5.00 meV/atom")
-    assert "network 1" in terminal.getvalue()
-    assert "network 2" in terminal.getvalue()
+    assert "member 1" in terminal.getvalue()
+    assert "member 2" in terminal.getvalue()
     assert "validation 5.00 meV/atom" in terminal.getvalue()
 
 

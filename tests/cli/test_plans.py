@@ -56,25 +56,25 @@ NEW = preset("artrith-urban-2016")
             FACTS.without_forces,
             "training on the energies of all 300 structures: none has forces",
         ),
-        ("auto", True, FACTS, "training on energies and forces of all 300 structures, as asked for"),
+        ("auto", True, FACTS, "training on energies and forces of all 300 structures, as requested"),
         (
             "auto",
             False,
             FACTS,
-            "training on energies alone, as asked for; --forces uses the forces of 300 structures, too",
+            "training on energies alone, as requested; --forces adds the forces of 300 structures",
         ),
         (
             "rili-2024",
             "auto",
             FACTS,
-            "training on energies alone, as the recipe rili-2024 says; --forces uses the forces of 300 structures, too",
+            "training on energies alone, as set by the recipe rili-2024; --forces adds the forces of 300 structures",
         ),
         (
             "record",
             "auto",
             FACTS,
             (
-                "training on energies and forces of all 300 structures, as the recipe record says; "
+                "training on energies and forces of all 300 structures, as set by the recipe record; "
                 "--energies-only leaves the forces out"
             ),
         ),
@@ -100,4 +100,4 @@ def test_networks_epochs_and_time_are_told() -> None:
 
 def test_functions_that_training_cannot_use_are_told_in_one_line() -> None:
     line = constant_line({"Cu": ("radial 1 Ag", "radial 2 Ag"), "Ag": ("radial 1 Cu",)})
-    assert "2 for Cu, 1 for Ag; one is radial 1 Ag" in line
+    assert "2 for Cu, 1 for Ag; for example radial 1 Ag" in line

@@ -56,7 +56,7 @@ def test_ctrl_c_in_a_shell_ends_with_130_and_one_line(tmp_path: Path) -> None:
     process.stdin.flush()
     process.send_signal(signal.SIGINT)
     process.wait(60)
-    assert (process.returncode, *end(process)[1:]) == (130, "", "interrupted; what was finished is kept\n")
+    assert (process.returncode, *end(process)[1:]) == (130, "", "interrupted; finished work is kept\n")
 
 
 BUSY = """
@@ -78,7 +78,7 @@ def test_ctrl_c_ends_what_is_in_the_middle_of_one_long_instruction(tmp_path: Pat
     begin = time.monotonic()
     process.send_signal(signal.SIGINT)
     code, _, err = end(process)
-    assert (code, err) == (130, "interrupted; what was finished is kept\n")
+    assert (code, err) == (130, "interrupted; finished work is kept\n")
     assert time.monotonic() - begin < LONGEST_END
 
 
@@ -98,7 +98,7 @@ def test_ctrl_c_while_libraries_are_loaded_is_one_line_too(tmp_path: Path) -> No
     process.send_signal(signal.SIGINT)
     code, _, err = end(process)
     said = [line for line in err.splitlines() if not line.startswith("import time:")]
-    assert (code, said) == (130, ["interrupted; what was finished is kept"])
+    assert (code, said) == (130, ["interrupted; finished work is kept"])
 
 
 BEFORE_ITS_COMMAND = """
@@ -116,7 +116,7 @@ def test_ctrl_c_while_the_command_line_is_read_is_one_line_too(tmp_path: Path) -
     ended = subprocess.run(
         [sys.executable, "-c", BEFORE_ITS_COMMAND], capture_output=True, text=True, check=False, cwd=tmp_path
     )
-    assert (ended.returncode, ended.stderr) == (130, "interrupted; what was finished is kept\n")
+    assert (ended.returncode, ended.stderr) == (130, "interrupted; finished work is kept\n")
 
 
 def test_output_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_ctrl_c_ends_a_training_within_two_seconds(tmp_path: Path, jobs: int) ->
     begin = time.monotonic()
     process.send_signal(signal.SIGINT)
     code, out, err = end(process)
-    assert (code, out, err.splitlines()[-1]) == (130, "", "interrupted; what was finished is kept")
+    assert (code, out, err.splitlines()[-1]) == (130, "", "interrupted; finished work is kept")
     assert "Traceback" not in err
     assert time.monotonic() - begin < LONGEST_END
 

@@ -42,42 +42,42 @@ def test_errors_of_zero_have_no_factor() -> None:
             Comparison(1108.0, 33.0),
             facts({"Au": 40, "Cu": 12}, 0, True, 9000),
             False,
-            "only 12 of those trained on have Cu",
+            "only 12 training structures contain Cu",
         ),
         (
             Comparison(90.0, 33.0),
             facts({"Au": 40, "Cu": 1}, 0, True, 9000),
             False,
-            "only 1 of those trained on has Cu",
+            "only 1 training structure contains Cu",
         ),
         (
             Comparison(90.0, 33.0),
             facts({"Cu": 12}, 2, True, 9000),
             False,
-            "2 gross outliers are trained on, leave them out",
+            "2 gross outliers are in the training set; leave them out",
         ),
         (
             Comparison(90.0, 33.0),
             facts({"Cu": 12}, 1, True, 9000),
             False,
-            "1 gross outlier is trained on, leave it out",
+            "1 gross outlier is in the training set; leave it out",
         ),
         (Comparison(0.3, 0.2), PLENTY, False, "next to nothing to learn"),
-        (Comparison(90.0, 33.0), PLENTY, True, "unlike all in training"),
-        (Comparison(3.0, 33.0, 2.0, 1.0), PLENTY, False, "forces in another unit"),
+        (Comparison(90.0, 33.0), PLENTY, True, "unlike all training structures"),
+        (Comparison(3.0, 33.0, 2.0, 1.0), PLENTY, False, "forces are not in eV/Å"),
         (
             Comparison(3.0, 33.0, 2.0, 1.0),
             facts({"Cu": 900}, 0, False, 9000),
             False,
-            "no forces were trained on",
+            "trained on energies alone",
         ),
-        (Comparison(90.0, 33.0, 2.0, 1.0), PLENTY, False, "energies of different methods"),
-        (Comparison(90.0, 33.0), facts({"Cu": 12}, 0, True, 40), False, "too short a training, of 40 steps"),
-        (Comparison(3.0, 33.0, 2.0, 1.0), facts({"Cu": 12}, 0, True, 40), False, "too short a training"),
+        (Comparison(90.0, 33.0, 2.0, 1.0), PLENTY, False, "energies from different methods"),
+        (Comparison(90.0, 33.0), facts({"Cu": 12}, 0, True, 40), False, "training was too short (40 steps)"),
+        (Comparison(3.0, 33.0, 2.0, 1.0), facts({"Cu": 12}, 0, True, 40), False, "training was too short"),
         (Comparison(3.0, 33.0, 2.0, 1.0), facts({"Cu": 12}, 0, True, 9000), False, "too few structures"),
-        (Comparison(32.9, 33.0), PLENTY, False, "energies of different methods"),
-        (Comparison(3.0, 33.0, 0.99, 1.0), PLENTY, False, "forces in another unit"),
-        (Comparison(90.0, 33.0), {}, False, "energies of different methods"),
+        (Comparison(32.9, 33.0), PLENTY, False, "energies from different methods"),
+        (Comparison(3.0, 33.0, 0.99, 1.0), PLENTY, False, "forces are not in eV/Å"),
+        (Comparison(90.0, 33.0), {}, False, "energies from different methods"),
     ],
 )
 def test_a_fit_that_is_no_better_says_so_with_one_likely_reason(
@@ -87,4 +87,4 @@ def test_a_fit_that_is_no_better_says_so_with_one_likely_reason(
     assert warning is not None
     assert reason in warning
     assert warning.startswith("no better than ")
-    assert warning.count("the likely reason") == 1
+    assert warning.count("likely reason") == 1

@@ -88,7 +88,7 @@ def test_the_figure_of_extrapolation_shows_lengths_of_errors_and_where_the_warni
     np.testing.assert_allclose(
         axes.collections[0].get_offsets(), np.stack([distances, 0.5 * distances], axis=1), rtol=0.05
     )
-    assert [line.get_xdata() for line in axes.lines if line.get_label() == "warned of beyond"] == [
+    assert [line.get_xdata() for line in axes.lines if line.get_label() == "limit for warnings"] == [
         [EXTRAPOLATION_DISTANCE] * 2
     ]
     assert axes.get_title(loc="left") == "100 atoms, rank correlation 1.00"

@@ -90,7 +90,7 @@ def test_a_single_wild_residual_is_marked_on_the_border_instead_of_flattening_th
     points, crosses = (c.get_offsets() for c in lower.collections)
     assert (len(points), len(crosses)) == (499, 1)
     np.testing.assert_allclose(crosses[0], [true[17] / n_atoms[17], limit])
-    assert [text.get_text() for text in upper.texts] == ["× 1 structure beyond the range below"]
+    assert [text.get_text() for text in upper.texts] == ["× 1 structure outside the residual range"]
 
 
 def test_energies_far_above_the_others_get_an_inset(tmp_path: Path, drawn: list[Figure]) -> None:

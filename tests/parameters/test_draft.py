@@ -79,7 +79,8 @@ def edit(change: Callable[[dict[str, Any]], object], path: str = "p/params.json"
 def test_init_writes_the_settings_and_leaves_the_functions_open() -> None:
     _, err = invoke("init", "p")
     assert err.splitlines() == [
-        'made p/params.json; "tio2nn extract -C p SOURCE..." chooses the symmetry functions for the structures'
+        'created p/params.json; next: "tio2nn extract -C p SOURCE...", which chooses symmetry functions for the '
+        "structures"
     ]
     document = content()
     assert document["preset"] == "auto"
@@ -179,7 +180,7 @@ def test_extract_takes_the_elements_of_the_structures_chooses_functions_and_says
     assert f"cutoff     {parameters.cutoff:g} Å with about" in err
     assert "functions  48 for Cu: 8 radial, 40 angular" in err
     assert err.splitlines()[-1] == (
-        "wrote elements, cutoff and functions into p/params.json, where they can be edited"
+        "wrote elements, cutoff and symmetry functions to p/params.json; edit them there if you like"
     )
     assert invoke("status", "-C", "p")[0].splitlines()[-1] == "next: tio2nn featurize -C p"
 
@@ -252,8 +253,8 @@ def test_structures_of_other_elements_end_with_the_reason_and_the_remedy(flags: 
     invoke("init", "p", *flags)
     _, err = invoke("extract", "copper", "-C", "p", code=3)
     assert err.splitlines()[-1] == (
-        "4 structures rejected for elements (Cu) that p/params.json does not have (Ti, O): add them there and extract "
-        'again, or make another project with "tio2nn init DIR", which takes the elements from the structures'
+        "4 structures rejected for elements (Cu) that are not in p/params.json (Ti, O); add them there and extract "
+        'again, or make a new project with "tio2nn init DIR", which takes the elements from the structures'
     )
     if "extended" in flags:
         edit(lambda d: d.update(elements=["Ti", "O", "Cu"]))
@@ -267,7 +268,7 @@ def test_elements_that_come_later_are_named_and_the_others_taken(here: Path) -> 
     _, err = invoke("extract", "alloy", "-C", "p", code=3)
     (line,) = [line for line in err.splitlines() if "rejected for elements" in line]
     assert line.startswith(
-        "warning: 2 structures rejected for elements (Ag, Au) that p/params.json does not have (Cu)"
+        "warning: 2 structures rejected for elements (Ag, Au) that are not in p/params.json (Cu)"
     )
     assert len(read_store(Path("p/structures/structures.npz"))) == 2
 
@@ -308,7 +309,7 @@ def test_run_refuses_other_names_than_those_of_the_draft(
 ) -> None:
     invoke("init", "p", *made)
     message = refusal("run", "copper", "-C", "p", *flags, code=2)
-    assert message.startswith("p/params.json: expected the parameter set that --preset and --elements name")
+    assert message.startswith("p/params.json: expected the parameter set of --preset and --elements")
 
 
 def test_a_run_that_finds_nothing_leaves_no_draft(here: Path) -> None:

@@ -244,7 +244,7 @@ def test_a_training_uses_them(project: Project) -> None:
     assert data.selection is not None
     line = without_derivatives_line(data.n_without_derivatives, data.selection)
     assert line.startswith(
-        f"{data.n_without_derivatives} structures with forces are trained on by energy alone"
+        f"{data.n_without_derivatives} structures with forces train on their energies alone"
     )
     assert summary.validation_force_rmse is not None
     assert status(project).parts[4].state == "there"
@@ -374,7 +374,7 @@ def test_number_and_reason_are_told_before_the_work_and_after_it(project: Projec
     done = CliRunner().invoke(app, ["featurize", "-C", str(project.root)])
     assert done.exit_code == 0, done.output
     words = " ".join(done.output.split())
-    assert f"{n_left_out} structures with forces have no derivatives, only their energies count" in words
+    assert f"{n_left_out} structures with forces have no derivatives and train on their energies alone" in words
     derivatives = next(part.what for part in status(project).parts if part.name == "derivatives")
     assert derivatives.startswith(f"of {23 - n_left_out} structures of 23 with forces")
     # whoever insists gets all

@@ -192,7 +192,7 @@ def test_what_another_command_makes_is_in_progress() -> None:
         assert found.what.startswith("tio2nn train (process 1 on ")
         shown = status(project)
         assert {part.name: part.state for part in shown.parts}["model"] == IN_PROGRESS
-        assert shown.advice.endswith("is at work; wait for its end")
+        assert shown.advice.endswith("is running; wait until it ends")
     assert Snapshot(project).state(MODEL).kind == MISSING
     with project.locked("tune"):
         assert Snapshot(project).state(MODEL).kind == MISSING

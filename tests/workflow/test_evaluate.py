@@ -247,7 +247,7 @@ def test_an_empty_test_part_says_what_to_do(project: Project) -> None:
     split(project, test=())
     install(project)
     with pytest.raises(
-        InputError, match=r'test part, got none; name labelled files, "tio2nn evaluate FILE\.\.\."'
+        InputError, match=r'test set, got none; name labeled files, "tio2nn evaluate FILE\.\.\."'
     ):
         evaluate(project)
 
@@ -266,14 +266,14 @@ def test_a_potential_of_other_inputs_is_refused(project: Project, what: str) -> 
     else:
         split(project, test=("structure0001", "structure0002"))
     with pytest.raises(
-        StaleError, match=f'trained on the present {what}, .*; run "tio2nn train -C .*" again'
+        StaleError, match=f'trained on the current {what}, .*; run "tio2nn train -C .*" again'
     ):
         evaluate(project)
 
 
 def test_a_split_of_structures_that_are_gone_is_refused(project: Project, potential_file: Path) -> None:
     relabel(project, lambda structure: replace(structure, name=f"new-{structure.name}"))
-    with pytest.raises(StaleError, match="not extracted any more, such as 'structure0003'"):
+    with pytest.raises(StaleError, match="no longer extracted, such as 'structure0003'"):
         evaluate(project, potential_file=potential_file)
 
 

@@ -111,7 +111,7 @@ def test_reference_energies_are_those_that_are_given() -> None:
 
 
 def test_an_element_without_reference_energy_is_named() -> None:
-    with pytest.raises(InputError, match="reference_energies: expected an energy of O, got none"):
+    with pytest.raises(InputError, match="reference_energies: expected an energy for O, got none"):
         run("data", reference_energies={"Ti": -1000.0})
 
 

@@ -26,7 +26,7 @@ from tio2nn.workflow.status import status
 LEFT_OPEN = open_settings(PARAMETERS, "auto").with_overrides(
     network={"hidden_layers": [6, 6]}, training={"epochs": 2}
 )
-WITHOUT_FORCES = "training on energies alone, as asked for; --forces uses the forces of"
+WITHOUT_FORCES = "training on energies alone, as requested; --forces adds the forces of"
 
 
 @pytest.fixture(autouse=True)

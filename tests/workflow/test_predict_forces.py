@@ -267,7 +267,7 @@ def test_xsf_is_read_back_with_equal_numbers(here: Path) -> None:
 @pytest.mark.usefixtures("here")
 def test_several_structures_are_no_xsf_on_stdout() -> None:
     _, err = predict("--format", "xsf", "files", code=2)
-    assert "expected one structure for XSF on stdout, got more; write files with --output DIR" in err
+    assert "expected one structure for XSF on stdout, got several; write files with --output DIR" in err
     assert len(err.splitlines()) == 1
 
 

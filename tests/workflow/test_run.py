@@ -238,7 +238,7 @@ def test_a_split_is_trained_on_once_and_need_not_have_a_test_part(here: Path) ->
     (here / "mine.txt").write_text("\n".join(names[:15]), encoding="utf-8")
     out, err = invoke("run", "files", "-C", "p", "--split", "mine.txt", "--json")
     assert TRAINED in err
-    assert "the split keeps no structures for a test" in err
+    assert "the split has no test set" in err
     assert json.loads(out) == {}
     assert NOT_TRAINED in invoke("run", "files", "-C", "p", "--split", "mine.txt")[1]
     assert NOT_TRAINED in invoke("run", "files", "-C", "p")[1]
@@ -290,8 +290,8 @@ def test_run_takes_what_train_takes_and_a_second_one_has_nothing_to_do(project: 
 @pytest.mark.usefixtures("project")
 def test_without_a_test_part_all_but_the_validation_trains() -> None:
     _, err = invoke("run", "files", "-C", "p", "--no-test")
-    assert "training on 23 structures, validating on 1, 0 kept for the test" in err
-    assert "the split keeps no structures for a test" in err
+    assert "training on 23 structures, validating on 1, 0 held out for the test" in err
+    assert "the split has no test set" in err
     assert NOT_TRAINED in invoke("run", "files", "-C", "p", "--no-test")[1]
 
 
@@ -313,8 +313,8 @@ def test_few_structures_all_train_and_one_is_refused(here: Path, n: int) -> None
     if n == 1:
         assert err.splitlines()[-1] == "expected at least 2 structures to train on, got 1"
         return
-    assert f"training on {n} structures, validating on 0, 0 kept for the test" in err
-    assert "warning: nothing is held out" in err
+    assert f"training on {n} structures, validating on 0, 0 held out for the test" in err
+    assert "warning: no structures are held out" in err
     history = (here / "p/model/history.csv").read_text(encoding="utf-8").splitlines()
     assert dict(zip(history[0].split(","), history[1].split(","), strict=True))["validation_loss"] == ""
     assert "not validated" in invoke("status", "-C", "p")[0]
@@ -342,7 +342,7 @@ def test_a_gross_outlier_is_left_out_and_announced(here: Path) -> None:
 def test_other_parameters_than_those_of_the_project_are_refused(here: Path, flags: tuple[str, str]) -> None:
     Project.create(here / "p", preset("artrith-urban-2016", ("Ti", "O")))
     message = refusal("run", "files", "-C", "p", *flags, code=2)
-    assert message.startswith("p/params.json: expected the parameter set that --preset and --elements name")
+    assert message.startswith("p/params.json: expected the parameter set of --preset and --elements")
     assert [path.name for path in (here / "p").iterdir()] == ["params.json"]
 
 
@@ -369,7 +369,7 @@ def test_the_parameters_of_the_project_may_be_named_again(
         (
             ("--split", "mine.csv", "--no-test"),
             2,
-            "expected --split, or else --split-by, --new-split or --no-test",
+            "expected either --split or --split-by, --new-split or --no-test",
         ),
         (("--recipe", "quikc"), 2, 'did you mean "quick"?'),
         (("--preset", "rili"), 2, 'got "rili"'),

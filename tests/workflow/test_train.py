@@ -174,7 +174,7 @@ def test_a_fit_that_diverges_ends_in_one_line_with_advice(project: Project) -> N
         train(project, parameters)
     got = r"the (validation )?loss of epoch \d+ is (inf|nan)"
     advice = "try a learning_rate below 10000"
-    assert re.fullmatch(f"expected a fit that converges, got: {got}; {advice}", str(caught.value))
+    assert re.fullmatch(f"the fit diverged: {got}; {advice}", str(caught.value))
     assert not project.potential_file.exists()
 
 
@@ -275,7 +275,7 @@ def test_a_training_that_is_killed_goes_on_in_another_process_and_ends_in_the_sa
     assert 0 < len(before) < 40
     command = [sys.executable, "-m", "tio2nn", "train", "-C", str(project.root)]
     ended = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    assert f"network 1 goes on from epoch {len(before)}, where it was" in ended.stderr
+    assert f"member 1: resuming after epoch {len(before)}" in ended.stderr
     assert same(arrays(project), expected)
     with project.history_file.open(encoding="utf-8", newline="") as handle:
         seconds = [float(row["seconds"]) for row in csv.DictReader(handle)]

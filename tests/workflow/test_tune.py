@@ -274,7 +274,7 @@ def test_a_search_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(
     process = start(tmp_path, *command)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert f"{len(kept)} of 3 trials were known from before" in err
+    assert f"{len(kept)} of 3 trials came from an earlier run" in err
     # with their times, so they were not computed again
     assert [row for row in table(project.trials_file) if row in kept] == kept
     assert not project.trial_data_file.exists()
@@ -339,7 +339,7 @@ def test_if_nothing_completes_the_search_ends_in_one_line(project: Project) -> N
         return Outcome(status="diverged", message="the loss of epoch 1 is nan")
 
     with pytest.raises(
-        InputError, match=r"^expected at least one trial .*, got none of 4: diverged, the loss"
+        InputError, match=r"^none of 4 trials completed: diverged, the loss"
     ) as e:
         search(project, diverges)
     assert "\n" not in str(e.value)
@@ -478,4 +478,4 @@ def test_settings_of_a_search_among_other_data_are_used_with_a_warning(
     changed = [replace(s, energy=(s.energy or 0.0) + 0.1 * s.n_atoms) for s in structures()]
     write_store(project.structures_file, changed, reference_energies=ATOMIC_ENERGIES)
     _, err = invoke("train", "--tuned", "--epochs", 1, "-C", project.root)
-    assert "warning: settings of an earlier search are used: 1 trial; with other energies than today" in err
+    assert "warning: using the settings of an outdated search (1 trial; with other energies);" in err

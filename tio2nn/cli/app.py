@@ -1,4 +1,4 @@
-"""The command line as a whole: how every command ends, and what stands in front of them all."""
+"""The Typer application: options common to all commands, error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ _debug = False
 
 
 def command(function: Command) -> Command:
-    """Register a command whose errors end in one line on stderr and the exit code of the error; see `errors`.
+    """Register a command; an error prints one line on stderr and sets the exit code, see `tio2nn.errors`.
 
-    The function may return False: something of its input could not be used (exit code 3).
+    A function that returns False could not use some of its input (exit code 3).
     """
 
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
             good = function(*args, **kwargs)
-            # a closed pipe or a full disk must show here, not in Python's last breath
+            # detect a closed pipe or a full disk here, not when Python shuts down
             with naming("stdout"):
                 sys.stdout.flush()
         except KeyboardInterrupt:
             interrupt.say_once()
             _end(interrupt.MESSAGE, interrupt.EXIT_CODE)
         except BrokenPipeError:
-            # the reader of a pipe, such as head, has seen enough
+            # the reader of the pipe, such as head, has closed it
             _drop_stdout()
             raise typer.Exit(0) from None
         except Tio2nnError as error:
@@ -58,10 +58,10 @@ def command(function: Command) -> Command:
         except typer.Exit:
             raise
         except Exception as error:
-            # TensorFlow has an error of its own for it, and is not to be loaded for its name
+            # TensorFlow raises its own class; compare names, so as not to import TensorFlow here
             if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-                _end(f"expected more memory, got no more of it: {one_line(error)[:200]}", INPUT_ERROR, error)
-            _end(f"a bug in tio2nn, please report it with the output of --debug: {error!r}", 1, error)
+                _end(f"out of memory: {one_line(error)[:200]}", INPUT_ERROR, error)
+            _end(f"this is a bug in tio2nn; please report it with the traceback that --debug shows: {error!r}", 1, error)
         else:
             if good is False:
                 raise typer.Exit(INPUT_ERROR)
@@ -71,7 +71,7 @@ def command(function: Command) -> Command:
 
 
 def _drop_stdout() -> None:
-    """Let Python flush what it still holds into nothing when it exits."""
+    """Redirect stdout to /dev/null, so that Python can flush it at exit without an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -84,7 +84,7 @@ def _end(message: str, code: int, error: BaseException | None = None) -> None:
         raise error
     from tio2nn.cli import console
 
-    with suppress(OSError):  # where stderr is full, too, the exit code is all that can be said
+    with suppress(OSError):  # if stderr is full, too, the exit code must do
         console.error(message)
     raise typer.Exit(code) from None
 

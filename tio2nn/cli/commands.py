@@ -1,4 +1,4 @@
-"""The commands: importing this module registers them all, in the order in which `--help` lists them."""
+"""Importing this module registers all commands, in the order in which `--help` lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people read: progress, tables and messages on stderr, and plain tables as results on stdout."""
+"""Terminal output: progress, tables and messages on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-SHOWN = 10  # rejected files, warnings and trials shown before the rest is only counted
-_SHOWN_LEFT_SECONDS = 10.0  # less is not worth a word
+SHOWN = 10  # rejected files, warnings or trials to show; the rest are only counted
+_SHOWN_LEFT_SECONDS = 10.0  # do not show shorter times
 
 
 @cache
 def stderr() -> Console:
-    """Where messages go; `--help` does not wait for rich."""
+    """The rich console for messages; rich is imported late, so that `--help` does not wait for it."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
-    """One line of information."""
+    """Print one line of information."""
     _print(message)
 
 
 def warn(message: str) -> None:
-    """One line that deserves attention."""
+    """Print a one-line warning."""
     _print(f"warning: {message}", "yellow")
 
 
 def error(message: str) -> None:
-    """One line that says why something did not happen."""
+    """Print a one-line error."""
     _print(message, "red")
 
 
@@ -51,7 +51,7 @@ def _print(line: str, style: str = "") -> None:
 
 
 def rejected(errors: Sequence[Exception]) -> None:
-    """Why files or structures cannot be used: the first of them, and how many there are."""
+    """Print why files or structures were rejected: the first few, and how many more there are."""
     for rejection in errors[:SHOWN]:
         error(str(rejection))
     if len(errors) > SHOWN:
@@ -60,7 +60,7 @@ def rejected(errors: Sequence[Exception]) -> None:
 
 @contextmanager
 def track(description: str, total: int) -> Iterator[Advance]:
-    """A bar with rate and time left; nothing unless stderr is a terminal."""
+    """Show a progress bar with rate and time left if stderr is a terminal."""
     if not stderr().is_terminal:
         yield lambda _steps: None
         return
@@ -95,7 +95,7 @@ def track(description: str, total: int) -> Iterator[Advance]:
 
 @contextmanager
 def native_messages_hidden() -> Iterator[None]:
-    """Keep what C++ libraries write while they start (found no GPU, was built for another one) off stderr."""
+    """Hide what C++ libraries write to stderr as they start, such as notes on missing GPUs."""
     sys.stderr.flush()
     saved = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -109,7 +109,7 @@ def native_messages_hidden() -> Iterator[None]:
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:
-    """What something is about, and what there is to say of it, in two columns."""
+    """Print names and values in two columns."""
     from rich.table import Table
     from rich.text import Text
 
@@ -123,22 +123,22 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
 
 @contextmanager
 def epochs(total: int) -> Iterator[Callable[[int, int, str], None]]:
-    """A live line with the errors of training; where stderr is no terminal, one line for each tenth of it.
+    """Show the training errors in a live line, or, if stderr is not a terminal, in one line per tenth of the epochs.
 
     Yields:
-        show(member, epoch, errors as text).
+        show(member, epoch, errors), with the errors as text.
     """
     if not stderr().is_terminal:
         lines = max(1, total // 10)
         begun: dict[int, tuple[int, float]] = {}
 
         def log(member: int, epoch: int, errors: str) -> None:
-            # one that goes on from a checkpoint begins late
+            # a member resumed from a checkpoint does not begin at epoch 1
             first, begin = begun.setdefault(member, (epoch, time.monotonic()))
             if epoch % lines == 0 or epoch == total:
                 left = (total - epoch) * (time.monotonic() - begin) / max(1, epoch - first)
                 rest = f"; about {duration(left)} left" if left >= _SHOWN_LEFT_SECONDS else ""
-                say(f"network {member}, epoch {epoch}/{total}: {errors}{rest}")
+                say(f"member {member}, epoch {epoch}/{total}: {errors}{rest}")
 
         yield log
         return
@@ -158,7 +158,7 @@ def epochs(total: int) -> Iterator[Callable[[int, int, str], None]]:
 
         def show(member: int, epoch: int, errors: str) -> None:
             if member not in tasks:
-                tasks[member] = progress.add_task(f"network {member}", total=total, errors="")
+                tasks[member] = progress.add_task(f"member {member}", total=total, errors="")
             progress.update(tasks[member], completed=epoch, errors=errors)
 
         yield show
@@ -167,7 +167,7 @@ def epochs(total: int) -> Iterator[Callable[[int, int, str], None]]:
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True
 ) -> None:
-    """A small table; all columns but the first are aligned right if they hold numbers."""
+    """Print a small table; with `numbers`, all columns but the first are right-aligned."""
     from rich.table import Table
     from rich.text import Text
 
@@ -180,13 +180,13 @@ def table(
 
 
 def print_line(text: str) -> None:
-    """One line of a result on stdout, as it is: nothing wraps or colors it."""
+    """Print one line of a result on stdout, neither wrapped nor colored."""
     with naming("stdout"):
         print(text)  # noqa: T201
 
 
 def print_json(value: object) -> None:
-    """A result on stdout, as JSON."""
+    """Print a result on stdout as JSON."""
     import json
 
     with naming("stdout"):
@@ -194,7 +194,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A result on stdout, columns padded with spaces."""
+    """Print a result on stdout as a table with space-padded columns."""
     lines = [list(columns), *(list(row) for row in rows)]
     widths = [max(len(line[k]) for line in lines) for k in range(len(columns))]
     for line in lines:
@@ -202,7 +202,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: 0.4 s, 1 min 12 s, 2 h 5 min."""
+    """A duration in a readable form: 0.4 s, 1 min 12 s, 2 h 5 min."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

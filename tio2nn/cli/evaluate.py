@@ -36,7 +36,7 @@ def evaluate(
         Optional[list[str]],  # noqa: UP045
         typer.Argument(
             metavar="SOURCE",
-            help="Labelled structures, as for extract. Default: the test part of the project.",
+            help="Labeled structures, as for extract. Default: the test set of the project.",
             show_default=False,
         ),
     ] = None,
@@ -48,7 +48,7 @@ def evaluate(
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     json: JsonOption = False,
 ) -> bool:
-    """Measure the errors on structures that were not used in training."""
+    """Measure the errors of the potential on structures held out of training."""
     from tio2nn.io.labels import ReadOptions
     from tio2nn.project.project import Project
 
@@ -69,9 +69,9 @@ def perform(
     strict: bool = False,
     options: ReadOptions | None = None,
 ) -> tuple[dict[str, Any], bool]:
-    """Evaluate, show the errors; return the metrics and whether every source could be used.
+    """Evaluate and show the errors; return the metrics and whether every source could be used.
 
-    With `strict` a structure that the potential does not know well counts as one that cannot be used.
+    With `strict`, a structure that the potential extrapolates to counts as unusable.
     """
     from tio2nn.cli.plans import show_comparison
     from tio2nn.workflow.evaluate import evaluate
@@ -117,35 +117,36 @@ def perform(
         console.say(
             counted(
                 summary.outliers_left_out,
-                "gross outlier of the test part is left out, as in training",
-                "gross outliers of the test part are left out, as in training",
+                "gross outlier is left out of the test set, as in training",
+                "gross outliers are left out of the test set, as in training",
             )
         )
     if summary.above_max_energy:
         console.say(
             counted(
                 summary.above_max_energy,
-                "structure of the test part lies above --max-energy and is left out",
-                "structures of the test part lie above --max-energy and are left out",
+                "structure above --max-energy is left out of the test set",
+                "structures above --max-energy are left out of the test set",
             )
         )
     if summary.extrapolating:
         console.say(
             counted(summary.extrapolating, "structure has", "structures have")
-            + " atoms far from all in training (largest_distance in residuals.csv)"
+            + " atoms far from all training atoms (largest_distance in residuals.csv)"
         )
     if summary.foreign_compositions:
         console.warn(
             counted(
                 summary.foreign_compositions,
-                "structure has a composition that no combination of those in training makes: its total energy is off",
-                "structures have compositions that no combination of those in training makes: their total energies "
-                "are off",
+                "structure has a composition that is not a combination of the training compositions: its total energy "
+                "may be",
+                "structures have compositions that are not combinations of the training compositions: their total "
+                "energies may be",
             )
-            + " by an unknown reference energy"
+            + " off by an unknown reference energy"
         )
     if summary.directory is not None:
-        console.say(f"figures and tables in {summary.directory}")
+        console.say(f"wrote figures and tables to {summary.directory}")
     doubtful = summary.extrapolating + summary.foreign_compositions
     return metrics, not (summary.rejected or (strict and doubtful))
 
@@ -158,7 +159,7 @@ def _force_row(errors: Mapping[str, float] | None) -> list[list[str]]:
 
 
 def _show_leakage(leakage: Mapping[str, Any]) -> None:
-    """How near the test part is to the training part."""
+    """Show how close the test set is to the training set."""
     _show_errors(
         "by distance from the nearest training structure",
         leakage["by_distance"],
@@ -167,8 +168,8 @@ def _show_leakage(leakage: Mapping[str, Any]) -> None:
     share = leakage["fraction_with_group_in_training"]
     if share > 0:
         console.say(
-            f"{100 * share:.0f} % of these structures have relatives in the training part (frames of one run, or "
-            "scans of one geometry): for errors on new ones, train with --split-by grouped"
+            f"{100 * share:.0f} % of these structures have relatives in the training set (frames of the same run or "
+            "scans of the same geometry); to measure errors on unrelated structures, train with --split-by grouped"
         )
 
 
@@ -180,11 +181,11 @@ def _show_spread(spread: Mapping[str, Any]) -> None:
             *([] if ratio is None else [f"error over spread {ratio:.2f} (rms)"]),
         ]
         if told:
-            console.say(f"spread of the committee, {name}: {', '.join(told)}")
+            console.say(f"committee spread, {name}: {', '.join(told)}")
 
 
 def _show_errors(title: str, entries: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
-    """Errors of parts of the structures; a single part is all of them, and was shown."""
+    """Show errors by subset; a single subset holds all structures, whose errors were shown before."""
     if len(entries) < 2:
         return
     columns = [key.removesuffix("_eV_per_atom") for key in keys]

@@ -37,7 +37,7 @@ def extract(
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
 ) -> bool:
-    """Read structure files: energies.csv, the structure store, and an audit of the data."""
+    """Read structure files into the project and audit the data."""
     from tio2nn.io.labels import ReadOptions
     from tio2nn.project.project import Project
 
@@ -54,10 +54,10 @@ def perform(
     parameters: ParameterSet | Draft | None,
     options: ReadOptions | None = None,
 ) -> bool:
-    """Extract and show what the audit found; return whether every structure was accepted.
+    """Extract and show the audit; return whether every structure was accepted.
 
-    A draft is completed and becomes the `params.json` of the project. Without parameters, as for a project that is
-    just being made, every element is welcome.
+    A draft is completed and written to the `params.json` of the project. Without parameters, as for a new project,
+    every element is accepted.
     """
     from tio2nn.parameters.draft import Draft
     from tio2nn.workflow.extract import extract
@@ -84,7 +84,8 @@ def perform(
     if summary.disagreement is not None:
         console.warn(summary.disagreement.message())
     if summary.rejected:
-        console.say(f"{len(summary.rejected)} rejected, with reasons in {project.rejected_file}")
+        n_rejected = counted(len(summary.rejected), "file or structure", "files or structures")
+        console.say(f"{n_rejected} rejected; for the reasons see {project.rejected_file}")
     if foreign:
         console.warn(foreign)
     if isinstance(parameters, Draft):
@@ -92,18 +93,18 @@ def perform(
 
         console.facts(complete(project, parameters))
         console.say(
-            f"wrote elements, cutoff and functions into {project.parameters_file}, where they can be edited"
+            f"wrote elements, cutoff and symmetry functions to {project.parameters_file}; edit them there if you like"
         )
     return not summary.rejected
 
 
 def _foreign_elements(project: Project, summary: ExtractSummary, elements: Sequence[str]) -> str:
-    """Why structures of other elements were rejected, and what to do; nothing if none were."""
+    """Why structures with other elements were rejected, and what to do; "" if none were."""
     if not summary.foreign_elements:
         return ""
     n = summary.n_foreign
     return (
-        f"{counted(n, 'structure')} rejected for elements ({', '.join(summary.foreign_elements)}) that "
-        f"{project.parameters_file} does not have ({', '.join(elements)}): add them there and extract again, or make "
-        'another project with "tio2nn init DIR", which takes the elements from the structures'
+        f"{counted(n, 'structure')} rejected for elements ({', '.join(summary.foreign_elements)}) that are not in "
+        f"{project.parameters_file} ({', '.join(elements)}); add them there and extract again, or make a new project "
+        'with "tio2nn init DIR", which takes the elements from the structures'
     )

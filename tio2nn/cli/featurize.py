@@ -22,9 +22,9 @@ def featurize(
     project: ProjectOption = None,
     jobs: JobsOption = None,
     forces: ForcesOption = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Also write symXXXX.csv for each structure.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Also write one symXXXX.csv per structure.")] = False,
 ) -> None:
-    """Compute the symmetry functions of all extracted structures, and what a training on forces needs of them."""
+    """Compute the symmetry functions of all structures, and their derivatives for training on forces."""
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.settings import training_parameters
@@ -37,7 +37,7 @@ def featurize(
 
 
 def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
-    """Compute the features and show what was done."""
+    """Compute the symmetry functions and report the result."""
     from tio2nn.parallel.workers import available_cores, kernel_workers
     from tio2nn.workflow.featurize import featurize
 
@@ -73,19 +73,19 @@ def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
             )
         )
     if summary.csv_files:
-        console.say(f"{counted(summary.csv_files, 'CSV file')} in {snapshot.project.features_directory}")
+        console.say(f"wrote {counted(summary.csv_files, 'CSV file')} to {snapshot.project.features_directory}")
 
 
 def differentiate_if_needed(snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:
-    """As `differentiate`, where a training by these parameters uses forces."""
+    """Compute the derivatives if a fit with these parameters trains on forces."""
     if snapshot.needs_derivatives(parameters):
         differentiate(snapshot, jobs, insist=parameters.training.forces is True)
 
 
 def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False) -> None:
-    """Compute the derivatives that a training on forces needs, and show what was done.
+    """Compute the derivatives that training on forces needs, and report the result.
 
-    Of as many structures as fit, or, with `insist`, of all that have forces.
+    They are computed for as many structures as fit, or, with `insist`, for all structures with forces.
     """
     from tio2nn.parallel.workers import available_cores, kernel_workers
     from tio2nn.workflow.differentiate import JacobianEstimate, differentiate
@@ -99,8 +99,8 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
         if estimate.n_left_out:
             console.say(
                 f"derivatives of {counted(estimate.n_left_out, 'more structure')} with forces would not fit into "
-                f"{estimate.bound}: those computed are drawn at random, with groups, compositions and elements "
-                "represented; of the others only the energies count (--forces insists on all)"
+                f"{estimate.bound}; the structures to differentiate are drawn at random from all groups, compositions "
+                "and elements, the others train on energies alone (--forces computes all)"
             )
 
     summary = differentiate(
@@ -130,8 +130,8 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
         console.say(
             counted(
                 summary.n_left_out,
-                "structure with forces has no derivatives, only its energy counts",
-                "structures with forces have no derivatives, only their energies count",
+                "structure with forces has no derivatives and trains on its energy alone",
+                "structures with forces have no derivatives and train on their energies alone",
             )
         )
     if summary.n_without_forces:

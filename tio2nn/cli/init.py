@@ -16,13 +16,13 @@ def init(
     directory: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", help="Where to make it. Default: the current directory.", show_default=False
+            metavar="DIR", help="Project directory. Default: the current directory.", show_default=False
         ),
     ] = Path(),
     preset: PresetOption = None,
     elements: ElementsOption = None,
 ) -> None:
-    """Make a project: a directory with a params.json."""
+    """Create a project: a directory with a params.json."""
     from tio2nn.cli import console
     from tio2nn.parameters.draft import Draft
     from tio2nn.workflow.init import init as make
@@ -30,5 +30,5 @@ def init(
     project, parameters = make(directory, preset, element_symbols(elements))
     rest = ""
     if isinstance(parameters, Draft):
-        rest = f'; "tio2nn extract{project.as_option()} SOURCE..." chooses the symmetry functions for the structures'
-    console.say(f"made {project.parameters_file}{rest}")
+        rest = f'; next: "tio2nn extract{project.as_option()} SOURCE...", which chooses symmetry functions for the structures'
+    console.say(f"created {project.parameters_file}{rest}")

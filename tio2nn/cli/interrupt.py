@@ -1,9 +1,9 @@
-"""Ctrl-C that ends a command soon, whatever its libraries are busy with.
+"""Ctrl-C ends a command promptly, even inside a long call into a library.
 
-Python tells its main thread of a signal only between two of its own instructions. An epoch of a training, a
-search for neighbors or the loading of a library is one instruction, and may last for seconds. Here a second
-thread hears of the signal, too, gives the main one time to end in good order, and then ends the process.
-That is safe: files are written whole or not at all, and worker processes end with their parent.
+Python delivers a signal to the main thread only between two bytecode instructions. A training epoch, a neighbor search
+or an import runs within one instruction and can take seconds. A second thread therefore watches for the signal, gives
+the main thread time to end in order, and then ends the process. This is safe: files are written atomically, and worker
+processes end with their parent.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import threading
 from typing import NoReturn
 
 EXIT_CODE = 130
-MESSAGE = "interrupted; what was finished is kept"
+MESSAGE = "interrupted; finished work is kept"
 
-# Two seconds is what a user waits; where a machine is busy, hearing of the signal and leaving took up to 0.8 s of them.
+# A user should wait 2 s at most; on a busy machine, receiving the signal and exiting took up to 0.8 s of them.
 PATIENCE_SECONDS = 1.0
 
 _said = threading.Event()
 
 
 def say_once() -> bool:
-    """Whether nobody has told the user yet; whoever asks first tells."""
+    """True for the first caller only, who then reports the interruption."""
     if _said.is_set():
         return False
     _said.set()
@@ -32,9 +32,9 @@ def say_once() -> bool:
 
 
 def end_soon_after_ctrl_c() -> None:
-    """Watch for Ctrl-C from now on; called once, by the main thread of a process that is a command."""
+    """Start to watch for Ctrl-C; call it once, in the main thread of a command."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return  # it is ignored, as in the background of a script
+        return  # the signal is ignored, as for background jobs of a script
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -42,7 +42,7 @@ def end_soon_after_ctrl_c() -> None:
 
 
 def leave() -> NoReturn:
-    """End the process; Python would first take TensorFlow apart, for 1.3 s after a training on many forces."""
+    """End the process at once; shutting TensorFlow down takes 1.3 s after training on many forces."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_CODE)
@@ -53,6 +53,6 @@ def _watch(reader: int) -> None:
         pass
     threading.Event().wait(PATIENCE_SECONDS)
     if say_once():
-        # not by rich, whose locks the main thread may hold
+        # not through rich: the main thread may hold its locks
         os.write(sys.stderr.fileno(), f"{MESSAGE}\n".encode())
     os._exit(EXIT_CODE)

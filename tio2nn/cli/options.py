@@ -1,4 +1,4 @@
-"""Options that several commands share, as types: a signature reads like a form."""
+"""Option types shared by several commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-# Optional[...]: Typer reads these at run time, and on Python 3.10 older versions of it know no `X | None`.
+# Optional[...]: Typer evaluates these at run time, and its older versions do not support `X | None` on Python 3.10.
 ProjectOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
@@ -23,14 +23,14 @@ SourcesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE",
-        help="Structure files (.xsf, .xyz, .extxyz, also .gz), folders, patterns, tar archives; - for a list on stdin.",
+        help="Structure files (.xsf, .xyz, .extxyz, also .gz), folders, patterns, tar archives; - reads names from stdin.",
         show_default=False,
     ),
 ]
 JobsOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(
-        "--jobs", "-j", min=1, metavar="N", help="Worker processes. Default: one per core, if it pays."
+        "--jobs", "-j", min=1, metavar="N", help="Worker processes. Default: one per core if that is faster."
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -39,7 +39,7 @@ PresetOption = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help="Symmetry functions: auto (default: made for the structures), artrith-urban-2016, extended or rili-2024.",
+        help="Symmetry functions: auto (default; chosen for the data), artrith-urban-2016, extended or rili-2024.",
     ),
 ]
 ElementsOption = Annotated[
@@ -47,7 +47,7 @@ ElementsOption = Annotated[
     typer.Option(
         "--elements",
         metavar="LIST",
-        help="Chemical symbols with commas between, as in Ti,O. Default: those of the structures.",
+        help="Comma-separated chemical symbols, such as Ti,O. Default: all elements of the structures.",
     ),
 ]
 RecipeOption = Annotated[
@@ -55,63 +55,63 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME",
-        help="Decides what params.json leaves open: auto (of new projects), default, quick, forces, record, rili-2024.",
+        help="Sets what params.json leaves open: auto (new projects), default, quick, forces, record or rili-2024.",
     ),
 ]
 ForcesOption = Annotated[
     Optional[bool],  # noqa: UP045
     typer.Option(
         "--forces/--energies-only",
-        help="Insist on forces, or leave them out. Default: as params.json says, in new projects where there are any.",
+        help="Train on forces, or on energies alone. Default: as set in params.json; new projects use forces if available.",
         show_default=False,
     ),
 ]
 StrictOption = Annotated[
-    bool, typer.Option("--strict", help="End with exit code 3 if a warning is given for a structure.")
+    bool, typer.Option("--strict", help="Exit with code 3 if there is a warning about a structure.")
 ]
-TunedOption = Annotated[bool, typer.Option("--tuned", help="Take the best trial of `tio2nn tune`.")]
+TunedOption = Annotated[bool, typer.Option("--tuned", help="Use the best settings found by `tio2nn tune`.")]
 SplitFileOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
         "--split",
         metavar="FILE",
-        help="CSV with the columns structure and part, or a list of names to train on (validation is drawn from it).",
+        help="CSV with columns structure and part, or a list of names to train on (validation is drawn from it).",
         show_default=False,
     ),
 ]
-NewSplitOption = Annotated[bool, typer.Option("--new-split", help="Split anew, replacing split.csv.")]
+NewSplitOption = Annotated[bool, typer.Option("--new-split", help="Draw a new split and replace split.csv.")]
 NoTestOption = Annotated[
     bool,
-    typer.Option("--no-test", help="Keep no structures for a test, all others train; implies --new-split."),
+    typer.Option("--no-test", help="Hold out no test set; implies --new-split."),
 ]
 KeepOutliersOption = Annotated[
     bool,
     typer.Option(
         "--keep-outliers",
-        help="Keep structures whose energy or forces are far beyond those of all others.",
+        help="Keep structures with energies or forces far beyond all others.",
     ),
 ]
 LimitOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(
-        "--limit", min=2, metavar="N", help="Take N structures, evenly spaced in the order of names."
+        "--limit", min=2, metavar="N", help="Use N structures, evenly spaced in order of name."
     ),
 ]
 EpochsOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--epochs", min=1, metavar="N", help="Passes over the training part."),
+    typer.Option("--epochs", min=1, metavar="N", help="Passes over the training set."),
 ]
 MembersOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--members", min=1, metavar="N", help="Networks in the committee."),
+    typer.Option("--members", min=1, metavar="N", help="Number of committee members."),
 ]
 SeedOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--seed", min=0, metavar="N", help="Seed of first weights and batches, and of a new split."),
+    typer.Option("--seed", min=0, metavar="N", help="Random seed for initial weights, batches and a new split."),
 ]
 MaxEnergyOption = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option("--max-energy", metavar="X", help="Leave out structures above X eV/atom (cohesive)."),
+    typer.Option("--max-energy", metavar="X", help="Leave out structures with a cohesive energy above X eV/atom."),
 ]
 SplitKindOption = Annotated[
     Optional[str],  # noqa: UP045
@@ -120,13 +120,13 @@ SplitKindOption = Annotated[
 PotentialOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
-        "--potential", metavar="FILE", help="A potential.npz; no project is needed.", show_default=False
+        "--potential", metavar="FILE", help="A potential.npz, used without a project.", show_default=False
     ),
 ]
 
 
 class XsfForcesUnit(str, Enum):
-    """Units of forces in XSF files."""
+    """Units of the forces in XSF files."""
 
     EV = "eV/A"
     HARTREE = "Ha/A"
@@ -137,7 +137,7 @@ EnergyKeyOption = Annotated[
     typer.Option(
         "--energy-key",
         metavar="KEY",
-        help="Key of the total energy in extended XYZ. Default: a usual one, such as energy or REF_energy.",
+        help="Key of the total energy in extended XYZ. Default: a common one, such as energy or REF_energy.",
         show_default=False,
     ),
 ]
@@ -146,7 +146,7 @@ ForcesKeyOption = Annotated[
     typer.Option(
         "--forces-key",
         metavar="KEY",
-        help="Columns of the forces in extended XYZ. Default: usual ones, such as forces or REF_forces.",
+        help="Key of the forces in extended XYZ. Default: a common one, such as forces or REF_forces.",
         show_default=False,
     ),
 ]
@@ -154,13 +154,13 @@ XsfForcesOption = Annotated[
     XsfForcesUnit,
     typer.Option(
         "--xsf-forces",
-        help="Unit of forces in XSF files without a comment that states it: eV/A as aenet writes them, Ha/A as ASE.",
+        help="Unit of forces in XSF files that do not state it: eV/A as written by aenet, Ha/A as written by ASE.",
     ),
 ]
 
 
 class OutputFormat(str, Enum):
-    """Formats of `predict`."""
+    """Output formats of `predict`."""
 
     TSV = "tsv"
     CSV = "csv"
@@ -169,19 +169,19 @@ class OutputFormat(str, Enum):
     XSF = "xsf"
 
 
-FormatOption = Annotated[OutputFormat, typer.Option("--format", "-f", help="json is one object a line.")]
+FormatOption = Annotated[OutputFormat, typer.Option("--format", "-f", help="Output format; json writes one object per line.")]
 OutputOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
         "--output",
         "-o",
         metavar="DIR",
-        help="Write a file for each structure there, instead of printing.",
+        help="Write one file per structure to DIR instead of printing.",
         show_default=False,
     ),
 ]
 
 
 def element_symbols(text: str | None) -> tuple[str, ...] | None:
-    """What --elements says: "Ti, O" is ("Ti", "O")."""
+    """The symbols given with --elements: ("Ti", "O") for "Ti, O"."""
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,4 +1,4 @@
-"""What several commands say of a fit: which labels it uses and why, what it will cost, whether it is worth anything."""
+"""Messages about a fit that several commands show: its labels, its cost, and how it compares with a baseline."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 def labels_line(parameters: ParameterSet, facts: Facts) -> str:
-    """Which labels a fit uses, and why; how to have it otherwise.
+    """Which labels a fit uses and why, and the option that changes it.
 
     Args:
-        parameters: as they were asked for, with what is left to their recipe.
-        facts: of the training part.
+        parameters: as requested, before the recipe sets what they leave open.
+        facts: of the training set.
     """
     n, n_with = facts.n_structures, facts.n_structures_with_forces
     asked = parameters.training.forces
     if not uses_forces(parameters, n_with):
         if not n_with:
             return f"training on the energies of {_all(n)}: none has forces"
-        reason = "as asked for" if asked is False else f"as the recipe {parameters.recipe} says"
-        return f"training on energies alone, {reason}; --forces uses the forces of {counted(n_with, 'structure')}, too"
+        reason = "as requested" if asked is False else f"as set by the recipe {parameters.recipe}"
+        return f"training on energies alone, {reason}; --forces adds the forces of {counted(n_with, 'structure')}"
     some = "the one that has" if n_with == 1 else f"the {n_with} that have"
     labels = (
         f"energies and forces of {_all(n)}"
@@ -37,42 +37,42 @@ def labels_line(parameters: ParameterSet, facts: Facts) -> str:
         else f"the energies of {_all(n)} and the forces of {some} them"
     )
     if asked is True:
-        return f"training on {labels}, as asked for"
-    reason = "" if forces_of(parameters) == "auto" else f", as the recipe {parameters.recipe} says"
+        return f"training on {labels}, as requested"
+    reason = "" if forces_of(parameters) == "auto" else f", as set by the recipe {parameters.recipe}"
     return f"training on {labels}{reason}; --energies-only leaves the forces out"
 
 
 def without_derivatives_line(n: int, selection: Selection) -> str:
-    """What is trained on energies alone because the derivatives of all would be too large.
+    """How many structures train on energies alone because their derivatives would take too much space.
 
     Args:
-        n: structures of the training part with forces, but without derivatives.
+        n: number of training structures with forces but without derivatives.
         selection: the structures that have derivatives.
     """
-    are = counted(n, "structure with forces is", "structures with forces are")
+    train = counted(n, "structure with forces trains on its energy", "structures with forces train on their energies")
     return (
-        f"{are} trained on by energy alone: the derivatives of all would not fit into {selection.reason}; "
-        '"tio2nn featurize --forces" insists'
+        f"{train} alone: the derivatives of all would not fit into {selection.reason}; "
+        '"tio2nn featurize --forces" computes all'
     )
 
 
 def constant_line(constant: Mapping[str, Sequence[str]]) -> str:
-    """Which functions training cannot use.
+    """Which symmetry functions the fit ignores.
 
     Args:
-        constant: for each subnet that has some, the names of functions that do not vary over its training atoms.
+        constant: names of the functions that are constant over the training atoms, for each subnet that has some.
     """
     counts = ", ".join(f"{len(names)} for {subnet}" for subnet, names in constant.items())
     first = next(name for names in constant.values() for name in names)
-    return f"functions that do not vary over the training atoms are ignored: {counts}; one is {first}"
+    return f"ignoring symmetry functions that are constant over the training atoms: {counts}; for example {first}"
 
 
 def cost_line(parameters: ParameterSet, facts: Facts) -> str:
-    """How many networks of which size are fitted for how long.
+    """The number and size of the networks, the epochs, and an estimate of the CPU time.
 
     Args:
-        parameters: nothing left to a recipe.
-        facts: of the training part.
+        parameters: completed by their recipe.
+        facts: of the training set.
     """
     members, epochs = parameters.training.members, parameters.training.epochs
     layers = parameters.network.hidden_layers
@@ -88,7 +88,7 @@ def _all(n: int) -> str:
 
 
 def _rounded(seconds: float) -> str:
-    """An estimate has no more than two digits."""
+    """An estimated time, to two digits at most."""
     if seconds < 60:
         return f"{max(1, round(seconds, -1 if seconds > 20 else 0)):.0f} s"
     minutes = seconds / 60
@@ -96,23 +96,23 @@ def _rounded(seconds: float) -> str:
 
 
 def warn_of_split(split: Split) -> None:
-    """That a given split names others, or that one was replaced."""
+    """Warn if a split file names unknown structures, or if the split of the project was replaced."""
     if unknown := split.unknown:
         console.warn(
-            f"{counted(len(unknown), 'name')} of the given split {'is' if len(unknown) == 1 else 'are'} of no "
-            f"extracted structure, such as {unknown[0]!r}"
+            f"the split names {counted(len(unknown), 'structure that was', 'structures that were')} not extracted, "
+            f"such as {unknown[0]!r}"
         )
     if split.replaces_another:
         console.warn(
-            "split.csv was one of other structures and is drawn anew: what was tested before may be trained on now; "
-            "the earlier one is split-earlier.csv"
+            "split.csv did not match the structures, so a new split was drawn: earlier test structures may now be "
+            "training structures; the earlier split is in split-earlier.csv"
         )
 
 
 def show_comparison(
     where: str, n: int, comparison: Comparison, facts: Mapping[str, Any], *, mostly_far: bool = False
 ) -> None:
-    """Whether a fit is worth more than reference energies alone, and zero forces."""
+    """Show whether a fit beats the baseline, which is reference energies alone and zero forces."""
     judged = f"{where}, {counted(n, 'structure')}"
     if sentence := comparison.sentence():
         console.say(f"{judged}: {sentence}")

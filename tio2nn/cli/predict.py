@@ -44,7 +44,7 @@ def predict(
     potential: PotentialOption = None,
     form: FormatOption = OutputFormat.TSV,
     forces: Annotated[
-        bool, typer.Option("--forces", help="Also forces and stress; tables then have a line for each atom.")
+        bool, typer.Option("--forces", help="Also predict forces and stress; tables then have one line per atom.")
     ] = False,
     output: OutputOption = None,
     strict: StrictOption = False,
@@ -52,7 +52,7 @@ def predict(
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
 ) -> bool:
-    """Predict the energies of structures, and their forces; print them, or write files."""
+    """Predict energies and forces of structures; print them or write files."""
     from tio2nn.io.labels import ReadOptions
 
     options = ReadOptions(energy_key, forces_key, xsf_forces.value)
@@ -68,19 +68,19 @@ def perform(
     strict: bool = False,
     options: ReadOptions | None = None,
 ) -> bool:
-    """Print what is predicted of each structure, or write it to a file of its own; return whether all could be.
+    """Print the prediction for each structure or write it to a file; return whether all structures succeeded.
 
     Args:
-        files: structures.
-        potential_file: of the potential.
-        form: of the text.
-        forces: predict forces and stress, too.
-        directory: where a file for each structure belongs; None for stdout.
-        strict: a structure that is warned of counts as one that could not be predicted.
-        options: how structure files are to be understood; forces in XSF are written in the unit that they name.
+        files: structure files and other sources.
+        potential_file: file of the potential.
+        form: output format.
+        forces: also predict forces and stress.
+        directory: directory for one file per structure; None for stdout.
+        strict: count a structure with a warning as failed.
+        options: how to read structure files; XSF output has forces in the same unit.
 
     Raises:
-        UsageError: XSF of several structures on stdout, where nothing would tell them apart.
+        UsageError: XSF of several structures on stdout, where they could not be told apart.
     """
     from tio2nn.io.labels import ReadOptions
     from tio2nn.io.read import read_structures
@@ -92,7 +92,7 @@ def perform(
     first_line = header(form, forces=forces)
     stdin: Iterable[str] = sys.stdin
     if directory is not None:
-        # a file that is to be predicted must not be written over before its turn
+        # read all names first: an input must not be overwritten before it is read
         stdin = _all_names(sys.stdin) if "-" in files else ()
     items: Iterable[Structure | InputError] = read_structures(
         files, stdin=stdin, options=options, errors="yield"
@@ -101,7 +101,7 @@ def perform(
     if directory is None:
         output = _Printed(form, first_line)
     else:
-        # what a structure is called depends on the others
+        # the name of a structure depends on the others
         items = list(items)
         output = _Files(
             directory, form, first_line, [*(file for file in files if file != "-"), *stdin], items
@@ -123,13 +123,13 @@ def perform(
                 console.warn(message)
     for kind, n in n_doubts.items():
         if n > console.SHOWN:
-            console.warn(f"... and {n - console.SHOWN} more such warnings of the {kind}")
+            console.warn(f"... and {n - console.SHOWN} more warnings about the {kind}")
     output.end()
     return n_rejected == 0 and not (strict and n_doubts)
 
 
 class _Printed:
-    """Predictions on stdout, each as soon as it is there."""
+    """Prints each prediction to stdout as soon as it is available."""
 
     def __init__(self, form: Format, first_line: str | None) -> None:
         self._form = form
@@ -147,7 +147,7 @@ class _Printed:
             self._single = text
         else:
             raise UsageError(
-                "expected one structure for XSF on stdout, got more; write files with --output DIR"
+                "expected one structure for XSF on stdout, got several; write files with --output DIR"
             )
 
     def end(self) -> None:
@@ -156,14 +156,14 @@ class _Printed:
 
 
 class _Files:
-    """A file for each structure.
+    """Writes one file per structure.
 
     Args:
-        directory: where they belong.
-        form: of the text.
-        first_line: of each file, if there is one.
-        inputs: what is predicted, and must not be written over.
-        items: all of it.
+        directory: output directory.
+        form: output format.
+        first_line: header of each file, or None.
+        inputs: sources, which must not be overwritten.
+        items: all structures and errors read from them.
     """
 
     def __init__(
@@ -190,17 +190,17 @@ class _Files:
         from tio2nn.workflow.predict import own_file_name
 
         path = self._directory / name
-        # neither a file that is predicted, nor beside one whose name this structure would have by itself
+        # overwrite no input, and do not write next to an input that has the name of this structure
         for taken in (self._directory / own_file_name(structure, self._form), path):
             if taken in self._inputs:
                 raise structure.error(
-                    f"expected another directory for --output, got that of {taken}, which is predicted"
+                    f"expected an --output directory without the input files, got the directory of {taken}"
                 )
         _write_alone(path, self._head + text, structure)
         self._n_written += 1
 
     def end(self) -> None:
-        console.say(f"{counted(self._n_written, 'file')} in {self._directory}")
+        console.say(f"wrote {counted(self._n_written, 'file')} to {self._directory}")
 
 
 def _all_names(lines: Iterable[str]) -> list[str]:
@@ -218,12 +218,12 @@ def _write_alone(path: Path, text: str, structure: Structure) -> None:
             handle.write(f"{text}\n")
     except OSError as error:
         if error.errno not in _REFUSED_NAMES:
-            raise  # a full disk, say, which spoils what follows, too
-        raise structure.error(f"expected a name that a file can have, got: {error.strerror}") from None
+            raise  # such as a full disk, which would also stop what follows
+        raise structure.error(f"expected a valid file name, got: {error.strerror}") from None
 
 
 def _potential_file(project_option: Path | None, given: Path | None) -> Path:
-    """The potential that is named, else that of the project."""
+    """The given potential, else that of the project."""
     from tio2nn.project.project import Project
 
     if given is not None:

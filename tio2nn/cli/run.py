@@ -56,7 +56,7 @@ def run(
     recipe: RecipeOption = None,
     tuning: Annotated[
         Optional[bool],  # noqa: UP045
-        typer.Option("--tune/--no-tune", help="Search first. Default: only with the recipe rili-2024."),
+        typer.Option("--tune/--no-tune", help="Tune before training. Default: only with recipe rili-2024."),
     ] = None,
     forces: ForcesOption = None,
     split: SplitFileOption = None,
@@ -75,7 +75,7 @@ def run(
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     json: JsonOption = False,
 ) -> bool:
-    """From structure files to an evaluated potential: every step that is missing."""
+    """Run every step that is missing or out of date, from structure files to an evaluated potential."""
     from tio2nn.io.labels import ReadOptions
     from tio2nn.workflow.inputs import SplitRequest
     from tio2nn.workflow.run import RunSettings
@@ -102,7 +102,7 @@ def run(
     summary = verb(settings, _ShownSteps())
     made = summary.project
     console.say(
-        f"all done in {console.duration(time.perf_counter() - begin)}; the potential is {made.potential_file}; "
+        f"finished in {console.duration(time.perf_counter() - begin)}; the potential is {made.potential_file}; "
         f"next: tio2nn predict -C {shlex.quote(str(made.root))} FILE..."
     )
     if json:
@@ -111,10 +111,10 @@ def run(
 
 
 class _ShownSteps:
-    """The steps of `run`, each with what people see of it; see `tio2nn.workflow.run.Steps`."""
+    """The steps of `run` with their terminal output; implements `tio2nn.workflow.run.Steps`."""
 
     def created(self, project: Project) -> None:
-        console.say(f"made {project.parameters_file}")
+        console.say(f"created {project.parameters_file}")
 
     def extract(
         self,
@@ -148,10 +148,10 @@ class _ShownSteps:
         train.perform(snapshot, parameters, split, jobs)
 
     def trained_before(self) -> None:
-        console.say("training: nothing to do, the model is that of these structures, split and settings")
+        console.say("training: nothing to do, the model is up to date with structures, split and settings")
 
     def evaluate(self, snapshot: Snapshot) -> dict[str, Any]:
         return evaluate.perform(snapshot)[0]
 
     def nothing_to_evaluate(self) -> None:
-        console.say("evaluation: nothing to do, the split keeps no structures for a test")
+        console.say("evaluation: nothing to do, the split has no test set")

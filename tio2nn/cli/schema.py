@@ -11,8 +11,8 @@ from tio2nn.cli.app import command
 
 
 @command
-def schema(json: Annotated[bool, typer.Option("--json", help="As JSON Schema.")] = False) -> None:
-    """Show the fields of params.json: meaning, type, default and unit."""
+def schema(json: Annotated[bool, typer.Option("--json", help="Print a JSON Schema.")] = False) -> None:
+    """List the fields of params.json with type, default, unit and meaning."""
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.parameters.schema import describe, json_schema
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tio2nn.training.history import Epoch
     from tio2nn.workflow.inputs import SplitRequest
 
-_SHOWN_NAMES = 3  # of gross outliers
+_SHOWN_NAMES = 3  # gross outliers to name
 
 
 @command
@@ -56,7 +56,7 @@ def train(
     jobs: JobsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Fit the potential; goes on where it was interrupted."""
+    """Fit the potential; resumes an interrupted fit."""
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.inputs import SplitRequest
@@ -77,11 +77,11 @@ def train(
 
 
 def warn_of_stale_search(snapshot: Snapshot) -> None:
-    """That settings of an earlier search are used, where they are."""
+    """Warn if the settings in use come from a search that is out of date."""
     from tio2nn.workflow.settings import stale_search
 
     if (what := stale_search(snapshot)) is not None:
-        console.warn(f'settings of an earlier search are used: {what} than today; see "tio2nn tune"')
+        console.warn(f'using the settings of an outdated search ({what}); to repeat it, run "tio2nn tune"')
 
 
 def perform(
@@ -90,7 +90,7 @@ def perform(
     split: SplitRequest,
     jobs: int | None = None,
 ) -> dict[str, Any]:
-    """Fit the potential and show how it went; return what `model/metrics.json` holds."""
+    """Fit the potential and report the result; return the content of `model/metrics.json`."""
     from tio2nn.cli.plans import (
         constant_line,
         cost_line,
@@ -115,7 +115,7 @@ def perform(
         console.say(labels_line(parameters, data.facts))
         console.say(
             f"training on {counted(len(data.train.counts), 'structure')}, validating on {len(data.validation.counts)}, "
-            f"{len(data.split.indices('test'))} kept for the test; reference energies "
+            f"{len(data.split.indices('test'))} held out for the test; reference energies "
             + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
         )
         console.say(cost_line(data.parameters, data.facts))
@@ -125,19 +125,19 @@ def perform(
             console.warn(without_derivatives_line(data.n_without_derivatives, data.selection))
         if data.reference.underdetermined:
             console.warn(
-                "the compositions do not determine the reference energies: energies of other compositions "
-                "will be off"
+                "the training compositions do not determine the reference energies: total energies of other "
+                "compositions will be off"
             )
         if data.constant_features:
             console.warn(constant_line(data.constant_features))
-        # a live line comes last
+        # the live line must come last
         shows.append(stack.enter_context(console.epochs(data.parameters.training.epochs)))
 
     with ExitStack() as stack:
 
         def on_epoch(member: int, epoch: Epoch) -> None:
             if member not in begun and epoch.epoch > 1:
-                console.say(f"network {member} goes on from epoch {epoch.epoch - 1}, where it was")
+                console.say(f"member {member}: resuming after epoch {epoch.epoch - 1}")
             begun.add(member)
             shows[0](member, epoch.epoch, _errors(epoch))
 
@@ -167,33 +167,33 @@ def perform(
 
 
 def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
-    """What is not trained on, or should not be, and what is not held out."""
+    """Report structures left out, gross outliers that are kept, and a missing validation or test set."""
     from tio2nn.training.splits import FEWEST_TO_TEST
 
     if data.n_above_max_energy:
         console.say(
-            f"{counted(data.n_above_max_energy, 'structure')} above --max-energy {parameters.training.max_energy:g} "
-            f"eV/atom {'is' if data.n_above_max_energy == 1 else 'are'} left out"
+            f"leaving out {counted(data.n_above_max_energy, 'structure')} above --max-energy "
+            f"{parameters.training.max_energy:g} eV/atom"
         )
     if n := len(data.outliers):
         shown = ", ".join(data.outliers[:_SHOWN_NAMES]) + (" ..." if n > _SHOWN_NAMES else "")
         what = f"{counted(n, 'gross outlier')}, far beyond the energies or forces of the others ({shown})"
         if parameters.training.outliers == "leave-out":
-            console.warn(f"{what}: left out of all parts; --keep-outliers keeps such")
+            console.warn(f"{what}: left out of the split; --keep-outliers keeps outliers")
         else:
-            console.warn(f'{what}: kept; "outliers": "leave-out" in params.json leaves such out')
+            console.warn(f'{what}: kept; to leave outliers out, set "outliers": "leave-out" in params.json')
     n_validation, n_test = (len(data.split.indices(part)) for part in ("validation", "test"))
     if not n_validation and not n_test:
         advice = "add structures"
         if parameters.training.split == "grouped" and len(data.split.indices("train")) >= FEWEST_TO_TEST:
-            advice = "all are needed in training as long as groups stay together; use --split-by random --new-split"
-        console.warn(f"nothing is held out: no number tells how far to trust this potential; {advice}")
+            advice = "grouped splits need all of them for training; use --split-by random --new-split"
+        console.warn(f"no structures are held out: the accuracy of this potential is unknown; {advice}")
     elif not n_validation:
-        console.warn("no structures to validate on: nothing tells how the training goes on new ones")
+        console.warn("no validation set: the errors on new structures are unknown during training")
 
 
 def _errors(epoch: Epoch) -> str:
-    """RMSE of both parts, energies and forces."""
+    """RMSE of energies and forces on the training and validation sets."""
     validation = epoch.validation_rmse_meV_per_atom
     shown = f"RMSE training {epoch.train_rmse_meV_per_atom:.2f}"
     shown += " meV/atom" if validation is None else f", validation {validation:.2f} meV/atom"

@@ -41,16 +41,16 @@ def tune(
     ] = None,
     max_trials: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--max-trials", min=1, metavar="N", help="Largest number of trials."),
+        typer.Option("--max-trials", min=1, metavar="N", help="Maximum number of trials."),
     ] = None,
     epochs: EpochsOption = None,
     structures: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--structures", min=2, metavar="N", help="Search on N structures, drawn at random."),
+        typer.Option("--structures", min=2, metavar="N", help="Search with N structures drawn at random."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Search network size, learning rate and dropout; goes on where it was interrupted."""
+    """Search for network size, learning rate and dropout; resumes an interrupted search."""
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.settings import training_parameters, with_flags
@@ -68,7 +68,7 @@ def tune(
 def perform(
     snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, split_file: Path | None
 ) -> dict[str, Any]:
-    """Search, show the ranking, and return the best trial."""
+    """Search, show the ranking and return the best trial."""
     from tio2nn.cli.plans import warn_of_split
     from tio2nn.parallel.workers import available_cores, trial_workers
     from tio2nn.workflow.settings import require_features
@@ -83,8 +83,8 @@ def perform(
     def on_data(data: TrainingData) -> None:
         console.say(
             f"{parameters.tuning.strategy} search: each trial trains on {counted(len(data.train.counts), 'structure')}"
-            f"{'' if data.train_forces is None else ', energies and forces,'} and is judged by "
-            f"{counted(len(data.validation.counts), 'other')}, {jobs} at a time"
+            f"{'' if data.train_forces is None else ', energies and forces,'} and is validated on "
+            f"{counted(len(data.validation.counts), 'other')}; {jobs} at a time"
         )
         warn_of_split(data.split)
 
@@ -102,8 +102,8 @@ def perform(
         command=sys.argv,
     )
     console.say(
-        f"searched for {console.duration(summary.seconds)}; {summary.n_known} of {len(summary.ranked)} trials were "
-        "known from before"
+        f"searched for {console.duration(summary.seconds)}; {summary.n_known} of {len(summary.ranked)} trials came "
+        "from an earlier run"
     )
     columns = ["rank", "layers", "nodes", "learning rate", "dropout", "epochs", "RMSE meV/atom", "status"]
     rows = [
@@ -116,8 +116,8 @@ def perform(
             row.insert(-1, trial.shown_force_rmse)
     console.table(f"{len(summary.ranked)} trials, best first", columns, rows[: console.SHOWN])
     if len(rows) > console.SHOWN:
-        console.say(f"... all of them in {snapshot.project.trials_file}")
+        console.say(f"... all trials are in {snapshot.project.trials_file}")
     console.say(
-        f"best settings in {snapshot.project.best_trial_file}; next: tio2nn train{snapshot.project.as_option()} --tuned"
+        f"best settings written to {snapshot.project.best_trial_file}; next: tio2nn train{snapshot.project.as_option()} --tuned"
     )
     return summary.best

@@ -1,1 +1,1 @@
-"""How good a potential is: metrics, residuals, leakage, figures."""
+"""The accuracy of a potential: metrics, residuals, leakage and figures."""

@@ -1,4 +1,4 @@
-"""What a fit is worth: its errors beside those of knowing no more than one energy for each element, and no forces."""
+"""Comparison of a fit with a baseline: one reference energy per element, and zero forces."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 
 from tio2nn.wording import counted
 
-# Fewer training structures that have an element are the likely reason of a fit that tells nothing: a set of seven
-# metals in small cells needs some hundred of each before functions of their neighborhoods beat their mean energy.
+# With fewer training structures that contain an element, too little data is the likely reason for a poor fit: a data
+# set of seven metals in small cells needs some hundred of each before symmetry functions beat the mean energy.
 _FEW = 100
-# meV/atom; where energies differ by less, noise of the reference method is as large as what there is to learn
+# meV/atom; smaller differences of energies are comparable to the numerical noise of the reference method
 _NOISE = 0.5
-# a fit is better if its errors are smaller by this factor: what is less tells nothing, and nobody would use it
+# a fit is better if its errors are smaller by this factor; less is not significant, and of no use
 _CLEARLY = 1.05
-# steps of the optimizer; of these every set that was tried had made half of its way at least
+# optimizer steps; after as many, every data set tried was at least halfway to its final error
 _FEW_STEPS = 500
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Errors on structures that training did not see.
+    """Errors on held-out structures.
 
     Attributes:
-        rmse: of the energies of the fit, meV/atom.
-        reference_rmse: of the energies that the composition alone gives, with reference energies fitted to the training
-            part, meV/atom.
-        force_rmse: of the force components of the fit, eV/Å; None without forces.
-        zero_force_rmse: of zero for every force, eV/Å; None without forces.
+        rmse: RMSE of the predicted energies, meV/atom.
+        reference_rmse: RMSE of energies given by the composition alone, with reference energies fitted to the training
+            set, meV/atom.
+        force_rmse: RMSE of the predicted force components, eV/Å; None without forces.
+        zero_force_rmse: RMSE of zero forces, eV/Å; None without forces.
     """
 
     rmse: float
@@ -54,7 +54,7 @@ class Comparison:
 
     @property
     def forces_are_better(self) -> bool:
-        """Also where there are none."""
+        """True if there are no forces."""
         if self.force_rmse is None or self.zero_force_rmse is None:
             return True
         return _CLEARLY * self.force_rmse < self.zero_force_rmse
@@ -69,7 +69,7 @@ class Comparison:
         }
 
     def sentence(self) -> str:
-        """In what it is better, for people; "" if in nothing."""
+        """What the fit improves on, as text; "" if on nothing."""
         parts = []
         if self.energies_are_better:
             by = "" if self.factor is None else f" by a factor of {_factor(self.factor)}"
@@ -80,11 +80,11 @@ class Comparison:
         return f"better {' and '.join(parts)}" if parts else ""
 
     def warning(self, facts: Mapping[str, Any], *, mostly_far: bool = False) -> str | None:
-        """In what it is no better, and the likely reason; None if it is better in everything.
+        """What the fit does not improve on, and the likely reason; None if it improves on everything.
 
         Args:
-            facts: of the training, as `facts` makes them; empty if they are not known.
-            mostly_far: most of the structures have atoms far from all in training.
+            facts: facts about the training, see `facts`; empty if unknown.
+            mostly_far: most of the structures have atoms far from all training atoms.
         """
         worse = []
         if not self.energies_are_better:
@@ -95,38 +95,38 @@ class Comparison:
             worse.append(f"zero forces (RMSE {self.force_rmse:.4f} against {self.zero_force_rmse:.4f} eV/Å)")
         if not worse:
             return None
-        return f"no better than {' or '.join(worse)}; the likely reason: {self._reason(facts, mostly_far)}"
+        return f"no better than {' or '.join(worse)}; likely reason: {self._reason(facts, mostly_far)}"
 
     def _reason(self, facts: Mapping[str, Any], mostly_far: bool) -> str:
         counts: dict[str, int] = facts.get("structures_with_element", {})
         if not self.energies_are_better and self.reference_rmse < _NOISE:
-            return "these energies hardly differ, there is next to nothing to learn"
+            return "these energies hardly differ, so there is next to nothing to learn"
         if facts.get("outliers_kept"):
             n = facts["outliers_kept"]
             return counted(
                 n,
-                "gross outlier is trained on, leave it out",
-                "gross outliers are trained on, leave them out",
+                "gross outlier is in the training set; leave it out",
+                "gross outliers are in the training set; leave them out",
             )
         if mostly_far:
-            return "most of these structures are unlike all in training"
+            return "most of these structures are unlike all training structures"
         if self.energies_are_better and not facts.get("trained_on_forces", True):
-            return "no forces were trained on (--forces)"
+            return "the potential was trained on energies alone; use --forces"
         if (steps := facts.get("steps", _FEW_STEPS)) < _FEW_STEPS:
-            return f"too short a training, of {counted(steps, 'step')} (--epochs)"
+            return f"training was too short ({counted(steps, 'step')}); increase --epochs"
         fewest = min(counts, key=lambda element: counts[element], default="")
         if counts and counts[fewest] < _FEW:
-            few = counted(counts[fewest], "of those trained on has", "of those trained on have")
+            few = counted(counts[fewest], "training structure contains", "training structures contain")
             return f"too few structures, only {few} {fewest}"
         if self.energies_are_better:
-            return "forces in another unit than eV/Å or of another sign, compare with the energies"
-        return "energies of different methods or units, or functions that do not tell these structures apart"
+            return "the forces are not in eV/Å or have the wrong sign; compare them with the energies"
+        return "energies from different methods or in different units, or symmetry functions that do not distinguish the structures"
 
 
 def facts(
     structures_with_element: Mapping[str, int], outliers_kept: int, trained_on_forces: bool, steps: int
 ) -> dict[str, Any]:
-    """What a potential records of its training, so that a later evaluation can tell a likely reason."""
+    """Facts about a training, recorded in the potential so that an evaluation can explain a poor fit."""
     return {
         "structures_with_element": dict(structures_with_element),
         "outliers_kept": outliers_kept,

@@ -1,4 +1,4 @@
-"""Figures of errors against what may tell them: forces, the spread of a committee, the distance from training."""
+"""Plots of errors against forces, committee spread and distance from the training set."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tio2nn.potential.prediction import EXTRAPOLATION_DISTANCE
 
 FloatArray = NDArray[np.float64]
 
-_BINS = 150  # of a plane of forces: 0.5 mm each in print
-_PARTS = 12  # of equal size, whose mean errors make a line
-_SMALLEST = 1e-4  # relative to the largest value: an axis of logarithms shows at least this
+_BINS = 150  # of the histogram of forces, per axis: 0.5 mm each in print
+_PARTS = 12  # groups of equal size, whose rms errors are joined by a line
+_SMALLEST = 1e-4  # relative to the largest value: lower limit of a logarithmic axis
 
 
 def plot_forces(true: FloatArray, predicted: FloatArray, figure: Path) -> None:
-    """Predicted against true components of forces, and how often each error occurs.
+    """Plot predicted against true force components, and the fraction of errors above each size.
 
     Args:
         true, predicted: (n_atoms, 3) eV/Å.
@@ -45,79 +45,79 @@ def plot_forces(true: FloatArray, predicted: FloatArray, figure: Path) -> None:
         lower.set_ylim(0.7 / len(sizes), 1.4)
         lower.set_xscale("log")
         lower.set_yscale("log")
-        lower.set_xlabel("error of a component (eV/Å)")
-        lower.set_ylabel("fraction with a larger one")
+        lower.set_xlabel("error of force component (eV/Å)")
+        lower.set_ylabel("fraction with larger error")
 
 
 def plot_spread(
     spreads: FloatArray, errors: FloatArray, forces: EvaluatedForces | None, figure: Path
 ) -> None:
-    """Errors against the spread of the committee; where the spread tells the error, the points follow the diagonal.
+    """Plot errors against the committee spread; if the spread predicts the error, the points follow the diagonal.
 
     Args:
-        spreads, errors: (n_structures,) of energies, meV/atom; errors without their sign.
-        forces: with their spread.
+        spreads, errors: (n_structures,) spreads and absolute errors of energies, meV/atom.
+        forces: forces with their spread, or None.
         figure: the PNG to write.
     """
     both = forces is not None and forces.spread is not None
     with drawing(figure, height=6.6 if both else 3.6) as page:
         axes = page.subplots(2 if both else 1, 1, squeeze=False)[:, 0]
         _against(axes[0], spreads, errors)
-        axes[0].set_xlabel("spread of the energies (meV/atom)")
+        axes[0].set_xlabel("committee spread of the energy (meV/atom)")
         axes[0].set_ylabel("error (meV/atom)")
         axes[0].set_title(", ".join([structures(len(spreads)), *_told(spreads, errors)]))
         if both and forces is not None and forces.spread is not None:
             lengths = np.linalg.norm(forces.predicted - forces.true, axis=1)
             _against(axes[1], forces.spread, lengths)
-            axes[1].set_xlabel("spread of the force on an atom (eV/Å)")
-            axes[1].set_ylabel("length of its error (eV/Å)")
+            axes[1].set_xlabel("committee spread of the force on an atom (eV/Å)")
+            axes[1].set_ylabel("force error (eV/Å)")
             axes[1].set_title(", ".join([f"{len(lengths):,} atoms", *_told(forces.spread, lengths)]))
 
 
 def plot_distances(distances: FloatArray, errors: FloatArray, figure: Path) -> None:
-    """Errors against the distance from the nearest training structure.
+    """Plot errors against the distance from the nearest training structure.
 
     Args:
-        distances: (n_structures,) as in `tio2nn.evaluation.leakage`.
-        errors: (n_structures,) meV/atom, without their sign.
+        distances: (n_structures,) see `tio2nn.evaluation.leakage`.
+        errors: (n_structures,) absolute errors, meV/atom.
         figure: the PNG to write.
     """
     with drawing(figure, height=3.6) as page:
         axes = page.subplots()
         _against(axes, distances, errors, diagonal=False)
-        axes.set_xlabel("distance from the nearest training structure (1: that of strangers)")
+        axes.set_xlabel("distance from the nearest training structure (1: unrelated)")
         axes.set_ylabel("error (meV/atom)")
         axes.set_title(f"{structures(len(distances))}, median distance {number(float(np.median(distances)))}")
 
 
 def plot_extrapolation(forces: EvaluatedForces, figure: Path) -> None:
-    """Errors of the forces on atoms against their distance from training, and where the warning begins.
+    """Plot force errors against the distance of the atom from the training set, with the limit for warnings.
 
     Args:
-        forces: with the distances of the atoms.
+        forces: forces with the distances of the atoms.
         figure: the PNG to write.
     """
     lengths = np.linalg.norm(forces.predicted - forces.true, axis=1)
     with drawing(figure, height=3.6) as page:
         axes = page.subplots()
         _against(axes, forces.distances, lengths, diagonal=False)
-        axes.axvline(EXTRAPOLATION_DISTANCE, color=GRAY, linewidth=0.8, label="warned of beyond")
+        axes.axvline(EXTRAPOLATION_DISTANCE, color=GRAY, linewidth=0.8, label="limit for warnings")
         axes.legend(loc="upper left")
-        axes.set_xlabel("distance of the atom from training (1: ordinary)")
-        axes.set_ylabel("length of the error of its force (eV/Å)")
+        axes.set_xlabel("distance of the atom from the training set (1: typical)")
+        axes.set_ylabel("force error (eV/Å)")
         told = correlation(forces.distances, lengths)["spearman"]
         rank = "" if told is None else f", rank correlation {told:.2f}"
         axes.set_title(f"{len(lengths):,} {'atom' if len(lengths) == 1 else 'atoms'}{rank}")
 
 
 def _floor(values: FloatArray) -> float:
-    """The smallest value that an axis of logarithms shows: nearly all of them, but no rounding of zeros."""
+    """Lower limit of a logarithmic axis that shows nearly all values, but not rounding errors around zero."""
     positive = values[values > 0.0]
     return min(_SMALLEST * float(values.max()), float(np.quantile(positive, 0.01))) if len(positive) else 1e-9
 
 
 def _told(spread: FloatArray, error: FloatArray) -> list[str]:
-    """What the spread tells of the error, as far as anything."""
+    """How well the spread predicts the error, for a title; empty if undetermined."""
     found = correlation(spread, error)
     rank, ratio = found["spearman"], found["error_over_spread"]
     return [
@@ -127,7 +127,7 @@ def _told(spread: FloatArray, error: FloatArray) -> list[str]:
 
 
 def _against(axes: Axes, x: FloatArray, y: FloatArray, *, diagonal: bool = True) -> None:
-    """Points on axes of logarithms, and the root mean square of y in parts of equal size by x."""
+    """Draw points on logarithmic axes, and the rms of y in groups of equal size along x."""
     x, y = (np.maximum(values, _floor(values)) for values in (x, y))
     alpha = float(np.clip(20.0 / np.sqrt(len(x)), 0.05, 0.8))
     axes.scatter(x, y, s=6, color=BLUE, alpha=alpha, linewidths=0, rasterized=True)
@@ -142,7 +142,7 @@ def _against(axes: Axes, x: FloatArray, y: FloatArray, *, diagonal: bool = True)
         label="root mean square",
     )
     for scale, values in ((axes.set_xlim, x), (axes.set_ylim, y)):
-        # a factor on both sides, also of values that are all alike
+        # margins by a factor, which also work if all values are equal
         scale(0.7 * values.min(), 1.4 * values.max())
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -1,12 +1,12 @@
-"""How near test structures are to the structures that a potential was trained on.
+"""Leakage: how close test structures are to training structures.
 
-Data sets of materials hold scans of one geometry and frames of one trajectory. A random split puts neighbors of one
-such family into both parts, and the test error then says how well the potential interpolates within a family, not
-how it does on a new one. The distance of each test structure from its nearest training structure shows it.
+Data sets of materials contain scans of one geometry and frames of one trajectory. A random split puts relatives into
+both the training and the test set, and the test error then measures interpolation within such a group rather than the
+error on a new one. The distance of each test structure from its nearest training structure reveals this.
 
-A structure is described by the mean of the whitened features of its atoms, element by element, each weighted with
-the fraction of the atoms. The distance of two structures is the root mean square of the differences, in units of
-that of two structures of the training part drawn at random: 0 is a twin, 1 is a stranger.
+The fingerprint of a structure is the mean of the whitened features of its atoms, element by element, weighted with the
+fraction of the element. The distance of two structures is the root mean square of the differences of their
+fingerprints, in units of that of two random training structures: 0 for identical, 1 for unrelated structures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tio2nn.training.dataset import AtomTable
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# test structures, and of training, compared at a time: 34 MB
+# test and training structures compared at a time: 34 MB
 _TOGETHER = 256
 _OF_TRAINING = 16_384
 # atoms whose features are whitened at a time: 0.2 GB for 70 functions
@@ -31,11 +31,11 @@ _ATOMS_TOGETHER = 65_536
 
 
 def fingerprints(table: AtomTable, whitenings: Sequence[Whitening]) -> FloatArray:
-    """Mean points of the atoms of structures, see `Whitening.points`.
+    """Fingerprints: the mean whitened features of the atoms of each element, see `Whitening.points`.
 
     Args:
         table: features of all structures, by element.
-        whitenings: of each element.
+        whitenings: whitening of each element.
 
     Returns:
         (n_structures, n_elements * n_features)
@@ -57,17 +57,17 @@ def fingerprints_of(
     n_atoms: IntArray,
     whitenings: Sequence[Whitening],
 ) -> list[FloatArray]:
-    """Fingerprints of several parts of all structures, from features that come block by block.
+    """Fingerprints of several sets of structures, from features read block by block.
 
     Args:
-        parts: structures of each part, ascending.
-        blocks: (n_atoms of some consecutive structures, n_features), together all atoms.
+        parts: indices of the structures of each set, ascending.
+        blocks: (n_atoms of some consecutive structures, n_features); together, they cover all atoms.
         element_of_atom: (n_atoms of all,) index of a whitening.
         n_atoms: (n_structures,)
-        whitenings: of each element.
+        whitenings: whitening of each element.
 
     Returns:
-        For each part (its structures, n_elements * n_features).
+        An array (n_structures of the set, n_elements * n_features) for each set.
     """
     found: list[list[FloatArray]] = [[] for _ in parts]
     first_atom = np.concatenate([[0], np.cumsum(n_atoms)])
@@ -84,7 +84,7 @@ def fingerprints_of(
 
 
 def _gathered(blocks: Iterable[FloatArray]) -> Iterator[FloatArray]:
-    """Blocks put together to larger ones, so that little is spent on each."""
+    """Join small blocks into larger ones, to reduce the overhead per block."""
     waiting: list[FloatArray] = []
     for block in blocks:
         waiting.append(block)
@@ -102,12 +102,13 @@ def nearest_in_training(
     test_groups: Sequence[str],
     training_groups: Sequence[str],
 ) -> list[Nearest]:
-    """For each test structure the training structure that is most like it.
+    """The nearest training structure of each test structure.
 
     Args:
         of_test: (n_test, n) fingerprints.
         of_training: (n_training, n) fingerprints.
-        training_names, test_groups, training_groups: of the structures.
+        training_names: names of the training structures.
+        test_groups, training_groups: group names of the structures.
     """
     known = set(training_groups)
     unit = _typical_distance(of_training)
@@ -116,7 +117,7 @@ def nearest_in_training(
     for begin in range(0, len(of_test), _TOGETHER):
         part = of_test[begin : begin + _TOGETHER]
         closest = _closest(part, of_training, squares)
-        # the expanded square above is exact enough to choose, not to measure
+        # the expanded square is accurate enough to find the nearest, but not for its distance
         distances = np.sqrt(((part - of_training[closest]) ** 2).mean(axis=1)) / unit
         groups = test_groups[begin : begin + _TOGETHER]
         for k, distance, group in zip(closest.tolist(), distances.tolist(), groups, strict=True):
@@ -125,8 +126,13 @@ def nearest_in_training(
 
 
 def _closest(part: FloatArray, of_training: FloatArray, squares: FloatArray) -> IntArray:
-    """(n,) for each of `part` the row of `of_training`, whose squared lengths are known, that is nearest; the first of
-    several."""
+    """(n,) row of `of_training` nearest to each row of `part`; the first if several are equally near.
+
+    Args:
+        part: (n, n_features)
+        of_training: (n_training, n_features)
+        squares: (n_training,) squared lengths of the rows of `of_training`.
+    """
     doubled = 2.0 * part
     closest = np.zeros(len(part), dtype=np.int64)
     least = np.full(len(part), np.inf)
@@ -141,5 +147,5 @@ def _closest(part: FloatArray, of_training: FloatArray, squares: FloatArray) -> 
 
 
 def _typical_distance(of_training: FloatArray) -> float:
-    """Root mean square of the distances of pairs, from the variance: E|a - b|² = 2 E|a - mean|²; 1 if there is none."""
+    """Rms distance of pairs, from the variance: E|a - b|² = 2 E|a - mean|²; 1 if it is zero."""
     return float(np.sqrt(2.0 * of_training.var(axis=0).mean())) or 1.0

@@ -1,7 +1,7 @@
-"""Errors of predicted energies as numbers. A residual is predicted − true.
+"""Error metrics of predicted energies and forces. A residual is predicted − true.
 
-RMSE is the square root of the mean squared error, MAE the mean absolute error. Every structure counts once,
-however many atoms it has.
+RMSE is the root mean square error, MAE the mean absolute error. Every structure has the same weight, whatever its
+number of atoms.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ OUTLIER = 1.5
 
 _MEV = 1000.0  # meV in an eV
 _DIGITS = (
-    8  # significant ones of a reported number: more than any error is known to, fewer than rounding shows
+    8  # significant digits reported: more than any error is known to, fewer than rounding affects
 )
 
-# Fractions of the structures below the edges of the energy bins: the few high ones, hard to fit, stand alone
+# Quantiles for the edges of energy bins; the few highest energies, which are hard to fit, have bins of their own
 _QUANTILES = np.array([0.1, 0.25, 0.5, 0.75, 0.9, 0.99])
-_FEWEST = 2  # structures beyond the outermost edges, so that small sets have fewer bins
-_DECIMALS = 6  # of energies, eV/atom, that edges tell apart; no reference method is exact to more
+_FEWEST = 2  # structures beyond the outermost edges at least, so that small data sets have fewer bins
+_DECIMALS = 6  # of the edges, eV/atom; no reference method is more precise
 _ROUND = (1.0, 2.0, 5.0)
 
-# Edges of bins by the distance of an atom from training, see tio2nn.potential.familiarity
+# Edges of bins for the distance of an atom from the training set, see tio2nn.potential.familiarity
 _DISTANCES = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, math.inf)
 
-_FEWEST_RANKED = 3  # values of which a rank correlation tells something
-_QUARTERS = 4  # parts of equal size by distance from the training part
+_FEWEST_RANKED = 3  # values at least for a meaningful rank correlation
+_QUARTERS = 4  # groups of equal size by distance from the training set
 
 
 def energy_metrics(predicted: ArrayLike, true: ArrayLike, n_atoms: ArrayLike) -> dict[str, float]:
@@ -45,13 +45,13 @@ def energy_metrics(predicted: ArrayLike, true: ArrayLike, n_atoms: ArrayLike) ->
         n_atoms: (n_structures,)
 
     Returns:
-        Errors per atom in meV, of totals in eV. `p95_meV_per_atom` is the error that 95 % of the structures do
-        not exceed. `standard_error_eV` is what Rili (2024) calls so: the standard deviation of the residuals of
-        the totals, with n in the denominator. `outlier_fraction` is that of the residuals of the totals farther
-        than `OUTLIER` standard deviations from their mean.
+        Errors per atom in meV, errors of total energies in eV. `p95_meV_per_atom` is the 95th percentile of the
+        absolute errors. `standard_error_eV`, named as in Rili (2024), is the standard deviation of the residuals of
+        the total energies, with n in the denominator. `outlier_fraction` is the fraction of these residuals more than
+        `OUTLIER` standard deviations from their mean.
 
     Raises:
-        ValueError: no structure, or arrays of different shapes.
+        ValueError: there are no structures, or the arrays have different shapes.
     """
     residuals = _residuals(predicted, true)
     per_atom = np.abs(residuals_per_atom(predicted, true, n_atoms))
@@ -71,13 +71,13 @@ def energy_metrics(predicted: ArrayLike, true: ArrayLike, n_atoms: ArrayLike) ->
 
 
 def force_metrics(predicted: ArrayLike, true: ArrayLike) -> dict[str, float]:
-    """Errors of the components of forces.
+    """Errors of force components.
 
     Args:
         predicted, true: (n_atoms, 3) eV/Å; at least one atom.
 
     Returns:
-        Every component of every atom counts once: not the length of the error vector.
+        Errors over all components of all atoms, rather than over the lengths of the error vectors.
     """
     errors = np.abs(np.asarray(predicted, np.float64) - np.asarray(true, np.float64))
     return _rounded(
@@ -86,11 +86,11 @@ def force_metrics(predicted: ArrayLike, true: ArrayLike) -> dict[str, float]:
 
 
 def force_errors_by_distance(predicted: FloatArray, true: FloatArray, distances: FloatArray) -> list[Entry]:
-    """An entry for each bin of distances with atoms in it, ascending; a lower edge belongs to its bin.
+    """An entry for each nonempty bin of distances, ascending; bins include their lower edge.
 
     Args:
         predicted, true: (n_atoms, 3) eV/Å.
-        distances: (n_atoms,) of the atoms from training, 1 being ordinary.
+        distances: (n_atoms,) distance of each atom from the training set; 1 is typical.
     """
     edges = np.array(_DISTANCES)
     bins, group = np.unique(np.searchsorted(edges, distances, side="right") - 1, return_inverse=True)
@@ -106,15 +106,15 @@ def force_errors_by_distance(predicted: FloatArray, true: FloatArray, distances:
 
 
 def correlation(spread: ArrayLike, error: ArrayLike) -> dict[str, float | None]:
-    """How well the spread of a committee tells the size of its error.
+    """How well the committee spread predicts the size of the error.
 
     Args:
-        spread, error: (n,) both not negative, at least one.
+        spread, error: (n,) nonnegative, n ≥ 1.
 
     Returns:
-        `spearman`: rank correlation, 1 if a larger spread always means a larger error, 0 if it tells nothing or one of
-        them does not vary; None for fewer than three values, as any two are in some order. `error_over_spread`: ratio
-        of their root mean squares, 1 for a spread of the right size; None without any spread.
+        `spearman`: rank correlation; 1 if a larger spread always means a larger error, 0 if they are unrelated or one
+        is constant, None for fewer than three values. `error_over_spread`: ratio of their root mean squares; 1 for a
+        spread of the right size, None if all spreads are zero.
     """
     first, second = np.asarray(spread, np.float64), np.asarray(error, np.float64)
     scale = _rmse(first)
@@ -127,14 +127,14 @@ def correlation(spread: ArrayLike, error: ArrayLike) -> dict[str, float | None]:
 
 
 def _ranks(values: FloatArray) -> FloatArray:
-    """Ranks from 0; equal values share the mean of theirs."""
+    """Ranks from 0; equal values share their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - 0.5 * (counts + 1.0))[inverse])
 
 
 def residuals_per_atom(predicted: ArrayLike, true: ArrayLike, n_atoms: ArrayLike) -> FloatArray:
-    """(n_structures,) meV/atom; arguments and errors as for `energy_metrics`."""
+    """(n_structures,) residuals, meV/atom; arguments and errors as for `energy_metrics`."""
     residuals, sizes = _residuals(predicted, true), np.asarray(n_atoms)
     if sizes.shape != residuals.shape:
         raise ValueError(f"n_atoms: expected shape {residuals.shape}, got {sizes.shape}")
@@ -142,7 +142,7 @@ def residuals_per_atom(predicted: ArrayLike, true: ArrayLike, n_atoms: ArrayLike
 
 
 def standardized(residuals: ArrayLike) -> FloatArray:
-    """Residuals minus their mean, in units of their standard deviation; 0 where all are alike."""
+    """Residuals minus their mean, in units of their standard deviation; 0 if all are equal."""
     values = np.asarray(residuals, dtype=np.float64)
     deviation = np.std(values)
     return np.asarray((values - np.mean(values)) / deviation) if deviation > 0 else np.zeros_like(values)
@@ -166,7 +166,7 @@ def errors_by_size(per_atom: FloatArray, n_atoms: ArrayLike) -> list[Entry]:
 
 
 def errors_by_composition(per_atom: FloatArray, compositions: Sequence[str]) -> list[Entry]:
-    """An entry for each composition, the most frequent ones first.
+    """An entry for each composition, most frequent first.
 
     Args:
         per_atom: (n_structures,) residuals, meV/atom.
@@ -179,7 +179,7 @@ def errors_by_composition(per_atom: FloatArray, compositions: Sequence[str]) -> 
 
 
 def errors_by_energy(per_atom: FloatArray, cohesive: FloatArray) -> list[Entry]:
-    """An entry for each energy bin with structures in it, ascending; a lower edge belongs to its bin.
+    """An entry for each nonempty energy bin, ascending; bins include their lower edge.
 
     Args:
         per_atom: (n_structures,) residuals, meV/atom.
@@ -198,11 +198,11 @@ def errors_by_energy(per_atom: FloatArray, cohesive: FloatArray) -> list[Entry]:
 
 
 def errors_by_distance(per_atom: FloatArray, distances: FloatArray) -> list[Entry]:
-    """An entry for each quarter of the structures, the nearest to the training part first.
+    """An entry for each quarter of the structures, nearest to the training set first.
 
     Args:
         per_atom: (n_structures,) residuals, meV/atom.
-        distances: (n_structures,) to the training part.
+        distances: (n_structures,) from the training set.
     """
     order = np.argsort(distances, kind="stable")
     return [
@@ -217,11 +217,11 @@ def errors_by_distance(per_atom: FloatArray, distances: FloatArray) -> list[Entr
 
 
 def energy_edges(energies: FloatArray) -> list[float]:
-    """Round edges of bins that follow the data: near fixed quantiles, ascending, the ends around all values.
+    """Edges of energy bins: round numbers near fixed quantiles, ascending, that enclose all values.
 
-    Energies of a data set have no common scale: those of TiO2 crowd within 1 eV/atom and reach 30. An edge is
-    its quantile rounded to a multiple of 1, 2 or 5 times a power of ten that is at most half as large as the
-    distance to the next quantile, so that edges keep their order. Quantiles that coincide give no edge.
+    The energies of a data set have no common scale: most of those of TiO2 lie within 1 eV/atom, but they reach 30. An
+    edge is a quantile rounded to a multiple of 1, 2 or 5 times a power of ten that is at most half the distance to the
+    next quantile, so that edges keep their order. Coinciding quantiles give one edge.
 
     Args:
         energies: (n_values,) eV/atom, at least one.
@@ -234,12 +234,12 @@ def energy_edges(energies: FloatArray) -> list[float]:
     steps = [_round_step(gap / 2) for gap in np.minimum([gaps[0], *gaps], [*gaps, gaps[-1]])]
     multiples = np.round(marks / steps)
     multiples[0], multiples[-1] = math.floor(marks[0] / steps[0]), math.ceil(marks[-1] / steps[-1])
-    # a step may be half a decimal of what is told apart; the zero takes the sign off a zero
+    # a step may be half the last decimal, hence one more digit; adding 0.0 turns -0.0 into 0.0
     return [round(edge, _DECIMALS + 1) + 0.0 for edge in (multiples * steps).tolist()]
 
 
 def _round_step(largest: float) -> float:
-    """The largest of 1, 2, 5, 10, 20 ... and their tenths that is not above `largest`."""
+    """The largest number 1, 2 or 5 times a power of ten that does not exceed `largest`."""
     power = 10.0 ** math.floor(math.log10(largest))
     return max((factor * power for factor in _ROUND if factor * power <= largest), default=power)
 
@@ -247,7 +247,7 @@ def _round_step(largest: float) -> float:
 def _residuals(predicted: ArrayLike, true: ArrayLike) -> FloatArray:
     a, b = np.asarray(predicted, dtype=np.float64), np.asarray(true, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not a.size:
-        raise ValueError(f"energies: expected two equal shapes (n_structures,), got {a.shape} and {b.shape}")
+        raise ValueError(f"energies: expected two arrays of equal shape (n_structures,), got {a.shape} and {b.shape}")
     return np.asarray(a - b)
 
 
@@ -256,7 +256,7 @@ def _rmse(residuals: FloatArray) -> float:
 
 
 def _parts(values: FloatArray, group: NDArray[np.integer]) -> list[FloatArray]:
-    """Values of each group from 0, in their order; in one sort, for there may be as many groups as values."""
+    """The values of each group, from group 0, in their order; one sort, as there may be as many groups as values."""
     order = np.argsort(group, kind="stable")
     return np.split(values[order], np.cumsum(np.bincount(group))[:-1])
 

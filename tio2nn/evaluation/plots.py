@@ -1,4 +1,4 @@
-"""Figures from tables and arrays, as PNG. The same numbers give the same bytes."""
+"""Plots of tables and arrays as PNG; equal data give equal bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tio2nn.files.atomic import atomic_write
 
 FloatArray = NDArray[np.float64]
 
-# two colors of the palette of M. Okabe and K. Ito, told apart by everyone, and two grays
+# two colors of the color-blind safe palette of M. Okabe and K. Ito, and two grays
 BLUE = "#0072B2"
 ORANGE = "#D55E00"
 GRAY = "#6E6E6E"
@@ -43,20 +43,20 @@ _STYLE = {
 }
 _WIDTH = 4.8  # inches
 
-# Where the values span more than _FAR times what the middle 90 % and _MARGIN of their width on each side do, an
-# axis shows these alone: one wild value shall not make a line of all others. Normal and Laplace distributions
-# are shown whole, the energies of TiO2, half of them within 1 eV/atom and the last at 30, are not.
+# If the values span more than _FAR times the middle 90 % plus _MARGIN of its width on each side, an axis shows only that
+# range, so that one extreme value does not squeeze all others together. Normal and Laplace distributions are shown in
+# full; the energies of TiO2, half of them within 1 eV/atom and the highest at 30, are not.
 _MARGIN = 1.0
 _FAR = 2.0
-_FEW = 20  # values; the middle 90 % of fewer means nothing
+_FEW = 20  # values; for fewer, the middle 90 % is meaningless
 _MOST_BINS = 80
 
 
 def plot_history(history_csv: Path, figure: Path) -> None:
-    """Loss and RMSE of training and validation part against the epoch; a line for each member.
+    """Plot loss and RMSE of the training and validation sets against the epoch, one line per committee member.
 
     Args:
-        history_csv: with the columns member (from 1), epoch, loss, validation_loss, train_rmse_meV_per_atom,
+        history_csv: table with the columns member (from 1), epoch, loss, validation_loss, train_rmse_meV_per_atom,
             validation_rmse_meV_per_atom, and likewise train_ and validation_force_rmse_eV_per_A, empty without forces.
         figure: the PNG to write.
     """
@@ -78,7 +78,7 @@ def plot_history(history_csv: Path, figure: Path) -> None:
                 (force, "validation_force_rmse_eV_per_A", ORANGE, "validation"),
             ]
             force.set_ylabel("RMSE of forces (eV/Å)")
-        # without a validation part there is nothing to draw or explain
+        # without a validation set, omit its lines and legend entries
         for axes, column, color, part in (
             line for line in lines if line[3] == "training" or history[line[1]].notna().any()
         ):
@@ -104,9 +104,9 @@ def plot_history(history_csv: Path, figure: Path) -> None:
 
 
 def plot_parity(true: FloatArray, predicted: FloatArray, n_atoms: NDArray[np.integer], figure: Path) -> None:
-    """Predicted against true cohesive energies, and below the residuals, as small errors cannot be seen above.
+    """Plot predicted against true cohesive energies, and the residuals below, since small errors are invisible above.
 
-    Where energies lie too far out for the frame, an inset shows all of them.
+    If some energies lie outside the frame, an inset shows all of them.
 
     Args:
         true, predicted: (n_structures,) total energies minus reference energies, eV.
@@ -126,12 +126,12 @@ def plot_parity(true: FloatArray, predicted: FloatArray, n_atoms: NDArray[np.int
             inset = upper.inset_axes((0.09, 0.62, 0.36, 0.36))
             _parity(inset, x, y, everything)
             inset.tick_params(labelsize=7)
-            inset.set_title(f"all, with {np.count_nonzero(~shown):,} outside", fontsize=7, pad=2)
+            inset.set_title(f"full range, with {np.count_nonzero(~shown):,} outside the frame", fontsize=7, pad=2)
         lower.axhline(0.0, color=GRAY, linewidth=0.8, zorder=1)
         _scatter(lower, x[shown], residuals[shown], (-limit, limit))
         if crosses := np.count_nonzero(np.abs(residuals[shown]) > limit):
             upper.text(
-                *(0.99, 0.01, f"× {structures(int(crosses))} beyond the range below"),
+                *(0.99, 0.01, f"× {structures(int(crosses))} outside the residual range"),
                 transform=upper.transAxes,
                 color=ORANGE,
                 fontsize=8,
@@ -146,7 +146,7 @@ def plot_parity(true: FloatArray, predicted: FloatArray, n_atoms: NDArray[np.int
 
 
 def plot_residuals(residuals: FloatArray, figure: Path) -> None:
-    """Histogram of the standardized residuals, with the fraction beyond ±1.5 standard deviations.
+    """Plot a histogram of the standardized residuals, with the fraction beyond ±1.5 standard deviations.
 
     Args:
         residuals: (n_structures,) predicted − true total energies, eV.
@@ -173,12 +173,12 @@ def plot_residuals(residuals: FloatArray, figure: Path) -> None:
 
 
 def plot_energies(evaluated: FloatArray, figure: Path, data_set: FloatArray | None = None) -> None:
-    """Histogram of cohesive energies.
+    """Plot a histogram of cohesive energies.
 
     Args:
-        evaluated: (n_structures,) of the evaluated structures, eV/atom.
+        evaluated: (n_structures,) energies of the evaluated structures, eV/atom.
         figure: the PNG to write.
-        data_set: (n_all,) of the whole data set, eV/atom, to be drawn behind.
+        data_set: (n_all,) energies of the whole data set, drawn behind, eV/atom.
     """
     every = evaluated if data_set is None else np.concatenate([evaluated, data_set])
     frame = _frame(every)
@@ -220,7 +220,7 @@ def full_frame(values: FloatArray) -> tuple[float, float]:
 
 
 def _frame(values: FloatArray) -> tuple[float, float]:
-    """Limits of an axis that shows all values, or without those far from the others."""
+    """Limits of an axis that shows all values, except those far from the others."""
     low, high = float(values.min()), float(values.max())
     center = np.quantile(values, (0.05, 0.95))
     margin = _MARGIN * float(center[1] - center[0])
@@ -231,13 +231,13 @@ def _frame(values: FloatArray) -> tuple[float, float]:
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
-    # a value that stands alone still needs a width
+    # a single value needs a width, too
     pad = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
     return low - pad, high + pad
 
 
 def _bins(values: FloatArray, frame: tuple[float, float]) -> list[float]:
-    """Edges of bins of equal width, by the rule of Freedman and Diaconis, that fill a frame."""
+    """Edges of equal bins that fill a frame, by the Freedman-Diaconis rule."""
     quartiles = np.quantile(values, (0.25, 0.75))
     width = 2.0 * float(np.ptp(quartiles)) / len(values) ** (1.0 / 3.0)
     span = frame[1] - frame[0]
@@ -252,9 +252,9 @@ def _parity(axes: Axes, x: FloatArray, y: FloatArray, frame: tuple[float, float]
 
 
 def _scatter(axes: Axes, x: FloatArray, y: FloatArray, y_frame: tuple[float, float]) -> None:
-    """Points; those above or below the frame are crosses on its border."""
+    """Draw points; those above or below the frame become crosses on its border."""
     inside = (y >= y_frame[0]) & (y <= y_frame[1])
-    # many points shade their density, few are seen one by one
+    # transparent if there are many, to show their density
     alpha = float(np.clip(20.0 / np.sqrt(len(x)), 0.15, 0.8))
     axes.scatter(x[inside], y[inside], s=7, color=BLUE, alpha=alpha, linewidths=0, zorder=2)
     border = np.clip(y[~inside], *y_frame)
@@ -268,7 +268,7 @@ def _not_shown(values: FloatArray, frame: tuple[float, float]) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits, and never an exponent for a large number."""
+    """A number to three digits, without an exponent if it is large."""
     return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", "−")
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: a table of residuals, figures, and the metrics."""
+"""The files of an evaluation: table of residuals, figures and metrics."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ FIGURES = (
 def write_report(
     directory: Path, table: ResidualTable, metrics: dict[str, Any], data_set: FloatArray | None
 ) -> tuple[Path, ...]:
-    """Write tables and figures, `metrics.json` last; remove figures of an earlier evaluation that this one lacks.
+    """Write tables and figures, and `metrics.json` last; remove figures that only an earlier evaluation had.
 
     Args:
-        directory: where they belong.
-        table: of the evaluated structures.
-        metrics: of them.
-        data_set: (n_all,) cohesive energies to show beside theirs, eV/atom.
+        directory: output directory.
+        table: the evaluated structures.
+        metrics: their metrics.
+        data_set: (n_all,) cohesive energies of the whole data set, eV/atom, or None.
 
     Returns:
         The files written.
@@ -55,8 +55,8 @@ def write_report(
 
 
 def _drawings(table: ResidualTable, data_set: FloatArray | None) -> dict[str, Callable[[Path], None]]:
-    """What draws each of the figures that the table has something for."""
-    # loading matplotlib takes longer than evaluating a hundred structures
+    """Functions that draw the figures for which the table has data."""
+    # importing matplotlib takes longer than evaluating a hundred structures
     from tio2nn.evaluation import error_plots, plots
 
     residuals, errors = table.predicted - table.energies, np.abs(table.residuals_per_atom)

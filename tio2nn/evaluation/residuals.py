@@ -1,4 +1,4 @@
-"""The table of residuals: true and predicted energies of many structures, and the errors that follow."""
+"""The table of residuals: true and predicted energies and forces of many structures, and their errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COLUMNS = (
     "nearest_in_training",
     "distance_to_training",
 )
-"""Of `residuals.csv`."""
+"""Columns of `residuals.csv`."""
 
 _MEV = 1000.0  # meV in an eV
 
@@ -53,8 +53,8 @@ class EvaluatedForces(NamedTuple):
 
     Attributes:
         true, predicted: (n_atoms, 3) eV/Å.
-        spread: (n_atoms,) of the committee, eV/Å, or None.
-        distances: (n_atoms,) of the atoms from training, see `tio2nn.potential.familiarity`.
+        spread: (n_atoms,) committee spread, eV/Å, or None.
+        distances: (n_atoms,) distance of each atom from the training set, see `tio2nn.potential.familiarity`.
     """
 
     true: FloatArray
@@ -64,12 +64,12 @@ class EvaluatedForces(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """The structure of the training part that is most like a structure.
+    """The nearest training structure of a structure.
 
     Attributes:
-        name: of that structure.
+        name: name of the training structure.
         distance: see `tio2nn.evaluation.leakage`.
-        same_group: whether the training part has structures of the same group.
+        same_group: whether the training set contains structures of the same group.
     """
 
     name: str
@@ -78,18 +78,18 @@ class Nearest(NamedTuple):
 
 
 class Evaluated(NamedTuple):
-    """One structure with its true and its predicted energy, without its atoms.
+    """True and predicted labels of one structure, without its positions.
 
     Attributes:
-        name, file: of the structure.
-        composition: number of atoms of each element of the potential, in its order.
+        name, file: name and file of the structure.
+        composition: number of atoms of each element, in the order of the potential.
         energy, predicted: total energies, eV.
-        spread: of the committee, eV/atom, or None.
-        n_extrapolating: number of atoms far from training.
-        largest_distance: of one of its atoms from training.
+        spread: committee spread, eV/atom, or None.
+        n_extrapolating: number of atoms far from the training set.
+        largest_distance: largest distance of an atom from the training set.
         composition_is_known: as in `Prediction`.
-        forces: None where they are not known.
-        nearest: None unless it is the test part of a project that is evaluated.
+        forces: None if unknown.
+        nearest: None unless the structure is in the test set of a project.
     """
 
     name: str
@@ -107,12 +107,12 @@ class Evaluated(NamedTuple):
 
 @dataclass(frozen=True)
 class ResidualTable:
-    """All evaluated structures, in the order of their names.
+    """All evaluated structures, in order of name.
 
     Attributes:
-        rows: one for each structure, at least one.
-        elements: of the compositions.
-        reference_energies: of each element, eV.
+        rows: one per structure; at least one.
+        elements: elements of the compositions.
+        reference_energies: reference energy of each element, eV.
     """
 
     rows: tuple[Evaluated, ...]
@@ -136,7 +136,7 @@ class ResidualTable:
 
     @cached_property
     def baseline(self) -> FloatArray:
-        """(n_structures,) the part of total energies that is reference energies, eV."""
+        """(n_structures,) sums of reference energies, eV."""
         reference = np.array([self.reference_energies[element] for element in self.elements])
         return np.asarray(np.array([row.composition for row in self.rows], dtype=np.float64) @ reference)
 
@@ -147,12 +147,12 @@ class ResidualTable:
 
     @cached_property
     def residuals_per_atom(self) -> FloatArray:
-        """(n_structures,) meV/atom."""
+        """(n_structures,) residuals, meV/atom."""
         return residuals_per_atom(self.predicted, self.energies, self.n_atoms)
 
     @cached_property
     def forces(self) -> EvaluatedForces | None:
-        """Of all structures that have forces, one after the other; None without them."""
+        """Forces of all structures that have them, concatenated; None if there are none."""
         found = [row.forces for row in self.rows if row.forces is not None]
         if not found:
             return None
@@ -166,13 +166,13 @@ class ResidualTable:
 
     @cached_property
     def distances(self) -> FloatArray | None:
-        """(n_structures,) to the training part; None where they are not known."""
+        """(n_structures,) distances from the training set; None if unknown."""
         found = [row.nearest.distance for row in self.rows if row.nearest is not None]
         return np.array(found) if len(found) == len(self.rows) else None
 
     @cached_property
     def spreads(self) -> FloatArray | None:
-        """(n_structures,) of the committee's energies, meV/atom; None for a single network."""
+        """(n_structures,) committee spreads of the energies, meV/atom; None for a single member."""
         found = [row.spread for row in self.rows if row.spread is not None]
         return _MEV * np.array(found) if len(found) == len(self.rows) else None
 
@@ -207,7 +207,7 @@ class ResidualTable:
         return metrics
 
     def lines(self) -> Iterator[list[object]]:
-        """Cells of `residuals.csv`. Energies are written with all their digits, the rest rounded."""
+        """Cells of `residuals.csv`. Energies are written with all digits, the rest is rounded."""
         derived = zip(
             (self.predicted - self.energies).tolist(),
             self.residuals_per_atom.tolist(),

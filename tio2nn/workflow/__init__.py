@@ -1,1 +1,1 @@
-"""The verbs: what each command does, without a word to the terminal."""
+"""The verbs: the work of each command, without terminal output."""

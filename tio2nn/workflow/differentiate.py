@@ -1,4 +1,4 @@
-"""The command featurize --forces: derivatives of the symmetry functions of all structures that have forces."""
+"""The second half of featurize: derivatives of the symmetry functions for all structures with forces."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure
 
-_SAMPLE_ATOMS = 200  # what the estimate of time measures: about 50 ms
+_SAMPLE_ATOMS = 200  # sample for the time estimate: about 50 ms
 
 
 @dataclass(frozen=True)
 class JacobianEstimate:
-    """What the derivatives will need.
+    """Estimated cost of the derivatives.
 
     Attributes:
-        n_structures, n_atoms: still to be computed.
-        n_features: symmetry functions.
-        jobs: processes.
-        seconds: time on them.
-        disk_bytes: of the whole file.
-        n_left_out: structures with forces whose derivatives would not fit.
-        bound: what they would not fit into, for people.
+        n_structures, n_atoms: number still to be computed.
+        n_features: number of symmetry functions.
+        jobs: number of processes.
+        seconds: wall time on `jobs` processes.
+        disk_bytes: size of the whole file.
+        n_left_out: number of structures with forces whose derivatives would not fit.
+        bound: the limit that they would exceed, as text.
     """
 
     n_structures: int
@@ -70,14 +70,14 @@ class JacobianEstimate:
 
 @dataclass(frozen=True)
 class JacobianSummary:
-    """What the computation of derivatives did.
+    """Result of computing the derivatives.
 
     Attributes:
-        n_structures: that the project has derivatives of now.
-        n_computed: structures computed in this run; the others were there.
-        n_left_out: structures with forces whose derivatives would not fit.
-        n_without_forces: structures that have none.
-        disk_bytes: of the file.
+        n_structures: number of structures in the project that now have derivatives.
+        n_computed: number of structures computed in this run; the others existed before.
+        n_left_out: number of structures with forces whose derivatives would not fit.
+        n_without_forces: number of structures without forces.
+        disk_bytes: size of the file.
         seconds: wall time.
     """
 
@@ -99,17 +99,17 @@ def differentiate(
     announce: Callable[[JacobianEstimate], None] | None = None,
     track: Track = silent,
 ) -> JacobianSummary:
-    """Compute what is missing of the derivatives of the structures of a project that have forces.
+    """Compute the missing derivatives for the structures of a project that have forces.
 
     Args:
-        insist: of all of them, even where they do not fit (see `derivative_budget`).
+        insist: compute all of them, even if they exceed the limits in `derivative_budget`.
         project, jobs, make_executor, jobs_are_fixed, track: as for `featurize`.
-        announce: hears the estimate before the work begins.
+        announce: called with the estimate before the work begins.
 
     Raises:
-        MissingInputError: no parameters or no structures.
-        InputError: no structure with forces, a disk that is too small, a structure that cannot be described,
-            a worker process that died.
+        MissingInputError: there are no parameters or no structures.
+        InputError: no structure has forces, the disk is too small, a structure cannot be described, or a worker
+            process died.
     """
     begin = time.perf_counter()
     snapshot = Snapshot.of(project)
@@ -146,7 +146,7 @@ def differentiate(
     pending = [k for shard in missing for k in range(shard.first, shard.last) if has_derivatives[k]]
     if pending:
         compile_kernels(derivatives=True)
-        # the cost follows the numbers written
+        # the cost is proportional to the amount of data written
         sizes = jacobian_sizes(store.n_atoms, 1, has_derivatives)
         seconds = measured_seconds(store, pending, partial(_jacobians, parameters), sizes, _SAMPLE_ATOMS)
         jobs = useful_jobs(jobs or available_cores(), len(missing), seconds, are_fixed=jobs_are_fixed)
@@ -165,7 +165,7 @@ def differentiate(
             )
         chosen = _Chosen(store, has_derivatives)
         _compute(parameters, chosen, path, missing, ledger, jobs, make_executor, track)
-    # a file left by other means may be longer
+    # an existing file may be longer
     os.truncate(path, layout.n_bytes)
     done = tuple(replace(shard, checksum=ledger.checksums[shard.offset]) for shard in layout.shards)
     replace(layout, shards=done).write(project.jacobian_table)
@@ -175,7 +175,7 @@ def differentiate(
 
 
 class _Chosen(NamedTuple):
-    """The structures that shall have derivatives."""
+    """The structures selected for derivatives."""
 
     store: StructureStore
     are_chosen: NDArray[np.bool_]
@@ -222,12 +222,12 @@ def _compute(
 def differentiate_shard(
     parameters: ParameterSet, structures: Sequence[Structure], path: Path, shard: JacobianShard
 ) -> int:
-    """Compute one shard and write it to its place: what a worker does; return its checksum."""
+    """Compute one shard, write it at its offset, and return its checksum; runs in a worker."""
     return write_jacobian_shard(path, shard, _jacobians(parameters, structures))
 
 
 def try_derivatives(parameters: ParameterSet, structure: Structure) -> None:
-    """Differentiate a structure for nothing but to see whether a process survives it."""
+    """Differentiate a structure and discard the result, to see whether the process survives."""
     for _ in _jacobians(parameters, [structure]):
         pass
 
@@ -242,12 +242,12 @@ def _are_there(snapshot: Snapshot, layout: JacobianLayout) -> bool:
         found = snapshot.derivatives()
     except Tio2nnError:
         return False
-    # others may be chosen now
+    # the selection may have changed
     return found.file == layout.file
 
 
 def _check_disk(directory: Path, path: Path, layout: JacobianLayout) -> None:
-    # shards are written in any order: what the file already takes is less than its size
+    # shards are written in any order, so the file is sparse: count the blocks that it occupies
     there = 512 * path.stat().st_blocks if path.exists() else 0
     free = shutil.disk_usage(directory).free
     needed = layout.n_bytes - there + RESERVE

@@ -1,4 +1,4 @@
-"""The command evaluate: how far predicted energies are from true ones."""
+"""The verb evaluate: errors of predicted energies and forces."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ from tio2nn.workflow.predict import predict_stream
 
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """What an evaluation found.
+    """Result of an evaluation.
 
     Attributes:
         metrics: the content of `metrics.json`.
-        rejected: structures and files that could not be evaluated, in the order in which they came.
-        above_max_energy: structures of the test part that the potential's `max_energy` leaves out.
-        outliers_left_out: structures of the test part that its training left out as gross outliers.
-        comparison: with reference energies alone and zero forces.
-        facts: of the training, as far as the potential tells them.
-        extrapolating: evaluated structures with an atom far from all in training.
-        foreign_compositions: evaluated structures whose composition no combination of those in training makes,
-            so that nothing determined a part of their total energy.
-        directory: where the results were written, or None.
-        paths: of the files written.
-        remarks: on labels that were left alone, one line each.
+        rejected: structures and files that could not be evaluated, in the order of the input.
+        above_max_energy: number of test structures left out because of the potential's `max_energy`.
+        outliers_left_out: number of test structures that training left out as gross outliers.
+        comparison: comparison with reference energies alone and zero forces.
+        facts: facts about the training that the potential records.
+        extrapolating: number of evaluated structures with an atom far from all training atoms.
+        foreign_compositions: number of evaluated structures whose composition is not a linear combination of the
+            training compositions, so that training left a part of their total energy undetermined.
+        directory: directory of the results, or None.
+        paths: the files written.
+        remarks: remarks on labels that were ignored, one line each.
     """
 
     metrics: dict[str, Any]
@@ -75,26 +75,26 @@ def evaluate(
     options: ReadOptions | None = None,
     track: Track = silent,
 ) -> EvaluationSummary:
-    """Compare predicted with true energies: on the test part of a project, or on labelled structures.
+    """Compare predicted with true energies and forces, on the test set of a project or on labeled structures.
 
-    The order of the sources is of no influence. Structures above the `max_energy` of the training, and those
-    that it left out as gross outliers, are left out of the test part, too, but not out of the sources.
+    The order of the sources has no effect. Structures above the `max_energy` of the training, and those that it left
+    out as gross outliers, are removed from the test set, but not from the sources.
 
     Args:
-        project: with the test part, a potential, and the data set to compare energies with; or None.
-        sources: as `tio2nn.io.read.read_structures` takes them; none for the test part.
-        potential_file: a potential other than the project's.
-        directory: where results belong; by default the project's `evaluation`, for given sources or another potential
-            `evaluation/other`; without a project none are written.
-        stdin: the lines behind the source "-".
-        options: how structure files are to be understood.
-        track: hears of each structure.
+        project: provides the test set, the potential, and the data set whose energies are plotted; or None.
+        sources: as for `tio2nn.io.read.read_structures`; empty for the test set.
+        potential_file: a potential other than that of the project.
+        directory: directory for the results; by default `evaluation` in the project, or `evaluation/other` for given
+            sources or another potential; without a project, nothing is written.
+        stdin: lines to read for the source "-".
+        options: how to read structure files.
+        track: reports progress, one step per structure.
 
     Raises:
-        UsageError: no project, and not both a potential and sources.
-        MissingInputError: the project lacks something; the message names the command that makes it.
-        StaleError: features or potential belong to other inputs than those of today.
-        InputError: a potential that cannot be read, no test part, or nothing that can be evaluated.
+        UsageError: there is no project, and the potential or the sources are missing.
+        MissingInputError: a part of the project is missing; the message names the command that makes it.
+        StaleError: features or potential are out of date.
+        InputError: the potential cannot be read, the test set is empty, or no structure can be evaluated.
     """
     snapshot = None if project is None else Snapshot.of(project)
     project = None if snapshot is None else snapshot.project
@@ -111,7 +111,7 @@ def evaluate(
     elif snapshot is not None:
         part = _test_part(snapshot, potential, its_own=its_own)
     else:
-        raise UsageError("expected labelled structures, or a project with a test part, got neither")
+        raise UsageError("expected labeled structures or a project with a test set, got neither")
     remarks = Remarks()
     table, rejected = _collect(part, potential, remarks, track)
     facts = dict(potential.about.get("baseline", {}))
@@ -145,9 +145,9 @@ def evaluate(
 
 
 class _Part(NamedTuple):
-    """What is to be evaluated: predictions, or why there is none; `n_structures` is 0 if it is not known.
+    """Predictions to evaluate, or errors in their place; `n_structures` is 0 if unknown.
 
-    `nearest` tells of each structure which one of the training part is most like it, where there is one.
+    `nearest` maps the name of a structure to its nearest training structure, if known.
     """
 
     results: Iterator[Prediction | InputError]
@@ -158,16 +158,16 @@ class _Part(NamedTuple):
 
 
 def _test_part(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> _Part:
-    """The test part of a project, whose own potential must be one of its present inputs."""
+    """Predictions for the test set of a project; its own potential must be up to date."""
     project, store = snapshot.project, snapshot.structures
     parts = read_parts(project.require(project.split_file))
     features = _features_for(snapshot, potential, its_own=its_own)
     if lost := {name for name, part in parts.items() if part == "test"} - set(store.names):
-        reason = f"the split names structures that are not extracted any more, such as {min(lost)!r}"
+        reason = f"the split names structures that are no longer extracted, such as {min(lost)!r}"
         raise StaleError(f'{reason}; run "{project.command("train")}" again', file=str(project.split_file))
     split = Split(store.names, tuple([parts.get(name, LEFT_OUT) for name in store.names]))
     max_energy = potential.parameters.training.max_energy
-    # an earlier version, which left none out, tells of none
+    # potentials of earlier versions, which left none out, lack the entry
     left_out = set(potential.about.get("outliers_left_out", ()))
     sound = split.restricted_to(np.array([name not in left_out for name in store.names], dtype=np.bool_))
     low = sound.restricted_to(store.are_up_to(max_energy))
@@ -176,7 +176,7 @@ def _test_part(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> _P
         got = f"none up to the max_energy of {max_energy} eV/atom" if n_sound else "none"
         got = f"{n_test} gross outliers" if n_test and not n_sound else got
         raise InputError(
-            f"expected structures in the test part, got {got}; name labelled files, "
+            f"expected structures in the test set, got {got}; name labeled files, "
             '"tio2nn evaluate FILE...", or train with a test_fraction above 0',
             file=str(project.split_file),
         )
@@ -193,7 +193,7 @@ def _test_part(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> _P
 
 
 def _features_for(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> StoredFeatures | None:
-    """Those of the project, which its own potential must have; None if another one needs others."""
+    """The features of the project; None if another potential needs different ones."""
     project = snapshot.project
     if its_own:
         manifest = snapshot.features()
@@ -215,7 +215,7 @@ def _nearest(
     test: NDArray[np.int64],
     training: NDArray[np.int64],
 ) -> dict[str, Nearest]:
-    """For each test structure the training structure that is most like it."""
+    """The nearest training structure of each test structure."""
     elements = potential.elements
     whitenings = [potential.whitenings[potential.subnet_of[element]] for element in elements]
     of_test, of_training = fingerprints_of(
@@ -232,12 +232,12 @@ def _nearest(
 
 
 def _require_of_today(snapshot: Snapshot, potential: Potential) -> None:
-    """Refuse a potential of other inputs than those of today."""
+    """Raise StaleError if the potential was trained on inputs that have changed since."""
     others = snapshot.model(recorded=potential.about.get("inputs", {})).of
     if others:
         project = snapshot.project
         expected = (
-            f"expected a potential trained on the present {' and '.join(others)}, got one trained before"
+            f"expected a potential trained on the current {' and '.join(others)}, got one trained on earlier ones"
         )
         raise StaleError(
             f'{expected}; run "{project.command("train")}" again', file=str(project.potential_file)
@@ -245,7 +245,7 @@ def _require_of_today(snapshot: Snapshot, potential: Potential) -> None:
 
 
 def _compared(table: ResidualTable, reference_energies: Mapping[str, float]) -> Comparison:
-    """With what the compositions say alone, by energies of the elements, and with zero for every force."""
+    """Compare with reference energies alone and with zero forces."""
     known = replace(table, reference_energies=dict(reference_energies))
     forces = table.forces
     return Comparison(
@@ -263,7 +263,7 @@ def _rms(values: FloatArray) -> float:
 def _collect(
     part: _Part, potential: Potential, remarks: Remarks, track: Track
 ) -> tuple[ResidualTable, tuple[InputError, ...]]:
-    """Keep the numbers and let go of the atoms, so that archives of any size fit."""
+    """Collect the numbers and discard the structures, so that archives of any size fit into memory."""
     rows: list[Evaluated] = []
     rejected: list[InputError] = []
     with track("evaluating structures", part.n_structures) as advance:
@@ -317,7 +317,7 @@ def _evaluated(
 
 
 def _data_set_energies(snapshot: Snapshot, potential: Potential) -> FloatArray | None:
-    """(n_all,) cohesive energies of the project's structures, eV/atom; None if the potential knows not all of them."""
+    """(n_all,) cohesive energies of the project's structures, eV/atom; None if the potential lacks an element."""
     if not snapshot.project.structures_file.exists():
         return None
     store = snapshot.structures

@@ -1,4 +1,4 @@
-"""The command extract: structure files become the energies table and the structure store."""
+"""The verb extract: read structure files into the energies table and the structure store."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from tio2nn.structures.structure import Extras, Structure
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """What an extraction did.
+    """Result of an extraction.
 
     Attributes:
-        n_structures: accepted.
-        rejected: why files, or frames of files, were not, in the order of the files.
-        audit: of the accepted structures; None if there are none, and then only `rejected.csv` was written.
-        n_foreign: how many structures were rejected for their elements.
-        foreign_elements: which elements those were, in alphabetical order.
-        remarks: on labels of accepted structures that were left alone, one line each.
-        disagreement: of forces with differences of energies; None if they agree or nothing can be said.
+        n_structures: number of accepted structures.
+        rejected: why files, or frames of files, were rejected, in the order of the files.
+        audit: audit of the accepted structures; None if there are none, and then only `rejected.csv` was written.
+        n_foreign: number of structures rejected for their elements.
+        foreign_elements: those elements, in alphabetical order.
+        remarks: remarks on labels of accepted structures that were ignored, one line each.
+        disagreement: disagreement of forces with energy differences; None if they agree or cannot be compared.
     """
 
     n_structures: int
@@ -60,27 +60,27 @@ def extract(
     options: ReadOptions | None = None,
     track: Track = silent,
 ) -> ExtractSummary:
-    """Read structures, reject what cannot be trusted, look at the rest, and write the table and the store.
+    """Read structures, reject unusable ones, audit the rest, and write the energies table and the store.
 
-    The table of energies is written last, so that what it names is in the store.
+    The energies table is written last, so that every structure in it is in the store.
 
     Args:
-        project: where the table, the store and the reasons of rejection belong; it needs no parameters yet.
+        project: project to write to; it needs no parameters yet.
         sources: as for `tio2nn.io.read.read_structures`.
-        reference_energies: of each element, eV; by default fitted to the total energies.
-        elements: chemical symbols that a structure may have; by default any.
-        limit: take so many of the accepted structures, evenly spaced in the order of names; by default all.
-        stdin: the lines behind the source "-".
-        options: how structure files are to be understood.
-        track: hears of each structure that was read.
+        reference_energies: reference energy of each element, eV; by default fitted to the total energies.
+        elements: chemical symbols to accept; by default all.
+        limit: number of accepted structures to keep, evenly spaced in order of name; by default all.
+        stdin: lines to read for the source "-".
+        options: how to read structure files.
+        track: reports progress, one step per structure.
 
     Raises:
-        InputError: an element without reference energy, where they are given; a key of the options that no
-            structure has.
-        OSError: a file that cannot be written.
+        InputError: an element is missing from the given reference energies, or no structure has a key named in the
+            options.
+        OSError: a file cannot be written.
     """
     if isinstance(elements, str):
-        raise TypeError(f"elements: expected chemical symbols, got one text, {elements!r}")
+        raise TypeError(f"elements: expected a collection of chemical symbols, got the string {elements!r}")
     structures: list[Structure] = []
     rejected: list[InputError] = []
     foreign: list[set[str]] = []
@@ -133,7 +133,7 @@ def extract(
 
 
 def complete(project: Project, draft: Draft) -> list[tuple[str, str]]:
-    """Choose functions for the extracted structures and write them into `params.json`; return which and why."""
+    """Choose symmetry functions for the extracted structures, write them to `params.json`, and return what to show."""
     from tio2nn.parameters.choose_functions import choose_functions, facts
     from tio2nn.project.neighborhoods import statistics
 
@@ -152,15 +152,14 @@ def _reference(structures: Sequence[Structure], given: Mapping[str, float] | Non
         energies = np.array([structure.energy for structure in structures], dtype=np.float64)
         return ReferenceEnergies.fit(elements, compositions(structures, elements), energies)
     if missing := [element for element in elements if element not in given]:
-        raise InputError(f"reference_energies: expected an energy of {missing[0]}, got none")
+        raise InputError(f"reference_energies: expected an energy for {missing[0]}, got none")
     return ReferenceEnergies.given({element: given[element] for element in elements})
 
 
 def _energies_table(
     structures: Sequence[Structure], findings: Audit
 ) -> tuple[list[str], Iterator[list[object]]]:
-    """Header and rows, which are made one by one. Energies are written so that reading them gives the same number, the
-    rest rounded."""
+    """Header and rows, the latter generated one by one. Energies are written with all digits, the rest is rounded."""
     elements = findings.reference.elements
     header = [
         "structure",

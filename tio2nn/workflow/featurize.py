@@ -1,4 +1,4 @@
-"""The command featurize: symmetry functions of all structures of a project, in a pool of processes."""
+"""The verb featurize: symmetry functions of all structures of a project, in a pool of processes."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure
 
-_SAMPLE_ATOMS = 300  # what the estimate of time measures: about 20 ms
-_WORKER_BYTES = 180e6  # a worker with its libraries, measured; features of a shard come on top
+_SAMPLE_ATOMS = 300  # sample for the time estimate: about 20 ms
+_WORKER_BYTES = 180e6  # measured for a worker with its libraries; the features of a shard add to it
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a featurization will need.
+    """Estimated cost of a featurization.
 
     Attributes:
-        n_structures, n_atoms: still to be computed.
-        n_features: columns.
-        seconds: time on `jobs` processes.
-        memory_bytes: of all processes.
-        disk_bytes: of all features.
+        n_structures, n_atoms: number still to be computed.
+        n_features: number of symmetry functions.
+        jobs: number of processes.
+        seconds: wall time on `jobs` processes.
+        memory_bytes: memory of all processes.
+        disk_bytes: size of all features.
     """
 
     n_structures: int
@@ -59,13 +60,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class FeaturizeSummary:
-    """What a featurization did.
+    """Result of a featurization.
 
     Attributes:
-        n_structures, n_atoms, n_features: that the project has now.
-        n_computed: structures computed in this run; the others were there.
+        n_structures, n_atoms, n_features: numbers in the project.
+        n_computed: number of structures computed in this run; the others existed before.
         seconds: wall time.
-        csv_files: number of `symXXXX.csv` written.
+        csv_files: number of `symXXXX.csv` files written.
     """
 
     n_structures: int
@@ -86,20 +87,20 @@ def featurize(
     announce: Callable[[Estimate], None] | None = None,
     track: Track = silent,
 ) -> FeaturizeSummary:
-    """Compute what is missing of the features of all structures of a project.
+    """Compute the missing features of all structures of a project.
 
     Args:
-        project: with parameters and extracted structures.
-        jobs: largest number of worker processes; by default one for each core.
-        make_executor: makes the pool of that many workers when it is needed; by default of local processes.
-        jobs_are_fixed: use a pool even where it does not pay.
-        csv: also write one `symXXXX.csv` for each structure.
-        announce: hears the estimate before the work begins.
-        track: progress, in atoms.
+        project: a project with parameters and extracted structures.
+        jobs: maximum number of worker processes; by default one per core.
+        make_executor: makes a pool of that many workers, if one is needed; by default of local processes.
+        jobs_are_fixed: use a pool even if it is not faster.
+        csv: also write one `symXXXX.csv` per structure.
+        announce: called with the estimate before the work begins.
+        track: reports progress in atoms.
 
     Raises:
-        MissingInputError: no parameters or no structures.
-        InputError: a structure that cannot be described, or a worker process that died.
+        MissingInputError: there are no parameters or no structures.
+        InputError: a structure cannot be described, or a worker process died.
     """
     begin = time.perf_counter()
     snapshot = Snapshot.of(project)
@@ -111,7 +112,7 @@ def featurize(
     known = {} if earlier is None else {shard.file: shard.checksum for shard in earlier.shards}
     there = [shard.file for shard in shards if (directory / shard.file).exists()]
     checksums = {file: file_checksum(directory / file) for file in there}
-    # one that is not the file that it was is computed again
+    # recompute a shard whose checksum has changed
     missing = [
         s for s in shards if s.file not in checksums or known.get(s.file) not in (None, checksums[s.file])
     ]
@@ -134,7 +135,7 @@ def featurize(
     )
     if manifest != earlier:
         for table in directory.glob("sym*.csv"):
-            table.unlink()  # what it shows is no more
+            table.unlink()  # out of date
         manifest.write(project.features_manifest)
     remove_other_shards(directory, shards)
     return FeaturizeSummary(
@@ -183,14 +184,14 @@ def _compute(
 
 
 def featurize_shard(parameters: ParameterSet, structures: Sequence[Structure], path: Path) -> None:
-    """Compute one shard and write it whole: what a worker does."""
+    """Compute one shard and write it atomically; runs in a worker."""
     import numpy as np
 
     write_shard(path, np.concatenate(list(calculator_of(parameters).map(structures))))
 
 
 def try_features(parameters: ParameterSet, structure: Structure) -> None:
-    """Compute a structure for nothing but to see whether a process survives it."""
+    """Compute a structure and discard the result, to see whether the process survives."""
     calculator_of(parameters)(structure)
 
 
@@ -211,9 +212,9 @@ def _estimate(
 
 
 def csv_names(names: Sequence[str]) -> list[str]:
-    """The paper's `symXXXX.csv` with the number that the name ends in, `sym_<name>.csv` where that fails.
+    """File names `symXXXX.csv`, as in the paper, with the number at the end of the structure's name.
 
-    Names without a number, and names that would share one, take the second form.
+    Names without a number, or with the same number as another name, give `sym_<name>.csv`.
     """
     numbers = [match.group() if (match := re.search(r"\d+$", name)) else None for name in names]
     uses = Counter(numbers)
@@ -226,7 +227,7 @@ def csv_names(names: Sequence[str]) -> list[str]:
 
 
 def write_csv(store: StructureStore, directory: Path, manifest: Manifest, track: Track) -> int:
-    """One CSV for each structure: atom (from 1), element, then a column for each symmetry function."""
+    """Write a CSV per structure with columns atom (from 1), element and one per feature; return the number of files."""
     header = ",".join(["atom", "element", *manifest.feature_names])
     targets = csv_names(store.names)
     with track("symmetry functions as CSV", len(store)) as advance:

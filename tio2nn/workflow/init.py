@@ -1,4 +1,4 @@
-"""The command init: a directory with a `params.json`."""
+"""The verb init: create a directory with a `params.json`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tio2nn.project.project import Project
 
 
 def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> ParameterSet | Draft:
-    """What --preset and --elements name: a parameter set, or a draft of one for the preset auto, the default.
+    """The parameter set for --preset and --elements, or a draft for the preset auto, which is the default.
 
     Raises:
-        UsageError: no such preset, or no chemical symbols.
+        UsageError: the preset or an element does not exist.
     """
     from tio2nn.parameters import presets
 
@@ -33,10 +33,10 @@ def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> Par
 def init(
     directory: AnyPath, preset: str | None = None, elements: Sequence[str] | None = None
 ) -> tuple[Project, ParameterSet | Draft]:
-    """Make a project; a draft leaves the symmetry functions to `extract`.
+    """Create a project; with a draft, `extract` chooses the symmetry functions.
 
     Raises:
-        UsageError: no such preset, no chemical symbols, or there is a project already.
+        UsageError: the preset or an element does not exist, or the directory is a project already.
     """
     parameters = preset_parameters(preset, elements)
     return Project.create(directory, parameters), parameters

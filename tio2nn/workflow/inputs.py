@@ -1,4 +1,4 @@
-"""What a fit takes from a project: structures with their features, and the split."""
+"""The inputs that a fit reads from a project: structures, features, derivatives and the split."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tio2nn.training.splits import drawn_split, given_split
 
 
 class SplitRequest(NamedTuple):
-    """Which split a fit shall have, where not that of the project.
+    """The split to use instead of that of the project.
 
     Attributes:
-        file: a split given by the user.
-        new: draw one by the settings, whatever the project has.
+        file: a split file given by the user.
+        new: draw a new split, even if the project has one.
     """
 
     file: AnyPath | None = None
@@ -42,16 +42,16 @@ PROJECTS_OWN = SplitRequest()
 
 
 def read_inputs(snapshot: Snapshot, parameters: ParameterSet) -> Inputs:
-    """Structures and features of a project, refused if the features belong to others.
+    """Read structures, features and, for training on forces, derivatives of a project.
 
-    Derivatives are compared with their checksums, about 1 s for each GB.
+    Derivatives are compared with their checksums, which takes about 1 s per GB.
 
     Args:
-        snapshot: of a project with features, and with derivatives for a training on forces.
-        parameters: those of the training; what they leave to their recipe may still be open.
+        snapshot: of a project with features, and with derivatives if the fit trains on forces.
+        parameters: parameters of the fit; their recipe need not have been applied.
 
     Raises:
-        MissingInputError, StaleError, InputError
+        MissingInputError, StaleError, InputError: a part is missing, out of date or damaged.
     """
     snapshot = snapshot.seen_by(parameters)
     project, store = snapshot.project, snapshot.structures
@@ -70,17 +70,17 @@ def _read_jacobian(project: Project, layout: JacobianLayout) -> NDArray[np.float
     damaged = next(damaged_shards(directory, layout), None)
     if damaged is not None:
         raise InputError(
-            f"expected the derivatives that were written, got others for structures {damaged.first + 1} to "
-            f'{damaged.last} of the store; delete it and run "{project.command(DERIVATIVES.command)}" again',
+            f"the derivatives of structures {damaged.first + 1} to {damaged.last} of the store are damaged; "
+            f'delete this file and run "{project.command(DERIVATIVES.command)}" again',
             file=str(directory / layout.file),
         )
     return jacobian
 
 
 def choose_split(snapshot: Snapshot, parameters: ParameterSet, request: SplitRequest = PROJECTS_OWN) -> Split:
-    """The split that the user gives, else that of the project, else a new one; kept in `split.csv`.
+    """The split given by the user, else that of the project, else a new one; written to `split.csv`.
 
-    One of other structures is not lost, but moved to `split-earlier.csv`.
+    A split of the project that does not match its structures is moved to `split-earlier.csv`.
     """
     project, store = snapshot.project, snapshot.structures
     given = request.path
@@ -92,12 +92,12 @@ def choose_split(snapshot: Snapshot, parameters: ParameterSet, request: SplitReq
     else:
         split = replace(drawn_split(parameters, store), replaces_another=has_another)
     if has_another:
-        # it may be one that somebody gave, with a name damaged or a structure more
+        # keep it: the user may have given it
         project.split_file.replace(project.earlier_split_file)
     split.write(project.split_file, store.groups)
     return split
 
 
 def own_split(snapshot: Snapshot) -> Split:
-    """That of the project, as it was written: few structures may have no validation part."""
+    """The split of the project as written; small data sets may have no validation set."""
     return read_split(snapshot.project.split_file, snapshot.structures.names, validation=0.0, seed=0)

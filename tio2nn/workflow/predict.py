@@ -1,4 +1,4 @@
-"""The command predict: energies, and forces, of many structures in one pass, as text."""
+"""The verb predict: energies and forces of many structures in one pass, formatted as text."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ FORCE_COLUMNS = (
     "force_spread_eV_per_A",
     *(f"stress_{component}_eV_per_A3" for component in ("xx", "yy", "zz", "yz", "xz", "xy")),
 )
-"""With forces, in a table with one line for each atom; the columns before them repeat."""
+"""Additional columns with forces; the table then has one line per atom, and the columns before these repeat."""
 
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
-# Structures computed together: enough for the kernels, and the first line of a long list comes soon
+# Structures per batch: enough for the kernels to be efficient, and few enough that the first line appears soon
 _TOGETHER = 64
 
 
 def predict_stream(
     potential: Potential, items: Iterable[Structure | InputError], *, forces: bool = False
 ) -> Iterator[Prediction | InputError]:
-    """Predictions in the order of the items; errors pass through, and one bad structure spoils no other."""
+    """Yield predictions in the order of the items; errors pass through, and a bad structure does not affect others."""
     iterator = iter(items)
     while batch := list(islice(iterator, _TOGETHER)):
         structures = [item for item in batch if isinstance(item, Structure)]
@@ -76,7 +76,7 @@ def _predict_batch(
 
 
 def header(form: Format, *, forces: bool = False) -> str | None:
-    """First line of the output, or None."""
+    """Header line of the output, or None."""
     columns = (*COLUMNS, *FORCE_COLUMNS) if forces else COLUMNS
     if form == "tsv":
         return "# " + "\t".join(columns)
@@ -84,14 +84,14 @@ def header(form: Format, *, forces: bool = False) -> str | None:
 
 
 def text(prediction: Prediction, form: Format, xsf_forces: XsfForces = "eV/A") -> str:
-    """One structure, without a last line end. Energies are written with all their digits.
+    """One prediction as text, without a final newline. Energies are written with all digits.
 
-    As a table it is one line, or one for each atom if there are forces; no spread, and no stress, is `nan`, in JSON
-    null. As XSF it is the structure with what was predicted for it, forces in the unit given, which a comment states.
-    As extended XYZ it keeps what its file says of it, too (`tio2nn.io.extxyz_text`).
+    Tables have one line per structure, or per atom with forces. A missing spread or stress is `nan` in tables and null
+    in JSON. XSF holds the structure with its predicted labels, with forces in the given unit, which a comment states.
+    Extended XYZ also keeps the other data of the input file (`tio2nn.io.extxyz_text`).
 
     Raises:
-        InputError: XSF has no word for the periodic axes of the structure.
+        InputError: XSF cannot express the periodic axes of the structure.
     """
     if form in ("tsv", "csv"):
         return "\n".join(_rows(prediction, form))
@@ -109,7 +109,7 @@ def text(prediction: Prediction, form: Format, xsf_forces: XsfForces = "eV/A") -
 
 
 def own_file_name(structure: Structure, form: Format) -> str:
-    """Of a file for this structure, if it were the only one."""
+    """File name for this structure if there were no others."""
     return structure.name.replace("/", "_") + _suffix(form)
 
 
@@ -118,7 +118,7 @@ def _suffix(form: Format) -> str:
 
 
 def file_names(items: Sequence[Structure | InputError], form: Format) -> list[str]:
-    """Of a file for each structure alone, called as `extract` calls it; nothing for an error."""
+    """Unique file names, one per structure, following the names that `extract` gives; "" for an error."""
     suffix = _suffix(form)
     names = iter(unique_names([item for item in items if isinstance(item, Structure)]))
     taken: set[str] = set()
@@ -128,7 +128,7 @@ def file_names(items: Sequence[Structure | InputError], form: Format) -> list[st
             found.append("")
             continue
         whole = next(names).lstrip("/").replace("../", "up/").replace("/", "_").removesuffix(suffix)
-        # different paths may look equal without their slashes
+        # different paths may give the same name without their slashes
         name = next(name for k in count(1) if (name := f"{whole}-{k}" if k > 1 else whole) not in taken)
         taken.add(name)
         found.append(name + suffix)
@@ -186,12 +186,12 @@ def _rows(prediction: Prediction, form: Format) -> Iterator[str]:
 
 
 def label(structure: Structure) -> str:
-    """The file as the user named it; behind it `#n` for frame n of several."""
+    """The file as named by the user, followed by `#n` for frame n of several."""
     frame = structure.name.removeprefix(stem(structure.file))
     return structure.file + (f"#{frame[1:]}" if frame[:1] == "-" and frame[1:].isdigit() else "")
 
 
 def warnings(prediction: Prediction) -> dict[str, str]:
-    """Reasons not to trust a prediction, by their kind, each one line that begins with the file."""
+    """Reasons not to trust a prediction, by kind; each is one line that begins with the file name."""
     name = label(prediction.structure)
     return {kind: f"{name}: {reason}" for kind, reason in prediction.doubts().items()}

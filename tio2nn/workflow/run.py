@@ -1,4 +1,4 @@
-"""The command run: every step from structure files to an evaluated potential that is missing or stale."""
+"""The verb run: every missing or stale step from structure files to an evaluated potential."""
 
 from __future__ import annotations
 
@@ -29,21 +29,22 @@ DEFAULT_DIRECTORY = Path("tio2nn-project")
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What a run is to do.
+    """Settings of a run.
 
     Attributes:
         sources: structure files.
-        directory: of the project; by default the current one if it has a `params.json`, else a new one in it.
-        preset: name of the parameter set of a new project; an existing one must agree.
-        elements: of a new project, by default those that the sources hold; an existing one must agree.
-        recipe: decides what the parameters leave open, instead of their own.
-        tuning: search first; None if the recipe decides.
-        forces: insist on forces, or leave them out; None for neither.
-        split: which one the fit has, where not that of the project.
-        flags: fields of the training as the command line gives them; None for what it does not.
-        limit: number of structures to take.
-        jobs: worker processes.
-        options: how structure files are to be understood.
+        directory: project directory; by default the current directory if it has a `params.json`, else a new
+            directory in it.
+        preset: preset of a new project; an existing project must match it.
+        elements: elements of a new project, by default those of the sources; an existing project must match them.
+        recipe: recipe to use instead of that of the parameters.
+        tuning: tune before training; None to let the recipe decide.
+        forces: train on forces, or on energies alone; None to keep the setting.
+        split: split to use instead of that of the project.
+        flags: fields of the training section from the command line; None for those not given.
+        limit: number of structures to use.
+        jobs: number of worker processes.
+        options: how to read structure files.
     """
 
     sources: Sequence[str]
@@ -61,11 +62,11 @@ class RunSettings:
 
 
 class RunSummary(NamedTuple):
-    """What a run left behind.
+    """Result of a run.
 
     Attributes:
-        project: with a trained potential.
-        metrics: of the evaluation, empty if the split keeps nothing for a test.
+        project: project with a trained potential.
+        metrics: metrics of the evaluation; empty if there is no test set.
         used_all: whether every source could be used.
     """
 
@@ -75,10 +76,10 @@ class RunSummary(NamedTuple):
 
 
 class Steps(Protocol):
-    """The steps of a run, as whoever watches it wants them carried out and told of."""
+    """The steps of a run; an implementation carries them out and reports on them."""
 
     def created(self, project: Project) -> None:
-        """A project is made."""
+        """Report that a project was created."""
 
     def extract(
         self,
@@ -88,18 +89,18 @@ class Steps(Protocol):
         parameters: ParameterSet | Draft | None,
         options: ReadOptions | None,
     ) -> bool:
-        """Extract, and complete a draft; return whether every source could be used."""
+        """Extract structures and complete a draft; return whether every source could be used."""
 
     def featurize(self, snapshot: Snapshot, jobs: int | None) -> None:
-        """Compute what is missing of the features."""
+        """Compute missing features."""
 
     def differentiate(self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:
-        """Compute what is missing of the derivatives, where a fit by these parameters needs any."""
+        """Compute missing derivatives if a fit with these parameters needs them."""
 
     def tune(
         self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, split_file: Path | None
     ) -> None:
-        """Search."""
+        """Search for the best settings."""
 
     def train(
         self,
@@ -108,24 +109,24 @@ class Steps(Protocol):
         split: SplitRequest,
         jobs: int | None,
     ) -> None:
-        """Fit."""
+        """Fit the potential."""
 
     def trained_before(self) -> None:
-        """The model is that of today's structures, split and settings."""
+        """Report that the model is up to date with structures, split and settings."""
 
     def evaluate(self, snapshot: Snapshot) -> dict[str, Any]:
-        """Evaluate on the test part; return the metrics."""
+        """Evaluate on the test set; return the metrics."""
 
     def nothing_to_evaluate(self) -> None:
-        """The split keeps no structures for a test."""
+        """Report that the split has no test set."""
 
 
 def run(settings: RunSettings, steps: Steps) -> RunSummary:
-    """Extract always, for the files may have changed; then what does not fit to the structures any more.
+    """Extract, since the files may have changed, then run each step whose result is missing or out of date.
 
     Raises:
-        UsageError: names that do not exist, or an existing project that does not agree; before anything is done.
-        InputError: of any step.
+        UsageError: a name does not exist, or an existing project does not match; raised before any work.
+        InputError: a step failed.
     """
     here = Project(Path()).parameters_file.exists()
     project = Project(settings.directory or (Path() if here else DEFAULT_DIRECTORY))
@@ -138,7 +139,7 @@ def run(settings: RunSettings, steps: Steps) -> RunSummary:
         used_all = steps.extract(project, settings.sources, settings.limit, parameters, settings.options)
         snapshot = Snapshot(project)
         if parameters is None:
-            # a preset with a name, for the elements of the structures
+            # a named preset, with the elements of the structures
             _create(project, settings.preset, in_published_order(snapshot.structures.elements), steps)
         if (n := len(snapshot.structures)) < FEWEST_TO_TRAIN:
             raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {n}")
@@ -165,11 +166,11 @@ def _fitted(snapshot: Snapshot, settings: RunSettings, *, tuned: bool) -> Parame
 
 
 def _check(project: Project, settings: RunSettings) -> ParameterSet | Draft | None:
-    """Refuse now what a later step would refuse after the work of the earlier ones.
+    """Check at the start what would otherwise fail in a later step.
 
     Returns:
-        The parameters to extract with: those of the project, or else what the names say; None where a preset with a
-        name waits for the elements.
+        The parameters for extraction: those of the project, else those of the preset and elements; None if a named
+        preset must wait for the elements of the structures.
     """
     preset, elements = settings.preset, settings.elements
     wanted = preset_parameters(preset, elements)
@@ -184,7 +185,7 @@ def _check(project: Project, settings: RunSettings) -> ParameterSet | Draft | No
         return wanted if isinstance(wanted, Draft) or elements is not None else None
     there = project.parameters_or_draft()
     if isinstance(wanted, Draft):
-        # whatever functions are there: auto chooses none where some were chosen
+        # auto accepts any functions that have been chosen before
         same = elements is None or there.elements in (None, elements)
     elif isinstance(there, Draft):
         same = False
@@ -193,8 +194,8 @@ def _check(project: Project, settings: RunSettings) -> ParameterSet | Draft | No
         same = isinstance(named, ParameterSet) and named.fingerprint == there.fingerprint
     if not same:
         raise UsageError(
-            f"{project.parameters_file}: expected the parameter set that --preset and --elements name, got "
-            "another; choose another directory with -C"
+            f"{project.parameters_file}: expected the parameter set of --preset and --elements, got a different "
+            "one; choose another directory with -C"
         )
     if isinstance(there, Draft) and there.elements is None and elements is not None:
         return replace(there, elements=elements)
@@ -208,7 +209,7 @@ def _create(project: Project, preset: str | None, elements: tuple[str, ...], ste
 
 def _is_trained(snapshot: Snapshot, parameters: ParameterSet, request: SplitRequest) -> bool:
     if snapshot.state(SPLIT).kind == BROKEN:
-        read_parts(snapshot.project.split_file)  # what the user edited is not passed over
+        read_parts(snapshot.project.split_file)  # raise, so as not to ignore what the user edited
     if snapshot.state(SPLIT).kind != FRESH:
         return False
     split, store = own_split(snapshot), snapshot.structures

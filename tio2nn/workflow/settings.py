@@ -1,4 +1,4 @@
-"""Settings of a fit: what the parameter set, a recipe, a search and the command line say."""
+"""Settings of a fit, from the parameter set, a recipe, tuning and the command line."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def training_parameters(
     training: Mapping[str, Any] | None = None,
     forces: bool | None = None,
 ) -> ParameterSet:
-    """`params.json`, changed by tuning and flags, the rest left to its recipe or to another one.
+    """The parameters of a project with changes from tuning and the command line; the recipe is not yet applied.
 
-    A set that names no recipe and leaves forces out is fitted to them, if they are asked for and no recipe is, by the
-    recipe of that name.
+    If forces are requested without a recipe, and the parameters have neither a recipe nor forces, the recipe "forces"
+    is used.
 
     Args:
-        project: whose parameters.
-        recipe: another than that of the parameters.
-        tuned: take the best trial of the search.
-        training: settings of the training, None for those that are not given.
-        forces: insist on forces, or leave them out; None for neither.
+        project: project with parameters.
+        recipe: recipe to use instead of that of the parameters.
+        tuned: use the best trial of the search.
+        training: fields of the training section; None for those not given.
+        forces: train on forces, or on energies alone; None to keep the setting.
     """
     from tio2nn.parameters.recipes import with_recipe
 
@@ -48,16 +48,16 @@ def training_parameters(
 
 
 def stale_search(snapshot: Snapshot) -> str | None:
-    """What the search of a project was made with that is not so today, if anything."""
+    """What has changed since the search of a project, or None if it is up to date."""
     found = snapshot.state(SEARCH)
     return found.what if found.kind == STALE else None
 
 
 def with_flags(parameters: ParameterSet, section: str, flags: Mapping[str, Any]) -> ParameterSet:
-    """The parameters with a section's fields as the command line gives them; None for what it does not.
+    """The parameters with fields of a section set from the command line; None values are ignored.
 
     Raises:
-        UsageError: a value that the field does not take.
+        UsageError: a value is invalid for its field.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
@@ -70,24 +70,24 @@ def asks_for_new_split(split_file: Path | None, kind: str | None, new: bool, no_
     """Whether --split-by, --new-split or --no-test is given.
 
     Raises:
-        UsageError: beside a split of the user's own, which says all of that.
+        UsageError: one of them is combined with --split.
     """
     asked = kind is not None or new or no_test
     if split_file is not None and asked:
-        raise UsageError("expected --split, or else --split-by, --new-split or --no-test, got both")
+        raise UsageError("expected either --split or --split-by, --new-split or --no-test, got both")
     return asked
 
 
 def fields_of_switches(no_test: bool, keep_outliers: bool) -> dict[str, Any]:
-    """Fields of the training that --no-test and --keep-outliers set; None for those that are not given."""
+    """Fields of the training section for --no-test and --keep-outliers; None for options not given."""
     return {"test_fraction": 0.0 if no_test else None, "outliers": "keep" if keep_outliers else None}
 
 
 def require_features(snapshot: Snapshot, parameters: ParameterSet) -> None:
-    """Say what is missing before TensorFlow takes its seconds to start.
+    """Require features, and derivatives for training on forces, before TensorFlow takes seconds to start.
 
     Raises:
-        MissingInputError, StaleError, InputError: with the command that makes it.
+        MissingInputError, StaleError, InputError: the message names the command to run.
     """
     snapshot.require(FEATURES)
     if snapshot.needs_derivatives(parameters):

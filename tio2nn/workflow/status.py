@@ -1,4 +1,4 @@
-"""The command status: what a project holds, what is stale, what to run next."""
+"""The verb status: what a project contains, what is stale, and what to run next."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Row:
     """One part of a project.
 
     Attributes:
-        name: as people call it.
-        command: that makes it.
+        name: name of the part.
+        command: command that makes it.
         state: "there", "stale", "missing", "broken" or "in progress".
-        what: one line of content, or the reason.
+        what: its content in one line, or the reason for its state.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Status:
-    """All parts of a project in the order in which they are made; `advice` is what to run next."""
+    """All parts of a project in the order in which they are made; `advice` says what to run next."""
 
     root: Path
     parts: tuple[Row, ...]
@@ -59,15 +59,15 @@ class Status:
 
 
 def status(project: Project | Snapshot) -> Status:
-    """Look at a project without changing it.
+    """Read the state of a project without changing it.
 
     Raises:
-        InputError: params.json is not a parameter set.
+        InputError: params.json is not a valid parameter set.
     """
     snapshot = Snapshot.of(project)
     parameters = snapshot.state(PARAMETERS)
     if parameters.kind != FRESH:
-        # whatever lies there, it does not belong to functions that are not chosen yet
+        # existing files cannot belong to symmetry functions that are not chosen yet
         rows = [
             _row(Part("parameters", "extract"), parameters),
             _row(STRUCTURES, snapshot.state(STRUCTURES)),
@@ -93,9 +93,9 @@ def _row(part: Part, state: State) -> Row:
 
 
 def _are_missed(snapshot: Snapshot, model: State) -> bool:
-    """Whether the next training will need derivatives, which are not there."""
+    """Whether the next fit needs derivatives that are missing."""
     parameters = snapshot.parameters
-    # a model that does without them was made so on purpose, for nobody insists on forces
+    # a fresh model without derivatives was trained so on purpose, as forces are not required
     done_without = model.kind == FRESH and parameters.training.forces == "auto"
     return snapshot.has_structures and snapshot.needs_derivatives(parameters) and not done_without
 
@@ -103,8 +103,8 @@ def _are_missed(snapshot: Snapshot, model: State) -> bool:
 def _advice(snapshot: Snapshot, rows: Sequence[Row]) -> str:
     """What to run next."""
     if (other := snapshot.at_work) is not None:
-        return f"{other} is at work; wait for its end"
-    # a search is a matter of choice: one that is stale need not be repeated
+        return f"{other} is running; wait until it ends"
+    # a search is optional: a stale one need not be repeated
     todo = [row for row in rows if row.state != FRESH and (row.name, row.state) != (SEARCH.name, STALE)]
     if not todo:
         return f"nothing to do; {snapshot.project.command('predict')} FILE... predicts structures"

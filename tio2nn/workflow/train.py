@@ -1,4 +1,4 @@
-"""The command train: from features and energies to a potential."""
+"""The verb train: fit a potential to features, energies and forces."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ _MEV = 1000.0  # meV in an eV
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What a training did.
+    """Result of a training.
 
     Attributes:
-        n_train, n_validation, n_test: structures in the parts.
-        members: networks in the committee.
+        n_train, n_validation, n_test: number of structures in each part of the split.
+        members: number of committee members.
         epochs: epochs of the last member.
         seconds: wall time of this run.
-        validation_rmse, validation_mae: meV/atom, of the epochs whose weights are taken, mean over the members; None
-            without structures in the validation part.
-        validation_force_rmse: eV/Å and component, likewise; None without forces.
-        reference_energies: eV.
-        constant_features: names of columns that do not vary in the training part, for each subnet.
-        comparison: with reference energies alone, on the validation part; None without structures in it.
-        facts: of the training, for a reason why it is no better.
-        potential: the file.
+        validation_rmse, validation_mae: meV/atom, at the epochs whose weights are used, averaged over the members;
+            None without a validation set.
+        validation_force_rmse: eV/Å per component, likewise; None without forces.
+        reference_energies: reference energy of each element, eV.
+        constant_features: names of the features that are constant over the training set, for each subnet.
+        comparison: comparison with the baseline on the validation set; None without one.
+        facts: facts about the training that help to explain a poor fit.
+        potential: path of the potential file.
     """
 
     n_train: int
@@ -84,22 +84,22 @@ def train(
 ) -> TrainSummary:
     """Fit the potential of a project.
 
-    The members of a committee are fitted one after the other, or side by side in worker processes; the bits are the
-    same.
+    Committee members are fitted one after the other, or in parallel in worker processes, with bitwise equal results.
 
     Args:
-        project: with features.
-        parameters: those of the project, as they are or with what flags, recipe or tuning changed; what they leave
-            open, their recipe decides.
-        split: which one, where not that of the project.
-        jobs: members fitted at a time; by default one for each core.
-        make_executor: makes a pool of that many worker processes if that is more than one; by default of local ones.
-        command: the command line, for the record.
-        on_data: hears of split, reference energies and whitening before the fit.
-        on_epoch: hears of each epoch, with the member's number from 1.
+        project: project with features.
+        parameters: parameters of the project, with any changes from the command line or tuning; their recipe sets
+            what they leave open.
+        split: split to use instead of that of the project.
+        jobs: number of members to fit in parallel; by default one per core.
+        make_executor: makes a pool of that many worker processes, if more than one; by default of local processes.
+        command: the command line to record.
+        on_data: called with the data of the fit before it begins.
+        on_epoch: called after each epoch with the number of the member, from 1, and the epoch.
 
     Raises:
-        MissingInputError, StaleError, InputError: also where the fit diverges, or a worker process dies
+        MissingInputError, StaleError: a part of the project is missing or out of date.
+        InputError: a part is damaged, the fit diverges, or a worker process dies.
     """
     begin = time.perf_counter()
     configure_threads()
@@ -127,7 +127,7 @@ def train(
         )
     except FloatingPointError as error:
         advice = f"try a learning_rate below {parameters.training.learning_rate:g}"
-        raise InputError(f"expected a fit that converges, got: {error}; {advice}") from None
+        raise InputError(f"the fit diverged: {error}; {advice}") from None
     epochs = [fit.chosen for fit in fits]
     summary = TrainSummary(
         n_train=len(data.train.counts),
@@ -157,7 +157,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _compared(store: StructureStore, data: TrainingData, chosen: Sequence[Epoch]) -> Comparison | None:
-    """With what the validation part's compositions say alone, and with zero for every force."""
+    """Compare, on the validation set, with reference energies alone and with zero forces."""
     rmse = _mean(epoch.validation_rmse_meV_per_atom for epoch in chosen)
     if rmse is None:
         return None
@@ -240,12 +240,12 @@ def _write_model(
 
     plot_history(project.history_file, project.history_figure)
     potential.save(project.potential_file)
-    # by this file a training is known to be done
+    # written last: this file marks a finished training
     write_json(project.training_metrics_file, about)
 
 
 def _limits(store: StructureStore, data: TrainingData) -> Limits:
-    """Those that the training part sets."""
+    """The limits set by the training set."""
     train = data.split.indices("train")
     cohesive = data.train_labels.energies / store.n_atoms[train]
     forces = store.forces[np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)]

@@ -1,7 +1,7 @@
-"""The command tune: the best network size, learning rate and dropout, by trying.
+"""The verb tune: search for the best network size, learning rate and dropout.
 
-KerasTuner proposes; worker processes fit; a ledger keeps every finished trial, so that a search that was killed
-goes on where it was and ends as if it had not been.
+KerasTuner proposes trials, and worker processes run them. A ledger records every finished trial, so that a killed
+search can resume and gives the same result as one without interruption.
 """
 
 from __future__ import annotations
@@ -45,17 +45,18 @@ from tio2nn.tuning.trials import (
     write_best,
     write_trials,
 )
+from tio2nn.wording import counted
 from tio2nn.workflow.inputs import SplitRequest, choose_split, read_inputs
 
 
 @dataclass(frozen=True)
 class TuneSummary:
-    """What a search found.
+    """Result of a search.
 
     Attributes:
-        ranked: all trials, the best first.
-        best: what `best.json` holds; not the first where that is hardly better than what the fit would have anyway.
-        n_known: trials that were taken from the ledger.
+        ranked: all trials, best first.
+        best: the content of `best.json`; not the first trial if that is hardly better than the present settings.
+        n_known: number of trials taken from the ledger.
         seconds: wall time.
     """
 
@@ -76,22 +77,22 @@ def tune(
     on_trial: Callable[[Trial], None] | None = None,
     command: Sequence[str] = (),
 ) -> TuneSummary:
-    """Search on the training part of a project, judged by its validation part, with forces where the fit will use them.
+    """Search on the training set of a project, scored on its validation set, with forces if the fit uses them.
 
     Args:
-        project: with features, and with derivatives for a search on forces.
-        parameters: those of the project, as they are or with what flags or a recipe changed; what they leave open,
-            their recipe decides.
-        jobs: trials side by side; by default one for each core.
-        make_executor: makes worker processes, of which one may die without harm to the others; by default local ones.
-        split_file: a split given by the user.
-        on_data: hears of what each trial trains on and is judged by.
-        on_trial: hears of each trial, those of former searches included.
-        command: the command line, for the record.
+        project: project with features, and with derivatives for a search on forces.
+        parameters: parameters of the project, with any changes from the command line; their recipe sets what they
+            leave open.
+        jobs: number of trials to run in parallel; by default one per core.
+        make_executor: makes worker processes; if one dies, the others must survive; by default local processes.
+        split_file: a split file given by the user.
+        on_data: called with the training and validation data of the trials.
+        on_trial: called after each trial, including those of earlier searches.
+        command: the command line to record.
 
     Raises:
-        MissingInputError, StaleError: as `tio2nn.workflow.inputs.read_inputs`.
-        InputError: damaged features, a part without structures, or not a single trial that completes.
+        MissingInputError, StaleError: as for `tio2nn.workflow.inputs.read_inputs`.
+        InputError: the features are damaged, a set is empty, or no trial completes.
     """
     begin = time.perf_counter()
     jobs = jobs or available_cores()
@@ -112,8 +113,8 @@ def tune(
     data = prepare(inputs, parameters, split)
     if not len(data.validation.counts):
         raise InputError(
-            "expected structures in the part validation to judge the trials by, got none; of fewer than "
-            f"{FEWEST_TO_VALIDATE} structures all train"
+            "expected structures in the validation set to compare trials, got none; data sets of fewer than "
+            f"{FEWEST_TO_VALIDATE} structures have no validation set"
         )
     if on_data is not None:
         on_data(data)
@@ -128,8 +129,8 @@ def tune(
     best = best_of(trials, own_candidate(parameters), len(data.validation.counts))
     if best.status != COMPLETED:
         raise InputError(
-            f"expected at least one trial that completes, got none of {len(trials)}: {best.status}, "
-            f"{best.message}; see {project.trials_file}"
+            f"none of {counted(len(trials), 'trial')} completed: {best.status}, {best.message}; "
+            f"see {project.trials_file}"
         )
     about = {
         "inputs": snapshot.inputs(parameters),
@@ -146,10 +147,10 @@ def tune(
 
 
 def own_candidate(parameters: ParameterSet) -> Candidate | None:
-    """What the fit would have without a search; None where no trial can try it, for layers of different widths.
+    """The settings of a fit without a search; None for layers of different widths, which trials cannot have.
 
     Args:
-        parameters: nothing left to a recipe.
+        parameters: completed by their recipe.
     """
     layers = parameters.network.hidden_layers
     if len(set(layers)) != 1:
@@ -164,7 +165,7 @@ def own_candidate(parameters: ParameterSet) -> Candidate | None:
 
 
 def subset(split: Split, n_structures: int, seed: int) -> Split:
-    """So many structures of the training and the validation part, drawn at random in their proportion."""
+    """A random subset of the training and validation sets, in proportion to their sizes."""
     sizes = {part: len(split.indices(part)) for part in ("train", "validation")}
     total = sum(sizes.values())
     if n_structures >= total:
@@ -180,7 +181,7 @@ def subset(split: Split, n_structures: int, seed: int) -> Split:
 
 
 class _Search:
-    """Runs trials, and asks the ledger first."""
+    """Runs the trials that are not in the ledger."""
 
     def __init__(
         self,
@@ -201,7 +202,7 @@ class _Search:
         self._trials: dict[int, Trial] = {}
 
     def blind(self, executor: Executor) -> list[Trial]:
-        """All trials of a strategy that does not look at results, as workers become free."""
+        """Run all trials of a strategy that does not depend on results, as workers become free."""
         waiting = dict(candidates(self._parameters.tuning))
         for number in list(waiting):
             if self._known(number, waiting[number]):
@@ -213,10 +214,11 @@ class _Search:
         return list(self._trials.values())
 
     def guided(self, executor: Executor) -> list[Trial]:
-        """All trials of a strategy that learns.
+        """Run all trials of a strategy that learns from results.
 
-        Answers reach the oracle in the order of its proposals, and the oldest of `jobs` must be answered before
-        the next is made: what is proposed depends on results and `jobs`, never on which worker was faster.
+        Results are passed to the oracle in the order of its proposals, and the oldest of `jobs` running trials must
+        finish before the next is proposed. Proposals therefore depend on results and on `jobs`, not on the speed of
+        the workers.
         """
         with Oracle(self._parameters.tuning) as oracle:
             running: dict[int, tuple[Candidate, Future[Outcome] | None]] = {}
@@ -267,14 +269,14 @@ class _Search:
             network=changed.network,
             training=training,
             seed=tuning.seed,
-            # several trials share the cores, one alone may use two
+            # parallel trials share the cores; a single one may use two
             parallel_operations=1 if self._jobs > 1 else 2,
         )
         return executor.submit(run_trial, task)
 
 
 def _settings(parameters: ParameterSet, data: TrainingData) -> str:
-    """Digest of everything but the candidate that the outcome of a trial depends on."""
+    """Digest of all that determines the outcome of a trial besides the candidate."""
     fixed: Mapping[str, Any] = {
         "network": _without_searched(parameters.network, Affects.FIT),
         # as 0.1.0 has it, which named the members
@@ -294,7 +296,7 @@ def _without_searched(section: Section, part: Affects) -> dict[str, Any]:
 
 
 def _as_completed(futures: Mapping[Future[Outcome], int]) -> Iterator[Future[Outcome]]:
-    """As `concurrent.futures.as_completed`, in the order of their numbers where several are ready."""
+    """Like `concurrent.futures.as_completed`, but in order of number if several are ready."""
     pending = set(futures)
     while pending:
         done, pending = wait(pending, return_when=FIRST_COMPLETED)
