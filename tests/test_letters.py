@@ -34,7 +34,9 @@ def test_the_letters_of_a_text_are_no_elements(make: Callable[[str], object], te
 def test_extract_takes_no_text_as_elements(tmp_path: Path) -> None:
     write_files(tmp_path / "files", structures()[:1])
     project = Project.create(tmp_path / "p", PARAMETERS)
-    with pytest.raises(TypeError, match="elements: expected a collection of chemical symbols, got the string 'TiO'"):
+    with pytest.raises(
+        TypeError, match="elements: expected a collection of chemical symbols, got the string 'TiO'"
+    ):
         extract(project, tmp_path / "files", elements="TiO")
 
 

@@ -43,7 +43,9 @@ def test_init_writes_the_preset_for_the_elements(name: str) -> None:
 def test_init_makes_a_project_in_the_current_directory_whose_functions_are_chosen_later(here: Path) -> None:
     out, err = invoke("init")
     assert out == ""
-    assert err.startswith('created params.json; next: "tio2nn extract SOURCE...", which chooses symmetry functions')
+    assert err.startswith(
+        'created params.json; next: "tio2nn extract SOURCE...", which chooses symmetry functions'
+    )
     assert Project(here).parameters_or_draft() == Draft.new()
 
 

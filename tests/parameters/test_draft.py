@@ -79,8 +79,10 @@ def edit(change: Callable[[dict[str, Any]], object], path: str = "p/params.json"
 def test_init_writes_the_settings_and_leaves_the_functions_open() -> None:
     _, err = invoke("init", "p")
     assert err.splitlines() == [
-        'created p/params.json; next: "tio2nn extract -C p SOURCE...", which chooses symmetry functions for the '
-        "structures"
+        (
+            'created p/params.json; next: "tio2nn extract -C p SOURCE...", which chooses symmetry functions for the '
+            "structures"
+        )
     ]
     document = content()
     assert document["preset"] == "auto"

@@ -374,7 +374,9 @@ def test_number_and_reason_are_told_before_the_work_and_after_it(project: Projec
     done = CliRunner().invoke(app, ["featurize", "-C", str(project.root)])
     assert done.exit_code == 0, done.output
     words = " ".join(done.output.split())
-    assert f"{n_left_out} structures with forces have no derivatives and train on their energies alone" in words
+    assert (
+        f"{n_left_out} structures with forces have no derivatives and train on their energies alone" in words
+    )
     derivatives = next(part.what for part in status(project).parts if part.name == "derivatives")
     assert derivatives.startswith(f"of {23 - n_left_out} structures of 23 with forces")
     # whoever insists gets all

@@ -338,9 +338,7 @@ def test_if_nothing_completes_the_search_ends_in_one_line(project: Project) -> N
     def diverges(_task: TrialTask) -> Outcome:
         return Outcome(status="diverged", message="the loss of epoch 1 is nan")
 
-    with pytest.raises(
-        InputError, match=r"^none of 4 trials completed: diverged, the loss"
-    ) as e:
+    with pytest.raises(InputError, match=r"^none of 4 trials completed: diverged, the loss") as e:
         search(project, diverges)
     assert "\n" not in str(e.value)
     assert str(project.trials_file) in str(e.value)

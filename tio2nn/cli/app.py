@@ -61,7 +61,11 @@ def command(function: Command) -> Command:
             # TensorFlow raises its own class; compare names, so as not to import TensorFlow here
             if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
                 _end(f"out of memory: {one_line(error)[:200]}", INPUT_ERROR, error)
-            _end(f"this is a bug in tio2nn; please report it with the traceback that --debug shows: {error!r}", 1, error)
+            _end(
+                f"this is a bug in tio2nn; please report it with the traceback that --debug shows: {error!r}",
+                1,
+                error,
+            )
         else:
             if good is False:
                 raise typer.Exit(INPUT_ERROR)

@@ -73,7 +73,9 @@ def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
             )
         )
     if summary.csv_files:
-        console.say(f"wrote {counted(summary.csv_files, 'CSV file')} to {snapshot.project.features_directory}")
+        console.say(
+            f"wrote {counted(summary.csv_files, 'CSV file')} to {snapshot.project.features_directory}"
+        )
 
 
 def differentiate_if_needed(snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:

@@ -30,5 +30,8 @@ def init(
     project, parameters = make(directory, preset, element_symbols(elements))
     rest = ""
     if isinstance(parameters, Draft):
-        rest = f'; next: "tio2nn extract{project.as_option()} SOURCE...", which chooses symmetry functions for the structures'
+        rest = (
+            f'; next: "tio2nn extract{project.as_option()} SOURCE...", which chooses symmetry functions for the '
+            "structures"
+        )
     console.say(f"created {project.parameters_file}{rest}")

@@ -23,7 +23,7 @@ SourcesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE",
-        help="Structure files (.xsf, .xyz, .extxyz, also .gz), folders, patterns, tar archives; - reads names from stdin.",
+        help="Structure files (.xsf, .xyz, .extxyz, also .gz), folders, patterns, tar archives; - for a list on stdin.",
         show_default=False,
     ),
 ]
@@ -62,7 +62,7 @@ ForcesOption = Annotated[
     Optional[bool],  # noqa: UP045
     typer.Option(
         "--forces/--energies-only",
-        help="Train on forces, or on energies alone. Default: as set in params.json; new projects use forces if available.",
+        help="Train on forces, or on energies alone. Default: as in params.json; new projects use forces if available.",
         show_default=False,
     ),
 ]
@@ -93,9 +93,7 @@ KeepOutliersOption = Annotated[
 ]
 LimitOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(
-        "--limit", min=2, metavar="N", help="Use N structures, evenly spaced in order of name."
-    ),
+    typer.Option("--limit", min=2, metavar="N", help="Use N structures, evenly spaced in order of name."),
 ]
 EpochsOption = Annotated[
     Optional[int],  # noqa: UP045
@@ -107,11 +105,15 @@ MembersOption = Annotated[
 ]
 SeedOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--seed", min=0, metavar="N", help="Random seed for initial weights, batches and a new split."),
+    typer.Option(
+        "--seed", min=0, metavar="N", help="Random seed for initial weights, batches and a new split."
+    ),
 ]
 MaxEnergyOption = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option("--max-energy", metavar="X", help="Leave out structures with a cohesive energy above X eV/atom."),
+    typer.Option(
+        "--max-energy", metavar="X", help="Leave out structures with a cohesive energy above X eV/atom."
+    ),
 ]
 SplitKindOption = Annotated[
     Optional[str],  # noqa: UP045
@@ -169,7 +171,9 @@ class OutputFormat(str, Enum):
     XSF = "xsf"
 
 
-FormatOption = Annotated[OutputFormat, typer.Option("--format", "-f", help="Output format; json writes one object per line.")]
+FormatOption = Annotated[
+    OutputFormat, typer.Option("--format", "-f", help="Output format; json writes one object per line.")
+]
 OutputOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(

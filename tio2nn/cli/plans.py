@@ -49,7 +49,9 @@ def without_derivatives_line(n: int, selection: Selection) -> str:
         n: number of training structures with forces but without derivatives.
         selection: the structures that have derivatives.
     """
-    train = counted(n, "structure with forces trains on its energy", "structures with forces train on their energies")
+    train = counted(
+        n, "structure with forces trains on its energy", "structures with forces train on their energies"
+    )
     return (
         f"{train} alone: the derivatives of all would not fit into {selection.reason}; "
         '"tio2nn featurize --forces" computes all'

@@ -44,7 +44,8 @@ def predict(
     potential: PotentialOption = None,
     form: FormatOption = OutputFormat.TSV,
     forces: Annotated[
-        bool, typer.Option("--forces", help="Also predict forces and stress; tables then have one line per atom.")
+        bool,
+        typer.Option("--forces", help="Also predict forces and stress; tables then have one line per atom."),
     ] = False,
     output: OutputOption = None,
     strict: StrictOption = False,

@@ -118,6 +118,7 @@ def perform(
     if len(rows) > console.SHOWN:
         console.say(f"... all trials are in {snapshot.project.trials_file}")
     console.say(
-        f"best settings written to {snapshot.project.best_trial_file}; next: tio2nn train{snapshot.project.as_option()} --tuned"
+        f"wrote best settings to {snapshot.project.best_trial_file}; "
+        f"next: tio2nn train{snapshot.project.as_option()} --tuned"
     )
     return summary.best

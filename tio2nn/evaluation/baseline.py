@@ -120,7 +120,10 @@ class Comparison:
             return f"too few structures, only {few} {fewest}"
         if self.energies_are_better:
             return "the forces are not in eV/Å or have the wrong sign; compare them with the energies"
-        return "energies from different methods or in different units, or symmetry functions that do not distinguish the structures"
+        return (
+            "energies from different methods or in different units, or symmetry functions that do not distinguish the "
+            "structures"
+        )
 
 
 def facts(

@@ -20,9 +20,7 @@ OUTLIER = 1.5
 """Standard deviations from the mean beyond which a residual counts as an outlier (J. P. Rili, 2024)."""
 
 _MEV = 1000.0  # meV in an eV
-_DIGITS = (
-    8  # significant digits reported: more than any error is known to, fewer than rounding affects
-)
+_DIGITS = 8  # significant digits reported: more than any error is known to, fewer than rounding affects
 
 # Quantiles for the edges of energy bins; the few highest energies, which are hard to fit, have bins of their own
 _QUANTILES = np.array([0.1, 0.25, 0.5, 0.75, 0.9, 0.99])
@@ -247,7 +245,9 @@ def _round_step(largest: float) -> float:
 def _residuals(predicted: ArrayLike, true: ArrayLike) -> FloatArray:
     a, b = np.asarray(predicted, dtype=np.float64), np.asarray(true, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not a.size:
-        raise ValueError(f"energies: expected two arrays of equal shape (n_structures,), got {a.shape} and {b.shape}")
+        raise ValueError(
+            f"energies: expected two arrays of equal shape (n_structures,), got {a.shape} and {b.shape}"
+        )
     return np.asarray(a - b)
 
 

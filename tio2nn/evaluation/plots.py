@@ -43,9 +43,9 @@ _STYLE = {
 }
 _WIDTH = 4.8  # inches
 
-# If the values span more than _FAR times the middle 90 % plus _MARGIN of its width on each side, an axis shows only that
-# range, so that one extreme value does not squeeze all others together. Normal and Laplace distributions are shown in
-# full; the energies of TiO2, half of them within 1 eV/atom and the highest at 30, are not.
+# If the values span more than _FAR times the middle 90 % plus _MARGIN of its width on each side, an axis shows only
+# that range, so that one extreme value does not squeeze all others together. Normal and Laplace distributions are
+# shown in full; the energies of TiO2, half of them within 1 eV/atom and the highest at 30, are not.
 _MARGIN = 1.0
 _FAR = 2.0
 _FEW = 20  # values; for fewer, the middle 90 % is meaningless
@@ -126,7 +126,9 @@ def plot_parity(true: FloatArray, predicted: FloatArray, n_atoms: NDArray[np.int
             inset = upper.inset_axes((0.09, 0.62, 0.36, 0.36))
             _parity(inset, x, y, everything)
             inset.tick_params(labelsize=7)
-            inset.set_title(f"full range, with {np.count_nonzero(~shown):,} outside the frame", fontsize=7, pad=2)
+            inset.set_title(
+                f"full range, with {np.count_nonzero(~shown):,} outside the frame", fontsize=7, pad=2
+            )
         lower.axhline(0.0, color=GRAY, linewidth=0.8, zorder=1)
         _scatter(lower, x[shown], residuals[shown], (-limit, limit))
         if crosses := np.count_nonzero(np.abs(residuals[shown]) > limit):

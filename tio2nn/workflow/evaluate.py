@@ -236,9 +236,7 @@ def _require_of_today(snapshot: Snapshot, potential: Potential) -> None:
     others = snapshot.model(recorded=potential.about.get("inputs", {})).of
     if others:
         project = snapshot.project
-        expected = (
-            f"expected a potential trained on the current {' and '.join(others)}, got one trained on earlier ones"
-        )
+        expected = f"expected a potential trained on the current {' and '.join(others)}, got an older one"
         raise StaleError(
             f'{expected}; run "{project.command("train")}" again', file=str(project.potential_file)
         )
