@@ -36,7 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("name", PRESETS)
 def test_init_writes_the_preset_for_the_elements(name: str) -> None:
     out, err = invoke("init", "new/p", "--preset", name, "--elements", "Si, O ,H")
-    assert (out, err) == ("", "made new/p/params.json\n")
+    assert (out, err) == ("", "created new/p/params.json\n")
     assert Project(Path("new/p")).parameters() == preset(name, ("Si", "O", "H"))
 
 

@@ -233,7 +233,7 @@ def test_without_a_project_results_are_written_only_where_they_are_wanted(
 def test_a_potential_and_something_to_evaluate_it_on_are_needed(potential_file: Path) -> None:
     with pytest.raises(UsageError, match="a project or a potential"):
         evaluate(None, ["x.xsf"])
-    with pytest.raises(UsageError, match="labelled structures"):
+    with pytest.raises(UsageError, match="labeled structures"):
         evaluate(None, potential_file=potential_file)
 
 
