@@ -167,7 +167,8 @@ def test_the_python_page_has_every_name_of_the_front_door() -> None:
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A committee trained on forces, and evaluated."""
     project = project_with_derivatives(tmp_path_factory.mktemp("evaluated") / "p")
-    train(project, project.parameters().with_overrides(training={"forces": True, "members": 2, "epochs": 2}))
+    parameters = project.parameters().with_overrides(training={"forces": True, "members": 2, "epochs": 2})
+    train(project, parameters, jobs=1)
     invoke("evaluate", "-C", project.root)
     return project
 
