@@ -150,11 +150,11 @@ def _edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
         ),
         (
             _edited(lambda content: content["header"].update(format=99)),
-            "of format 3, got format 99; a newer tio2nn wrote it: update",
+            "of format 3, got format 99; a newer version of tio2nn wrote it; update tio2nn",
         ),
         (
             _edited(lambda content: content["header"].update(format=1)),
-            'of format 3, got format 1; make it again with "tio2nn train"',
+            "of format 3, got format 1; train it again with this version",
         ),
         (
             _edited(lambda content: content["header"]["activations"][1][0].__setitem__(0, "elu")),

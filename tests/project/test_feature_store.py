@@ -166,7 +166,9 @@ def test_a_shard_with_a_wrong_bit_never_gives_wrong_features(whole: Path) -> Non
             found = outcome(damaged)
             if isinstance(found, InputError):
                 assert found.file == str(damaged)
-                assert found.reason.endswith('delete it and run "tio2nn featurize" again')
+                assert found.reason.endswith(
+                    f'delete it and run "tio2nn featurize -C {whole.parent.parent}" again'
+                )
                 assert "\n" not in str(found)
             else:
                 # the bit was one that says nothing of the content, such as the time of writing
@@ -214,7 +216,7 @@ def test_a_manifest_of_shards_that_do_not_follow_one_another_is_refused(
     change(content["shards"])
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(
-        InputError, match=r'expected a manifest of features, .*; run "tio2nn featurize" again'
+        InputError, match=r'expected a feature manifest, .*; run "tio2nn featurize -C .*" again'
     ):
         Manifest.read(path)
 
@@ -224,7 +226,7 @@ def test_a_shard_of_another_size_or_none_is_refused(whole: Path) -> None:
         read_shard(whole.parent, Shard(WHOLE.file, 0, 3, 131), 5)
     with pytest.raises(InputError, match=r"expected features of shape \(130, 6\), got \(130, 5\); delete it"):
         read_shard(whole.parent, WHOLE, 6)
-    with pytest.raises(InputError, match=r'gone\.npz: expected this shard, got none; run "tio2nn featurize"'):
+    with pytest.raises(InputError, match=r'gone\.npz: expected a shard, got no file; run "tio2nn featurize'):
         read_shard(whole.parent, Shard("gone.npz", 0, 3, 130), 5)
 
 
@@ -249,7 +251,7 @@ def test_what_is_no_manifest_is_refused_in_one_line(tmp_path: Path, text: str) -
     with pytest.raises(InputError) as caught:
         Manifest.read(path)
     is_json = text not in ("", '{"fingerprint": "f"')
-    expected = ": expected a manifest of features, got " if is_json else ":1: expected valid JSON, got "
+    expected = ": expected a feature manifest, got " if is_json else ":1: expected valid JSON, got "
     assert str(caught.value).startswith(f"{path}{expected}")
-    assert str(caught.value).endswith('; run "tio2nn featurize" again')
+    assert str(caught.value).endswith(f'; run "tio2nn featurize -C {tmp_path.parent}" again')
     assert "\n" not in str(caught.value)

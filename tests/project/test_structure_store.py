@@ -129,7 +129,10 @@ def test_damage_is_noticed_and_named(tmp_path: Path, originals: list[Structure])
             assert [structure.energy for structure in store] == [structure.energy for structure in originals]
     assert len(complaints) > 250
     assert all(complaint.startswith(f"{path}: expected a structure store, got") for complaint in complaints)
-    assert all(complaint.endswith('; run "tio2nn extract" again') for complaint in complaints)
+    assert all(
+        complaint.endswith(f'; run "tio2nn extract -C {tmp_path.parent} SOURCE..." again')
+        for complaint in complaints
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"text\n", b"\x80\x04N."])

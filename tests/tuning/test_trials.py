@@ -89,7 +89,7 @@ def test_a_torn_ledger_is_refused_with_its_line(file: Path, cut: int) -> None:
     lines[1 + cut] = lines[1 + cut][:20]
     file.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(
-        InputError, match=r"expected a trial, got: .*; remove the file to begin anew"
+        InputError, match=r'expected a trial, got: .*; delete it and run "tio2nn tune -C .*" again'
     ) as caught:
         Ledger(file)
     assert (caught.value.file, caught.value.line) == (str(file), 2 + cut)
@@ -98,7 +98,7 @@ def test_a_torn_ledger_is_refused_with_its_line(file: Path, cut: int) -> None:
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00binary", b'settings,"', b"", b"a,b\n1,2\n"])
 def test_another_file_is_no_ledger(file: Path, content: bytes) -> None:
     file.write_bytes(content)
-    with pytest.raises(InputError, match="begin anew") as caught:
+    with pytest.raises(InputError, match="; delete it and run") as caught:
         Ledger(file)
     assert str(caught.value).startswith(f"{file}:")
     assert "\n" not in str(caught.value)

@@ -300,7 +300,7 @@ def test_a_damaged_ledger_is_named_with_its_line(
     rows = damage(project.trial_ledger_file.read_text(encoding="utf-8").splitlines())
     project.trial_ledger_file.write_text("\n".join(rows), encoding="utf-8")
     before = project.trial_ledger_file.read_bytes()
-    with pytest.raises(InputError, match="remove the file to begin anew") as caught:
+    with pytest.raises(InputError, match=r'; delete it and run "tio2nn tune -C .*" again') as caught:
         search(project)
     assert str(caught.value).startswith(f"{project.trial_ledger_file}{line}: expected ")
     assert "\n" not in str(caught.value)

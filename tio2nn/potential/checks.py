@@ -36,9 +36,9 @@ def check_header(header: Mapping[str, Any], current: int, file: str) -> None:
     _expect(type(found) is int, "a number as its format")
     if not _OLDEST_FORMAT <= found <= current:
         advice = (
-            'make it again with "tio2nn train", which reads the same project'
+            "train it again with this version"
             if found < current
-            else "a newer tio2nn wrote it: update"
+            else "a newer version of tio2nn wrote it; update tio2nn"
         )
         raise InputError(f"expected a potential of format {current}, got format {found}; {advice}", file=file)
     _expect(isinstance(about, dict) and isinstance(about.get("inputs", {}), dict), "a record of its training")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tio2nn.errors import InputError, one_line
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.tables import document, write_json
+from tio2nn.project.project import command_for
 
 FloatArray = NDArray[np.float64]
 
@@ -81,7 +82,8 @@ class Manifest:
         Raises:
             InputError: it is no manifest.
         """
-        with document(path, "a manifest of features", 'run "tio2nn featurize" again') as content:
+        advice = f'run "{command_for(path, "featurize")}" again'
+        with document(path, "a feature manifest", advice) as content:
             shards = tuple(Shard(**shard) for shard in content.pop("shards"))
             _check_shards(shards)
             return cls(**{**content, "feature_names": tuple(content["feature_names"]), "shards": shards})
@@ -162,16 +164,15 @@ def read_shard(directory: Path, shard: Shard, n_features: int) -> FloatArray:
         InputError: missing, damaged or of another size.
     """
     path = directory / shard.file
-    advice = 'delete it and run "tio2nn featurize" again'
+    command = command_for(path, "featurize")
+    advice = f'delete it and run "{command}" again'
     try:
         if shard.checksum is not None and file_checksum(path) != shard.checksum:
             raise ValueError("another checksum than in the manifest")
         with opened_arrays(path) as arrays:
             features = arrays["features"]
     except FileNotFoundError:
-        raise InputError(
-            'expected this shard, got none; run "tio2nn featurize" again', file=str(path)
-        ) from None
+        raise InputError(f'expected a shard, got no file; run "{command}" again', file=str(path)) from None
     except Exception as error:
         raise InputError(
             f"expected features, got a damaged file ({one_line(error)}); {advice}", file=str(path)

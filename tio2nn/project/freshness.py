@@ -336,7 +336,9 @@ class Snapshot:
             raise MissingInputError(f'no {part.name} in {place}; run "{command}" first{otherwise}')
         if found.kind == STALE:
             raise StaleError(f'the {part.name} in {place} were {found.what}; run "{command}" again')
-        raise InputError(f'the {part.name} in {place} are broken: {found.what}; run "{command}" again')
+        # what reading it said may have named the command already
+        advice = "" if command in found.what else f'; run "{command}" again'
+        raise InputError(f"the {part.name} in {place} are broken: {found.what}{advice}")
 
     def features(self) -> Manifest:
         """What the features of today's structures are called and where they lie.

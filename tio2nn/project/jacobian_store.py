@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tio2nn.errors import InputError, naming
 from tio2nn.files.tables import document, write_json
 from tio2nn.project.feature_store import checksum_of, digest_of, shard_spans
+from tio2nn.project.project import command_for
 
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -193,7 +194,8 @@ class JacobianLayout:
         Raises:
             InputError: it is no such file.
         """
-        with document(path, "a table of derivatives", 'run "tio2nn featurize --forces" again') as content:
+        advice = f'run "{command_for(path, "featurize --forces")}" again'
+        with document(path, "a table of derivatives", advice) as content:
             shards = tuple(JacobianShard(**shard) for shard in content.pop("shards"))
             selection = Selection.from_json(content.pop("selection", None))
             return cls(**content, shards=shards, selection=selection)
@@ -292,7 +294,7 @@ def open_jacobian(directory: Path, layout: JacobianLayout) -> Float32Array:
         InputError: missing, or of another size.
     """
     path = directory / layout.file
-    advice = 'run "tio2nn featurize --forces" again'
+    advice = f'run "{command_for(path, "featurize --forces")}" again'
     try:
         size = path.stat().st_size
     except OSError:

@@ -362,6 +362,11 @@ class Project:
         return MissingInputError(f'no {name} in {self.shown()}{origin}; run "{command}" first')
 
 
+def command_for(file: AnyPath, words: str) -> str:
+    """As `Project.command`, for the project that keeps this file in one of its folders, as `features/manifest.json`."""
+    return Project(Path(file).parent.parent).command(words)
+
+
 def _as_typed(directory: Path) -> Path:
     """`.`, `..`, `../..` for the current directory and those above it."""
     here = Path.cwd()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tio2nn.errors import InputError, one_line
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.paths import AnyPath
+from tio2nn.project.project import command_for
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.structures.reference_energies import gross_outliers
 from tio2nn.structures.structure import FloatArray, Structure
@@ -99,7 +100,7 @@ def read_store(path: AnyPath) -> StructureStore:
         InputError: no such file, or not whole.
     """
     file = os.fspath(path)
-    advice = 'run "tio2nn extract" again'
+    advice = f'run "{command_for(path, "extract SOURCE...")}" again'
     try:
         with opened_arrays(path) as content:
             arrays: dict[str, Any] = {name: content[name] for name in ("header", *_ARRAYS)}

@@ -20,6 +20,7 @@ from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParamete
 from tio2nn.parameters.recipes import Overrides
 from tio2nn.parameters.schema import to_json
 from tio2nn.parameters.validation import read
+from tio2nn.project.project import command_for
 
 COMPLETED = "completed"
 DIVERGED = "diverged"
@@ -252,8 +253,12 @@ def read_best(path: Path) -> Overrides:
     ):
         found = document.get(section) if isinstance(document, dict) else None
         if not isinstance(found, dict) or set(found) != set(names):
-            reason = f'expected a section {section} with {" and ".join(names)}; run "tio2nn tune" again'
-            raise InputError(reason, file=file)
+            got = ", ".join(found) if isinstance(found, dict) and found else "none"
+            raise InputError(
+                f"expected a section {section} with {' and '.join(names)}, got {got}; "
+                f'run "{command_for(path, "tune")}" again',
+                file=file,
+            )
         checked = to_json(read(cls, found, file=file))
         overrides[section] = {name: checked[name] for name in names}
     return overrides
@@ -270,14 +275,16 @@ def _row(trial: Trial) -> list[object]:
 
 def _read_ledger(path: Path) -> Iterable[tuple[str, Trial]]:
     file = str(path)
-    advice = "remove the file to begin anew"
+    advice = f'delete it and run "{command_for(path, "tune")}" again'
     try:
         rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"expected a table of trials, got: {error}; {advice}", file=file) from None
     known = ["settings", *_COLUMNS], ["settings", *_COLUMNS_WITHOUT_FORCES]
     if not rows or rows[0] not in known:
-        raise InputError(f"expected the columns settings, {', '.join(_COLUMNS)}; {advice}", file=file, line=1)
+        raise InputError(
+            f"expected the columns settings, {', '.join(_COLUMNS)}, got others; {advice}", file=file, line=1
+        )
     for line, row in enumerate(rows[1:], start=2):
         try:
             settings, *cells = row
