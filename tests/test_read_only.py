@@ -187,7 +187,7 @@ def test_a_lock_file_of_somebody_else_is_heeded(
             text=True,
             check=False,
         )
-    assert "expected no other command at work in this project, got tio2nn train" in ended.stderr
+    assert "cannot start: tio2nn train" in ended.stderr
 
 
 def test_who_is_at_work_can_be_asked_without_the_right_to_write(

@@ -53,7 +53,7 @@ def test_init_does_not_overwrite_a_project(here: Path) -> None:
     invoke("init", "p")
     before = (here / "p/params.json").read_bytes()
     message = refusal("init", "p", "--preset", "rili-2024", code=2)
-    assert message == "p/params.json: expected no project there, got one that exists"
+    assert message == "cannot create a project: p/params.json exists already"
     assert (here / "p/params.json").read_bytes() == before
 
 
@@ -201,7 +201,7 @@ def test_predict_warns_on_stderr_of_atoms_outside_the_training_range(here: Path)
     out, err = invoke("predict", path.name, "-C", "p")
     assert int(rows(out)[1][5]) > 0
     assert err.startswith(f"warning: {path.name}: ")
-    assert "atoms are far from all in training" in err
+    assert "atoms are far from the training set" in err
     assert invoke("predict", path.name, "-C", "p", "--strict", code=3) == (out, err)
     invoke("evaluate", path.name, "-C", "p")
     invoke("evaluate", path.name, "-C", "p", "--strict", code=3)
@@ -278,6 +278,6 @@ def test_a_division_that_somebody_damaged_is_not_replaced_in_silence(here: Path)
     project.split_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     before = project.split_file.read_bytes()
     _, err = invoke("train", "-C", "p", code=3)
-    assert re.search(r"split\.csv:5: expected a part among train, validation, test, got 'T", err)
+    assert re.search(r"split\.csv:5: expected the part train, validation or test, got 'T", err)
     assert project.split_file.read_bytes() == before
     invoke("train", "--new-split", "--epochs", 1, "-C", "p")

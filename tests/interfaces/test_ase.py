@@ -292,7 +292,7 @@ def test_atoms_outside_the_training_range_are_warned_of_once(atoms: Atoms) -> No
     first.get_potential_energy(atoms_of(crystals()[1]))
     assert first.prediction is not None
     worst = max(first.prediction.extrapolations, key=lambda extrapolation: extrapolation.distance)
-    assert f"{len(atoms)} of {len(atoms)} atoms are far from all in training" in message
+    assert f"{len(atoms)} of {len(atoms)} atoms are far from the training set" in message
     assert (
         f"atom {worst.atom} ({worst.element}), at {worst.distance:.1f} times an ordinary distance" in message
     )
@@ -351,7 +351,7 @@ def test_energy_is_conserved_to_second_order_of_the_time_step() -> None:
 def test_numbers_beyond_those_of_a_computer_are_no_result(atoms: Atoms) -> None:
     huge = dict.fromkeys(POTENTIAL.reference_energies, 1e308)
     atoms.calc = BehlerParrinello(replace(POTENTIAL, reference_energies=huge), warn=False)
-    with pytest.raises(CalculationFailed, match="expected finite numbers as predicted energy, got others"):
+    with pytest.raises(CalculationFailed, match="cannot predict the energy: the result is not finite"):
         atoms.get_potential_energy()
     assert atoms.calc.results == {}
 

@@ -132,12 +132,12 @@ def test_labels_that_agree_are_one_label() -> None:
 ERRORS = {
     "labels that differ": (
         FRAME.replace("energy=-19.25", "energy=-19.25 REF_energy=-19.5"),
-        "x.xyz:2: expected one label, got REF_energy different from energy",
+        "x.xyz:2: expected equal values of energy and REF_energy, got others",
     ),
-    "no energy": (FRAME.replace("-19.25", "low"), "x.xyz:2: expected a finite number as energy, got 'low'"),
+    "no energy": (FRAME.replace("-19.25", "low"), "x.xyz:2: expected a finite number for energy, got 'low'"),
     "an energy that is not finite": (
         FRAME.replace("-19.25", "nan"),
-        "x.xyz:2: expected a finite number as energy",
+        "x.xyz:2: expected a finite number for energy",
     ),
     "fewer rows": (FRAME.replace("2\n", "3\n", 1), "x.xyz:1: expected 3 atoms, got 2"),
     "a million announced": (FRAME.replace("2\n", "1000000\n", 1), "x.xyz:1: expected 1000000 atoms, got 2"),
@@ -148,23 +148,29 @@ ERRORS = {
     "no count": ("Ti 0 0 0\n", "x.xyz:1: expected the number of atoms, got 'Ti 0 0 0'"),
     "only a count": ("2\n", "x.xyz:1: expected 2 atoms, got 0"),
     "no number": (FRAME.replace("1.5 ", "1.5o "), "x.xyz:4: expected a number, got '1.5o'"),
-    "not a number": (FRAME.replace("1.5 ", "nan "), "x.xyz:4: expected a finite position"),
-    "an infinite force": (FRAME.replace("-0.3", "inf"), "x.xyz:4: expected finite forces, got others"),
+    "not a number": (
+        FRAME.replace("1.5 ", "nan "),
+        "x.xyz:4: expected finite positions, got NaN or infinity",
+    ),
+    "an infinite force": (
+        FRAME.replace("-0.3", "inf"),
+        "x.xyz:4: expected finite forces, got NaN or infinity",
+    ),
     "a force that is no number": (FRAME.replace(" 0.3", " nan"), "x.xyz:3: expected finite forces"),
     "forces of one column": (
         "1\nProperties=species:S:1:pos:R:3:forces:R:1\nO 0 0 0 1\n",
-        "x.xyz:2: expected three columns as forces, got 1",
+        "x.xyz:2: expected three columns for forces, got 1",
     ),
     "forces of six columns": (
         "1\nProperties=species:S:1:pos:R:3:forces:R:6\nO 0 0 0 1 2 3 4 5 6\n",
-        "x.xyz:2: expected three columns as forces, got 6",
+        "x.xyz:2: expected three columns for forces, got 6",
     ),
     "positions of two columns": (
         "1\nProperties=species:S:1:pos:R:2\nO 0 0\n",
-        "x.xyz:2: expected three columns as pos, got 2",
+        "x.xyz:2: expected three columns for pos, got 2",
     ),
-    "no positions": ("1\nProperties=species:S:1\nO\n", "x.xyz:2: expected three columns as pos, got 0"),
-    "no elements": ("1\nProperties=pos:R:3\n0 0 0\n", "x.xyz:1: expected chemical symbols, got an atom"),
+    "no positions": ("1\nProperties=species:S:1\nO\n", "x.xyz:2: expected three columns for pos, got none"),
+    "no elements": ("1\nProperties=pos:R:3\n0 0 0\n", "x.xyz:1: expected a column species or Z, got neither"),
     "an element of number zero": (
         "1\nProperties=Z:I:1:pos:R:3\n0 0 0 0\n",
         "x.xyz:3: expected an atomic number, got '0'",
@@ -183,7 +189,7 @@ ERRORS = {
     ),
     "a comment without end": (
         FRAME.replace(LATTICE, LATTICE + " " * 2**20),
-        "x.xyz:2: expected a comment of at most 1048576 characters, got more",
+        "x.xyz:2: expected a comment of at most 1048576 characters, got a longer one",
     ),
     "two energies": (
         FRAME.replace("energy=-19.25", "energy=-19.25 energy=-20"),
@@ -199,33 +205,33 @@ ERRORS = {
     ),
     "periodicity of two axes": (
         FRAME.replace(LATTICE, f'{LATTICE} pbc="T T"'),
-        "x.xyz:2: expected T or F three times as pbc, got",
+        "x.xyz:2: expected T or F for each axis in pbc, got",
     ),
     "periodicity of words": (
         FRAME.replace(LATTICE, f'{LATTICE} pbc="yes no no"'),
-        "x.xyz:2: expected T or F three times as pbc, got 'yes no no'",
+        "x.xyz:2: expected T or F for each axis in pbc, got 'yes no no'",
     ),
     "a column too few": (FRAME.replace(" 0.25", ""), "x.xyz:4: expected 7 columns, got 6"),
     "a column too many": (FRAME.replace(" 0.25", " 0.25 1"), "x.xyz:4: expected 7 columns, got 8"),
     "no element": (FRAME.replace("Ti ", "Xx "), "x.xyz:3: expected a chemical symbol, got 'Xx'"),
     "the sign for no element": (FRAME.replace("Ti ", "X "), "x.xyz:3: expected a chemical symbol, got 'X'"),
     "unreadable columns": (FRAME.replace(COLUMNS, "Properties=pos"), "x.xyz:2: expected Properties as"),
-    "an unreadable lattice": (FRAME.replace("4.0 ", ""), "x.xyz:2: expected nine numbers as Lattice, got 8"),
+    "an unreadable lattice": (FRAME.replace("4.0 ", ""), "x.xyz:2: expected nine numbers for Lattice, got 8"),
     "a lattice that stands alone": (
         FRAME.replace(LATTICE, "Lattice"),
-        "x.xyz:2: expected nine numbers as Lattice, got 0",
+        "x.xyz:2: expected nine numbers for Lattice, got 0",
     ),
     "a lattice in quotes and brackets": (
         FRAME.replace(LATTICE, LATTICE + "}"),
-        "x.xyz:2: expected nine numbers as Lattice, got '6.0\"}'",
+        "x.xyz:2: expected nine numbers for Lattice, got '6.0\"}'",
     ),
     "elements of two columns": (
         "1\nProperties=species:S:2:pos:R:3\nO O 0 0 0\n",
-        "x.xyz:2: expected one column as species, got 2",
+        "x.xyz:2: expected one column for species, got 2",
     ),
     "numbers of three columns": (
         "1\nProperties=Z:I:3:pos:R:3\n8 8 8 0 0 0\n",
-        "x.xyz:2: expected one column as Z, got 3",
+        "x.xyz:2: expected one column for Z, got 3",
     ),
     "columns of an unknown type": (
         FRAME.replace("forces:R", "forces:X"),
@@ -233,20 +239,23 @@ ERRORS = {
     ),
     "a force beyond all numbers": (
         "1\nProperties=species:S:1:pos:R:3:forces:I:3\nO 0 0 0 1 2 1" + 400 * "0" + "\n",
-        "x.xyz:3: expected finite forces, got others",
+        "x.xyz:3: expected finite forces, got NaN or infinity",
     ),
     "a flat cell": (
         FRAME.replace("0.5 0.0 6.0", "0.5 1.0 0.0"),
         "x.xyz:2: expected independent cell vectors, got vectors that span no volume",
     ),
-    "an infinite cell": (FRAME.replace("6.0", "inf"), "x.xyz:2: expected nine numbers as Lattice, got 'inf'"),
+    "an infinite cell": (
+        FRAME.replace("6.0", "inf"),
+        "x.xyz:2: expected nine numbers for Lattice, got 'inf'",
+    ),
     "a cell with underscores": (
         FRAME.replace("6.0", "6_0"),
-        "x.xyz:2: expected nine numbers as Lattice, got '6_0'",
+        "x.xyz:2: expected nine numbers for Lattice, got '6_0'",
     ),
     "an energy with underscores": (
         FRAME.replace("energy=-19.25", "energy=-1_9"),
-        "x.xyz:2: expected a finite number as energy, got '-1_9'",
+        "x.xyz:2: expected a finite number for energy, got '-1_9'",
     ),
     "a coordinate with underscores": (
         FRAME.replace(" 0.25", " 2_0"),
@@ -271,11 +280,11 @@ ERRORS = {
     ),
     "positions that are true or false": (
         FRAME.replace("pos:R:3", "pos:L:3"),
-        "x.xyz:2: expected pos as R or I, got 'L'",
+        "x.xyz:2: expected type R or I for pos, got 'L'",
     ),
     "forces that are true or false": (
         FRAME.replace("forces:R:3", "forces:L:3"),
-        "x.xyz:2: expected forces as R or I, got 'L'",
+        "x.xyz:2: expected type R or I for forces, got 'L'",
     ),
     "an element of number 999": (
         FRAME_OF_NUMBERS.replace("22 ", "999 "),
@@ -289,7 +298,7 @@ ERRORS = {
         "1\nProperties=species:S:1:pos:R:3:Z:I:1\nTi 0 0 0 8\n",
         "x.xyz:3: expected the atomic number of Ti, got '8'",
     ),
-    "a number cut short": (FRAME[:-2], "x.xyz:4: expected a line end after the last row"),
+    "a number cut short": (FRAME[:-2], "x.xyz:4: expected a newline after the last row"),
     "nothing": ("", "x.xyz: expected text, got an empty file"),
 }
 

@@ -87,7 +87,7 @@ def test_other_energies_are_named_with_the_option_that_reads_them(key: str) -> N
     found = structure(f"{key}=-7.3 step=4")
     assert found.energy is None
     assert found.extras.no_energy == (
-        f"expected a total energy, got none; there is '{key}': --energy-key KEY reads one"
+        f"expected a total energy, got none; found '{key}': choose with --energy-key KEY"
     )
     assert structure(f"{key}=-7.3", energy_key=key).energy == -7.3
     assert structure(f"{key}=-7.3 dft_energy=-8").energy == -8
@@ -98,7 +98,7 @@ def test_forces_of_other_models_are_named_with_the_option_that_reads_them(column
     found = structure("energy=-7.3", column)
     assert found.forces is None
     assert found.extras.remarks == (
-        f"columns '{column}' not read as reference forces; --forces-key KEY reads them",
+        f"columns '{column}' not read as reference forces; to read them, use --forces-key KEY",
     )
     assert structure("energy=-7.3", column, forces_key=column).forces is not None
 
@@ -108,7 +108,7 @@ def test_gradients_are_named_and_not_offered_as_forces(column: str) -> None:
     found = structure("energy=-7.3", column)
     assert found.forces is None
     assert found.extras.remarks == (
-        f"columns '{column}' not read: forces have the opposite sign, write them as such",
+        f"columns '{column}' not read: gradients are the negative forces; give forces instead",
     )
 
 
@@ -116,7 +116,7 @@ def test_gradients_are_named_and_not_offered_as_forces(column: str) -> None:
 def test_energies_that_differ_are_refused_until_one_is_chosen(other: str) -> None:
     keys = f"energy=-7.1 {other}=-7.3"
     assert str(read(keys)) == (
-        f"x.xyz:2: expected one label, got {other} different from energy; choose one of them with --energy-key"
+        f"x.xyz:2: expected equal values of energy and {other}, got others; choose one with --energy-key"
     )
     assert structure(keys, energy_key=other).energy == -7.3
     assert structure(keys, energy_key="energy").energy == -7.1

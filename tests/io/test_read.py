@@ -114,7 +114,7 @@ def test_the_letters_of_a_name_are_no_sources(tmp_path: Path) -> None:
     (error,) = read_structures(missing, errors="yield")
     assert isinstance(error, InputError)
     assert error.file == missing
-    assert error.reason == "expected a file, folder, archive or pattern, got nothing by this name"
+    assert error.reason == "no such file or folder"
 
 
 def test_what_is_no_name_is_refused() -> None:
@@ -124,7 +124,7 @@ def test_what_is_no_name_is_refused() -> None:
 
 
 def test_the_list_of_names_is_no_single_text() -> None:
-    with pytest.raises(TypeError, match="stdin: expected lines, got one text"):
+    with pytest.raises(TypeError, match="stdin: expected lines, got a single string"):
         list(read_structures("-", stdin="a.xsf"))
 
 

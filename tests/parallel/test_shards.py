@@ -55,8 +55,8 @@ def test_a_structure_that_kills_its_worker_is_named_and_all_other_shards_are_com
         run(verb, project, "structure0007")
     n_atoms = structures_with_forces()[6].n_atoms
     assert str(caught.value).startswith(
-        f"structure0007.xsf: expected a worker process that computes structure0007 ({n_atoms} atoms), got none: "
-        "the worker process was ended by SIGKILL, also when it had no other structure; "
+        f"structure0007.xsf: cannot compute structure0007 ({n_atoms} atoms): "
+        "the worker process was killed by SIGKILL, even with no other structure; "
     )
     summary = verb(project, jobs=1, make_executor=no_pool)
     assert 1 < summary.n_computed < 8  # its shard
@@ -105,9 +105,7 @@ def test_a_structure_for_which_memory_is_short_is_named_where_no_pool_was_at_wor
         return search(calculator, structures)
 
     monkeypatch.setattr(SymmetryCalculator, "_neighbors", short_of_memory)
-    with pytest.raises(
-        InputError, match=r"computes structure0007 .*, got none: it ran out of memory, also when"
-    ):
+    with pytest.raises(InputError, match=r"cannot compute structure0007 .*: out of memory, even with"):
         featurize(project, jobs=1, make_executor=lambda _: Dying())
 
 
@@ -123,7 +121,7 @@ class Dying(Executor):
         future: Future[Any] = Future()
         try:
             if args[0] in self.deadly:
-                raise WorkerDied("the worker process was ended by SIGKILL")
+                raise WorkerDied("the worker process was killed by SIGKILL")
             future.set_result(fn(*args, **kwargs))
         except Exception as error:
             future.set_exception(error)

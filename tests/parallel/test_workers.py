@@ -39,9 +39,9 @@ def test_results_come_back_to_whom_they_belong() -> None:
 @pytest.mark.parametrize(
     ("kill", "how"),
     [
-        ((os._exit, 7), "ended with exit code 7"),
-        ((sys.exit, 0), "ended with exit code 0"),
-        ((signal.raise_signal, signal.SIGKILL), "was ended by SIGKILL"),
+        ((os._exit, 7), "exited with code 7"),
+        ((sys.exit, 0), "exited with code 0"),
+        ((signal.raise_signal, signal.SIGKILL), "was killed by SIGKILL"),
     ],
     ids=["exit", "sys.exit", "kill"],
 )

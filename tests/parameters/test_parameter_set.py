@@ -289,7 +289,7 @@ def test_a_file_is_read_with_its_byte_order_mark_and_refused_in_utf16(tmp_path: 
 
 def test_a_path_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.json"):
-        with pytest.raises(InputError, match="expected a readable file, got: "):
+        with pytest.raises(InputError, match="cannot read the file: "):
             ParameterSet.load(path)
 
 

@@ -135,9 +135,15 @@ def _edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
     ("damage", "reason"),
     [
         (Path.unlink, "expected a potential, got no such file"),
-        (lambda path: path.write_text("CRYSTAL\nPRIMVEC\n", encoding="utf-8"), "got another kind of file"),
-        (lambda path: path.write_bytes(pickle.dumps({"weights": [1, 2]})), "got another kind of file"),
-        (_npy, "got another kind of file"),
+        (
+            lambda path: path.write_text("CRYSTAL\nPRIMVEC\n", encoding="utf-8"),
+            "got another kind of file, or a truncated one",
+        ),
+        (
+            lambda path: path.write_bytes(pickle.dumps({"weights": [1, 2]})),
+            "got another kind of file, or a truncated one",
+        ),
+        (_npy, "got another kind of file, or a truncated one"),
         (lambda path: write_store(path, crystals()[:2], reference_energies=ATOMIC_ENERGIES), "foreign file"),
         (lambda path: np.savez(path, header=np.array("no JSON")), "foreign file"),
         (_edited(lambda content: content.pop("header")), "foreign file .*header"),
@@ -158,7 +164,7 @@ def _edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
         ),
         (
             _edited(lambda content: content["header"]["activations"][1][0].__setitem__(0, "elu")),
-            "activations of this program, got 'elu'",
+            "expected known activations, got 'elu'",
         ),
         (
             _edited(lambda content: content["header"]["parameters"].update(cutof=3)),

@@ -339,7 +339,7 @@ def test_a_computation_that_was_killed_goes_on_with_what_it_had_chosen(
 def test_room_for_no_structure_is_refused(project: Project) -> None:
     project.parameters_file.write_text(bounded(1e-9).to_json(), encoding="utf-8")
     with pytest.raises(
-        InputError, match=r"expected room for the derivatives of a structure, at least .* GB, got"
+        InputError, match=r"cannot store derivatives: those of the smallest structure take .* GB, more than"
     ):
         run(project)
 

@@ -121,7 +121,7 @@ def test_broken_parts_are_refused_with_the_reason() -> None:
     for shard in project.features_directory.glob("shard-*.npz"):
         shard.unlink()
     assert message(Snapshot(project), FEATURES, InputError) == (
-        'the features in p are broken: 1 of 1 shards are missing; run "tio2nn featurize -C p" again'
+        'the features in p are broken: 1 of 1 shard is missing; run "tio2nn featurize -C p" again'
     )
 
 
@@ -148,7 +148,7 @@ def test_the_split_has_a_state_of_its_own(here: Path) -> None:
     assert Snapshot(project).state(SPLIT).what.endswith(" test")
     text = project.split_file.read_text(encoding="utf-8")
     project.split_file.write_text(text.replace("structure0007", "another"), encoding="utf-8")
-    assert Snapshot(project).state(SPLIT)[:2] == (STALE, "of other structures")
+    assert Snapshot(project).state(SPLIT)[:2] == (STALE, "made for other structures")
     project.split_file.write_bytes(b"\xff")
     assert Snapshot(project).state(SPLIT).kind == BROKEN
     project.split_file.unlink()

@@ -51,7 +51,7 @@ def test_an_existing_project_is_not_overwritten(project: Project) -> None:
     other = preset("rili-2024")
     with pytest.raises(UsageError) as caught:
         Project.create(project.root, other)
-    assert message(caught) == "my-project/params.json: expected no project there, got one that exists"
+    assert message(caught) == "cannot create a project: my-project/params.json exists already"
     assert Project.create(project.root, other, exist_ok=True) == project
     assert project.parameters() == PARAMETERS
 

@@ -100,7 +100,7 @@ def test_an_empty_store_is_one(tmp_path: Path) -> None:
 
 
 def test_two_structures_of_one_name_are_refused(tmp_path: Path, molecule: Structure) -> None:
-    with pytest.raises(ValueError, match="expected distinct ones, got one twice"):
+    with pytest.raises(ValueError, match="expected distinct names, got one twice"):
         write_store(tmp_path / "s.npz", [molecule, molecule])
 
 

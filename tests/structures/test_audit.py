@@ -36,7 +36,7 @@ def test_cohesive_energies_are_per_atom_without_reference_energies() -> None:
 def test_the_largest_force_is_the_longest_vector() -> None:
     findings = audit([labelled("a", 1, 0.0), labelled("b", 2, 0.0, forces=False)], REFERENCE)
     np.testing.assert_array_equal(findings.max_forces, [5.0, np.nan])
-    assert dict(findings.facts())["forces"] == "of 1 of 2 structures; largest 5.000 eV/Å in a"
+    assert dict(findings.facts())["forces"] == "in 1 of 2 structures; largest 5.000 eV/Å in a"
 
 
 def test_energies_far_outside_the_bulk_are_outliers() -> None:
@@ -79,11 +79,11 @@ def test_the_summary_says_what_there_is() -> None:
     assert facts["structures"] == "4, with 12 atoms"
     assert facts["compositions"] == "O2Ti (3), H2O (1)"
     assert facts["groups"] == (
-        "2, the largest of 3: 1 volume scan (3 structures), 0 runs of consecutive frames (0 structures), 1 alone"
+        "2, the largest with 3 structures: 1 volume scan (3 structures), 0 runs of consecutive frames (0 structures), 1 single"
     )
     assert (
         facts["duplicates"]
-        == "1 structure of the geometry of another, 0 also of its energy; largest difference 0.5 eV"
+        == "1 structure with the geometry of another, 0 also with its energy; energies differ by up to 0.5 eV"
     )
     assert facts["reference energies"].endswith("(least squares; the compositions leave them undetermined)")
     assert facts["closest atoms"].startswith(f"{findings.closest.distances.min():.3f} Å (")
@@ -93,7 +93,7 @@ def test_an_atom_alone_has_no_closest_atoms() -> None:
     alone = Structure("s", ("O",), np.zeros((1, 3)), np.zeros((3, 3)), (False,) * 3, -400.0)
     facts = dict(audit([alone], REFERENCE).facts())
     assert facts["structures"] == "1, with 1 atom"
-    assert facts["closest atoms"] == "none: every structure is one atom alone"
+    assert facts["closest atoms"] == "none: every structure is a single atom"
 
 
 def test_many_compositions_are_cut_short() -> None:
@@ -127,6 +127,6 @@ def test_an_energy_beyond_any_physical_scale_is_a_gross_outlier_and_named() -> N
     assert findings.outliers[-2:] == ("gross", "low")
     facts = dict(findings.facts())
     assert facts["gross outliers"] == (
-        "1, beyond any physical scale of the others: s20 (500.000 eV/atom, forces to 5.000 eV/Å)"
+        "1, far outside the range of all others: s20 (500.000 eV/atom, forces to 5.000 eV/Å)"
     )
     assert "gross outliers" not in dict(several([0.0, 0.1]).facts())

@@ -55,7 +55,7 @@ def test_forces_that_fit_need_no_word(strain: float) -> None:
         (27.2114, "as if forces were in Ha/Å; read them with --xsf-forces Ha/A"),
         (51.422, "as if forces were in Ha/Bohr; correct the files"),
         (1 / 27.2114, "leave out --xsf-forces Ha/A"),
-        (-1.0, "as if forces were of the wrong sign"),
+        (-1.0, "as if forces had the wrong sign"),
     ],
 )
 def test_forces_in_another_unit_are_recognized(strain: float, factor: float, words: str) -> None:

@@ -104,7 +104,7 @@ def test_results_of_atoms_that_have_moved_are_no_labels(calculator: type) -> Non
 def test_what_is_no_structure_is_refused() -> None:
     with pytest.raises(InputError, match=r"^expected atoms, got none$"):
         Structure.from_ase(Atoms())
-    with pytest.raises(InputError, match=r"^expected chemical symbols, got an atom without one: atom 2$"):
+    with pytest.raises(InputError, match=r"^expected chemical symbols, got none for atom 2$"):
         Structure.from_ase(Atoms("OX", [[0, 0, 0], [0, 0, 2]]))
 
 

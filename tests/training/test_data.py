@@ -222,7 +222,7 @@ def test_a_fit_needs_two_structures_to_train_on(n: int) -> None:
     part_of = {name: "train" if k < n else "test" for k, name in enumerate(PART_OF)}
     with pytest.raises(InputError) as caught:
         prepare(inputs, PARAMETERS, division(inputs, part_of))
-    assert str(caught.value) == f"expected at least 2 structures to train on, got {n}"
+    assert str(caught.value) == f"expected at least 2 structures in the training set, got {n}"
 
 
 def test_a_fit_needs_no_validation_part() -> None:
@@ -267,7 +267,7 @@ def test_an_element_without_atoms_in_the_training_part_is_named() -> None:
     inputs = inputs_of([*oxygen, *in_part("validation"), *in_part("test")])
     with pytest.raises(InputError) as caught:
         prepare(inputs, PARAMETERS, division(inputs))
-    assert str(caught.value) == "expected atoms of Ti in the training part, got none"
+    assert str(caught.value) == "expected atoms of Ti in the training set, got none"
 
 
 def test_an_element_that_is_left_out_is_named_with_the_reason_and_the_option() -> None:
@@ -283,8 +283,8 @@ def test_an_element_that_is_left_out_is_named_with_the_reason_and_the_option() -
     with pytest.raises(InputError) as caught:
         prepare(spoiled, PARAMETERS, division(spoiled))
     assert str(caught.value) == (
-        "expected atoms of Ti in the training part, got none; "
-        "2 gross outliers are left out (--keep-outliers keeps such)"
+        "expected atoms of Ti in the training set, got none; "
+        "2 gross outliers are left out (keep with --keep-outliers)"
     )
 
 

@@ -209,7 +209,7 @@ def test_a_diverged_potential_is_an_error_and_no_metric(project: Project) -> Non
     )
     replace(potential, members=diverged).save(project.potential_file)
     with (
-        pytest.raises(InputError, match="expected finite numbers as predicted energy, got others"),
+        pytest.raises(InputError, match="cannot predict the energy: the result is not finite"),
         np.errstate(over="ignore"),
     ):
         evaluate(project)

@@ -242,7 +242,7 @@ class DiesOnce(InThisProcess):
             return super().submit(fn, *args, **kwargs)
         self.submitted += 1
         future: Future[Any] = Future()
-        future.set_exception(WorkerDied("the worker process was ended by SIGKILL"))
+        future.set_exception(WorkerDied("the worker process was killed by SIGKILL"))
         return future
 
 

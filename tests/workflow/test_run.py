@@ -311,7 +311,7 @@ def test_few_structures_all_train_and_one_is_refused(here: Path, n: int) -> None
     write_files(here / "few", structures()[:n])
     _, err = invoke("run", "few", "-C", "p", "-j", 1, code=3 if n == 1 else 0)
     if n == 1:
-        assert err.splitlines()[-1] == "expected at least 2 structures to train on, got 1"
+        assert err.splitlines()[-1] == "expected at least 2 structures in the training set, got 1"
         return
     assert f"training on {n} structures, validating on 0, 0 held out for the test" in err
     assert "warning: no structures are held out" in err
@@ -373,7 +373,7 @@ def test_the_parameters_of_the_project_may_be_named_again(
         ),
         (("--recipe", "quikc"), 2, 'did you mean "quick"?'),
         (("--preset", "rili"), 2, 'got "rili"'),
-        (("--split", "gone.csv"), 3, "gone.csv: expected a readable file, got: No such file or directory"),
+        (("--split", "gone.csv"), 3, "gone.csv: cannot read the file: No such file or directory"),
         (("-C", "files/structure0001.xsf"), 2, "expected a project directory, got a file"),
     ],
 )

@@ -98,7 +98,7 @@ def test_parts_say_what_they_hold(tmp_path: Path) -> None:
     assert part(project, "parameters").what == "10 functions for Ti, O"
     assert part(project, "structures").what == f"24 structures, {n_atoms} atoms, 1 file rejected"
     assert part(project, "features").what == f"{n_atoms} atoms × 10 functions"
-    assert part(project, "model").what.startswith("1 × network, validation RMSE ")
+    assert part(project, "model").what.startswith("1 network, validation RMSE ")
 
 
 def test_parameters_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_lost_shards_are_noticed(tmp_path: Path) -> None:
     for shard in project.features_directory.glob("shard-*.npz"):
         shard.unlink()
     assert part(project, "features").state == "broken"
-    assert part(project, "features").what == "1 of 1 shards are missing"
+    assert part(project, "features").what == "1 of 1 shard is missing"
     assert status(project).advice == f"next: tio2nn featurize -C {project.root}"
 
 

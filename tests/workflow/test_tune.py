@@ -352,7 +352,7 @@ def test_a_trial_whose_process_dies_is_tried_again_by_the_next_search(
 ) -> None:
     def dies(task: TrialTask) -> Outcome:
         if task.network.hidden_layers == (3, 3):
-            raise WorkerDied("the worker process was ended by SIGKILL")
+            raise WorkerDied("the worker process was killed by SIGKILL")
         return invented(task)
 
     changes = {"strategy": strategy, "max_trials": 4 if strategy != "hyperband" else None, "epochs": 4}
@@ -360,7 +360,7 @@ def test_a_trial_whose_process_dies_is_tried_again_by_the_next_search(
     lost = [trial for trial in summary.ranked if trial.status == "failed"]
     assert len(lost) >= 1
     assert {(trial.layers, trial.nodes, trial.message) for trial in lost} == {
-        (2, 3, "the worker process was ended by SIGKILL")
+        (2, 3, "the worker process was killed by SIGKILL")
     }
     _, tasks = search(project, **changes)
     assert (3, 3) in [task.network.hidden_layers for task in tasks]

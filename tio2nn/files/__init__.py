@@ -1,1 +1,1 @@
-"""How bytes reach the disk and come back: atomic writes, checked arrays, tables, strict JSON, the lock."""
+"""Files of any kind: atomic writes, arrays, tables, strict JSON, the project lock."""

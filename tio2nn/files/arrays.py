@@ -1,4 +1,4 @@
-"""Named arrays in one `.npz` file: written whole, and never read from a pickle, which could run code."""
+"""Named arrays in one `.npz` file: written atomically, and never read from a pickle, which could run code."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tio2nn.files.paths import AnyPath
 
 def write_arrays(path: AnyPath, arrays: Mapping[str, Any]) -> None:
     """Write arrays of numbers or text under their names."""
-    save: Callable[..., None] = np.savez  # its own type takes the names of arrays for options
+    save: Callable[..., None] = np.savez  # its type hints take array names for options
     with atomic_write(path, "wb") as handle:
         save(handle, **arrays)
 
 
 @contextmanager
 def opened_arrays(path: AnyPath) -> Iterator[Mapping[str, NDArray[Any]]]:
-    """The arrays of a file, each read, and checked against its checksum, when it is asked for.
+    """The arrays of a file; each is read, and its checksum verified, on access.
 
     Raises:
         OSError: no such file.
-        Exception: damage, which zipfile and NumPy meet with errors of many kinds.
+        Exception: a damaged file; zipfile and NumPy raise errors of many kinds.
     """
-    # an open file, for np.load leaves one that it opened itself open if the content is damaged
+    # np.load leaves a file that it opened itself open if the content is damaged
     with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
         if any(member.compress_type != zipfile.ZIP_STORED for member in arrays.zip.infolist()):
-            # we compress nothing, and a few bytes of somebody else's could fill the memory
+            # our files are not compressed, and a few compressed bytes could fill the memory
             raise ValueError("compressed arrays")
         yield arrays

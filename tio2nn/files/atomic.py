@@ -1,4 +1,4 @@
-"""A file that exists is whole: it is written beside its place, flushed and renamed."""
+"""Atomic writes: a file is written to a temporary file, flushed and renamed, so an existing file is complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 from tio2nn.errors import naming
 from tio2nn.files.paths import AnyPath
 
-# as `atomic_path` calls a file that is not whole yet; the eight characters are tempfile's
+# names of the temporary files of `atomic_path`; the eight characters are tempfile's
 _UNFINISHED = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part(\.[^.]+)?")
 
 
@@ -22,17 +22,17 @@ def atomic_write(path: AnyPath, mode: Literal["w"] = "w") -> AbstractContextMana
 @overload
 def atomic_write(path: AnyPath, mode: Literal["wb"]) -> AbstractContextManager[BinaryIO]: ...
 def atomic_write(path: AnyPath, mode: Literal["w", "wb"] = "w") -> AbstractContextManager[IO[Any]]:
-    """Open a new file for `with`; it takes its place under `path` only when the block ends well.
+    """Open a new file in a `with` block; it replaces `path` only when the block ends without an error.
 
-    The folder is made if it is missing. An error inside the block, or a killed process, leaves what stood at
-    `path` untouched; after an error the temporary file is removed.
+    A missing folder is created. After an error inside the block, or if the process is killed, `path` is unchanged;
+    after an error the temporary file is removed.
 
     Args:
-        path: where the file belongs.
-        mode: "w" for text (UTF-8, line ends as written) or "wb" for bytes.
+        path: final path of the file.
+        mode: "w" for text (UTF-8, newlines as written) or "wb" for bytes.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full; with the file's name.
+        OSError: the folder is not writable, or the disk is full; with the name of the file.
     """
     return _writing(Path(path), mode)
 
@@ -49,9 +49,9 @@ def _writing(path: Path, mode: Literal["w", "wb"]) -> Iterator[IO[Any]]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """As `atomic_write`, for a library that opens its files itself: yields the name of the file to write.
+    """Like `atomic_write`, for a library that opens files itself: yields the path of the temporary file.
 
-    It has the suffix of `path`, by which some libraries choose a format.
+    It has the suffix of `path`, from which some libraries choose the format.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -59,7 +59,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             prefix=f".{path.name}.", suffix=f".part{path.suffix}", dir=path.parent
         )
     except OSError as error:
-        # nobody asked for the temporary file
+        # report the path that the caller knows
         raise OSError(error.errno, error.strerror, str(path)) from None
     os.close(descriptor)
     temporary = Path(name)
@@ -76,9 +76,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove what killed processes began to write, of a file or of all files below a directory.
+    """Remove temporary files that killed processes left, for one file or for all files below a directory.
 
-    Only for who knows that nobody else is writing there.
+    Call it only if no other process is writing there.
     """
     if path.is_dir():
         found = [beside for beside in path.rglob(".*.part*") if _UNFINISHED.fullmatch(beside.name)]
@@ -86,12 +86,12 @@ def remove_unfinished(path: Path) -> None:
         names = ((beside, _UNFINISHED.fullmatch(beside.name)) for beside in path.parent.glob(".*.part*"))
         found = [beside for beside, match in names if match is not None and match[1] == path.name]
     for unfinished in found:
-        with suppress(OSError):  # it harms nobody
+        with suppress(OSError):  # a leftover is harmless
             unfinished.unlink()
 
 
 def _permissions(path: Path) -> int:
-    """Those of the file that is replaced, else those that `open` gives (a temporary file has 0o600)."""
+    """The permissions of the replaced file, or those that `open` would give (a temporary file has 0o600)."""
     try:
         return path.stat().st_mode & 0o7777
     except FileNotFoundError:

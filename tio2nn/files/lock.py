@@ -1,4 +1,4 @@
-"""One command at a time in a project: a lock that ends with its holder, however that ends, and a note of who it is."""
+"""The project lock: one command at a time. The lock ends with the process that holds it; a note names the holder."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import NamedTuple
 from tio2nn.errors import InputError
 
 FILE_NAME = ".tio2nn.lock"
-# beside the lock, which on Windows nobody else can read
+# a file of its own, as on Windows nobody else can read the locked file
 HOLDER_NAME = ".tio2nn.lock.json"
 
-# a lock that is not free may only be being looked at, which takes microseconds
+# a busy lock may only be held by a process that checks it, for microseconds
 _ATTEMPTS = 3
 _PAUSE = 0.02  # s
-# ENOLCK and its like: a file system without locks; EBADF: NFS, which locks no file that can only be read
+# ENOLCK and the like: a file system without locks; EBADF: NFS does not lock a file opened read-only
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 
 
@@ -40,20 +40,20 @@ class Holder(NamedTuple):
 
 @contextmanager
 def locked(directory: Path, command: str) -> Iterator[bool]:
-    """Hold a directory's lock; the operating system takes it back from a process that is killed.
+    """Hold the lock of a directory; the operating system releases it if the process is killed.
 
-    The file stays: who removed it could take away the lock that somebody else is just getting. A file system
-    without locks, or one that is mounted read-only, is no reason to refuse; what cannot be written says so itself.
+    The lock file stays: removing it could break a lock that another process is just acquiring. A file system without
+    locks, or mounted read-only, is no error here; writing to it will raise one.
 
     Args:
-        directory: that exists.
-        command: what others are told that holds it.
+        directory: an existing directory.
+        command: name of the command, shown to others as the holder.
 
     Yields:
-        Whether there is a lock that keeps others out.
+        Whether the lock is held and keeps others out.
 
     Raises:
-        InputError: another process holds it, or a link or no regular file stands in its place.
+        InputError: another process holds the lock, or the lock file is a link or no regular file.
     """
     descriptor = _open(directory / FILE_NAME, os.O_RDWR | os.O_CREAT)
     if descriptor is None:
@@ -63,14 +63,14 @@ def locked(directory: Path, command: str) -> Iterator[bool]:
     try:
         holds = _take(descriptor)
         if holds is False:
-            other = _read(note) or "one that has just begun"
+            other = _read(note) or "another command"
             raise InputError(
-                f"expected no other command at work in this project, got {other}; wait for its end",
+                f"cannot start: {other} is running in this project; wait until it ends",
                 file=str(directory),
             )
         about = Holder(command, os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"))
-        with suppress(OSError):  # a full disk: the lock holds even where nothing says whose it is
-            note.unlink(missing_ok=True)  # of a process that was killed
+        with suppress(OSError):  # a full disk: the lock holds even without the note
+            note.unlink(missing_ok=True)  # left by a killed process
             with note.open("x", encoding="utf-8") as handle:  # never through a link
                 json.dump(about._asdict(), handle)
         try:
@@ -83,16 +83,16 @@ def locked(directory: Path, command: str) -> Iterator[bool]:
 
 
 def holder(directory: Path) -> Holder | None:
-    """The command that holds a directory's lock; None where nobody does, or where that cannot be known.
+    """The command that holds the lock of a directory; None if there is none, or if it cannot be known.
 
-    Neither waits nor writes, also not where something else stands in the place of the files.
+    Never waits or writes, whatever the two files are.
     """
     descriptor = None
     try:
-        # mostly there is no note, and importing filelock takes a tenth of a second
+        # usually there is no note, and importing filelock takes a tenth of a second
         about = _read(directory / HOLDER_NAME)
         descriptor = None if about is None else _open(directory / FILE_NAME, os.O_RDWR)
-        # a process that was killed leaves its note, but not its lock
+        # a killed process leaves its note, but not its lock
         return about if descriptor is not None and _take(descriptor) is False else None
     except (InputError, OSError):
         return None
@@ -102,12 +102,12 @@ def holder(directory: Path) -> Holder | None:
 
 
 def _open(path: Path, flags: int) -> int | None:
-    # a link would have us write where it leads, and a pipe without a writer would not open; Windows knows neither flag
+    # do not write through a link, nor block on a pipe without a writer; Windows has neither flag
     safely = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    is_link = InputError("expected a file of tio2nn, got a link", file=str(path))
+    is_link = InputError("refusing to write through a symbolic link", file=str(path))
     if not safely and path.is_symlink():
         raise is_link
-    # somebody else's file may be read-only: it can be locked all the same
+    # a read-only file of another user can still be locked
     for attempt in (flags, os.O_RDONLY):
         try:
             descriptor = os.open(path, attempt | safely, 0o666)
@@ -122,12 +122,12 @@ def _open(path: Path, flags: int) -> int | None:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return descriptor
             os.close(descriptor)
-            raise InputError("expected a file of tio2nn, got something else", file=str(path))
+            raise InputError("expected a regular file, got another kind", file=str(path))
     return None
 
 
 def _take(descriptor: int) -> bool | None:
-    """Whether the lock was free; None if there are no locks."""
+    """Whether the lock was acquired; None if the file system has no locks."""
     from filelock import lock_descriptor
 
     for attempt in range(_ATTEMPTS):
@@ -144,7 +144,7 @@ def _take(descriptor: int) -> bool | None:
 
 
 def _read(note: Path) -> Holder | None:
-    """What a note says; None where there is none, or none that is complete."""
+    """The content of a note; None without a complete one."""
     try:
         if (descriptor := _open(note, os.O_RDONLY)) is None:
             return None

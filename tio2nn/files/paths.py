@@ -1,4 +1,4 @@
-"""What may name a file or a folder."""
+"""The type of paths that functions accept."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import os
 from typing import TypeAlias
 
 AnyPath: TypeAlias = str | os.PathLike[str]
-"""A text, a `pathlib.Path`, or a path of another library."""
+"""A string, a `pathlib.Path`, or any other `os.PathLike`."""

@@ -1,4 +1,4 @@
-"""What is no file to read: who opens it could wait, or read, without end."""
+"""Pipes, sockets and devices: opening or reading one could block forever."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def is_special(path: Path) -> bool:
-    """Whether a path leads to a pipe, a socket or a device; no, where it leads nowhere."""
+    """Whether a path is, or links to, a pipe, a socket or a device; False if it does not exist."""
     try:
         mode = path.stat().st_mode
     except OSError:

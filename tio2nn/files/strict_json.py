@@ -1,6 +1,6 @@
-"""JSON as a person writes it: read without forgiving anything silently, written so that a person can read it.
+"""JSON that people edit: read strictly, and written in a readable layout.
 
-Python's own reader keeps the last of two equal keys without a word; here they are kept for the report.
+Python's own parser silently keeps the last of two equal keys; here repeated keys are recorded, to be reported.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
 
-# Rows of symmetry functions fit on one line of this many characters, and so does a screen.
+# Wide enough for a row of symmetry functions, and narrow enough for a screen.
 _LINE_LENGTH = 100
 
-# int() refuses more digits than 4300 with an error that names no place; a float takes any number of them.
+# int() refuses more than 4300 digits with an error that names no place; float() accepts any number of digits.
 _LONGEST_INTEGER = 300
 
 _FOREIGN_ENCODINGS = {
@@ -28,7 +28,7 @@ _FOREIGN_ENCODINGS = {
 
 
 class JsonObject(dict[str, Any]):
-    """A JSON object that remembers which keys were written more than once (the last value counts)."""
+    """A JSON object that records repeated keys (the last value counts)."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -42,16 +42,16 @@ class JsonObject(dict[str, Any]):
 
 
 def load(path: AnyPath) -> Any:
-    """Read and parse a file; its name in messages is `path` as given.
+    """Read and parse a file.
 
     Raises:
-        InputError: not readable, not UTF-8, not JSON.
+        InputError: not readable, not UTF-8, or not JSON.
     """
     path = Path(path)
     try:
         data = path.read_bytes()
     except OSError as error:
-        reason = f"expected a readable file, got: {error.strerror}"
+        reason = f"cannot read the file: {error.strerror}"
         raise InputError(reason, file=str(path)) from None
     return parse(decode(data, file=str(path)), file=str(path))
 
@@ -60,7 +60,7 @@ def decode(data: bytes, *, file: str | None = None) -> str:
     """The text of a JSON file: UTF-8, with or without a byte order mark.
 
     Raises:
-        InputError: another encoding, with the line where UTF-8 ends.
+        InputError: another encoding, with the line of the first invalid byte.
     """
     for mark, encoding in _FOREIGN_ENCODINGS.items():
         if data.startswith(mark):
@@ -74,7 +74,7 @@ def decode(data: bytes, *, file: str | None = None) -> str:
 
 
 def parse(text: str, *, file: str | None = None) -> Any:
-    """Parse one JSON document; objects come as `JsonObject`, NaN and Infinity as floats that a check refuses.
+    """Parse one JSON document; objects become `JsonObject`, NaN and Infinity floats, to be refused by later checks.
 
     Raises:
         InputError: a syntax error, with its line.
@@ -95,7 +95,7 @@ def _integer(digits: str) -> int | float:
 
 
 def quote(value: object) -> str:
-    """`value` as JSON on one line, safe to print whatever it holds; for messages."""
+    """`value` as JSON on one line, for messages; always safe to print."""
     try:
         text = json.dumps(value, ensure_ascii=False)
         return text if text.isprintable() else json.dumps(value)
@@ -104,7 +104,7 @@ def quote(value: object) -> str:
 
 
 def format_json(value: Any) -> str:
-    """JSON text with a line for each key of the document and of its sections; deeper values share a line."""
+    """JSON with one line for each key of the document and of its sections; deeper values share a line."""
     return _format(value, depth=0) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Tables as CSV and documents as JSON, each written whole."""
+"""Tables as CSV and documents as JSON, written atomically."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tio2nn.files.strict_json import decode, parse
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table. A float is written as `repr` does, so that reading it gives the same number."""
+    """Write a table; floats are written with `repr`, so reading them gives the same number."""
     with atomic_write(path) as handle:
         table = csv.writer(handle, lineterminator="\n")
         table.writerow(header)
@@ -23,7 +23,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def count_rows(path: Path) -> int:
-    """Rows of a table without its header.
+    """Number of rows of a table, without the header.
 
     Raises:
         InputError: it cannot be read, or is no table.
@@ -32,7 +32,7 @@ def count_rows(path: Path) -> int:
         with path.open(encoding="utf-8", newline="") as handle:
             n_rows = sum(1 for _ in csv.reader(handle, strict=True))
     except OSError as error:
-        raise InputError(f"expected a readable table, got: {error.strerror}", file=str(path)) from None
+        raise InputError(f"cannot read the table: {error.strerror}", file=str(path)) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"expected a table, got: {error}", file=str(path)) from None
     if n_rows == 0:
@@ -44,33 +44,35 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        InputError: it cannot be read, or is no JSON.
+        InputError: it cannot be read, or is not JSON.
     """
     file = str(path)
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"expected a readable file, got: {error.strerror}", file=file) from None
+        raise InputError(f"cannot read the file: {error.strerror}", file=file) from None
     return parse(decode(data, file=file), file=file)
 
 
 @contextmanager
 def document(path: Path, expected: str, advice: str) -> Iterator[Any]:
-    """The content of a JSON file for `with`, whose block finds in it what it needs, or fails.
+    """The content of a JSON file, for a `with` block that takes from it what it needs.
 
     Raises:
-        InputError: there is no such content; expected what, and with advice.
+        InputError: the file cannot be read, or the block fails; says what was `expected`, and gives `advice`.
     """
     try:
         yield read_json(path)
     except InputError as error:
         raise InputError(f"{error.reason}; {advice}", file=error.file, line=error.line) from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except KeyError as error:
+        raise InputError(f"expected {expected}, got no key {error}; {advice}", file=str(path)) from None
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"expected {expected}, got {error}; {advice}", file=str(path)) from None
 
 
 def write_json(path: Path, document: object) -> None:
-    """Write a document that people may want to read, too."""
+    """Write a JSON document, indented for people."""
     with atomic_write(path) as handle:
         json.dump(document, handle, indent=2, ensure_ascii=False)
         handle.write("\n")

@@ -1,4 +1,4 @@
-"""What all text formats share: decoding, strict numbers, and the mark of a file that was cut short."""
+"""Shared by all text formats: decoding, strict numbers, and the detection of truncated files."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from collections.abc import Sequence
 
 from tio2nn.errors import InputError
 
-# what Python's float() also takes (underscores, "nan", "infinity", digits of other scripts) is not a number
-# here; Fortran writes the exponents of double precision with D
+# not a number here, though float() accepts it: underscores, "nan", "infinity", digits of other scripts; Fortran writes
+# exponents of double precision with D
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[EeDd][+-]?[0-9]+)?")
 _FORTRAN_EXPONENT = str.maketrans("Dd", "Ee")
-# bytes that no text has, in any of the encodings that extend ASCII
+# bytes that no text contains, in any extension of ASCII
 _CONTROL_BYTES = bytes([*range(9), *range(14, 32), 127])
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
-CUT_SHORT = "got the end of the file: cut short? (if whole, end the line)"
+CUT_SHORT = "got the end of the file: truncated? (if complete, add a newline)"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-_LONGEST_QUOTE = 40  # of a file's text inside a message, so that the message stays one readable line
-_FIXED_DECIMALS = (
-    6  # what formats of a fixed width print at least; shorter numbers may be equally long by chance
-)
-_LONGEST_INTEGER = 18  # digits; beyond any file, and int() of a very long text costs time
+_LONGEST_QUOTE = 40  # characters of a file quoted in a message, which stays one readable line
+_FIXED_DECIMALS = 6  # fixed-width formats print at least these; shorter numbers may be equally long by chance
+_LONGEST_INTEGER = 18  # digits; more than any file needs, and int() is slow for very long strings
 
 
 def decode_text(data: bytes | str, file: str) -> str:
-    """The text of a file (UTF-8, or else Latin-1, as older programs write Å), its line ends as LF.
+    """The text of a file (UTF-8, else Latin-1, in which older programs write Å), with LF as newline.
 
     Raises:
         InputError: the file is empty, UTF-16 or binary.
@@ -69,27 +67,27 @@ def parse_count(token: str) -> int | None:
 
 
 def quoted(token: str) -> str:
-    """`token` for a message: shortened, on one line."""
+    """`token` in quotes for a message: shortened, on one line."""
     return repr(token if len(token) <= _LONGEST_QUOTE else token[: _LONGEST_QUOTE - 3] + "...")
 
 
 def check_last_row(rows: Sequence[Sequence[str]], file: str, line: int) -> None:
-    """Refuse a block whose last row ends a file without a line end, unless its last number is visibly whole.
+    """Refuse a block that ends a file without a newline, unless its last number is visibly complete.
 
-    A file cut inside its last number reads as another, shorter number. Nothing is missing where every column has
-    equally many digits behind the point in all rows, and a vector in all components, as fixed formats print them. A row
-    that stands alone has to have equally many in all its numbers with a point.
+    A number truncated at the end of a file reads as another, shorter number. The number is complete if every column
+    has the same number of decimals in all rows, and the last vector in all components, as fixed formats print them. A
+    single row must have the same number of decimals in all numbers with a decimal point.
 
     Args:
         rows: the fields of every row of the block, the last row of the file last.
         file: for the message.
-        line: that of the last row.
+        line: of the last row.
 
     Raises:
-        InputError: the last number may be cut short.
+        InputError: the last number may be truncated.
     """
     decimals = {tuple(len(field.partition(".")[2]) for field in row) for row in rows}
     last_vector = set(next(iter(decimals))[-3:])
     with_point = {n for row in decimals for n in row if n} if len(rows) == 1 else last_vector
     if len(decimals) > 1 or len(last_vector | with_point) > 1 or last_vector.pop() < _FIXED_DECIMALS:
-        raise InputError(f"expected a line end after the last row, {CUT_SHORT}", file=file, line=line)
+        raise InputError(f"expected a newline after the last row, {CUT_SHORT}", file=file, line=line)

@@ -1,1 +1,1 @@
-"""Guests of the house: other programs' view of a `Potential`, each in a module that may import its program."""
+"""Interfaces to other programs; each module may import its program."""

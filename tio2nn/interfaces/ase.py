@@ -1,4 +1,4 @@
-"""A potential as a calculator of ASE, for its optimizers, molecular dynamics and tools.
+"""An ASE calculator for potentials, for geometry optimization, molecular dynamics and other tools of ASE.
 
     from tio2nn.interfaces.ase import BehlerParrinello
 
@@ -32,17 +32,17 @@ from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.structure import Structure
 
-# Neighbors are searched anew in every step, without a Verlet skin that would outlast several. For 48 atoms of rutile
-# (103 neighbors each, 70 functions, 2 × 48 hidden units, one thread) a step takes 5.9 ms: 54 % for the gradient of the
-# symmetry functions, 21 % for their values, 7 % for the search, the rest for the network and the bookkeeping. A skin
-# saves at most these 7 %, and pays for them with pairs beyond the cutoff that the kernels would have to pass over.
+# Neighbors are searched in every step, without a Verlet skin. For 48 atoms of rutile (103 neighbors each, 70 functions,
+# 2 × 48 hidden units, one thread) a step takes 5.9 ms: 54 % for the gradient of the symmetry functions, 21 % for their
+# values, 7 % for the search, the rest for the network and bookkeeping. A skin saves at most these 7 %, at the cost of
+# pairs beyond the cutoff that the kernels must skip.
 
 _NEED_FORCES = frozenset({"forces", "forces_spread", "stress"})
 _NEED_COMMITTEE = frozenset({"energy_spread", "forces_spread"})
 
 
 class ExtrapolationWarning(UserWarning):
-    """A structure unlike those in training: its energy and forces are not to be trusted."""
+    """A structure unlike the training set; do not trust its energy and forces."""
 
 
 class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
@@ -50,22 +50,22 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
 
     Properties, for `atoms.calc.get_property(NAME, atoms)` or in `atoms.calc.results`:
 
-    - energy, free_energy: eV, reference energies included; the two are the same.
+    - energy, free_energy: eV, reference energies included; both are the same.
     - energies: (n_atoms,) eV; their sum is the energy.
     - forces: (n_atoms, 3) eV/Å.
-    - stress: (6,) eV/Å³, xx, yy, zz, yz, xz, xy, positive under tension; of a slab or a wire, as ASE has it,
-      ∂E/∂strain over the volume of its cell. Only if an axis is periodic and the three vectors span a volume.
-    - energy_spread: standard deviation of the committee's energies, eV/atom; only of a committee.
-    - forces_spread: (n_atoms,) eV/Å, as `Prediction.forces_spread`; only of a committee.
+    - stress: (6,) eV/Å³, xx, yy, zz, yz, xz, xy, positive under tension; for a slab or a wire, as in ASE,
+      ∂E/∂strain over the cell volume. Only if an axis is periodic and the three vectors span a volume.
+    - energy_spread: standard deviation of the committee's energies, eV/atom; committees only.
+    - forces_spread: (n_atoms,) eV/Å, as `Prediction.forces_spread`; committees only.
     - distances: (n_atoms,) of each atom from training, as `Prediction.distances`.
 
-    Forces and stress are computed if one of them is asked for, and then together; charges and magnetic moments of the
-    atoms have no effect.
+    Forces and stress are computed together, and only on request; charges and magnetic moments of the atoms have no
+    effect.
 
     Attributes:
-        potential: what computes.
-        prediction: the one that the results come from, with `extrapolations` and whether the composition is known;
-            None before the first.
+        potential: the potential.
+        prediction: the prediction behind the results, with `extrapolations` and `composition_is_known`; None before
+            the first.
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -84,13 +84,13 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
         """Wrap a potential.
 
         Args:
-            potential: it, or the file that holds it, `potential.npz`.
-            warn: give an `ExtrapolationWarning` for the first structure with atoms far from all in training, and for
-                the first one of a composition that training says nothing about. Later ones are silent: of a trajectory
-                that leaves the range, every step does.
+            potential: a potential or its file, `potential.npz`.
+            warn: issue an `ExtrapolationWarning` for the first structure with atoms far from the training set, and for
+                the first composition outside the span of the training compositions. Later structures do not warn: once
+                a trajectory leaves the training range, every step would.
 
         Raises:
-            InputError: no such file, damaged, or of a later version.
+            InputError: a missing or damaged file, or one of a later version.
         """
         super().__init__()
         self.potential = potential if isinstance(potential, Potential) else Potential.load(potential)
@@ -103,17 +103,17 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Fill `results`; ASE calls this where they are missing or the atoms have changed.
+        """Fill `results`; ASE calls this if they are missing or the atoms have changed.
 
         Raises:
-            CalculatorSetupError: no atoms, an element that the potential does not know, two atoms at the same place,
-                or a cell that spans no volume.
-            CalculationFailed: numbers too large to be a prediction.
-            PropertyNotImplementedError: stress without a periodic axis or without a volume of the cell, or the spread
-                of a single network.
+            CalculatorSetupError: no atoms, an element unknown to the potential, two atoms at the same position, or a
+                cell that spans no volume.
+            CalculationFailed: values too large to be a prediction.
+            PropertyNotImplementedError: stress without a periodic axis or a cell volume, or the spread of a single
+                network.
         """
         super().calculate(atoms, properties, system_changes)
-        # results of other atoms must not outlive what may fail from here on
+        # discard results of earlier atoms, as the rest may fail
         self.results, self.prediction = {}, None
         try:
             structure = Structure.from_ase(self.atoms)
@@ -138,7 +138,7 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
         self._warn(prediction)
 
     def export_properties(self) -> Properties:
-        """The results that ASE has names for, as `Atoms.get_properties` wants them."""
+        """The results with names known to ASE, for `Atoms.get_properties`."""
         return Properties({name: value for name, value in self.results.items() if name in all_outputs})
 
     def _unfit(self, reason: str) -> CalculatorSetupError:
@@ -148,7 +148,7 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
         for kind, doubt in prediction.doubts().items():
             if kind in self._unsaid:
                 self._unsaid.remove(kind)
-                warnings.warn(f"{self._formula}: {doubt} (said once)", ExtrapolationWarning, stacklevel=3)
+                warnings.warn(f"{self._formula}: {doubt} (shown once)", ExtrapolationWarning, stacklevel=3)
 
     @property
     def _formula(self) -> str:

@@ -1,1 +1,1 @@
-"""Formats of structure files; nothing else in the program opens one."""
+"""Structure files: finding, reading and writing them."""

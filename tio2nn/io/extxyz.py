@@ -1,12 +1,12 @@
 """Extended XYZ, and plain XYZ.
 
-Lengths are Å, energies eV, forces eV/Å. Which keys and columns are labels, `labels` decides. With `Lattice` and without
-`pbc` all three axes are periodic, as the format has it; plain XYZ is not.
+Lengths are Å, energies eV, forces eV/Å. `labels` decides which keys and columns are labels. With `Lattice` and without
+`pbc` all three axes are periodic, as the format defines; plain XYZ is not periodic.
 
-No library reads it for us: what a file says is kept in its own words, and what is wrong with it is told with its line.
-ASE 3.29 and extxyz 0.4.6 do neither, take the last of two energies, and give up a file at its first bad frame. For
-5,000 frames of 24 atoms ASE takes as long as this module; extxyz, in C, takes a sixth, but dies of a segmentation fault
-where a file announces a billion atoms.
+The parser is our own: it keeps the text of the file for later output, and reports errors with their line. ASE 3.29 and
+extxyz 0.4.6 do neither, take the last of two energies, and give up a file at its first bad frame. For 5,000 frames of
+24 atoms ASE takes as long as this module; extxyz, in C, takes a sixth, but crashes with a segmentation fault if a file
+announces a billion atoms.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from tio2nn.structures.structure import Column, Extras, FloatArray, Structure
 _FORCES_KEYS = ("forces", "force", *(f"{prefix}forces" for prefix in ("REF_", "ref_", "DFT_", "dft_")))
 _PLAIN_COLUMNS = {"species": ("S", 1), "pos": ("R", 3)}
 _WORDS = {word.lower(): word for word in ("Lattice", "Properties", "pbc")}
-# names of one quantity, the types that it may have, and its number of columns
+# names of a quantity, its allowed types, and its number of columns
 _COLUMNS = ((("pos", "positions"), "RI", 3), (("species", "symbols"), "S", 1), (("Z", "numbers"), "I", 1))
-_KNOWN_COLUMNS = ("species", "symbols", "pos", "positions")  # which a structure holds in full
+_KNOWN_COLUMNS = ("species", "symbols", "pos", "positions")  # fully represented in a structure
 _COUNTS = {1: "one column", 3: "three columns"}
 _LONGEST_COMMENT = 2**20  # characters; parsing takes hundreds of bytes for each
 _AXES = {
@@ -37,7 +37,7 @@ _AXES = {
     **dict.fromkeys(("F", "false", "False", "FALSE", "0"), False),
 }
 
-# blanks and `=` part words unless quoted or in brackets, what is not closed runs to the end
+# blanks and `=` separate words unless quoted or in brackets; an unclosed quote runs to the end
 _WORD = re.compile(
     r"""((?:\\.?|"(?:\\.|[^"\\])*(?:"|\\?$)|'(?:\\.|[^'\\])*(?:'|\\?$)"""
     r"""|\{(?:\\.|[^}\\])*(?:\}|\\?$)|\[(?:\\.|[^]\\])*(?:\]|\\?$)|[^\s=\\"'{\[]+)+)(\s*=)?"""
@@ -48,12 +48,12 @@ _CLOSING = {'"': '"', "'": "'", "{": "}", "[": "]"}
 def iter_extxyz(
     data: bytes | str, *, name: str, file: str, options: ReadOptions | None = None
 ) -> Iterator[Structure | InputError]:
-    """The frames of a file; one that cannot be used is its error.
+    """The frames of a file; an unusable frame yields an error.
 
     Args:
         data: the whole file.
-        name: of the structure; frames of several become `name-1`, `name-2` ...
-        file: what messages and `Structure.file` call it.
+        name: of the structure; several frames become `name-1`, `name-2` ...
+        file: file name for messages and `Structure.file`.
         options: which keys hold the labels.
     """
     options = options or ReadOptions()
@@ -72,10 +72,10 @@ def iter_extxyz(
 
 
 def _frame_starts(lines: Sequence[str], file: str) -> list[int]:
-    """Indices of the lines that give a number of atoms: no row of an atom is a single integer."""
+    """Indices of the lines with a number of atoms; no atom row is a single integer."""
     starts: list[int] = []
     for index, line in enumerate(lines):
-        # the line behind the number of atoms is free text, and may be a number
+        # the comment line may be a number, too
         if starts and index == starts[-1] + 1:
             continue
         if parse_count(line.strip()) is not None:
@@ -87,16 +87,16 @@ def _frame_starts(lines: Sequence[str], file: str) -> list[int]:
 
 
 class _Frame:
-    """One frame: the number of atoms, a comment, a row for each atom."""
+    """One frame: the number of atoms, a comment line, a row for each atom."""
 
     def __init__(self, lines: Sequence[str], start: int, stop: int, file: str) -> None:
         self._file = file
-        self._line = start + 1  # from 1, of the number of atoms
-        self._written: dict[str, str] = {}  # behind each key of the comment
-        self._info: dict[str, str] = {}  # the same with its quotes, and words that are no keys
-        self._declared: dict[str, tuple[str, int]] = {}  # type and number of each column, in their order
-        self._columns: dict[str, Column] = {}  # of atoms, as they are written
-        self._numbers: dict[str, FloatArray] = {}  # (n_atoms, number) of each column of numbers
+        self._line = start + 1  # of the number of atoms, from 1
+        self._written: dict[str, str] = {}  # value of each key in the comment
+        self._info: dict[str, str] = {}  # the same with quotes, and keys without a value
+        self._declared: dict[str, tuple[str, int]] = {}  # type and width of each column, in order
+        self._columns: dict[str, Column] = {}  # per-atom data as text
+        self._numbers: dict[str, FloatArray] = {}  # (n_atoms, width) of each numeric column
         self._unterminated = stop == len(lines) and bool(lines[-1].strip())
         while stop > start + 2 and not lines[stop - 1].strip():
             stop -= 1
@@ -106,29 +106,27 @@ class _Frame:
         self._surplus = lines[start + 2 + self._count].strip() if len(self._rows) > self._count else ""
 
     def _error(self, reason: str, row: int | None = None) -> InputError:
-        """In the line of a row, counted from 0, of the comment (-1), or of the frame."""
+        """An error in a row, counted from 0, in the comment (-1), or in the whole frame (None)."""
         return InputError(reason, file=self._file, line=self._line if row is None else self._line + 2 + row)
 
     def structure(self, name: str, options: ReadOptions) -> Structure:
-        """What the frame says.
+        """The structure of the frame.
 
         Raises:
-            InputError: it cannot be used.
+            InputError: the frame cannot be used.
         """
         self._check_rows()
         self._read_words()
         cell, periodic = self._cell_and_periodicity()
         elements = self._read_columns()
-        positions = self._finite("pos", "a finite position, got another")
+        positions = self._finite("pos", "finite positions")
         if not spans_volume(cell, periodic):
             raise self._error("expected independent cell vectors, got vectors that span no volume", row=-1)
         of_energy = energy_label(self._written, options.energy_key)
         of_forces = forces_label(self._declared, options.forces_key)
         energy = self._agreed(of_energy.names, self._energy, "--energy-key")
-        forces = self._agreed(
-            of_forces.names, lambda key: self._finite(key, f"finite {key}, got others"), "--forces-key"
-        )
-        # forces without an energy are of no use, and why there is none is said anyway
+        forces = self._agreed(of_forces.names, lambda key: self._finite(key, f"finite {key}"), "--forces-key")
+        # forces without an energy are of no use, and the missing energy is reported anyway
         wanted = energy is not None or options.forces_key is not None
         remarks = (of_forces.remark if wanted else None, stress_remark(self._written))
         return Structure(
@@ -164,16 +162,16 @@ class _Frame:
     # --- the comment
 
     def _read_words(self) -> None:
-        """Take down what the comment says behind each key."""
+        """Parse the keys and values of the comment."""
         if len(self._comment) > _LONGEST_COMMENT:
             raise self._error(
-                f"expected a comment of at most {_LONGEST_COMMENT} characters, got more", row=-1
+                f"expected a comment of at most {_LONGEST_COMMENT} characters, got a longer one", row=-1
             )
         key, goes_on = None, False
         for word, equals in _WORD.findall(self._comment):
             bare = word.strip("\"'{}[]")
             if key is not None:
-                # as in a=b=c, where the value is b=c
+                # in a=b=c the value is b=c
                 self._written[key] = f"{self._written[key]}={bare}" if goes_on else bare
                 self._info[key] = f"{self._info[key]}={word}" if goes_on else word
                 goes_on = bool(equals)
@@ -194,7 +192,7 @@ class _Frame:
                 raise self._error(f"expected {word}, got {quoted(key)}", row=-1)
 
     def _geometry_word(self, key: str) -> str | None:
-        """What is written behind a key that may also stand alone, without its quotes or brackets."""
+        """The value of a key, without quotes or brackets; None without the key."""
         word = self._info.get(key)
         if word and (closing := _CLOSING.get(word[0])) is not None:
             word = word[1:].removesuffix(closing)
@@ -207,20 +205,20 @@ class _Frame:
             numbers = [parse_number(word) for word in words]
             if None in numbers or len(numbers) != cell.size:
                 got = quoted(words[numbers.index(None)]) if None in numbers else len(numbers)
-                raise self._error(f"expected nine numbers as Lattice, got {got}", row=-1)
+                raise self._error(f"expected nine numbers for Lattice, got {got}", row=-1)
             cell, periodic = np.array(numbers, dtype=np.float64).reshape(3, 3), (True, True, True)
         if (pbc := self._geometry_word("pbc")) is not None:
             axes = [_AXES.get(word) for word in _words(pbc)]
             a, b, c = 3 * axes if len(axes) == 1 else axes if len(axes) == 3 else (None, None, None)
             if a is None or b is None or c is None:
-                raise self._error(f"expected T or F three times as pbc, got {quoted(pbc)}", row=-1)
+                raise self._error(f"expected T or F for each axis in pbc, got {quoted(pbc)}", row=-1)
             periodic = (a, b, c)
         return cell, periodic
 
     # --- the rows
 
     def _read_columns(self) -> tuple[str, ...]:
-        """Take down the columns, and check every number; the element of each atom."""
+        """Parse the columns, check every number, and return the element of each atom."""
         if (properties := self._geometry_word("Properties")) is not None:
             self._read_declared(properties)
         declared = self._declared or _PLAIN_COLUMNS
@@ -241,12 +239,12 @@ class _Frame:
         )
         numbers = next((self._columns[name].rows for name in ("Z", "numbers") if name in declared), None)
         if symbols is None and numbers is None:
-            raise self._error("expected chemical symbols, got an atom without one")
+            raise self._error("expected a column species or Z, got neither")
         elements = () if symbols is None else self._elements(symbols)
         return elements if numbers is None else self._elements_of_numbers(numbers, elements)
 
     def _read_declared(self, declared: str) -> None:
-        """Take down the columns that a comment declares."""
+        """Parse the columns that `Properties` declares."""
         parts = declared.split(":")
         names, kinds, counts = parts[::3], parts[1::3], [parse_count(part) for part in parts[2::3]]
         sizes = {name: count for name, count in zip(names, counts, strict=False) if count is not None}
@@ -256,7 +254,7 @@ class _Frame:
             twice = next(name for place, name in enumerate(names) if name in names[:place])
             raise self._error(f"expected each column once, got a second {quoted(twice)}", row=-1)
         if "pos" not in sizes:
-            raise self._error("expected three columns as pos, got 0", row=-1)
+            raise self._error("expected three columns for pos, got none", row=-1)
         types = dict(zip(names, kinds, strict=True))
         for aliases, allowed, n in (*_COLUMNS, *(((name,), "RI", 3) for name in _FORCES_KEYS)):
             found = [name for name in aliases if name in types]
@@ -264,10 +262,10 @@ class _Frame:
                 raise self._error(f"expected one of the columns {' and '.join(found)}, got both", row=-1)
             for name in found:
                 if sizes[name] != n:
-                    raise self._error(f"expected {_COUNTS[n]} as {name}, got {sizes[name]}", row=-1)
+                    raise self._error(f"expected {_COUNTS[n]} for {name}, got {sizes[name]}", row=-1)
                 if types[name] not in allowed:
                     got = quoted(types[name])
-                    raise self._error(f"expected {name} as {' or '.join(allowed)}, got {got}", row=-1)
+                    raise self._error(f"expected type {' or '.join(allowed)} for {name}, got {got}", row=-1)
         self._declared = {name: (types[name], sizes[name]) for name in names}
 
     def _as_numbers(self, column: Column) -> FloatArray:
@@ -297,26 +295,24 @@ class _Frame:
         return tuple(found)
 
     def _finite(self, name: str, expected: str) -> FloatArray:
-        """The numbers of a column, or of several with blanks between their names."""
+        """The numbers of a column, or of several columns with names joined by blanks."""
         parts = [name] if name in self._numbers else name.split(" ")
         numbers = np.column_stack([self._numbers[part] for part in parts])
         if len(infinite := np.flatnonzero(~np.isfinite(numbers).all(axis=1))):
-            raise self._error(f"expected {expected}", row=int(infinite[0]))
+            raise self._error(f"expected {expected}, got NaN or infinity", row=int(infinite[0]))
         return numbers
 
     # --- the labels
 
     def _agreed(self, names: Sequence[str], convert: Callable[[str], Any], option: str) -> Any:
-        """The one value that all names have, or None if there are none."""
+        """The value that all names agree on, or None if there are no names."""
         found = {name: convert(name) for name in names}
         if not found:
             return None
         (first, value), *others = found.items()
         for name, other in others:
             if not np.array_equal(value, other):
-                reason = (
-                    f"expected one label, got {name} different from {first}; choose one of them with {option}"
-                )
+                reason = f"expected equal values of {first} and {name}, got others; choose one with {option}"
                 raise self._error(reason, row=-1)
         return value
 
@@ -324,7 +320,7 @@ class _Frame:
         written = self._written[key]
         number = parse_number(written)
         if number is None:
-            raise self._error(f"expected a finite number as {key}, got {quoted(written)}", row=-1)
+            raise self._error(f"expected a finite number for {key}, got {quoted(written)}", row=-1)
         return number
 
 
@@ -333,7 +329,7 @@ def _words(text: str) -> list[str]:
 
 
 def _parsed(kind: str, fields: Sequence[str]) -> list[float] | None:
-    """Integers or reals; None if one is none. `2_0` and digits of other scripts are numbers to Python alone."""
+    """Integers or reals, None if any is invalid; Python alone accepts `2_0` and digits of other scripts."""
     text = "".join(fields)
     try:
         if not text.isascii() or "_" in text or (kind == "I" and not list(map(int, fields))):

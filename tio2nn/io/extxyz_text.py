@@ -1,8 +1,8 @@
-"""Extended XYZ as text: a structure with what was predicted for it, beside all that its own file says.
+"""Extended XYZ output: a structure with its predictions, beside everything that its source file says.
 
-Where that file has labels, energy, forces, stress or virial, they stay what and where they are, and predictions stand
-beside them as `tio2nn_energy`, `tio2nn_forces`, `tio2nn_stress` and `tio2nn_distance`, names that no reader takes for
-reference labels. Elsewhere predictions are plainly `energy`, `forces`, `stress` and `distance`.
+Labels of the source (energy, forces, stress, virial) stay as they are; predictions then have the names `tio2nn_energy`,
+`tio2nn_forces`, `tio2nn_stress` and `tio2nn_distance`, which no reader takes for reference labels. Without labels,
+predictions are named `energy`, `forces`, `stress` and `distance`.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from tio2nn.structures.structure import Column, FloatArray, Structure
 
 PREFIX = "tio2nn_"
 _GEOMETRY_KEYS = ("Lattice", "Properties", "pbc")
-_TENSORS = ("stress", "virial")  # of which ASE refuses a file unless they are nine numbers
-_VOIGT = (0, 5, 4, 5, 1, 3, 4, 3, 2)  # places of nine numbers among xx yy zz yz xz xy
+_TENSORS = ("stress", "virial")  # ASE refuses a file unless they are nine numbers
+_VOIGT = (0, 5, 4, 5, 1, 3, 4, 3, 2)  # indices of the nine components into xx yy zz yz xz xy
 _PLAIN_WORD = re.compile(r"[^\s=\"'{}\[\]\\]+")
 
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What was predicted for a structure.
+    """The predictions for a structure.
 
     Attributes:
         energy: eV.
         forces: (n_atoms, 3) eV/Å, or None.
         stress: (3, 3) eV/Å³, or None.
-        distances: (n_atoms,) from training, or None.
+        distances: (n_atoms,) distances from the training set, or None.
     """
 
     energy: float
@@ -41,7 +41,7 @@ class Predicted:
 
 
 def write_extxyz(structure: Structure, predicted: Predicted) -> str:
-    """The text of one frame, predictions beside what its source says; see the module for their names."""
+    """The text of one frame: the content of its source and the predictions, named as the module describes."""
     info, columns = _of_source(structure)
     prefix = PREFIX if _is_labelled(structure) else ""
     words = {f"{prefix}energy": repr(predicted.energy)}
@@ -58,7 +58,7 @@ def write_extxyz(structure: Structure, predicted: Predicted) -> str:
     if structure.cell.any():
         geometry.insert(0, f'Lattice="{_numbers(structure.cell)}"')
     pbc = " ".join("FT"[axis] for axis in structure.periodic)
-    # what the source says comes last, for a quote that it does not close runs to the end
+    # content of the source comes last, as an unclosed quote runs to the end
     comment = [
         *geometry,
         f'pbc="{pbc}"',
@@ -85,7 +85,7 @@ def _is_labelled(structure: Structure) -> bool:
 
 
 def _of_source(structure: Structure) -> tuple[dict[str, str], dict[str, Column]]:
-    """Keys and columns of the source without geometry and earlier predictions; labels of a source that has no keys."""
+    """Keys and columns of the source, without geometry and earlier predictions; labels if the source has no keys."""
     extras = structure.extras
     info = {
         key: word

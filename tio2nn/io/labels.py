@@ -1,10 +1,9 @@
-"""Which keys and columns of extended XYZ hold the reference labels: energy and forces of the method to learn from.
+"""Finds the reference labels of extended XYZ: keys and columns with energy and forces of the reference method.
 
-A name is one of a reference label where it is a usual word for the quantity, in any capitals and with or without
-separators (`energy`, `TotEnergy`, `Forces`), alone or with the name of a reference beside it (`REF_energy`,
-`dft_force`, `forces_qm`). Any other word beside it names another model (`gap_energy`, `mace_forces`), whose results are
-never taken for reference labels. Where several names qualify, what they say has to be equal. Whoever knows better names
-the key.
+A name denotes a reference label if it is a common word for the quantity, in any case and with or without separators
+(`energy`, `TotEnergy`, `Forces`), alone or with the name of a reference method (`REF_energy`, `dft_force`, `forces_qm`).
+Any other word with it names another model (`gap_energy`, `mace_forces`), whose results are never taken for reference
+labels. If several names qualify, their values must be equal. The user can name the key instead.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ XsfForces = Literal["eV/A", "Ha/A"]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How structure files are to be understood.
+    """How to interpret structure files.
 
     Attributes:
-        energy_key: of extended XYZ, the key that holds the total energy; by default a usual one.
-        forces_key: of extended XYZ, the columns that hold the forces; by default usual ones.
+        energy_key: key of the total energy in extended XYZ; by default a common one.
+        forces_key: columns of the forces in extended XYZ; by default common ones.
         xsf_forces: unit of forces in XSF files that do not state it.
     """
 
@@ -38,7 +37,7 @@ class ReadOptions:
 
 
 class Label(NamedTuple):
-    """Names whose values have to agree, and what to say of names that were not used."""
+    """Names whose values must agree, and a remark on names that were not used."""
 
     names: tuple[str, ...]
     remark: str | None
@@ -77,18 +76,18 @@ _METHODS = (
         "psi4",
     ),
 )
-# a correction for dispersion is no reference by itself: `d3_energy` is the correction alone
+# a dispersion correction is no reference method: `d3_energy` is the correction alone
 _REFERENCE = rf"(?:(?:{'|'.join(_METHODS)})+(?:d3bj|d3|d4|mbd)?)"
-# these are total energies by their name
+# unmistakable names of total energies
 _TOTAL = (
     "totalenergy|energytotal|totenergy|energytot|etotal|etot|toten|potentialenergy|potenergy|energypot|epot"
 )
-# energies that stand beside a total energy and differ from it: of electrons with a temperature, without it
+# energies given beside a total energy that may differ from it: with and without electronic entropy
 _BESIDE = "freeenergy|e0|energysigma0"
 
 
 def _pattern(words: str, initial: str | None = None) -> re.Pattern[str]:
-    """Matches names without separators; an initial is a word only beside a reference."""
+    """Matches names without separators; the initial counts only with the name of a reference method."""
     alone = rf"{_REFERENCE}?(?:{words}){_REFERENCE}?"
     return re.compile(
         alone if initial is None else rf"{alone}|{_REFERENCE}{initial}|{initial}{_REFERENCE}", re.IGNORECASE
@@ -102,9 +101,9 @@ _FORCES = _pattern("forces?|atomicforces?|totalforces?", initial="f")
 _STRESS = _pattern("stress|virials?")
 _SEPARATORS = re.compile(r"[\W_]+")
 _COMPONENTS = ("fx", "fy", "fz")
-_DOUBTFUL = ("f", "frc")  # forces, perhaps
+_DOUBTFUL = ("f", "frc")  # may be forces
 _GRADIENT = _pattern("gradients?|grads?")
-_MANY = 8  # names in one line
+_MANY = 8  # names shown in a message
 
 
 @lru_cache(maxsize=4096)
@@ -116,17 +115,17 @@ def energy_label(written: Mapping[str, str], chosen: str | None) -> Label:
     """The keys that hold the total energy.
 
     Args:
-        written: what stands behind each key.
-        chosen: the only key that may hold it.
+        written: the value of each key.
+        chosen: the key that the user named, if any.
     """
     if chosen is not None:
         if chosen in written:
             return Label((chosen,), None)
-        return Label((), f"expected a total energy as {chosen!r}, got none{_others(written)}")
+        return Label((), f"expected a total energy in {chosen!r}, got none{_others(written)}")
     usual = [key for key in written if _is(_ENERGY, key)]
     total = [key for key in written if _is(_TOTAL_ENERGY, key) and key not in usual]
     beside = [key for key in written if _is(_BESIDE_ENERGY, key)]
-    # `free_energy` beside `energy` is what ASE writes; beside a name less usual it is a second candidate
+    # ASE writes `free_energy` beside `energy`; beside a less common name it is a second candidate
     if names := (*usual, *total, *(beside if not usual else ())):
         return Label(names, None)
     return Label((), f"expected a total energy, got none{_others(written)}")
@@ -136,22 +135,22 @@ def _others(written: Mapping[str, str]) -> str:
     numbers = [key for key, value in written.items() if parse_number(value) is not None]
     energies = [key for key in numbers if "energy" in key.lower()]
     names = energies or numbers
-    return f"; there is {_listed(names)}: --energy-key KEY reads one" if names else ""
+    return f"; found {_listed(names)}: choose with --energy-key KEY" if names else ""
 
 
 def forces_label(columns: Mapping[str, tuple[str, int]], chosen: str | None) -> Label:
-    """The columns that hold the forces; three of one number each as one name, with blanks between.
+    """The columns that hold the forces; three columns of one component each become one name, joined by blanks.
 
     Args:
-        columns: type and number of each.
-        chosen: the only ones that may hold them.
+        columns: type and width of each.
+        chosen: the columns that the user named, if any.
     """
     there = [name for name, (kind, n) in columns.items() if n == 3 and kind in ("R", "I")]
     if chosen is not None:
         if chosen in there:
             return Label((chosen,), None)
-        got = "others" if chosen in columns else "none"
-        return Label((), f"expected forces as three columns {chosen!r}, got {got}{_vectors(there)}")
+        got = "another type or width" if chosen in columns else "none"
+        return Label((), f"expected forces in three columns {chosen!r}, got {got}{_vectors(there)}")
     components = [name for name in columns if name.lower() in _COMPONENTS and columns[name] == ("R", 1)]
     names = tuple(name for name in there if _is(_FORCES, name))
     if len(components) == len(_COMPONENTS):
@@ -165,23 +164,25 @@ def forces_label(columns: Mapping[str, tuple[str, int]], chosen: str | None) -> 
     ]
     if doubtful:
         return Label(
-            (), f"columns {_listed(doubtful)} not read as reference forces; --forces-key KEY reads them"
+            (),
+            f"columns {_listed(doubtful)} not read as reference forces; to read them, use --forces-key KEY",
         )
     gradients = [name for name, (kind, _) in columns.items() if kind == "R" and _is(_GRADIENT, name)]
     if gradients:
         return Label(
-            (), f"columns {_listed(gradients)} not read: forces have the opposite sign, write them as such"
+            (),
+            f"columns {_listed(gradients)} not read: gradients are the negative forces; give forces instead",
         )
     return Label((), None)
 
 
 def _vectors(names: Iterable[str]) -> str:
     vectors = [name for name in names if name not in ("pos", "positions")]
-    return f"; there is {_listed(vectors)}: --forces-key KEY reads one" if vectors else ""
+    return f"; found {_listed(vectors)}: choose with --forces-key KEY" if vectors else ""
 
 
 def stress_remark(written: Mapping[str, str]) -> str | None:
-    """What to say of a stress, or a virial, that is neither six (Voigt: xx yy zz yz xz xy) nor nine numbers."""
+    """A remark on a stress or virial that is neither six (Voigt: xx yy zz yz xz xy) nor nine numbers."""
     for key, value in written.items():
         if not _is(_STRESS, key):
             continue
@@ -193,7 +194,7 @@ def stress_remark(written: Mapping[str, str]) -> str | None:
 
 
 def is_reference_label(name: str) -> bool:
-    """Whether a key or column holds a label of the reference: energy, forces, stress or virial."""
+    """Whether a key or column holds a reference label: energy, forces, stress or virial."""
     return any(_is(pattern, name) for pattern in (_ENERGY, _TOTAL_ENERGY, _BESIDE_ENERGY, _FORCES, _STRESS))
 
 
@@ -204,19 +205,19 @@ def _listed(names: Iterable[str]) -> str:
 
 
 class Remarks:
-    """What readers have to say of labels that they left alone, each thing once."""
+    """Remarks of the readers on labels that they ignored, each one once."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
 
     def add(self, structure: Structure) -> None:
-        """Take down what was said of a structure."""
+        """Add the remarks on a structure."""
         for remark in structure.extras.remarks:
             n, place = self._found.get(remark, (0, str(structure.error("")).removesuffix(": ")))
             self._found[remark] = (n + 1, place)
 
     def lines(self) -> tuple[str, ...]:
-        """One line for each thing."""
+        """One line for each remark."""
         return tuple(
             f"{place}: {remark}" if n == 1 else f"{place} and {n - 1} more: {remark}"
             for remark, (n, place) in self._found.items()

@@ -1,4 +1,4 @@
-"""Structure files in and out, and the store that holds them inside a project."""
+"""Reads structures from files of all supported formats, and checks that they are plausible."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ from tio2nn.structures.structure import Structure
 
 __all__ = ["ReadOptions", "read_structures", "sorted_by_name"]
 
-# Å; the shortest bond there is, that of H2, is 0.74 Å long
+# Å; the shortest bond, in H2, is 0.74 Å
 _SMALLEST_SEPARATION = 0.1
-# Å, of positions and cell vectors; beyond it nothing is atomistic, and differences begin to lose their digits
+# Å, for positions and cell vectors; far beyond any simulation, and differences begin to lose digits
 _LARGEST_COORDINATE = 1e6
-# eV for each atom, of total energies; those of all electrons come to 0.8 million for uranium
+# eV/atom, for total energies; all-electron energies of uranium reach 0.8 million
 _LARGEST_ENERGY = 1e7
-# eV/Å, of components of forces; two bare nuclei of titanium 0.1 Å apart repel each other with 0.7 million
+# eV/Å, for force components; two bare titanium nuclei 0.1 Å apart repel each other with 0.7 million
 _LARGEST_FORCE = 1e6
-_CHECKED_TOGETHER = (
-    512  # structures whose distances are computed at once; 16 would take 4 times as long, 1024 no less
-)
+_CHECKED_TOGETHER = 512  # structures checked at once; 16 would take 4 times as long, 1024 no less
 
 
 @overload
@@ -53,24 +51,23 @@ def read_structures(
     options: ReadOptions | None = None,
     errors: Literal["raise", "yield"] = "raise",
 ) -> Iterator[Structure | InputError]:
-    """Read everything that the sources lead to, in their order; folders and patterns in the order of names.
+    """Read all structures of the sources, in order; files of folders and patterns in natural order.
 
     Args:
         sources: files (`.xsf`, `.xyz`, `.extxyz`, with or without `.gz`), folders, tar archives, patterns, or
-            "-" for a list of such names; one of them or several.
-        stdin: the lines behind "-"; by default those of the standard input.
+            "-" to read such names from `stdin`; one or several.
+        stdin: the lines for "-"; by default the standard input.
         options: which keys hold the labels, and in which unit.
-        errors: "raise" the error of the first file, or frame of a file, that cannot be used, or "yield" each of them
-            and read on.
+        errors: "raise" the error of the first unusable file or frame, or "yield" every error and read on.
 
     Yields:
-        A structure, named by its file's stem and, if the file has several, a number (`sorted_by_name` makes
-        names unique). Structures need not have an energy, but their atoms are at distinct places, periodic images
-        included. If errors are yielded, an error in place of what cannot be used, with file and line.
+        A structure, named by the stem of its file and, if the file has several frames, a number (`sorted_by_name`
+        makes names unique). Structures may lack an energy, but no two atoms, periodic images included, overlap. With
+        errors="yield", an error with file and line instead of each unusable file or frame.
 
     Raises:
-        InputError: a file or a frame that cannot be used, unless errors are yielded; at the end, a key that the
-            options name and no structure has.
+        InputError: an unusable file or frame, unless errors are yielded; at the end, a key that the options name and
+            no structure has.
     """
     if errors not in ("raise", "yield"):
         raise ValueError(f"errors: expected 'raise' or 'yield', got {errors!r}")
@@ -100,7 +97,7 @@ def _structures_and_errors(
 
 
 class _KeySearch:
-    """Whether any structure has the keys that the options name."""
+    """Checks that some structure has the keys that the options name."""
 
     def __init__(self, options: ReadOptions) -> None:
         self._wanted = {"energy": options.energy_key, "forces": options.forces_key}
@@ -108,7 +105,7 @@ class _KeySearch:
         self._without: dict[str, Structure] = {}
 
     def watch(self, items: Iterator[Structure | InputError]) -> Iterator[Structure | InputError]:
-        """The same items."""
+        """Pass the items through, and note their keys."""
         for item in items:
             if isinstance(item, Structure):
                 for what, key in self._wanted.items():
@@ -121,7 +118,7 @@ class _KeySearch:
             yield item
 
     def end(self) -> None:
-        """Raise an error where there were structures, and none had the key."""
+        """Raise an error if there were structures and none had the key."""
         for what, structure in self._without.items():
             if what not in self._found:
                 extras, key = structure.extras, self._wanted[what]
@@ -148,7 +145,7 @@ def _within_reach(item: Structure | InputError) -> Structure | InputError:
     for value, largest, what, unit in (
         (farthest, _LARGEST_COORDINATE, "coordinates", "Å"),
         (energy, _LARGEST_ENERGY, "a total energy", "eV per atom"),
-        (force, _LARGEST_FORCE, "components of forces", "eV/Å"),
+        (force, _LARGEST_FORCE, "force components", "eV/Å"),
     ):
         if value > largest:
             reason = f"expected {what} of at most {largest:g} {unit}, got {value:.3g} {unit}"
@@ -157,7 +154,7 @@ def _within_reach(item: Structure | InputError) -> Structure | InputError:
 
 
 def _without_overlaps(items: Sequence[Structure | InputError]) -> Iterator[Structure | InputError]:
-    """The items in their order, structures with two atoms at one place as errors."""
+    """The items in order, with an error for each structure whose atoms overlap."""
     structures = [item for item in items if isinstance(item, Structure)]
     pairs = iter(zip(*closest_pairs(structures), strict=True))
     for item in items:

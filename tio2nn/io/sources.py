@@ -1,7 +1,7 @@
-"""From what a user names to the bytes of structure files: files, folders, patterns, archives, lists.
+"""Finds and reads structure files: files, folders, patterns, archives, lists of names.
 
-Nothing is unpacked to disk. Links inside archives are not followed, and sizes are bounded, so an archive from
-a stranger harms neither the disk nor the memory.
+Nothing is unpacked to disk. Links inside archives are not followed, and sizes are limited, so an untrusted archive
+cannot fill the disk or the memory.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _SHOWN_SUFFIXES = (
     ".xsf",
     ".xyz",
     ".extxyz",
-)  # in messages; .axsf is XCrySDen's own for XSF of several frames
+)  # in messages; .axsf is XCrySDen's suffix for XSF with several frames
 
-# an XSF file of this size has 3 million atoms, and its text split into fields takes 20 times as much memory
+# an XSF file of this size has 3 million atoms, and parsing takes 20 times its size in memory
 _LARGEST_FILE = 256 * 2**20
-# structure files shrink to a tenth or less, but hardly to less than a hundredth
+# structure files compress to a tenth, rarely to less than a hundredth
 _LARGEST_EXPANSION = 200
-_ALWAYS_ALLOWED = 2**30  # bytes that any archive may expand to
+_ALWAYS_ALLOWED = 2**30  # bytes; any archive may expand to this size
 _TAR_BLOCK = 512
 
-# by what the file begins with, as names are not always right
+# by magic number, as names are not always right
 _EXPANDERS: dict[bytes, Callable[[BinaryIO], io.BufferedIOBase]] = {
     b"\x1f\x8b": lambda compressed: gzip.GzipFile(fileobj=compressed),
     b"BZh": bz2.BZ2File,
@@ -49,7 +49,7 @@ _LONGEST_MAGIC = 6
 # bytes; expanding 8 KB at a time between other work takes 7,146 structures 1 s longer
 _EXPANDED_AT_ONCE = 2**20
 
-# what is no regular file could wait for ever, have no end, or lead to files that nobody named
+# reading anything but a regular file could block, never end, or lead to files that nobody named
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -71,9 +71,9 @@ class SourceFile(NamedTuple):
     """The content of one structure file.
 
     Attributes:
-        file: the file as the user would find it, `archive.tar:member` inside an archive; printable.
+        file: the path as the user would find it, `archive.tar:member` inside an archive; printable.
         suffix: in lower case, without `.gz`.
-        data: the file's bytes, expanded.
+        data: the uncompressed content.
     """
 
     file: str
@@ -84,15 +84,15 @@ class SourceFile(NamedTuple):
 def iter_source_files(
     sources: AnyPath | Iterable[AnyPath], stdin: Iterable[str] | None = None
 ) -> Iterator[SourceFile | InputError]:
-    """Every structure file that the sources lead to, once; errors in place of what cannot be read.
+    """Every structure file of the sources, once; an error for each file that cannot be read.
 
     Args:
         sources: files, folders (searched recursively, hidden files left out), tar archives, patterns with
-            `*`, `?`, `[...]` and `**`, or "-" for a list of such names, one a line; one of them or several.
-        stdin: the lines behind "-"; by default those of the standard input.
+            `*`, `?`, `[...]` and `**`, or "-" to read such names from `stdin`, one per line; one or several.
+        stdin: the lines for "-"; by default the standard input.
     """
     if isinstance(stdin, str):
-        raise TypeError("stdin: expected lines, got one text")
+        raise TypeError("stdin: expected lines, got a single string")
     seen: set[str] = set()
     for name in _names(sources):
         if name == "-":
@@ -102,17 +102,17 @@ def iter_source_files(
 
 
 def _names(sources: AnyPath | Iterable[AnyPath]) -> Iterator[str]:
-    """The letters of a name are no sources: one of them is "/"."""
+    """The names of the sources; a single string is one name, not a sequence of letters."""
     several = [sources] if isinstance(sources, (str, bytes, os.PathLike)) else sources
     for source in several:
         name = os.fspath(source)
         if not isinstance(name, str):
-            raise TypeError(f"sources: expected texts or paths, got {name!r}")
+            raise TypeError(f"sources: expected strings or paths, got {name!r}")
         yield name
 
 
 class NamedFiles:
-    """The structure files that sources lead to, to tell whether a file is one of them.
+    """The structure files of sources, to tell whether a file is one of them.
 
     Args:
         sources: as for `iter_source_files`, without "-".
@@ -130,7 +130,7 @@ class NamedFiles:
 
     def __contains__(self, path: Path) -> bool:
         """Whether this file exists and is one of them."""
-        if not os.path.exists(path):  # noqa: PTH110 -- that of Path raises an error for a name that is too long
+        if not os.path.exists(path):  # noqa: PTH110 -- Path.exists raises an error for a name that is too long
             return False
         is_structure_file = _structure_suffix(path.name.lower()) is not None
         return _identity(path) in self._files or (
@@ -151,9 +151,9 @@ def _from_list(lines: Iterable[str], seen: set[str]) -> Iterator[SourceFile | In
                 n_names += 1
                 yield from _from_source(name, seen)
     except UnicodeDecodeError:
-        yield InputError("expected file names in UTF-8, got other bytes", file="-")
+        yield InputError("expected file names in UTF-8, got another encoding", file="-")
     if n_names == 0:
-        yield InputError("expected file names, one a line, got none", file="-")
+        yield InputError("expected file names, one per line, got none", file="-")
 
 
 def _from_source(source: str, seen: set[str]) -> Iterator[SourceFile | InputError]:
@@ -161,28 +161,24 @@ def _from_source(source: str, seen: set[str]) -> Iterator[SourceFile | InputErro
     for place in places:
         yield from _from_path(place, seen)
     if not places:
-        nothing = (
-            "expected files of this pattern, got none"
-            if has_magic(source)
-            else "expected a file, folder, archive or pattern, got nothing by this name"
-        )
+        nothing = "no file matches this pattern" if has_magic(source) else "no such file or folder"
         yield InputError(nothing, file=printable(source))
 
 
 def _places(source: str) -> list[Path]:
-    """What a name that is no "-" stands for: itself, or what matches it where it is a pattern."""
+    """The paths that a name other than "-" stands for: itself, or the matches of a pattern."""
     if os.path.lexists(source):
         return [Path(source)]
     return _matches(source) if has_magic(source) else []
 
 
 def _matches(pattern: str) -> list[Path]:
-    """As a shell finds them: without hidden files, unless the pattern's last part begins with a dot."""
+    """Matches as in a shell: without hidden files, unless the last part of the pattern begins with a dot."""
     path = Path(pattern)
     anchor = Path(path.anchor)
     try:
         matches = list(anchor.glob(str(path.relative_to(anchor))))
-    except ValueError:  # no pattern, as `**` beside other characters
+    except ValueError:  # invalid pattern, such as `**` beside other characters
         return []
     visible = [match for match in matches if path.name.startswith(".") or not match.name.startswith(".")]
     return sorted(visible, key=lambda match: natural_key(str(match)))
@@ -201,7 +197,7 @@ def _from_path(path: Path, seen: set[str]) -> Iterator[SourceFile | InputError]:
         expected = ", ".join(_SHOWN_SUFFIXES)
         got = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         yield InputError(
-            f"expected a suffix of structure files ({expected}, .gz behind it) or tar archives, got {got}",
+            f"expected a structure file ({expected}, also with .gz) or a tar archive, got {got}",
             file=printable(str(path)),
         )
 
@@ -210,7 +206,7 @@ def _from_folder(folder: Path, seen: set[str]) -> Iterator[SourceFile | InputErr
     problems: list[OSError] = []
     paths = []
     for parent, folders, files in os.walk(folder, onerror=problems.append):
-        # what begins with a dot is a program's own, and `._name.xsf` is no structure but what macOS leaves
+        # hidden files belong to programs; `._name.xsf` is metadata of macOS, no structure
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths += [Path(parent, name) for name in files if not name.startswith(".")]
     n_files = 0
@@ -220,9 +216,7 @@ def _from_folder(folder: Path, seen: set[str]) -> Iterator[SourceFile | InputErr
             n_files += 1
             yield from _from_file(path, suffix, seen)
     for problem in problems:
-        yield InputError(
-            f"expected a folder to read, got: {problem.strerror}", file=printable(str(problem.filename))
-        )
+        yield InputError(f"cannot read the folder: {problem.strerror}", file=printable(str(problem.filename)))
     if n_files == 0 and not problems:
         yield _no_structure_files("folder", str(folder))
 
@@ -237,13 +231,13 @@ def _from_file(path: Path, suffix: str, seen: set[str]) -> Iterator[SourceFile |
     except InputError as error:
         yield error
     except _UNREADABLE as error:
-        yield InputError(f"expected a file to read, got: {_reason(error)}", file=file)
+        yield InputError(f"cannot read the file: {_reason(error)}", file=file)
     else:
         yield SourceFile(file, suffix, data)
 
 
 def _open_regular(path: Path, file: str) -> BinaryIO:
-    """A regular file, or where links lead to one; whatever else there is, opening it could take for ever."""
+    """Open a regular file, or a link to one; opening anything else could block."""
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise _not_regular(_KINDS.get(stat.S_IFMT(mode), "something else"), file)
@@ -258,7 +252,7 @@ def _from_archive(path: Path) -> Iterator[SourceFile | InputError]:
             stream = _BoundedReader(compressed, archive)
             with tarfile.open(fileobj=stream, mode="r:") as tar:
                 while (member := tar.next()) is not None:
-                    # it would remember all of them, 1 kB each
+                    # tarfile keeps every member, 1 kB each
                     tar.members.clear()  # type: ignore[attr-defined]
                     suffix = _structure_suffix(member.name.lower())
                     if suffix is None or member.isdir():
@@ -269,15 +263,15 @@ def _from_archive(path: Path) -> Iterator[SourceFile | InputError]:
                     file = f"{archive}{MEMBER_SEPARATOR}{printable(name)}"
                     yield _read_member(tar, member, suffix, file, members)
                     members.add(file)
-            # a damaged header looks like the end to tarfile; the real end is a block of zeros
+            # to tarfile, a damaged header looks like the end; the real end is a block of zeros
             if stream.last_block != bytes(_TAR_BLOCK):
                 yield InputError(
-                    "expected the end mark of a tar archive, got other data: cut short?", file=archive
+                    "expected the end mark of a tar archive, got other data: truncated?", file=archive
                 )
     except InputError as error:
         yield error
     except _UNREADABLE as error:
-        yield InputError(f"expected a tar archive, got: {_reason(error)}", file=archive)
+        yield InputError(f"cannot read the archive: {_reason(error)}", file=archive)
     else:
         if not members:
             yield _no_structure_files("archive", archive)
@@ -287,7 +281,7 @@ def _read_member(
     tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, file: str, members: set[str]
 ) -> SourceFile | InputError:
     if file in members:
-        return InputError("expected each member once, got a second one of this name", file=file)
+        return InputError("expected each member once, got a second one with this name", file=file)
     if not member.isreg() or member.issparse():
         kind = "a sparse file" if member.issparse() else _MEMBER_KINDS.get(member.type, "something else")
         return _not_regular(kind, file)
@@ -298,17 +292,17 @@ def _read_member(
     with stream:
         data = stream.read()
     if len(data) != member.size:
-        raise EOFError("the end of the archive inside a member")
+        raise EOFError("the archive ends inside a member")
     try:
         return SourceFile(file, suffix, _read_whole(io.BytesIO(data), member.name, file))
     except InputError as error:
         return error
     except _UNREADABLE as error:
-        return InputError(f"expected a file to read, got: {_reason(error)}", file=file)
+        return InputError(f"cannot read the file: {_reason(error)}", file=file)
 
 
 class _BoundedReader(io.RawIOBase):
-    """Reads an archive forwards, expanded, and refuses to hold or pass more than structure files can need."""
+    """Reads an archive forwards, uncompressed, and limits memory and total size."""
 
     def __init__(self, compressed: BinaryIO, archive: str) -> None:
         self._archive = archive
@@ -333,7 +327,7 @@ class _BoundedReader(io.RawIOBase):
     def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
         if position > self._limit:
             raise InputError(
-                f"expected an archive that expands to {self._limit // 2**20} MB at most, got more",
+                f"expected an archive of at most {self._limit // 2**20} MB when unpacked, got a larger one",
                 file=self._archive,
             )
         return self._stream.seek(position, whence)
@@ -343,7 +337,7 @@ class _BoundedReader(io.RawIOBase):
 
 
 def _read_whole(stream: BinaryIO, name: str, file: str) -> bytes:
-    """The content of an open file, expanded if it is called `.gz`."""
+    """The content of an open file, uncompressed if its name ends in `.gz`."""
     if name.lower().endswith(".gz"):
         with gzip.GzipFile(fileobj=stream) as expanded:
             data = expanded.read(_LARGEST_FILE + 1)
@@ -355,13 +349,13 @@ def _read_whole(stream: BinaryIO, name: str, file: str) -> bytes:
 
 
 def _structure_suffix(name: str) -> str | None:
-    """The suffix, without `.gz`, if it is one of structure files."""
+    """The suffix, without `.gz`, of a structure file; None for other files."""
     name = name.removesuffix(".gz")
     return next((suffix for suffix in STRUCTURE_SUFFIXES if name.endswith(suffix)), None)
 
 
 def _is_new(path: Path, seen: set[str]) -> bool:
-    """Whether this is the first time that the sources lead there."""
+    """Whether this path was not read before."""
     place = os.path.normpath(path.absolute())
     if place in seen:
         return False
@@ -370,7 +364,7 @@ def _is_new(path: Path, seen: set[str]) -> bool:
 
 
 def printable(name: str) -> str:
-    """A file's name on one line of UTF-8: undecodable bytes and control characters as escapes."""
+    """A file name as one line of UTF-8, with escapes for undecodable bytes and control characters."""
     if name.isprintable():
         return name
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
@@ -386,7 +380,7 @@ def _not_regular(kind: str, file: str) -> InputError:
 
 
 def _too_large(file: str) -> InputError:
-    return InputError(f"expected at most {_LARGEST_FILE // 2**20} MB, got more", file=file)
+    return InputError(f"expected at most {_LARGEST_FILE // 2**20} MB, got a larger file", file=file)
 
 
 def _no_structure_files(kind: str, file: str) -> InputError:

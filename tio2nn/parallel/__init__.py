@@ -1,1 +1,1 @@
-"""Where work happens: processes, shards, progress."""
+"""Worker processes, work on shards, progress."""

@@ -1,4 +1,4 @@
-"""How a verb says how far it has come, without knowing who listens."""
+"""Progress reports of long work, independent of who displays them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TypeAlias
 
 Advance: TypeAlias = Callable[[int], None]
-"""Called with the number of further steps done."""
+"""Called with the number of steps completed since the last call."""
 
 Track: TypeAlias = Callable[[str, int], AbstractContextManager[Advance]]
-"""`with track("reading structures", total) as advance: advance(1)`; a total of 0 is not known."""
+"""`with track("reading structures", total) as advance: advance(1)`; a total of 0 means unknown."""
 
 
 @contextmanager
 def silent(_description: str, _total: int) -> Iterator[Advance]:
-    """The listener that shows nothing."""
+    """A tracker that shows nothing."""
     yield lambda _steps: None

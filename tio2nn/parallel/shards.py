@@ -1,6 +1,6 @@
-"""Work on the shards of a project, in this process or in a pool; what takes a worker down is found and named.
+"""Work on the shards of a project, in this process or in a pool; a structure that kills its worker is found and named.
 
-How long the work will take is measured on a sample of its structures, and says whether a pool pays.
+The time is estimated from a sample of the structures, which also decides whether a pool pays.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tio2nn.errors import InputError
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure
+from tio2nn.wording import counted
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,17 +27,17 @@ Died = tuple[Item, BaseException]
 
 IntArray = NDArray[np.int64]
 
-# A process needs about 1.5 s to import NumPy, SciPy and Numba; below this much work one process is faster.
+# A process takes about 1.5 s to import NumPy, SciPy and Numba; for less work than this, one process is faster.
 _POOL_PAYS_SECONDS = 3.0
-_AHEAD = 2  # items handed to the pool for each worker, so that structures in memory stay bounded
-_MOST_NAMED = 10  # finding each costs a pass over its shard and a new process
-# A machine short of memory kills a process, or denies it the memory.
+_AHEAD = 2  # items queued per worker, which bounds the structures in memory
+_MOST_NAMED = 10  # each costs a pass over its shard and a new process
+# A machine short of memory kills a process, or refuses an allocation.
 _DEATHS = (BrokenExecutor, MemoryError)
 
 
 @lru_cache(maxsize=1)
 def calculator_of(parameters: ParameterSet) -> SymmetryCalculator:
-    """The calculator of these parameters, made once in each process."""
+    """The calculator for these parameters, created once per process."""
     return SymmetryCalculator(parameters)
 
 
@@ -47,17 +48,17 @@ def measured_seconds(
     costs: IntArray,
     sample_atoms: int,
 ) -> float:
-    """How long one process needs for some structures, measured on a few that are spread over them.
+    """Time that one process needs for some structures, s, measured on an evenly spaced sample.
 
     Args:
-        store: that they are in.
+        store: holds the structures.
         structures: their indices, at least one.
-        compute: what is done to them; gives the results one after the other.
-        costs: (n_structures of the store,) what the time of each is proportional to.
-        sample_atoms: about so many are measured.
+        compute: the work; yields one result after the other.
+        costs: (n_structures of the store,) numbers proportional to the time of each structure.
+        sample_atoms: approximate size of the sample, in atoms.
 
     Raises:
-        Exception: of `compute`, for one of those that are measured.
+        Exception: from `compute`, for a structure of the sample.
     """
     n_atoms = int(store.n_atoms[structures].sum())
     stride = max(1, round(n_atoms / sample_atoms))
@@ -71,13 +72,13 @@ def measured_seconds(
 
 
 def useful_jobs(jobs: int, n_items: int, seconds: float, *, are_fixed: bool) -> int:
-    """How many processes to use: one where a pool does not pay, and no more than there are items.
+    """Number of processes to use: one if a pool does not pay, and at most one per item.
 
     Args:
         jobs: largest number.
         n_items: pieces of work, at least one.
-        seconds: that one process needs for all.
-        are_fixed: use a pool even where it does not pay.
+        seconds: time that one process needs for all.
+        are_fixed: use a pool even if it does not pay.
     """
     if not are_fixed and seconds < _POOL_PAYS_SECONDS:
         return 1
@@ -95,25 +96,25 @@ def work_through(
     structures: Callable[[Item], Sequence[Structure]],
     work_alone: Callable[[Structure], object],
 ) -> None:
-    """Do a piece of work for each item, here or in a pool, and hear of each one that is done.
+    """Process each item, here or in a pool, and report each one that is done.
 
-    An item whose worker died is looked at when all others are done and their memory is free: its structures go
-    to a new process one by one, and the one that ends that process, too, is named. Where none does, the item as a
-    whole has a second chance.
+    An item whose worker died is examined after all others are done and their memory is free: its structures run one
+    by one in a new process, and the structure that kills this process, too, is named. If none does, the whole item is
+    tried once more.
 
     Args:
-        items: the pieces.
-        work: what a worker does; a module's function.
-        task: the arguments of `work` for an item, made only when its turn comes.
-        on_done: hears of each item and its result, in any order.
-        jobs: worker processes; one works here.
-        make_executor: makes the pool.
-        structures: of an item.
-        work_alone: what `work` does to a single structure, but keeps nothing of it; a module's function.
+        items: the pieces of work.
+        work: the work for one item; a module-level function.
+        task: gives the arguments of `work` for an item, called only when its turn comes.
+        on_done: called with each item and its result, in any order.
+        jobs: number of worker processes; with one, work runs in this process.
+        make_executor: creates the pool.
+        structures: gives the structures of an item.
+        work_alone: the same work for a single structure, without keeping the result; a module-level function.
 
     Raises:
-        InputError: workers died (a machine short of memory kills them); everything else was done before.
-        Exception: the first of a worker; what was not begun is left undone.
+        InputError: workers died (a machine short of memory kills them); everything else is done.
+        Exception: the first error of a worker; items not yet started are skipped.
     """
     died: list[Died[Item]] = []
     if jobs == 1:
@@ -129,7 +130,7 @@ def work_through(
             died = _pooled(items, work, task, on_done, executor, _AHEAD * jobs)
     if not died:
         return
-    died.sort(key=lambda pair: items.index(pair[0]))  # the same message, whichever was first
+    died.sort(key=lambda pair: items.index(pair[0]))  # the same message, whichever died first
     deadly: list[tuple[Structure, BaseException]] = []
     undone: list[Died[Item]] = []
     with make_executor(1) as executor:
@@ -152,12 +153,12 @@ def _pooled(
     executor: Executor,
     most: int,
 ) -> list[Died[Item]]:
-    """Do what can be done, at most so many items at a time; return the items whose workers died."""
+    """Process the items, at most `most` at a time; return those whose workers died."""
     running: dict[Future[Result], Item] = {}
     died: list[Died[Item]] = []
 
     def collect() -> None:
-        """Wait for at least one; the error of a worker comes home here."""
+        """Wait for at least one result; errors of workers are raised here."""
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
             item = running.pop(future)
@@ -180,7 +181,7 @@ def _pooled(
 def _first_death(
     executor: Executor, work_alone: Callable[[Structure], object], structures: Iterable[Structure]
 ) -> tuple[Structure, BaseException] | None:
-    """The first structure that a worker does not survive; one after the other, so that memory serves only one."""
+    """The first structure that kills its worker; they run one by one, so that each has all the memory."""
     for structure in structures:
         try:
             executor.submit(work_alone, structure).result()
@@ -193,25 +194,26 @@ def _report(
     deadly: Sequence[tuple[Structure, BaseException]],
     undone: Sequence[tuple[Sequence[Structure], BaseException]],
 ) -> InputError:
-    kept = "what does not share a file with it is computed and kept, the same command goes on with the rest"
+    kept = "all other shards are computed and kept; run the same command again"
     if deadly:
         structure, error = deadly[0]
         names = [other.name for other, _ in deadly[1:]]
-        others = f"; likewise {', '.join(names)}" if names else ""
-        others += f"; {len(undone)} more parts were not looked at" if undone else ""
+        others = f"; the same holds for {', '.join(names)}" if names else ""
+        not_examined = counted(len(undone), "more shard was", "more shards were")
+        others += f"; {not_examined} not examined" if undone else ""
         return InputError(
-            f"expected a worker process that computes {structure.name} ({structure.n_atoms} atoms), got none: "
-            f"{_reason(error)}, also when it had no other structure{others}; {kept}, with more memory or "
-            "without this structure",
+            f"cannot compute {structure.name} ({counted(structure.n_atoms, 'atom')}): {_reason(error)}, even with no "
+            f"other structure{others}; {kept} with more memory or without this structure",
             file=structure.file,
         )
     structures, error = undone[0]
-    others = f", and {len(undone) - 1} more such parts" if len(undone) > 1 else ""
+    more = counted(len(undone) - 1, "more shard")
+    others = f"; the same holds for {more}" if len(undone) > 1 else ""
     return InputError(
-        f"expected a worker process that computes {structures[0].name} to {structures[-1].name}, got none: "
-        f"{_reason(error)}, twice, but not by any one of them alone{others}; {kept}"
+        f"cannot compute {structures[0].name} to {structures[-1].name}: {_reason(error)}, twice, though each of them "
+        f"can be computed alone{others}; {kept} with more memory"
     )
 
 
 def _reason(error: BaseException) -> str:
-    return str(error) if isinstance(error, BrokenExecutor) else "it ran out of memory"
+    return str(error) if isinstance(error, BrokenExecutor) else "out of memory"

@@ -42,7 +42,7 @@ from typing import Any, NamedTuple, TypeVar
 ResultT = TypeVar("ResultT")
 
 
-_NO_END = 10**9  # tasks; a process that computes symmetry functions does not grow
+_NO_END = 10**9  # tasks; the memory of a process that computes symmetry functions does not grow
 # each fit leaves some 20 MB behind in its process; a new process costs 5 s, as much as a trial
 _TRIALS_PER_WORKER = 12
 
@@ -58,17 +58,17 @@ def kernel_workers(workers: int) -> WorkerProcesses:
 
 
 def trial_workers(workers: int) -> WorkerProcesses:
-    """Processes for the trials of a search: replaced after some."""
+    """Processes for the trials of a search, each replaced after some trials."""
     return WorkerProcesses(workers, _TRIALS_PER_WORKER)
 
 
 def member_workers(workers: int) -> WorkerProcesses:
-    """Processes for the members of a committee, each a new one: a fit's data stay in its process to the end."""
+    """Processes for committee members, a new one for each: a process keeps the data of its fit until it ends."""
     return WorkerProcesses(workers, 1)
 
 
 class WorkerDied(BrokenExecutor):
-    """The process that ran a task ended without an answer."""
+    """The process that ran a task ended without a result."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,13 @@ _parent: Connection[Any, Any] | None = None
 
 
 def tell(message: object) -> None:
-    """Let whoever submitted the running task with `submit_listening` hear something; elsewhere nobody hears it."""
+    """Send a message to the caller of `submit_listening`; without one it is dropped."""
     if _parent is not None:
         _parent.send(_Message(message))
 
 
 class _Message(NamedTuple):
-    """What a task says before its answer."""
+    """A message that a task sends before its result."""
 
     content: Any
 
@@ -98,7 +98,7 @@ class _Message(NamedTuple):
 def submit_listening(
     executor: Executor, on_message: Callable[[Any], None], fn: Callable[..., ResultT], /, *args: Any
 ) -> Future[ResultT]:
-    """Submit a task and hear what it tells while it runs, on another thread; executors of others pass nothing on."""
+    """Submit a task and receive its messages, on another thread; other executors than ours pass none on."""
     if isinstance(executor, WorkerProcesses):
         return executor.submit_listening(on_message, fn, *args)
     return executor.submit(fn, *args)
@@ -109,9 +109,9 @@ class WorkerProcesses(Executor):
 
     Args:
         workers: largest number of processes; each starts with its first task.
-        tasks_per_worker: after so many a process is replaced by a new one.
+        tasks_per_worker: tasks after which a process is replaced by a new one.
 
-    What they write to stderr is dropped: native libraries greet there, errors come back as exceptions.
+    Output to stderr is dropped: native libraries print notices there; errors come back as exceptions.
     """
 
     def __init__(self, workers: int, tasks_per_worker: int) -> None:
@@ -129,24 +129,24 @@ class WorkerProcesses(Executor):
     def submit(self, fn: Callable[..., ResultT], /, *args: Any, **kwargs: Any) -> Future[ResultT]:
         """Run `fn`, a function that a new process can import, as soon as a worker is free.
 
-        The future's error is that of the task, or `WorkerDied`.
+        The future raises the error of the task, or `WorkerDied`.
         """
         return self._put(_Task(Future(), fn, args, kwargs))
 
     def submit_listening(
         self, on_message: Callable[[Any], None], fn: Callable[..., ResultT], /, *args: Any
     ) -> Future[ResultT]:
-        """As `submit`, and hear what the task tells; `on_message` is called on the thread of its worker."""
+        """Like `submit`, and receive the messages of the task; `on_message` runs on the thread of its worker."""
         return self._put(_Task(Future(), fn, args, {}, on_message))
 
     def _put(self, task: _Task) -> Future[Any]:
         if self._closed:
-            raise RuntimeError("submit: expected an executor that is not shut down")
+            raise RuntimeError("cannot submit a task: the executor is shut down")
         self._queue.put(task)
         return task.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the workers when all tasks are done; with `cancel_futures` only those that run."""
+        """End the workers after all tasks; with `cancel_futures`, after the running ones."""
         self._closed = True
         if cancel_futures:
             self._cancel_waiting()
@@ -162,7 +162,7 @@ class WorkerProcesses(Executor):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Finish what was submitted; after an error or Ctrl-C end at once."""
+        """Finish the submitted tasks; after an error or Ctrl-C, end at once."""
         if error_type is not None:
             self._cancel_waiting()
             for slot in self._slots:
@@ -184,7 +184,7 @@ class WorkerProcesses(Executor):
                 continue
             try:
                 result = slot.run(task)
-            except BaseException as error:  # as the pools of the standard library do, whatever it is
+            except BaseException as error:  # any error, as in the pools of the standard library
                 task.future.set_exception(error)
             else:
                 task.future.set_result(result)
@@ -194,17 +194,17 @@ class WorkerProcesses(Executor):
 
 
 class _Slot:
-    """Place of one process, empty at first and after each replacement."""
+    """A slot for one process, empty at first and after each replacement."""
 
     def __init__(self) -> None:
         self.n_tasks = 0
-        self._lock = threading.Lock()  # a slot is killed by another thread than the one that fills it
+        self._lock = threading.Lock()  # another thread may kill the process
         self._killed = False
         self._process: SpawnProcess | None = None
         self._connection: Connection[Any, Any] | None = None
 
     def run(self, task: _Task) -> Any:
-        """The task's result, or its error; `WorkerDied` if the process ends before."""
+        """The result of the task, or its error; `WorkerDied` if the process ends first."""
         self.n_tasks += 1
         connection = self._start()
         try:
@@ -231,7 +231,7 @@ class _Slot:
             process.close()
 
     def kill(self) -> None:
-        """End the process whatever it does, and start none any more."""
+        """Kill the process, and never start another."""
         with self._lock:
             self._killed = True
             if self._process is not None:
@@ -240,7 +240,7 @@ class _Slot:
     def _start(self) -> Connection[Any, Any]:
         with self._lock:
             if self._killed:
-                raise WorkerDied("the worker process was ended")
+                raise WorkerDied("the worker process was killed")
             if self._connection is None:
                 context = multiprocessing.get_context("spawn")
                 self._connection, theirs = context.Pipe()
@@ -257,16 +257,16 @@ class _Slot:
         process.join()
         code = process.exitcode or 0
         self.stop()
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
 
 @contextmanager
 def _ctrl_c_held_back() -> Iterator[None]:
-    """A process that starts meanwhile never hears of Ctrl-C, not even while Python itself starts in it."""
+    """A process started in this block never receives Ctrl-C, not even while Python itself starts."""
     if sys.platform == "win32":
         yield
         return
-    # the first process of a pool is preceded by this one, whose start would let Ctrl-C through again
+    # it starts with the first process of a pool, and would unblock Ctrl-C again
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -280,11 +280,11 @@ _starting = threading.Lock()
 
 @contextmanager
 def _script_set_aside() -> Iterator[None]:
-    """A process that starts meanwhile does not run the script of this one again, guarded or not.
+    """A process started in this block does not run the main script again, guarded or not.
 
-    Python would, for functions of the script; what workers run are functions of modules.
+    Python does so for functions defined in the script; our workers run functions of modules only.
     """
-    with _starting:  # each slot has a thread of its own
+    with _starting:  # each slot has its own thread
         script = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")
         try:
@@ -294,8 +294,8 @@ def _script_set_aside() -> Iterator[None]:
 
 
 def _serve(connection: Connection[Any, Any]) -> None:
-    """Run tasks until the other end of the connection closes: what a process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which decides
+    """Run tasks until the parent closes the connection: the main function of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is left to the parent
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     global _parent
@@ -314,7 +314,7 @@ def _serve(connection: Connection[Any, Any]) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed cannot say so, and a running task would not listen."""
+    """Exit with the parent: a killed parent sends nothing, and a running task would not listen."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,1 +1,1 @@
-"""The potential: what a fit leaves behind, without the libraries that fitted it."""
+"""The trained potential, independent of the libraries that trained it."""

@@ -1,4 +1,4 @@
-"""Whether the parts of a potential that a file holds fit together: a file of wrong numbers must not predict any."""
+"""Consistency checks of a potential file, so that a damaged file never predicts."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _FORMAT_WITH_REPULSION = 3
 
 
 def check_header(header: Mapping[str, Any], current: int, file: str) -> None:
-    """Refuse what this program cannot read.
+    """Refuse a file that this version cannot read.
 
     Args:
         header: of the file.
-        current: the format that this program writes.
-        file: what messages call it.
+        current: the format that this version writes.
+        file: its name in messages.
 
     Raises:
-        InputError: another format, or activations of another program.
-        Exception: no header.
+        InputError: another format, or unknown activations.
+        Exception: an invalid header.
     """
     found, about = header["format"], header["about"]
-    _expect(type(found) is int, "a number as its format")
+    _expect(type(found) is int, "an integer as its format")
     if not _OLDEST_FORMAT <= found <= current:
         advice = (
             "train it again with this version"
@@ -43,15 +43,15 @@ def check_header(header: Mapping[str, Any], current: int, file: str) -> None:
         raise InputError(f"expected a potential of format {current}, got format {found}; {advice}", file=file)
     _expect(isinstance(about, dict) and isinstance(about.get("inputs", {}), dict), "a record of its training")
     if found >= _FORMAT_WITH_REPULSION:
-        _expect(type(header["has_repulsion"]) is bool, "true or false as whether it has a repulsion")
+        _expect(type(header["has_repulsion"]) is bool, "true or false for has_repulsion")
         for largest in header["largest_in_training"].values():
             _expect(
                 largest is None or (type(largest) is float and 0.0 <= largest < math.inf),
-                "largest numbers of training",
+                "finite or missing limits of training",
             )
     if unknown := {a for member in header["activations"] for net in member for a in net} - set(ACTIVATIONS):
         got = ", ".join(map(quoted, sorted(unknown)))
-        raise InputError(f"expected a potential with activations of this program, got {got}", file=file)
+        raise InputError(f"expected known activations, got {got}", file=file)
 
 
 def check_consistency(
@@ -65,18 +65,18 @@ def check_consistency(
     training_atoms: Sequence[TrainingAtoms],
     composition_span: np.ndarray[Any, Any],
 ) -> None:
-    """Raise ValueError, with the part, unless all shapes fit and all numbers are finite.
+    """Raise ValueError, naming the array, unless all shapes are consistent and all numbers finite.
 
     Args:
         elements, n_features: of the parameter set.
         reference_energies, subnet_of, whitenings, members, training_atoms, composition_span: as in `Potential`.
     """
     n, n_subnets = n_features, len(whitenings)
-    _expect(set(reference_energies) == set(elements), "reference energies of its elements")
+    _expect(set(reference_energies) == set(elements), "a reference energy for each element")
     for element, energy in reference_energies.items():
         _check(np.asarray(energy), (), f"reference energy of {element}")
-    _expect(set(subnet_of) == set(elements), "a subnet for each of its elements")
-    _expect(set(subnet_of.values()) == set(range(n_subnets)), "subnets that are numbered from 0")
+    _expect(set(subnet_of) == set(elements), "a subnet for each element")
+    _expect(set(subnet_of.values()) == set(range(n_subnets)), "subnets numbered from 0")
     for k, whitening in enumerate(whitenings):
         _check(whitening.mean, (n,), f"whitening {k}")
         _check(whitening.matrix, (n, n), f"whitening {k}")
@@ -84,7 +84,7 @@ def check_consistency(
         _expect(whitening.constant.dtype == np.bool_ and whitening.constant.shape == (n,), f"whitening {k}")
     _expect(len(members) > 0, "networks")
     for m, member in enumerate(members):
-        _expect(len(member) == n_subnets, f"network {m} with all subnets")
+        _expect(len(member) == n_subnets, f"all subnets in network {m}")
         for layers in member:
             width = n
             for layer in layers:
@@ -92,7 +92,7 @@ def check_consistency(
                 _check(layer.kernel, (width, n_out), f"network {m}")
                 _check(layer.bias, (n_out,), f"network {m}")
                 width = n_out
-            _expect(bool(layers) and width == 1, f"network {m} that ends in one node")
+            _expect(bool(layers) and width == 1, f"a single output node in network {m}")
     for element, atoms in zip(elements, training_atoms, strict=True):
         n_constant = int(whitenings[subnet_of[element]].constant.sum())
         for array in (atoms.low, atoms.high):
@@ -100,16 +100,16 @@ def check_consistency(
         _expect(len(atoms.references) > 0, f"training atoms of {element}")
         _check(atoms.references, (len(atoms.references), n + n_constant), f"training atoms of {element}")
         _check(np.asarray(atoms.unit), (), f"training atoms of {element}")
-        _expect(atoms.unit > 0.0, f"a distance above 0 as the unit of {element}")
+        _expect(atoms.unit > 0.0, f"a distance unit above 0 for {element}")
     rank = len(composition_span) if composition_span.ndim else 0
     _check(composition_span, (rank, len(elements)), "compositions")
 
 
 def check_repulsion(repulsion: Repulsion, cutoff: float) -> None:
-    """Raise ValueError unless every pair of elements has an outer radius, within the cutoff (Å) of its neighbors."""
+    """Raise ValueError unless every pair of elements has an outer radius within the cutoff, Å."""
     n, outer = len(repulsion.elements), repulsion.outer
     _check(outer, (n, n), "repulsion")
-    _expect(bool((outer == outer.T).all()), "a repulsion that is the same from both ends")
+    _expect(bool((outer == outer.T).all()), "a symmetric repulsion")
     _expect(bool(((outer > 0.0) & (outer <= cutoff)).all()), "a repulsion within the cutoff")
 
 

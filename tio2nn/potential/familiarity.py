@@ -1,12 +1,12 @@
-"""How far an atom is from those that a potential was trained on: one number, 1 being an ordinary distance.
+"""The distance of an atom from the training set: one number, of which 1 is ordinary.
 
-A potential interpolates. Where the neighborhood of an atom is unlike all that training saw, its energy is a guess, and
-nothing in the number says so. Here the neighborhood is a point in the space of whitened features, in which all
-directions count alike, and the distance is that to the nearest atom among some of the same element from the training
-part. Its unit comes from those atoms themselves: of 100 of them 99 are nearer to an atom of another training structure.
+A potential interpolates. If the neighborhood of an atom is unlike all neighborhoods in the training set, its energy is
+a guess, and nothing in the number says so. Here a neighborhood is a point in the space of whitened features, in which
+all directions have the same weight, and the distance is that to the nearest of a sample of training atoms of the same
+element. Its unit comes from these atoms: 99 of 100 have a nearer atom in another training structure.
 
-On TiO2 (1,718 structures that training never saw, two thirds of them far above its energies) the distance tells the
-error of an atom's force over three decades, by the same law within the range of training and far outside; the table is
+On TiO2 (1,718 held-out structures, two thirds of them far above the training energies) the distance predicts the
+error of an atom's force over three decades, by the same law inside and far outside the training range; the table is
 in docs/results/extrapolation.md, and docs/theory.md has what else was tried.
 """
 
@@ -24,29 +24,29 @@ from tio2nn.potential.whitening import Whitening
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.integer[Any]]
 
-# Atoms of an element that a potential carries. Rank correlation of distance and error within the range of training,
+# Reference atoms per element in a potential. Rank correlation of distance and error inside the training range,
 # TiO2: 250 0.51, 500 0.54, 1,000 0.62, 2,000 0.68, 4,000 0.71. 2,000 are 0.6 MB of 70 functions and cost 0.4 ms for
 # 48 atoms, a tenth of their forces.
 N_REFERENCES = 2000
-_N_CALIBRATION = 2000  # atoms whose distances make the unit, enough for its percentile
+_N_CALIBRATION = 2000  # atoms whose distances define the unit, enough for its percentile
 _QUANTILE = 0.99
-_ATOMS_TOGETHER = 1024  # atoms compared with the references at a time: 20 MB
+_ATOMS_TOGETHER = 1024  # atoms compared with the references at once: 20 MB
 
-# A unit below this, in standard deviations of whitened features, is rounding: all structures are copies of another.
+# A smaller unit, in standard deviations of whitened features, is rounding: all structures are copies of one.
 _SMALLEST_UNIT = 1e-6
 
-# A range narrower than this fraction of its limits is one value with rounding; a function that had one value in
-# training is measured in its own unit, in which one near neighbor counts about 1.
+# A range narrower than this fraction of its limits is a single value with rounding; such a function is measured in its
+# own unit, in which one near neighbor contributes about 1.
 _CONSTANT = 1e-10
 
 
 @dataclass(frozen=True)
 class TrainingAtoms:
-    """The atoms of one element that training saw, as far as a potential remembers them.
+    """The training atoms of one element, as far as a potential stores them.
 
     Attributes:
         low, high: (n_features,) smallest and largest value of each feature.
-        references: (n_references, n_features + number of constant features) some of them, see `Whitening.points`.
+        references: (n_references, n_features + number of constant features) a sample, see `Whitening.points`.
         unit: distance of points that counts as 1.
     """
 
@@ -59,9 +59,9 @@ class TrainingAtoms:
     def fit(
         cls, features: FloatArray, structures: IntArray, whitening: Whitening, random: np.random.Generator
     ) -> TrainingAtoms:
-        """Choose the references and find the unit.
+        """Choose the reference atoms and the unit.
 
-        With atoms of a single structure there is nothing to compare, and the unit is the standard deviation of a
+        With atoms of a single structure there is nothing to compare; the unit is then the standard deviation of a
         whitened feature.
 
         Args:
@@ -95,9 +95,9 @@ class TrainingAtoms:
         return self._to_nearest(whitening.points(features)) / self.unit
 
     def excess(self, features: FloatArray) -> FloatArray:
-        """How far each feature lies outside the range of training, in units of the width of that range.
+        """How far each feature lies outside the training range, in units of the width of that range.
 
-        Negative within the range; of a feature that did not vary, the difference itself.
+        Negative inside the range; for a feature that did not vary, the difference itself.
 
         Args:
             features: (n_atoms, n_features), not whitened.
@@ -112,11 +112,11 @@ class TrainingAtoms:
         )
 
     def _to_nearest(self, of_atoms: FloatArray, allowed: NDArray[np.bool_] | None = None) -> FloatArray:
-        """Root mean square of the differences from the nearest reference, of those allowed for an atom."""
+        """Root mean square difference from the nearest reference allowed for each atom."""
         found = np.empty(len(of_atoms))
         for first in range(0, len(of_atoms), _ATOMS_TOGETHER):
             own = slice(first, first + _ATOMS_TOGETHER)
-            # the expanded square in single precision is exact enough to choose, not to measure
+            # the expanded square in single precision is accurate enough to choose, not to measure
             squares = self._squares - 2.0 * of_atoms[own].astype(np.float32) @ self.references.T
             if allowed is not None:
                 squares[~allowed[own]] = np.inf

@@ -1,4 +1,4 @@
-"""Dense layers in NumPy, forwards and backwards, in float64: what a trained subnet is made of."""
+"""The dense layers of a trained subnet in NumPy, forward and backward, in float64."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Layer:
 
 
 def energies(layers: Sequence[Layer], x: FloatArray) -> FloatArray:
-    """Output (n_atoms,) of layers of which the last has one node, for inputs (n_atoms, n_in)."""
+    """Output (n_atoms,) for inputs (n_atoms, n_in); the last layer has one node."""
     for layer in layers:
         x, _ = _activate(layer.activation, x @ layer.kernel + layer.bias, with_slope=False)
     return x[:, 0]
@@ -45,7 +45,7 @@ def energies_and_gradients(layers: Sequence[Layer], x: FloatArray) -> tuple[Floa
 
 
 def _activate(name: str, x: FloatArray, *, with_slope: bool) -> tuple[FloatArray, FloatArray]:
-    """Value, and slope if it is asked for."""
+    """Value and, if requested, slope."""
     nothing = x
     if name == "linear":
         return x, np.ones_like(x) if with_slope else nothing
@@ -54,7 +54,7 @@ def _activate(name: str, x: FloatArray, *, with_slope: bool) -> tuple[FloatArray
     if name == "tanh":
         y = np.tanh(x)
         return y, 1.0 - y * y if with_slope else nothing
-    # exp of the negative absolute value cannot overflow
+    # exp(-|x|) cannot overflow
     e = np.exp(-np.abs(x))
     sigmoid = np.where(x >= 0, 1.0, e) / (1.0 + e)
     if name == "softplus":

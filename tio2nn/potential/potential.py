@@ -1,8 +1,7 @@
 """A trained potential: one portable file that needs neither its project nor Keras.
 
-The file is a plain `.npz`: arrays, and one JSON text that says how they fit together. All members of a
-committee, the parameter set, whitening, reference energies and the range of the training features are in it.
-Energies are computed in float64.
+The file is a plain `.npz` with arrays and one JSON header. It holds all committee members, the parameter set, the
+whitening, the reference energies and the range of the training features. Energies are computed in float64.
 """
 
 from __future__ import annotations
@@ -42,30 +41,30 @@ from tio2nn.structures.structure import Structure
 FloatArray = NDArray[np.float64]
 
 FORMAT = 3
-"""Version of the file format; raised when an older program could not read a new file. Format 2 had no repulsion."""
+"""Version of the file format, increased if older versions cannot read new files. Format 2 had no repulsion."""
 
 _PARTS_OF_ATOMS = ("low", "high", "references", "unit")  # fields of TrainingAtoms, as the file names them
 
-# relative distance of a composition from the span of others; compositions are small integers
+# relative distance of a composition from a span; compositions are small integers
 _SPAN_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Potential:
-    """A committee of networks with all they need.
+    """A committee of networks with everything it needs.
 
     Attributes:
         parameters: the symmetry functions and elements.
         reference_energies: of each element, eV.
-        subnet_of: for each element the position of its subnet.
-        whitenings: for each subnet.
+        subnet_of: index of the subnet of each element.
+        whitenings: one per subnet.
         members: for each member, for each subnet, its layers.
-        training_atoms: what is remembered of those of each element.
-        composition_span: (rank, n_elements) orthonormal basis of the compositions in training. Reference
-            energies fitted to them say nothing about compositions outside it.
-        about: what `train` recorded: versions, seed, structures, errors.
-        repulsion: of atoms closer than any in training; None for none.
-        limits: beyond which what the networks say is no prediction.
+        training_atoms: the stored training atoms of each element.
+        composition_span: (rank, n_elements) orthonormal basis of the training compositions. Reference energies fitted
+            to them are undetermined outside it.
+        about: recorded by `train`: versions, seed, structures, errors.
+        repulsion: of atoms closer than any in the training set; None for none.
+        limits: beyond which an output of the networks is no prediction.
     """
 
     parameters: ParameterSet
@@ -91,11 +90,11 @@ class Potential:
         """Predict structures, in order.
 
         Args:
-            structures: any number, in a list or as `read_structures` yields them.
-            forces: also forces and stress.
+            structures: any iterable, such as a list or `read_structures`.
+            forces: predict forces and stress, too.
 
         Raises:
-            InputError: an element that the potential does not know, or two atoms at the same place.
+            InputError: an element unknown to the potential, or two atoms at the same position.
         """
         calculator = self._calculator
         if forces:
@@ -112,7 +111,7 @@ class Potential:
         return next(self.predict([structure])).energy
 
     def predict_features(self, structure: Structure, features: FloatArray) -> Prediction:
-        """Predict the energy of a structure whose features are known.
+        """Predict the energy of a structure from its features.
 
         Args:
             structure: n_atoms atoms.
@@ -140,7 +139,7 @@ class Potential:
         atomic = np.empty((len(self.members), len(features)))
         weights = np.empty((len(self.members), *features.shape))
         # structure by structure: matrix products of other shapes may differ in the last bit, and a prediction must not
-        # depend on its company
+        # depend on the other structures
         for structure, own in zip(structures, _rows(structures), strict=True):
             for m, rows, whitened, layers in self._subnets(structure.elements, features[own]):
                 atomic[m, own][rows], gradient = energies_and_gradients(layers, whitened)
@@ -165,7 +164,7 @@ class Potential:
     def _with_forces(
         self, prediction: Prediction, of_members: FloatArray, strain: FloatArray, repelled: Repelled | None
     ) -> Prediction:
-        """With the forces (n_members, n_atoms, 3) of the networks and the mean of their strain derivatives."""
+        """Add forces, from those of the networks (n_members, n_atoms, 3) and the mean of their strain derivatives."""
         variance = of_members.var(axis=0, ddof=1) if len(self.members) > 1 else None
         of_networks = of_members.mean(axis=0)
         volume = prediction.structure.cell_volume
@@ -185,7 +184,7 @@ class Potential:
 
     @np.errstate(over="ignore", invalid="ignore")
     def _atomic(self, structure: Structure, features: FloatArray) -> FloatArray:
-        """(n_members, n_atoms) what the networks add to the reference energies, eV."""
+        """(n_members, n_atoms) energies of the networks, relative to the reference energies, eV."""
         atomic = np.empty((len(self.members), structure.n_atoms))
         for m, rows, whitened, layers in self._subnets(structure.elements, features):
             atomic[m, rows] = energies(layers, whitened)
@@ -194,7 +193,7 @@ class Potential:
     def _subnets(
         self, elements: Sequence[str], features: FloatArray
     ) -> Iterator[tuple[int, NDArray[np.int64], FloatArray, tuple[Layer, ...]]]:
-        """For each subnet with atoms and each member: the member, the atoms, their whitened features, the layers."""
+        """For each subnet with atoms and each member: member, atoms, whitened features, layers."""
         subnets = np.array([self.subnet_of[element] for element in elements])
         for k, whitening in enumerate(self.whitenings):
             rows = np.flatnonzero(subnets == k)
@@ -207,7 +206,7 @@ class Potential:
     def _prediction(
         self, structure: Structure, features: FloatArray, atomic: FloatArray, repelled: Repelled | None
     ) -> Prediction:
-        """From the energies (n_members, n_atoms) of the networks."""
+        """A prediction from the energies (n_members, n_atoms) of the networks."""
         reference = np.array([self.reference_energies[element] for element in structure.elements])
         totals = atomic.sum(axis=1)
         spread = float(totals.std(ddof=1)) / structure.n_atoms if len(self.members) > 1 else None
@@ -233,7 +232,7 @@ class Potential:
     def _distances(
         self, structure: Structure, features: FloatArray
     ) -> tuple[FloatArray, tuple[Extrapolation, ...]]:
-        """(n_atoms,) distances from training, and the atoms that are too far."""
+        """(n_atoms,) distances from the training set, and the atoms that are too far."""
         distances = np.empty(structure.n_atoms)
         found = []
         elements = np.array([self.elements.index(element) for element in structure.elements])
@@ -251,7 +250,7 @@ class Potential:
         return distances, tuple(sorted(found, key=lambda extrapolation: extrapolation.atom))
 
     def save(self, path: AnyPath) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, atomically."""
         arrays: dict[str, Any] = {"composition_span": self.composition_span}
         if self.repulsion is not None:
             arrays["repulsion/outer"] = self.repulsion.outer
@@ -284,28 +283,28 @@ class Potential:
 
     @classmethod
     def load(cls, path: AnyPath) -> Potential:
-        """Read a file that `save` wrote.
+        """Read a file of `save`.
 
         Raises:
-            InputError: no such file, damaged, or of a later version.
+            InputError: a missing or damaged file, or one of a later version.
         """
         path = Path(path)
         file = str(path)
         expected = "expected a potential written by tio2nn train, got"
         try:
             if is_special(path):
-                raise InputError(f"{expected} no regular file", file=file)
+                raise InputError("expected a regular file, got another kind", file=file)
             with path.open("rb") as handle:
                 if not zipfile.is_zipfile(handle):
-                    raise InputError(f"{expected} another kind of file, or a part of one", file=file)
+                    raise InputError(f"{expected} another kind of file, or a truncated one", file=file)
             with opened_arrays(path) as arrays:
                 return cls._from_arrays(json.loads(str(arrays["header"])), arrays, file)
         except InputError:
             raise
         except FileNotFoundError:
-            raise InputError("expected a potential, got no such file", file=file) from None
+            raise InputError("cannot load the potential: no such file", file=file) from None
         except OSError as error:
-            raise InputError(f"{expected}: {error.strerror}", file=file) from None
+            raise InputError(f"cannot load the potential: {error.strerror}", file=file) from None
         except Exception as error:
             reason = f"{expected} a damaged or foreign file ({one_line(error)})"
             raise InputError(reason, file=file) from None
@@ -320,7 +319,7 @@ class Potential:
         except ParameterError as error:
             raise InputError(f"expected a potential with valid parameters: {error}", file=file) from None
         n_subnets = max(header["subnet_of"].values()) + 1
-        # format 2 measured distances with the matrix of the network
+        # format 2 used the matrix of the network as metric
         parts = ("mean", "matrix", "constant", "matrix" if is_older else "metric")
         whitenings = tuple(
             Whitening(*[arrays[f"whitening/{k}/{part}"] for part in parts]) for k in range(n_subnets)
@@ -374,6 +373,6 @@ def composition_span(compositions: NDArray[np.integer]) -> FloatArray:
 
 
 def _rows(structures: Sequence[Structure]) -> list[slice]:
-    """The atoms of each structure among those of all."""
+    """The rows of each structure among all atoms."""
     ends = np.cumsum([structure.n_atoms for structure in structures]).tolist()
     return [slice(end - s.n_atoms, end) for s, end in zip(structures, ends, strict=True)]

@@ -1,4 +1,4 @@
-"""What a potential says of one structure: numbers, what speaks against them, and when they are none."""
+"""A prediction: energy and forces of a structure, reasons to doubt them, and limits beyond which they are refused."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tio2nn.structures.structure import Structure
 
 FloatArray = NDArray[np.float64]
 
-# Atoms at a larger distance from training are warned of; see `familiarity` for the unit. Trained on structures of
-# TiO2 below 1 eV/atom: 1 to 2 % of 600 others at random have such an atom, 58 % of 1,118 others at higher energies; the
-# forces of such atoms are wrong by 1 eV/Å and more, instead of 0.1.
+# Atoms at larger distances from the training set raise a warning; see `familiarity` for the unit. Trained on TiO2 below
+# 1 eV/atom: 1 to 2 % of 600 random held-out structures have such an atom, and 58 % of 1,118 structures at higher
+# energies; force errors on such atoms are 1 eV/Å and more, instead of 0.1.
 EXTRAPOLATION_DISTANCE = 2.0
 
 
-# Energies beyond this many times the largest of training are no extrapolation, and none below the smallest limit is
-# refused: 1,000 eV/atom is more than any chemistry has, and 1,000 eV/Å more than atoms feel that just do not touch.
+# Predictions beyond this many times the largest training value are refused, unless they are below the smallest limit:
+# 1,000 eV/atom exceeds any chemistry, and 1,000 eV/Å any force between atoms that do not overlap.
 _BEYOND_TRAINING = 100.0
 _SMALLEST_LIMIT = 1000.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Beyond what the networks' part of a prediction is none.
+    """Limits beyond which the output of the networks is refused.
 
     Attributes:
-        largest_energy: largest absolute cohesive energy of the training part, eV/atom; None if not known.
-        largest_force: length of the largest force of the training part, eV/Å; None if not known.
+        largest_energy: largest absolute cohesive energy in the training set, eV/atom; None if unknown.
+        largest_force: length of the largest force in the training set, eV/Å; None if unknown.
     """
 
     largest_energy: float | None = None
@@ -39,33 +39,32 @@ class Limits:
 
     @property
     def energy(self) -> float:
-        """Of the absolute cohesive energy, eV/atom."""
+        """Limit of the absolute cohesive energy, eV/atom."""
         return max(_BEYOND_TRAINING * (self.largest_energy or 0.0), _SMALLEST_LIMIT)
 
     @property
     def force(self) -> float:
-        """Of the length of a force, eV/Å; without forces in training that of the energy, for an Å."""
+        """Limit of the length of a force, eV/Å; without training forces, the energy limit divided by 1 Å."""
         if self.largest_force is None:
             return self.energy
         return max(_BEYOND_TRAINING * self.largest_force, _SMALLEST_LIMIT)
 
 
 NO_TRAINING_KNOWN = Limits()
-"""Those of a potential that does not say what the largest numbers of its training were."""
+"""The limits of a potential that does not record the largest training values."""
 
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """An atom far from all that training saw.
+    """An atom far from all training atoms.
 
     Attributes:
         atom: number of the atom, from 1.
         element: its element.
-        distance: from the nearest atom of the training, see `familiarity`; above `EXTRAPOLATION_DISTANCE`.
-        function: name of the symmetry function that is farthest outside the range of training, or nearest to its end.
-        excess: how far outside that function is, in units of the width of its range, of a function that did not vary
-            in training the difference itself; not above zero if all functions are within their ranges, and only their
-            combination is new.
+        distance: from the nearest training atom, see `familiarity`; above `EXTRAPOLATION_DISTANCE`.
+        function: name of the symmetry function farthest outside its training range, or nearest to its limit.
+        excess: how far it is outside, in units of the width of the range (the difference itself if it did not vary in
+            training); at most zero if all functions are inside their ranges and only their combination is new.
     """
 
     atom: int
@@ -77,27 +76,27 @@ class Extrapolation:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Energy of one structure.
+    """The prediction for one structure.
 
     Attributes:
-        structure: what was predicted.
+        structure: the structure.
         energy: total energy, eV; mean of the committee.
         atomic_energies: (n_atoms,) eV, reference energies and repulsion included; mean of the committee.
         spread: standard deviation of the committee's energies, eV/atom; None for a single network.
-        distances: (n_atoms,) of each atom from the nearest one that training saw; 1 is ordinary, see
+        distances: (n_atoms,) distance of each atom from the training set; 1 is ordinary, see
             `tio2nn.potential.familiarity`.
         extrapolations: the atoms farther than `EXTRAPOLATION_DISTANCE`.
-        composition_is_known: whether the composition is a combination of those in training; if not, the
-            total energy contains a reference energy that nothing determined.
-        forces: (n_atoms, 3) eV/Å, mean of the committee; None if not asked for.
-        forces_spread: (n_atoms,) eV/Å, root of the sum over the components of the variance among the committee;
-            None without forces or for a single network.
+        composition_is_known: whether the training compositions span this one; if not, the total energy contains an
+            undetermined reference energy.
+        forces: (n_atoms, 3) eV/Å, mean of the committee; None if not requested.
+        forces_spread: (n_atoms,) eV/Å, square root of the variance in the committee, summed over the components; None
+            without forces or for a single network.
         stress: (3, 3) eV/Å³, ∂E/∂strain over `Structure.cell_volume`, positive under tension; None without forces or
-            such a volume.
-        repulsion: the part of the energy that atoms closer than any in training add, eV; see `repulsion`.
-        network_energy: what the networks add to the reference energies, eV/atom.
+            without a volume.
+        repulsion: energy added by atoms closer than any in the training set, eV; see `repulsion`.
+        network_energy: energy of the networks relative to the reference energies, eV/atom.
         largest_network_force: length of the largest force without the repulsion, eV/Å; None without forces.
-        limits: beyond which the last two are none.
+        limits: for the last two.
     """
 
     structure: Structure
@@ -121,51 +120,51 @@ class Prediction:
         return self.energy / self.structure.n_atoms
 
     def unusable(self) -> InputError | None:
-        """Why it is none: the numbers of a damaged potential, or of atoms far from all, may be too large to be any."""
+        """Why the prediction is refused: values of a damaged potential, or far from training, may be absurdly large."""
         for name, values in (("energy", self.energy), ("forces", self.forces), ("stress", self.stress)):
             if values is not None and not np.isfinite(values).all():
-                return self.structure.error(f"expected finite numbers as predicted {name}, got others")
+                return self.structure.error(f"cannot predict the {name}: the result is not finite")
         for name, value, limit, unit in (
             ("energy", abs(self.network_energy), self.limits.energy, "eV/atom from the reference energies"),
             ("forces", self.largest_network_force, self.limits.force, "eV/Å"),
         ):
             if value is not None and value > limit:
                 return self.structure.error(
-                    f"expected predicted {name} within {limit:.4g} {unit}, got {value:.3g}: "
-                    "the structure is unlike all in training"
+                    f"cannot predict the {name}: the result, {value:.3g} {unit}, exceeds the limit of {limit:.4g}; "
+                    "the structure is unlike the training set"
                 )
         return None
 
     def doubts(self) -> dict[Literal["composition", "atoms"], str]:
-        """What speaks against trusting the prediction, each a line with advice."""
+        """Reasons to doubt the prediction, each as one line with advice."""
         found: dict[Literal["composition", "atoms"], str] = {}
         if not self.composition_is_known:
             found["composition"] = (
-                "no combination of the compositions in training makes this one, so the total energy is off by an "
-                "unknown reference energy; train on structures of such a composition"
+                "the training compositions do not span this one, so the total energy is off by an unknown reference "
+                "energy; train on structures with this composition"
             )
         if self.extrapolations:
             worst = max(self.extrapolations, key=lambda extrapolation: extrapolation.distance)
             place = (
-                f"where {worst.function} is outside its range in training by {worst.excess:.2f} times its width"
+                f"with {worst.function} {worst.excess:.2g} times the training range beyond its limit"
                 if worst.excess > 0.0
-                else f"in a new combination of functions, of which {worst.function} is nearest to its limit"
+                else f"in a new combination of functions, {worst.function} being nearest to its limit"
             )
             repulsion = (
-                f"atoms closer than any in training repel each other with {self.repulsion:.3g} eV; "
+                f"atoms closer than any in the training set add a repulsion of {self.repulsion:.3g} eV; "
                 if self.repulsion
                 else ""
             )
             found["atoms"] = (
-                f"{_atoms(len(self.extrapolations), self.structure.n_atoms)} far from all in training, do not "
-                f"trust energy or forces; farthest is atom {worst.atom} ({worst.element}), at {worst.distance:.1f} "
-                f"times an ordinary distance, {place}; {repulsion}train on structures like this one"
+                f"{_atoms(len(self.extrapolations), self.structure.n_atoms)} far from the training set: do not trust "
+                f"energy or forces; farthest is atom {worst.atom} ({worst.element}), at {worst.distance:.1f} times an "
+                f"ordinary distance, {place}; {repulsion}train on structures like this one"
             )
         return found
 
 
 def _atoms(n: int, of: int) -> str:
-    """So many of all, with a verb."""
+    """The number of atoms out of all, with a verb."""
     if of == 1:
         return "the atom is"
     return f"{n} of {of} atoms {'is' if n == 1 else 'are'}"

@@ -1,13 +1,13 @@
-"""Screened repulsion of nuclei for atoms closer than any that training saw, where networks know nothing.
+"""Screened nuclear repulsion (ZBL) of atoms closer than any in the training set, where networks are untrained.
 
 E(r) = Z_i Z_j e² / (4π ε₀ r) φ(r / a) + S(r), φ a sum of four exponentials, a = 0.4685 Å / (Z_i^0.23 + Z_j^0.23)
 
 J. F. Ziegler, J. P. Biersack and U. Littmark, The Stopping and Range of Ions in Matter (1985). S(r) takes energy, force
-and curvature to zero between an inner and an outer radius, a constant below, t³ (A/3 + B/4 t) + C with t = r - inner
-above. Constants and S are those of LAMMPS's `pair_style zbl`, in its units "metal".
+and curvature to zero between an inner and an outer radius: a constant below the inner radius, t³ (A/3 + B/4 t) + C with
+t = r - inner above. Constants and S are those of LAMMPS's `pair_style zbl` in metal units.
 
-Of each pair of elements the outer radius is 0.85 of the smallest distance in the training part, so that nothing is
-added to a structure of that part, and the fit stays what it is.
+The outer radius of a pair of elements is 0.85 of their smallest distance in the training set, so the repulsion is zero
+in all training structures, and the fit does not change.
 """
 
 from __future__ import annotations
@@ -35,39 +35,39 @@ _AMPLITUDES = np.array([0.02817, 0.28022, 0.50986, 0.18175])
 _DECAYS = np.array([0.20162, 0.40290, 0.94229, 3.19980])
 
 _INNER = 0.7  # of the outer radius
-# The outer radius of a pair, of its smallest distance in training. The first few percent below that are better known
-# to the networks, which continue the bonds of training, than to colliding nuclei: molecules displaced by 0.09 Å have
+# Outer radius over the smallest training distance. For a few percent below that distance, networks extrapolate bonds
+# better than a model of colliding nuclei: molecules displaced by 0.09 Å have
 # errors of 5.0 meV/atom and 0.46 eV/Å (RMSE) without repulsion and with 0.85, 5.5 and 0.72 with 0.9, 69 and 6.1 with
 # 1.
 _OF_CLOSEST = 0.85
-_OF_COVALENT_RADII = 0.7  # the outer radius of a pair that training never had: bonds are not shorter
+_OF_COVALENT_RADII = 0.7  # outer radius of a pair without training distances: bonds are not shorter
 
-# Relative; distances of one pair in equal crystals differ by rounding, the last digits of a file and of a cell's choice
+# Relative; distances in equal crystals differ by rounding in files and by the choice of the cell
 _ROUNDING = 1e-8
 
-# From one radius of search to the next: what a search costs grows with the cube of its radius
+# Ratio of successive search radii: the cost of a search grows with the cube of its radius
 _WIDER = 1.5
 
 
 class Repelled(NamedTuple):
-    """What the repulsion adds to the atoms of a batch of structures, or some of them."""
+    """Repulsion of the atoms in a batch of structures, or of some of them."""
 
-    energies: FloatArray  # (n_atoms,) half of each pair's, eV
+    energies: FloatArray  # (n_atoms,) half of each pair energy, eV
     gradient: FloatArray  # (n_atoms, 3) ∂E/∂R, eV/Å
-    strain: FloatArray  # (n_atoms, 3, 3) the part of each atom in ∂E/∂strain, eV
+    strain: FloatArray  # (n_atoms, 3, 3) contribution of each atom to ∂E/∂strain, eV
 
     def of(self, atoms: slice) -> Repelled:
-        """The part of some atoms."""
+        """The repulsion of some atoms."""
         return Repelled(*(array[atoms] for array in self))
 
 
 @dataclass(frozen=True)
 class Repulsion:
-    """Of every pair of some elements.
+    """The repulsion between all pairs of some elements.
 
     Attributes:
         elements: chemical symbols.
-        outer: (n_elements, n_elements) symmetric, Å; at and beyond this distance there is none.
+        outer: (n_elements, n_elements) symmetric, Å; the repulsion is zero at and beyond this distance.
     """
 
     elements: tuple[str, ...]
@@ -75,14 +75,14 @@ class Repulsion:
 
     @classmethod
     def beyond(cls, structures: Sequence[Structure], elements: tuple[str, ...], cutoff: float) -> Repulsion:
-        """The one that begins where the atoms of some structures end.
+        """The repulsion below the smallest distances of some structures.
 
-        A pair of elements that has no distance within the cutoff gets 0.7 times the sum of its covalent radii, or the
-        cutoff if that is less.
+        The outer radius of a pair of elements without a distance within the cutoff is 0.7 times the sum of covalent
+        radii, or the cutoff if that is less.
 
         Args:
-            structures: of the training part.
-            elements: all that they have.
+            structures: the training set.
+            elements: all their elements.
             cutoff: of the symmetry functions, Å.
         """
         closest = closest_distances(structures, elements, cutoff) * (_OF_CLOSEST * (1.0 - _ROUNDING))
@@ -93,7 +93,7 @@ class Repulsion:
 
     @property
     def closest(self) -> FloatArray:
-        """(n_elements, n_elements) the smallest distances in training, Å, or what stands for them."""
+        """(n_elements, n_elements) smallest training distances, Å, or their substitutes."""
         return np.asarray(self.outer / _OF_CLOSEST)
 
     @property
@@ -106,10 +106,10 @@ class Repulsion:
 
         Args:
             structures: of the batch.
-            pairs: all that are closer than `reach`, from both ends.
+            pairs: all pairs closer than `reach`, from both ends.
 
         Returns:
-            None if no two atoms are within their outer radius.
+            None if no pair is within its outer radius.
         """
         if not len(pairs.centers):
             return None
@@ -120,14 +120,14 @@ class Repulsion:
         close = distances < self.outer[one, other]
         if not close.any():
             return None
-        # in an order of their own, so that the bits do not depend on the search that found them
+        # sorted, so that the bits do not depend on the neighbor search
         order = np.flatnonzero(close)
         order = order[np.lexsort((distances[order], other[order], pairs.centers[order]))]
         centers, vectors, distances = pairs.centers[order], pairs.vectors[order], distances[order]
         energies, slopes = self._of_pairs(one[order], other[order], distances)
         directions = vectors / distances[:, None]
         n_atoms = len(kinds)
-        # each pair comes from both ends: half of it belongs to each, and an atom is pushed by what it is the center of
+        # each pair comes from both ends: half of its energy belongs to each, and the whole force acts on the center
         pulls = -slopes[:, None] * directions
         strains = 0.5 * slopes[:, None, None] * vectors[:, :, None] * directions[:, None, :]
         return Repelled(
@@ -137,10 +137,10 @@ class Repulsion:
         )
 
     def of_structure(self, structure: Structure) -> Repelled | None:
-        """As for a batch, with a search of neighbors of its own.
+        """As for a batch, with its own neighbor search.
 
         Raises:
-            InputError: two atoms at the same place, or a cell that spans no volume.
+            InputError: two atoms at the same position, or a cell that spans no volume.
         """
         kinds = np.zeros(structure.n_atoms, dtype=np.int64)
         lists = neighbor_lists([structure], self.reach, kinds, 1)
@@ -150,7 +150,7 @@ class Repulsion:
         """Energies of pairs at distances r and their derivatives, eV and eV/Å."""
         tables = self._tables
         energies, slopes, _ = _screened(tables.charges[one, other], tables.inverse_lengths[one, other], r)
-        # the constant reaches from the nuclei to the outer radius
+        # the constant holds from zero to the outer radius
         t = np.maximum(r - _INNER * self.outer[one, other], 0.0)
         a, b = tables.cubic[one, other], tables.quartic[one, other]
         energies = energies + tables.constant[one, other] + t**3 * (a / 3.0 + b / 4.0 * t)
@@ -177,7 +177,7 @@ class Repulsion:
 
 
 class _Tables(NamedTuple):
-    """Of each pair of elements, (n_elements, n_elements)."""
+    """Constants of each pair of elements, (n_elements, n_elements)."""
 
     charges: FloatArray  # eV Å
     inverse_lengths: FloatArray  # 1/Å
@@ -189,10 +189,10 @@ class _Tables(NamedTuple):
 def _screened(
     charges: FloatArray, inverse_lengths: FloatArray, r: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The screened Coulomb energy of pairs, its first and its second derivative; all (n_pairs,)."""
+    """Screened Coulomb energies of pairs, first and second derivatives; (n_pairs,) each."""
     decays = _DECAYS * inverse_lengths[:, None]
     terms = _AMPLITUDES * np.exp(-decays * r[:, None])
-    # one sum after the other, so that a pair has the same bits alone and in company
+    # summed in a fixed order, so that the bits of a pair do not depend on other pairs
     phi, first, second = (_row_sums(terms * decays**power) for power in range(3))
     return (
         charges * phi / r,
@@ -206,7 +206,7 @@ def _row_sums(terms: FloatArray) -> FloatArray:
 
 
 def _sums(atoms: IntArray, rows: FloatArray, n_atoms: int) -> FloatArray:
-    """(n_atoms, n_columns) sums of the rows of each atom."""
+    """(n_atoms, n_columns) sums over the rows of each atom."""
     return np.stack([np.bincount(atoms, column, n_atoms) for column in rows.T], axis=1)
 
 
@@ -218,19 +218,19 @@ def _sums_of_radii(elements: Sequence[str]) -> FloatArray:
 def closest_distances(structures: Sequence[Structure], elements: Sequence[str], cutoff: float) -> FloatArray:
     """The smallest distance of each pair of elements, periodic images included.
 
-    7,000 structures of TiO2 take a second: neighbors are searched within the length of a bond, and farther only for
-    the pairs of elements that have none there, in the structures that hold both.
+    7,000 structures of TiO2 take a second: neighbors are searched within a bond length, and farther only for pairs of
+    elements without a distance so far, in structures that contain both.
 
     Args:
         structures: any.
-        elements: all that they have.
+        elements: all their elements.
         cutoff: the largest distance of interest, Å.
 
     Returns:
-        (n_elements, n_elements) symmetric, Å; inf where there is none within the cutoff.
+        (n_elements, n_elements) symmetric, Å; inf without a distance within the cutoff.
 
     Raises:
-        InputError: as a search of neighbors.
+        InputError: as for a neighbor search.
     """
     n = len(elements)
     place = {element: k for k, element in enumerate(elements)}

@@ -1,15 +1,14 @@
-"""Whitening: features rotated and scaled so that they are uncorrelated, with unit variance where the data tell it.
+"""Whitening: features rotated and scaled to be uncorrelated, with unit variance where the data determine it.
 
-Symmetry functions are strongly correlated; an optimizer of first order crawls along their thin directions.
-Principal component analysis of the standardized features of the training atoms, each component scaled by its
-own standard deviation, removes that. Two things keep it from blowing up what the training atoms hardly span:
+Symmetry functions are strongly correlated, and first-order optimizers converge slowly along directions of small
+variance. Principal component analysis of the standardized features of the training atoms, with each component scaled by
+its own standard deviation, removes that. Two measures keep it from amplifying directions that training hardly spans:
 
-- A column is standardized by its standard deviation and by a fraction of its natural size, what one neighbor at
-  the closest distance of training contributes: s² = σ² + (κ size)². A function that was almost zero in training
-  then stays small where it is not.
-- A component of variance v (of standardized features) is multiplied by √v / (v + floor), Wiener's filter for a
-  signal of variance v under noise of variance `floor`: 1/√v where v is large, and nothing, instead of 1/√floor,
-  where training says nothing.
+- A column is standardized by its standard deviation and a fraction of its natural size, the contribution of one
+  neighbor at the closest training distance: s² = σ² + (κ size)². A function that is almost zero in training then stays
+  small elsewhere.
+- A component of variance v (of standardized features) is multiplied by √v / (v + floor), the Wiener filter for a signal
+  of variance v under noise of variance `floor`: 1/√v for large v, and zero, instead of 1/√floor, for vanishing v.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 Floating = TypeVar("Floating", bound=np.floating[Any])
 
-# Numbers of `floor_of`: the count at which the floor is the mean variance, the power with which it falls, and where it
-# ends. Errors of energies and forces (meV/atom, eV/Å) on structures unlike those in training, or on a part held out, by
-# what floor; in parentheses the count, √(atoms · structures):
+# Constants of `floor_of`: the count at which the floor is the mean variance, the power with which it falls, and its
+# minimum. Errors of energies and forces (meV/atom, eV/Å) on structures unlike the training set, or on a held-out set,
+# for several floors; in parentheses the count, √(atoms · structures):
 # - cells of 4 atoms of Cu (80), judged by one of 32: 6e-3 4.3, 0.083; 0.02 2.3, 0.035; 0.06 0.9, 0.013; 0.2 0.5, 0.011
 # - seven metals (44 of each): 0.02 10.7, 0.062; 0.3 8.6, 0.050
 # - 30 cells of 64 atoms of Ge (240): 1e-4 4.2, 0.080; 1.5e-3 4.1, 0.072; 0.025 4.5, 0.067
@@ -35,13 +34,13 @@ Floating = TypeVar("Floating", bound=np.floating[Any])
 # - 170 cells of Ge (1,400): 1e-5 2.23, 0.052; 1.2e-4 2.15, 0.051; 1e-2 2.64, 0.051
 # - 1,200 cells of TiO2 (3,100 and 4,400): 1e-6 1.31, 0.063; 5e-6 and 2e-5 1.36, 0.066; 6e-5 and 1.5e-4 1.62, 0.070
 _ONE_AT, _POWER, LEAST_FLOOR = 70.0, 3.0, 1e-6
-# κ of the module's formula. Energy errors of aligned molecules that are bent by 0.09 Å, meV/atom: 0 9,500, 1e-2 14,
-# with the gain 1/√max(v, 1e-5); with that of today 5.
+# κ in the formula above. Energy errors of aligned molecules bent by 0.09 Å, meV/atom: 0 9,500, 1e-2 14, with the gain
+# 1/√max(v, 1e-5); with the present gain 5.
 NATURAL_FRACTION = 1e-2
-# A column whose standard deviation is below this fraction of its largest value carries only rounding.
+# A column with a standard deviation below this fraction of its largest value contains only rounding errors.
 _CONSTANT = 1e-10
-# Rows worked on at a time, so that intermediate results take 0.1 GB at most, whatever the size of the data. Sums over
-# more rows are sums of the sums of such pieces.
+# Rows processed at once, so that intermediate results take at most 0.1 GB. Sums over more rows are sums over such
+# pieces.
 _ROWS_TOGETHER = 1 << 17
 
 
@@ -53,8 +52,8 @@ class Whitening:
         mean: (n_features,)
         matrix: (n_features, n_features)
         constant: (n_features,) columns that do not vary over the training atoms; the matrix ignores them.
-        metric: (n_features, n_features) what distances from training are measured with, (x - mean) @ metric: as the
-            matrix where training varies, but not blind where it does not.
+        metric: (n_features, n_features) transforms features to measure distances from the training set, (x - mean) @
+            metric: like the matrix, but sensitive to directions that do not vary in training.
     """
 
     mean: FloatArray
@@ -70,8 +69,8 @@ class Whitening:
 
         Args:
             features: (n_atoms, n_features), at least one atom.
-            floor: variance, of standardized features, below which a component counts for noise; see `floor_of`.
-            sizes: (n_features,) natural size of each function; zero by default.
+            floor: variance of standardized features below which a component is treated as noise; see `floor_of`.
+            sizes: (n_features,) natural size of each function; by default zero.
         """
         mean, deviation, constant = _moments(features, sizes)
 
@@ -90,7 +89,7 @@ class Whitening:
 
     @classmethod
     def standardization(cls, features: FloatArray, sizes: FloatArray | None = None) -> Whitening:
-        """Mean and scale alone, no rotation: for networks that ask for no whitening."""
+        """Mean and scale alone, without rotation: for networks without whitening."""
         mean, deviation, constant = _moments(features, sizes)
         matrix = np.diag(np.where(constant, 0.0, 1.0 / deviation))
         return cls(mean, matrix, constant, matrix)
@@ -107,7 +106,7 @@ class Whitening:
         return np.asarray((features - self.mean) @ self.matrix)
 
     def points(self, features: NDArray[np.floating]) -> FloatArray:
-        """Where distances are measured: features in the metric, and those that it leaves out, for they did not vary.
+        """Points between which distances are measured: features in the metric, and the constant features it leaves out.
 
         Args:
             features: (n_atoms, n_features), not whitened.
@@ -121,17 +120,17 @@ class Whitening:
 
 
 def floor_of(n_atoms: int, n_structures: int) -> float:
-    """Variance of a component, of standardized features, that so much training leaves in doubt.
+    """Variance of a component, of standardized features, that remains uncertain with so much training data.
 
-    The atoms of one structure are alike, so what they say counts for less than that of as many atoms of as many
-    structures, and for more than that of one: the count that decides is the geometric mean of both.
+    Atoms of one structure are similar, so they carry less information than as many atoms of different structures, and
+    more than a single atom: the effective count is the geometric mean of both numbers.
     """
     count = (n_atoms * n_structures) ** 0.5
     return float(min(1.0, max(LEAST_FLOOR, (_ONE_AT / count) ** _POWER)))
 
 
 def pieces(features: NDArray[Floating]) -> Iterator[NDArray[Floating]]:
-    """Consecutive rows of a matrix, so many at a time that intermediate results stay small; at least one piece."""
+    """Consecutive rows of a matrix, in pieces that keep intermediate results small; at least one piece."""
     for first in range(0, max(len(features), 1), _ROWS_TOGETHER):
         yield features[first : first + _ROWS_TOGETHER]
 
@@ -139,7 +138,7 @@ def pieces(features: NDArray[Floating]) -> Iterator[NDArray[Floating]]:
 def _moments(
     features: FloatArray, sizes: FloatArray | None
 ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-    """Mean, scale and whether it does not vary, of each column."""
+    """Mean and scale of each column, and whether it is constant."""
 
     def squares(piece: FloatArray) -> FloatArray:
         deviations = piece - mean

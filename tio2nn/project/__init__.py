@@ -1,1 +1,1 @@
-"""A project directory: its paths, its stores, and how its parts hang together."""
+"""The project directory: its paths, its stores, and the state of its parts."""

@@ -1,7 +1,7 @@
-"""Which structures have derivatives, where those of all would not fit: decided once, recorded, then followed.
+"""Chooses the structures that get derivatives if those of all do not fit: decided once, recorded, then followed.
 
-Derivatives grow with the square of the atoms of a structure: those of 70 functions take 48 GB for 100,000 structures of
-24 atoms. They are read in every epoch, so that what does not stay in memory would be read from disk each time.
+Derivatives grow with the square of the number of atoms: 70 functions take 48 GB for 100,000 structures of 24 atoms.
+They are read in every epoch, and whatever does not stay in memory is read from disk each time.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 RESERVE = 1e8
-"""Bytes that a disk should keep free."""
+"""Bytes to keep free on the disk."""
 
-# The system's cache of files shares the memory with the network and with what else runs
+# The file cache of the system shares the memory with the network and other programs
 _OF_MEMORY = 0.5
 _OF_DISK = 0.9
 _PLANS = "jacobian-*.plan"
 
 
 class Budget(NamedTuple):
-    """How many bytes derivatives may take, and what says so: a key of `BOUNDS`."""
+    """How many bytes derivatives may take, and what limits them: a key of `BOUNDS`."""
 
     n_bytes: int
     bound: str
 
 
 def budget_of(directory: Path, limit: float | None) -> Budget:
-    """Half of the memory or 90 % of the free disk, whichever is less.
+    """Half the memory or 90 % of the free disk space, whichever is less.
 
     Args:
-        directory: of the features; derivatives that lie there count as free, for the new ones take their place.
-        limit: GB, instead of half of the memory.
+        directory: of the features; derivatives there count as free space, as new ones replace them.
+        limit: GB, instead of half the memory.
     """
     free = shutil.disk_usage(directory).free + size_on_disk(directory)
     disk = Budget(int(max(0.0, min(_OF_DISK * free, free - RESERVE))), "disk")
@@ -66,19 +66,19 @@ def plan_derivatives(
     seed: int,
     budget_bytes: int,
 ) -> BoolArray:
-    """Choose structures whose derivatives fit together: all with forces if they do.
+    """Choose structures whose derivatives fit into the budget: all with forces if possible.
 
-    Else drawn by the seed: first one structure of each element, then one of each group, and so on, a second one of each
-    group only where all have one. Among as many structures of their groups each composition comes once, then each in
-    proportion to its number. One that no longer fits is left out for smaller ones behind it.
+    Otherwise structures are drawn at random: first one for each element, then one from each group, then a second from
+    each group, and so on. Within each round, every composition comes once, and then in proportion to its number. A
+    structure that no longer fits is skipped in favor of smaller ones.
 
     Args:
         sizes: (n_structures,) bytes of the derivatives of each structure.
         has_forces: (n_structures,)
         groups: name of the group of each structure.
         compositions: (n_structures, n_elements) numbers of atoms.
-        seed: of the draw.
-        budget_bytes: what they may take together.
+        seed: for the draw.
+        budget_bytes: total size allowed.
 
     Returns:
         (n_structures,) whether each is chosen.
@@ -98,7 +98,7 @@ def plan_derivatives(
 
 
 def _spread(drawn: IntArray, groups: Sequence[str], compositions: IntArray) -> IntArray:
-    """The structures, each group represented before any comes again, and the compositions in each such round."""
+    """The structures in rounds, one per group in each, with the compositions spread over each round."""
     rounds: dict[int, list[int]] = defaultdict(list)
     uses: Counter[str] = Counter()
     for k in drawn.tolist():
@@ -121,7 +121,7 @@ def _spread(drawn: IntArray, groups: Sequence[str], compositions: IntArray) -> I
 
 
 def _elements_first(order: IntArray, compositions: IntArray) -> list[int]:
-    """The same order, but for the first structure of each element, the rarest first, that go before all others."""
+    """The same order, but with the first structure of each element, rarest element first, ahead of all others."""
     contains = compositions[order] > 0
     leading: dict[int, None] = {}
     for element in np.argsort(contains.sum(axis=0), kind="stable"):
@@ -135,17 +135,17 @@ def _elements_first(order: IntArray, compositions: IntArray) -> list[int]:
 def select_derivatives(
     project: Project, parameters: ParameterSet, store: StructureStore, *, insist: bool
 ) -> Selection | None:
-    """The structures that have, or shall have, derivatives: as it was decided for these inputs, else decided now.
+    """The structures to have derivatives: the recorded choice for these inputs, or else a new one.
 
     Args:
-        project: its directory of features exists.
-        insist: all that have forces, whatever it takes.
+        project: its features directory exists.
+        insist: take all structures with forces, whatever the size.
 
     Returns:
         None for all structures with forces.
 
     Raises:
-        InputError: not those of one structure fit.
+        InputError: the derivatives of not even one structure fit.
     """
     if insist:
         return None
@@ -170,33 +170,33 @@ def select_derivatives(
     if not chosen.any():
         smallest = sizes[store.has_forces].min() / 1e9
         raise InputError(
-            f"expected room for the derivatives of a structure, at least {smallest:.3g} GB, got {selection.reason}; "
-            "train on energies alone",
+            f"cannot store derivatives: those of the smallest structure take {smallest:.3g} GB, more than "
+            f"{selection.reason}; train with --energies-only",
             file=str(project.features_directory),
         )
     return selection
 
 
 def record_plan(project: Project, layout: JacobianLayout) -> None:
-    """Write down which structures were chosen, so that a computation that was killed goes on with them."""
+    """Record the chosen structures, so that a computation that was killed resumes with them."""
     if layout.selection is not None:
         write_json(project.features_directory / f"{layout.file}.plan", asdict(layout))
 
 
 def remove_plan(project: Project, layout: JacobianLayout) -> None:
-    """`jacobian.json` says it now."""
+    """Remove the record, which `jacobian.json` replaces."""
     (project.features_directory / f"{layout.file}.plan").unlink(missing_ok=True)
 
 
 def _recorded(path: Path, parameters: ParameterSet, store: StructureStore) -> JacobianLayout | None:
-    """What was decided for the same functions and structures."""
+    """A recorded choice for the same functions and structures, or None."""
     if not path.is_file():
         return None
     try:
         layout = JacobianLayout.read(path)
     except InputError:
         return None
-    # the name of the file carries a digest of all that it depends on
+    # the file name contains a digest of everything that it depends on
     is_of_these = layout.file == planned_layout(parameters, store, layout.selection).file
     return layout if is_of_these else None
 
@@ -204,7 +204,7 @@ def _recorded(path: Path, parameters: ParameterSet, store: StructureStore) -> Ja
 def planned_layout(
     parameters: ParameterSet, store: StructureStore, selection: Selection | None
 ) -> JacobianLayout:
-    """What the derivatives of these structures by these functions look like, without checksums."""
+    """The layout of the derivatives of these structures, without checksums."""
     return JacobianLayout.plan(
         parameters.fingerprint,
         store.geometry_hashes,

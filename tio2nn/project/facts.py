@@ -1,4 +1,4 @@
-"""What a recipe asks of a project's structures, before anything is fitted to them."""
+"""Facts about the structures of a project that the recipe for a fit needs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tio2nn.wording import counted
 
 
 def are_used(parameters: ParameterSet, store: StructureStore) -> NDArray[np.bool_]:
-    """(n_structures,) which are in a part at all: neither above the largest energy nor gross outliers."""
+    """(n_structures,) which structures are used at all: neither above the energy limit nor gross outliers."""
     settings = parameters.training
     are_low = store.are_up_to(settings.max_energy)
     return are_low if settings.outliers == "keep" else are_low & ~store.gross_outliers
 
 
 def why_left_out(parameters: ParameterSet, store: StructureStore, structures: NDArray[np.bool_]) -> str:
-    """Why some of these structures are in no part, to end a sentence with; "" where all are in one.
+    """The end of a message: why some of these structures are not used; "" if all are.
 
     Args:
-        structures: (n_structures,) those that are meant.
+        structures: (n_structures,) the structures in question.
     """
     settings = parameters.training
     n_above = int(np.count_nonzero(structures & ~store.are_up_to(settings.max_energy)))
@@ -35,17 +35,17 @@ def why_left_out(parameters: ParameterSet, store: StructureStore, structures: ND
         reasons.append(f"{are} left out, above --max-energy {settings.max_energy:g} eV/atom")
     if n_gross:
         are = counted(n_gross, "gross outlier is", "gross outliers are")
-        reasons.append(f"{are} left out (--keep-outliers keeps such)")
+        reasons.append(f"{are} left out (keep with --keep-outliers)")
     return "".join(f"; {reason}" for reason in reasons)
 
 
 def facts_of(
     parameters: ParameterSet, store: StructureStore, split: Split, selection: Selection | None = None
 ) -> Facts:
-    """Those of the training part.
+    """The facts about the training set.
 
     Args:
-        selection: the structures whose forces can be trained on, where these are not all that have some.
+        selection: structures whose forces can be trained on, if not all with forces.
     """
     train = split.restricted_to(are_used(parameters, store)).indices("train")
     has_forces = with_derivatives(store.has_forces, selection)[train]
@@ -64,10 +64,10 @@ def facts_of(
 def resolved(
     parameters: ParameterSet, store: StructureStore, split: Split, selection: Selection | None = None
 ) -> ParameterSet:
-    """The set as a fit to this training part takes it; `selection` as in `facts_of`."""
+    """The parameters with the recipe resolved for this training set; `selection` as in `facts_of`."""
     return resolve(parameters, facts_of(parameters, store, split, selection))
 
 
 def needs_derivatives(parameters: ParameterSet, store: StructureStore) -> bool:
-    """Whether a fit by this set needs derivatives of the features of these structures."""
+    """Whether a fit with these parameters needs derivatives of the features."""
     return uses_forces(parameters, int(store.has_forces.sum()))

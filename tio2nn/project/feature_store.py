@@ -1,7 +1,7 @@
-"""Symmetry functions on disk: shards of whole structures, and the manifest that says what they belong to.
+"""Symmetry functions on disk: shards of whole structures, and a manifest of what they were computed from.
 
-A shard's name carries the digest of all that its content depends on, so a shard that exists is done: a
-featurization that was killed goes on with the missing ones, and one for other inputs never takes them.
+The name of a shard contains a digest of everything that its content depends on, so an existing shard is complete: a
+featurization that was killed resumes with the missing shards, and one for other inputs never uses them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tio2nn.project.project import command_for
 
 FloatArray = NDArray[np.float64]
 
-# About 0.2 s of work for 70 functions: a kill loses little, and progress moves
+# About 0.2 s of work for 70 functions: little is lost by a kill, and progress is smooth
 ATOMS_PER_SHARD = 4096
 _PATTERN = "shard-*.npz"
-_CHUNK = 1 << 20  # bytes read at a time for a checksum: fewer are slower, from 16 MB on more are slower, too
+_CHUNK = 1 << 20  # bytes read at a time for a checksum; fewer are slower, and so are 16 MB and more
 
 
 class Span(NamedTuple):
-    """The consecutive structures first:last, and how many atoms they have."""
+    """Consecutive structures first:last, and their number of atoms."""
 
     first: int
     last: int
@@ -43,7 +43,7 @@ class Shard:
 
     Attributes:
         file: name in the features directory.
-        first, last: the structures first:last of the store.
+        first, last: structures first:last of the store.
         n_atoms: rows of the array.
         checksum: CRC-32 of the file; None before it is written.
     """
@@ -57,12 +57,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the features of a project were made from, `features/manifest.json`.
+    """What the features of a project were computed from, `features/manifest.json`.
 
     Attributes:
         fingerprint: of the parameter set.
         structures: digest of all geometries.
-        feature_names: one name a column.
+        feature_names: one per column.
         shards: in the order of the structures.
     """
 
@@ -80,7 +80,7 @@ class Manifest:
         """Read `manifest.json`.
 
         Raises:
-            InputError: it is no manifest.
+            InputError: the file is no manifest.
         """
         advice = f'run "{command_for(path, "featurize")}" again'
         with document(path, "a feature manifest", advice) as content:
@@ -90,13 +90,13 @@ class Manifest:
 
 
 def _check_shards(shards: Sequence[Shard]) -> None:
-    """Raise ValueError unless they are files with consecutive structures."""
+    """Raise ValueError unless the shards are files of consecutive structures."""
     for shard in shards:
         numbers = (shard.first, shard.last, shard.n_atoms, shard.checksum)
         if not isinstance(shard.file, str) or not all(type(number) is int for number in numbers):
-            raise ValueError(f"a shard {shard}")
+            raise ValueError(f"an invalid shard {shard}")
     if not shards or [0, *(shard.last for shard in shards[:-1])] != [shard.first for shard in shards]:
-        raise ValueError("shards that do not follow one another")
+        raise ValueError("shards that are not consecutive")
 
 
 def digest_of(parts: Sequence[str]) -> str:
@@ -105,7 +105,7 @@ def digest_of(parts: Sequence[str]) -> str:
 
 
 def shard_spans(n_atoms: Iterable[int]) -> Iterator[Span]:
-    """Divide structures into spans that end with the one that fills `ATOMS_PER_SHARD`; the last may have fewer atoms.
+    """Divide structures into spans of at least `ATOMS_PER_SHARD` atoms; the last may have fewer.
 
     Args:
         n_atoms: of each structure.
@@ -144,7 +144,7 @@ def write_shard(path: Path, features: FloatArray) -> None:
 
 
 def checksum_of(handle: BinaryIO, n_bytes: int) -> int:
-    """CRC-32 of the next bytes of a file, of fewer where it ends before."""
+    """CRC-32 of the next `n_bytes` of a file, or of the rest if that is less."""
     checksum, left = 0, n_bytes
     while left > 0 and (piece := handle.read(min(left, _CHUNK))):
         checksum, left = zlib.crc32(piece, checksum), left - len(piece)
@@ -158,17 +158,17 @@ def file_checksum(path: Path) -> int:
 
 
 def read_shard(directory: Path, shard: Shard, n_features: int) -> FloatArray:
-    """Features of one shard, (n_atoms, n_features), checked against the checksum in the manifest and the file's own.
+    """Features of one shard, (n_atoms, n_features), verified by the checksums of the manifest and of the file.
 
     Raises:
-        InputError: missing, damaged or of another size.
+        InputError: a missing or damaged file, or one of another size.
     """
     path = directory / shard.file
     command = command_for(path, "featurize")
     advice = f'delete it and run "{command}" again'
     try:
         if shard.checksum is not None and file_checksum(path) != shard.checksum:
-            raise ValueError("another checksum than in the manifest")
+            raise ValueError("checksum differs from the manifest")
         with opened_arrays(path) as arrays:
             features = arrays["features"]
     except FileNotFoundError:
@@ -189,11 +189,12 @@ def read_shard(directory: Path, shard: Shard, n_features: int) -> FloatArray:
 class StoredFeatures:
     """Features of all structures of a project, in the order of the store.
 
-    To go through them is to read one shard after the other, (its atoms, n_features) each; nobody needs to hold all.
+    Iteration reads one shard after the other, (n_atoms of the shard, n_features) each, so they need not all fit in
+    memory.
 
     Attributes:
         directory: of the shards.
-        manifest: what they are.
+        manifest: of the shards.
     """
 
     directory: Path
@@ -206,7 +207,7 @@ class StoredFeatures:
     def of_structures(
         self, structures: NDArray[np.int64], offsets: NDArray[np.int64]
     ) -> Iterator[FloatArray]:
-        """Features of single structures, (n_atoms, n_features) each, from the shards that have any of them.
+        """Features of some structures, (n_atoms, n_features) each; only shards that hold them are read.
 
         Args:
             structures: indices into the store, ascending.
@@ -226,7 +227,7 @@ class StoredFeatures:
 
 
 def remove_other_shards(directory: Path, shards: Sequence[Shard]) -> int:
-    """Delete shards that belong to earlier inputs; return their number."""
+    """Delete shards of earlier inputs; return their number."""
     keep = {shard.file for shard in shards}
     others = [path for path in directory.glob(_PATTERN) if path.name not in keep]
     for path in others:

@@ -1,4 +1,4 @@
-"""What a project holds at the moment, and which of its parts still belong to the others."""
+"""The state of a project: which parts exist, and which are stale."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ from tio2nn.project.structure_store import StructureStore, read_store
 from tio2nn.structures.split import covers, read_parts
 from tio2nn.wording import counted, size
 
-# what a file that is no longer as it was written makes of itself
+# what reading a damaged or edited file may raise
 _UNUSABLE = (InputError, ValueError, KeyError, TypeError, OverflowError)
 
 
 class Snapshot:
-    """A project as one command sees it: parameters and structures are read once, the parts looked at when asked for.
+    """A project as one command sees it: parameters and structures are read once, parts are checked on request.
 
     Attributes:
-        project: whose state this is.
+        project: the project.
     """
 
     def __init__(self, project: Project) -> None:
@@ -58,11 +58,11 @@ class Snapshot:
 
     @classmethod
     def of(cls, project: Project | Snapshot) -> Snapshot:
-        """The snapshot itself, or a new one of a project."""
+        """The snapshot itself, or a new snapshot of a project."""
         return project if isinstance(project, Snapshot) else cls(project)
 
     def seen_by(self, parameters: ParameterSet) -> Snapshot:
-        """The same project as a fit by other parameters than its own sees it."""
+        """The same project, as seen by a fit with other parameters."""
         other = Snapshot(self.project)
         vars(other).update(vars(self))
         vars(other)["parameters"] = parameters
@@ -70,10 +70,10 @@ class Snapshot:
 
     @cached_property
     def parameters(self) -> ParameterSet:
-        """Those of `params.json`.
+        """The parameters of `params.json`.
 
         Raises:
-            MissingInputError: there is none, or its functions are not chosen yet.
+            MissingInputError: there is no such file, or its functions are not chosen yet.
             InputError: it is no parameter set.
         """
         return self.project.parameters()
@@ -84,7 +84,7 @@ class Snapshot:
 
         Raises:
             MissingInputError: there are none.
-            InputError: the store is not as it was written.
+            InputError: the store is damaged.
         """
         return read_store(self.project.require(self.project.structures_file))
 
@@ -95,23 +95,23 @@ class Snapshot:
 
     @cached_property
     def at_work(self) -> Holder | None:
-        """The other command that works in the project, if there is one."""
+        """The other command that is running in the project, if any."""
         found = holder(self.project.root)
         itself = found is not None and (found.process, found.host) == (os.getpid(), socket.gethostname())
         return None if itself else found
 
     def inputs(self, parameters: ParameterSet) -> dict[str, str]:
-        """Digests of what a fit by these parameters depends on, as `MODEL.records` names it."""
+        """Digests of what a fit with these parameters depends on, by the names in `MODEL.records`."""
         return inputs_of_model(parameters, self.structures, self.project.split_file)
 
     def needs_derivatives(self, parameters: ParameterSet) -> bool:
-        """Whether a fit by these parameters needs derivatives of the features of these structures."""
+        """Whether a fit with these parameters needs derivatives of the features."""
         return needs_derivatives(parameters, self.structures)
 
     # --- states -----------------------------------------------------------------------------------------------
 
     def state(self, part: Part) -> State:
-        """How a part is: there, stale, missing, broken, or just being made."""
+        """The state of a part: there, stale, missing, broken, or in progress."""
         found = self._looked_at(part)
         if found.kind in (FRESH, BROKEN) or (other := self.at_work) is None:
             return found
@@ -163,7 +163,7 @@ class Snapshot:
         directory, manifest_file = self.project.features_directory, self.project.features_manifest
         if not manifest_file.exists():
             shards = len(list(directory.glob("shard-*.npz")))
-            what = f"interrupted, {counted(shards, 'shard is', 'shards are')} there" if shards else ""
+            what = f"interrupted, {counted(shards, 'shard')} done" if shards else ""
             return State(MISSING, what)
         try:
             manifest = Manifest.read(manifest_file)
@@ -178,7 +178,8 @@ class Snapshot:
             return State(STALE, f"made {' and '.join(made.values())}", tuple(made))
         lost = [s.file for s in manifest.shards if not (directory / s.file).exists()]
         if lost:
-            return State(BROKEN, f"{len(lost)} of {len(manifest.shards)} shards are missing")
+            are = "is" if len(lost) == 1 else "are"
+            return State(BROKEN, f"{len(lost)} of {counted(len(manifest.shards), 'shard')} {are} missing")
         n_atoms = sum(shard.n_atoms for shard in manifest.shards)
         functions = counted(len(manifest.feature_names), "function")
         return State(FRESH, f"{counted(n_atoms, 'atom')} × {functions}")
@@ -198,9 +199,13 @@ class Snapshot:
             open_jacobian(project.features_directory, layout)
         except InputError as error:
             return State(BROKEN, str(error))
-        n_structures = int(layout.has_derivatives(store.has_forces).sum())
-        chosen = "" if layout.selection is None else f" of {int(store.has_forces.sum())} with forces"
-        return State(FRESH, f"of {counted(n_structures, 'structure')}{chosen}, {size(layout.n_bytes)}")
+        n_chosen, n_with_forces = (
+            int(mask.sum()) for mask in (layout.has_derivatives(store.has_forces), store.has_forces)
+        )
+        what = counted(n_chosen, "structure")
+        if layout.selection is not None:
+            what = f"{n_chosen} of {counted(n_with_forces, 'structure')} with forces"
+        return State(FRESH, f"of {what}, {size(layout.n_bytes)}")
 
     def _of_split(self) -> State:
         file = self.project.split_file
@@ -209,7 +214,7 @@ class Snapshot:
         try:
             parts = read_parts(file)
             if self.has_structures and not covers(file, self.structures.names):
-                return State(STALE, "of other structures", SPLIT.records)
+                return State(STALE, "made for other structures", SPLIT.records)
         except InputError as error:
             return State(BROKEN, str(error))
         sizes = ", ".join(
@@ -237,32 +242,32 @@ class Snapshot:
             looked_at = [name for name in SEARCH.records if on_forces or name != "forces"]
             others = self._changed(recorded, self.parameters, looked_at)
             if others:
-                return State(STALE, f"{trials}; with other {' and '.join(others)}", others)
+                return State(STALE, f"{trials}; made with other {' and '.join(others)}", others)
         return State(FRESH, trials)
 
     def model(self, fit: ParameterSet | None = None, recorded: Mapping[str, Any] | None = None) -> State:
-        """How the model is: of today's data, and, with `fit`, by these settings.
+        """The state of the model, compared with the present data and, with `fit`, these settings.
 
         Args:
-            fit: nothing left to a recipe; None where settings do not count, for they may have come from flags.
-            recorded: the inputs that a potential names, where not those of the project's own count.
+            fit: parameters with nothing left to a recipe; None to ignore settings, which may have come from flags.
+            recorded: inputs recorded in another potential, instead of those of the project's own.
         """
         project = self.project
         if not project.potential_file.exists() or not project.training_metrics_file.exists():
             interrupted = any(project.model_directory.glob("checkpoint-*.npz"))
-            return State(MISSING, "interrupted; train goes on where it was" if interrupted else "")
+            return State(MISSING, "interrupted; train resumes it" if interrupted else "")
         try:
             about = read_json(project.training_metrics_file)
             recorded = dict(about["inputs"]) if recorded is None else recorded
             rmse = about["validation_rmse_meV_per_atom"]
             judged = "not validated" if rmse is None else f"validation RMSE {float(rmse):.2f} meV/atom"
-            what = f"{int(about['members'])} × network, {judged}"
+            what = f"{counted(int(about['members']), 'network')}, {judged}"
         except _UNUSABLE as error:
             return State(BROKEN, _told(project.training_metrics_file, error))
         if self.has_structures:
             looked_at = [name for name in MODEL.records if fit is not None or name != "settings"]
             others = self._changed(recorded, fit or self.parameters, looked_at)
-            # trained with the derivatives of more structures, or of others, it would be another model
+            # derivatives of more or of other structures would give another model
             if fit is not None and fit.training.forces and about.get("selection") != self.selection:
                 others += ("derivatives",)
             if others:
@@ -272,7 +277,7 @@ class Snapshot:
     def _of_evaluation(self) -> State:
         project, file = self.project, self.project.evaluation_metrics_file
         if self._has_no_test():
-            return State(FRESH, "none: the split keeps no structures for a test")
+            return State(FRESH, "none: the test set is empty")
         if not file.exists():
             return State(MISSING)
         try:
@@ -285,7 +290,7 @@ class Snapshot:
         except _UNUSABLE as error:
             return State(BROKEN, _told(file, error))
         if (model := self.state(MODEL)).kind != FRESH:
-            return State(STALE, f"{what}; of a model that is {model.kind}", ("model",))
+            return State(STALE, f"{what}; the model is {model.kind}", ("model",))
         if metrics.get("potential") != digest_of_file(project.potential_file):
             return State(STALE, f"{what}; of an earlier model", EVALUATION.records)
         return State(FRESH, what)
@@ -295,14 +300,14 @@ class Snapshot:
         try:
             return file.exists() and "test" not in read_parts(file).values()
         except InputError:
-            return False  # train tells what is wrong with it
+            return False  # train reports the error
 
     @property
     def selection(self) -> str | None:
-        """Digest of which structures have derivatives, where not all with forces do.
+        """Digest of the structures that have derivatives; None if all with forces do.
 
         Raises:
-            MissingInputError, StaleError, InputError: there are no derivatives of today.
+            MissingInputError, StaleError, InputError: derivatives are missing, stale or broken.
         """
         chosen = self.derivatives().selection
         return None if chosen is None else chosen.digest
@@ -316,16 +321,16 @@ class Snapshot:
     # --- what commands build on -------------------------------------------------------------------------------
 
     def require(self, part: Part, *, otherwise: str = "") -> None:
-        """Refuse to go on unless a part is there and of today.
+        """Raise an error unless a part exists and is up to date.
 
         Args:
-            part: features, derivatives or the model.
-            otherwise: another way out than the command that makes the part, for the message.
+            part: features or derivatives.
+            otherwise: an alternative to the command that makes the part, for the message.
 
         Raises:
             MissingInputError, StaleError, InputError: with the command that makes it, ready to be pasted.
         """
-        _ = self.parameters, self.structures  # nothing can be made before they are complete
+        _ = self.parameters, self.structures  # every other part needs them first
         found = self._looked_at(part)
         if found.kind != FRESH:
             self._refuse(part, found, otherwise)
@@ -336,24 +341,24 @@ class Snapshot:
             raise MissingInputError(f'no {part.name} in {place}; run "{command}" first{otherwise}')
         if found.kind == STALE:
             raise StaleError(f'the {part.name} in {place} were {found.what}; run "{command}" again')
-        # what reading it said may have named the command already
+        # the error of reading it may name the command already
         advice = "" if command in found.what else f'; run "{command}" again'
         raise InputError(f"the {part.name} in {place} are broken: {found.what}{advice}")
 
     def features(self) -> Manifest:
-        """What the features of today's structures are called and where they lie.
+        """The manifest of the features, which are up to date.
 
         Raises:
-            MissingInputError, StaleError, InputError: there are none.
+            MissingInputError, StaleError, InputError: features are missing, stale or broken.
         """
         self.require(FEATURES)
         return Manifest.read(self.project.features_manifest)
 
     def derivatives(self) -> JacobianLayout:
-        """Where the derivatives of today's structures lie.
+        """The layout of the derivatives, which are up to date.
 
         Raises:
-            MissingInputError, StaleError, InputError: there are none.
+            MissingInputError, StaleError, InputError: derivatives are missing, stale or broken.
         """
         self.require(DERIVATIVES)
         return JacobianLayout.read(self.project.jacobian_table)
@@ -365,5 +370,7 @@ def _without_checksums(layout: JacobianLayout) -> JacobianLayout:
 
 def _told(file: Path, error: Exception) -> str:
     return (
-        str(error) if isinstance(error, InputError) else f"{file}: expected what tio2nn writes, got {error!r}"
+        str(error)
+        if isinstance(error, InputError)
+        else f"{file}: expected a file that tio2nn wrote, got {error!r}"
     )

@@ -1,10 +1,10 @@
-"""Derivatives of the symmetry functions on disk: one file of float32 that is mapped into memory, never read whole.
+"""Derivatives of the symmetry functions on disk: one memory-mapped float32 file, never read as a whole.
 
-The derivatives of a structure of n atoms are (n, n_features, n, 3), one structure behind the other, those without
-reference forces left out, and those that were not chosen where all would not fit. Shards are written to their places in
-the file in any order; a ledger beside it has one line for each that is done, so a computation that was killed goes on
-with the others. The file's name carries the digest of all that its content depends on. `jacobian.json`, written last,
-says that it is whole.
+The derivatives of a structure of n atoms have shape (n, n_features, n, 3). Structures follow one another; those without
+reference forces are left out, and so are those not selected if all would not fit. Shards are written in any order, each
+at its place in the file; a ledger beside it has one line for each finished shard, so a computation that was killed
+resumes with the others. The file name contains a digest of everything that the content depends on. `jacobian.json`,
+written last, marks the file as complete.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 BOUNDS = {
-    "memory": "half of the memory",
-    "disk": "nine tenths of the free disk",
+    "memory": "half the memory",
+    "disk": "90 % of the free disk space",
     "limit": "derivatives_limit in params.json",
 }
-"""What bounds the size of the derivatives, and how people call it."""
+"""What can limit the size of the derivatives, and its name in messages."""
 
 _BYTES = 4
 _PATTERN = "jacobian-*"
@@ -46,8 +46,8 @@ class JacobianShard:
 
     Attributes:
         first, last: the structures first:last of the store.
-        offset: where they begin in the file, in numbers.
-        n_values: how many numbers they are.
+        offset: where they begin in the file, as a number of values.
+        n_values: number of values.
         checksum: CRC-32 of their bytes; None before they are written.
     """
 
@@ -60,13 +60,13 @@ class JacobianShard:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the structures with forces have derivatives, where those of all would not fit.
+    """The structures with forces that have derivatives, if those of all would not fit.
 
     Attributes:
-        structures: one bit for each structure of the store, the first one in the highest bit, as hexadecimal digits.
-        bound: what they were to fit into, one of `BOUNDS`.
-        budget_bytes: its size.
-        limit: `training.derivatives_limit` under which it was made, GB.
+        structures: one bit per structure of the store, the first in the highest bit, as hexadecimal digits.
+        bound: what limits their size, one of `BOUNDS`.
+        budget_bytes: the limit.
+        limit: `training.derivatives_limit` at that time, GB.
     """
 
     structures: str
@@ -76,15 +76,15 @@ class Selection:
 
     @classmethod
     def of(cls, chosen: BoolArray, bound: str, budget_bytes: int, limit: float | None) -> Selection:
-        """Of the structures with true bits in `chosen`, (n_structures,)."""
+        """The selection of the structures for which `chosen`, (n_structures,), is true."""
         return cls(np.packbits(chosen).tobytes().hex(), bound, budget_bytes, limit)
 
     @classmethod
     def from_json(cls, content: dict[str, Any] | None) -> Selection | None:
-        """What `asdict` made of a selection, or of none.
+        """The inverse of `asdict` for a selection or None.
 
         Raises:
-            ValueError, TypeError, KeyError: something else.
+            ValueError, TypeError, KeyError: invalid content.
         """
         if content is None:
             return None
@@ -105,25 +105,25 @@ class Selection:
 
     @property
     def reason(self) -> str:
-        """What the derivatives of all structures would not fit into."""
+        """The limit that the derivatives of all structures would exceed, for messages."""
         return f"{BOUNDS[self.bound]}, {self.budget_bytes / 1e9:.3g} GB"
 
 
 def with_derivatives(has_forces: BoolArray, selection: Selection | None) -> BoolArray:
-    """(n_structures,) which structures with forces have derivatives: those of the selection, where there is one."""
+    """(n_structures,) which structures have derivatives: those with forces, restricted to the selection if any."""
     return has_forces if selection is None else has_forces & selection.mask(len(has_forces))
 
 
 @dataclass(frozen=True)
 class JacobianLayout:
-    """Where the derivatives of each shard lie: the content of `jacobian.json`.
+    """The layout of the file of derivatives: the content of `jacobian.json`.
 
-    Those of a structure lie behind those of the ones before it in its shard, `jacobian_sizes` numbers each.
+    Within a shard, structures follow one another, with `jacobian_sizes` values each.
 
     Attributes:
         fingerprint: of the parameter set.
         structures: digest of all geometries.
-        n_features: symmetry functions.
+        n_features: number of symmetry functions.
         file: name in the features directory.
         shards: in the order of the structures.
         selection: which structures with forces have derivatives; None for all.
@@ -147,7 +147,7 @@ class JacobianLayout:
         has_forces: BoolArray,
         selection: Selection | None = None,
     ) -> JacobianLayout:
-        """Lay out the structures of a store.
+        """Plan the layout for the structures of a store.
 
         Args:
             fingerprint: of the parameter set.
@@ -173,7 +173,7 @@ class JacobianLayout:
         return cls(fingerprint, structures, n_features, file, tuple(shards), selection=selection)
 
     def has_derivatives(self, has_forces: BoolArray) -> BoolArray:
-        """(n_structures,) which structures have derivatives, of which have forces."""
+        """(n_structures,) which structures have derivatives, given which have forces."""
         return with_derivatives(has_forces, self.selection)
 
     @property
@@ -192,7 +192,7 @@ class JacobianLayout:
         """Read `jacobian.json`.
 
         Raises:
-            InputError: it is no such file.
+            InputError: the file is no table of derivatives.
         """
         advice = f'run "{command_for(path, "featurize --forces")}" again'
         with document(path, "a table of derivatives", advice) as content:
@@ -202,32 +202,32 @@ class JacobianLayout:
 
 
 def jacobian_sizes(n_atoms: IntArray, n_features: int, has_derivatives: BoolArray) -> IntArray:
-    """(n_structures,) numbers that the derivatives of each structure are; 0 for those without."""
+    """(n_structures,) number of values in the derivatives of each structure; 0 for structures without."""
     return np.asarray(3 * n_features * n_atoms**2 * has_derivatives)
 
 
 class ShardLedger:
-    """Which shards of a file are done: one line for each, appended when its bytes are on disk.
+    """The finished shards of a file: one line for each, appended once its bytes are on disk.
 
-    It lies beside the file. Where the file is gone, so is what the ledger knew of it.
+    The ledger lies beside the file, and is discarded if the file is gone.
 
     Args:
         data_file: of the derivatives.
         layout: of the file.
 
     Raises:
-        InputError: one of the two files is a link; they are written where they lie, so in a project of a stranger it
-            could lead to any file.
+        InputError: one of the two files is a link; they are written in place, so in an untrusted project a link could
+            overwrite any file.
 
     Attributes:
-        checksums: of each shard that is done, by its offset.
+        checksums: checksum of each finished shard, by its offset.
     """
 
     def __init__(self, data_file: Path, layout: JacobianLayout) -> None:
         self._path = data_file.with_name(f"{data_file.name}.done")
         for path in (data_file, self._path):
             if path.is_symlink():
-                raise InputError("expected a file of tio2nn, got a link", file=str(path))
+                raise InputError("refusing to write through a symbolic link", file=str(path))
         self.checksums: dict[int, int] = {}
         if not data_file.exists():
             self.remove()
@@ -235,16 +235,16 @@ class ShardLedger:
             return
         known = {shard.offset for shard in layout.shards}
         for line in self._path.read_text(encoding="utf-8").splitlines():
-            # the last line may have been cut off, and its end stands for its being whole
+            # the last line may be truncated; the final dot marks a complete line
             cells = line.split()
             whole = len(cells) == 3 and cells[2] == "." and cells[0].isdigit() and cells[1].isdigit()
             if whole and int(cells[0]) in known:
                 self.checksums[int(cells[0])] = int(cells[1])
 
     def append(self, shard: JacobianShard, checksum: int) -> None:
-        """Write down that a shard is done."""
+        """Record a finished shard."""
         with naming(self._path), self._path.open("a", encoding="utf-8") as handle:
-            # on a line of its own, also behind one that a full disk cut off
+            # begin a new line, in case a full disk truncated the last one
             handle.write(f"\n{shard.offset} {checksum} .\n")
             handle.flush()
             os.fsync(handle.fileno())
@@ -255,18 +255,18 @@ class ShardLedger:
 
 
 def write_jacobian_shard(path: Path, shard: JacobianShard, jacobians: Iterable[Float32Array]) -> int:
-    """Write derivatives to their place in the file.
+    """Write the derivatives of a shard to their place in the file.
 
     Args:
         path: of the file.
-        shard: where.
+        shard: gives the place.
         jacobians: (n, n_features, n, 3) float32 of each structure with forces, in order.
 
     Returns:
         The checksum of the bytes.
 
     Raises:
-        OSError: the disk is full, say.
+        OSError: for example, the disk is full.
     """
     checksum, place = 0, _BYTES * shard.offset
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
@@ -283,15 +283,15 @@ def write_jacobian_shard(path: Path, shard: JacobianShard, jacobians: Iterable[F
     finally:
         os.close(descriptor)
     if place != _BYTES * (shard.offset + shard.n_values):
-        raise ValueError(f"{path}: expected {shard.n_values} numbers, got another count")
+        raise ValueError(f"{path}: expected {shard.n_values} values, got another number")
     return checksum
 
 
 def open_jacobian(directory: Path, layout: JacobianLayout) -> Float32Array:
-    """All derivatives of a project as one flat array that the system reads from disk when they are used.
+    """All derivatives of a project as one flat memory-mapped array.
 
     Raises:
-        InputError: missing, or of another size.
+        InputError: the file is missing or has another size.
     """
     path = directory / layout.file
     advice = f'run "{command_for(path, "featurize --forces")}" again'
@@ -305,7 +305,7 @@ def open_jacobian(directory: Path, layout: JacobianLayout) -> Float32Array:
 
 
 def damaged_shards(directory: Path, layout: JacobianLayout) -> Iterator[JacobianShard]:
-    """Shards whose bytes are not those that were written."""
+    """Shards whose checksum is wrong."""
     with (directory / layout.file).open("rb") as handle:
         for shard in layout.shards:
             handle.seek(_BYTES * shard.offset)
@@ -314,13 +314,13 @@ def damaged_shards(directory: Path, layout: JacobianLayout) -> Iterator[Jacobian
 
 
 def size_on_disk(directory: Path) -> int:
-    """Bytes that derivatives take there now, of whatever inputs and however complete."""
-    # shards are written in any order: a file may take less than its size
+    """Bytes that all files of derivatives take there, stale and incomplete ones included."""
+    # files may be sparse, as shards are written in any order
     return sum(512 * path.lstat().st_blocks for path in directory.glob(_PATTERN))
 
 
 def remove_other_jacobians(directory: Path, layout: JacobianLayout) -> None:
-    """Delete files that belong to earlier inputs."""
+    """Delete files of earlier inputs."""
     for path in directory.glob(_PATTERN):
         if not path.name.startswith(layout.file):
             path.unlink()

@@ -1,4 +1,4 @@
-"""How far apart the atoms of a set of structures are: what the preset auto chooses by."""
+"""Statistics of interatomic distances, from which the preset auto chooses its functions."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.geometry import closest_pairs
 from tio2nn.structures.structure import FloatArray, Structure
 
-# Drawn evenly from larger sets: a percentile of so many is good to 0.01 Å
+# Evenly spaced in larger sets: percentiles are then accurate to 0.01 Å
 _MOST_STRUCTURES = 2000
 _MOST_ATOMS = 20_000
-# Å; somewhat beyond the longest cutoff that is chosen where atoms are not far apart
+# Å; slightly beyond the longest cutoff chosen for materials of ordinary density
 _REACH = 8.0
-# medians of the closest pair: in an open crystal of large atoms the cutoff is beyond 8 Å, and of lengths in nm, which
-# have a thousand neighbors within 1, ten thousand must not be counted
+# in units of the median closest distance: open crystals of large atoms have cutoffs beyond 8 Å; and if lengths are in
+# nm, with a thousand neighbors within 1, do not count ten thousand
 _SHORTEST_REACH, _LONGEST_REACH = 3.0, 10.0
-_FARTHEST = 16.0  # Å; three distances of neighbors in cesium
-_ATOMS_AT_ONCE = 1000  # with neighbors some 10 MB
+_FARTHEST = 16.0  # Å; three nearest-neighbor distances in cesium
+_ATOMS_AT_ONCE = 1000  # about 10 MB with neighbors
 _LOW = 5.0  # percent
 _LARGEST = 95.0  # percent
 
 
 class _Found(NamedTuple):
-    """Of a batch of structures, one row for each atom but for the last array."""
+    """Distances in a batch of structures, one row per atom except in the last array."""
 
-    kinds: NDArray[np.int64]  # (n_atoms,) places of the elements
+    kinds: NDArray[np.int64]  # (n_atoms,) indices of the elements
     nearest: FloatArray  # (n_atoms, n_kinds) Å, inf where there is none
     counts: NDArray[np.int64]  # (n_atoms, n_steps) neighbors between k and k + 1 steps
-    is_finite: NDArray[np.bool_]  # (n_atoms,) nothing repeats within reach
-    extents: FloatArray  # (n finite structures,) Å, inf where it is beyond reach
+    is_finite: NDArray[np.bool_]  # (n_atoms,) no periodic images within reach
+    extents: FloatArray  # (n finite structures,) Å, inf beyond reach
 
 
 def statistics(store: StructureStore, elements: Sequence[str]) -> Statistics:
-    """Distances and numbers of neighbors, of all structures or of many.
+    """Distances and numbers of neighbors, from all structures or a large sample.
 
     Args:
         store: at least one structure.
@@ -74,13 +74,13 @@ def statistics(store: StructureStore, elements: Sequence[str]) -> Statistics:
 
 
 def _percentile(distances: FloatArray, percent: float) -> float | None:
-    """Of those that are not infinite."""
+    """Percentile of the finite distances; None without any."""
     finite = distances[np.isfinite(distances)]
     return float(np.percentile(finite, percent)) if len(finite) else None
 
 
 def _drawn(store: StructureStore) -> list[int]:
-    """Evenly spaced structures, and for each element that they lack one that has it."""
+    """Evenly spaced structures, plus one for each element that these lack."""
     n = len(store)
     n_drawn = min(n, _MOST_STRUCTURES, max(1, n * _MOST_ATOMS // len(store.numbers)))
     drawn = [k * n // n_drawn for k in range(n_drawn)]
@@ -95,7 +95,7 @@ def _drawn(store: StructureStore) -> list[int]:
 
 
 def _steps(structures: Sequence[Structure]) -> int:
-    """How far to count, in units of `STEP`."""
+    """How far to count neighbors, in units of `STEP`."""
     closest = _percentile(closest_pairs(structures).distances, 50.0)
     if closest is None:
         return round(_REACH / STEP)
@@ -114,7 +114,7 @@ def _batches(structures: Sequence[Structure]) -> Iterator[list[Structure]]:
 
 
 def _look_at(structures: list[Structure], elements: Sequence[str], n_steps: int) -> _Found:
-    """Structures whose neighbors cannot be counted are passed over: `featurize` tells what is wrong with them."""
+    """Distances in some structures; structures with errors are skipped, and reported by `featurize`."""
     kinds = np.array([elements.index(element) for s in structures for element in s.elements], dtype=np.int64)
     sizes = np.array([s.n_atoms for s in structures])
     try:
@@ -148,13 +148,13 @@ def _joined(found: Sequence[_Found]) -> _Found:
 def _look_around(
     block: NeighborList, n_steps: int, sizes: NDArray[np.int64]
 ) -> tuple[FloatArray, NDArray[np.int64], FloatArray]:
-    """Nearest neighbor of each kind, numbers of neighbors, and the distance of the farthest atom of the structure.
+    """Nearest neighbor of each kind, numbers of neighbors, and the distance of the farthest atom in the structure.
 
-    The last is inf for an atom that does not see every other atom of its structure once, and nothing else.
+    The last is inf unless the neighbors of an atom are exactly the other atoms of its structure, each once.
     """
     n_atoms = block.n_atoms
     distances = np.sqrt((block.vectors**2).sum(axis=1))
-    # each (atom, kind) has a segment of the arrays, which may be empty
+    # each (atom, kind) has a segment of the arrays, possibly empty
     nearest = np.full(n_atoms * block.n_kinds, np.inf)
     is_there = np.diff(block.first) > 0
     nearest[is_there] = np.minimum.reduceat(distances, block.first[:-1][is_there]) if is_there.any() else []

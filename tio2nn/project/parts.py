@@ -1,4 +1,4 @@
-"""The parts of a project: what each is called, which command makes it, and what it is made from."""
+"""The parts of a project: their names, the commands that make them, and their inputs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class Part(NamedTuple):
     """One part of a project.
 
     Attributes:
-        name: as people call it.
-        command: of tio2nn, with the options that it takes to make this part.
+        name: in messages.
+        command: the command that makes it, with options.
         depends_on: names of the parts that it is made from.
-        records: names of the inputs whose digests it keeps, to be compared with those of today.
+        records: names of the inputs whose digests it records, to be compared with the present ones.
     """
 
     name: str
@@ -44,12 +44,12 @@ PARTS = (PARAMETERS, STRUCTURES, FEATURES, DERIVATIVES, SPLIT, SEARCH, MODEL, EV
 
 
 class State(NamedTuple):
-    """How a part of a project is.
+    """The state of a part.
 
     Attributes:
         kind: `FRESH`, `STALE`, `MISSING`, `BROKEN` or `IN_PROGRESS`.
-        what: one line of its content, of what it is stale of, why it is broken, or who is at work on it.
-        of: names of the inputs that are not what they were when it was made.
+        what: one line: a summary, what changed, why it is broken, or which command is making it.
+        of: names of the inputs that changed since it was made.
     """
 
     kind: str

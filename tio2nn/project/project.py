@@ -1,4 +1,4 @@
-"""The project directory: every path in it, and which command makes what lies there."""
+"""The project directory: its paths, and the command that makes each of them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PARAMETERS_NAME = "params.json"
 
 
 class Entry(NamedTuple):
-    """Something in a project directory.
+    """An entry of the project directory.
 
     Attributes:
         path: a file or folder directly below the root.
-        name: as messages call it.
-        command: the command of tio2nn that makes it.
+        name: in messages.
+        command: the command that makes it.
     """
 
     path: str
@@ -52,10 +52,10 @@ ENTRIES = (
 
 @dataclass(frozen=True, init=False)
 class Project:
-    """A directory with a `params.json`, and what the commands make beside it.
+    """A directory with a `params.json` and the results of the commands.
 
     Attributes:
-        root: the directory as its user would type it; all paths begin with it, so messages show them as is.
+        root: the directory as the user would type it; all paths begin with it, and messages show it.
     """
 
     root: Path
@@ -67,17 +67,17 @@ class Project:
     def find(
         cls, explicit: AnyPath | None = None, environ: Mapping[str, str] = os.environ, cwd: AnyPath = Path()
     ) -> Project:
-        """The project that is named, else the one in TIO2NN_PROJECT, else the nearest one upwards.
+        """The named project, else the one in TIO2NN_PROJECT, else the nearest in this or a parent directory.
 
         Args:
             explicit: the directory that the user named, if any.
             environ: the environment variables.
-            cwd: where the search begins, and what the two names are relative to.
+            cwd: where the search starts; the two names are relative to it.
 
         Raises:
             MissingInputError: no `params.json` there.
-            InputError: a pipe, a socket or a device stands in the place of a file.
-            UsageError: the name is that of a file.
+            InputError: a pipe, a socket or a device instead of a file.
+            UsageError: the name of a file.
         """
         cwd = Path(cwd)
         if explicit is not None:
@@ -93,13 +93,13 @@ class Project:
 
     @classmethod
     def create(cls, root: AnyPath, parameters: ParameterSet | Draft, *, exist_ok: bool = False) -> Project:
-        """Make a project in a directory, new or not; with `exist_ok` one that is there stays as it is.
+        """Create a project in a new or existing directory; with `exist_ok`, an existing project is kept.
 
         Raises:
-            UsageError: there is a project already, or `root` is a file.
-            OSError: the directory cannot be written.
+            UsageError: the project exists already, or `root` is a file.
+            OSError: the directory is not writable.
         """
-        # tio2nn.io.read may load NumPy for its readers; a command that only finds a project does not wait for it
+        # imported here, as a command that only finds a project does not need it
         from tio2nn.files.atomic import atomic_write
 
         project = cls(root)
@@ -108,7 +108,7 @@ class Project:
             with atomic_write(project.parameters_file, "w") as handle:
                 handle.write(parameters.to_json())
         elif not exist_ok:
-            raise UsageError(f"{project.parameters_file}: expected no project there, got one that exists")
+            raise UsageError(f"cannot create a project: {project.parameters_file} exists already")
         return project._existing()
 
     def _existing(self, named_by: str = "") -> Project:
@@ -119,16 +119,18 @@ class Project:
         return self
 
     def _check_kinds(self) -> None:
-        """Refuse what nobody may wait for, in a project that somebody else made."""
+        """Refuse special files, which could block, in an untrusted project."""
         for place in (self.root / entry.path for entry in ENTRIES):
             suspects = [place]
             if place.is_dir():
-                with suppress(OSError), os.scandir(place) as inside:  # who reads it is told
-                    # a folder tells the kinds of 100,000 tables in 0.05 s, to ask for each would take 1 s
+                with suppress(OSError), os.scandir(place) as inside:  # reported when it is read
+                    # scandir knows the kinds of 100,000 files in 0.05 s; a stat call for each takes 1 s
                     suspects = [Path(item) for item in inside if not (item.is_file() or item.is_dir())]
             for path in suspects:
                 if is_special(path):
-                    raise InputError("expected a file, got a pipe, a socket or a device", file=str(path))
+                    raise InputError(
+                        "expected a regular file, got a pipe, a socket or a device", file=str(path)
+                    )
 
     def _check_directory(self) -> None:
         if self.root.exists() and not self.root.is_dir():
@@ -136,22 +138,22 @@ class Project:
 
     @contextmanager
     def locked(self, command: str) -> Iterator[None]:
-        """Keep other commands that write out of this project meanwhile, and remove what killed ones left unfinished.
+        """Hold the project lock, and remove temporary files of killed commands.
 
         Raises:
-            InputError: one is at work; the message says which.
+            InputError: another command is running; the message names it.
         """
         from tio2nn.files.atomic import remove_unfinished
 
         with locked(self.root, command) as is_alone:
             if is_alone:
-                # not of init, which holds no lock
+                # init holds no lock
                 for entry in (entry for entry in ENTRIES if entry.command != "init"):
                     remove_unfinished(self.root / entry.path)
             yield
 
     def command(self, words: str) -> str:
-        """A command of tio2nn, with its options, as it can be pasted to work on this project: "tio2nn train -C DIR"."""
+        """A command line for this project, ready to be pasted: "tio2nn train -C DIR"."""
         verb, *options = words.split()
         place = self.as_option()
         if verb == "init" and self.root != Path():
@@ -159,11 +161,11 @@ class Project:
         return " ".join([f"tio2nn {verb}{place}", *options])
 
     def shown(self) -> str:
-        """The directory, for people."""
+        """The directory, for messages."""
         return "the current directory" if self.root == Path() else str(self.root)
 
     def as_option(self) -> str:
-        """What makes a command that is shown find this project from the current directory: " -C DIR" or nothing."""
+        """The option that selects this project from the current directory: " -C DIR" or nothing."""
         return "" if self.root == Path() else f" -C {shlex.quote(str(self.root))}"
 
     @property
@@ -190,12 +192,12 @@ class Project:
 
     @property
     def features_manifest(self) -> Path:
-        """What the features were made from; written last."""
+        """What the features were computed from; written last."""
         return self.features_directory / "manifest.json"
 
     @property
     def jacobian_table(self) -> Path:
-        """What the file of derivatives is called, what it was made from, where its shards lie; written last."""
+        """The layout of the file of derivatives, and what they were computed from; written last."""
         return self.features_directory / "jacobian.json"
 
     @property
@@ -204,12 +206,12 @@ class Project:
 
     @property
     def trial_ledger_file(self) -> Path:
-        """Every trial that was ever finished."""
+        """Every finished trial."""
         return self.tuning_directory / "ledger.csv"
 
     @property
     def trial_data_file(self) -> Path:
-        """What the trials of a running search are fitted to."""
+        """The data for the trials of a running search."""
         return self.tuning_directory / "data.npz"
 
     @property
@@ -222,12 +224,12 @@ class Project:
 
     @property
     def split_file(self) -> Path:
-        """Which structure is in which part."""
+        """The split."""
         return self.root / "split.csv"
 
     @property
     def earlier_split_file(self) -> Path:
-        """What `split.csv` was when it was replaced for being one of other structures."""
+        """The previous `split.csv`, replaced because it was made for other structures."""
         return self.root / "split-earlier.csv"
 
     @property
@@ -239,12 +241,12 @@ class Project:
         return self.model_directory / ("network.keras" if member == 1 else f"network-{member}.keras")
 
     def checkpoint_file(self, member: int) -> Path:
-        """Where a training that is killed goes on; removed when it ends."""
+        """From which a training that was killed resumes; removed when it ends."""
         return self.model_directory / f"checkpoint-{member}.npz"
 
     @property
     def fit_data_file(self) -> Path:
-        """What the members of a committee that is being trained are fitted to."""
+        """The data for the members of a committee in training."""
         return self.model_directory / "data.npz"
 
     @property
@@ -271,7 +273,7 @@ class Project:
 
     @property
     def other_evaluation_directory(self) -> Path:
-        """Results that are not those of the project's own potential on its own test part."""
+        """Results of other potentials, or on other structures than the test set."""
         return self.evaluation_directory / "other"
 
     @property
@@ -300,29 +302,29 @@ class Project:
 
     @property
     def spread_figure(self) -> Path:
-        """Whether the spread of a committee tells its error."""
+        """Error against the spread of the committee."""
         return self.evaluation_directory / "spread.png"
 
     @property
     def extrapolation_figure(self) -> Path:
-        """Errors of forces against the distance of the atom from training."""
+        """Force errors against the distance of the atom from the training set."""
         return self.evaluation_directory / "extrapolation.png"
 
     @property
     def distances_figure(self) -> Path:
-        """How errors depend on the distance from the training part."""
+        """Errors against the distance from the training set."""
         return self.evaluation_directory / "distances.png"
 
     def parameters(self) -> ParameterSet:
         """Read `params.json`.
 
         Raises:
-            MissingInputError: there is none, or its functions are not chosen yet.
+            MissingInputError: there is no such file, or its functions are not chosen yet.
             InputError: it is no parameter set.
         """
         found = self.parameters_or_draft()
         if isinstance(found, Draft):
-            reason = f"no symmetry functions in {self.parameters_file} yet, extract chooses them"
+            reason = f"no symmetry functions in {self.parameters_file} yet; extract chooses them"
             raise MissingInputError(f'{reason}; run "tio2nn extract{self.as_option()} SOURCE..." first')
         return found
 
@@ -330,32 +332,32 @@ class Project:
         """Read `params.json`, whether its functions are chosen or not.
 
         Raises:
-            MissingInputError: there is none.
+            MissingInputError: there is no such file.
             InputError: it is neither.
         """
         return load_parameters(self.require(self.parameters_file))
 
     def entry_of(self, path: Path) -> Entry:
-        """What a path of this project belongs to, and so which command makes it."""
+        """The entry that a path of this project belongs to."""
         first = path.relative_to(self.root).parts[0]
         return next(entry for entry in ENTRIES if entry.path == first)
 
     def require(self, path: Path) -> Path:
-        """`path`, one of this project, if it exists.
+        """A path of this project, if it exists.
 
         Raises:
-            MissingInputError: it does not; the message names the command that makes it.
-            InputError: it does not, and `params.json` is not what could be worked with.
+            MissingInputError: it does not exist; the message names the command that makes it.
+            InputError: it does not exist, and `params.json` is invalid.
         """
         if not path.exists():
             if path != self.parameters_file:
-                self.parameters()  # nothing can be made before they are complete
+                self.parameters()  # every command needs them first
             raise self._missing(path)
         return path
 
     def _missing(self, path: Path, named_by: str = "") -> MissingInputError:
         entry = self.entry_of(path)
-        # where a command was interrupted, what it made is there and only this file is not
+        # after an interrupted command the entry may exist without this file
         name = path.relative_to(self.root).as_posix() if (self.root / entry.path).exists() else entry.name
         origin = f" (named by {named_by})" if named_by else ""
         command = self.command(entry.command) + (" SOURCE..." if entry.command == "extract" else "")
@@ -363,7 +365,7 @@ class Project:
 
 
 def command_for(file: AnyPath, words: str) -> str:
-    """As `Project.command`, for the project that keeps this file in one of its folders, as `features/manifest.json`."""
+    """`Project.command` for the project with this file in one of its folders, such as `features/manifest.json`."""
     return Project(Path(file).parent.parent).command(words)
 
 

@@ -1,4 +1,4 @@
-"""What a trained potential was made from, so that a later command can tell whether it still belongs to its project."""
+"""Digests of what a potential was trained on, by which later commands tell whether it is up to date."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
     """
     network = parameters.network.affecting(Affects.FIT)
     training = parameters.training.affecting(Affects.DATA | Affects.FIT | Affects.POTENTIAL)
-    # what has no effect has no digest: models of 0.1.0 knew neither repulsion nor outliers
+    # settings without effect are left out: models of 0.1.0 had neither repulsion nor outliers
     if not parameters.network.repulsion:
         network["repulsion"] = False
     if not store.gross_outliers.any():
@@ -42,22 +42,22 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
 
 
 def changed(recorded: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
-    """Names of the inputs that are not what they were."""
+    """Names of the inputs that have changed."""
     return [name for name, digest in now.items() if recorded.get(name) != digest]
 
 
 def changed_data(recorded: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
-    """As `changed`, but for the settings: those of a training may come from flags or a recipe."""
+    """Like `changed`, without the settings, which may come from flags or a recipe."""
     return [name for name in changed(recorded, now) if name != "settings"]
 
 
 def digest_of_file(path: Path) -> str:
-    """Of all its bytes."""
+    """Digest of the content of a file."""
     return _digest(path.read_bytes())
 
 
 def versions() -> dict[str, str]:
-    """Of everything that the numbers depend on."""
+    """Versions of everything that the numbers depend on."""
     packages = ("numpy", "scipy", "numba", "tensorflow", "keras")
     found = {name: version(name) for name in packages}
     return {

@@ -44,20 +44,20 @@ def write_store(
     groups: Sequence[str] | None = None,
     reference_energies: Mapping[str, float] | None = None,
 ) -> None:
-    """Write structures, whole or not at all.
+    """Write structures, atomically.
 
     Args:
         path: of the file.
         structures: with distinct names.
-        groups: name of the group of each structure; by default every structure stands alone.
+        groups: name of the group of each structure; by default each is its own group.
         reference_energies: of each element, eV.
 
     Raises:
-        ValueError: two structures of one name.
+        ValueError: two structures with the same name.
     """
     names = [structure.name for structure in structures]
     if len(set(names)) < len(names):
-        raise ValueError("names: expected distinct ones, got one twice")
+        raise ValueError("names: expected distinct names, got one twice")
     n_atoms = [structure.n_atoms for structure in structures]
     nothing = np.empty((0, 3))
     unknown = [
@@ -94,10 +94,10 @@ def write_store(
 
 
 def read_store(path: AnyPath) -> StructureStore:
-    """Read what `write_store` wrote.
+    """Read a file of `write_store`.
 
     Raises:
-        InputError: no such file, or not whole.
+        InputError: a missing or damaged file.
     """
     file = os.fspath(path)
     advice = f'run "{command_for(path, "extract SOURCE...")}" again'
@@ -106,7 +106,7 @@ def read_store(path: AnyPath) -> StructureStore:
             arrays: dict[str, Any] = {name: content[name] for name in ("header", *_ARRAYS)}
         header = json.loads(arrays.pop("header").tobytes().decode())
         if header["format"] != _FORMAT:
-            raise ValueError(f"the format {header['format']!r}")
+            raise ValueError(f"the unknown format {header['format']!r}")
         texts = {name: header[name] for name in _TEXTS}
         store = StructureStore(arrays, texts, header["reference_energies"])
     except FileNotFoundError:
@@ -118,19 +118,19 @@ def read_store(path: AnyPath) -> StructureStore:
 
 
 class StructureStore(Sequence[Structure]):
-    """A sequence of structures, made when they are asked for, and the flat arrays behind them.
+    """A sequence of structures, created on access from flat arrays.
 
     Attributes:
-        offsets: (n_structures + 1,) the atoms of structure k are offsets[k]:offsets[k + 1] of all.
+        offsets: (n_structures + 1,) structure k has the atoms offsets[k]:offsets[k + 1].
         numbers: (n_atoms of all,) atomic numbers.
         positions: (n_atoms of all, 3) Å.
-        forces: (n_atoms of all, 3) eV/Å; NaN where unknown.
-        cells: (n_structures, 3, 3) one cell vector a row, Å.
+        forces: (n_atoms of all, 3) eV/Å; NaN if unknown.
+        cells: (n_structures, 3, 3) one cell vector per row, Å.
         periodic: (n_structures, 3).
-        energies: (n_structures,) total energies, eV; NaN where unknown.
-        lines: (n_structures,) where the structure begins in its file, or 0.
-        names, files, groups: of each structure.
-        reference_energies: of each element, eV; those of the cohesive energies.
+        energies: (n_structures,) total energies, eV; NaN if unknown.
+        lines: (n_structures,) first line of the structure in its file, or 0.
+        names, files, groups: one per structure.
+        reference_energies: of each element, eV; they define the cohesive energies.
     """
 
     offsets: IntArray
@@ -148,14 +148,14 @@ class StructureStore(Sequence[Structure]):
         texts: Mapping[str, Sequence[str]],
         reference_energies: Mapping[str, float],
     ) -> None:
-        """Check that the arrays belong together.
+        """Check that the arrays are consistent.
 
         Args:
             arrays, texts: by the names of the attributes.
             reference_energies: of each element, eV.
 
         Raises:
-            ValueError: they do not.
+            ValueError: they are not.
         """
         for name in _ARRAYS:
             setattr(self, name, arrays[name])
@@ -170,13 +170,13 @@ class StructureStore(Sequence[Structure]):
         for name in _TEXTS:
             texts = getattr(self, name)
             if len(texts) != len(self.names) or not all(isinstance(text, str) for text in texts):
-                raise ValueError(f"{name} that are not one text for each structure")
+                raise ValueError(f"{name} that are not one string per structure")
         if len(set(self.names)) < len(self.names):
-            raise ValueError("a name twice")
+            raise ValueError("a repeated name")
         if offsets[0] != 0 or offsets[-1] != len(numbers) or (np.diff(offsets) < 1).any():
-            raise ValueError("offsets that do not divide the atoms")
+            raise ValueError("inconsistent offsets")
         if len(numbers) and not 1 <= numbers.min() <= numbers.max() <= len(SYMBOLS):
-            raise ValueError("atomic numbers of no element")
+            raise ValueError("invalid atomic numbers")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -224,7 +224,7 @@ class StructureStore(Sequence[Structure]):
 
     @cached_property
     def elements(self) -> tuple[str, ...]:
-        """All chemical symbols that occur, in alphabetical order."""
+        """All chemical symbols, in alphabetical order."""
         return tuple(sorted(SYMBOLS[number - 1] for number in np.unique(self.numbers)))
 
     @cached_property
@@ -233,7 +233,7 @@ class StructureStore(Sequence[Structure]):
         return tuple(structure.geometry_hash for structure in self)
 
     def element_indices(self, elements: Sequence[str]) -> IntArray:
-        """(n_atoms of all,) the place of each atom's element among `elements`.
+        """(n_atoms of all,) index of the element of each atom in `elements`.
 
         Raises:
             InputError: an element that is not among them.
@@ -256,7 +256,7 @@ class StructureStore(Sequence[Structure]):
 
     @cached_property
     def cohesive_energies(self) -> FloatArray:
-        """(n_structures,) total energies minus the reference energies, eV/atom; NaN where one is unknown."""
+        """(n_structures,) total energies minus reference energies, eV/atom; NaN if either is unknown."""
         compositions = self.compositions(self.elements)
         known = np.array([element in self.reference_energies for element in self.elements], dtype=bool)
         values = np.array([self.reference_energies.get(element, 0.0) for element in self.elements])
@@ -265,7 +265,7 @@ class StructureStore(Sequence[Structure]):
 
     @cached_property
     def max_forces(self) -> FloatArray:
-        """(n_structures,) length of the largest force on an atom, eV/Å; NaN where unknown."""
+        """(n_structures,) length of the largest force on an atom, eV/Å; NaN if unknown."""
         if not len(self):
             return np.empty(0)
         return np.asarray(np.maximum.reduceat(np.linalg.norm(self.forces, axis=1), self.offsets[:-1]))
@@ -276,7 +276,7 @@ class StructureStore(Sequence[Structure]):
         return gross_outliers(self.compositions(self.elements), self.energies, self.max_forces)
 
     def are_up_to(self, max_energy: float | None) -> NDArray[np.bool_]:
-        """(n_structures,) which have a cohesive energy, eV/atom, that is not above a bound; all if there is none."""
+        """(n_structures,) which cohesive energies, eV/atom, are at most a limit; all if it is None."""
         if max_energy is None:
             return np.ones(len(self), dtype=np.bool_)
         return np.asarray(self.cohesive_energies <= max_energy)

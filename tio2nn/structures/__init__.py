@@ -1,1 +1,1 @@
-"""Structures, and what can be said of them as they are: geometry, groups, audit, reference energies, split."""
+"""Structures and what follows from them alone: geometry, groups, audit, reference energies, split."""

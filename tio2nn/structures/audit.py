@@ -1,4 +1,4 @@
-"""What a scientist wants to know about a data set before fitting anything to it."""
+"""The audit: what to know about a data set before fitting anything to it."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from tio2nn.structures.reference_energies import ReferenceEnergies, gross_outlie
 from tio2nn.structures.structure import FloatArray, Structure
 from tio2nn.wording import counted
 
-# Tukey's outer fences, in interquartile ranges; of normally distributed energies 2 in a million lie beyond
+# Tukey's outer fences, in interquartile ranges; 2 in a million normally distributed energies lie beyond
 _FENCE = 3.0
-# eV/atom; where most energies are equal, differences below the noise of a calculation make no outlier
+# eV/atom; where most energies are equal, numerical noise must not make outliers
 _SMALLEST_RANGE = 1e-3
-_N_SHOWN = 3  # names of gross outliers
+_N_SHOWN = 3  # gross outliers that the summary names
 
 
 @dataclass(frozen=True)
 class Audit:
-    """One entry for each structure, in their natural order.
+    """The audit of a data set, one entry per structure, in natural order.
 
     Attributes:
-        names: of the structures.
-        formulas: composition, elements in alphabetical order, as `O16Ti8`.
+        names: structure names.
+        formulas: composition, elements in alphabetical order: `O16Ti8`.
         n_atoms: (n_structures,)
         cohesive: (n_structures,) total energy minus reference energies, eV/atom.
         max_forces: (n_structures,) length of the largest force on an atom, eV/Å; NaN without forces.
         closest: distance and atoms of the closest pair, periodic images included.
-        closest_elements: symbols of that pair, as `O-Ti`.
-        groups: structures that resemble each other.
-        duplicate_energies: (n_structures,) energy minus that of the structure of which it is a duplicate, eV; NaN
-            for others.
-        fences: cohesive energies beyond which a structure is an outlier, eV/atom; good sets have many such.
-        gross: (n_structures,) see `gross_outliers`; such are mistakes, and left out of training by default.
+        closest_elements: symbols of that pair: `O-Ti`.
+        groups: related structures.
+        duplicate_energies: (n_structures,) energy of a duplicate minus the energy of its original, eV; NaN for
+            structures that are no duplicates.
+        fences: cohesive energies beyond which a structure is an outlier, eV/atom; good data sets have many outliers.
+        gross: (n_structures,) see `gross_outliers`; these are mistakes, excluded from training by default.
         reference: the reference energies.
     """
 
@@ -69,16 +69,16 @@ class Audit:
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        """(n_structures,) name of the first member of each one's group."""
+        """(n_structures,) name of the first structure in the same group."""
         return tuple([self.names[first] for first in self.groups.group])
 
     @property
     def duplicates(self) -> tuple[str, ...]:
-        """(n_structures,) name of the first structure of equal geometry, or ""."""
+        """(n_structures,) name of the first structure with the same geometry, or ""."""
         return tuple([self.names[first] if first >= 0 else "" for first in self.groups.duplicate_of])
 
     def facts(self) -> list[tuple[str, str]]:
-        """A summary for people: what it is about, and what there is to say."""
+        """The summary to print: pairs of a label and a text."""
         return [
             ("structures", f"{len(self.names)}, with {counted(int(self.n_atoms.sum()), 'atom')}"),
             ("compositions", _most_common(self.formulas)),
@@ -93,7 +93,7 @@ class Audit:
 
     def _reference_fact(self) -> str:
         values = ", ".join(f"{element} {value:.6f} eV" for element, value in self.reference.as_dict().items())
-        unsure = "; the compositions leave them undetermined" if self.reference.underdetermined else ""
+        unsure = "; not determined by the compositions" if self.reference.underdetermined else ""
         return f"{values} ({self.reference.source}{unsure})"
 
     def _energy_fact(self) -> str:
@@ -115,7 +115,7 @@ class Audit:
             for k in found[:_N_SHOWN].tolist()
         ]
         more = f" and {len(found) - _N_SHOWN} more" if len(found) > _N_SHOWN else ""
-        return f"{len(found)}, beyond any physical scale of the others: {', '.join(shown)}{more}"
+        return f"{len(found)}, far outside the range of all others: {', '.join(shown)}{more}"
 
     def _force_fact(self) -> str:
         known = np.flatnonzero(~np.isnan(self.max_forces))
@@ -123,12 +123,12 @@ class Audit:
             return "none"
         largest = known[self.max_forces[known].argmax()]
         share = "all" if len(known) == len(self.names) else f"{len(known)} of {len(self.names)}"
-        return f"of {share} structures; largest {self.max_forces[largest]:.3f} eV/Å in {self.names[largest]}"
+        return f"in {share} structures; largest {self.max_forces[largest]:.3f} eV/Å in {self.names[largest]}"
 
     def _distance_fact(self) -> str:
         first = int(self.closest.distances.argmin())
         if not np.isfinite(self.closest.distances[first]):
-            return "none: every structure is one atom alone"
+            return "none: every structure is a single atom"
         return (
             f"{self.closest.distances[first]:.3f} Å ({self.closest_elements[first]}) in {self.names[first]}"
         )
@@ -145,24 +145,27 @@ class Audit:
             n = len(np.unique(members))
             parts.append(f"{counted(n, one, many)} ({counted(len(members), 'structure')})")
         alone = sum(size == 1 for size in sizes.values())
-        return f"{len(sizes)}, the largest of {max(sizes.values())}: {', '.join(parts)}, {alone} alone"
+        largest = counted(max(sizes.values()), "structure")
+        return f"{len(sizes)}, the largest with {largest}: {', '.join(parts)}, {alone} single"
 
     def _duplicate_fact(self) -> str:
         differences = np.abs(self.duplicate_energies[~np.isnan(self.duplicate_energies)])
         if len(differences) == 0:
             return "none"
         same = np.count_nonzero(differences == 0.0)
-        fact = (
-            f"{counted(len(differences), 'structure')} of the geometry of another, {same} also of its energy"
+        fact = f"{counted(len(differences), 'structure')} with the geometry of another, {same} also with its energy"
+        return (
+            fact
+            if same == len(differences)
+            else f"{fact}; energies differ by up to {differences.max():.2g} eV"
         )
-        return fact if same == len(differences) else f"{fact}; largest difference {differences.max():.2g} eV"
 
 
 def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audit:
-    """Look at a data set.
+    """Audit a data set.
 
     Args:
-        structures: at least one, all with an energy, in the natural order of their names.
+        structures: at least one, all with an energy, in natural order.
         reference: reference energies of all their elements.
     """
     energies = np.array([np.nan if s.energy is None else s.energy for s in structures])

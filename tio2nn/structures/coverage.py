@@ -1,4 +1,4 @@
-"""What a training part must not lack: atoms of every element, forces, and structures of rare compositions."""
+"""What a training set must contain: atoms of every element, forces, structures of rare compositions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# Where compositions are many, as in random alloys, a fit has to interpolate between them and the held-out parts must
-# tell how well: to train on every one that occurs once would leave only the frequent ones to be tested.
+# In a set of many compositions, such as random alloys, a fit interpolates between them and the held-out sets measure
+# how well: training on every composition that occurs once would leave only the frequent ones for the test.
 _STRUCTURES_PER_COMPOSITION = 10
 
 
@@ -19,21 +19,21 @@ def with_every_kind_in_training(
     compositions: NDArray[np.integer],
     has_forces: NDArray[np.bool_] | None = None,
 ) -> list[str]:
-    """Parts in which training has every element, forces, and every composition where there are few.
+    """A split whose training set has every element, forces, and, if compositions are few, every composition.
 
-    A unit of structures that stay together, and that is needed in training, changes places with one of the same size,
-    or smaller, that is not. For an element, or for forces, it goes there also where none can take its place; for a
-    composition it does not. Compositions are compared as ratios, and looked after if there are 10 structures for each
-    on average. What lacks nothing stays as it is.
+    A unit is a set of structures that stay together. A unit that training needs swaps places with a unit of at most
+    its size that training can spare. If there is none, a unit needed for an element or for forces moves to training
+    anyway; a unit needed for a composition stays. Compositions are compared as ratios, and kept only if they have 10
+    structures each on average. A split that lacks nothing stays as it is.
 
     Args:
-        parts: (n_structures,) "train" or another.
-        units: positions of the structures of each unit, which all have one part; earlier ones are preferred.
+        parts: (n_structures,) "train" or another part.
+        units: indices of the structures of each unit, all in one part; earlier units are preferred.
         compositions: (n_structures, n_elements) number of atoms; a row of zeros for a structure that is not used.
-        has_forces: (n_structures,) by default of none.
+        has_forces: (n_structures,) default: none has forces.
 
     Returns:
-        (n_structures,)
+        (n_structures,) the new parts.
     """
     marked = np.zeros(len(compositions), np.bool_) if has_forces is None else has_forces
     kinds, n_needed = _kinds(np.asarray(compositions, dtype=np.int64), marked)
@@ -73,8 +73,8 @@ def with_every_kind_in_training(
 
 
 def _kinds(compositions: NDArray[np.int64], has_forces: NDArray[np.bool_]) -> tuple[list[list[int]], int]:
-    """(n_structures,) what training must not lack of each, elements first, then forces, and compositions behind, and
-    how many kinds of the first two there are; compositions only where they are few."""
+    """(n_structures,) what each structure offers to training: elements, then forces, then, if they are few, its
+    composition; and how many kinds the elements and forces are."""
     n_needed = compositions.shape[1] + 1
     kinds = [np.flatnonzero(row).tolist() for row in compositions > 0]
     divisors = np.maximum(np.gcd.reduce(compositions, axis=1), 1)

@@ -22,7 +22,7 @@ ELEMENT_OF: dict[str, str] = {
     for symbol, number in ATOMIC_NUMBERS.items()
     for spelling in (symbol, symbol.upper(), symbol.lower(), str(number))
 }
-"""The symbol that a file's `Ti`, `TI`, `ti` or `22` means."""
+"""The symbol for each spelling in a file: `Ti`, `TI`, `ti` or `22`."""
 
 _COVALENT_RADII = (
     "0.31 0.28",
@@ -38,5 +38,5 @@ _COVALENT_RADII = (
 COVALENT_RADII: dict[str, float] = dict(
     zip(SYMBOLS, (float(radius) for row in _COVALENT_RADII for radius in row.split()), strict=True)
 )
-"""Å; B. Cordero et al., Dalton Trans. (2008) 2832, of Mn, Fe and Co those of low spin; beyond Cm, where there are none,
-2.0, as in ASE."""
+"""Å; B. Cordero et al., Dalton Trans. (2008) 2832, low spin for Mn, Fe and Co; 2.0 as in ASE beyond Cm, where the paper
+ends."""

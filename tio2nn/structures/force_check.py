@@ -1,13 +1,13 @@
-"""Whether forces are the slopes of the energies: units and signs that do not belong together show in differences.
+"""Checks that forces are the negative gradient of the energies, and finds wrong units and signs.
 
-Of two structures with equal cells, energies differ by the work of the forces, to third order in the displacement dR
-(trapezoidal rule; exact in a harmonic crystal, however far atoms move):
+The energies of two structures with the same cell differ by the work of the forces, to third order in the displacement
+dR (trapezoidal rule; exact in a harmonic crystal, however far atoms move):
 
     E2 - E1 = -(F1 + F2) · dR / 2
 
-Where no cell occurs twice, structures of equal atoms in cells of about one shape are compared with their mean: with u
-the displacements from the mean fractional coordinates, E + F · u / 2 is to second order the energy of undisplaced
-atoms, a function of the cell's strain.
+If no cell occurs twice, structures with the same atoms in cells of similar shape are compared with their mean: with u
+the displacements from the mean fractional coordinates, E + F · u / 2 is to second order the energy of the undisplaced
+atoms, a function of the strain of the cell.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from tio2nn.structures.structure import FloatArray, Structure
 
 _HARTREE, _BOHR = 27.211386, 0.529177  # eV, Å
 _FEWEST_PAIRS = 5
-_MOST_PAIRS = 2000  # as many as say it; each takes 30 µs
-_LARGEST_STEP = 1.0  # Å; beyond it the rule is no approximation in anything
-_SMALLEST_DIFFERENCE = 1e-3  # eV, of energies; below it, what files round and calculations converge to
-# of the ratios, half of their weight within this share of the median: runs of correct data have 0.02 to 0.2
+_MOST_PAIRS = 2000  # more add nothing; each takes 30 µs
+_LARGEST_STEP = 1.0  # Å; the trapezoidal rule does not hold beyond it
+_SMALLEST_DIFFERENCE = 1e-3  # eV; smaller differences are rounding and convergence errors
+# weighted median deviation of the ratios, relative to their median: 0.02 to 0.2 for runs of correct data
 _LARGEST_SCATTER = 0.3
 _AGREEMENT = (0.8, 1.25)
-_FEWEST_ALIKE = 12  # structures; five coefficients and a spread are taken from them
-_FARTHEST = 0.2  # of a cell vector, from the mean; atoms that wander have no mean
+_FEWEST_ALIKE = 12  # structures, to determine five coefficients and a spread
+_FARTHEST = 0.2  # from the mean, in fractional coordinates; diffusing atoms have no mean
 _LARGEST_STRAIN = 0.15
 _SMALLEST_STRAIN = 1e-9
-_ENOUGH_FOR_STRAINS = 56  # twice as many as there are coefficients of all strains
-_MOST_SETS = 8  # of like structures with equal atoms, as phases of one composition
+_ENOUGH_FOR_STRAINS = 56  # structures; twice the number of strain coefficients
+_MOST_SETS = 8  # of similar structures with the same atoms, such as phases of one composition
 _SMALLEST_SIGNIFICANCE = 8.0  # standard errors
-# what anharmonicity can do: on correct data the slope of displacements from a mean was 0.55 to 1.25
+# room for anharmonicity: for correct data the slope of displacements from a mean was 0.55 to 1.25
 _ROUGH_AGREEMENT = (0.4, 2.5)
-_RECOGNIZED = 1.2  # factor within which a slope is called by a name; rough ones are up to 15 % off
+_RECOGNIZED = 1.2  # factor within which a slope is recognized; slopes from a mean are up to 15 % off
 
-# of slopes: what the numbers are that were taken for forces in eV/Å and energies in eV, likely ones first, for rough
-# slopes do not tell Hartree from kcal/mol
+# slope and its cause, given that the numbers were read as eV/Å and eV; likely causes first, as rough slopes do not tell
+# Hartree from kcal/mol
 _CAUSES: tuple[tuple[float, str], ...] = (
     (_HARTREE, "as if forces were in Ha/Å"),
     (_HARTREE / _BOHR, "as if forces were in Ha/Bohr"),
@@ -63,13 +63,13 @@ _CAUSES: tuple[tuple[float, str], ...] = (
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Forces that are not the slopes of the energies.
+    """Forces that are not the negative gradient of the energies.
 
     Attributes:
-        factor: by which energies change faster than the forces say; negative where they have the wrong sign.
-        n: compared pairs, or structures.
-        what: "pairs" of structures of one cell, or "structures" of about one.
-        per_atom: whether the energies fit to the forces if they are energies per atom.
+        factor: change of energy divided by the change that the forces predict; negative if forces have the wrong sign.
+        n: number of compared pairs or structures.
+        what: "pairs" of structures with the same cell, or "structures" with similar cells.
+        per_atom: whether energies and forces agree if the energies are energies per atom.
         from_xsf: whether the structures come from XSF files.
     """
 
@@ -82,8 +82,8 @@ class Disagreement:
     def message(self) -> str:
         """One line: the factor, its likely cause, and what to do."""
         found = (
-            f"forces do not fit to energies: {'along' if self.what == 'pairs' else 'among'} {self.n} {self.what} "
-            f"energies change {self.factor:.3g} times as much as forces say"
+            f"forces do not match energies: over {self.n} {self.what}, energies change {self.factor:.3g} times as much "
+            "as the forces predict"
         )
         if self.per_atom:
             return f"{found}, {self.cause}; give total energies"
@@ -92,25 +92,25 @@ class Disagreement:
             return f"{found}, {cause}; read them with --xsf-forces Ha/A"
         if self.from_xsf and cause == _CAUSES[3][1]:
             return f"{found}, {cause}; leave out --xsf-forces Ha/A, or correct the files"
-        return f"{found}, {cause}; correct the files" if cause else f"{found}; look at units and signs"
+        return f"{found}, {cause}; correct the files" if cause else f"{found}; check units and signs"
 
     @property
     def cause(self) -> str | None:
-        """What the numbers look like, if they look like something."""
+        """The likely cause, if the factor suggests one."""
         if self.per_atom:
             return "as if energies were per atom"
         size = abs(self.factor)
-        sign = "of the wrong sign (gradients)" if self.factor < 0 else ""
+        sign = "forces had the wrong sign (gradients)" if self.factor < 0 else ""
         near = [known for known in _CAUSES if 1 / _RECOGNIZED < size / known[0] < _RECOGNIZED]
         if self.what == "pairs":
             near.sort(key=lambda known: abs(np.log(size / known[0])))
         if near:
             return f"{near[0][1]} and {sign}" if sign else near[0][1]
-        return f"as if forces were {sign}" if sign else None
+        return f"as if {sign}" if sign else None
 
 
 class _Evidence(NamedTuple):
-    """Numbers of equal length, one for each pair."""
+    """One row for each pair; (n_pairs,) each."""
 
     differences: FloatArray  # of energies, eV
     work: FloatArray  # of the forces, eV
@@ -118,14 +118,14 @@ class _Evidence(NamedTuple):
 
 
 def compare_forces(structures: Sequence[Structure], groups: Groups) -> Disagreement | None:
-    """Compare forces with differences of energies.
+    """Compare forces with energy differences.
 
     Args:
-        structures: in the natural order of their names.
-        groups: of them; duplicates are left out.
+        structures: in natural order.
+        groups: their groups; duplicates are skipped.
 
     Returns:
-        What disagrees; None where all is well, or where there is not enough to compare.
+        The disagreement; None if forces and energies agree, or if there is too little to compare.
     """
     usable = [
         structure
@@ -154,11 +154,11 @@ def _is_within(limits: tuple[float, float], slope: float | None) -> bool:
 
 
 def _evidence(structures: Sequence[Structure]) -> _Evidence:
-    """Pairs of structures that follow each other among those of equal atoms in equal cells."""
+    """Consecutive pairs among the structures with the same atoms in the same cell."""
     last: dict[object, Structure] = {}
     pairs = []
     for structure in structures:
-        # to the mÅ; of the axes that are not periodic it is of no influence
+        # to the mÅ; non-periodic cell vectors do not count
         cell = tuple(np.rint(structure.cell[list(structure.periodic)] * 1e3).ravel().tolist())
         where = structure.file if not any(structure.periodic) else None
         key = (structure.elements, structure.periodic, cell, where)
@@ -173,7 +173,7 @@ def _evidence(structures: Sequence[Structure]) -> _Evidence:
 
 
 def _difference_and_work(one: Structure, other: Structure) -> tuple[float, float, float] | None:
-    """Of two structures with energies and forces; None where atoms moved too far."""
+    """Energy difference, work and number of atoms of a pair; None if atoms moved too far."""
     assert one.energy is not None
     assert one.forces is not None
     assert other.energy is not None
@@ -189,7 +189,7 @@ def _difference_and_work(one: Structure, other: Structure) -> tuple[float, float
 
 
 def _ratio(differences: FloatArray, work: FloatArray) -> float | None:
-    """The slope of least absolute deviation through the origin, where there is enough that agrees on one."""
+    """The slope of least absolute deviations through the origin; None if pairs are too few or do not agree."""
     chosen = (np.abs(differences) > _SMALLEST_DIFFERENCE) & (work != 0.0)
     if np.count_nonzero(chosen) < _FEWEST_PAIRS:
         return None
@@ -206,9 +206,10 @@ def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
 
 
 def _slope_of_displacements(structures: Sequence[Structure]) -> tuple[float, int, int]:
-    """By how much energies follow the work of displacements from the mean, in how many structures of which size.
+    """Slope of energies against the work of displacements from the mean, number of structures, and atoms of each.
 
-    Of several sets of like structures, that which says it with the smallest error; 1 where none says anything.
+    Of several sets of similar structures, the one with the smallest error counts; the slope is 1 if none is
+    significant.
     """
     found = []
     for alike in _like_structures(structures):
@@ -220,7 +221,7 @@ def _slope_of_displacements(structures: Sequence[Structure]) -> tuple[float, int
 
 
 def _like_structures(structures: Sequence[Structure]) -> Iterator[list[Structure]]:
-    """Sets of enough structures with equal atoms near equal places of cells of about one shape."""
+    """Large enough sets of structures with the same atoms at similar places in cells of similar shape."""
     by_elements: dict[tuple[str, ...], list[Structure]] = defaultdict(list)
     for structure in structures:
         if all(structure.periodic):
@@ -243,12 +244,12 @@ def _like_structures(structures: Sequence[Structure]) -> Iterator[list[Structure
 
 
 def _fractions(structure: Structure) -> FloatArray:
-    """(n_atoms, 3) fractional coordinates from the first atom."""
+    """(n_atoms, 3) fractional coordinates relative to the first atom."""
     return np.asarray((structure.positions - structure.positions[0]) @ np.linalg.inv(structure.cell))
 
 
 def _regression(structures: Sequence[Structure]) -> tuple[float, float]:
-    """The coefficient of the work of displacements in the energies, and its standard error."""
+    """Coefficient of the work of displacements in the energies, and its standard error."""
     cells = np.stack([s.cell for s in structures])
     forces = np.stack([s.forces for s in structures if s.forces is not None])
     energies = np.array([s.energy for s in structures], dtype=np.float64)
@@ -260,7 +261,7 @@ def _regression(structures: Sequence[Structure]) -> tuple[float, float]:
     if np.abs(work).max() == 0.0 or energies.std() < _SMALLEST_DIFFERENCE:
         return 0.0, 1.0
     columns = [np.ones(len(work)), *_of_cells(cells), work]
-    # cells that hardly differ say nothing of strain, and would make the rest uncertain
+    # cells that hardly differ do not determine strain coefficients, and would make the others uncertain
     scales = np.array([np.abs(column).max() for column in columns])
     design = np.column_stack([c / s for c, s in zip(columns, scales, strict=True) if s > _SMALLEST_STRAIN])
     inverse = np.linalg.pinv(design.T @ design, rcond=1e-10)
@@ -272,7 +273,7 @@ def _regression(structures: Sequence[Structure]) -> tuple[float, float]:
 
 
 def _of_cells(cells: FloatArray) -> list[FloatArray]:
-    """Functions of the strains, to second order: all where there are structures enough, else volume and shear."""
+    """Functions of the strains, to second order: all of them if there are enough structures, else volume and shear."""
     strains = np.linalg.solve(cells.mean(axis=0), cells) - np.eye(3)
     strains = 0.5 * (strains + strains.transpose(0, 2, 1))
     if len(cells) >= _ENOUGH_FOR_STRAINS:

@@ -1,4 +1,4 @@
-"""Distances in periodic cells of any shape: which cells span something, and the closest pair of atoms."""
+"""Geometry of periodic cells of any shape: whether they span a volume, and the closest pair of atoms."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tio2nn.structures.structure import FloatArray, Structure
 
 IntArray = NDArray[np.int64]
 
-# of volume over product of the edges; below it vectors lie in one plane (angles of 1 degree give 1e-4)
+# volume over product of the edges; vectors below it are coplanar (angles of 1 degree give 1e-4)
 _FLAT_CELL = 1e-6
-# in a reduced cell the shortest vector is at most sqrt(2) times each distance of opposite faces
+# in a reduced cell the shortest vector is at most sqrt(2) times the distance between any two opposite faces
 _REDUCED_CELL = 1.5
 # relative; far above that of float64, far below any distance that matters
 _ROUNDING = 1e-9
@@ -35,9 +35,9 @@ class ClosestPairs(NamedTuple):
 
 
 def spans_volume(cell: FloatArray, periodic: Sequence[bool]) -> bool:
-    """Whether the periodic vectors of a cell (3, 3) are independent: a volume, area or length above zero."""
+    """Whether the periodic vectors of a cell (3, 3) are linearly independent: volume, area or length above zero."""
     edges = [vector for vector, repeats in zip(cell.tolist(), periodic, strict=True) if repeats]
-    # plain numbers: NumPy would take 10 times as long for a matrix of this size
+    # plain floats: NumPy takes 10 times as long for a matrix of this size
     product_of_lengths = math.prod(math.hypot(*edge) for edge in edges)
     if len(edges) == 3:
         measure = abs(sum(map(mul, edges[0], _cross(edges[1], edges[2]))))
@@ -53,13 +53,13 @@ def _cross(u: Sequence[float], v: Sequence[float]) -> tuple[float, float, float]
 
 
 def complete_cell(cell: FloatArray, periodic: Sequence[bool]) -> FloatArray:
-    """The cell with each vector that is not periodic replaced by a unit vector normal to all others.
+    """The cell with each non-periodic vector replaced by a unit vector normal to all others.
 
-    Lattice planes then have their true spacing, whatever a file gives as the third vector of a slab.
+    Lattice planes then have their true spacing, whatever third vector a file gives for a slab.
 
     Args:
-        cell: (3, 3) one vector a row, Å; the periodic ones span a volume.
-        periodic: of the three vectors.
+        cell: (3, 3) one vector per row, Å; the periodic vectors are linearly independent.
+        periodic: for each of the three vectors.
 
     Returns:
         (3, 3), invertible.
@@ -69,11 +69,11 @@ def complete_cell(cell: FloatArray, periodic: Sequence[bool]) -> FloatArray:
     mask = np.array(periodic)
     completed = np.array(cell)
     if mask.sum() == 2:
-        # a fixed side of the plane, so that slabs of equal shape stay equal
+        # always on the same side of the plane, so that equal slabs stay equal
         normal = np.cross(*cell[mask])
         completed[~mask] = normal / np.linalg.norm(normal)
     else:
-        # the right singular vectors behind the rank are normal to the rows
+        # right singular vectors beyond the rank are normal to the rows
         completed[~mask] = np.linalg.svd(cell[mask])[2][1:] if mask.any() else np.eye(3)
     return completed
 
@@ -82,19 +82,19 @@ def reduced_cell(cell: FloatArray, periodic: Sequence[bool]) -> FloatArray:
     """The same lattice by its shortest vectors (Minkowski reduction of the periodic rows).
 
     Args:
-        cell: (3, 3) one vector a row, Å.
-        periodic: of the three vectors; the others stay as they are.
+        cell: (3, 3) one vector per row, Å.
+        periodic: for each of the three vectors; non-periodic vectors stay as they are.
 
     Returns:
-        (3, 3).
+        (3, 3) Å.
     """
-    # importing it takes 10 ms, a reduction 1 ms: only skewed cells pay for them
+    # importing it takes 10 ms, a reduction 1 ms: only skewed cells need it
     from ase.geometry import minkowski_reduce
 
     try:
         reduced, _ = minkowski_reduce(cell, pbc=periodic)
     except RuntimeError:
-        # its tolerance is 1e-12 Å: it gives up cells as long as 1e5 Å that are reduced but for rounding
+        # its tolerance is 1e-12 Å: it fails for cells as long as 1e5 Å that are reduced up to rounding
         return cell
     return np.array(reduced)
 
@@ -102,12 +102,12 @@ def reduced_cell(cell: FloatArray, periodic: Sequence[bool]) -> FloatArray:
 def closest_pairs(structures: Sequence[Structure]) -> ClosestPairs:
     """The closest two atoms of each structure, periodic images included; exact for every cell.
 
-    With h the distance of opposite faces along an axis, a vector of length D has a fractional component of
-    at most D/h. So with an upper bound D of the distance sought, taken from images that rounding finds,
-    those up to floor(D/h + 1/2) cells away remain to be looked at: none for most structures.
+    With h the distance between opposite faces along an axis, a vector of length D has a fractional component of
+    at most D/h. Rounding finds near images, and with them an upper bound D of the distance; then only images up to
+    floor(D/h + 1/2) cells away remain to be checked: none for most structures.
 
     Args:
-        structures: any sizes; those of equal size are handled together.
+        structures: of any size; structures of equal size are handled together.
     """
     distances = np.full(len(structures), np.inf)
     atoms = np.zeros((len(structures), 2), dtype=np.int64)
@@ -126,7 +126,7 @@ def closest_pairs(structures: Sequence[Structure]) -> ClosestPairs:
 
 
 class _Batch:
-    """Structures of equal size as arrays, their cells reduced where they are long and flat."""
+    """Structures of equal size as arrays; long and flat cells are reduced."""
 
     def __init__(self, structures: Sequence[Structure]) -> None:
         self.periodic = np.array([s.periodic for s in structures])  # (n, 3)
@@ -141,19 +141,19 @@ class _Batch:
 
     def _measure(self) -> None:
         self.inverse = np.linalg.inv(self.cells)
-        # an axis without images has no end
+        # an axis without images is infinitely long
         self.heights = np.where(
             self.periodic, 1.0 / np.sqrt((self.inverse**2).sum(axis=1)), np.inf
         )  # (n, 3) Å
         self.edges = np.where(self.periodic, np.sqrt((self.cells**2).sum(axis=2)), np.inf)  # (n, 3) Å
 
     def closest(self) -> tuple[FloatArray, IntArray]:
-        """By all pairs."""
+        """Closest pairs, from all pairs."""
         n_atoms = self.fractional.shape[1]
         first, second = np.triu_indices(n_atoms, k=1)
         # the last pair is an atom and its own image
         first, second = np.append(first, n_atoms - 1), np.append(second, n_atoms - 1)
-        # an array (n, n_pairs) for each axis: 4 times as fast as arrays whose last axis is 3 long
+        # one array (n, n_pairs) per axis: 4 times as fast as arrays whose last axis has length 3
         axes = [np.ascontiguousarray(self.fractional[:, :, axis]) for axis in range(3)]
         between = [axis[:, second] - axis[:, first] for axis in axes]
         for axis in range(3):
@@ -164,7 +164,7 @@ class _Batch:
         best, distances = _smallest(squares)
         reach = self._images_within(distances)
         for shift in product(*(range(-n, n + 1) for n in reach.max(axis=0))):
-            # a structure takes part in the shifts that lie within its own reach
+            # a structure needs only the shifts within its own reach
             chosen = (
                 np.flatnonzero((np.abs(shift) <= reach).all(axis=1))
                 if any(shift)
@@ -179,18 +179,18 @@ class _Batch:
         return distances, np.stack([first[best], second[best]], axis=1)
 
     def _images_within(self, distances: FloatArray) -> IntArray:
-        """(n, 3): how many cells away a vector of that length can lead from a nearest image."""
+        """(n, 3) how many cells beyond the nearest image a vector of that length can reach."""
         finite = np.where(np.isfinite(distances), distances, 0.0)
         return np.floor(finite[:, None] / self.heights + 0.5).astype(np.int64)
 
     def closest_by_tree(self) -> tuple[FloatArray, IntArray]:
-        """By a k-d tree of the atoms and those images that are near enough; for one large structure."""
+        """Closest pair of one large structure, from a k-d tree of its atoms and of the images near enough."""
         from scipy.spatial import cKDTree
 
         (cell,), (heights,), (periodic,) = self.cells, self.heights, self.periodic
         inside = self.fractional[0] - np.floor(self.fractional[0]) * periodic
         n_atoms = len(inside)
-        # neighbors inside the cell bound the distance from above
+        # neighbors inside the cell give an upper bound
         bound = float(cKDTree(inside @ cell).query(inside @ cell, k=2)[0][:, 1].min())
         margin = min(bound, float(self.edges.min())) / heights + _ROUNDING
         images = [inside]
@@ -202,7 +202,7 @@ class _Batch:
                 images.append(shifted[near])
                 sources.append(np.flatnonzero(near))
         found, indices = cKDTree(np.concatenate(images) @ cell).query(inside @ cell, k=2)
-        # of two atoms at one place either comes first
+        # of two atoms at the same position either may come first
         first = int(found[:, 1].argmin())
         neighbors = np.concatenate(sources)[indices[first]]
         second = int(neighbors[0] if indices[first, 0] != first else neighbors[1])
@@ -210,7 +210,7 @@ class _Batch:
 
 
 def _squared_lengths(fractional: Sequence[FloatArray], cells: FloatArray) -> FloatArray:
-    """Of fractional vectors, given as three arrays (n, n_pairs), in n cells; (n, n_pairs) Å²."""
+    """(n, n_pairs) Å²; of fractional vectors in n cells, given as one array (n, n_pairs) per axis."""
     squares = np.zeros_like(fractional[0])
     for component in range(3):
         cartesian = fractional[0] * cells[:, 0, component, None]
@@ -222,6 +222,6 @@ def _squared_lengths(fractional: Sequence[FloatArray], cells: FloatArray) -> Flo
 
 
 def _smallest(squares: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Index and square root of the smallest of each row."""
+    """Index and square root of the smallest value in each row."""
     best = squares.argmin(axis=1)
     return best, np.sqrt(squares[np.arange(len(best)), best])

@@ -1,13 +1,13 @@
-"""Groups of structures that resemble each other so much that a random split into parts would leak.
+"""Groups of structures so similar that a random split between them would leak.
 
 A group is a connected component of two relations:
 
-- *scan*: the same geometry up to a uniform scale of the cell, as in a volume scan. Equal elements in equal
-  order, cells of equal shape, equal fractional coordinates relative to the first atom (modulo 1).
-- *run*: consecutive frames of one cell, as in molecular dynamics or a relaxation. Neighbors in the natural
-  order of names with equal elements in equal order and equal cells; without a cell only inside one file.
+- *scan*: the same geometry up to a uniform scale of the cell, as in a volume scan: the same elements in the same
+  order, cells of the same shape, the same fractional coordinates relative to the first atom (modulo 1).
+- *run*: consecutive frames with one cell, as in molecular dynamics or a relaxation: neighbors in natural order with
+  the same elements in the same order and the same cell; without a cell, only frames of one file.
 
-Of the structures of one scan, those of equal scale are duplicates.
+Structures of one scan with the same scale are duplicates.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from tio2nn.structures.structure import FloatArray, Structure
 
 IntArray = NDArray[np.int64]
 
-# of fractional coordinates, and of cells divided by the edge of a cube of equal volume. Files round to 6-8
-# decimals of an Å; structures whose atoms differ by 1e-5 of a cell, 0.05 mÅ, say nothing different
+# of fractional coordinates, and of cells divided by the edge of a cube of equal volume. Files round to 6-8 decimals of
+# an Å; structures whose atoms differ by 1e-5 of a cell, 0.05 mÅ, are the same
 _GEOMETRY_TOLERANCE = 1e-5
-_COPY_TOLERANCE = 0.01 * _GEOMETRY_TOLERANCE  # of what is equal but for the last digits
+_COPY_TOLERANCE = 0.01 * _GEOMETRY_TOLERANCE  # of copies that differ in the last digits at most
 _TOGETHER = 1024  # structures of one composition at a time
-_DIMENSIONS = 8  # in which rows are told apart before they are compared
+_DIMENSIONS = 8  # of the search for candidates, which are then compared in full
 _NEAREST_AT_ONCE = 1_000_000  # numbers; 16 MB
-# Å, of the components of cell vectors: the digits that programs print differ from frame to frame below this
+# Å, for components of cell vectors: printed digits may differ between frames by less than this
 _CELL_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Groups:
-    """What belongs together, by index into the structures in their natural order.
+    """The groups, as indices into the structures in natural order.
 
     Attributes:
-        group: (n_structures,) first member of the group, itself for a structure that stands alone.
+        group: (n_structures,) first member of the group; the structure itself if it is alone.
         scan: (n_structures,) first member of the volume scan, or -1.
         run: (n_structures,) first member of the run of consecutive frames, or -1.
-        duplicate_of: (n_structures,) first structure of equal geometry, or -1.
+        duplicate_of: (n_structures,) first structure with the same geometry, or -1.
     """
 
     group: IntArray
@@ -55,10 +55,10 @@ class Groups:
 
 
 def find_groups(structures: Sequence[Structure]) -> Groups:
-    """Group structures; see the module for the definition.
+    """Group structures; the module defines the relations.
 
     Args:
-        structures: in the natural order of their names.
+        structures: in natural order.
     """
     n = len(structures)
     scales, same_geometry = _equal_up_to_scale(structures)
@@ -69,7 +69,7 @@ def find_groups(structures: Sequence[Structure]) -> Groups:
     run = _components(n, consecutive)
     return Groups(
         group=_components(n, np.concatenate([same_geometry, consecutive])),
-        # one geometry at one scale is no scan, however often it occurs
+        # copies at a single scale are no scan
         scan=np.where(n_distinct[scan] > 1, scan, -1),
         run=np.where(np.bincount(run, minlength=n)[run] > 1, run, -1),
         duplicate_of=duplicate_of,
@@ -77,7 +77,7 @@ def find_groups(structures: Sequence[Structure]) -> Groups:
 
 
 def _consecutive_frames(structures: Sequence[Structure]) -> IntArray:
-    """(n_pairs, 2) neighbors in the order that are frames of one cell."""
+    """(n_pairs, 2) neighbors in the order that are frames with one cell."""
     pairs = [
         (index, index + 1)
         for index, (one, other) in enumerate(pairwise(structures))
@@ -94,7 +94,7 @@ def _same_cell(one: Structure, other: Structure) -> bool:
 
 
 def _equal_up_to_scale(structures: Sequence[Structure]) -> tuple[FloatArray, IntArray]:
-    """The scale of each structure, Å, and pairs (n_pairs, 2) that connect all structures equal but for it."""
+    """Scale of each structure, Å, and pairs (n_pairs, 2) that connect all structures equal up to scale."""
     scales = np.ones(len(structures))
     alike: dict[tuple[tuple[str, ...], tuple[bool, ...]], list[int]] = defaultdict(list)
     for index, structure in enumerate(structures):
@@ -104,28 +104,28 @@ def _equal_up_to_scale(structures: Sequence[Structure]) -> tuple[FloatArray, Int
         chosen = np.array(members)
         scales[chosen], rows = _scaled([structures[i] for i in members], np.array(periodic))
         if len(members) > 1:
-            # coordinates repeat after 1, those of the other axes and the shapes of cells do not
+            # fractional coordinates along periodic axes have period 1; the rest is not periodic
             periods = np.concatenate([np.tile(np.where(periodic, 1.0, 0.0), len(elements)), np.zeros(9)])
             pairs.append(chosen[_equal_rows(rows, periods)])
     return scales, np.concatenate(pairs)
 
 
 def _scaled(structures: Sequence[Structure], periodic: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-    """Scales (n,), and what is left without them (n, 3 n_atoms + 9): fractional coordinates from the first atom, from 0
-    to below 1 along periodic axes, and the metric tensor of the cell."""
+    """Scales (n,) and scale-free geometries (n, 3 n_atoms + 9): fractional coordinates relative to the first atom, in
+    [0, 1) along periodic axes, and the metric tensor of the cell."""
     n, n_angles = len(structures), 3 * structures[0].n_atoms
     scales, rows = np.ones(n), np.empty((n, n_angles + 9))
     dimensions = int(periodic.sum())
     for own in _pieces(n):
         cells = np.stack([complete_cell(s.cell, s.periodic) for s in structures[own]])
         if dimensions:
-            # the determinant is an area or a length where the other axes are unit vectors
+            # the determinant is an area or a length if the other vectors are unit vectors
             scales[own] = np.abs(np.linalg.det(cells)) ** (1.0 / dimensions)
         cells[:, periodic] /= scales[own, None, None]
         positions = np.stack([s.positions for s in structures[own]]) / scales[own, None, None]
         coordinates = (positions - positions[:, :1]) @ np.linalg.inv(cells)
         coordinates -= np.floor(coordinates) * periodic
-        # of negative numbers that rounding loses beside 1
+        # tiny negative numbers round to 1
         coordinates[(coordinates == 1.0) & periodic] = 0.0
         rows[own, :n_angles] = coordinates.reshape(-1, n_angles)
         rows[own, n_angles:] = (cells @ cells.transpose(0, 2, 1)).reshape(-1, 9)
@@ -133,18 +133,18 @@ def _scaled(structures: Sequence[Structure], periodic: NDArray[np.bool_]) -> tup
 
 
 def _pieces(n: int) -> Iterator[slice]:
-    """So many structures at a time that intermediate results stay small."""
+    """Slices of structures, small enough for intermediate results to stay small."""
     return (slice(first, min(first + _TOGETHER, n)) for first in range(0, n, _TOGETHER))
 
 
 def _equal_rows(rows: FloatArray, periods: FloatArray) -> IntArray:
-    """Pairs (n_pairs, 2) of rows equal within the tolerance, enough to connect all that such pairs connect.
+    """Pairs (n_pairs, 2) of rows equal within the tolerance, enough to connect everything that such pairs connect.
 
-    Of copies, far more equal than the tolerance, the first looks for all: pairs of each with each would be very many.
+    Copies agree far better than the tolerance; only the first is searched for, as all pairs of copies are too many.
 
     Args:
         rows: (n, n_columns).
-        periods: (n_columns,) of the numbers in a column, 0 where they do not repeat.
+        periods: (n_columns,) period of each column, 0 if it is not periodic.
     """
     from scipy.spatial import cKDTree
 
@@ -155,7 +155,7 @@ def _equal_rows(rows: FloatArray, periods: FloatArray) -> IntArray:
     points, periods_of_points = rows[np.ix_(first, columns)], periods[columns]
     tree = cKDTree(points, boxsize=periods_of_points)
     pairs = np.stack([np.arange(len(rows)), copy_of], axis=1)
-    # each looks at its nearest; where not all that are near were looked at, more of them may connect more
+    # each row checks its nearest rows; where more are near, checking more may connect more
     searching, n_nearest = np.arange(len(points)), 4
     has_more = np.ones(len(points), dtype=np.bool_)
     while len(searching):
@@ -178,7 +178,7 @@ def _equal_rows(rows: FloatArray, periods: FloatArray) -> IntArray:
 
 
 def _most_varied(rows: FloatArray, periods: FloatArray) -> IntArray:
-    """The few columns in which rows differ most."""
+    """The columns in which rows differ most."""
     repeats = periods > 0.0
     sums = np.zeros((3, rows.shape[1]))
     for own in _pieces(len(rows)):
@@ -200,9 +200,9 @@ def _distances(rows: FloatArray, periods: FloatArray, one: IntArray, other: IntA
 
 
 def _near_another(searching: IntArray, part: IntArray, points: FloatArray, periods: FloatArray) -> IntArray:
-    """Which of the rows that did not look at all that are near may find another part of what is connected so far.
+    """Which of the rows with unchecked neighbors may connect to another component.
 
-    Not those of the largest part: of two rows that are near each other, and of two parts, one is enough.
+    Rows of the largest component are left out: to connect two components, searching from one is enough.
     """
     from scipy.spatial import cKDTree
 
@@ -213,7 +213,7 @@ def _near_another(searching: IntArray, part: IntArray, points: FloatArray, perio
         return searching[:0]
     heads = searching[heads]
     radius = _distances(points, periods, searching, heads[place]).max()
-    # of heads that are as far apart as this all that surrounds them is, too
+    # if two heads are farther apart than this, so are the rows around them
     bound = 2.0 * radius + 2.0 * _GEOMETRY_TOLERANCE
     tree = cKDTree(points[heads], boxsize=periods)
     is_near = np.isfinite(tree.query(points[heads], [2], p=np.inf, distance_upper_bound=bound)[0][:, 0])
@@ -222,7 +222,7 @@ def _near_another(searching: IntArray, part: IntArray, points: FloatArray, perio
 
 
 def _copies(rows: FloatArray, periods: FloatArray) -> IntArray:
-    """(n,) the first row that is equal when rounded, mostly itself."""
+    """(n,) the first row that is equal after rounding, usually the row itself."""
     n_steps = np.rint(periods / _COPY_TOLERANCE)
     first: dict[bytes, int] = {}
     copy_of = np.empty(len(rows), dtype=np.int64)
@@ -237,11 +237,11 @@ def _copies(rows: FloatArray, periods: FloatArray) -> IntArray:
 
 
 def _components(n: int, pairs: IntArray) -> IntArray:
-    """(n,) the smallest index of each one's connected component."""
+    """(n,) the smallest index in the connected component of each."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    one, other = pairs.T.astype(np.int32)  # csgraph of SciPy 1.11 takes no longer indices
+    one, other = pairs.T.astype(np.int32)  # csgraph of SciPy 1.11 takes 32-bit indices only
     graph = coo_array((np.ones(len(pairs), dtype=np.bool_), (one, other)), shape=(n, n))
     _, labels = connected_components(graph, directed=False)
     _, first = np.unique(labels, return_index=True)
@@ -249,7 +249,7 @@ def _components(n: int, pairs: IntArray) -> IntArray:
 
 
 def _equal_scales(scan: IntArray, scales: FloatArray) -> IntArray:
-    """(n,) the first index of equal component and scale, or -1 where that is the index itself."""
+    """(n,) the first index with the same component and scale, or -1 if that is the index itself."""
     duplicate_of = np.full(len(scan), -1, dtype=np.int64)
     order = np.lexsort((scales, scan))
     cluster = np.ones(len(order), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What structures are called: by their file, with a number for a frame, by the path where stems collide."""
+"""Names of structures: the stem of the file, a number for each frame, the path if stems collide."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _IN_ARCHIVE = re.compile(f".*({'|'.join(map(re.escape, ARCHIVE_SUFFIXES))}){MEMB
 
 def natural_key(name: str) -> tuple[tuple[str | tuple[int, str], ...], str]:
     """Sorts `frame-2` before `frame-10`; different names have different keys."""
-    # texts and numbers alternate, so that equal places compare
+    # text and numbers alternate, so that like compares with like
     parts = enumerate(_DIGITS.split(name))
     return tuple([_number_key(part) if place % 2 else part for place, part in parts]), name
 
 
 def _number_key(digits: str) -> tuple[int, str]:
-    """As the number compares, of any length; int() refuses more than 4,300 digits."""
+    """Compares like the number, of any length; int() refuses more than 4,300 digits."""
     significant = digits.lstrip("0")
     return len(significant), significant
 
@@ -37,7 +37,7 @@ def stem(file: str) -> str:
 
 
 def sorted_by_name(structures: Iterable[Structure]) -> list[Structure]:
-    """Structures as they were read, in the natural order of their names, which become unique (`unique_names`)."""
+    """Structures in natural order, with unique names (`unique_names`)."""
     read = list(structures)
     names = unique_names(read)
     renamed = [s if s.name == name else replace(s, name=name) for s, name in zip(read, names, strict=True)]
@@ -45,10 +45,10 @@ def sorted_by_name(structures: Iterable[Structure]) -> list[Structure]:
 
 
 def unique_names(read: Sequence[Structure]) -> list[str]:
-    """A name of its own for each structure, in their order.
+    """A unique name for each structure, in order.
 
-    All structures of files that share a stem, or a name in any other way, are called by the path of their
-    file instead: `a/Ti.xsf`, or `a/Ti.xyz-2` for the second frame of several.
+    If files share a stem, or structures share a name in any other way, all structures of these files are named by
+    the path: `a/Ti.xsf`, or `a/Ti.xyz-2` for the second of several frames.
     """
     files: dict[str, set[str]] = defaultdict(set)
     for structure in read:

@@ -1,8 +1,8 @@
-"""Values that do not belong to the rest: not those of a long tail, but those that a wide gap separates from it.
+"""Outliers: not the values of a long tail, but values that a wide gap separates from all others.
 
-Quartiles and standard deviations do not tell a mistake from physics: a good set of TiO2 has half of its structures
-within 0.3 eV/atom and a hundred between 10 and 30, one of crystals has an isolated atom or a melt far above them. What
-a wrong sign, a wrong unit or a calculation that did not converge makes stands alone instead.
+Quartiles and standard deviations do not tell a mistake from physics: a good TiO2 set has half of its structures within
+0.3 eV/atom and a hundred between 10 and 30; a set of crystals may have an isolated atom or a melt far above them. A
+wrong sign, a wrong unit or a calculation that did not converge gives values that stand alone.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 FEWEST = 5
-"""Structures; of so many the middle half is three, and one wild value not among them."""
+"""Structures needed to find an outlier: the middle half of five is three, and excludes one wild value."""
 
 GROSS_ENERGY = 20.0
-"""Smallest gap before a gross outlier, eV/atom: twice what holds the strongest solid together (tungsten, 8.9), so that
-an atom alone among crystals, or a crystal among atoms, is none, whatever the method that its energy comes from."""
+"""Smallest gap before a gross outlier, eV/atom: twice the largest cohesive energy of a solid (tungsten, 8.9), so
+that an isolated atom among crystals, or a crystal among atoms, is no outlier, whatever the reference method."""
 
-# A force beyond 100 eV/Å is that of two nuclei at half a bond length or less. The factor is far above what separates
-# relaxed from distorted structures, and the largest of a set from the next (TiO2: 191 and 188 eV/Å).
+# Forces exceed 100 eV/Å where two nuclei are closer than half a bond length. The factor is far above the ratio between
+# distorted and relaxed structures, and between the two largest forces of a set (TiO2: 191 and 188 eV/Å).
 GROSS_FORCE = 100.0
 GROSS_FORCE_FACTOR = 100.0
 
 
 def beyond_gap(values: FloatArray, smallest: float) -> BoolArray:
-    """Which values a gap separates from the rest that is wider than `smallest` and than the rest is spread.
+    """Which values a gap separates from the rest, wider than `smallest` and wider than the rest itself.
 
-    The rest grows from the middle half outward, by the nearest value each time, so that at most a quarter of the
-    values are separated on either side; of fewer than `FEWEST` values none is.
+    The rest grows outward from the middle half, by the nearest value each time, so at most a quarter of the values
+    are outliers on either side; fewer than `FEWEST` values have no outliers.
 
     Args:
         values: (n,)
@@ -57,12 +57,12 @@ def beyond_gap(values: FloatArray, smallest: float) -> BoolArray:
 
 
 def beyond_factor(values: FloatArray, factor: float, smallest: float) -> BoolArray:
-    """Which values are above `smallest` and more than `factor` times as large as all of the rest.
+    """Which values exceed `smallest` and are more than `factor` times as large as all others.
 
-    At most a quarter of the values are; of fewer than `FEWEST` known values none is.
+    At most a quarter of the values are outliers; fewer than `FEWEST` known values have none.
 
     Args:
-        values: (n,) not negative; NaN where unknown, and such are never among them.
+        values: (n,) not negative; NaN if unknown, and never an outlier then.
 
     Returns:
         (n,)

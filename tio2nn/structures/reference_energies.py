@@ -1,4 +1,4 @@
-"""Reference energies: what one atom of each element contributes to a total energy, whatever its surroundings."""
+"""Reference energies: what an atom of each element contributes to the total energy, whatever its surroundings."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from tio2nn.structures.outliers import (
 )
 from tio2nn.structures.structure import FloatArray
 
-# eV/atom; crystals, surfaces and melts of one material lie side by side within less, and what is nearer than this moves
-# the reference energies of a set by no more than the first epochs of a fit undo
+# eV/atom; crystals, surfaces and melts of one material lie closer than this, and structures within it shift the
+# reference energies by no more than the first epochs of a fit undo
 _FAR = 1.0
-_MOST_STEPS = 100  # of the reweighting; a few dozen are enough
-_SMALLEST_RESIDUAL = 1e-4  # eV/atom; weights are the inverse of residuals down to here
+_MOST_STEPS = 100  # of reweighting; a few dozen are enough
+_SMALLEST_RESIDUAL = 1e-4  # eV/atom; weights are inverse residuals, down to this one
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceEnergies:
-    """An energy for each element. Float64 throughout: in float32 a total of -20,000 eV is known to 2 meV.
+    """An energy for each element, in float64: float32 resolves a total energy of -20,000 eV to only 2 meV.
 
     Attributes:
         elements: chemical symbols.
         values: (n_elements,) eV.
-        underdetermined: whether the compositions that they were fitted to leave them undetermined, as where every
-            structure is TiO2; differences between such compositions are still right.
+        underdetermined: whether the fitted compositions leave them undetermined, for example if every structure is
+            TiO2; energy differences within the span of these compositions are still right.
         source: "given", "least squares", or "least squares to all but 2 structures".
 
     Raises:
-        ValueError: not one value for each element.
+        ValueError: the number of values is not the number of elements.
     """
 
     elements: tuple[str, ...]
@@ -52,22 +52,22 @@ class ReferenceEnergies:
 
     @classmethod
     def given(cls, values: Mapping[str, float]) -> ReferenceEnergies:
-        """Those that someone states, eV."""
+        """Reference energies that the user gives, eV."""
         return cls(tuple(values), np.array(list(values.values()), dtype=np.float64))
 
     @classmethod
     def fit(
         cls, elements: tuple[str, ...], compositions: NDArray[np.integer], energies: FloatArray
     ) -> ReferenceEnergies:
-        """Least squares of the total energies, robust: structures far from all others have no say.
+        """Robust least squares on the total energies: structures far from all others are ignored.
 
-        Those are the ones whose residual per atom, after a fit by least absolute deviations, is separated from the
-        rest by more than 1 eV/atom and more than the rest is spread (`tio2nn.structures.outliers`); without any this is
-        least squares. They still decide what the others leave undetermined. Of many solutions it is that of smallest
-        norm.
+        A structure is far if its residual per atom, after a fit by least absolute deviations, is separated from the
+        rest by more than 1 eV/atom and by more than the spread of the rest (`tio2nn.structures.outliers`); without far
+        structures this is plain least squares. Far structures still decide what the others leave undetermined. Of many
+        solutions, the one of smallest norm is taken.
 
         Args:
-            elements: of the columns.
+            elements: one for each column.
             compositions: (n_structures, n_elements) number of atoms of each element.
             energies: (n_structures,) total energies, eV.
         """
@@ -83,7 +83,7 @@ class ReferenceEnergies:
         )
 
     def baseline(self, compositions: NDArray[np.integer]) -> FloatArray:
-        """(n_structures,) eV, the part of total energies that compositions (n_structures, n_elements) explain."""
+        """(n_structures,) eV, the sum of reference energies for compositions (n_structures, n_elements)."""
         return np.asarray(compositions, dtype=np.float64) @ self.values
 
     def as_dict(self) -> dict[str, float]:
@@ -94,12 +94,12 @@ class ReferenceEnergies:
 def gross_outliers(
     compositions: NDArray[np.integer], energies: FloatArray, max_forces: FloatArray
 ) -> BoolArray:
-    """Structures whose energy or forces are beyond all that physics does, seen from the rest of the set.
+    """Structures whose energy or forces cannot be physical, judged by the rest of the set.
 
-    Energies per atom, without the robust reference energies of the set itself, that are separated from the rest by
-    more than `GROSS_ENERGY` and more than the rest is spread; largest forces above `GROSS_FORCE` and more than
-    `GROSS_FORCE_FACTOR` times as large as all of the rest. Never more than a quarter of the set on either side, and
-    none of fewer than `FEWEST` structures.
+    A structure is a gross outlier if its energy per atom, relative to robust reference energies of the set, is
+    separated from the rest by more than `GROSS_ENERGY` and more than the spread of the rest; or if its largest force
+    exceeds `GROSS_FORCE` and `GROSS_FORCE_FACTOR` times the largest force of all others. At most a quarter of the set
+    are outliers on either side; sets of fewer than `FEWEST` structures have none.
 
     Args:
         compositions: (n_structures, n_elements) number of atoms of each element.
@@ -119,14 +119,14 @@ def gross_outliers(
 
 
 def _robust(matrix: FloatArray, energies: FloatArray) -> tuple[FloatArray, int, BoolArray]:
-    """Reference energies, rank of the compositions, and which structures had no say."""
+    """Reference energies, rank of the compositions, and which structures were ignored."""
     far = _far(matrix, energies)
     values, _, found, _ = np.linalg.lstsq(matrix[~far], energies[~far], rcond=None)
     rank = int(found)
     if far.any():
         rank_of_all = int(np.linalg.matrix_rank(matrix))
         if rank_of_all > rank:
-            # directions of which the others say nothing, as where all atoms of an element are in these structures
+            # directions that the others leave undetermined, for example if only far structures have some element
             free = np.linalg.svd(np.linalg.qr(matrix[~far], mode="r"))[2][rank:]
             steps = np.linalg.lstsq(matrix[far] @ free.T, energies[far] - matrix[far] @ values, rcond=None)[0]
             values = values + steps @ free
@@ -135,17 +135,17 @@ def _robust(matrix: FloatArray, energies: FloatArray) -> tuple[FloatArray, int, 
 
 
 def _far(matrix: FloatArray, energies: FloatArray) -> BoolArray:
-    """(n_structures,) which are far from all others."""
+    """(n_structures,) which structures are far from all others."""
     n_atoms = matrix.sum(axis=1)
     if len(matrix) < FEWEST:
         return np.zeros(len(matrix), dtype=np.bool_)
     fractions, per_atom = matrix / n_atoms[:, None], energies / n_atoms
     far = beyond_gap(_least_deviations(fractions, per_atom), _FAR)
     for _ in range(_MOST_STEPS if far.any() else 0):
-        # by least squares to the others they may be a few more or less
+        # least squares without them may change the set by a few
         values = np.linalg.lstsq(matrix[~far], energies[~far], rcond=None)[0]
         residuals = per_atom - fractions @ values
-        # what the others leave undetermined cannot tell which are far
+        # undetermined directions cannot tell which are far
         determined = np.linalg.matrix_rank(matrix[~far]) == np.linalg.matrix_rank(matrix)
         again = beyond_gap(residuals, _FAR) if determined else far
         if (again == far).all():
@@ -155,7 +155,7 @@ def _far(matrix: FloatArray, energies: FloatArray) -> BoolArray:
 
 
 def _least_deviations(fractions: FloatArray, per_atom: FloatArray) -> FloatArray:
-    """(n_structures,) residuals, eV/atom, of the fit that makes the sum of their absolute values smallest.
+    """(n_structures,) residuals, eV/atom, of the fit by least absolute deviations.
 
     By iteratively reweighted least squares (E. J. Schlossmacher, J. Am. Stat. Assoc. 68 (1973) 857).
     """

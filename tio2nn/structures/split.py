@@ -1,4 +1,4 @@
-"""Which structure is in which part: training, validation, test."""
+"""The split of structures into training set, validation set and test set."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from tio2nn.files.tables import write_csv
 from tio2nn.files.text import quoted
 from tio2nn.structures.coverage import with_every_kind_in_training
 from tio2nn.structures.names import stem
+from tio2nn.wording import counted
 
 PARTS = ("train", "validation", "test")
 LEFT_OUT = ""
-"""Part of a structure that a list given by the user does not name."""
+"""Part of a structure that the user's split does not name."""
 
-# by these a name is recognized as that of a file, perhaps with .gz behind them
+# a name with one of these, or with .gz added, is a file name
 _SUFFIXES = (".xsf", ".axsf", ".extxyz", ".xyz")
 
 
@@ -30,10 +31,10 @@ class Split:
     """The part of each structure.
 
     Attributes:
-        names: of all structures of the store, in its order.
-        parts: for each one of `PARTS`, or `LEFT_OUT`.
-        unknown: names in the list of the user that the store does not have.
-        replaces_another: whether it was drawn because that of the project was one of other structures.
+        names: of all structures in the store, in its order.
+        parts: one of `PARTS`, or `LEFT_OUT`, for each structure.
+        unknown: names in the user's split that are not in the store.
+        replaces_another: whether it was drawn because the split of the project was made for other structures.
     """
 
     names: tuple[str, ...]
@@ -42,29 +43,29 @@ class Split:
     replaces_another: bool = field(default=False, compare=False)
 
     def indices(self, part: str) -> NDArray[np.int64]:
-        """Positions in the store of the structures of one part, ascending."""
+        """Indices into the store of the structures in one part, ascending."""
         return np.array([k for k, own in enumerate(self.parts) if own == part], dtype=np.int64)
 
     def restricted_to(self, chosen: NDArray[np.bool_]) -> Split:
-        """The same with all others left out; `chosen` is (n_structures,)."""
+        """The same split, with all other structures left out; `chosen` is (n_structures,)."""
         pairs = zip(self.parts, chosen.tolist(), strict=True)
         return replace(self, parts=tuple([part if is_chosen else LEFT_OUT for part, is_chosen in pairs]))
 
     def write(self, path: Path, groups: Sequence[str]) -> None:
         """Write `split.csv`: structure, part, group.
 
-        Structures that a user's list does not name have an empty part; those that a training leaves out for their
-        energy or forces have the part that they would be in.
+        The part is empty for structures that the user's split does not name. Structures that training excludes for
+        their energy or forces keep their part.
         """
         rows = zip(self.names, self.parts, groups, strict=True)
         write_csv(path, ["structure", "part", "group"], rows)
 
 
 def covers(path: Path, names: Sequence[str]) -> bool:
-    """Whether a `split.csv` is about just these structures, with at least one to train on.
+    """Whether a `split.csv` names exactly these structures, with at least one in the training set.
 
     Raises:
-        InputError: as for `read_parts`; what the user edited is not passed over.
+        InputError: as for `read_parts`; mistakes in an edited file are reported.
     """
     parts = read_parts(path)
     return set(parts) == set(names) and "train" in parts.values()
@@ -79,37 +80,37 @@ def random_split(
     compositions: NDArray[np.integer] | None = None,
     has_forces: NDArray[np.bool_] | None = None,
 ) -> Split:
-    """Split at random; groups stay together, and every element is trained on, and forces.
+    """Split at random; groups stay together, and the training set has every element, and forces.
 
     Args:
         names: of the structures.
-        groups: group of each structure; for a split structure by structure, the names themselves.
+        groups: group of each structure; the names themselves to split structure by structure.
         validation, test: fractions of the structures.
-        seed: of the permutation of the groups.
+        seed: for the permutation of the groups.
         compositions: (n_structures, n_elements) number of atoms, a row of zeros for structures that will not be used;
-            rare elements and compositions then change their place, see `with_every_kind_in_training`.
-        has_forces: (n_structures,) rare forces change their place, too.
+            rare elements and compositions then move to the training set, see `with_every_kind_in_training`.
+        has_forces: (n_structures,) rare forces move there, too.
     """
     members: dict[str, list[int]] = {}
     for k, group in enumerate(groups):
         members.setdefault(group, []).append(k)
     order = np.random.default_rng([seed, 0x5B117]).permutation(len(members))
     names_of_groups = sorted(members)
-    most = max(0, len(names) - 1)  # one has to train
+    most = max(0, len(names) - 1)  # training needs one
     n_validation = min(most, max(1, round(validation * len(names)))) if validation > 0 else 0
     wanted = {"test": min(most - n_validation, round(test * len(names))), "validation": n_validation}
     parts = ["train"] * len(names)
     for position in order:
         chosen = members[names_of_groups[position]]
         for part, left in wanted.items():
-            # a group larger than what a part still lacks would make that part too large: it trains
+            # a group that does not fit into what a part still needs goes to the training set
             if 0 < len(chosen) <= left:
                 for index in chosen:
                     parts[index] = part
                 wanted[part] -= len(chosen)
                 break
     if n_validation > 0 and "validation" not in parts:
-        # all groups are large; without validation there is no training
+        # all groups are large, but validation needs one
         training = [group for group in names_of_groups if parts[members[group][0]] == "train"]
         if len(training) > 1:
             for index in members[min(training, key=lambda group: len(members[group]))]:
@@ -128,28 +129,30 @@ def read_split(
     compositions: NDArray[np.integer] | None = None,
     has_forces: NDArray[np.bool_] | None = None,
 ) -> Split:
-    """A split that the user gives.
+    """Read a split given by the user.
 
-    Either a CSV with the columns structure and part, or a bare list of names, one a line, that are to train. If no
-    structure is in the validation part, that fraction of the training part is drawn for it. Structures that
-    are not named are left out. Names may be file names.
+    The file is a CSV table with the columns structure and part, or a plain list of the names in the training set, one
+    per line. If the validation set is empty, a fraction of the training set is drawn for it. Structures that are not
+    named are left out. Names may be file names.
 
     Args:
         path: the file.
-        names: of the structures of the store.
+        names: of the structures in the store.
         validation: fraction to draw.
-        seed: of the draw.
+        seed: for the draw.
         compositions, has_forces: as for `random_split`.
 
     Raises:
-        InputError: not such a file, an unknown part, a structure twice, or none that the store has.
+        InputError: the file is no split, names an unknown part or a structure twice, or no structure of the store.
     """
     known = set(names)
     rows = _by_name(path, [row._replace(name=_known_name(row.name, known)) for row in _rows(path)])
     unknown = [name for name in rows if name not in known]
     if len(unknown) == len(rows):
+        more = ", ..." if len(unknown) > 1 else ""
         raise InputError(
-            f"expected names of extracted structures, got {len(unknown)} unknown ones such as {unknown[0]!r}",
+            f"expected names of extracted structures, got {counted(len(unknown), 'unknown name')}: "
+            f"{unknown[0]!r}{more}",
             file=str(path),
         )
     parts = [rows.get(name, LEFT_OUT) for name in names]
@@ -168,15 +171,15 @@ def read_split(
         for k, part in zip(chosen, drawn.parts, strict=True):
             parts[k] = part
     if "train" not in parts:
-        raise InputError("expected at least one structure to train on, got none", file=str(path))
+        raise InputError("expected at least one structure in the training set, got none", file=str(path))
     return Split(tuple(names), tuple(parts), tuple(unknown))
 
 
 def read_parts(path: Path) -> dict[str, str]:
-    """The part of each structure that a file names, names as they stand there.
+    """The part of each structure that a file names, by the names in the file.
 
     Raises:
-        InputError: not such a file, an unknown part, or a structure twice.
+        InputError: the file is no split, or names an unknown part or a structure twice.
     """
     return _by_name(path, _rows(path))
 
@@ -192,13 +195,13 @@ def _rows(path: Path) -> list[_Row]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise InputError(f"expected a readable file, got: {error.strerror}", file=file) from None
+        raise InputError(f"cannot read the file: {error.strerror}", file=file) from None
     except UnicodeDecodeError:
-        raise InputError("expected UTF-8 text, got other bytes", file=file) from None
+        raise InputError("expected UTF-8 text, got another encoding", file=file) from None
     try:
         table = list(csv.reader(lines))
     except csv.Error as error:
-        raise InputError(f"expected a CSV or a list of names, got: {error}", file=file) from None
+        raise InputError(f"expected a CSV table or a list of names, got: {error}", file=file) from None
     header = [cell.strip() for cell in table[0]] if table else []
     if len(header) > 1 and ("structure" in header) != ("part" in header):
         got = quoted(lines[0])
@@ -221,10 +224,12 @@ def _by_name(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
     for line, name, part in rows:
         if part not in (*PARTS, LEFT_OUT):
             raise InputError(
-                f"expected a part among {', '.join(PARTS)}, got {part!r}", file=str(path), line=line
+                f"expected the part {', '.join(PARTS[:-1])} or {PARTS[-1]}, got {part!r}",
+                file=str(path),
+                line=line,
             )
         if name in parts:
-            raise InputError(f"expected each structure once, got {name!r} again", file=str(path), line=line)
+            raise InputError(f"expected each structure once, got {name!r} twice", file=str(path), line=line)
         parts[name] = part
     if not parts:
         raise InputError("expected names of structures, got an empty file", file=str(path))
@@ -232,7 +237,7 @@ def _by_name(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
 
 
 def _known_name(name: str, known: Collection[str]) -> str:
-    """The structure of this name, or else that of the file of this name."""
+    """The name of the structure that is called this, or comes from a file called this."""
     if name in known or not name.lower().removesuffix(".gz").endswith(_SUFFIXES):
         return name
     return stem(name)

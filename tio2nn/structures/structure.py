@@ -1,4 +1,4 @@
-"""One atomic structure with, if it is labelled, the energy and forces that a reference method gave it."""
+"""An atomic structure, with the energy and forces of the reference method if it is labelled."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-_NO_ELEMENT = "X"  # ASE's sign for it
-# of volume over product of the edges; below it vectors lie in one plane (angles of 1 degree give 1e-4)
+_NO_ELEMENT = "X"  # in ASE
+# volume over product of the edges; vectors below it are coplanar (angles of 1 degree give 1e-4)
 _FLAT_CELL = 1e-6
 
 
 class Column(NamedTuple):
-    """Per-atom data of a file, in its own words.
+    """Per-atom data of a file, as text.
 
     Attributes:
-        kind: R, I, S or L: real, integer, text, true or false.
+        kind: R, I, S or L: real, integer, string or logical.
         rows: (n_atoms,) the fields of each atom.
     """
 
@@ -38,13 +38,13 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Extras:
-    """What a file says of a structure beyond its geometry, labels included, to be written again as it is.
+    """The content of a file beyond the geometry, labels included, kept as text to be written again unchanged.
 
     Attributes:
-        info: what is written behind each key, quotes included; nothing for a word that stands alone.
-        columns: of atoms, by name.
+        info: the value of each key, quotes included; empty for a key without a value.
+        columns: per-atom data, by name.
         no_energy: why there is no total energy.
-        remarks: on labels that were left alone.
+        remarks: on labels that were ignored.
     """
 
     info: Mapping[str, str] = field(default_factory=dict)
@@ -58,16 +58,16 @@ class Structure:
     """Atoms in a cell.
 
     Attributes:
-        name: the file's stem, with a number behind it for a frame of several.
+        name: the stem of the file, followed by a number if the file has several frames.
         elements: (n_atoms,) chemical symbols.
         positions: (n_atoms, 3) Cartesian positions, Å; atoms may lie outside the cell.
-        cell: (3, 3) one cell vector a row, Å; rows of axes that are not periodic may be zero.
-        periodic: which of the three cell vectors repeat the structure.
+        cell: (3, 3) one cell vector per row, Å; rows of non-periodic axes may be zero.
+        periodic: whether the structure is periodic along each cell vector.
         energy: total energy, eV, or None.
         forces: (n_atoms, 3) eV/Å, or None.
-        file: where the structure came from, as the user named it.
+        file: the source of the structure, as the user named it.
         line: 1-based line in that file at which the structure begins, or None.
-        extras: what else that file says; neither the store nor a hash knows of it.
+        extras: other content of that file; neither stored nor hashed.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Structure:
 
     def __post_init__(self) -> None:
         if isinstance(self.elements, str):  # type: ignore[unreachable]  # callers need not check types
-            # its letters would be taken for symbols: those of CO are carbon and oxygen
+            # letters would be taken for symbols: CO would be carbon and oxygen
             raise TypeError(f"elements: expected one chemical symbol for each atom, got {self.elements!r}")
         n = len(self.elements)
         if self.positions.shape != (n, 3):
@@ -95,20 +95,20 @@ class Structure:
 
     @classmethod
     def from_ase(cls, atoms: Atoms, *, name: str = "atoms") -> Structure:
-        """The structure that atoms of ASE are, with the energy and forces that their calculator has, if any.
+        """Convert ASE `Atoms`, with the energy and forces that their calculator holds, if any.
 
-        Nothing is computed. Forces are those before constraints; results of atoms that have changed since are left
-        alone, and so are charges, velocities and everything else.
+        Nothing is computed. Forces come without constraints; outdated results are ignored, and so are charges,
+        velocities and everything else.
 
         Raises:
-            InputError: no atoms, or one that is no element.
+            InputError: no atoms, or an atom without an element.
         """
         if not len(atoms):
             raise InputError("expected atoms, got none")
         elements = tuple(atoms.get_chemical_symbols())
         if _NO_ELEMENT in elements:
             number = elements.index(_NO_ELEMENT) + 1
-            raise InputError(f"expected chemical symbols, got an atom without one: atom {number}")
+            raise InputError(f"expected chemical symbols, got none for atom {number}")
         energy, forces = (_known_result(atoms, label) for label in ("energy", "forces"))
         x, y, z = map(bool, atoms.pbc)
         return cls(
@@ -122,7 +122,7 @@ class Structure:
         )
 
     def to_ase(self) -> Atoms:
-        """Atoms of ASE; where there are labels, with a `SinglePointCalculator` that returns them."""
+        """Convert to ASE `Atoms`; labels come in a `SinglePointCalculator`."""
         # importing ASE takes as long as parsing a thousand structures
         from ase import Atoms
         from ase.calculators.singlepoint import SinglePointCalculator
@@ -133,7 +133,7 @@ class Structure:
         return atoms
 
     def error(self, reason: str) -> InputError:
-        """An error about this structure, with its place."""
+        """An error about this structure, with file and line."""
         return InputError(reason, file=self.file or self.name or None, line=self.line)
 
     @property
@@ -152,9 +152,9 @@ class Structure:
 
     @property
     def cell_volume(self) -> float | None:
-        """Volume that the cell vectors span in Å³, periodic or not: what ASE, too, divides by for the stress of a slab.
+        """Volume that the cell vectors span, Å³, periodic or not; ASE, too, defines the stress of a slab by it.
 
-        None if nothing is periodic, or the vectors lie in one plane, as where a slab has no third one.
+        None if no axis is periodic, or the vectors are coplanar, as in a slab without a third vector.
         """
         if not any(self.periodic):
             return None
@@ -164,7 +164,7 @@ class Structure:
 
     @cached_property
     def geometry_hash(self) -> str:
-        """Hexadecimal digest of elements, positions, cell and periodicity: what symmetry functions depend on."""
+        """Hexadecimal digest of elements, positions, cell and periodicity, which symmetry functions depend on."""
         digest = hashlib.blake2b(digest_size=12)
         digest.update(" ".join(self.elements).encode())
         digest.update(np.ascontiguousarray(self.positions, dtype="<f8").tobytes())
@@ -174,7 +174,7 @@ class Structure:
 
 
 def _known_result(atoms: Atoms, name: str) -> Any:
-    """What the calculator of atoms of ASE has computed for them as they are, or None."""
+    """A result of the calculator that is still valid for these atoms, or None."""
     calculator = atoms.calc
     if calculator is None or calculator.calculation_required(atoms, [name]):
         return None

@@ -1,6 +1,6 @@
-"""From features and labels to fitted networks: the data of a fit, subnets, losses, the fit itself."""
+"""Training: the data of a fit, networks, losses, schedules, the fit itself, the committee."""
 
 import os
 
-# TensorFlow reports at its import what hardware it looked for; a user can ask for that by setting the variable
+# TensorFlow prints notices about hardware on import; setting this variable brings them back
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,4 +1,4 @@
-"""The state of a fit on disk, from which one that was killed goes on with the same bits."""
+"""Checkpoints: the state of a fit on disk, from which a killed fit resumes with the same bits."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Checkpoint(NamedTuple):
     """Everything that the next epoch depends on.
 
     Attributes:
-        variables: of network, optimizer and average, in their order.
-        chosen: weights that would be taken if the fit ended now.
-        history: the epochs until now.
-        best_loss: the smallest validation loss of them.
-        since_best: epochs since that one.
+        variables: of network, optimizer and weight average, in order.
+        chosen: weights that the fit would return if it ended now.
+        history: the epochs so far.
+        best_loss: smallest validation loss so far.
+        since_best: epochs since then.
     """
 
     variables: Sequence[NDArray[Any]]
@@ -33,7 +33,7 @@ class Checkpoint(NamedTuple):
     since_best: int
 
     def write(self, path: Path, fingerprint: str) -> None:
-        """Write it, whole or not at all; `fingerprint` is of everything that the fit depends on."""
+        """Write the checkpoint atomically; `fingerprint` identifies everything that the fit depends on."""
         arrays = {f"state_{k}": value for k, value in enumerate(self.variables)}
         arrays |= {f"chosen_{k}": value for k, value in enumerate(self.chosen)}
         about = {
@@ -46,7 +46,7 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def read(cls, path: Path, fingerprint: str, n_variables: int, n_chosen: int) -> Checkpoint | None:
-        """What `write` wrote; None without one of the same fit, or with one that a failing disk damaged."""
+        """Read a checkpoint; None if it is missing, damaged or of another fit."""
         try:
             with opened_arrays(path) as arrays:
                 about = json.loads(str(arrays["about"]))

@@ -25,11 +25,11 @@ from tio2nn.training.network import BPNN, dense_layers, initial_network
 
 
 class CommitteeFiles(NamedTuple):
-    """Where a committee keeps what it works with.
+    """The working files of a committee.
 
     Attributes:
-        checkpoints: of each member.
-        data: what worker processes read; removed when they are done.
+        checkpoints: one per member.
+        data: read by worker processes; removed at the end.
     """
 
     checkpoints: Sequence[Path]
@@ -37,10 +37,10 @@ class CommitteeFiles(NamedTuple):
 
 
 def new_network(parameters: ParameterSet, data: TrainingData, seed: int) -> BPNN:
-    """A network with the data's whitening, its first weights drawn from the seed."""
+    """A network with the whitening of the data and initial weights drawn from the seed."""
     network = initial_network(parameters.network, parameters.elements, parameters.n_features, data, seed)
     for subnet in network.subnets.values():
-        dense_layers(subnet)  # refuses now what the potential could not carry later
+        dense_layers(subnet)  # fail now for layers that a potential cannot store
     network.set_whitenings(data.whitenings)
     return network
 
@@ -54,17 +54,17 @@ def fit_committee(
     make_executor: Callable[[int], Executor] | None = None,
     on_epoch: Callable[[int, Epoch], None] | None = None,
 ) -> list[Fit]:
-    """Fit all members, each from its checkpoint if there is one.
+    """Fit all members, each from its checkpoint if it has one.
 
-    The bits are the same however many are fitted at a time.
+    The bits do not depend on `jobs`.
 
     Args:
-        parameters: nothing left to a recipe.
-        data: what to fit to.
-        files: checkpoints stay when this ends.
-        jobs: members fitted at a time.
-        make_executor: makes a pool of that many worker processes; needed for more than one.
-        on_epoch: hears of each epoch, with the member's number from 1.
+        parameters: with nothing left to a recipe.
+        data: the training data.
+        files: working files; the checkpoints are kept.
+        jobs: members fitted in parallel.
+        make_executor: creates a pool of that many worker processes; needed for more than one.
+        on_epoch: called after each epoch, with the number of the member from 1.
 
     Raises:
         FloatingPointError: a loss is not finite.
@@ -74,7 +74,7 @@ def fit_committee(
     if make_executor is not None and jobs > 1:
         with make_executor(jobs) as executor:
             _fit_side_by_side(executor, parameters, data, files, on_epoch)
-        on_epoch = None  # what is left is to read the checkpoints
+        on_epoch = None  # only the checkpoints remain to be read
     fits = []
     for member, checkpoint in enumerate(files.checkpoints, start=1):
         seed = _seed_of(parameters, member)
@@ -87,15 +87,15 @@ def fit_committee(
 
 @dataclass(frozen=True)
 class MemberTask:
-    """All that a worker needs to know of a member.
+    """Everything that a worker needs to fit one member.
 
     Attributes:
         data: file of the `FitData`.
         elements: chemical symbols, in the order of the data's subnets.
         n_features: columns of the features.
         network, training: settings of the fit.
-        seed: of first weights and batches.
-        checkpoint: where the fit ends up.
+        seed: of initial weights and batches.
+        checkpoint: receives the result of the fit.
         fingerprint: of everything that the fit depends on.
     """
 
@@ -110,7 +110,7 @@ class MemberTask:
 
 
 def fit_member(task: MemberTask) -> None:
-    """Bring the checkpoint of one member to its end, and tell of each epoch: what a worker does."""
+    """Fit one member up to its final checkpoint, and report each epoch; runs in a worker process."""
     configure_threads()
     data = _load(task.data)
     network = initial_network(task.network, task.elements, task.n_features, data, task.seed)
@@ -129,7 +129,7 @@ def _fit_side_by_side(
     files: CommitteeFiles,
     on_epoch: Callable[[int, Epoch], None] | None,
 ) -> None:
-    """Let worker processes bring the checkpoint of every member to its end."""
+    """Fit all members up to their final checkpoints in worker processes."""
     heard: SimpleQueue[tuple[int, Epoch | None]] = SimpleQueue()  # None: the member is done
     data.save(files.data)
     try:
@@ -165,8 +165,8 @@ def _fit_side_by_side(
                 running.pop(member).result()
             except BrokenExecutor as error:
                 raise InputError(
-                    f"expected a worker process that trains network {member}, got none: {error}; "
-                    "with less memory try --jobs 1; what was trained is kept"
+                    f"cannot train committee member {member}: {error}; its checkpoint is kept; "
+                    "to use less memory, run the command again with --jobs 1"
                 ) from None
     finally:
         files.data.unlink(missing_ok=True)
@@ -177,7 +177,7 @@ def _seed_of(parameters: ParameterSet, member: int) -> int:
 
 
 def _fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:
-    """Of everything that the weights of one member depend on."""
+    """Digest of everything that the weights of one member depend on."""
     network, training = (part.affecting(Affects.FIT) for part in (parameters.network, parameters.training))
     settings = {"network": network, **training, "seed": seed}
     return digest_of([data.fingerprint, json.dumps(settings, sort_keys=True), str(data.reference.as_dict())])

@@ -1,4 +1,4 @@
-"""What a fit starts from: structures with their features, a split, reference energies, whitening, labels."""
+"""The data of a fit: features, split, reference energies, whitening, labels."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData(FitData):
-    """Everything that a fit starts from, computed on the training part alone.
+    """The data of a fit; everything fitted comes from the training set alone.
 
     Attributes:
-        parameters: those of the fit, nothing left to a recipe.
-        facts: what the training part holds, its forces in any case.
-        split: the parts.
+        parameters: of the fit, with nothing left to a recipe.
+        facts: about the training set, with its forces even if they are not used.
+        split: the split, without structures that are not used.
         reference: reference energies.
-        whitenings: for each subnet.
-        subnet_of: for each element the position of its subnet.
-        training_atoms: those of each element in the training part, as a potential remembers them.
-        composition_span: (rank, n_elements) of the compositions in the training part.
-        repulsion: of atoms closer than any in the training part.
-        constant_features: names of columns that do not vary in the training part, for each subnet.
+        whitenings: one per subnet.
+        subnet_of: index of the subnet of each element.
+        training_atoms: of each element, as a potential stores them.
+        composition_span: (rank, n_elements) span of the training compositions.
+        repulsion: of atoms closer than any in the training set.
+        constant_features: names of the features that do not vary in the training set, for each subnet.
         fingerprint: of features, energies and split.
-        fitted_reference: reference energies fitted to the training part, also where others are given: what a fit
-            without any network would know.
-        outliers: names of the gross outliers, left out of all parts or kept as the settings say.
-        n_above_max_energy: structures left out for their energy.
-        selection: structures with forces that have derivatives, where those of all do not fit.
-        n_without_derivatives: structures of the training part that have forces, but none that can be trained on.
+        fitted_reference: reference energies fitted to the training set, even if others are given: the baseline without
+            a network.
+        outliers: names of the gross outliers, excluded or kept as the settings say.
+        n_above_max_energy: structures excluded for their energy.
+        selection: structures with forces that have derivatives, if those of all do not fit.
+        n_without_derivatives: training structures whose forces cannot be trained on.
     """
 
     parameters: ParameterSet
@@ -82,10 +82,10 @@ class Inputs:
 
     Attributes:
         store: the structures.
-        features: of all atoms, float64, in blocks (n_atoms of some consecutive structures, n_features); they are read
-            each time one goes through them.
+        features: of all atoms, float64, in blocks (n_atoms of some consecutive structures, n_features); each iteration
+            reads them again.
         fingerprint: of parameter set and structures.
-        jacobian: flat float32, derivatives of the features of structures with forces; None if not asked for.
+        jacobian: flat float32, derivatives of the features of structures with forces; None if not requested.
         selection: which structures with forces have derivatives; None for all.
     """
 
@@ -97,28 +97,28 @@ class Inputs:
 
     @property
     def has_derivatives(self) -> NDArray[np.bool_]:
-        """(n_structures,) whose forces can be trained on."""
+        """(n_structures,) which structures have forces that can be trained on."""
         return with_derivatives(self.store.has_forces, self.selection)
 
 
 def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingData:
-    """Reference energies, whitening and labels of a fit.
+    """Prepare reference energies, whitening and labels of a fit.
 
-    Of all features those of the training and the validation part are held in float64, 8 bytes a number, until they
-    are whitened and in float32.
+    Features of the training and validation sets are held in float64, 8 bytes per value, until they are whitened and
+    converted to float32.
 
     Args:
-        inputs: derivatives that the fit does not use are passed over.
-        parameters: nothing left to a recipe.
-        split: the parts.
+        inputs: derivatives are ignored if the fit does not use them.
+        parameters: with nothing left to a recipe.
+        split: the split.
 
     Raises:
         ValueError: `parameters` leave a setting to their recipe.
-        InputError: an element without an atom in the training part, fewer than two structures in it, damaged features.
+        InputError: an element missing in the training set, fewer than two training structures, damaged features.
     """
     if parameters.undecided:
         raise ValueError(
-            f"parameters: expected decided settings, got none for {', '.join(parameters.undecided)}"
+            f"parameters: expected resolved settings, got none for {', '.join(parameters.undecided)}"
         )
     if not parameters.training.forces:
         inputs = replace(inputs, jacobian=None)
@@ -146,7 +146,7 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     weights = density_weights(energies[train] / train_table.n_atoms, parameters.training.density_weighting)
     forces = _force_labels(inputs, parameters.n_features, subnets.of_atom)
     if forces is not None and not forces.has_forces[train].any():
-        raise InputError("expected structures with forces in the part train, got none")
+        raise InputError("expected structures with forces in the training set, got none")
     return TrainingData(
         parameters=parameters,
         facts=facts_of(parameters, store, split, inputs.selection),
@@ -183,26 +183,28 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
 def _require_enough(
     parameters: ParameterSet, store: StructureStore, train: IntArray, compositions: IntArray
 ) -> None:
-    """Refuse a training part of too few structures, or without one of the elements."""
+    """Refuse a training set with too few structures, or without one of the elements."""
     if len(train) < FEWEST_TO_TRAIN:
         why = why_left_out(parameters, store, np.ones(len(store), np.bool_))
-        raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {len(train)}{why}")
+        raise InputError(
+            f"expected at least {FEWEST_TO_TRAIN} structures in the training set, got {len(train)}{why}"
+        )
     for element, of_element in zip(parameters.elements, compositions.T, strict=True):
         if not of_element[train].any():
             why = why_left_out(parameters, store, of_element > 0)
-            raise InputError(f"expected atoms of {element} in the training part, got none{why}")
+            raise InputError(f"expected atoms of {element} in the training set, got none{why}")
 
 
 def _whitenings(
     parameters: ParameterSet, features: Sequence[FloatArray], counts: IntArray, sizes: Sequence[FloatArray]
 ) -> tuple[Whitening, ...]:
-    """Of each subnet.
+    """The whitening of each subnet.
 
     Args:
-        parameters: nothing left to a recipe.
-        features: (n_atoms of it, n_features) of the training part, for each subnet.
+        parameters: with nothing left to a recipe.
+        features: (n_atoms of it, n_features) of the training set, for each subnet.
         counts: (n_structures, n_subnets) atoms of each structure.
-        sizes: (n_features,) the natural ones, for each subnet.
+        sizes: (n_features,) natural sizes, for each subnet.
     """
     if not parameters.network.whitening:
         return tuple(map(Whitening.standardization, features, sizes))
@@ -222,7 +224,7 @@ def _training_atoms(
     elements: IntArray,
     whitenings: Sequence[Whitening],
 ) -> tuple[TrainingAtoms, ...]:
-    """Of each element, drawn by the seed; `elements` (n_atoms,) tells them apart where they share a subnet."""
+    """Training atoms of each element, drawn by the seed; `elements` (n_atoms,) separates those of a shared subnet."""
     random = np.random.default_rng(parameters.training.seed)
     found = []
     for k, subnet in enumerate(subnets.of_element):
@@ -233,13 +235,13 @@ def _training_atoms(
 
 
 class _Subnets(NamedTuple):
-    """Which atoms have which network.
+    """The assignment of atoms to subnets.
 
     Attributes:
-        names: of the subnets, as people call them.
-        of_element: (n_elements,) position of the subnet of each element.
-        element_of_atom: (n_atoms of all,)
-        of_atom: (n_atoms of all,) position of the subnet of each atom.
+        names: of the subnets, for messages.
+        of_element: (n_elements,) index of the subnet of each element.
+        element_of_atom: (n_atoms of all,) index of the element of each atom.
+        of_atom: (n_atoms of all,) index of the subnet of each atom.
     """
 
     names: tuple[str, ...]
@@ -260,7 +262,7 @@ class _Subnets(NamedTuple):
         return cls(parameters.elements, tuple(range(len(parameters.elements))), elements, elements)
 
     def natural_sizes(self, parameters: ParameterSet, closest: FloatArray) -> list[FloatArray]:
-        """(n_features,) of each subnet, the largest of its elements; `closest` (n_elements, n_elements) in Å."""
+        """(n_features,) for each subnet, largest among its elements; `closest` (n_elements, n_elements) in Å."""
         sizes = [natural_sizes(parameters, element, closest) for element in parameters.elements]
         return [np.max(sizes, axis=0)] if self.are_shared else sizes
 
@@ -270,7 +272,7 @@ class _Subnets(NamedTuple):
 
 
 def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> ForceLabels | None:
-    """Of all structures; None without derivatives."""
+    """Force labels of all structures; None without derivatives."""
     if inputs.jacobian is None:
         return None
     store, has_derivatives = inputs.store, inputs.has_derivatives
@@ -287,7 +289,7 @@ def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> 
 
 
 def _fingerprint(inputs: Inputs, split: Split) -> str:
-    """Digest of what a fit is told: features, energies, division, and forces where they are trained on."""
+    """Digest of the data of a fit: features, energies, split, and forces if they are trained on."""
     digest = hashlib.blake2b(digest_size=12)
     digest.update(inputs.fingerprint.encode())
     digest.update(np.ascontiguousarray(inputs.store.energies, dtype="<f8").tobytes())
@@ -300,13 +302,13 @@ def _fingerprint(inputs: Inputs, split: Split) -> str:
 
 
 def density_weights(energies_per_atom: FloatArray, strength: float) -> FloatArray:
-    """Weights that raise structures at rare energies: density of energies to the power -strength, mean 1.
+    """Weights that favor rare energies: density of energies to the power -strength, with mean 1.
 
-    The density is that of a histogram whose bins follow the Freedman-Diaconis rule.
+    The density comes from a histogram with bins by the Freedman-Diaconis rule.
 
     Args:
         energies_per_atom: (n_structures,) eV/atom.
-        strength: from 0 (all alike) to 1 (every bin counts the same).
+        strength: from 0 (equal weights) to 1 (equal weight for every bin).
 
     Returns:
         (n_structures,)

@@ -1,4 +1,4 @@
-"""Structures as the network sees them: the atoms of each subnet in one flat matrix."""
+"""Structures in the layout of the network: the atoms of each subnet in one flat matrix."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AtomTable:
     def from_rows(
         cls, features: FloatArray, subnet_of_atom: IntArray, n_atoms: IntArray, n_subnets: int
     ) -> AtomTable:
-        """Sort the atoms of structures, given one after the other, by subnet.
+        """Sort the atoms of consecutive structures by subnet.
 
         Args:
             features: (n_atoms of all, n_features)
@@ -54,12 +54,12 @@ class AtomTable:
         n_subnets: int,
         parts: Sequence[IntArray],
     ) -> tuple[AtomTable, ...]:
-        """A table for each part of the structures; of features that come block by block only theirs are kept.
+        """A table for each part; features come block by block, and only those of the parts are kept.
 
         Args:
             blocks: (n_atoms of some consecutive structures, n_features), at least one, together all atoms.
             subnet_of_atom, n_atoms, n_subnets: as for `from_rows`, of all structures.
-            parts: structures of each part, ascending; none in two of them.
+            parts: structures of each part, ascending, without overlap.
         """
         part_of_structure = np.full(len(n_atoms), -1)
         for p, structures in enumerate(parts):
@@ -108,7 +108,7 @@ class AtomTable:
         return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts[:, subnet])
 
     def transformed(self, functions: Sequence[Callable[[NDArray[np.floating]], FloatArray]]) -> AtomTable:
-        """Each matrix mapped by its function, which takes rows one by one, as float32."""
+        """The table with a row-wise function applied to each matrix, as float32."""
         return AtomTable(
             tuple(_mapped(f, part) for f, part in zip(functions, self.features, strict=True)),
             self.counts,
@@ -134,7 +134,7 @@ def _rows_of(counts: IntArray, structures: IntArray) -> IntArray:
 def _mapped(
     function: Callable[[NDArray[np.floating]], FloatArray], features: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """A function of the rows, in float64 only for a part of them at a time."""
+    """Apply a function of the rows piece by piece, to hold only one piece in float64."""
     mapped: NDArray[np.float32] | None = None
     first = 0
     for piece in pieces(features):
@@ -149,7 +149,7 @@ def _mapped(
 
 @dataclass(frozen=True)
 class Labels:
-    """What the network is to learn.
+    """The energy labels.
 
     Attributes:
         energies: (n_structures,) total energy minus reference energies, eV.
@@ -165,8 +165,8 @@ class ForceLabels:
     """Forces of structures, and where the derivatives of their features lie.
 
     Attributes:
-        jacobian: flat float32, of all structures of a project; may be a file mapped into memory.
-        offsets: (n_structures,) where the (n, n_features, n, 3) of each structure begin; negative without forces.
+        jacobian: flat float32, of all structures in a project; may be memory-mapped.
+        offsets: (n_structures,) start of the (n, n_features, n, 3) values of each structure; negative without forces.
         forces: (n_atoms, 3) float32, eV/Å, structures consecutive; zero without forces.
         subnets: (n_atoms,) subnet of each atom.
         n_atoms: (n_structures,)
@@ -180,11 +180,11 @@ class ForceLabels:
 
     @property
     def has_forces(self) -> NDArray[np.bool_]:
-        """(n_structures,)"""
+        """(n_structures,) which structures have forces."""
         return np.asarray(self.offsets >= 0)
 
     def select(self, structures: IntArray) -> ForceLabels:
-        """Those of these structures, in this order."""
+        """The labels of these structures, in this order."""
         atoms = _rows_of(self.n_atoms, structures)
         return ForceLabels(
             self.jacobian,
@@ -197,12 +197,12 @@ class ForceLabels:
 
 @dataclass(frozen=True)
 class FitData:
-    """What a network is fitted to.
+    """The training and validation data of a network.
 
     Attributes:
-        train, train_labels: the training part, whitened float32 features.
-        validation, validation_labels: the validation part, likewise.
-        train_forces, validation_forces: forces of both parts; None for a fit to energies alone.
+        train, train_labels: the training set, with whitened float32 features.
+        validation, validation_labels: the validation set, likewise.
+        train_forces, validation_forces: forces of both sets; None for a fit to energies alone.
         whitening_matrices: for each subnet (n_features, n_features), whitened features per feature; needed with forces.
     """
 
@@ -216,14 +216,14 @@ class FitData:
 
     @property
     def mean_energy(self) -> float:
-        """Of the training part, eV/atom."""
+        """Mean energy of the training set, eV/atom."""
         return float(np.mean(self.train_labels.energies / self.train.n_atoms))
 
     def save(self, path: Path) -> None:
-        """Write it down, so that worker processes read it; of derivatives only where their file is.
+        """Write the data for worker processes; of derivatives, only the path of their file.
 
         Raises:
-            ValueError: derivatives that are no file mapped into memory.
+            ValueError: derivatives that are not memory-mapped from a file.
         """
         arrays: dict[str, NDArray[Any]] = {}
         for part, table, labels, forces in (
@@ -241,7 +241,7 @@ class FitData:
 
     @staticmethod
     def load(path: Path) -> FitData:
-        """Read what `save` wrote; derivatives stay in their file."""
+        """Read a file of `save`; derivatives stay in their own file."""
         with opened_arrays(path) as arrays:
             n_subnets = arrays["train_counts"].shape[1]
             jacobian = None
@@ -258,14 +258,14 @@ class FitData:
             )
 
 
-# besides the derivatives
+# fields of ForceLabels besides the derivatives
 _OF_FORCES = ("offsets", "forces", "subnets", "n_atoms")
 
 
 def _mapped_file(jacobian: NDArray[np.float32]) -> Path:
-    """The file that derivatives are mapped from."""
+    """The file of memory-mapped derivatives."""
     if not isinstance(jacobian, np.memmap) or jacobian.filename is None:
-        raise ValueError("jacobian: expected a file mapped into memory, got an array")
+        raise ValueError("jacobian: expected a memory-mapped file, got an array")
     return Path(jacobian.filename).absolute()
 
 

@@ -1,11 +1,11 @@
-"""The fit of one network: epochs of batches, validation, and the weights that are taken.
+"""The fit of one network: epochs, batches, validation, and the choice of weights.
 
-One compiled graph runs a whole epoch: at 10⁵ atoms an epoch of 94 batches costs 0.10 s this way, 0.45 s with
-`keras.Model.fit` on the same flat layout. The atoms of an epoch are gathered once, in the order of its
-batches, so that each batch is a slice.
+One compiled graph runs a whole epoch: with 10⁵ atoms an epoch of 94 batches takes 0.10 s this way, and 0.45 s with
+`keras.Model.fit` on the same flat layout. The atoms of an epoch are gathered once, in the order of its batches, so each
+batch is a slice.
 
-Everything random in epoch n follows from the seed and n, or is a variable that the checkpoint holds: a fit
-that was killed and goes on ends with the same bits as one that was not.
+All randomness in epoch n follows from the seed and n, or from variables in the checkpoint: a fit that was killed and
+resumed ends with the same bits as one that was not.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from tio2nn.training.schedule import Schedule
 
 FloatArray = NDArray[np.float64]
 
-_CHECKPOINT_SECONDS = 5.0  # a kill loses at most this much work; writing one costs about 10 ms
+_CHECKPOINT_SECONDS = 5.0  # work lost by a kill, at most; writing a checkpoint takes about 10 ms
 
 
 def configure_threads(parallel_operations: int = 2) -> None:
-    """So many operations side by side, each on one thread; everything deterministic.
+    """Run this many operations in parallel, each on one thread, deterministically.
 
-    The matrices of a batch are too small to share between threads: an epoch takes 0.10 s this way, 0.28 s
-    with two threads inside an operation and one operation at a time, 0.14 s with two and two. It also makes
-    the order of every sum fixed. It must be called before TensorFlow computes anything.
+    The matrices of a batch are too small to share between threads: an epoch takes 0.10 s this way, 0.28 s with two
+    threads per operation and one operation at a time, 0.14 s with two and two. It also fixes the order of every sum.
+    Call it before TensorFlow computes anything.
     """
     tf.config.threading.set_inter_op_parallelism_threads(parallel_operations)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
-    tf.config.list_logical_devices()  # starts the runtime now, while its messages about hardware are hidden
+    tf.config.list_logical_devices()  # start the runtime now, while its notices about hardware are hidden
 
 
 class Fit:
     """Fits one network to a table of whitened features.
 
     Args:
-        network: takes the weights; its whitening is not used here.
-        parameters: how to train.
+        network: receives the weights; its whitening is not used here.
+        parameters: training settings.
         seed: of the batches.
-        data: what to fit to, and what to judge by.
+        data: training and validation data.
     """
 
     def __init__(self, network: BPNN, parameters: TrainingParameters, seed: int, data: FitData) -> None:
@@ -95,16 +95,16 @@ class Fit:
 
     @property
     def n_steps(self) -> int:
-        """Of the optimizer, until now."""
+        """Optimizer steps so far."""
         return len(self.history) * self._n_batches
 
     @property
     def chosen(self) -> Epoch:
-        """The epoch whose averaged weights are taken: the last one, or with early stopping the best one.
+        """The epoch whose averaged weights are returned: the last, or with early stopping the best.
 
-        The schedule ends in the best weights by itself, and a few hundred structures cannot tell better: chosen by
-        the smallest validation RMSE of 271 structures of TiO2, weights from the middle of the schedule had a test
-        MAE of 1.39 meV/atom, the last ones 1.08.
+        The schedule itself leads to the best weights, and a few hundred structures cannot find better ones: weights
+        chosen by the validation RMSE of 271 TiO2 structures came from the middle of the schedule and had a test MAE of
+        1.39 meV/atom; the last ones had 1.08.
         """
         losses = [epoch.validation_loss for epoch in self.history]
         if self.parameters.early_stopping == 0 or None in losses:
@@ -117,12 +117,12 @@ class Fit:
         fingerprint: str = "",
         on_epoch: Callable[[Epoch], None] | None = None,
     ) -> None:
-        """Train to the end, from the checkpoint if there is one of the same fit; then take the chosen weights.
+        """Train to the end, from a checkpoint of the same fit if there is one; then set the chosen weights.
 
         Args:
-            checkpoint: file that the state is kept in, removed by nobody here.
-            fingerprint: of everything that the fit depends on; a checkpoint of another is ignored.
-            on_epoch: hears of each epoch of this run.
+            checkpoint: file of the checkpoint, not removed here.
+            fingerprint: of everything that the fit depends on; a checkpoint with another one is ignored.
+            on_epoch: called after each epoch of this run.
 
         Raises:
             FloatingPointError: a loss is not finite.
@@ -150,7 +150,7 @@ class Fit:
         found = self._validate()
         improved = found.loss is None or found.loss < self._best_loss
         if found.loss is not None:
-            # the last step of an epoch is seen by no batch
+            # no batch loss includes the last step of an epoch
             _check_finite("validation loss", number + 1, found.loss)
             self._best_loss = min(self._best_loss, found.loss)
         self._since_best = 0 if improved else self._since_best + 1
@@ -175,7 +175,7 @@ class Fit:
         )
 
     def _validate(self) -> Validation:
-        """By the averaged weights, on the validation part."""
+        """Errors of the averaged weights on the validation set."""
         if not len(self._validation.counts):
             return Validation()
         current = [weight.numpy() for weight in self._weights]
@@ -204,8 +204,8 @@ class Fit:
         )
 
     def _epoch_inputs(self, number: int) -> tuple[tuple[Any, ...], int]:
-        """Atoms in the order of the epoch's batches, and where each batch begins; the last batch is filled up
-        with structures without atoms and without weight. Also the number of force components."""
+        """Inputs of the epoch graph, with atoms in the order of the batches, and the number of force components; the
+        last batch is padded with structures without atoms and weight."""
         order = np.random.default_rng([self.seed, number]).permutation(len(self._train.counts))
         shape = (self._n_batches, self._batch_size)
         fill = (0, shape[0] * shape[1] - len(order))
@@ -238,8 +238,8 @@ class Fit:
         weights: tf.Tensor,
         first_step: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """All batches of an epoch; mean loss, sums of squared errors of energies per atom in (eV/atom)² and of forces
-        in (eV/Å)²."""
+        """Run all batches of an epoch; mean loss, sum of squared errors of energies per atom, (eV/atom)², and of
+        forces, (eV/Å)²."""
         loss, squares, force_squares = 0.0, 0.0, 0.0
         for batch in tf.range(self._n_batches):
             begin, end = edges[batch], edges[batch + 1]
@@ -274,7 +274,7 @@ class Fit:
         n_atoms: tf.Tensor,
         weight: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Loss of a batch, its energies, and the sum of squared errors of its force components."""
+        """Loss of a batch, its energies, and the sum of its squared force errors."""
         size = self._batch_size
         if self._forces is None:
             predicted = self.network.whitened_energies(features, segments, size, training=True)
@@ -315,7 +315,7 @@ class Fit:
         Checkpoint(*state).write(path, fingerprint)
 
     def _load(self, path: Path, fingerprint: str) -> None:
-        """Go on from a checkpoint of the same fit; without one the fit begins anew."""
+        """Resume from a checkpoint of the same fit, if there is one."""
         variables = self._state()
         found = Checkpoint.read(path, fingerprint, len(variables), len(self._chosen_weights))
         if found is None:
@@ -336,7 +336,7 @@ def _rms(errors: FloatArray) -> float:
 
 
 def _inputs(table: AtomTable, order: NDArray[np.int64]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Features and owners of the atoms of these structures; one subnet's are copied at a time, for memory's sake."""
+    """Features and structures of the atoms, copied one subnet at a time to save memory."""
     features = [tf.constant(part[table.rows(k, order)]) for k, part in enumerate(table.features)]
     owners = np.arange(len(order), dtype=np.int32)
     return features, [tf.constant(np.repeat(owners, counts)) for counts in table.counts[order].T]

@@ -1,4 +1,4 @@
-"""What is written down of each epoch of a fit."""
+"""The record of each epoch of a fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Validation:
-    """What the validation part says of the weights after an epoch; all None where it has no structures."""
+    """Validation errors after an epoch; all None if the validation set is empty."""
 
     loss: float | None = None
     rmse_meV_per_atom: float | None = None
@@ -20,8 +20,8 @@ class Validation:
 class Epoch:
     """One row of the history.
 
-    Errors are on energies per atom, and on components of forces, None without them; on the training part as seen
-    while the epoch ran, on the validation part by the averaged weights after it, None without structures in it.
+    Errors are those of energies per atom and of force components, None without forces. Training errors are taken during
+    the epoch; validation errors with the averaged weights after it, None if the validation set is empty.
     """
 
     epoch: int

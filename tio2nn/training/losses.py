@@ -1,4 +1,4 @@
-"""The loss of energies; that of forces is in `forces`, for it needs the Jacobian."""
+"""The energy loss; the force loss, which needs the Jacobian, is in `forces`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def energy_losses(
     """The loss of each structure.
 
     Args:
-        parameters: say which loss, of totals or per atom; errors are in units of `huber_scale`.
+        parameters: choose the loss, and total energies or energies per atom; errors are in units of `huber_scale`.
         energies, target: (n_structures,) predicted and true, eV.
         n_atoms: (n_structures,)
 

@@ -1,4 +1,4 @@
-"""The Keras side of the potential: a subnet for each element, their energies summed over the atoms."""
+"""The network in Keras: a subnet for each element, with energies summed over the atoms."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tio2nn.potential.whitening import Whitening
 from tio2nn.training.dataset import FitData
 
 SHARED = "*"
-"""Name of the subnet that serves all elements."""
+"""Name of a subnet shared by all elements."""
 
-# The last layer starts small, so that the first predictions are the reference energies and not noise.
+# The last layer starts with small weights, so that the first predictions are the reference energies, not noise.
 _LAST_LAYER_SCALE = 0.01
 
 
@@ -33,7 +33,7 @@ class Subnet(keras.Sequential):
 
     @classmethod
     def from_parameters(cls, parameters: NetworkParameters) -> Subnet:
-        """Dense layers, each followed by dropout where the parameters ask for it, and one linear unit."""
+        """Dense layers, each followed by dropout if requested, and one linear unit."""
         layers: list[keras.layers.Layer] = []
         for units in parameters.hidden_layers:
             layers.append(keras.layers.Dense(units, activation=parameters.activation))
@@ -61,7 +61,7 @@ class WhiteningLayer(keras.layers.Layer):
         return ops.cast(ops.matmul(features - self.mean, self.matrix), "float32")
 
     def set(self, whitening: Whitening) -> None:
-        """Take over what was fitted."""
+        """Set the weights from a fitted whitening."""
         self.mean.assign(whitening.mean)
         self.matrix.assign(whitening.matrix)
 
@@ -79,17 +79,17 @@ class BPNN(keras.Model):
       its atoms (n_atoms of it, n_features) and the index of each atom's structure (n_atoms of it,), and the
       number of structures ();
     - padded: `{"features": (n_structures, n_atoms, n_features), "subnets": (n_structures, n_atoms)}` with the
-      index of each atom's subnet, negative for padding. What stands in padded rows has no effect.
+      index of each atom's subnet, negative for padding. The features of padded rows have no effect.
 
     *Output shape*: (n_structures,), total energy minus reference energies, eV, float32.
 
     Args:
-        subnets: for each element its subnet, or one under the name `SHARED`.
+        subnets: one for each element, or a single one named `SHARED`.
         n_features: columns of the features.
     """
 
     def __init__(self, subnets: Mapping[str, Subnet], n_features: int, **kwargs: Any) -> None:
-        # features arrive in float64 and must reach the whitening so
+        # features must reach the whitening in float64
         super().__init__(autocast=False, **kwargs)
         self.subnets = dict(subnets)
         self.n_features = n_features
@@ -105,19 +105,19 @@ class BPNN(keras.Model):
         return cls({name: Subnet.from_parameters(parameters) for name in names}, n_features)
 
     def set_whitenings(self, whitenings: Sequence[Whitening]) -> None:
-        """Take over the whitening of each subnet's features."""
+        """Set the whitening of each subnet."""
         for layer, whitening in zip(self.whitenings, whitenings, strict=True):
             layer.set(whitening)
 
     def set_mean_energy(self, energy: float) -> None:
-        """Let every atom start from this energy, eV: the bias of the last layers."""
+        """Set the bias of the last layers, eV, from which every atom starts."""
         for subnet in self.subnets.values():
             subnet.layers[-1].bias.assign([energy])
 
     def whitened_energies(
         self, features: Sequence[Any], segments: Sequence[Any], n_structures: Any, training: bool = False
     ) -> Any:
-        """Energies from whitened features, flat layout: what the fit calls.
+        """Energies from whitened features in the flat layout; called by the fit.
 
         Returns:
             (n_structures,) eV, float32.
@@ -163,7 +163,7 @@ class BPNN(keras.Model):
 def initial_network(
     parameters: NetworkParameters, elements: Sequence[str], n_features: int, data: FitData, seed: int
 ) -> BPNN:
-    """A network whose first weights are drawn from the seed and whose atoms start from the mean energy."""
+    """A network with initial weights drawn from the seed, and atoms that start from the mean energy."""
     keras.utils.set_random_seed(seed)
     network = BPNN.from_parameters(parameters, elements, n_features)
     network.set_mean_energy(data.mean_energy)
@@ -177,7 +177,7 @@ def dense_layers(subnet: Subnet) -> list[tuple[np.ndarray, np.ndarray, str]]:
         For each layer: kernel (n_in, n_out), bias (n_out,), both float64, and the name of the activation.
 
     Raises:
-        UsageError: a layer that the potential cannot carry.
+        UsageError: a layer that a potential cannot store.
     """
     layers: list[tuple[np.ndarray, np.ndarray, str]] = []
     for layer in subnet.layers:
@@ -188,7 +188,7 @@ def dense_layers(subnet: Subnet) -> list[tuple[np.ndarray, np.ndarray, str]]:
             layers[-1] = (*layers[-1][:2], _activation_name(layer.activation))
         elif not isinstance(layer, (keras.layers.Dropout, keras.layers.InputLayer)):
             got = type(layer).__name__
-            raise UsageError(f"subnet: expected Dense (with bias), Activation, Dropout layers, got {got}")
+            raise UsageError(f"subnet: expected Dense (with bias), Activation or Dropout layers, got {got}")
     return layers
 
 

@@ -1,4 +1,4 @@
-"""How learning rate, weight of forces and averaging of weights change during a fit."""
+"""Schedules: learning rate, force weight and weight averaging during a fit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tio2nn.parameters.fit_parameters import TrainingParameters
 
 
 class Schedule:
-    """What each step of the optimizer is taken with; all of it is made of operations of TensorFlow's graph.
+    """The settings of each optimizer step, as operations in the TensorFlow graph.
 
     Args:
-        parameters: how to train.
-        n_batches: steps of an epoch.
+        parameters: training settings.
+        n_batches: steps per epoch.
     """
 
     def __init__(self, parameters: TrainingParameters, n_batches: int) -> None:
@@ -38,7 +38,7 @@ class Schedule:
         return rate
 
     def force_weight(self, step: tf.Tensor) -> tf.Tensor:
-        """From `force_weight` to `final_force_weight` in equal factors; `step` as above."""
+        """From `force_weight` to `final_force_weight`, geometrically; `step` as above."""
         first, last = self._parameters.force_weight, self._parameters.final_force_weight
         if last is None:
             return tf.constant(first, tf.float32)
@@ -46,9 +46,9 @@ class Schedule:
         return first * tf.exp(done * math.log(last / first))
 
     def averaging(self, step: tf.Tensor) -> tf.Tensor | float:
-        """Share that the average of the weights keeps of itself; `step` as above.
+        """Decay of the average of the weights; `step` as above.
 
-        It forgets its random beginning faster than its decay says: after n steps the share is at most
+        To forget the random initial weights sooner, the decay after n steps is at most
         (1 + n) / (10 + n), as in TensorFlow's `ExponentialMovingAverage`.
         """
         if self._parameters.weight_averaging == 0.0:

@@ -1,4 +1,4 @@
-"""The split of a fit: which structures train, validate and test."""
+"""The split of a fit into training, validation and test set."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tio2nn.structures.split import Split, random_split, read_split
 IntArray = NDArray[np.int64]
 
 FEWEST_TO_TRAIN = 2
-"""Structures; one has nothing but its own energy to tell."""
-# Below these a structure teaches more than it tells as one of a held-out part: an error on one or two is chance.
+"""Smallest number of training structures; a single one only determines its own energy."""
+# In smaller sets a structure is of more use in training than held out: an error on one or two is chance.
 FEWEST_TO_VALIDATE = 5
 FEWEST_TO_TEST = 10
 
 
 def given_split(path: Path, parameters: ParameterSet, store: StructureStore) -> Split:
-    """The split in a file, with a validation part drawn where it has none."""
+    """The split in a file, with a validation set drawn if it has none."""
     settings = parameters.training
     used = _used_compositions(parameters, store)
     return read_split(path, store.names, settings.validation_fraction, settings.seed, used, store.has_forces)
 
 
 def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
-    """A new split by the settings; few structures all train, or are at least not spent on a test."""
+    """A new split by the settings; small sets have no test set, and the smallest no validation set."""
     settings = parameters.training
     used = _used_compositions(parameters, store)
     n_used = int(np.count_nonzero(used.any(axis=1)))

@@ -1,1 +1,1 @@
-"""The search for network settings: trials, their ledger, the oracles that choose them."""
+"""The search for network settings: trials, their ledger, and the oracles that propose them."""

@@ -1,7 +1,7 @@
-"""What a search tries next: KerasTuner's oracles, asked for settings and told what came of them.
+"""KerasTuner's oracles, which propose the settings of trials and receive their results.
 
-Its tuners are not used: they run one trial after another in one process whose memory grows with each, and what they
-keep on disk loses trials when a search is killed.
+Its tuners are not used: they run all trials in one process whose memory grows with each, and their files lose trials
+when a search is killed.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from tio2nn.tuning.trials import COMPLETED, Candidate, Outcome
 
 _OBJECTIVE = "score"
 _HYPERBAND_FACTOR = 3  # the value of the Hyperband paper (L. Li et al., J. Mach. Learn. Res. 18 (2018) 1)
-# KerasTuner ends a search after a few failures in a row; a row of diverged trials says where not to search
+# KerasTuner ends a search after a few consecutive failures; but diverged trials show where not to search
 _FAILURES_ALLOWED = 10**9
 _KERAS_TUNER_EPOCHS = "tuner/epochs"
 
 BLIND = frozenset({"grid", "random"})
-"""Strategies whose proposals do not depend on results, so that all trials are known before the first is run."""
+"""Strategies with proposals independent of results, so all trials are known before the first runs."""
 
 
 class Oracle:
-    """Proposes candidates; of the same settings and the same answers it proposes the same.
+    """Proposes candidates, deterministically for the same settings and results.
 
     Args:
-        tuning: the strategy, and the values to choose among.
+        tuning: the strategy, and the values to choose from.
 
-    KerasTuner insists on writing what it does: into a temporary directory, removed at the end of the `with` block.
+    KerasTuner must write files: into a temporary directory, removed at the end of the `with` block.
     """
 
     def __init__(self, tuning: TuningParameters) -> None:
@@ -54,8 +54,8 @@ class Oracle:
         self._scratch.cleanup()
 
     def ask(self) -> tuple[int, Candidate] | None:
-        """The next candidate with its number, from 1; None if there is none before further answers, or at all."""
-        # an oracle gives each tuner one trial at a time; every trial has a tuner of its own here
+        """The next candidate with its number, from 1; None until more results arrive, or at the end."""
+        # an oracle gives each tuner one trial at a time, so every trial gets its own tuner
         trial = self._oracle.create_trial(f"tuner-{self._number}")
         if trial.status != "RUNNING":
             return None
@@ -72,7 +72,7 @@ class Oracle:
         return self._number, candidate
 
     def tell(self, number: int, outcome: Outcome) -> None:
-        """What came of a candidate."""
+        """Report the result of a candidate."""
         trial = self._ongoing.pop(number)
         if outcome.status == COMPLETED and math.isfinite(outcome.score):
             self._oracle.update_trial(trial.trial_id, {_OBJECTIVE: outcome.score})
@@ -84,8 +84,8 @@ class Oracle:
 
 
 def candidates(tuning: TuningParameters) -> Iterator[tuple[int, Candidate]]:
-    """All candidates of a blind strategy, in its order, with their numbers."""
-    # an oracle proposes no next one before it was told something of the last; what, does not matter here
+    """All candidates of a blind strategy, in order, with their numbers."""
+    # an oracle needs a result before it proposes the next candidate; its value does not matter here
     nothing = Outcome(status=COMPLETED, validation_rmse_meV_per_atom=0.0)
     with Oracle(tuning) as oracle:
         while (proposal := oracle.ask()) is not None:
@@ -94,13 +94,13 @@ def candidates(tuning: TuningParameters) -> Iterator[tuple[int, Candidate]]:
 
 
 def grid_size(tuning: TuningParameters) -> int:
-    """Number of different candidates of the same length."""
+    """Number of different candidates, apart from the number of epochs."""
     return len(tuning.layers) * len(tuning.nodes) * len(tuning.learning_rate) * len(tuning.dropout)
 
 
 def _make_oracle(tuning: TuningParameters) -> Any:
     space = keras_tuner.HyperParameters()
-    # the last changes fastest: networks of one size stand together
+    # the last varies fastest, so networks of one size are neighbors
     for name in ("layers", "nodes", "learning_rate", "dropout"):
         space.Choice(name, list(getattr(tuning, name)))
     settings = {
@@ -123,6 +123,6 @@ def _make_oracle(tuning: TuningParameters) -> Any:
     oracle = keras_tuner.oracles.HyperbandOracle(
         max_epochs=tuning.epochs, factor=_HYPERBAND_FACTOR, **settings
     )
-    # its constructor takes no limit, its base class heeds one; a candidate may come several times, with more epochs
+    # the constructor takes no limit, but the base class respects one; a candidate may return with more epochs
     oracle.max_trials = tuning.max_trials
     return oracle

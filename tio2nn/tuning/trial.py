@@ -1,4 +1,4 @@
-"""One trial of a search, as a worker process runs it: a fit with settings of its own on data that all share."""
+"""One trial of a search in a worker process: a fit with its own settings on shared data."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tio2nn.tuning.trials import COMPLETED, DIVERGED, FAILED, Outcome
 
 @dataclass(frozen=True)
 class TrialTask:
-    """All that a worker needs to know.
+    """Everything that a worker needs for one trial.
 
     Attributes:
         data: file of the `FitData`.
         elements: chemical symbols, in the order of the data's subnets.
         n_features: columns of the features.
         network, training: settings of the fit.
-        seed: of first weights and batches.
-        parallel_operations: operations that TensorFlow may run side by side.
+        seed: of initial weights and batches.
+        parallel_operations: number of operations that TensorFlow may run in parallel.
     """
 
     data: Path
@@ -42,7 +42,7 @@ class TrialTask:
 
 
 def run_trial(task: TrialTask) -> Outcome:
-    """Fit one network and report its errors; a fit that diverges or lacks memory is an outcome, not an error."""
+    """Fit one network and return its errors; divergence and lack of memory are outcomes, not errors."""
     begin = time.perf_counter()
     _configure_once(task.parallel_operations)
     try:
@@ -52,7 +52,7 @@ def run_trial(task: TrialTask) -> Outcome:
     except (MemoryError, tf.errors.ResourceExhaustedError):
         outcome = Outcome(status=FAILED, message="out of memory")
     finally:
-        # variables and graphs of a fit refer to each other and to Keras' global state
+        # variables and graphs of a fit are kept alive by each other and by the global state of Keras
         keras.backend.clear_session()
         gc.collect()
     return replace(outcome, seconds=round(time.perf_counter() - begin, 2))

@@ -1,8 +1,8 @@
-"""Trials of a search: what was tried, what came of it, and the files that keep both.
+"""Trials of a search: candidates, outcomes, and the files that store both.
 
-KerasTuner's own files lose trials when a search is killed and started again. Here each finished trial is a row of
-`ledger.csv`, filed under a digest of everything that it depends on; a search asks the ledger before it computes,
-so it goes on where it was, and a search over another grid takes over what fits.
+KerasTuner's own files lose trials when a search is killed and restarted. Here each finished trial is a row of
+`ledger.csv`, with a digest of everything that it depends on. A search looks up the ledger before it computes, so it
+resumes after a kill, and reuses trials of searches over other grids.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tio2nn.project.project import command_for
 COMPLETED = "completed"
 DIVERGED = "diverged"
 FAILED = "failed"
-"""A trial whose process died or ran out of memory; the next search tries it again."""
+"""A trial whose process died or ran out of memory; the next search repeats it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What a trial tries: as many hidden layers of as many nodes, trained so for so many epochs."""
+    """The settings of a trial: number of hidden layers, nodes in each, and how to train."""
 
     layers: int
     nodes: int
@@ -40,7 +40,7 @@ class Candidate:
 
     @property
     def overrides(self) -> Overrides:
-        """What it changes in a parameter set."""
+        """The changes to a parameter set."""
         return {
             "network": {"hidden_layers": [self.nodes] * self.layers, "dropout": self.dropout},
             "training": {"learning_rate": self.learning_rate},
@@ -49,16 +49,16 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a trial.
+    """The outcome of a trial.
 
     Attributes:
         status: `COMPLETED`, `DIVERGED` or `FAILED`.
         validation_rmse_meV_per_atom, validation_mae_meV_per_atom: of the best epoch.
-        validation_force_rmse_eV_per_A: of its force components; None for a search on energies alone.
+        validation_force_rmse_eV_per_A: of the force components; None for a search on energies alone.
         best_epoch: from 1.
         n_parameters: weights and biases.
         seconds: wall time.
-        message: why it did not complete.
+        message: why the trial did not complete.
     """
 
     status: str
@@ -72,11 +72,10 @@ class Outcome:
 
     @property
     def score(self) -> float:
-        """What the search minimizes; infinite where a trial did not complete.
+        """The quantity that the search minimizes; infinite for a trial that did not complete.
 
-        The validation RMSE of the energies, meV/atom; in a search on forces the square root of its product with that
-        of the force components, eV/Å: a percent less of the one is worth a percent less of the other, whatever their
-        sizes.
+        The validation RMSE of the energies, meV/atom; in a search on forces, the geometric mean of the RMSE of
+        energies and of force components, eV/Å: a percent of one is worth a percent of the other.
         """
         energies, forces = self.validation_rmse_meV_per_atom, self.validation_force_rmse_eV_per_A
         if energies is None:
@@ -86,34 +85,34 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial(Outcome, Candidate):
-    """A candidate, what came of it, and its number in the search, from 1."""
+    """A candidate, its outcome, and its number in the search, from 1."""
 
     trial: int
 
     @classmethod
     def of(cls, number: int, candidate: Candidate, outcome: Outcome) -> Trial:
-        """Put together what belongs together."""
+        """Combine a candidate with its outcome."""
         return cls(trial=number, **asdict(candidate), **asdict(outcome))
 
     @property
     def candidate(self) -> Candidate:
-        """What was tried."""
+        """The settings of the trial."""
         return Candidate(**{field.name: getattr(self, field.name) for field in fields(Candidate)})
 
     @property
     def shown_rmse(self) -> str:
-        """The validation RMSE of the energies as people read it, meV/atom."""
+        """The validation RMSE of the energies for display, meV/atom."""
         rmse = self.validation_rmse_meV_per_atom
         return "-" if rmse is None else f"{rmse:.2f}"
 
     @property
     def shown_force_rmse(self) -> str:
-        """The validation RMSE of the force components as people read it, eV/Å."""
+        """The validation RMSE of the force components for display, eV/Å."""
         rmse = self.validation_force_rmse_eV_per_A
         return "-" if rmse is None else f"{rmse:.4f}"
 
     def describe(self) -> str:
-        """One line: the number, what was tried, what came of it."""
+        """One line: number, settings, outcome."""
         what = (
             f"{self.trial}: {self.layers} × {self.nodes} nodes, learning rate {self.learning_rate:g}, "
             f"dropout {self.dropout:g}, {self.epochs} epochs: "
@@ -124,9 +123,9 @@ class Trial(Outcome, Candidate):
         return what + self.status + (f", {self.message}" if self.message else "")
 
 
-# Standard errors of a validation RMSE by which another trial has to be better than the settings of the recipe, which
-# were chosen on many more structures. On sample_data (15 structures validate) the best of 12 trials was better by 1.4
-# standard errors, and its fit worse by a sixth on the test part.
+# Standard errors of the validation RMSE by which a trial must beat the settings of the recipe, which were chosen on
+# many more structures. On sample_data (15 validation structures) the best of 12 trials was better by 1.4 standard errors,
+# and its fit worse by a sixth on the test set.
 _CLEARLY_BETTER = 2.0
 
 _COLUMNS = (
@@ -149,28 +148,28 @@ _ERRORS = _COLUMNS[2:5]
 _REAL = frozenset((*_ERRORS, "learning_rate", "dropout", "seconds"))
 _TEXT = frozenset(("status", "message"))
 _OPTIONAL = frozenset((*_ERRORS, "best_epoch", "n_parameters"))
-# ledgers of 0.1.0, whose searches knew no forces
+# ledgers of 0.1.0, without forces
 _COLUMNS_WITHOUT_FORCES = tuple(name for name in _COLUMNS if name != "validation_force_rmse_eV_per_A")
 
 
 def ranked(trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """The best first, those that did not complete last, equals in the order of the search."""
+    """Trials from best to worst, incomplete ones last, ties in the order of the search."""
     return tuple(sorted(trials, key=lambda trial: (trial.score, trial.trial)))
 
 
 def best_of(trials: Iterable[Trial], own: Candidate | None, n_validation: int) -> Trial:
-    """The best one; but what the fit would have without a search stays, unless another is clearly better.
+    """The best trial; but the settings without a search are kept unless another trial is clearly better.
 
     Args:
         trials: at least one.
-        own: what the fit would have.
-        n_validation: structures that judge the trials.
+        own: the settings without a search.
+        n_validation: number of validation structures.
     """
     best = ranked(trials)[0]
     # relative standard error of the RMSE of normally distributed errors
     error = 1.0 / math.sqrt(2.0 * n_validation)
     if best.validation_force_rmse_eV_per_A is not None:
-        error /= 2.0  # of the score, where that of the forces, of which there are many, hardly counts
+        error /= 2.0  # of the score; the error of the many forces is negligible
     for trial in trials:
         if (
             own is not None
@@ -188,10 +187,10 @@ def write_trials(path: Path, trials: Iterable[Trial]) -> None:
 
 
 class Ledger:
-    """Every trial that this project ever finished, `ledger.csv`.
+    """All trials that were ever finished in a project, `ledger.csv`.
 
     Attributes:
-        path: of the file; it need not exist.
+        path: of the file, which need not exist.
 
     Raises:
         InputError: the file is no ledger.
@@ -205,33 +204,33 @@ class Ledger:
                 self._trials[settings, trial.candidate] = trial
 
     def find(self, settings: str, candidate: Candidate, number: int) -> Trial | None:
-        """The finished trial of a candidate under these settings, renumbered; one that failed is not finished.
+        """The finished trial of a candidate with these settings, renumbered; failed trials do not count.
 
         Args:
             settings: digest of everything but the candidate that its outcome depends on.
-            candidate: what is to be tried.
+            candidate: the candidate.
             number: of the trial in the present search.
         """
         trial = self._trials.get((settings, candidate))
         return None if trial is None or trial.status == FAILED else replace(trial, trial=number)
 
     def add(self, settings: str, trial: Trial) -> None:
-        """Keep a trial, at once on disk."""
+        """Add a trial, and write the ledger at once."""
         self._trials[settings, trial.candidate] = trial
         rows = [(key[0], *_row(kept)) for key, kept in self._trials.items()]
         write_csv(self.path, ("settings", *_COLUMNS), rows)
 
 
 def write_best(path: Path, best: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Write `best.json`: what `train --tuned` takes over, and where it comes from.
+    """Write `best.json`: the settings for `train --tuned`, and their origin.
 
     Args:
         path: of the file.
         best: the trial.
-        about: further facts.
+        about: further entries.
 
     Returns:
-        What was written.
+        The document.
     """
     document = {**best.candidate.overrides, **_facts(best), **about}
     write_json(path, document)
@@ -239,10 +238,10 @@ def write_best(path: Path, best: Trial, about: Mapping[str, Any]) -> dict[str, A
 
 
 def read_best(path: Path) -> Overrides:
-    """What the best trial changes in a parameter set: `parameters.with_overrides(**read_best(path))`.
+    """The changes of the best trial to a parameter set: `parameters.with_overrides(**read_best(path))`.
 
     Raises:
-        InputError: not readable, not JSON, or without such settings.
+        InputError: not readable, not JSON, or without these settings.
     """
     file = str(path)
     document = read_json(path)

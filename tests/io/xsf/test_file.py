@@ -176,14 +176,14 @@ def test_a_bad_frame_does_not_stop_the_others() -> None:
 def test_frames_that_were_announced_and_did_not_come_are_missed() -> None:
     *frames, shortage = iter_xsf("ANIMSTEPS 5\nATOMS 1\nO 0 0 0\nATOMS 2\nO 0 0 1\n", name="m", file="m.xsf")
     assert len(frames) == 2
-    assert str(shortage) == "m.xsf:1: expected 5 frames, got 2: cut short?"
+    assert str(shortage) == "m.xsf:1: expected 5 frames, got 2: truncated?"
 
 
 ERRORS = {
     "fewer rows": (CRYSTAL.replace("3 1\n", "4 1\n"), "x.xsf:9: expected 4 atoms, got 3"),
     "a million announced": (CRYSTAL.replace("3 1", "1000000 1"), "x.xsf:9: expected 1000000 atoms, got 3"),
-    "more rows": (CRYSTAL.replace("3 1\n", "2 1\n"), "x.xsf:12: expected the end after 2 atoms, got 'O'"),
-    "rubbish behind": (CRYSTAL + "THE END\n", "x.xsf:13: expected the end after 3 atoms, got 'THE'"),
+    "more rows": (CRYSTAL.replace("3 1\n", "2 1\n"), "x.xsf:12: expected 2 atoms, got another row: 'O'"),
+    "rubbish behind": (CRYSTAL + "THE END\n", "x.xsf:13: expected 3 atoms, got another row: 'THE'"),
     "no atoms": (
         CRYSTAL.replace("3 1\n", "0 1\n"),
         "x.xsf:9: expected the number of atoms and 1 after PRIMCOORD, got '0 1'",
@@ -233,17 +233,17 @@ ERRORS = {
     ),
     "two atoms at one place": (
         CRYSTAL.replace("-1.50000000     1.00000000     0.75000000", "1.5 1.0 .25"),
-        "x.xsf:12: expected one atom at a place, got the place of line 11",
+        "x.xsf:12: expected distinct positions, got the position of line 11 again",
     ),
     "no PRIMVEC": (re.sub("PRIMVEC\n(.*\n){3}", "", CRYSTAL), "expected PRIMVEC for PRIMCOORD, got none"),
-    "two PRIMVEC": (CRYSTAL + VECTORS, "x.xsf:13: expected one PRIMVEC, got one in line 4 as well"),
+    "two PRIMVEC": (CRYSTAL + VECTORS, "x.xsf:13: expected one PRIMVEC, got two; the other is in line 4"),
     "a PRIMVEC of one frame beside that of all": (
         CRYSTAL + VECTORS.replace("PRIMVEC", "PRIMVEC 1"),
-        "x.xsf:13: expected one PRIMVEC, got one in line 4 as well",
+        "x.xsf:13: expected one PRIMVEC, got two; the other is in line 4",
     ),
     "a PRIMVEC of a frame that there is none of": (
         CRYSTAL + VECTORS.replace("PRIMVEC", "PRIMVEC 2"),
-        "x.xsf:13: expected PRIMVEC of frame 1 at most, got 2",
+        "x.xsf:13: expected PRIMVEC for frames up to 1, got 2",
     ),
     "no word for the periodicity": (
         CRYSTAL.replace("CRYSTAL\n", ""),
@@ -265,7 +265,7 @@ ERRORS = {
     ),
     "ATOMS without atoms": ("ATOMS\n", "x.xsf:1: expected atoms after ATOMS, got none"),
     "only a cell": ("CRYSTAL\n" + VECTORS, "x.xsf:5: expected PRIMCOORD or ATOMS, got neither"),
-    "a second structure": (CRYSTAL + "PRIMCOORD\n1 1\nO 0 0 0\n", "x.xsf:13: expected 1 frame(s)"),
+    "a second structure": (CRYSTAL + "PRIMCOORD\n1 1\nO 0 0 0\n", "x.xsf:13: expected 1 frame, got another"),
     "frames out of order": (
         "ANIMSTEPS 2\nATOMS 2\nO 0 0 0\nATOMS 1\nO 0 0 1\n",
         "x.xsf:2: expected ATOMS 1, got ATOMS 2",
@@ -273,7 +273,7 @@ ERRORS = {
     "a frame without number": ("ANIMSTEPS 1\nATOMS\nO 0 0 0\n", "x.xsf:2: expected ATOMS 1, got ATOMS"),
     "no number of a frame": (
         "ANIMSTEPS 1\nATOMS one\nO 0 0 0\n",
-        "x.xsf:2: expected the number of a frame after ATOMS",
+        "x.xsf:2: expected a frame number after ATOMS",
     ),
     "no number of frames": (
         "ANIMSTEPS\nATOMS 1\nO 0 0 0\n",
@@ -297,7 +297,7 @@ ERRORS = {
     ),
     "one energy for two frames": (
         "# total energy = -1 eV\nANIMSTEPS 2\nATOMS 1\nO 0 0 0\nATOMS 2\nO 0 0 1\n",
-        "x.xsf:1: expected a total energy for each of 2 frames or none, got one",
+        "x.xsf:1: expected a total energy for each of 2 frames or for none, got one",
     ),
     "two energies for one frame": (
         "ANIMSTEPS 2\nATOMS 1\nO 0 0 0\n# total energy = -1 eV\n# total energy = -2 eV\nATOMS 2\nO 0 0 1\n",
@@ -305,11 +305,11 @@ ERRORS = {
     ),
     "an energy cut short": (
         CRYSTAL.partition("\n")[2] + "# total energy = -19.2",
-        "x.xsf:12: expected a line end after the energy, got the end of the file: cut short?",
+        "x.xsf:12: expected a newline after the energy, got the end of the file: truncated?",
     ),
     "a number cut short": (
         CRYSTAL[:-2],
-        "x.xsf:12: expected a line end after the last row, got the end of the file",
+        "x.xsf:12: expected a newline after the last row, got the end of the file",
     ),
     "nothing": ("", "x.xsf: expected text, got an empty file"),
     "blanks": (" \n\n", "x.xsf: expected text, got an empty file"),
@@ -400,7 +400,7 @@ def test_damage_of_any_kind_raises_nothing_but_input_errors(data: st.DataObject)
 
 def test_a_slab_that_is_periodic_along_other_axes_cannot_be_written() -> None:
     structure = replace(parse(CRYSTAL), periodic=(True, False, True))
-    with pytest.raises(ValueError, match="expected the periodic axes of an XSF file to come first"):
+    with pytest.raises(ValueError, match="expected the periodic axes first, as XSF demands"):
         write_xsf(structure)
 
 
@@ -452,7 +452,7 @@ def test_another_unit_of_forces_and_two_units_are_refused() -> None:
         "x.xsf:1: expected forces in eV/Å or Ha/Å, got 'Ry/Bohr'"
     )
     assert complaint(f"# forces in eV/A\n# forces in Ha/A\n{CRYSTAL}") == (
-        "x.xsf:2: expected one unit of forces, got another"
+        "x.xsf:2: expected one unit of forces, got a second"
     )
 
 
@@ -460,9 +460,9 @@ def test_another_unit_of_forces_and_two_units_are_refused() -> None:
 def test_an_atom_alone_needs_no_line_end_where_its_numbers_are_visibly_whole(number: str) -> None:
     row = " ".join([number] * 6)
     assert parse(f"# total energy = -3.1 eV\n\nATOMS\nCu {row}").n_atoms == 1
-    assert "expected a line end after the last row" in complaint(f"ATOMS\nCu {row[:-1]}")
+    assert "expected a newline after the last row" in complaint(f"ATOMS\nCu {row[:-1]}")
 
 
 @pytest.mark.parametrize("row", ["0 0 0 0 0 0.1", "0 0 0 0 0 0", "0.1 0.1 0.1 0.1 0.1 0.1"])
 def test_an_atom_alone_that_may_be_cut_short_is_refused(row: str) -> None:
-    assert "expected a line end after the last row" in complaint(f"ATOMS\nCu {row}")
+    assert "expected a newline after the last row" in complaint(f"ATOMS\nCu {row}")

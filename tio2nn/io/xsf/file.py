@@ -1,23 +1,22 @@
 """XSF, the structure format of XCrySDen, with the energy comment of aenet.
 
-The grammar, as XCrySDen describes it: a line says what the structure is (`CRYSTAL`, periodic along three
-vectors; `SLAB`, along the first two; `POLYMER`, along the first; `MOLECULE`, or `ATOMS` alone, along none),
-`PRIMVEC` gives the cell vectors, `PRIMCOORD` a count and that many rows `El x y z [fx fy fz]` (`ATOMS` the
-rows alone). El is a symbol or an atomic number. `ANIMSTEPS n` announces n frames; then `PRIMCOORD k`, `ATOMS k`
-and, if the cell varies, `PRIMVEC k` carry the frame's number. `#` begins a comment, on a line of its own or
-behind a row.
+The grammar, as XCrySDen describes it: a keyword gives the periodicity (`CRYSTAL`: along three vectors; `SLAB`: along
+the first two; `POLYMER`: along the first; `MOLECULE`, or `ATOMS` alone: along none), `PRIMVEC` gives the cell vectors,
+`PRIMCOORD` a count and that many rows `El x y z [fx fy fz]` (`ATOMS` the rows alone). El is a symbol or an atomic
+number. `ANIMSTEPS n` announces n frames; then `PRIMCOORD k`, `ATOMS k` and, if the cell varies, `PRIMVEC k` carry the
+frame number. `#` begins a comment, on its own line or after a row.
 
-What this project makes of it:
+Conventions of this project:
 
-- Lengths are Å. Forces are eV/Å, as aenet writes them, unless a comment `# forces in Ha/Angstrom` or whoever reads says
-  that they are Ha/Å, as XCrySDen's own description and ASE have it. What is written here has such a comment.
-- The energy is that of a comment `# total energy = -19960.66 eV`, wherever it stands. In a file of several
-  frames each one stands in front of its frame's coordinates, or each one behind them.
+- Lengths are Å. Forces are eV/Å, as aenet writes them, unless a comment `# forces in Ha/Angstrom` or the caller says
+  Ha/Å, the unit of XCrySDen and ASE. Files written here state the unit in such a comment.
+- The energy comes from a comment `# total energy = -19960.66 eV`, anywhere in the file. In a file with several frames,
+  all energies stand before the coordinates of their frame, or all after them.
 - `DIM-GROUP` with a row `3 1` means CRYSTAL, `2 1` SLAB, `1 1` POLYMER and `0 1` MOLECULE.
-- `CONVVEC` only informs, where there is `PRIMCOORD`, which needs `PRIMVEC`. `CONVVEC` with `CONVCOORD` and
-  nothing else is a structure, too: the conventional cell.
-- Data grids and `BEGIN_INFO` are passed over.
-- `ATOMS` does not say how many, so a file cut between two of its rows cannot be recognized.
+- `CONVVEC` is ignored beside `PRIMCOORD`, which needs `PRIMVEC`. `CONVVEC` with `CONVCOORD` alone is a structure, too:
+  the conventional cell.
+- Data grids and `BEGIN_INFO` are skipped.
+- `ATOMS` has no count, so a file truncated between two of its rows cannot be recognized.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _KEYWORD_OF_PERIODICITY = {
     (True, False, False): "POLYMER",
     (False, False, False): "ATOMS",
 }
-HARTREE = 27.211386024367243  # eV; that of ASE, whose files are read to the last digit
+HARTREE = 27.211386024367243  # eV; the value of ASE, so that its files are read to the last digit
 _UNITS: dict[XsfForces, float] = {"eV/A": 1.0, "Ha/A": HARTREE}  # eV/Å
 _ENERGY_WORDS = {"ev": "eV", "ha": "Ha", "hartree": "Ha"}
 _LENGTH_WORDS = ("å", "a", "ang", "angstrom", "ångström", "ångstrom")
@@ -51,11 +50,11 @@ def parse_xsf(data: bytes | str, *, name: str, file: str) -> list[Structure]:
 
     Args:
         data: the whole file.
-        name: of the structure; frames of several become `name-1`, `name-2` ...
-        file: what messages and `Structure.file` call it.
+        name: of the structure; several frames become `name-1`, `name-2` ...
+        file: file name for messages and `Structure.file`.
 
     Raises:
-        InputError: the first thing that is wrong.
+        InputError: the first error in the file.
     """
     structures = []
     for item in iter_xsf(data, name=name, file=file):
@@ -68,14 +67,14 @@ def parse_xsf(data: bytes | str, *, name: str, file: str) -> list[Structure]:
 def iter_xsf(
     data: bytes | str, *, name: str, file: str, forces: XsfForces = "eV/A"
 ) -> Iterator[Structure | InputError]:
-    """The frames of an XSF file; one that cannot be used is its error.
+    """The frames of an XSF file; an unusable frame yields an error.
 
     Arguments as for `parse_xsf`; `forces` is the unit of forces in a file that does not state it.
     """
     try:
         text = decode_text(data, file)
         sections, energies, units = split_sections(text.split("\n"), file)
-        # what float() takes beyond numbers, underscores and digits of other scripts, is looked at row by row
+        # float() accepts underscores and digits of other scripts, so such files are checked row by row
         rows = RowParser(file, fast=text.isascii() and "_" not in text)
         frames = XsfFrames(sections, energies, rows, _UNITS[_unit(units, file, forces)])
     except InputError as error:
@@ -91,10 +90,10 @@ def iter_xsf(
 
 
 def _unit(stated: Sequence[Unit], file: str, otherwise: XsfForces) -> XsfForces:
-    """The one that a file states.
+    """The force unit that a file states.
 
     Raises:
-        InputError: it is another, or there are two.
+        InputError: an unknown unit, or two units.
     """
     found: XsfForces | None = None
     for unit in stated:
@@ -105,29 +104,29 @@ def _unit(stated: Sequence[Unit], file: str, otherwise: XsfForces) -> XsfForces:
             raise InputError(reason, file=file, line=unit.line)
         own: XsfForces = "eV/A" if word == "eV" else "Ha/A"
         if found not in (None, own):
-            raise InputError("expected one unit of forces, got another", file=file, line=unit.line)
+            raise InputError("expected one unit of forces, got a second", file=file, line=unit.line)
         found = own
     return found or otherwise
 
 
 def write_xsf(structure: Structure, *, decimals: int = 8, forces_in: XsfForces | None = None) -> str:
-    """The text of an XSF file, laid out as in the data that aenet comes with.
+    """The text of an XSF file, laid out like the data of aenet.
 
     Args:
-        structure: periodic along none, the first, the first two or all three vectors. The energy, if known,
-            becomes a comment.
+        structure: periodic along none, the first, the first two or all three vectors. A known energy becomes a
+            comment.
         decimals: of energy, lengths and forces; `parse_xsf` returns the numbers as printed.
-        forces_in: their unit, which a comment states; by default eV/Å, without a comment.
+        forces_in: unit of forces, stated in a comment; by default eV/Å, without a comment.
 
     Raises:
-        ValueError: XSF has no word for these periodic axes.
+        ValueError: XSF has no keyword for these periodic axes.
     """
     keyword = _KEYWORD_OF_PERIODICITY.get(structure.periodic)
     if keyword is None:
-        raise ValueError(f"expected the periodic axes of an XSF file to come first, got {structure.periodic}")
+        raise ValueError(f"expected the periodic axes first, as XSF demands, got {structure.periodic}")
 
     def row(label: str, numbers: FloatArray) -> str:
-        # the blank in front keeps numbers apart that are wider than their column
+        # the leading blank separates numbers that are wider than their column
         return f"{label:<3}" + "".join(f" {number:{decimals + 6}.{decimals}f}" for number in numbers)
 
     lines = []

@@ -1,4 +1,4 @@
-"""The grammar of frames in XSF: which sections and which energy belong together."""
+"""The frames of an XSF file: which sections and which energy belong together."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from tio2nn.files.text import parse_count, quoted
 from tio2nn.io.xsf.rows import RowParser
 from tio2nn.io.xsf.sections import COORDINATES, PERIODIC_AXES, VECTORS, Energy, Section
 from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.wording import counted
 
 
 class XsfFrames:
     """The frames of one file.
 
     Attributes:
-        n_announced: number of frames by ANIMSTEPS, else 1.
+        n_announced: number of frames given by ANIMSTEPS, else 1.
     """
 
     def __init__(
@@ -28,10 +29,10 @@ class XsfFrames:
         rows: RowParser,
         force_unit: float = 1.0,
     ) -> None:
-        """Sort the sections; `force_unit` is that of the file, eV/Å.
+        """Assign the sections to frames; `force_unit` is the force unit of the file in eV/Å.
 
         Raises:
-            InputError: the sections do not make frames.
+            InputError: the sections do not form frames.
         """
         self.n_announced = 1
         self._rows = rows
@@ -90,7 +91,7 @@ class XsfFrames:
             self._kind = section
 
     def _of_dimension(self, section: Section) -> Section:
-        """The word that means the same as XCrySDen's number of periodic axes, with the number of a group behind it."""
+        """The keyword equivalent to DIM-GROUP, which gives the number of periodic axes and a group number."""
         fields = section.arguments or (section.rows[0] if section.rows else [])
         rows = section.rows if section.arguments else section.rows[1:]
         word = (
@@ -99,7 +100,7 @@ class XsfFrames:
         if word is None or len(fields) > 2 or (fields[1:] and parse_count(fields[1]) is None):
             got, line = quoted(" ".join(fields)), section.lines[0] if section.rows else section.line
             raise self._error(
-                f"expected the number of periodic axes and that of a group after DIM-GROUP, got {got}", line
+                f"expected the number of periodic axes and a group number after DIM-GROUP, got {got}", line
             )
         return replace(
             section, keyword=word, rows=rows, lines=section.lines[len(section.lines) - len(rows) :]
@@ -110,20 +111,18 @@ class XsfFrames:
         if key in self._vectors:
             first = self._vectors[key].line
             raise self._error(
-                f"expected one {section.keyword}, got one in line {first} as well", section.line
+                f"expected one {section.keyword}, got two; the other is in line {first}", section.line
             )
         self._vectors[key] = section
 
     def _frame_number(self, section: Section) -> int | None:
-        """The frame that a keyword names, or None where it names none."""
+        """The frame number after a keyword, or None."""
         if not section.arguments:
             return None
         number = parse_count(section.arguments[0]) if len(section.arguments) == 1 else None
         if number is None:
             got = quoted(" ".join(section.arguments))
-            raise self._error(
-                f"expected the number of a frame after {section.keyword}, got {got}", section.line
-            )
+            raise self._error(f"expected a frame number after {section.keyword}, got {got}", section.line)
         return number
 
     def _check_frames(self, other: Sequence[Section]) -> None:
@@ -143,7 +142,7 @@ class XsfFrames:
         for number, section in enumerate(self._frames, start=1):
             if number > self.n_announced:
                 raise self._error(
-                    f"expected {self.n_announced} frame(s) (ANIMSTEPS announces more), got another",
+                    f"expected {counted(self.n_announced, 'frame')}, got another; ANIMSTEPS gives the number of frames",
                     section.line,
                 )
             named = self._frame_number(section)
@@ -152,29 +151,29 @@ class XsfFrames:
                 raise self._error(f"expected {keyword} {number}, got {got}", section.line)
 
     def _check_vectors(self) -> None:
-        """Refuse a cell of all frames beside one of a frame, and cells of frames that there are none of."""
+        """Refuse a common cell beside the cell of a single frame, and cells of frames beyond the last."""
         for (keyword, number), section in self._vectors.items():
             if number is None:
                 continue
             if number > self.n_announced:
                 raise self._error(
-                    f"expected {keyword} of frame {self.n_announced} at most, got {number}", section.line
+                    f"expected {keyword} for frames up to {self.n_announced}, got {number}", section.line
                 )
             if (common := self._vectors.get((keyword, None))) is not None:
                 raise self._error(
-                    f"expected one {keyword}, got one in line {common.line} as well", section.line
+                    f"expected one {keyword}, got two; the other is in line {common.line}", section.line
                 )
 
     def shortage(self) -> InputError | None:
-        """The complaint that fewer frames came than were announced."""
+        """The error that frames are missing, if there are fewer than announced."""
         if self._animation is None or len(self._frames) == self.n_announced:
             return None
         return self._error(
-            f"expected {self.n_announced} frames, got {len(self._frames)}: cut short?", self._animation.line
+            f"expected {self.n_announced} frames, got {len(self._frames)}: truncated?", self._animation.line
         )
 
     def _assign_energies(self, energies: Sequence[Energy]) -> list[float | None]:
-        """One for each frame."""
+        """The energy of each frame."""
         if not energies:
             return [None] * len(self._frames)
         if self.n_announced == 1:
@@ -188,7 +187,7 @@ class XsfFrames:
             return [energies[0].value]
         if len(energies) == 1:
             raise self._error(
-                f"expected a total energy for each of {self.n_announced} frames or none, got one",
+                f"expected a total energy for each of {self.n_announced} frames or for none, got one",
                 energies[0].line,
             )
         starts = np.array([section.line for section in self._frames])
@@ -197,7 +196,7 @@ class XsfFrames:
         for energy in energies:
             frame = int(np.searchsorted(starts, energy.line)) - (not in_front)
             if frame == len(starts):
-                continue  # of a frame that was cut off
+                continue  # the frame itself is missing
             if assigned[frame] is not None:
                 raise self._error(
                     f"expected one total energy for frame {frame + 1}, got a second", energy.line
@@ -206,7 +205,7 @@ class XsfFrames:
         return assigned
 
     def structure(self, number: int, name: str) -> Structure:
-        """Frame `number`, from 1.
+        """The structure of a frame, numbered from 1.
 
         Raises:
             InputError: its numbers cannot be used.

@@ -1,4 +1,4 @@
-"""The numbers in the sections of XSF: all rows at once, or one by one to find the line of an error."""
+"""Parses the rows of XSF sections: all at once, or one by one to find the line of an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tio2nn.structures.elements import ELEMENT_OF
 from tio2nn.structures.geometry import spans_volume
 from tio2nn.structures.structure import FloatArray
 
-_N_NUMBERS = (3, 6)  # of an atom, without and with forces
+_N_NUMBERS = (3, 6)  # per atom, without and with forces
 
 
 class RowParser:
@@ -24,7 +24,7 @@ class RowParser:
 
         Args:
             file: for messages.
-            fast: whether float() takes nothing in this file that is not a number.
+            fast: whether everything in this file that float() accepts is a number.
         """
         self.file = file
         self._fast = fast
@@ -47,7 +47,7 @@ class RowParser:
         return cell
 
     def atoms(self, section: Section) -> tuple[tuple[str, ...], FloatArray]:
-        """Elements and a table (n_atoms, 3 or 6) of positions, Å, and forces, in the unit of the file."""
+        """Elements, and a table (n_atoms, 3 or 6) of positions, Å, and forces, in the unit of the file."""
         rows, lines = self._atom_rows(section)
         elements = tuple([ELEMENT_OF.get(row[0], "") for row in rows])
         table = self._table([row[1:] for row in rows])
@@ -59,7 +59,7 @@ class RowParser:
         for place, line in zip(map(tuple, table[:, :3].tolist()), lines, strict=True):
             if places.setdefault(place, line) != line:
                 raise self._error(
-                    f"expected one atom at a place, got the place of line {places[place]}", line
+                    f"expected distinct positions, got the position of line {places[place]} again", line
                 )
         return elements, table
 
@@ -69,7 +69,7 @@ class RowParser:
             if not rows:
                 raise self._error("expected atoms after ATOMS, got none", section.line)
             return rows, lines
-        # the 1 behind the count has no meaning, and some programs leave it out
+        # the 1 after the count has no meaning, and some programs omit it
         count = parse_count(rows[0][0]) if rows and rows[0][1:] in ([], ["1"]) else None
         if count is None:
             got, line = (quoted(" ".join(rows[0])), lines[0]) if rows else ("no row", section.line)
@@ -78,12 +78,12 @@ class RowParser:
             raise self._error(f"expected {count} atoms, got {len(rows) - 1}", lines[0])
         if len(rows) - 1 > count:
             raise self._error(
-                f"expected the end after {count} atoms, got {quoted(rows[count + 1][0])}", lines[count + 1]
+                f"expected {count} atoms, got another row: {quoted(rows[count + 1][0])}", lines[count + 1]
             )
         return rows[1:], lines[1:]
 
     def _table(self, rows: Sequence[Sequence[str]]) -> FloatArray | None:
-        """All rows as finite numbers, or None if they have to be looked at one by one."""
+        """All rows as finite numbers, or None if they must be parsed one by one."""
         if not self._fast:
             return None
         try:
@@ -95,7 +95,7 @@ class RowParser:
     def _atoms_one_by_one(
         self, rows: Sequence[Sequence[str]], lines: Sequence[int]
     ) -> tuple[tuple[str, ...], FloatArray]:
-        """Finds the first error, or the numbers that float() does not know (Fortran's exponents)."""
+        """Find the first error, or parse numbers that float() does not know (Fortran exponents)."""
         elements = []
         table: list[list[float]] = []
         for (symbol, *fields), line in zip(rows, lines, strict=True):

@@ -1,4 +1,4 @@
-"""The outer grammar of XSF: keywords with the rows behind them, comments, energies."""
+"""The outer grammar of XSF: keywords with their rows, comments, energies."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _VALUE = re.compile(r"(\S+?)\s*(?:eV)?", re.IGNORECASE)  # the unit may stick to
 
 
 class Unit(NamedTuple):
-    """The unit of forces in a comment."""
+    """A unit of forces, from a comment."""
 
     line: int
     text: str
 
 
 class Energy(NamedTuple):
-    """A total energy in a comment."""
+    """A total energy, from a comment."""
 
     line: int
     value: float  # eV
@@ -39,15 +39,15 @@ class Energy(NamedTuple):
 
 @dataclass
 class Section:
-    """A keyword, what stands behind it, and the rows up to the next keyword, split at blanks.
+    """A keyword with its arguments and rows, up to the next keyword, split at blanks.
 
     Attributes:
-        keyword: in capitals.
+        keyword: in upper case.
         arguments: what follows the keyword on its line.
         line: of the keyword, from 1.
-        rows: the fields of each row; neither blank lines nor comments.
+        rows: the fields of each row, without blank lines and comments.
         lines: the line of each row.
-        unterminated: whether its last row ends the file without a line end.
+        unterminated: whether the file ends in its last row, without a newline.
     """
 
     keyword: str
@@ -59,10 +59,10 @@ class Section:
 
 
 def split_sections(lines: Sequence[str], file: str) -> tuple[list[Section], list[Energy], list[Unit]]:
-    """Find the sections, the energies and the units of forces of a file.
+    """Find the sections, the energies and the force units of a file.
 
     Raises:
-        InputError: rows without a keyword in front, a block without its end, an energy that is none.
+        InputError: rows before the first keyword, an unclosed block, an invalid energy.
     """
     sections: list[Section] = []
     energies: list[Energy] = []
@@ -91,7 +91,7 @@ def split_sections(lines: Sequence[str], file: str) -> tuple[list[Section], list
             rows, row_lines = [], []
             sections.append(Section(_KEYWORDS[word], fields[1:], number, rows, row_lines))
         elif word.startswith("BEGIN_"):
-            # data grids can be far larger than the structure: their lines are not even split
+            # data grids can be far larger than the structure: skip them without splitting lines
             block_end, block_line = word.replace("BEGIN_", "END_", 1).upper(), number
         elif not sections:
             raise InputError(
@@ -110,12 +110,12 @@ def split_sections(lines: Sequence[str], file: str) -> tuple[list[Section], list
 
 
 def _energy(match: re.Match[str], line: int, file: str, *, cut: bool) -> Energy:
-    # whatever else stands there may change what the number means: another unit, "per atom"
+    # additional text may change the meaning of the number: another unit, "per atom"
     text = match[1].strip()
     found = _VALUE.fullmatch(text)
     value = None if found is None else parse_number(found[1])
     if value is None:
         raise InputError(f"expected a total energy in eV, got {quoted(text)}", file=file, line=line)
     if cut:
-        raise InputError(f"expected a line end after the energy, {CUT_SHORT}", file=file, line=line)
+        raise InputError(f"expected a newline after the energy, {CUT_SHORT}", file=file, line=line)
     return Energy(line, value)
