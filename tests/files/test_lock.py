@@ -44,7 +44,7 @@ def test_whoever_comes_second_hears_who_is_at_work(tmp_path: Path) -> None:
     with holder(tmp_path) as other:
         with pytest.raises(InputError) as caught, locked(tmp_path, "tune"):
             pass
-        assert f"got tio2nn train (process {other.pid} on " in str(caught.value)
+        assert f"cannot start: tio2nn train (process {other.pid} on " in str(caught.value)
         assert str(caught.value).startswith(f"{tmp_path}: expected no other command")
 
 

@@ -69,7 +69,7 @@ def test_labels_beyond_any_measure_are_refused(tmp_path: Path, skew_crystal: Str
     forces = np.zeros((5, 3))
     forces[3, 2] = -1e20
     assert complaint(tmp_path, replace(skew_crystal, forces=forces)) == (
-        "x.xsf:1: expected components of forces of at most 1e+06 eV/Å, got 1e+20 eV/Å"
+        "x.xsf:1: expected force components of at most 1e+06 eV/Å, got 1e+20 eV/Å"
     )
     assert complaint(tmp_path, replace(skew_crystal, energy=-6e7)) == (
         "x.xsf:3: expected a total energy of at most 1e+07 eV per atom, got 1.2e+07 eV per atom"

@@ -204,7 +204,7 @@ def test_an_archive_cut_anywhere_is_reported(compress: Callable[[bytes], bytes],
     found, complaints = read("t.tar")
     assert found == [f"t.tar:{name}.xsf" for name in "abcd"][: len(found)]
     assert complaints
-    assert all(complaint.startswith("t.tar: expected ") for complaint in complaints)
+    assert all(complaint.startswith(("t.tar: expected ", "t.tar: cannot read ")) for complaint in complaints)
 
 
 def test_an_archive_that_is_damaged_in_the_middle_is_reported() -> None:
@@ -220,7 +220,7 @@ def test_an_archive_that_is_damaged_in_the_middle_is_reported() -> None:
 def test_what_is_no_archive_is_reported() -> None:
     make("t.tar.bz2")
     (complaint,) = read("t.tar.bz2")[1]
-    assert complaint.startswith("t.tar.bz2: expected a tar archive, got:")
+    assert complaint.startswith("t.tar.bz2: cannot read the archive:")
 
 
 def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

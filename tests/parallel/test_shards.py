@@ -67,13 +67,14 @@ def test_a_structure_that_kills_its_worker_is_named_and_all_other_shards_are_com
 
 def test_of_several_such_structures_the_first_of_each_shard_is_named(project: Project) -> None:
     with pytest.raises(
-        InputError, match=r"computes structure0004 .*; likewise structure0011, structure0024; what"
+        InputError,
+        match=r"cannot compute structure0004 .*; the same holds for structure0011, structure0024; all",
     ):
         run(featurize, project, "structure0024", "structure0004", "structure0011")
 
 
 def test_structures_that_kill_only_together_are_named_as_a_range(project: Project) -> None:
-    expected = r"computes structure\d+ to structure\d+, got none: .* by SIGKILL, twice, but not by any one"
+    expected = r"cannot compute structure\d+ to structure\d+: .* by SIGKILL, twice, though each of them can"
     with pytest.raises(InputError, match=expected):
         run(featurize, project, "structure0007", "structure0008", together=2)
 
@@ -88,7 +89,7 @@ def test_the_command_ends_in_one_line_and_exit_code_3(
     announced, said = err.splitlines()
     assert out == ""
     assert announced.startswith("symmetry functions: 24 structures")
-    assert said.startswith("structure0007.xsf: expected a worker process")
+    assert said.startswith("structure0007.xsf: cannot compute structure0007 ")
 
 
 def test_a_structure_for_which_memory_is_short_is_named_where_no_pool_was_at_work(
@@ -154,7 +155,7 @@ def test_where_everything_dies_only_so_many_structures_are_looked_for(
     second = Dying(*all_structures)
     executors = [Dying(*range(9)), second]
     with pytest.raises(
-        InputError, match=r"structure0001 .*structure0002, structure0003; 6 more parts were not"
+        InputError, match=r"structure0001 .*structure0002, structure0003; 6 more shards were not"
     ):
         work_through(
             range(9),

@@ -214,8 +214,7 @@ def test_an_atom_far_from_training_is_named_with_the_function_farthest_outside_i
     assert found.excess == pytest.approx(0.5)
     assert found.distance == prediction.distances[atom] == prediction.distances.max()
     assert (
-        f"{found.function} is outside its range in training by 0.50 times its width"
-        in prediction.doubts()["atoms"]
+        f"with {found.function} 0.5 times the training range beyond its limit" in prediction.doubts()["atoms"]
     )
 
 

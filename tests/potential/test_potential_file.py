@@ -134,7 +134,7 @@ def _edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (Path.unlink, "expected a potential, got no such file"),
+        (Path.unlink, "cannot load the potential: no such file"),
         (
             lambda path: path.write_text("CRYSTAL\nPRIMVEC\n", encoding="utf-8"),
             "got another kind of file, or a truncated one",
@@ -212,7 +212,7 @@ INCONSISTENT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "kernel of nan": (_with("member/1/0/0/kernel", lambda a: np.nan * a), "network 1: expected finite"),
     "long bias": (_with("member/1/0/1/bias", lambda a: np.append(a, 0.0)), "network 1"),
     "no networks": (_header(lambda header: header.update(activations=[])), "expected networks"),
-    "no layers": (_header(lambda header: header["activations"][0][0].clear()), "ends in one node"),
+    "no layers": (_header(lambda header: header["activations"][0][0].clear()), "a single output node"),
     "no reference energy": (_header(lambda header: header["reference_energies_eV"].pop("O")), "reference"),
     "reference nan": (
         _header(lambda header: header["reference_energies_eV"].update(O=float("nan"))),
@@ -226,7 +226,7 @@ INCONSISTENT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "constant of numbers": (_with("whitening/1/constant", lambda a: a.astype(float)), "whitening 1"),
     "references too wide": (_with("training/0/references", lambda a: np.hstack([a, a])), "atoms of Ti"),
     "no references": (_with("training/1/references", lambda a: a[:0]), "atoms of O"),
-    "unit zero": (_with("training/1/unit", lambda a: 0.0 * a), "unit of O"),
+    "unit zero": (_with("training/1/unit", lambda a: 0.0 * a), "distance unit above 0 for O"),
     "compositions of three": (_with("composition_span", lambda _: np.eye(3)), "compositions"),
 }
 
@@ -248,7 +248,7 @@ def test_compressed_arrays_are_refused_for_they_could_fill_the_memory(tmp_path: 
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path) == "expected a potential written by tio2nn train, got: Is a directory"
+    assert refused(tmp_path) == "cannot load the potential: Is a directory"
 
 
 def test_a_potential_of_format_2_measures_distances_with_the_matrix_of_its_networks() -> None:

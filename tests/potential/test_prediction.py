@@ -87,8 +87,10 @@ def test_an_energy_far_beyond_training_is_none(sign: float) -> None:
     factor = sign * 1001.0 / abs(predicted(POTENTIAL, structure).network_energy)
     unusable = predicted(scaled(factor), structure).unusable()
     assert unusable is not None
-    assert "expected predicted energy within 1000 eV/atom from the reference energies" in unusable.reason
-    assert "got 1e+03: the structure is unlike all in training" in unusable.reason
+    assert (
+        "cannot predict the energy: the result, 1e+03 eV/atom from the reference energies" in unusable.reason
+    )
+    assert "exceeds the limit of 1000; the structure is unlike the training set" in unusable.reason
     assert predicted(scaled(0.99 * factor), structure).unusable() is None
     assert predicted(scaled(factor, Limits(20.0)), structure).unusable() is None
 
@@ -99,7 +101,7 @@ def test_forces_far_beyond_training_are_none() -> None:
     assert predicted(potential, structure).unusable() is None
     unusable = predicted(potential, structure, forces=True).unusable()
     assert unusable is not None
-    assert "expected predicted forces within 1000 eV/Å, got 2e+03" in unusable.reason
+    assert "cannot predict the forces: the result, 2e+03 eV/Å, exceeds the limit of 1000" in unusable.reason
 
 
 def test_repulsion_has_no_limit() -> None:
@@ -121,8 +123,8 @@ def test_the_warning_of_atoms_far_from_training_says_that_they_repel() -> None:
     assert doubtful.doubts() == {}
     far = replace(make_potential(repulsion=repulsion), training_atoms=(nothing(PARAMETERS.n_features),) * 2)
     text = predicted(far, crystals()[0]).doubts()["atoms"]
-    assert f"atoms closer than any in training repel each other with {found.repulsion:.3g} eV" in text
-    assert "repel" not in predicted(replace(far, repulsion=None), crystals()[0]).doubts()["atoms"]
+    assert f"atoms closer than any in the training set add a repulsion of {found.repulsion:.3g} eV" in text
+    assert "repulsion" not in predicted(replace(far, repulsion=None), crystals()[0]).doubts()["atoms"]
 
 
 # --- what users see -----------------------------------------------------------------------------------------
@@ -138,17 +140,21 @@ def test_predict_refuses_it_and_goes_on(tmp_path: Path) -> None:
     out, err = invoke("predict", "--potential", tmp_path / "p.npz", *files, code=3)
     assert [line.split("\t")[0] for line in out.splitlines()[1:]] == [str(files[1])]
     assert f"{files[0]}:" in err
-    assert "expected predicted energy within 1000 eV/atom from the reference energies, got" in err
+    assert "eV/atom from the reference energies, exceeds the limit of 1000" in err
 
 
 def test_the_calculator_for_ase_fails() -> None:
     structure = crystals()[0]
     atoms = Atoms(structure.elements, structure.positions, cell=structure.cell, pbc=True)
     atoms.calc = BehlerParrinello(beyond(structure, forces=False))
-    with pytest.raises(CalculationFailed, match="expected predicted energy within 1000 eV/atom"):
+    with pytest.raises(
+        CalculationFailed, match=r"cannot predict the energy: .* eV/atom .* exceeds the limit of 1000"
+    ):
         atoms.get_potential_energy()
     atoms.calc = BehlerParrinello(beyond(structure, forces=True))
-    with pytest.raises(CalculationFailed, match="expected predicted forces within 1000 eV/Å"):
+    with pytest.raises(
+        CalculationFailed, match=r"cannot predict the forces: .* eV/Å, exceeds the limit of 1000"
+    ):
         atoms.get_forces()
 
 

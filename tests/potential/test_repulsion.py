@@ -416,17 +416,17 @@ def test_a_file_of_format_2_has_none(tmp_path: Path) -> None:
     [
         (lambda _, arrays: arrays.pop("repulsion/outer"), "repulsion/outer"),
         (lambda header, _: header.pop("has_repulsion"), "has_repulsion"),
-        (lambda header, _: header.update(has_repulsion=1), "whether it has a repulsion"),
+        (lambda header, _: header.update(has_repulsion=1), "true or false for has_repulsion"),
         (lambda _, arrays: arrays.update({"repulsion/outer": np.eye(3)}), "repulsion: expected numbers"),
         (lambda _, arrays: arrays.update({"repulsion/outer": np.nan * OUTER}), "expected finite"),
         (lambda _, arrays: arrays.update({"repulsion/outer": 0.0 * OUTER}), "within the cutoff"),
         (lambda _, arrays: arrays.update({"repulsion/outer": OUTER + 2.0}), "within the cutoff"),
         (
             lambda _, arrays: arrays.update({"repulsion/outer": OUTER * np.array([[1.0, 1.1], [1.0, 1.0]])}),
-            "same from both ends",
+            "a symmetric repulsion",
         ),
-        (lambda header, _: header["largest_in_training"].update(largest_force="x"), "largest numbers"),
-        (lambda header, _: header["largest_in_training"].update(largest_energy=-1.0), "largest numbers"),
+        (lambda header, _: header["largest_in_training"].update(largest_force="x"), "limits of training"),
+        (lambda header, _: header["largest_in_training"].update(largest_energy=-1.0), "limits of training"),
         (lambda header, _: header["largest_in_training"].update(largest=1.0), "foreign file"),
     ],
 )

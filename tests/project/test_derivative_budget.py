@@ -378,7 +378,7 @@ def test_number_and_reason_are_told_before_the_work_and_after_it(project: Projec
         f"{n_left_out} structures with forces have no derivatives and train on their energies alone" in words
     )
     derivatives = next(part.what for part in status(project).parts if part.name == "derivatives")
-    assert derivatives.startswith(f"of {23 - n_left_out} structures of 23 with forces")
+    assert derivatives.startswith(f"of {23 - n_left_out} of 23 structures with forces")
     # whoever insists gets all
     assert CliRunner().invoke(app, ["featurize", "--forces", "-C", str(project.root)]).exit_code == 0
     assert "of 23 structures" in next(

@@ -79,7 +79,8 @@ def test_the_summary_says_what_there_is() -> None:
     assert facts["structures"] == "4, with 12 atoms"
     assert facts["compositions"] == "O2Ti (3), H2O (1)"
     assert facts["groups"] == (
-        "2, the largest with 3 structures: 1 volume scan (3 structures), 0 runs of consecutive frames (0 structures), 1 single"
+        "2, the largest with 3 structures: 1 volume scan (3 structures), "
+        "0 runs of consecutive frames (0 structures), 1 single"
     )
     assert (
         facts["duplicates"]

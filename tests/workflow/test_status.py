@@ -209,9 +209,7 @@ def test_a_folder_in_place_of_a_table_is_named(tmp_path: Path) -> None:
 def test_an_interrupted_featurize_is_told_from_none(tmp_path: Path) -> None:
     project = small_project(tmp_path / "p")
     project.features_manifest.unlink()
-    assert part(project, "features") == Row(
-        "features", "featurize", "missing", "interrupted, 1 shard is there"
-    )
+    assert part(project, "features") == Row("features", "featurize", "missing", "interrupted, 1 shard done")
 
 
 def test_an_interrupted_training_is_told_from_none(tmp_path: Path) -> None:
@@ -219,7 +217,7 @@ def test_an_interrupted_training_is_told_from_none(tmp_path: Path) -> None:
     assert part(project, "model").what == ""
     project.model_directory.mkdir()
     project.checkpoint_file(1).touch()
-    assert part(project, "model").what == "interrupted; train goes on where it was"
+    assert part(project, "model").what == "interrupted; train resumes it"
 
 
 def test_tuning_is_shown_once_there_is_some(tmp_path: Path) -> None:
@@ -234,7 +232,7 @@ def test_tuning_is_shown_once_there_is_some(tmp_path: Path) -> None:
     project.best_trial_file.write_text(json.dumps({"inputs": inputs}), encoding="utf-8")
     assert part(project, "tuning") == Row("tuning", "tune", "there", "2 trials")
     project.best_trial_file.write_text(json.dumps({"inputs": {**inputs, "features": "x"}}), encoding="utf-8")
-    assert part(project, "tuning") == Row("tuning", "tune", "stale", "2 trials; with other features")
+    assert part(project, "tuning") == Row("tuning", "tune", "stale", "2 trials; made with other features")
     assert status(project).advice == f"next: tio2nn train -C {project.root}"
     project.best_trial_file.write_text("{}", encoding="utf-8")
     assert part(project, "tuning").state == "broken"

@@ -476,4 +476,4 @@ def test_settings_of_a_search_among_other_data_are_used_with_a_warning(
     changed = [replace(s, energy=(s.energy or 0.0) + 0.1 * s.n_atoms) for s in structures()]
     write_store(project.structures_file, changed, reference_energies=ATOMIC_ENERGIES)
     _, err = invoke("train", "--tuned", "--epochs", 1, "-C", project.root)
-    assert "warning: using the settings of an outdated search (1 trial; with other energies);" in err
+    assert "warning: using the settings of an outdated search (1 trial; made with other energies);" in err

@@ -1,9 +1,9 @@
-"""Finds the reference labels of extended XYZ: keys and columns with energy and forces of the reference method.
+"""Finds the reference labels of extended XYZ: energy and forces of the reference method, by key and column.
 
-A name denotes a reference label if it is a common word for the quantity, in any case and with or without separators
-(`energy`, `TotEnergy`, `Forces`), alone or with the name of a reference method (`REF_energy`, `dft_force`, `forces_qm`).
-Any other word with it names another model (`gap_energy`, `mace_forces`), whose results are never taken for reference
-labels. If several names qualify, their values must be equal. The user can name the key instead.
+A name denotes a reference label if it is a common word for the quantity, in any case, with or without separators
+(`energy`, `TotEnergy`, `Forces`), alone or with the name of a reference method (`REF_energy`, `dft_force`,
+`forces_qm`). Any other word with it names another model (`gap_energy`, `mace_forces`), whose results are never taken
+for reference labels. If several names qualify, their values must be equal. The user can name the key instead.
 """
 
 from __future__ import annotations

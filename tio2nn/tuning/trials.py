@@ -124,8 +124,8 @@ class Trial(Outcome, Candidate):
 
 
 # Standard errors of the validation RMSE by which a trial must beat the settings of the recipe, which were chosen on
-# many more structures. On sample_data (15 validation structures) the best of 12 trials was better by 1.4 standard errors,
-# and its fit worse by a sixth on the test set.
+# many more structures. On sample_data (15 validation structures) the best of 12 trials was better by 1.4 standard
+# errors, and its fit worse by a sixth on the test set.
 _CLEARLY_BETTER = 2.0
 
 _COLUMNS = (
