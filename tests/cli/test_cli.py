@@ -273,3 +273,8 @@ def test_paths_in_arguments_are_relative_to_the_current_directory_and_not_to_the
     assert [line.split(",")[:2] for line in table[1:]] == [
         [path.stem, f"files/{path.name}"] for path in files
     ]
+
+
+def test_help_lists_commands_in_the_order_in_which_they_are_used() -> None:
+    order = "init extract featurize tune train predict evaluate run status schema"
+    assert list(PARSERS) == order.split()

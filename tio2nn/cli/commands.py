@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tio2nn.cli import evaluate, extract, featurize, init, predict, run, schema, status, train, tune  # noqa: F401
+# isort: off
+from tio2nn.cli import init  # noqa: F401
+from tio2nn.cli import extract  # noqa: F401
+from tio2nn.cli import featurize  # noqa: F401
+from tio2nn.cli import tune  # noqa: F401
+from tio2nn.cli import train  # noqa: F401
+from tio2nn.cli import predict  # noqa: F401
+from tio2nn.cli import evaluate  # noqa: F401
+from tio2nn.cli import run  # noqa: F401
+from tio2nn.cli import status  # noqa: F401
+from tio2nn.cli import schema  # noqa: F401
 from tio2nn.cli.app import app
 
 __all__ = ["app"]
