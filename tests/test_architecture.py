@@ -200,6 +200,21 @@ def test_the_documentation_shows_every_folder_from_the_roof_to_the_ground() -> N
     assert floors == sorted(floors, reverse=True)
 
 
+def test_no_name_stands_on_more_than_two_floors() -> None:
+    places: dict[str, set[str]] = {}
+    for module, path in sources().items():
+        room, _, name = module.partition(".")
+        public = [
+            node.name
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        ]
+        for own in [name.rpartition(".")[2], *public]:
+            places.setdefault(own, set()).add(room)
+    crowded = {name: sorted(rooms) for name, rooms in places.items() if name and len(rooms) > 2}
+    assert crowded == {}
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     # a package imports its own modules to offer them, and they import each other past it
     graph = {module: neighbors(module) for module in sources()}

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from tio2nn.evaluation.baseline import Comparison, facts
+from tio2nn.evaluation.baseline import Comparison, about_training
 
-PLENTY = facts({"Ti": 900, "O": 900}, 0, True, 9000)
+PLENTY = about_training({"Ti": 900, "O": 900}, 0, True, 9000)
 
 
 def test_a_good_fit_says_by_what_factors_it_is_better() -> None:
@@ -40,25 +40,25 @@ def test_errors_of_zero_have_no_factor() -> None:
     [
         (
             Comparison(1108.0, 33.0),
-            facts({"Au": 40, "Cu": 12}, 0, True, 9000),
+            about_training({"Au": 40, "Cu": 12}, 0, True, 9000),
             False,
             "only 12 training structures contain Cu",
         ),
         (
             Comparison(90.0, 33.0),
-            facts({"Au": 40, "Cu": 1}, 0, True, 9000),
+            about_training({"Au": 40, "Cu": 1}, 0, True, 9000),
             False,
             "only 1 training structure contains Cu",
         ),
         (
             Comparison(90.0, 33.0),
-            facts({"Cu": 12}, 2, True, 9000),
+            about_training({"Cu": 12}, 2, True, 9000),
             False,
             "2 gross outliers are in the training set; leave them out",
         ),
         (
             Comparison(90.0, 33.0),
-            facts({"Cu": 12}, 1, True, 9000),
+            about_training({"Cu": 12}, 1, True, 9000),
             False,
             "1 gross outlier is in the training set; leave it out",
         ),
@@ -67,14 +67,29 @@ def test_errors_of_zero_have_no_factor() -> None:
         (Comparison(3.0, 33.0, 2.0, 1.0), PLENTY, False, "forces are not in eV/Å"),
         (
             Comparison(3.0, 33.0, 2.0, 1.0),
-            facts({"Cu": 900}, 0, False, 9000),
+            about_training({"Cu": 900}, 0, False, 9000),
             False,
             "trained on energies alone",
         ),
         (Comparison(90.0, 33.0, 2.0, 1.0), PLENTY, False, "energies from different methods"),
-        (Comparison(90.0, 33.0), facts({"Cu": 12}, 0, True, 40), False, "training was too short (40 steps)"),
-        (Comparison(3.0, 33.0, 2.0, 1.0), facts({"Cu": 12}, 0, True, 40), False, "training was too short"),
-        (Comparison(3.0, 33.0, 2.0, 1.0), facts({"Cu": 12}, 0, True, 9000), False, "too few structures"),
+        (
+            Comparison(90.0, 33.0),
+            about_training({"Cu": 12}, 0, True, 40),
+            False,
+            "training was too short (40 steps)",
+        ),
+        (
+            Comparison(3.0, 33.0, 2.0, 1.0),
+            about_training({"Cu": 12}, 0, True, 40),
+            False,
+            "training was too short",
+        ),
+        (
+            Comparison(3.0, 33.0, 2.0, 1.0),
+            about_training({"Cu": 12}, 0, True, 9000),
+            False,
+            "too few structures",
+        ),
         (Comparison(32.9, 33.0), PLENTY, False, "energies from different methods"),
         (Comparison(3.0, 33.0, 0.99, 1.0), PLENTY, False, "forces are not in eV/Å"),
         (Comparison(90.0, 33.0), {}, False, "energies from different methods"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tio2nn.parameters.choose_functions import RULE, STEP, Rule, Statistics, choose_functions, facts
+from tio2nn.parameters.choose_functions import RULE, STEP, Rule, Statistics, choose_functions, explained
 from tio2nn.parameters.presets import preset
 
 PACKED = tuple(0.25 * (STEP * k) ** 3 for k in range(1, 81))
@@ -57,7 +57,7 @@ def test_a_crystal_has_so_many_neighbors_within_the_cutoff() -> None:
     assert dense.neighbors(choice.cutoff - STEP) < RULE.neighbors <= within
     assert (
         f"with about {within:.0f} neighbors within it"
-        in dict(facts(dense, choice, choice.applied_to(preset("extended", ("Cu",)))))["cutoff"]
+        in dict(explained(dense, choice, choice.applied_to(preset("extended", ("Cu",)))))["cutoff"]
     )
 
 
@@ -111,13 +111,13 @@ def test_where_no_atom_has_a_neighbor_something_is_chosen_and_said() -> None:
         lonely = Statistics(("He",), None, {}, finite, 0.0 if finite else math.inf, (0.0,) * 80)
         assert choose_functions(lonely).cutoff == (5.0 if finite else 6.5)
         choice = choose_functions(lonely)
-        shown = dict(facts(lonely, choice, choice.applied_to(preset("extended", ("He",)))))
+        shown = dict(explained(lonely, choice, choice.applied_to(preset("extended", ("He",)))))
         assert shown["neighbors"] == "none: no two atoms are near each other"
 
 
 def test_the_facts_name_what_was_seen_and_chosen() -> None:
     choice = choose_functions(MOLECULE)
-    shown = dict(facts(MOLECULE, choice, choice.applied_to(preset("extended", ("Si",)))))
+    shown = dict(explained(MOLECULE, choice, choice.applied_to(preset("extended", ("Si",)))))
     assert shown == {
         "neighbors": "C-H 1.10 Å (medians of the nearest); 5 % of the atoms have one within 1.00 Å",
         "cutoff": "5.5 Å with about 8 neighbors within it: as far as the atoms of most molecules are apart",
@@ -132,7 +132,7 @@ def test_atoms_without_any_neighbor_are_no_reason_to_speak_of_neighbors() -> Non
         CRYSTAL, spacing=None, nearest={}, is_finite=True, extent=0.0, neighbors_within=(0.0,) * 80
     )
     choice = choose_functions(alone)
-    shown = dict(facts(alone, choice, choice.applied_to(preset("extended", ("Cu",)))))
+    shown = dict(explained(alone, choice, choice.applied_to(preset("extended", ("Cu",)))))
     assert shown["neighbors"] == "none: no two atoms are near each other"
     assert shown["cutoff"] == "5 Å: no atom has a neighbor to choose by"
 

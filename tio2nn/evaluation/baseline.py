@@ -126,7 +126,7 @@ class Comparison:
         )
 
 
-def facts(
+def about_training(
     structures_with_element: Mapping[str, int], outliers_kept: int, trained_on_forces: bool, steps: int
 ) -> dict[str, Any]:
     """Facts about a training, recorded in the potential so that an evaluation can explain a poor fit."""

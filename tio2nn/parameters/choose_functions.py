@@ -158,7 +158,7 @@ def choose_functions(statistics: Statistics, rule: Rule = RULE) -> Choice:
     return Choice(elements, cutoff, radial, angular, kind, (why, reason))
 
 
-def facts(statistics: Statistics, choice: Choice, parameters: ParameterSet) -> list[tuple[str, str]]:
+def explained(statistics: Statistics, choice: Choice, parameters: ParameterSet) -> list[tuple[str, str]]:
     """A summary for people: what was seen, what was chosen, and why.
 
     Args:

@@ -134,7 +134,7 @@ def extract(
 
 def complete(project: Project, draft: Draft) -> list[tuple[str, str]]:
     """Choose symmetry functions for the extracted structures, write them to `params.json`, and return what to show."""
-    from tio2nn.parameters.choose_functions import choose_functions, facts
+    from tio2nn.parameters.choose_functions import choose_functions, explained
     from tio2nn.project.neighborhoods import statistics
 
     store = read_store(project.structures_file)
@@ -143,7 +143,7 @@ def complete(project: Project, draft: Draft) -> list[tuple[str, str]]:
     parameters, text = draft.completed(choice)
     with atomic_write(project.parameters_file) as handle:
         handle.write(text)
-    return facts(seen, choice, parameters)
+    return explained(seen, choice, parameters)
 
 
 def _reference(structures: Sequence[Structure], given: Mapping[str, float] | None) -> ReferenceEnergies:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tio2nn.errors import InputError
-from tio2nn.evaluation.baseline import Comparison, facts
+from tio2nn.evaluation.baseline import Comparison, about_training
 from tio2nn.files.atomic import atomic_path
 from tio2nn.files.tables import write_csv, write_json
 from tio2nn.parallel.workers import available_cores, member_workers
@@ -182,7 +182,7 @@ def _facts(
     counts = (store.compositions(parameters.elements)[training] > 0).sum(axis=0).tolist()
     kept = store.gross_outliers[training].sum()
     has_forces = data.train_forces is not None
-    return facts(dict(zip(parameters.elements, counts, strict=True)), int(kept), has_forces, n_steps)
+    return about_training(dict(zip(parameters.elements, counts, strict=True)), int(kept), has_forces, n_steps)
 
 
 def _write_model(
