@@ -67,6 +67,7 @@ ROOMS = {
     "llvmlite": ("descriptors.kernels.lane_code",),
     "matplotlib": ("evaluation.plots", "evaluation.error_plots"),
     "numba": (
+        "descriptors.compile_notice",
         "descriptors.kernels.compiling",
         "descriptors.kernels.lane_code",
         "training.force_kernels",

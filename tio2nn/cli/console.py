@@ -94,6 +94,15 @@ def track(description: str, total: int) -> Iterator[Advance]:
 
 
 @contextmanager
+def compile_notice() -> Iterator[None]:
+    """Say so before kernels are compiled; print nothing if all of them come from Numba's cache."""
+    from tio2nn.descriptors.compile_notice import before_compiling
+
+    with before_compiling(lambda: say("compiling the kernels ...")):
+        yield
+
+
+@contextmanager
 def native_messages_hidden() -> Iterator[None]:
     """Hide what C++ libraries write to stderr as they start, such as notes on missing GPUs."""
     sys.stderr.flush()

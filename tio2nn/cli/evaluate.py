@@ -76,9 +76,10 @@ def perform(
     from tio2nn.cli.plans import show_comparison
     from tio2nn.workflow.evaluate import evaluate
 
-    summary = evaluate(
-        project, sources, potential_file=potential, stdin=sys.stdin, options=options, track=console.track
-    )
+    with console.compile_notice():
+        summary = evaluate(
+            project, sources, potential_file=potential, stdin=sys.stdin, options=options, track=console.track
+        )
     console.rejected(summary.rejected)
     for remark in summary.remarks:
         console.warn(remark)

@@ -49,15 +49,16 @@ def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
             f"{size(estimate.disk_bytes)} of disk"
         )
 
-    summary = featurize(
-        snapshot,
-        jobs=jobs or available_cores(),
-        make_executor=kernel_workers,
-        jobs_are_fixed=jobs is not None,
-        csv=csv,
-        announce=announce,
-        track=console.track,
-    )
+    with console.compile_notice():
+        summary = featurize(
+            snapshot,
+            jobs=jobs or available_cores(),
+            make_executor=kernel_workers,
+            jobs_are_fixed=jobs is not None,
+            csv=csv,
+            announce=announce,
+            track=console.track,
+        )
     if summary.n_computed:
         console.say(
             f"symmetry functions: {counted(summary.n_computed, 'structure')} computed, {summary.n_structures} in all, "
@@ -105,15 +106,16 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
                 "and elements, the others train on energies alone (--forces computes all)"
             )
 
-    summary = differentiate(
-        snapshot,
-        jobs=jobs or available_cores(),
-        make_executor=kernel_workers,
-        jobs_are_fixed=jobs is not None,
-        insist=insist,
-        announce=announce,
-        track=console.track,
-    )
+    with console.compile_notice():
+        summary = differentiate(
+            snapshot,
+            jobs=jobs or available_cores(),
+            make_executor=kernel_workers,
+            jobs_are_fixed=jobs is not None,
+            insist=insist,
+            announce=announce,
+            track=console.track,
+        )
     if summary.n_computed:
         console.say(
             f"derivatives: {counted(summary.n_computed, 'structure')} computed, {summary.n_structures} in all, "

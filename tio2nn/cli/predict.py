@@ -108,20 +108,21 @@ def perform(
             directory, form, first_line, [*(file for file in files if file != "-"), *stdin], items
         )
     n_rejected, n_doubts = 0, Counter[str]()
-    for result in predict_stream(potential, items, forces=forces):
-        name = output.next_name()
-        try:
-            if isinstance(result, InputError):
-                raise result
-            output.take(text(result, form, options.xsf_forces), name, result.structure)
-        except InputError as error:
-            n_rejected += 1
-            console.error(str(error))
-            continue
-        for kind, message in warnings(result).items():
-            n_doubts[kind] += 1
-            if n_doubts[kind] <= console.SHOWN:
-                console.warn(message)
+    with console.compile_notice():
+        for result in predict_stream(potential, items, forces=forces):
+            name = output.next_name()
+            try:
+                if isinstance(result, InputError):
+                    raise result
+                output.take(text(result, form, options.xsf_forces), name, result.structure)
+            except InputError as error:
+                n_rejected += 1
+                console.error(str(error))
+                continue
+            for kind, message in warnings(result).items():
+                n_doubts[kind] += 1
+                if n_doubts[kind] <= console.SHOWN:
+                    console.warn(message)
     for kind, n in n_doubts.items():
         if n > console.SHOWN:
             console.warn(f"... and {n - console.SHOWN} more warnings about the {kind}")
