@@ -75,7 +75,7 @@ def test_extract_takes_what_it_can_and_ends_with_3_if_that_is_not_everything(her
     out, err = invoke("extract", "-", "nothing.xsf", "-C", "p", code=3, stdin="files\n")
     assert out == ""
     assert re.search(r"^files/structure0003\.xsf:\d+: expected .*, got ", err, re.MULTILINE)
-    assert re.search(r"^nothing\.xsf: expected ", err, re.MULTILINE)
+    assert re.search(r"^nothing\.xsf: no such file or folder", err, re.MULTILINE)
     assert "2 files or structures rejected; for the reasons see p/rejected.csv" in err
     assert len((here / "p/energies.csv").read_text(encoding="utf-8").splitlines()) == 1 + 5
 
