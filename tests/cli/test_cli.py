@@ -148,12 +148,12 @@ def test_without_a_project_init_is_named(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["featurize"], 'no structures in p; run "tio2nn extract" first'),
-        (["train"], 'no structures in p; run "tio2nn extract" first'),
-        (["tune"], 'no structures in p; run "tio2nn extract" first'),
-        (["train", "--tuned"], 'no tuning results in p; run "tio2nn tune" first'),
-        (["predict", "x.xsf"], 'no model in p; run "tio2nn train" first'),
-        (["evaluate"], 'no model in p; run "tio2nn train" first'),
+        (["featurize"], 'no structures in p; run "tio2nn extract -C p SOURCE..." first'),
+        (["train"], 'no structures in p; run "tio2nn extract -C p SOURCE..." first'),
+        (["tune"], 'no structures in p; run "tio2nn extract -C p SOURCE..." first'),
+        (["train", "--tuned"], 'no tuning results in p; run "tio2nn tune -C p" first'),
+        (["predict", "x.xsf"], 'no model in p; run "tio2nn train -C p" first'),
+        (["evaluate"], 'no model in p; run "tio2nn train -C p" first'),
     ],
 )
 def test_missing_input_names_the_command_that_makes_it(arguments: list[str], expected: str) -> None:
@@ -168,7 +168,7 @@ def test_missing_features_are_noticed_before_tensorflow_is_started(
     for module in ("tio2nn.workflow.train", "tio2nn.workflow.tune"):
         monkeypatch.setitem(sys.modules, module, None)
     extracted_project(Path("p"))
-    assert refusal(command, "-C", "p", code=3) == 'no features in p; run "tio2nn featurize" first'
+    assert refusal(command, "-C", "p", code=3) == 'no features in p; run "tio2nn featurize -C p" first'
 
 
 @pytest.mark.parametrize("what", ["parameters", "structures"])

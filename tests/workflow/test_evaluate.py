@@ -239,7 +239,7 @@ def test_a_potential_and_something_to_evaluate_it_on_are_needed(potential_file: 
 
 def test_a_missing_step_names_its_command(tmp_path: Path) -> None:
     project = small_project(tmp_path / "project")
-    with pytest.raises(MissingInputError, match='run "tio2nn train" first'):
+    with pytest.raises(MissingInputError, match=r'run "tio2nn train -C .*" first'):
         evaluate(project)
 
 
