@@ -165,7 +165,7 @@ def test_settings_make_a_model_stale_only_for_a_fit_that_asks(here: Path) -> Non
     other = made.with_overrides(training={"seed": 5})
     assert snapshot.model(other).of == ("settings",)
     assert snapshot.model().kind == FRESH
-    assert snapshot.model(recorded={}).of == ("features", "energies", "forces", "split")
+    assert snapshot.changed_since({}) == ("features", "energies", "forces", "split")
 
 
 # --- who is at work -----------------------------------------------------------------------------------------

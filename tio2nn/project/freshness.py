@@ -245,12 +245,21 @@ class Snapshot:
                 return State(STALE, f"{trials}; made with other {' and '.join(others)}", others)
         return State(FRESH, trials)
 
-    def model(self, fit: ParameterSet | None = None, recorded: Mapping[str, Any] | None = None) -> State:
+    def changed_since(self, potential: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of the inputs that are not what they were when a potential was trained, settings apart.
+
+        Args:
+            potential: the digests that it carries.
+        """
+        return self._changed(
+            potential, self.parameters, [name for name in MODEL.records if name != "settings"]
+        )
+
+    def model(self, fit: ParameterSet | None = None) -> State:
         """The state of the model, compared with the present data and, with `fit`, these settings.
 
         Args:
             fit: parameters with nothing left to a recipe; None to ignore settings, which may have come from flags.
-            recorded: inputs recorded in another potential, instead of those of the project's own.
         """
         project = self.project
         if not project.potential_file.exists() or not project.training_metrics_file.exists():
@@ -258,7 +267,7 @@ class Snapshot:
             return State(MISSING, "interrupted; train resumes it" if interrupted else "")
         try:
             about = read_json(project.training_metrics_file)
-            recorded = dict(about["inputs"]) if recorded is None else recorded
+            recorded = dict(about["inputs"])
             rmse = about["validation_rmse_meV_per_atom"]
             judged = "not validated" if rmse is None else f"validation RMSE {float(rmse):.2f} meV/atom"
             what = f"{counted(int(about['members']), 'network')}, {judged}"

@@ -233,7 +233,7 @@ def _nearest(
 
 def _require_of_today(snapshot: Snapshot, potential: Potential) -> None:
     """Raise StaleError if the potential was trained on inputs that have changed since."""
-    others = snapshot.model(recorded=potential.about.get("inputs", {})).of
+    others = snapshot.changed_since(potential.about.get("inputs", {}))
     if others:
         project = snapshot.project
         expected = f"expected a potential trained on the current {' and '.join(others)}, got an older one"
