@@ -155,6 +155,8 @@ def angular_gradient(
                     filled = n
                     if filled == U(0) or (filled < U(BLOCK) and j + U(1) < j_end):
                         continue
+                    # A block is worked on here: in pieces of their own, which take views of arrays, references to these
+                    # are counted for each block and attenuation, and it took 5 to 9 % longer.
                     fill_powers(filled, cosine, slopes.recipe, slopes.exponents, powers)
                     swing[:, :filled] = 0.0
                     shared[:, :filled] = 0.0
