@@ -86,7 +86,7 @@ def test_the_summary_says_what_there_is() -> None:
         facts["duplicates"]
         == "1 structure with the geometry of another, 0 also with its energy; energies differ by up to 0.5 eV"
     )
-    assert facts["reference energies"].endswith("(least squares; the compositions leave them undetermined)")
+    assert facts["reference energies"].endswith("(least squares; not determined by the compositions)")
     assert facts["closest atoms"].startswith(f"{findings.closest.distances.min():.3f} Å (")
 
 

@@ -51,7 +51,7 @@ def check_header(header: Mapping[str, Any], current: int, file: str) -> None:
             )
     if unknown := {a for member in header["activations"] for net in member for a in net} - set(ACTIVATIONS):
         got = ", ".join(map(quoted, sorted(unknown)))
-        raise InputError(f"expected known activations, got {got}", file=file)
+        raise InputError(f"expected a potential with known activations, got {got}", file=file)
 
 
 def check_consistency(
