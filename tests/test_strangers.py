@@ -237,8 +237,8 @@ def test_numbers_beyond_those_of_a_computer_are_no_prediction(tmp_path: Path, pa
         refusals = ["cannot predict the energy: the result is not finite"]
         if part == "kernel":
             refusals += [
-                "predicted energy within 1000 eV/atom",
+                "cannot predict the energy: the result, ",
                 "cannot predict the forces: the result is not finite",
             ]
-        assert err.startswith(tuple(f"{file}:3: expected {refusal}" for refusal in refusals))
+        assert err.startswith(tuple(f"{file}:3: {refusal}" for refusal in refusals))
         assert err.count("\n") == 1

@@ -201,8 +201,7 @@ def test_a_folder_in_place_of_a_table_is_named(tmp_path: Path) -> None:
     project.rejected_file.unlink(missing_ok=True)
     project.rejected_file.mkdir()
     assert (
-        part(project, "structures").what
-        == f"{project.rejected_file}: expected a readable table, got: Is a directory"
+        part(project, "structures").what == f"{project.rejected_file}: cannot read the table: Is a directory"
     )
 
 
@@ -243,7 +242,7 @@ def test_a_split_without_a_test_part_leaves_nothing_to_evaluate(tmp_path: Path) 
     rows = project.split_file.read_text(encoding="utf-8").replace(",test,", ",train,")
     project.split_file.write_text(rows, encoding="utf-8")
     assert part(project, "evaluation").state == "there"
-    assert "no structures for a test" in part(project, "evaluation").what
+    assert "the test set is empty" in part(project, "evaluation").what
 
 
 def test_the_evaluation_of_a_stale_model_is_stale(tmp_path: Path) -> None:
