@@ -103,7 +103,10 @@ def test_predictions_are_not_written_over_what_is_still_to_be_predicted(
     options = ["--format", "xsf", "--output", target.parent, "--potential", trained.potential_file]
     _, err = invoke("predict", *named, *options, stdin=f"{other}\n{target}\n", code=3)
     assert target.read_bytes() == before
-    assert f"{other}:3: expected another directory for --output, got that of {target}" in err
+    assert (
+        f"{other}:3: expected an --output directory without the input files, got the directory of {target}"
+        in err
+    )
 
 
 def test_an_empty_line_in_a_list_names_no_folder(
@@ -240,5 +243,7 @@ def test_numbers_beyond_those_of_a_computer_are_no_prediction(tmp_path: Path, pa
                 "cannot predict the energy: the result, ",
                 "cannot predict the forces: the result is not finite",
             ]
-        assert err.startswith(tuple(f"{file}:3: {refusal}" for refusal in refusals))
-        assert err.count("\n") == 1
+        # the first process to come may have to compile the kernels
+        said = [line for line in err.splitlines() if line != "compiling the kernels ..."]
+        assert len(said) == 1
+        assert said[0].startswith(tuple(f"{file}:3: {refusal}" for refusal in refusals))
