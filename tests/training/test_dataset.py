@@ -146,7 +146,7 @@ def test_forces_are_read_back_and_their_derivatives_stay_where_they_are(tmp_path
             assert getattr(one, name).dtype == getattr(other, name).dtype
     for matrix, same in zip(data.whitening_matrices, again.whitening_matrices, strict=True):
         np.testing.assert_array_equal(matrix, same)
-    with pytest.raises(ValueError, match="expected a file mapped into memory, got an array"):
+    with pytest.raises(ValueError, match="expected a memory-mapped file, got an array"):
         with_forces(numbers).save(tmp_path / "data.npz")
 
 

@@ -199,7 +199,8 @@ def test_a_damaged_shard_is_found(project: Project) -> None:
     assert list(damaged_shards(project.features_directory, layout)) == [layout.shards[1]]
     parameters = PARAMETERS.with_overrides(training={"forces": True})
     with pytest.raises(
-        InputError, match=f"for structures {layout.shards[1].first + 1} to .* delete it and run"
+        InputError,
+        match=f"derivatives of structures {layout.shards[1].first + 1} to .* delete this file and run",
     ):
         read_inputs(Snapshot(project), parameters)
 

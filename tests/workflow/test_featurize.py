@@ -323,7 +323,9 @@ def test_a_structure_with_an_element_that_the_parameters_do_not_know_is_refused(
 
 def test_without_structures_the_command_that_makes_them_is_named(tmp_path: Path) -> None:
     project = Project.create(tmp_path / "p", PARAMETERS)
-    with pytest.raises(MissingInputError, match=r'no structures in .*; run "tio2nn extract" first'):
+    with pytest.raises(
+        MissingInputError, match=r'no structures in .*; run "tio2nn extract -C .* SOURCE\.\.\." first'
+    ):
         run(project)
 
 
