@@ -149,7 +149,8 @@ def _walk_on_a_real_disk(place: Path, n_sizes: int, names: Sequence[str]) -> Ite
         ballast.unlink()
 
     def sizes(of_files: Sequence[int]) -> list[int]:
-        needed = sum(-(-size // _PAGE) for size in of_files)
+        # and the note of who holds the lock, which goes when the command ends
+        needed = 1 + sum(-(-size // _PAGE) for size in of_files)
         return sorted({needed * k // n_sizes for k in range(n_sizes)})
 
     for name in names:

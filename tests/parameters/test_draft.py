@@ -154,7 +154,7 @@ def test_every_other_command_says_what_is_to_be_done_first(command: str) -> None
     invoke("init", "my p")
     sources = ["copper"] if command == "predict" else []
     assert refusal(command, *sources, "-C", "my p", code=3) == (
-        "no symmetry functions in my p/params.json yet, extract chooses them; "
+        "no symmetry functions in my p/params.json yet; extract chooses them; "
         "run \"tio2nn extract -C 'my p' SOURCE...\" first"
     )
 

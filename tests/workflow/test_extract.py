@@ -220,7 +220,7 @@ from pathlib import Path
 from tio2nn.project.project import Project
 from tio2nn.workflow.extract import extract
 summary = extract(Project(Path("out")), sys.argv[1:])
-heavy = sorted({"tensorflow", "keras", "numba", "pandas", "ase", "scipy"} & sys.modules.keys())
+heavy = sorted({"tensorflow", "keras", "numba", "pandas", "ase"} & sys.modules.keys())
 print(json.dumps([summary.n_structures, len(summary.rejected), heavy, dict(summary.audit.facts())]))
 """
     archive = test_data / "data" / "data-set-2016-TiO2.tar.bz2"
