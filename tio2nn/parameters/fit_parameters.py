@@ -109,7 +109,7 @@ class TrainingParameters(Section):
 
     epochs: Annotated[
         Count,
-        About("Number of passes over the training part", Affects.FIT, by_recipe=True, searched=True),
+        About("Number of passes over the training set", Affects.FIT, by_recipe=True, searched=True),
     ] = 800
     batch_size: Annotated[
         Count,
@@ -228,11 +228,11 @@ class TrainingParameters(Section):
         float,
         Field(gt=0, lt=1),
         NUMBER,
-        About("Fraction of the structures in the validation part", Affects.DATA),
+        About("Fraction of the structures in the validation set", Affects.DATA),
     ] = 0.05
-    test_fraction: Annotated[
-        _BelowOne, About("Fraction of the structures in the test part", Affects.DATA)
-    ] = 0.1
+    test_fraction: Annotated[_BelowOne, About("Fraction of the structures in the test set", Affects.DATA)] = (
+        0.1
+    )
     split: Annotated[
         Literal["random", "grouped"],
         About(
@@ -320,7 +320,7 @@ class TuningParameters(Section):
     ] = None
     epochs: Annotated[
         Count,
-        About("Number of passes over the training part in each trial", Affects.SEARCH, by_recipe=True),
+        About("Number of passes over the training set in each trial", Affects.SEARCH, by_recipe=True),
     ] = 20
     structures: Annotated[
         Annotated[int, Field(ge=2), NUMBER] | None,

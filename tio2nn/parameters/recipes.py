@@ -1,7 +1,7 @@
 """Recipes: named ways to fit, which decide the settings that a parameter set leaves open.
 
 A setting that is null in `params.json` is left to the recipe. `resolve` asks the recipe, which may look at what the
-training part holds, and gives a set without such gaps: what is fitted, fingerprinted and recorded. The same set and
+training set holds, and gives a set without such gaps: what is fitted, fingerprinted and recorded. The same set and
 the same facts always give the same.
 """
 
@@ -99,7 +99,7 @@ _FIXED: dict[str, Overrides] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What the training part holds.
+    """What the training set holds.
 
     Attributes:
         n_structures, n_atoms: all of it.
@@ -141,7 +141,7 @@ def settings_of(name: str, facts: Facts) -> Overrides:
 
     Args:
         name: of the recipe.
-        facts: of the training part, without forces where they are not used.
+        facts: of the training set, without forces where they are not used.
 
     Raises:
         UsageError: no such recipe.
@@ -167,7 +167,7 @@ _SMALLEST_BATCH_WITH_FORCES, _LARGEST_BATCH_WITH_FORCES = 4, 16
 # 3 to 6 % on Si and Mo (30,000 components); TiO2 (300,000) is better off with three of 80.
 _MOST_COMPONENTS_FOR_SMALL = 60_000
 # For energies alone: 800 epochs are right for 5,000 structures (65,000 steps), ten times as many need no more steps,
-# and ten structures need more than the 800 steps that they would get, but learn them by heart in 5,000.
+# and ten structures need more than the 800 steps that they would get, but fit them almost exactly in 5,000.
 _FEWEST_STEPS, _MOST_STEPS = 2_000, 75_000
 # CPU time of a fit: of one network, which a large set may exceed for the sake of `_FEWEST_EPOCHS`, and of two, which
 # tell by their spread how well they know a structure, and are more accurate together
@@ -176,10 +176,10 @@ _FEWEST_EPOCHS = 60
 
 
 def auto_settings(facts: Facts) -> Overrides:
-    """The recipe `auto`: what it changes in the recipe `default` for a training part like this.
+    """The recipe `auto`: what it changes in the recipe `default` for a training set like this.
 
     Args:
-        facts: of the training part, without forces where they are not used.
+        facts: of the training set, without forces where they are not used.
     """
     network: dict[str, Any] = {}
     training: dict[str, Any] = {"forces": "auto"}
@@ -230,7 +230,7 @@ def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
 
     Args:
         parameters: nothing that they say themselves is changed.
-        facts: of the training part.
+        facts: of the training set.
     """
     forces = uses_forces(parameters, facts.n_structures_with_forces)
     decided = settings_of(parameters.recipe, facts if forces else facts.without_forces)

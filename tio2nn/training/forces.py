@@ -159,8 +159,8 @@ class ForceTerm:
         return tf.concat([g @ m for g, m in zip(gradients, self._matrices, strict=True)], axis=0)
 
     def validation_errors(self, gradients: Sequence[tf.Tensor]) -> tuple[float, Float32Array]:
-        """Mean loss of the validation part, and the errors (n_components,) of its forces, eV/Å."""
-        assert self._validation_batches is not None, "there is a validation part"
+        """Mean loss of the validation set, and the errors (n_components,) of its forces, eV/Å."""
+        assert self._validation_batches is not None, "there is a validation set"
         rows = self._unwhitened(gradients).numpy()
         loss, _, _, forces = self._validation_batches.product(0, rows, self._scale)
         labels = self._validation
