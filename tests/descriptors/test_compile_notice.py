@@ -46,11 +46,18 @@ def test_the_notice_comes_once_and_only_before_something_is_compiled() -> None:
 
 def test_there_is_no_notice_if_the_machine_code_is_in_the_cache(tmp_path: Path) -> None:
     (tmp_path / "loop.py").write_text(LOOP, encoding="utf-8")
+    # the interpreter may have been told not to look into the current directory
+    places = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": os.pathsep.join(places),
+    }
     said = [
         subprocess.run(
             [sys.executable, "-c", "import loop"],
             cwd=tmp_path,
-            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+            env=environment,
             capture_output=True,
             text=True,
             check=True,
