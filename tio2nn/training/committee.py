@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -14,14 +14,13 @@ from typing import NamedTuple
 from tio2nn.errors import InputError
 from tio2nn.parallel.workers import submit_listening, tell
 from tio2nn.parameters.fields import Affects
-from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import digest_of
 from tio2nn.training.data import TrainingData
-from tio2nn.training.dataset import FitData
 from tio2nn.training.fit import Fit, configure_threads
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers, initial_network
+from tio2nn.training.task import FitTask
 
 
 class CommitteeFiles(NamedTuple):
@@ -85,26 +84,15 @@ def fit_committee(
     return fits
 
 
-@dataclass(frozen=True)
-class MemberTask:
-    """Everything that a worker needs to fit one member.
+@dataclass(frozen=True, kw_only=True)
+class MemberTask(FitTask):
+    """The fit of one member.
 
     Attributes:
-        data: file of the `FitData`.
-        elements: chemical symbols, in the order of the data's subnets.
-        n_features: columns of the features.
-        network, training: settings of the fit.
-        seed: of initial weights and batches.
         checkpoint: receives the result of the fit.
         fingerprint: of everything that the fit depends on.
     """
 
-    data: Path
-    elements: tuple[str, ...]
-    n_features: int
-    network: NetworkParameters
-    training: TrainingParameters
-    seed: int
     checkpoint: Path
     fingerprint: str
 
@@ -112,14 +100,7 @@ class MemberTask:
 def fit_member(task: MemberTask) -> None:
     """Fit one member up to its final checkpoint, and report each epoch; runs in a worker process."""
     configure_threads()
-    data = _load(task.data)
-    network = initial_network(task.network, task.elements, task.n_features, data, task.seed)
-    Fit(network, task.training, task.seed, data).run(task.checkpoint, task.fingerprint, tell)
-
-
-@lru_cache(maxsize=1)
-def _load(path: Path) -> FitData:
-    return FitData.load(path)
+    task.begin().run(task.checkpoint, task.fingerprint, tell)
 
 
 def _fit_side_by_side(
@@ -137,14 +118,14 @@ def _fit_side_by_side(
         for member, checkpoint in enumerate(files.checkpoints, start=1):
             seed = _seed_of(parameters, member)
             task = MemberTask(
-                files.data,
-                parameters.elements,
-                parameters.n_features,
-                parameters.network,
-                parameters.training,
-                seed,
-                checkpoint,
-                _fingerprint(parameters, data, seed),
+                data=files.data,
+                elements=parameters.elements,
+                n_features=parameters.n_features,
+                network=parameters.network,
+                training=parameters.training,
+                seed=seed,
+                checkpoint=checkpoint,
+                fingerprint=_fingerprint(parameters, data, seed),
             )
 
             def listen(epoch: Epoch, member: int = member) -> None:

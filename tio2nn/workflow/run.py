@@ -208,9 +208,10 @@ def _create(project: Project, preset: str | None, elements: tuple[str, ...], ste
 
 
 def _is_trained(snapshot: Snapshot, parameters: ParameterSet, request: SplitRequest) -> bool:
-    if snapshot.state(SPLIT).kind == BROKEN:
+    found = snapshot.state(SPLIT).kind
+    if found == BROKEN:
         read_parts(snapshot.project.split_file)  # raise, so as not to ignore what the user edited
-    if snapshot.state(SPLIT).kind != FRESH:
+    if found != FRESH:
         return False
     split, store = own_split(snapshot), snapshot.structures
     selection = snapshot.derivatives().selection if snapshot.needs_derivatives(parameters) else None

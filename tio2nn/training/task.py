@@ -1,0 +1,43 @@
+"""A fit as a worker process receives it: settings, and the file with the data that all workers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
+from tio2nn.training.dataset import FitData
+from tio2nn.training.fit import Fit
+from tio2nn.training.network import initial_network
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTask:
+    """Everything that a worker needs to fit one network.
+
+    Attributes:
+        data: file of the `FitData`.
+        elements: chemical symbols, in the order of the data's subnets.
+        n_features: columns of the features.
+        network, training: settings of the fit.
+        seed: of initial weights and batches.
+    """
+
+    data: Path
+    elements: tuple[str, ...]
+    n_features: int
+    network: NetworkParameters
+    training: TrainingParameters
+    seed: int
+
+    def begin(self) -> Fit:
+        """The fit at its first epoch; the data are read once per process."""
+        data = _load(self.data)
+        network = initial_network(self.network, self.elements, self.n_features, data, self.seed)
+        return Fit(network, self.training, self.seed, data)
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path) -> FitData:
+    return FitData.load(path)
