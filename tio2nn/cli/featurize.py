@@ -38,7 +38,7 @@ def featurize(
 
 def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
     """Compute the symmetry functions and report the result."""
-    from tio2nn.parallel.workers import available_cores, kernel_workers
+    from tio2nn.parallel.workers import kernel_workers
     from tio2nn.workflow.featurize import featurize
 
     def announce(estimate: Estimate) -> None:
@@ -52,7 +52,7 @@ def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
     with console.compile_notice():
         summary = featurize(
             snapshot,
-            jobs=jobs or available_cores(),
+            jobs=jobs,
             make_executor=kernel_workers,
             jobs_are_fixed=jobs is not None,
             csv=csv,
@@ -65,18 +65,16 @@ def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
             f"in {console.duration(summary.seconds)}"
         )
     else:
-        console.say(
-            "symmetry functions: nothing to do, "
-            + (
-                "the one structure is there"
-                if summary.n_structures == 1
-                else f"all {summary.n_structures} structures are there"
-            )
-        )
+        _say_all_there("symmetry functions", summary.n_structures)
     if summary.csv_files:
         console.say(
             f"wrote {counted(summary.csv_files, 'CSV file')} to {snapshot.project.features_directory}"
         )
+
+
+def _say_all_there(what: str, n: int) -> None:
+    there = "the one structure is there" if n == 1 else f"all {n} structures are there"
+    console.say(f"{what}: nothing to do, {there}")
 
 
 def differentiate_if_needed(snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:
@@ -90,7 +88,7 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
 
     They are computed for as many structures as fit, or, with `insist`, for all structures with forces.
     """
-    from tio2nn.parallel.workers import available_cores, kernel_workers
+    from tio2nn.parallel.workers import kernel_workers
     from tio2nn.workflow.differentiate import JacobianEstimate, differentiate
 
     def announce(estimate: JacobianEstimate) -> None:
@@ -109,7 +107,7 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
     with console.compile_notice():
         summary = differentiate(
             snapshot,
-            jobs=jobs or available_cores(),
+            jobs=jobs,
             make_executor=kernel_workers,
             jobs_are_fixed=jobs is not None,
             insist=insist,
@@ -122,14 +120,7 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
             f"{size(summary.disk_bytes)}, in {console.duration(summary.seconds)}"
         )
     else:
-        console.say(
-            "derivatives: nothing to do, "
-            + (
-                "the one structure is there"
-                if summary.n_structures == 1
-                else f"all {summary.n_structures} structures are there"
-            )
-        )
+        _say_all_there("derivatives", summary.n_structures)
     if summary.n_left_out:
         console.say(
             counted(

@@ -100,7 +100,7 @@ def perform(
         without_derivatives_line,
     )
     from tio2nn.files.tables import read_json
-    from tio2nn.parallel.workers import available_cores, member_workers
+    from tio2nn.parallel.workers import member_workers
     from tio2nn.workflow.settings import require_features
 
     require_features(snapshot, parameters)
@@ -145,7 +145,7 @@ def perform(
             snapshot,
             parameters,
             split=split,
-            jobs=jobs or available_cores(),
+            jobs=jobs,
             make_executor=member_workers,
             command=sys.argv,
             on_data=on_data,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -63,9 +64,8 @@ class Snapshot:
 
     def seen_by(self, parameters: ParameterSet) -> Snapshot:
         """The same project, as seen by a fit with other parameters."""
-        other = Snapshot(self.project)
-        vars(other).update(vars(self))
-        vars(other)["parameters"] = parameters
+        other = copy(self)
+        vars(other)["parameters"] = parameters  # in place of what would be read
         return other
 
     @cached_property
