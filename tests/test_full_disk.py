@@ -63,6 +63,7 @@ def test_a_file_that_cannot_grow_ends_a_command_in_one_line_and_is_whole_later(
     assert walk(tmp_path, name, all_sizes, largest_file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_so_does_one_of_a_command_that_takes_long(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -89,6 +90,7 @@ def real_disks(place: Path, n_sizes: int, *names: str) -> set[str]:
     return set(json.loads(ended.stdout))
 
 
+@pytest.mark.slow
 def test_a_disk_without_space_ends_a_command_in_one_line_whichever_file_comes_last(tmp_path: Path) -> None:
     blamed = real_disks(tmp_path, MANY, *QUICK)
     assert {"extract: structures/structures.npz", "extract: energies.csv"} <= blamed
@@ -96,6 +98,7 @@ def test_a_disk_without_space_ends_a_command_in_one_line_whichever_file_comes_la
     assert any(place.startswith("featurize with forces: features/jacobian") for place in blamed)
 
 
+@pytest.mark.slow
 def test_a_disk_without_space_ends_fits_and_an_evaluation_in_one_line(tmp_path: Path) -> None:
     blamed = real_disks(tmp_path, N_SIZES, *SLOW)
     assert {place.partition(":")[0] for place in blamed} == set(SLOW)

@@ -74,6 +74,7 @@ def test_an_old_potential_measures_the_distances_that_it_did(project: Project, t
         assert found == pytest.approx(list(recorded.values()), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_an_old_project_is_evaluated_and_trained_on_forces_again(project: Project) -> None:
     recorded = json.loads(project.evaluation_metrics_file.read_text("utf-8"))
     out, _ = invoke("evaluate", "--json", "-C", "p")

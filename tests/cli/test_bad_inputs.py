@@ -98,6 +98,7 @@ def test_a_strange_file_says_the_same_as_the_plain_one(tmp_path: Path, name: str
     assert (shift == shift.round()).all()
 
 
+@pytest.mark.slow
 def test_predict_goes_around_what_is_bad(tmp_path: Path) -> None:
     trained_project(tmp_path / "p")
     bad = {name: content for name, content in BAD.items() if name != "no-energy.xsf"}

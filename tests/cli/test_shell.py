@@ -119,6 +119,7 @@ def test_ctrl_c_while_the_command_line_is_read_is_one_line_too(tmp_path: Path) -
     assert (ended.returncode, ended.stderr) == (130, "interrupted; finished work is kept\n")
 
 
+@pytest.mark.slow
 def test_output_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     project = trained_project(tmp_path / "p")
     (file,) = write_files(tmp_path / "Å", structures()[:1])
@@ -148,6 +149,7 @@ def test_a_name_that_is_no_text_is_shown_with_escapes(tmp_path: Path) -> None:
     assert "p\\udcff" in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2], ids=["here", "in workers"])
 def test_ctrl_c_ends_a_training_within_two_seconds(tmp_path: Path, jobs: int) -> None:
     project = small_project(tmp_path / "p")

@@ -171,6 +171,7 @@ def test_bent_molecules_are_not_blown_up_by_a_training_on_straight_ones(tmp_path
         assert np.abs(seeing(other)).max() < 3.0 * BENT / STRAIGHT * np.abs(seeing(one)).max()
 
 
+@pytest.mark.slow
 def test_a_fit_to_straight_molecules_holds_for_bent_ones(tmp_path: Path) -> None:
     straight, bent = hydrogen_cyanide(60, STRAIGHT, seed=1), hydrogen_cyanide(20, BENT, seed=2)
     found = errors_of(fitted(tmp_path / "p", straight, epochs=200), straight, bent)
@@ -197,6 +198,7 @@ def alloys() -> list[Structure]:
     return labelled(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("forces", "bound"), [(True, 0.6), (False, 1.3)])
 def test_many_elements_in_few_structures(tmp_path: Path, forces: bool, bound: float) -> None:
     training, tested = alloys()[:40], alloys()[40:]

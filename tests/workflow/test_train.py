@@ -198,6 +198,7 @@ def test_stale_or_missing_features_are_refused_with_the_command_to_run(project: 
 INTERRUPTED = {"network": {"dropout": 0.2}, "training": {"members": 2, "early_stopping": 3}}
 
 
+@pytest.mark.slow
 def test_a_training_that_is_interrupted_twice_ends_in_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +256,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_training_that_is_killed_goes_on_in_another_process_and_ends_in_the_same_bits(
     tmp_path: Path,

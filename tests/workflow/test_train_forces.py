@@ -74,6 +74,7 @@ def test_errors_of_the_fit_are_those_of_the_potential(project: Project) -> None:
     assert json.loads(project.training_metrics_file.read_text())["validation_force_rmse_eV_per_A"] > 0
 
 
+@pytest.mark.slow
 def test_forces_become_better_than_those_of_a_fit_to_energies(tmp_path: Path) -> None:
     rmse = {}
     for forces in (False, True):
@@ -98,6 +99,7 @@ def test_evaluate_reports_forces(project: Project) -> None:
     assert not project.spread_figure.exists()
 
 
+@pytest.mark.slow
 def test_evaluate_of_a_committee_compares_errors_with_the_spread(tmp_path: Path) -> None:
     parameters = FORCES.with_overrides(training={"members": 2})
     own = project_with_derivatives(tmp_path / "p", parameters)
@@ -114,6 +116,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always")
 def test_a_training_on_forces_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> None:
     parameters = FORCES.with_overrides(training={"force_fraction": 0.7})
@@ -169,6 +172,7 @@ def test_the_command_shows_errors_of_forces(project: Project) -> None:
     assert "force component, eV/Å" in shown.output
 
 
+@pytest.mark.slow
 def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_one_after_the_other(
     tmp_path: Path,
 ) -> None:

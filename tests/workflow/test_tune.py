@@ -254,6 +254,7 @@ def test_what_an_outcome_depends_on_is_not_taken_from_another_search(
     assert tune(project, same, jobs=1, make_executor=lambda _: here).n_known == 1
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(
     project: Project, tmp_path: Path
 ) -> None:
@@ -407,6 +408,7 @@ def test_a_strategy_is_reproducible_and_resumes(project: Project, strategy: str,
     assert project.trials_file.read_bytes() == trials
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 def test_fits_of_a_bayesian_search_are_reproducible(project: Project, tmp_path: Path) -> None:
     changes = {"strategy": "bayesian", "max_trials": 2, "dropout": [0.3]}

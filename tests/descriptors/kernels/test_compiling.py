@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 COMPUTE = """
 import hashlib
 import numpy as np
@@ -32,6 +34,7 @@ print(sum(jacobian_rows.stats.cache_misses.values()))
 """
 
 
+@pytest.mark.slow
 def test_the_process_that_compiles_computes_the_bits_of_those_that_load(tmp_path: Path) -> None:
     """Where a loop called another, each was compiled twice, and only those that load took the one in its caller."""
     found = [
