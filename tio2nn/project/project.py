@@ -1,4 +1,4 @@
-"""The project directory: its paths, and the command that makes each of them."""
+"""The project directory: its paths, and the part of the project that each belongs to."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ from tio2nn.files.paths import AnyPath
 from tio2nn.files.special_files import is_special
 from tio2nn.parameters.draft import Draft, load_parameters
 from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.project.parts import (
+    EVALUATION,
+    FEATURES,
+    MODEL,
+    PARAMETERS,
+    SEARCH,
+    SPLIT,
+    STRUCTURES,
+    Part,
+)
 
 ENVIRONMENT_VARIABLE = "TIO2NN_PROJECT"
 
@@ -27,26 +37,31 @@ class Entry(NamedTuple):
 
     Attributes:
         path: a file or folder directly below the root.
+        part: the part of the project that it belongs to.
         name: in messages.
-        command: the command that makes it.
     """
 
     path: str
+    part: Part
     name: str
-    command: str
+
+    @property
+    def command(self) -> str:
+        """The command that makes it, without options."""
+        return self.part.command.split()[0]
 
 
 ENTRIES = (
-    Entry(_PARAMETERS_NAME, _PARAMETERS_NAME, "init"),
-    Entry("energies.csv", "energies", "extract"),
-    Entry("structures", "structures", "extract"),
-    Entry("rejected.csv", "rejected.csv", "extract"),
-    Entry("features", "features", "featurize"),
-    Entry("tuning", "tuning results", "tune"),
-    Entry("split.csv", "split", "train"),
-    Entry("split-earlier.csv", "split of other structures", "train"),
-    Entry("model", "model", "train"),
-    Entry("evaluation", "evaluation", "evaluate"),
+    Entry(_PARAMETERS_NAME, PARAMETERS, _PARAMETERS_NAME),
+    Entry("energies.csv", STRUCTURES, "energies"),
+    Entry("structures", STRUCTURES, STRUCTURES.name),
+    Entry("rejected.csv", STRUCTURES, "rejected.csv"),
+    Entry("features", FEATURES, FEATURES.name),
+    Entry("tuning", SEARCH, "tuning results"),
+    Entry("split.csv", SPLIT, SPLIT.name),
+    Entry("split-earlier.csv", SPLIT, "split of other structures"),
+    Entry("model", MODEL, MODEL.name),
+    Entry("evaluation", EVALUATION, EVALUATION.name),
 )
 
 
