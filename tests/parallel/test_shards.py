@@ -16,7 +16,7 @@ from projects import extracted_project, features_bytes, no_pool, structures_with
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
 from tio2nn.parallel import shards as parallel
-from tio2nn.parallel.shards import work_through
+from tio2nn.parallel.shards import ShardWork, work_through
 from tio2nn.parallel.workers import WorkerDied
 from tio2nn.project import feature_store as features
 from tio2nn.project.project import Project
@@ -133,16 +133,16 @@ def test_an_item_whose_structures_all_survive_has_a_second_chance() -> None:
     executors = [Dying(2), Dying()]
     done: list[tuple[int, int]] = []
     all_structures = structures_with_forces()
-    work_through(
-        range(4),
-        pow,
-        lambda item: (item, 2),
-        lambda item, result: done.append((item, result)),
-        jobs=2,
-        make_executor=lambda _: executors.pop(0),
+    work: ShardWork[int, int] = ShardWork(
+        title="squares",
+        run=pow,
+        task=lambda item: (item, 2),
         structures=lambda item: all_structures[item : item + 2],
-        work_alone=len_of,
+        n_atoms=lambda item: item,
+        compute=iter,
+        on_done=lambda item, result: done.append((item, result)),
     )
+    work_through(work, range(4), jobs=2, make_executor=lambda _: executors.pop(0))
     assert sorted(done) == [(0, 0), (1, 1), (2, 4), (3, 9)]
     assert executors == []
 
@@ -154,21 +154,17 @@ def test_where_everything_dies_only_so_many_structures_are_looked_for(
     all_structures = structures_with_forces()
     second = Dying(*all_structures)
     executors = [Dying(*range(9)), second]
+    work: ShardWork[int, int] = ShardWork(
+        title="squares",
+        run=pow,
+        task=lambda item: (item, 2),
+        structures=lambda item: [all_structures[item]],
+        n_atoms=lambda item: item,
+        compute=iter,
+        on_done=lambda *_: None,
+    )
     with pytest.raises(
         InputError, match=r"structure0001 .*structure0002, structure0003; 6 more shards were not"
     ):
-        work_through(
-            range(9),
-            pow,
-            lambda item: (item, 2),
-            lambda *_: None,
-            jobs=2,
-            make_executor=lambda _: executors.pop(0),
-            structures=lambda item: [all_structures[item]],
-            work_alone=len_of,
-        )
+        work_through(work, range(9), jobs=2, make_executor=lambda _: executors.pop(0))
     assert second.asked == list(all_structures[:3])
-
-
-def len_of(structure: Structure) -> int:
-    return structure.n_atoms

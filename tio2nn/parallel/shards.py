@@ -8,14 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
+from tio2nn.parallel.progress import Track
+from tio2nn.parallel.workers import available_cores
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure
@@ -33,6 +36,78 @@ _AHEAD = 2  # items queued per worker, which bounds the structures in memory
 _MOST_NAMED = 10  # each costs a pass over its shard and a new process
 # A machine short of memory kills a process, or refuses an allocation.
 _DEATHS = (BrokenExecutor, MemoryError)
+
+
+@dataclass(frozen=True)
+class ShardWork(Generic[Item, Result]):
+    """What is done to the shards of a project. `run` and `compute` go to workers: module-level functions, or partials.
+
+    Attributes:
+        title: of the progress bar.
+        run: the work on one shard.
+        task: gives the arguments of `run` for a shard, called only when its turn comes.
+        structures: gives the structures of a shard.
+        n_atoms: gives their number of atoms.
+        compute: the same work on any structures, one result after the other, without keeping them.
+        on_done: called with each shard and its result, in any order.
+    """
+
+    title: str
+    run: Callable[..., Result]
+    task: Callable[[Item], tuple[object, ...]]
+    structures: Callable[[Item], Sequence[Structure]]
+    n_atoms: Callable[[Item], int]
+    compute: Callable[[Sequence[Structure]], Iterable[object]]
+    on_done: Callable[[Item, Result], None]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How work is distributed.
+
+    Attributes:
+        jobs: largest number of worker processes; None for one per core.
+        are_fixed: use a pool even if it does not pay.
+        make_executor: makes a pool of that many workers.
+        track: reports progress in atoms.
+    """
+
+    jobs: int | None
+    are_fixed: bool
+    make_executor: Callable[[int], Executor]
+    track: Track
+
+
+def carry_out(
+    work: ShardWork[Item, Result],
+    shards: Sequence[Item],
+    seconds: float,
+    workers: Workers,
+    announce: Callable[[int, float], None],
+) -> None:
+    """Do the work on all shards, in this process if a pool does not pay.
+
+    Args:
+        work: what is done.
+        shards: at least one.
+        seconds: time that one process needs for all.
+        workers: who does it.
+        announce: called with the number of processes and the wall time, s, before the work begins.
+
+    Raises:
+        InputError, Exception: as `work_through`.
+    """
+    jobs = 1
+    if workers.are_fixed or seconds >= _POOL_PAYS_SECONDS:
+        jobs = min(workers.jobs or available_cores(), len(shards))
+    announce(jobs, seconds / jobs)
+    with workers.track(work.title, sum(map(work.n_atoms, shards))) as advance:
+
+        def on_done(shard: Item, result: Result) -> None:
+            work.on_done(shard, result)
+            advance(work.n_atoms(shard))
+
+        work_through(replace(work, on_done=on_done), shards, jobs, workers.make_executor)
 
 
 @lru_cache(maxsize=1)
@@ -71,89 +146,58 @@ def measured_seconds(
     return seconds * float(costs[structures].sum()) / float(costs[chosen].sum())
 
 
-def useful_jobs(jobs: int, n_items: int, seconds: float, *, are_fixed: bool) -> int:
-    """Number of processes to use: one if a pool does not pay, and at most one per item.
-
-    Args:
-        jobs: largest number.
-        n_items: pieces of work, at least one.
-        seconds: time that one process needs for all.
-        are_fixed: use a pool even if it does not pay.
-    """
-    if not are_fixed and seconds < _POOL_PAYS_SECONDS:
-        return 1
-    return min(jobs, n_items)
-
-
 def work_through(
-    items: Sequence[Item],
-    work: Callable[..., Result],
-    task: Callable[[Item], tuple[object, ...]],
-    on_done: Callable[[Item, Result], None],
-    *,
-    jobs: int,
-    make_executor: Callable[[int], Executor],
-    structures: Callable[[Item], Sequence[Structure]],
-    work_alone: Callable[[Structure], object],
+    work: ShardWork[Item, Result], shards: Sequence[Item], jobs: int, make_executor: Callable[[int], Executor]
 ) -> None:
-    """Process each item, here or in a pool, and report each one that is done.
+    """Process each shard, here or in a pool, and report each one that is done.
 
-    An item whose worker died is examined after all others are done and their memory is free: its structures run one
-    by one in a new process, and the structure that kills this process, too, is named. If none does, the whole item is
+    A shard whose worker died is examined after all others are done and their memory is free: its structures run one
+    by one in a new process, and the structure that kills this process, too, is named. If none does, the whole shard is
     tried once more.
 
     Args:
-        items: the pieces of work.
-        work: the work for one item; a module-level function.
-        task: gives the arguments of `work` for an item, called only when its turn comes.
-        on_done: called with each item and its result, in any order.
+        work: what is done.
+        shards: what it is done to.
         jobs: number of worker processes; with one, work runs in this process.
         make_executor: creates the pool.
-        structures: gives the structures of an item.
-        work_alone: the same work for a single structure, without keeping the result; a module-level function.
 
     Raises:
         InputError: workers died (a machine short of memory kills them); everything else is done.
-        Exception: the first error of a worker; items not yet started are skipped.
+        Exception: the first error of a worker; shards not yet started are skipped.
     """
     died: list[Died[Item]] = []
     if jobs == 1:
-        for item in items:
+        for shard in shards:
             try:
-                result = work(*task(item))
+                result = work.run(*work.task(shard))
             except MemoryError as error:
-                died.append((item, error))
+                died.append((shard, error))
             else:
-                on_done(item, result)
+                work.on_done(shard, result)
     else:
         with make_executor(jobs) as executor:
-            died = _pooled(items, work, task, on_done, executor, _AHEAD * jobs)
+            died = _pooled(work, shards, executor, _AHEAD * jobs)
     if not died:
         return
-    died.sort(key=lambda pair: items.index(pair[0]))  # the same message, whichever died first
+    died.sort(key=lambda pair: shards.index(pair[0]))  # the same message, whichever died first
     deadly: list[tuple[Structure, BaseException]] = []
     undone: list[Died[Item]] = []
     with make_executor(1) as executor:
-        for item, first in died:
+        for shard, first in died:
             if len(deadly) == _MOST_NAMED:
-                undone.append((item, first))
-            elif (found := _first_death(executor, work_alone, structures(item))) is not None:
+                undone.append((shard, first))
+            elif (found := _first_death(executor, work.compute, work.structures(shard))) is not None:
                 deadly.append(found)
             else:
-                undone.extend(_pooled([item], work, task, on_done, executor, 1))
+                undone.extend(_pooled(work, [shard], executor, 1))
     if deadly or undone:
-        raise _report(deadly, [(structures(item), error) for item, error in undone])
+        raise _report(deadly, [(work.structures(shard), error) for shard, error in undone])
 
 
 def _pooled(
-    items: Iterable[Item],
-    work: Callable[..., Result],
-    task: Callable[[Item], tuple[object, ...]],
-    on_done: Callable[[Item, Result], None],
-    executor: Executor,
-    most: int,
+    work: ShardWork[Item, Result], shards: Iterable[Item], executor: Executor, most: int
 ) -> list[Died[Item]]:
-    """Process the items, at most `most` at a time; return those whose workers died."""
+    """Process the shards, at most `most` at a time; return those whose workers died."""
     running: dict[Future[Result], Item] = {}
     died: list[Died[Item]] = []
 
@@ -161,33 +205,41 @@ def _pooled(
         """Wait for at least one result; errors of workers are raised here."""
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
-            item = running.pop(future)
+            shard = running.pop(future)
             try:
                 result = future.result()
             except _DEATHS as error:
-                died.append((item, error))
+                died.append((shard, error))
             else:
-                on_done(item, result)
+                work.on_done(shard, result)
 
-    for item in items:
+    for shard in shards:
         if len(running) >= most:
             collect()
-        running[executor.submit(work, *task(item))] = item
+        running[executor.submit(work.run, *work.task(shard))] = shard
     while running:
         collect()
     return died
 
 
 def _first_death(
-    executor: Executor, work_alone: Callable[[Structure], object], structures: Iterable[Structure]
+    executor: Executor,
+    compute: Callable[[Sequence[Structure]], Iterable[object]],
+    structures: Iterable[Structure],
 ) -> tuple[Structure, BaseException] | None:
     """The first structure that kills its worker; they run one by one, so that each has all the memory."""
     for structure in structures:
         try:
-            executor.submit(work_alone, structure).result()
+            executor.submit(_computed, structure, compute).result()
         except _DEATHS as error:
             return structure, error
     return None
+
+
+def _computed(structure: Structure, compute: Callable[[Sequence[Structure]], Iterable[object]]) -> None:
+    """Compute a structure and discard the result, to see whether the process survives."""
+    for _ in compute([structure]):
+        pass
 
 
 def _report(

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError, Tio2nnError
 from tio2nn.parallel.progress import Track, silent
-from tio2nn.parallel.shards import calculator_of, measured_seconds, useful_jobs, work_through
-from tio2nn.parallel.workers import available_cores, kernel_workers
+from tio2nn.parallel.shards import ShardWork, Workers, calculator_of, carry_out, measured_seconds
+from tio2nn.parallel.workers import kernel_workers
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.derivative_budget import (
     RESERVE,
@@ -146,25 +146,37 @@ def differentiate(
     pending = [k for shard in missing for k in range(shard.first, shard.last) if has_derivatives[k]]
     if pending:
         compile_kernels(derivatives=True)
+        chosen = _Chosen(store, has_derivatives)
+        work = ShardWork(
+            title="derivatives of symmetry functions",
+            run=differentiate_shard,
+            task=lambda shard: (parameters, chosen.structures(shard), path, shard),
+            structures=chosen.structures,
+            n_atoms=chosen.n_atoms,
+            compute=partial(_jacobians, parameters),
+            on_done=ledger.append,
+        )
+
+        def announced(n_jobs: int, seconds: float) -> None:
+            if announce is not None:
+                n_atoms, reason = int(store.n_atoms[pending].sum()), selection.reason if selection else ""
+                announce(
+                    JacobianEstimate(
+                        n_structures=len(pending),
+                        n_atoms=n_atoms,
+                        n_features=parameters.n_features,
+                        jobs=n_jobs,
+                        seconds=seconds,
+                        disk_bytes=layout.n_bytes,
+                        n_left_out=summary.n_left_out,
+                        bound=reason,
+                    )
+                )
+
         # the cost is proportional to the amount of data written
         sizes = jacobian_sizes(store.n_atoms, 1, has_derivatives)
-        seconds = measured_seconds(store, pending, partial(_jacobians, parameters), sizes, _SAMPLE_ATOMS)
-        jobs = useful_jobs(jobs or available_cores(), len(missing), seconds, are_fixed=jobs_are_fixed)
-        if announce is not None:
-            announce(
-                JacobianEstimate(
-                    len(pending),
-                    int(store.n_atoms[pending].sum()),
-                    parameters.n_features,
-                    jobs,
-                    seconds / jobs,
-                    layout.n_bytes,
-                    summary.n_left_out,
-                    "" if selection is None else selection.reason,
-                )
-            )
-        chosen = _Chosen(store, has_derivatives)
-        _compute(parameters, chosen, path, missing, ledger, jobs, make_executor, track)
+        seconds = measured_seconds(store, pending, work.compute, sizes, _SAMPLE_ATOMS)
+        carry_out(work, missing, seconds, Workers(jobs, jobs_are_fixed, make_executor, track), announced)
     # an existing file may be longer
     os.truncate(path, layout.n_bytes)
     done = tuple(replace(shard, checksum=ledger.checksums[shard.offset]) for shard in layout.shards)
@@ -188,48 +200,11 @@ class _Chosen(NamedTuple):
         return int(self.store.n_atoms[own][self.are_chosen[own]].sum())
 
 
-def _compute(
-    parameters: ParameterSet,
-    chosen: _Chosen,
-    path: Path,
-    missing: Sequence[JacobianShard],
-    ledger: ShardLedger,
-    jobs: int,
-    make_executor: Callable[[int], Executor],
-    track: Track,
-) -> None:
-    def task(shard: JacobianShard) -> tuple[ParameterSet, list[Structure], Path, JacobianShard]:
-        return parameters, chosen.structures(shard), path, shard
-
-    with track("derivatives of symmetry functions", sum(map(chosen.n_atoms, missing))) as advance:
-
-        def on_done(shard: JacobianShard, checksum: int) -> None:
-            ledger.append(shard, checksum)
-            advance(chosen.n_atoms(shard))
-
-        work_through(
-            missing,
-            differentiate_shard,
-            task,
-            on_done,
-            jobs=jobs,
-            make_executor=make_executor,
-            structures=chosen.structures,
-            work_alone=partial(try_derivatives, parameters),
-        )
-
-
 def differentiate_shard(
     parameters: ParameterSet, structures: Sequence[Structure], path: Path, shard: JacobianShard
 ) -> int:
     """Compute one shard, write it at its offset, and return its checksum; runs in a worker."""
     return write_jacobian_shard(path, shard, _jacobians(parameters, structures))
-
-
-def try_derivatives(parameters: ParameterSet, structure: Structure) -> None:
-    """Differentiate a structure and discard the result, to see whether the process survives."""
-    for _ in _jacobians(parameters, [structure]):
-        pass
 
 
 def _jacobians(parameters: ParameterSet, structures: Sequence[Structure]) -> Iterator[np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,8 +15,8 @@ from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError
 from tio2nn.files.atomic import atomic_write
 from tio2nn.parallel.progress import Track, silent
-from tio2nn.parallel.shards import calculator_of, measured_seconds, useful_jobs, work_through
-from tio2nn.parallel.workers import available_cores, kernel_workers
+from tio2nn.parallel.shards import ShardWork, Workers, calculator_of, carry_out, measured_seconds
+from tio2nn.parallel.workers import kernel_workers
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import (
     Manifest,
@@ -105,27 +105,31 @@ def featurize(
     begin = time.perf_counter()
     snapshot = Snapshot.of(project)
     project, parameters, store = snapshot.project, snapshot.parameters, snapshot.structures
-    shards = plan_shards(parameters.fingerprint, store.geometry_hashes, store.n_atoms.tolist())
     directory = project.features_directory
     directory.mkdir(exist_ok=True)
+    shards = plan_shards(parameters.fingerprint, store.geometry_hashes, store.n_atoms.tolist())
     earlier = _earlier_manifest(project.features_manifest)
-    known = {} if earlier is None else {shard.file: shard.checksum for shard in earlier.shards}
-    there = [shard.file for shard in shards if (directory / shard.file).exists()]
-    checksums = {file: file_checksum(directory / file) for file in there}
-    # recompute a shard whose checksum has changed
-    missing = [
-        s for s in shards if s.file not in checksums or known.get(s.file) not in (None, checksums[s.file])
-    ]
-    n_computed = sum(shard.last - shard.first for shard in missing)
+    checksums = _usable_checksums(directory, shards, earlier)
+    missing = [shard for shard in shards if shard.file not in checksums]
     if missing:
         compile_kernels()
+        work: ShardWork[Shard, None] = ShardWork(
+            title="symmetry functions",
+            run=featurize_shard,
+            task=lambda shard: (parameters, store[shard.first : shard.last], directory / shard.file),
+            structures=lambda shard: store[shard.first : shard.last],
+            n_atoms=lambda shard: shard.n_atoms,
+            compute=partial(_features, parameters),
+            on_done=lambda *_: None,
+        )
         pending = [k for shard in missing for k in range(shard.first, shard.last)]
-        compute = calculator_of(parameters).map
-        seconds = measured_seconds(store, pending, compute, store.n_atoms, _SAMPLE_ATOMS)
-        jobs = useful_jobs(jobs or available_cores(), len(missing), seconds, are_fixed=jobs_are_fixed)
-        if announce is not None:
-            announce(_estimate(parameters, shards, missing, jobs, seconds / jobs))
-        _compute(parameters, store, directory, missing, jobs, make_executor, track)
+        carry_out(
+            work,
+            missing,
+            measured_seconds(store, pending, work.compute, store.n_atoms, _SAMPLE_ATOMS),
+            Workers(jobs, jobs_are_fixed, make_executor, track),
+            lambda *cost: announce(_estimate(parameters, shards, missing, *cost)) if announce else None,
+        )
     checksums |= {shard.file: file_checksum(directory / shard.file) for shard in missing}
     manifest = Manifest(
         parameters.fingerprint,
@@ -142,7 +146,7 @@ def featurize(
         n_structures=len(store),
         n_atoms=sum(shard.n_atoms for shard in shards),
         n_features=parameters.n_features,
-        n_computed=n_computed,
+        n_computed=sum(shard.last - shard.first for shard in missing),
         seconds=time.perf_counter() - begin,
         csv_files=write_csv(store, directory, manifest, track) if csv else 0,
     )
@@ -155,44 +159,23 @@ def _earlier_manifest(path: Path) -> Manifest | None:
         return None
 
 
-def _compute(
-    parameters: ParameterSet,
-    store: StructureStore,
-    directory: Path,
-    missing: Sequence[Shard],
-    jobs: int,
-    make_executor: Callable[[int], Executor],
-    track: Track,
-) -> None:
-    def structures(shard: Shard) -> list[Structure]:
-        return store[shard.first : shard.last]
-
-    def task(shard: Shard) -> tuple[ParameterSet, list[Structure], Path]:
-        return parameters, structures(shard), directory / shard.file
-
-    with track("symmetry functions", sum(shard.n_atoms for shard in missing)) as advance:
-        work_through(
-            missing,
-            featurize_shard,
-            task,
-            lambda shard, _: advance(shard.n_atoms),
-            jobs=jobs,
-            make_executor=make_executor,
-            structures=structures,
-            work_alone=partial(try_features, parameters),
-        )
+def _usable_checksums(directory: Path, shards: Sequence[Shard], earlier: Manifest | None) -> dict[str, int]:
+    """Checksums of the shards that are there and have not changed since they were recorded."""
+    known = {} if earlier is None else {shard.file: shard.checksum for shard in earlier.shards}
+    there = [shard.file for shard in shards if (directory / shard.file).exists()]
+    found = {file: file_checksum(directory / file) for file in there}
+    return {file: checksum for file, checksum in found.items() if known.get(file) in (None, checksum)}
 
 
 def featurize_shard(parameters: ParameterSet, structures: Sequence[Structure], path: Path) -> None:
     """Compute one shard and write it atomically; runs in a worker."""
     import numpy as np
 
-    write_shard(path, np.concatenate(list(calculator_of(parameters).map(structures))))
+    write_shard(path, np.concatenate(list(_features(parameters, structures))))
 
 
-def try_features(parameters: ParameterSet, structure: Structure) -> None:
-    """Compute a structure and discard the result, to see whether the process survives."""
-    calculator_of(parameters)(structure)
+def _features(parameters: ParameterSet, structures: Sequence[Structure]) -> Iterator[object]:
+    return calculator_of(parameters).map(structures)
 
 
 def _estimate(
