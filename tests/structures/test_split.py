@@ -142,15 +142,15 @@ def test_a_division_that_was_written_is_read_back(tmp_path: Path) -> None:
 def test_a_division_covers_just_its_own_structures(tmp_path: Path) -> None:
     path = tmp_path / "split.csv"
     chance().write(path, NAMES)
-    assert covers(path, NAMES)
-    assert covers(path, NAMES[::-1])
-    assert not covers(path, NAMES[:-1])
-    assert not covers(path, (*NAMES, "s41"))
+    assert covers(read_parts(path), NAMES)
+    assert covers(read_parts(path), NAMES[::-1])
+    assert not covers(read_parts(path), NAMES[:-1])
+    assert not covers(read_parts(path), (*NAMES, "s41"))
     Split(NAMES, ("test",) * 40).write(path, NAMES)
-    assert not covers(path, NAMES)
+    assert not covers(read_parts(path), NAMES)
     path.write_text("structure,part\ns1,trian\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"split.csv:2: expected the part .*, got 'trian'"):
-        covers(path, ("s1",))
+        covers(read_parts(path), ("s1",))
 
 
 # --- lists that a user gives --------------------------------------------------------------------------------

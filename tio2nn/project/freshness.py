@@ -19,7 +19,7 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.derivative_budget import planned_layout
 from tio2nn.project.facts import needs_derivatives
 from tio2nn.project.feature_store import Manifest, digest_of
-from tio2nn.project.jacobian_store import JacobianLayout, open_jacobian
+from tio2nn.project.jacobian_store import JacobianLayout, Selection, open_jacobian
 from tio2nn.project.parts import (
     BROKEN,
     DERIVATIVES,
@@ -213,7 +213,7 @@ class Snapshot:
             return State(MISSING)
         try:
             parts = read_parts(file)
-            if self.has_structures and not covers(file, self.structures.names):
+            if self.has_structures and not covers(parts, self.structures.names):
                 return State(STALE, "made for other structures", SPLIT.records)
         except InputError as error:
             return State(BROKEN, str(error))
@@ -255,11 +255,12 @@ class Snapshot:
             potential, self.parameters, [name for name in MODEL.records if name != "settings"]
         )
 
-    def model(self, fit: ParameterSet | None = None) -> State:
+    def model(self, fit: ParameterSet | None = None, selection: Selection | None = None) -> State:
         """The state of the model, compared with the present data and, with `fit`, these settings.
 
         Args:
             fit: parameters with nothing left to a recipe; None to ignore settings, which may have come from flags.
+            selection: the structures whose forces this fit trains on, if not all with forces.
         """
         project = self.project
         if not project.potential_file.exists() or not project.training_metrics_file.exists():
@@ -277,7 +278,8 @@ class Snapshot:
             looked_at = [name for name in MODEL.records if fit is not None or name != "settings"]
             others = self._changed(recorded, fit or self.parameters, looked_at)
             # derivatives of more or of other structures would give another model
-            if fit is not None and fit.training.forces and about.get("selection") != self.selection:
+            digest = None if selection is None else selection.digest
+            if fit is not None and fit.training.forces and about.get("selection") != digest:
                 others += ("derivatives",)
             if others:
                 return State(STALE, f"{what}; trained on other {' and '.join(others)}", others)
@@ -310,16 +312,6 @@ class Snapshot:
             return file.exists() and "test" not in read_parts(file).values()
         except InputError:
             return False  # train reports the error
-
-    @property
-    def selection(self) -> str | None:
-        """Digest of the structures that have derivatives; None if all with forces do.
-
-        Raises:
-            MissingInputError, StaleError, InputError: derivatives are missing, stale or broken.
-        """
-        chosen = self.derivatives().selection
-        return None if chosen is None else chosen.digest
 
     def _changed(
         self, recorded: Mapping[str, Any], parameters: ParameterSet, names: list[str]

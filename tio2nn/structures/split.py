@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -61,13 +61,8 @@ class Split:
         write_csv(path, ["structure", "part", "group"], rows)
 
 
-def covers(path: Path, names: Sequence[str]) -> bool:
-    """Whether a `split.csv` names exactly these structures, with at least one in the training set.
-
-    Raises:
-        InputError: as for `read_parts`; mistakes in an edited file are reported.
-    """
-    parts = read_parts(path)
+def covers(parts: Mapping[str, str], names: Sequence[str]) -> bool:
+    """Whether a split, as `read_parts` gives it, names exactly these structures and trains on at least one."""
     return set(parts) == set(names) and "train" in parts.values()
 
 

@@ -17,7 +17,7 @@ from tio2nn.project.freshness import Snapshot
 from tio2nn.project.jacobian_store import JacobianLayout, damaged_shards, open_jacobian
 from tio2nn.project.parts import DERIVATIVES
 from tio2nn.project.project import Project
-from tio2nn.structures.split import Split, covers, read_split
+from tio2nn.structures.split import Split, covers, read_parts, read_split
 from tio2nn.training.data import Inputs
 from tio2nn.training.splits import drawn_split, given_split
 
@@ -85,7 +85,7 @@ def choose_split(snapshot: Snapshot, parameters: ParameterSet, request: SplitReq
     project, store = snapshot.project, snapshot.structures
     given = request.path
     has_another = given is None and not request.new and project.split_file.exists()
-    if has_another and covers(project.split_file, store.names):
+    if has_another and covers(read_parts(project.split_file), store.names):
         return own_split(snapshot)
     if given is not None:
         split = given_split(given, parameters, store)

@@ -215,7 +215,7 @@ def _is_trained(snapshot: Snapshot, parameters: ParameterSet, request: SplitRequ
         return False
     split, store = own_split(snapshot), snapshot.structures
     selection = snapshot.derivatives().selection if snapshot.needs_derivatives(parameters) else None
-    if snapshot.model(resolved(parameters, store, split, selection)).kind != FRESH:
+    if snapshot.model(resolved(parameters, store, split, selection), selection).kind != FRESH:
         return False
     if request.path is not None:
         return given_split(request.path, parameters, store) == split
