@@ -32,7 +32,12 @@ def run_to_the_end(here: Path, arguments: tuple[object, ...], root: str) -> floa
     return time.monotonic() - begin
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+QUICK = ("extract", "featurize", "featurize with forces")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in COMMANDS]
+)
 def test_what_was_killed_ends_with_the_bits_of_what_was_not(tmp_path: Path, name: str) -> None:
     make, arguments, content = COMMANDS[name]
     made = make(tmp_path / "made")

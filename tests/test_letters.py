@@ -31,15 +31,6 @@ def test_the_letters_of_a_text_are_no_elements(make: Callable[[str], object], te
         make(text)
 
 
-def test_extract_takes_no_text_as_elements(tmp_path: Path) -> None:
-    write_files(tmp_path / "files", structures()[:1])
-    project = Project.create(tmp_path / "p", PARAMETERS)
-    with pytest.raises(
-        TypeError, match="elements: expected a collection of chemical symbols, got the string 'TiO'"
-    ):
-        extract(project, tmp_path / "files", elements="TiO")
-
-
 def test_the_verbs_take_one_source(tmp_path: Path) -> None:
     paths = write_files(tmp_path / "files", structures()[:2])
     project = Project.create(tmp_path / "p", PARAMETERS)

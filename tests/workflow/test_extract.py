@@ -19,9 +19,11 @@ import pytest
 from memory import peak_bytes
 from strategies import random_structure
 
-from tio2nn.errors import InputError
 from tio2nn.io.labels import ReadOptions
 from tio2nn.io.xsf.file import write_xsf
+from tio2nn.parameters.draft import Draft, load_parameters
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.presets import preset
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store
 from tio2nn.structures.audit import audit
@@ -55,6 +57,11 @@ def write(path: str, structure: Structure) -> None:
 
 def run(*sources: str, **options: Any) -> ExtractSummary:
     return extract(Project(Path("out")), sources, **options)
+
+
+def draft(reference_energies: dict[str, float]) -> ParameterSet | Draft:
+    Path("params.json").write_text(json.dumps({"preset": "auto", "reference_energies": reference_energies}))
+    return load_parameters("params.json")
 
 
 def table(path: str = "out/energies.csv") -> list[dict[str, str]]:
@@ -102,7 +109,7 @@ def test_energies_lose_no_digit_between_file_table_and_store() -> None:
 
 
 def test_reference_energies_are_those_that_are_given() -> None:
-    run("data", reference_energies={"Ti": -1000.0, "O": -1000.0, "N": -1.0})
+    run("data", parameters=draft({"Ti": -1000.0, "O": -1000.0, "N": -1.0}))
     row = table()[0]
     assert float(row["cohesive_eV_per_atom"]) == pytest.approx(
         float(row["energy_eV"]) / 5 + 1000.0, abs=1e-12
@@ -110,9 +117,9 @@ def test_reference_energies_are_those_that_are_given() -> None:
     assert read_store("out/structures/structures.npz").reference_energies == {"O": -1000.0, "Ti": -1000.0}
 
 
-def test_an_element_without_reference_energy_is_named() -> None:
-    with pytest.raises(InputError, match="reference_energies: expected an energy for O, got none"):
-        run("data", reference_energies={"Ti": -1000.0})
+def test_structures_with_an_element_without_reference_energy_are_rejected() -> None:
+    summary = run("data", parameters=draft({"Ti": -1000.0}))
+    assert (summary.n_structures, summary.n_foreign, summary.foreign_elements) == (1, 4, ("O",))
 
 
 def test_what_cannot_be_trusted_is_listed_and_stops_nothing() -> None:
@@ -139,7 +146,7 @@ def test_what_cannot_be_trusted_is_listed_and_stops_nothing() -> None:
 def test_structures_of_other_elements_are_rejected_where_elements_are_given() -> None:
     nitride = replace(labelled(np.random.default_rng(2)), elements=("Ti", "N", "O", "O", "O"))
     write("data/s5.xsf", nitride)
-    summary = run("data", elements=("Ti", "O"))
+    summary = run("data", parameters=preset("artrith-urban-2016", ("Ti", "O")))
     assert [str(error) for error in summary.rejected] == ["data/s5.xsf:3: expected the elements Ti, O, got N"]
     assert run("data").n_structures == 6
 

@@ -16,7 +16,9 @@ from projects import PARAMETERS, structures_with_forces, write_files
 
 from tio2nn import Potential, Project
 from tio2nn.parallel import workers
+from tio2nn.parameters.draft import Draft
 from tio2nn.workflow.differentiate import differentiate
+from tio2nn.workflow.extract import extract
 from tio2nn.workflow.featurize import featurize
 from tio2nn.workflow.train import train
 from tio2nn.workflow.tune import tune
@@ -62,6 +64,24 @@ def test_a_script_runs_every_verb_in_silence(tmp_path: Path) -> None:
     assert (extracted, featurized, differentiated, trials) == (24, 24, 23, 1)
     assert (trained, tested) == (21, 2)
     assert Potential.load(project.potential_file).elements == ("Ti", "O")
+
+
+def test_extract_chooses_functions_where_a_project_leaves_them_open(tmp_path: Path) -> None:
+    write_files(tmp_path / "files", structures_with_forces())
+    project = Project.create(tmp_path / "p", Draft.new())
+    summary = extract(project, tmp_path / "files")
+    assert dict(summary.choices)["cutoff"]
+    assert project.parameters().elements == ("Ti", "O")
+    assert featurize(project, jobs=1).n_features == project.parameters().n_features
+    # they are chosen once
+    assert extract(project, tmp_path / "files").choices == ()
+
+
+def test_extract_takes_the_elements_of_the_project(tmp_path: Path) -> None:
+    write_files(tmp_path / "files", structures_with_forces())
+    project = Project.create(tmp_path / "p", Draft.new(["Ti"]))
+    summary = extract(project, tmp_path / "files")
+    assert (summary.n_structures, summary.foreign_elements) == (0, ("O",))
 
 
 @pytest.mark.parametrize(

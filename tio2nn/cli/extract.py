@@ -59,23 +59,19 @@ def perform(
     A draft is completed and written to the `params.json` of the project. Without parameters, as for a new project,
     every element is accepted.
     """
-    from tio2nn.parameters.draft import Draft
     from tio2nn.workflow.extract import extract
 
-    settings = parameters.settings if isinstance(parameters, Draft) else parameters
-    elements = None if parameters is None else parameters.elements
     summary = extract(
         project,
         sources,
-        elements=elements,
-        reference_energies=None if settings is None else settings.reference_energies,
+        parameters=parameters,
         limit=limit,
         stdin=sys.stdin,
         options=options,
         track=console.track,
     )
     console.rejected(summary.rejected)
-    foreign = _foreign_elements(project, summary, elements or ())
+    foreign = _foreign_elements(project, summary, (parameters.elements if parameters else None) or ())
     if summary.audit is None:
         raise InputError(foreign or "expected at least one structure with an energy, got none")
     console.facts(summary.audit.facts())
@@ -88,10 +84,8 @@ def perform(
         console.say(f"{n_rejected} rejected; for the reasons see {project.rejected_file}")
     if foreign:
         console.warn(foreign)
-    if isinstance(parameters, Draft):
-        from tio2nn.workflow.extract import complete
-
-        console.facts(complete(project, parameters))
+    if summary.choices:
+        console.facts(summary.choices)
         console.say(
             f"wrote elements, cutoff and symmetry functions to {project.parameters_file}; edit them there if you like"
         )

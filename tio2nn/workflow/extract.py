@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from tio2nn.io.labels import ReadOptions, Remarks
 from tio2nn.io.read import read_structures
 from tio2nn.parallel.progress import Track, silent
 from tio2nn.parameters.draft import Draft
+from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import in_published_order
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store, write_store
@@ -38,6 +39,7 @@ class ExtractSummary:
         foreign_elements: those elements, in alphabetical order.
         remarks: remarks on labels of accepted structures that were ignored, one line each.
         disagreement: disagreement of forces with energy differences; None if they agree or cannot be compared.
+        choices: which symmetry functions were chosen and why; empty if the parameters had theirs.
     """
 
     n_structures: int
@@ -47,14 +49,14 @@ class ExtractSummary:
     foreign_elements: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     disagreement: Disagreement | None = None
+    choices: tuple[tuple[str, str], ...] = ()
 
 
 def extract(
     project: Project,
     sources: AnyPath | Iterable[AnyPath],
     *,
-    reference_energies: Mapping[str, float] | None = None,
-    elements: Collection[str] | None = None,
+    parameters: ParameterSet | Draft | None = None,
     limit: int | None = None,
     stdin: Iterable[str] | None = None,
     options: ReadOptions | None = None,
@@ -62,25 +64,26 @@ def extract(
 ) -> ExtractSummary:
     """Read structures, reject unusable ones, audit the rest, and write the energies table and the store.
 
-    The energies table is written last, so that every structure in it is in the store.
+    The energies table is written last, so that every structure in it is in the store. A draft is completed with
+    functions chosen for the structures, and written to `params.json`.
 
     Args:
-        project: project to write to; it needs no parameters yet.
+        project: project to write to.
         sources: as for `tio2nn.io.read.read_structures`.
-        reference_energies: reference energy of each element, eV; by default fitted to the total energies.
-        elements: chemical symbols to accept; by default all.
+        parameters: which elements to accept, and their reference energies; by default those of the project, and
+            every element, with fitted reference energies, if it has none.
         limit: number of accepted structures to keep, evenly spaced in order of name; by default all.
         stdin: lines to read for the source "-".
         options: how to read structure files.
         track: reports progress, one step per structure.
 
     Raises:
-        InputError: an element is missing from the given reference energies, or no structure has a key named in the
-            options.
+        InputError: no structure has a key named in the options, or no functions can be chosen for these structures.
         OSError: a file cannot be written.
     """
-    if isinstance(elements, str):
-        raise TypeError(f"elements: expected a collection of chemical symbols, got the string {elements!r}")
+    if parameters is None and project.parameters_file.exists():
+        parameters = project.parameters_or_draft()
+    elements = None if parameters is None else parameters.elements
     structures: list[Structure] = []
     rejected: list[InputError] = []
     foreign: list[set[str]] = []
@@ -105,7 +108,7 @@ def extract(
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or 0))
     findings = disagreement = None
     if structures:
-        reference = _reference(structures, reference_energies)
+        reference = _reference(structures, _given_reference_energies(parameters))
         findings = audit(structures, reference)
         disagreement = compare_forces(structures, findings.groups)
         write_store(
@@ -129,11 +132,17 @@ def extract(
         foreign_elements=tuple(sorted(set().union(*foreign))),
         remarks=remarks.lines(),
         disagreement=disagreement,
+        choices=_completed(project, parameters) if structures and isinstance(parameters, Draft) else (),
     )
 
 
-def complete(project: Project, draft: Draft) -> list[tuple[str, str]]:
-    """Choose symmetry functions for the extracted structures, write them to `params.json`, and return what to show."""
+def _given_reference_energies(parameters: ParameterSet | Draft | None) -> Mapping[str, float] | None:
+    settings = parameters.settings if isinstance(parameters, Draft) else parameters
+    return None if settings is None else settings.reference_energies
+
+
+def _completed(project: Project, draft: Draft) -> tuple[tuple[str, str], ...]:
+    """Choose symmetry functions for the extracted structures, write them to `params.json`, and say why."""
     from tio2nn.parameters.choose_functions import choose_functions, explained
     from tio2nn.project.neighborhoods import statistics
 
@@ -143,7 +152,7 @@ def complete(project: Project, draft: Draft) -> list[tuple[str, str]]:
     parameters, text = draft.completed(choice)
     with atomic_write(project.parameters_file) as handle:
         handle.write(text)
-    return explained(seen, choice, parameters)
+    return tuple(explained(seen, choice, parameters))
 
 
 def _reference(structures: Sequence[Structure], given: Mapping[str, float] | None) -> ReferenceEnergies:
@@ -151,8 +160,6 @@ def _reference(structures: Sequence[Structure], given: Mapping[str, float] | Non
     if given is None:
         energies = np.array([structure.energy for structure in structures], dtype=np.float64)
         return ReferenceEnergies.fit(elements, compositions(structures, elements), energies)
-    if missing := [element for element in elements if element not in given]:
-        raise InputError(f"reference_energies: expected an energy for {missing[0]}, got none")
     return ReferenceEnergies.given({element: given[element] for element in elements})
 
 

@@ -76,6 +76,7 @@ print(lane_sums.sum_products.__name__)
 """
 
 
+@pytest.mark.slow
 def test_loops_that_are_left_to_python_compute_the_same_numbers(tmp_path: Path) -> None:
     """With NUMBA_DISABLE_JIT=1, so that a debugger can go through them; sums then have another order."""
     found: list[dict[str, FloatArray]] = []
