@@ -271,7 +271,7 @@ def unknown(schema: dict[str, Any], value: Any, path: str = "") -> list[str]:
     return [] if fits else [path]
 
 
-def test_a_division_that_somebody_damaged_is_not_replaced_in_silence(here: Path) -> None:
+def test_a_split_that_somebody_damaged_is_not_replaced_in_silence(here: Path) -> None:
     project = trained_project(here / "p")
     lines = project.split_file.read_text("utf-8").splitlines()
     lines[4] = lines[4].replace(",t", ",T")

@@ -45,10 +45,10 @@ def test_the_parts_have_the_sizes_that_are_asked_for() -> None:
     assert sorted(np.concatenate([split.indices(part) for part in PARTS])) == list(range(40))
 
 
-def test_one_seed_gives_one_division_and_another_seed_another() -> None:
+def test_one_seed_gives_one_split_and_another_seed_another() -> None:
     assert chance(seed=3) == chance(seed=3)
-    divisions = {chance(seed=seed).parts for seed in range(20)}
-    assert len(divisions) == 20
+    splits = {chance(seed=seed).parts for seed in range(20)}
+    assert len(splits) == 20
 
 
 def test_every_structure_comes_into_the_test_part_for_some_seed() -> None:
@@ -128,7 +128,7 @@ def test_pairs_fill_their_parts_to_the_last_structure() -> None:
 # --- split.csv ----------------------------------------------------------------------------------------------
 
 
-def test_a_division_that_was_written_is_read_back(tmp_path: Path) -> None:
+def test_a_split_that_was_written_is_read_back(tmp_path: Path) -> None:
     split = chance()
     split = Split(split.names, (LEFT_OUT, *split.parts[1:]))
     split.write(tmp_path / "split.csv", [f"group of {name}" for name in NAMES])
@@ -139,7 +139,7 @@ def test_a_division_that_was_written_is_read_back(tmp_path: Path) -> None:
     assert rows[4] == {"structure": "s5", "part": split.parts[4], "group": "group of s5"}
 
 
-def test_a_division_covers_just_its_own_structures(tmp_path: Path) -> None:
+def test_a_split_covers_just_its_own_structures(tmp_path: Path) -> None:
     path = tmp_path / "split.csv"
     chance().write(path, NAMES)
     assert covers(read_parts(path), NAMES)

@@ -68,13 +68,13 @@ def with_energies(inputs: Inputs, energies: np.ndarray) -> Inputs:
     return replace(inputs, store=store)
 
 
-def division(inputs: Inputs, part_of: dict[str, str] = PART_OF) -> Split:
+def split_of(inputs: Inputs, part_of: dict[str, str] = PART_OF) -> Split:
     return Split(inputs.store.names, tuple(part_of[name] for name in inputs.store.names))
 
 
 def data(**changes: Any) -> TrainingData:
     inputs = small_inputs()
-    return prepare(inputs, PARAMETERS.with_overrides(**changes), division(inputs))
+    return prepare(inputs, PARAMETERS.with_overrides(**changes), split_of(inputs))
 
 
 def in_part(part: str) -> list[Structure]:
@@ -145,7 +145,7 @@ def test_a_whitening_floor_is_that_of_the_parameters_or_follows_from_the_numbers
     document["network"]["whitening_floor"] = floor
     parameters = ParameterSet.from_json(json.dumps(document))
     inputs = small_inputs()
-    found = prepare(inputs, parameters, division(inputs))
+    found = prepare(inputs, parameters, split_of(inputs))
     for k, element in enumerate(("Ti", "O")):
         atoms, sizes = rows("train", element), natural_sizes(PARAMETERS, element, found.repulsion.closest)
         n_structures = sum(element in structure.elements for structure in in_part("train"))
@@ -180,7 +180,7 @@ def test_what_the_test_part_says_changes_nothing_in_the_data_of_a_fit() -> None:
     other = with_energies(inputs, inputs.store.energies + 7.0 * tested)
     (features,) = inputs.features
     other = replace(other, features=[np.where(atoms[:, None], 99.0, features)])
-    first, second = (prepare(given, PARAMETERS, division(given)) for given in (inputs, other))
+    first, second = (prepare(given, PARAMETERS, split_of(given)) for given in (inputs, other))
     assert first.reference.as_dict() == second.reference.as_dict()
     for one, other in zip(first.training_atoms, second.training_atoms, strict=True):
         np.testing.assert_array_equal(one.references, other.references)
@@ -210,7 +210,7 @@ def test_functions_that_do_not_vary_are_named_for_their_subnet() -> None:
     titanium = np.array([e == "Ti" for structure in structures() for e in structure.elements])
     features[titanium, 1] = 0.25
     features[:, 4] = 0.0
-    constant = prepare(replace(inputs, features=[features]), PARAMETERS, division(inputs)).constant_features
+    constant = prepare(replace(inputs, features=[features]), PARAMETERS, split_of(inputs)).constant_features
     names = PARAMETERS.feature_names
     assert constant == {"Ti": (names[1], names[4]), "O": (names[4],)}
     assert data().constant_features == {}
@@ -221,13 +221,13 @@ def test_a_fit_needs_two_structures_to_train_on(n: int) -> None:
     inputs = small_inputs()
     part_of = {name: "train" if k < n else "test" for k, name in enumerate(PART_OF)}
     with pytest.raises(InputError) as caught:
-        prepare(inputs, PARAMETERS, division(inputs, part_of))
+        prepare(inputs, PARAMETERS, split_of(inputs, part_of))
     assert str(caught.value) == f"expected at least 2 structures in the training set, got {n}"
 
 
 def test_a_fit_needs_no_validation_part() -> None:
     inputs = small_inputs()
-    found = prepare(inputs, PARAMETERS, division(inputs, dict.fromkeys(PART_OF, "train")))
+    found = prepare(inputs, PARAMETERS, split_of(inputs, dict.fromkeys(PART_OF, "train")))
     assert (len(found.train.counts), len(found.validation.counts)) == (24, 0)
 
 
@@ -244,7 +244,7 @@ def with_outlier(inputs: Inputs, index: int, per_atom: float = 500.0) -> Inputs:
 def test_a_gross_outlier_is_left_out_of_its_part_and_named(part: str) -> None:
     inputs = small_inputs()
     index = next(k for k, name in enumerate(inputs.store.names) if PART_OF[name] == part)
-    found = prepare(with_outlier(inputs, index), PARAMETERS, division(inputs))
+    found = prepare(with_outlier(inputs, index), PARAMETERS, split_of(inputs))
     assert found.outliers == (inputs.store.names[index],)
     clean = data().split
     assert [k for k in range(24) if found.split.parts[k] != clean.parts[k]] == [index]
@@ -256,7 +256,7 @@ def test_a_gross_outlier_that_is_kept_moves_no_reference_energy() -> None:
     index = next(k for k, name in enumerate(inputs.store.names) if PART_OF[name] == "train")
     keeping = PARAMETERS.with_overrides(training={"outliers": "keep"})
     wild = with_outlier(inputs, index)
-    found, left_out = prepare(wild, keeping, division(inputs)), prepare(wild, PARAMETERS, division(inputs))
+    found, left_out = prepare(wild, keeping, split_of(inputs)), prepare(wild, PARAMETERS, split_of(inputs))
     assert len(found.train.counts) == 16
     assert found.outliers == left_out.outliers
     assert found.reference.as_dict() == left_out.reference.as_dict()
@@ -266,7 +266,7 @@ def test_an_element_without_atoms_in_the_training_part_is_named() -> None:
     oxygen = [replace(s, elements=("O",) * s.n_atoms) for s in structures() if PART_OF[s.name] == "train"]
     inputs = inputs_of([*oxygen, *in_part("validation"), *in_part("test")])
     with pytest.raises(InputError) as caught:
-        prepare(inputs, PARAMETERS, division(inputs))
+        prepare(inputs, PARAMETERS, split_of(inputs))
     assert str(caught.value) == "expected atoms of Ti in the training set, got none"
 
 
@@ -281,7 +281,7 @@ def test_an_element_that_is_left_out_is_named_with_the_reason_and_the_option() -
         ]
     )
     with pytest.raises(InputError) as caught:
-        prepare(spoiled, PARAMETERS, division(spoiled))
+        prepare(spoiled, PARAMETERS, split_of(spoiled))
     assert str(caught.value) == (
         "expected atoms of Ti in the training set, got none; "
         "2 gross outliers are left out (keep with --keep-outliers)"
@@ -292,7 +292,7 @@ def test_nothing_below_the_largest_energy_names_the_option() -> None:
     inputs = small_inputs()
     parameters = PARAMETERS.with_overrides(training={"max_energy": -1000.0})
     with pytest.raises(InputError, match=r"got 0; .* above --max-energy -1000 eV/atom"):
-        prepare(inputs, parameters, division(inputs))
+        prepare(inputs, parameters, split_of(inputs))
 
 
 class LazyFeatures:
@@ -368,7 +368,7 @@ def test_the_weights_are_those_of_the_energies_per_atom_in_the_training_part() -
     np.testing.assert_array_equal(found.validation_labels.weights, np.ones(N_VALIDATION))
 
 
-# --- the division -------------------------------------------------------------------------------------------
+# --- the split -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -385,7 +385,7 @@ def chosen_parts(project: Project, given: Path | None = None, new: bool = False,
     return choose_split(Snapshot(project), parameters, SplitRequest(given, new))
 
 
-def test_the_division_of_a_project_stays_until_a_new_one_is_asked_for(project: Project) -> None:
+def test_the_split_of_a_project_stays_until_a_new_one_is_asked_for(project: Project) -> None:
     kept = chosen_parts(project, seed=9)
     assert dict(zip(kept.names, kept.parts, strict=True)) == PART_OF
     new = chosen_parts(project, new=True, seed=9, validation_fraction=0.25, test_fraction=0.25)
@@ -393,7 +393,7 @@ def test_the_division_of_a_project_stays_until_a_new_one_is_asked_for(project: P
     assert chosen_parts(project) == new
 
 
-def test_a_division_of_other_structures_is_replaced(project: Project) -> None:
+def test_a_split_of_other_structures_is_replaced(project: Project) -> None:
     write_store(project.structures_file, structures()[:20], reference_energies=ATOMIC_ENERGIES)
     new = chosen_parts(project, test_fraction=0.2)
     assert new.replaces_another
@@ -402,7 +402,7 @@ def test_a_division_of_other_structures_is_replaced(project: Project) -> None:
     assert read_parts(project.split_file) == dict(zip(new.names, new.parts, strict=True))
 
 
-def test_a_division_with_one_damaged_name_is_not_lost(project: Project) -> None:
+def test_a_split_with_one_damaged_name_is_not_lost(project: Project) -> None:
     given = project.split_file.read_text(encoding="utf-8")
     damaged = given.replace("structure0005", "strukture0005", 1)
     assert damaged != given
@@ -449,7 +449,7 @@ def test_groups_stay_together_if_that_is_asked_for(project: Project) -> None:
     assert len(set(zip(groups, scattered.parts, strict=True))) > 8
 
 
-def test_a_list_that_is_given_becomes_the_division_of_the_project(project: Project) -> None:
+def test_a_list_that_is_given_becomes_the_split_of_the_project(project: Project) -> None:
     given = project.root / "mine.txt"
     given.write_text("".join(f"{s.name}.xsf\n" for s in structures()[:10]), encoding="utf-8")
     found = chosen_parts(project, given, validation_fraction=0.2)

@@ -208,7 +208,7 @@ def test_a_damaged_checkpoint_is_ignored(checkpoint: Path) -> None:
 
 
 def test_early_stopping_takes_the_best_weights() -> None:
-    # on the way from 0 to the energies of the training part, those of the validation part are passed
+    # on the way from 0 to the energies of the training set, those of the validation set are passed
     fit = make_fit(early_stopping=3, epochs=60, learning_rate=0.03, **per_atom(1.0, 0.3))
     fit.run()
     losses = [epoch.validation_loss for epoch in fit.history]

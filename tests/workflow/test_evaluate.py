@@ -72,7 +72,7 @@ def install(project: Project, **changes: Any) -> Potential:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """24 structures in several shards, four of them in the test part, and a potential."""
+    """24 structures in several shards, four of them in the test set, and a potential."""
     monkeypatch.setattr(features, "ATOMS_PER_SHARD", 16)
     made = small_project(tmp_path / "project")
     split(made)

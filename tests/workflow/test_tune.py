@@ -131,7 +131,7 @@ def test_a_trial_is_the_candidate_with_the_rest_of_the_parameter_set(project: Pr
 
 @pytest.mark.usefixtures("eager")
 def test_a_search_is_on_forces_where_the_fit_will_be(tmp_path: Path) -> None:
-    """Trials read the derivatives where they lie; what is left to the recipe follows from the training part."""
+    """Trials read the derivatives where they lie; what is left to the recipe follows from the training set."""
     parameters = PARAMETERS.with_overrides(
         recipe="auto",
         training={"forces": "auto", "epochs": 3, "members": None},
@@ -435,7 +435,7 @@ def test_a_search_on_some_structures_takes_so_many_of_both_parts(project: Projec
             tuning={**GRID, "max_trials": 1, "structures": n_structures},
         )
         tune(project, parameters, jobs=1, make_executor=lambda _: Here(invented), on_data=listen)
-    # 24 structures, of which the test part is not touched
+    # 24 structures, of which the test set is not touched
     assert heard == [(12, 6), (5, 3)]
     parts = [row["part"] for row in table(project.split_file)]
     assert [parts.count(part) for part in ("train", "validation", "test")] == [12, 6, 6]
