@@ -112,15 +112,15 @@ def test_where_no_atom_has_a_neighbor_something_is_chosen_and_said() -> None:
         assert choose_functions(lonely).cutoff == (5.0 if finite else 6.5)
         choice = choose_functions(lonely)
         shown = dict(explained(lonely, choice, choice.applied_to(preset("extended", ("He",)))))
-        assert shown["neighbors"] == "none: no two atoms are near each other"
+        assert shown["neighbors"] == "none: no two atoms are close to each other"
 
 
 def test_the_facts_name_what_was_seen_and_chosen() -> None:
     choice = choose_functions(MOLECULE)
     shown = dict(explained(MOLECULE, choice, choice.applied_to(preset("extended", ("Si",)))))
     assert shown == {
-        "neighbors": "C-H 1.10 Å (medians of the nearest); 5 % of the atoms have one within 1.00 Å",
-        "cutoff": "5.5 Å with about 8 neighbors within it: as far as the atoms of most molecules are apart",
+        "neighbors": "C-H 1.10 Å (median nearest distances); 5 % of the atoms have a neighbor within 1.00 Å",
+        "cutoff": "5.5 Å with about 8 neighbors within it: the distance that separates the atoms of most molecules",
         "functions": (
             "136 for C, H: 8 radial, 40 angular, lengths 0.59 times those for TiO2, for closer atoms"
         ),
@@ -133,7 +133,7 @@ def test_atoms_without_any_neighbor_are_no_reason_to_speak_of_neighbors() -> Non
     )
     choice = choose_functions(alone)
     shown = dict(explained(alone, choice, choice.applied_to(preset("extended", ("Cu",)))))
-    assert shown["neighbors"] == "none: no two atoms are near each other"
+    assert shown["neighbors"] == "none: no two atoms are close to each other"
     assert shown["cutoff"] == "5 Å: no atom has a neighbor to choose by"
 
 

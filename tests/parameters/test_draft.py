@@ -243,7 +243,7 @@ def test_one_atom_alone_is_enough_to_choose(here: Path) -> None:
     write_files(here / "atom", [alone])
     invoke("init", "p")
     _, err = invoke("extract", "atom", "-C", "p")
-    assert "no two atoms are near each other" in err
+    assert "no two atoms are close to each other" in err
     assert Project(Path("p")).parameters().elements == ("He",)
 
 

@@ -1,20 +1,20 @@
-"""The preset auto: cutoff and symmetry functions for a set of structures, from the distances in it.
+"""The preset auto: cutoff and symmetry functions for a set of structures, chosen from its interatomic distances.
 
-Functions made for one material serve another where its atoms are closer if their lengths are scaled by its distances
-between neighbors. Those scaled here were made for TiO2 (N. Artrith and A. Urban, Comput. Mater. Sci. 114 (2016) 135);
-that widths in geometric steps up to the cutoff are a choice that needs no fit to the material is shown by G. Imbalzano
-et al., J. Chem. Phys. 148 (2018) 241730. From four elements on neighbors are weighted by atomic number in the angular
-functions, whose columns would grow with the square of the number of elements (M. Gastegger et al., J. Chem. Phys. 148
-(2018) 241709).
+The functions are those published for TiO2 (N. Artrith and A. Urban, Comput. Mater. Sci. 114 (2016) 135), with lengths
+scaled by the distance between neighbors if atoms are closer than in TiO2. Widths in geometric steps up to the cutoff
+need no fit to the material (G. Imbalzano et al., J. Chem. Phys. 148 (2018) 241730). From four elements on, angular
+functions weight neighbors by atomic number, since their columns would otherwise grow with the square of the number of
+elements (M. Gastegger et al., J. Chem. Phys. 148 (2018) 241709).
 
-What was tried (energy MAE in meV/atom, force MAE in eV/Å, on structures that training never saw, one seed). Mo, a
-fifth at random: functions as for TiO2 2.0 and 0.100, narrower by 1.7 in η 2.1 and 0.102, wider by 1.6 in η with a
-cutoff of 5 Å 2.3 and 0.108, of 7 Å 2.3 and 0.108: lengths are never scaled up. Acetylacetone, trained on the half
-with the lowest energies, judged by the tenth with the highest: functions as for TiO2 0.54 and 0.040; narrower by 3 in
-η with a cutoff of 5 Å 0.69 and 0.045, these with ten more radial functions at equal steps 0.67 and 0.049, with
-weighted angular ones 0.86 and 0.050: lengths are scaled down only for atoms that are closer than these. Seven metals
-in 60 small cells, two random fifths: a column for each pair 22 and 38, weighted angular functions 9.5 and 7.6, radial
-ones weighted, too, 10 and 14.
+Measurements (energy MAE in meV/atom and force MAE in eV/Å on held-out structures, one seed):
+
+- Mo, a random fifth held out: functions of TiO2 2.0 and 0.100; η larger by 1.7 2.1 and 0.102; η smaller by 1.6 with a
+  cutoff of 5 Å or of 7 Å 2.3 and 0.108. So lengths are never scaled up.
+- Acetylacetone, trained on the half of lowest energies, tested on the tenth of highest: functions of TiO2 0.54 and
+  0.040; η larger by 3 with a cutoff of 5 Å 0.69 and 0.045, with ten more evenly spaced radial functions 0.67 and 0.049,
+  with weighted angular functions 0.86 and 0.050. So lengths are scaled down only for atoms closer than these.
+- Seven metals in 60 small cells, two random fifths: a column for each pair 22 and 38 meV/atom, weighted angular
+  functions 9.5 and 7.6, weighted radial functions as well 10 and 14.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ RULE = Rule()
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the choice depends on.
+    """The facts that the choice depends on.
 
     Attributes:
         elements: of the parameter set, in its order.
@@ -87,14 +87,14 @@ class Statistics:
         return self.neighbors_within[round(radius / STEP) - 1]
 
     def radius_of(self, neighbors: float) -> float:
-        """Å, within which an atom has so many neighbors on average; inf if not within reach."""
+        """Radius within which an atom has this many neighbors on average, Å; inf if out of range."""
         place = bisect_left(self.neighbors_within, neighbors)
         return STEP * (place + 1) if place < len(self.neighbors_within) else math.inf
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and why.
+    """The chosen functions, with reasons.
 
     Attributes:
         elements: those of the statistics.
@@ -124,10 +124,10 @@ class Choice:
 
 
 def choose_functions(statistics: Statistics, rule: Rule = RULE) -> Choice:
-    """Cutoff and functions for what is known of the structures.
+    """Cutoff and functions for these structures.
 
-    Ti and O get those that were published for them. For others the widths of these, η, are scaled by the square of the
-    ratio of spacings where atoms are closer, but for the widest, which is no more than the cutoff function.
+    Ti and O get the published functions. For other elements that are closer to each other, the published widths η are
+    scaled by the square of the ratio of spacings, except for the widest, which is little more than the cutoff function.
     """
     elements = statistics.elements
     if set(elements) == set(DEFAULT_ELEMENTS):
@@ -159,7 +159,7 @@ def choose_functions(statistics: Statistics, rule: Rule = RULE) -> Choice:
 
 
 def explained(statistics: Statistics, choice: Choice, parameters: ParameterSet) -> list[tuple[str, str]]:
-    """A summary for people: what was seen, what was chosen, and why.
+    """A summary for the user: what was found, what was chosen, and why.
 
     Args:
         statistics: what the choice was made from.
@@ -184,16 +184,16 @@ def explained(statistics: Statistics, choice: Choice, parameters: ParameterSet) 
 
 
 def _cutoff(statistics: Statistics, spacing: float, rule: Rule) -> tuple[float, str]:
-    """Cutoff, Å, and why it is that."""
+    """Cutoff, Å, and the reason for it."""
     by_spacing = rule.shortest_cutoff * spacing
     if statistics.is_finite:
         kind = "molecules"
         shortest, longest = max(rule.shortest_for_molecules, by_spacing), rule.longest_for_molecules
-        wanted, why = statistics.extent, "as far as the atoms of most molecules are apart"
+        wanted, why = statistics.extent, "the distance that separates the atoms of most molecules"
     else:
         kind = "crystals"
         shortest, longest = by_spacing, rule.longest_cutoff
-        wanted, why = statistics.radius_of(rule.neighbors), "as many as crystals get"
+        wanted, why = statistics.radius_of(rule.neighbors), "the number of neighbors that crystals get"
     if wanted < shortest:
         wanted, why = shortest, f"the shortest for {kind} with neighbors {spacing:.2f} Å apart"
     elif wanted > max(longest, shortest):
@@ -203,7 +203,7 @@ def _cutoff(statistics: Statistics, spacing: float, rule: Rule) -> tuple[float, 
 
 
 def _scaled(etas: tuple[float, ...], scale: float) -> tuple[float, ...]:
-    """All but the widest, 1/Å²; the digits are those that a person may want to edit."""
+    """The widths η, 1/Å², scaled except for the widest, and rounded so that they are easy to edit."""
     widest, *others = etas
     return (widest, *(float(f"{eta * scale:.4g}") for eta in others))
 
@@ -211,10 +211,8 @@ def _scaled(etas: tuple[float, ...], scale: float) -> tuple[float, ...]:
 def _nearest_fact(statistics: Statistics) -> str:
     n_shown = 6
     if statistics.spacing is None:
-        return "none: no two atoms are near each other"
+        return "none: no two atoms are close to each other"
     pairs = sorted(statistics.nearest.items(), key=lambda item: item[1][1])
     shown = ", ".join(f"{first}-{second} {median:.2f} Å" for (first, second), (_, median) in pairs[:n_shown])
     more = f" and {len(pairs) - n_shown} more" if len(pairs) > n_shown else ""
-    return (
-        f"{shown}{more} (medians of the nearest); 5 % of the atoms have one within {statistics.spacing:.2f} Å"
-    )
+    return f"{shown}{more} (median nearest distances); 5 % of the atoms have a neighbor within {statistics.spacing:.2f} Å"

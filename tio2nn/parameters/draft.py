@@ -1,7 +1,7 @@
-"""A `params.json` without functions: the preset auto chooses them once the structures are known.
+"""A `params.json` without symmetry functions: the preset auto chooses them once the structures are known.
 
-It holds `"preset": "auto"`, the sections of a parameter set as its user wants them and, where they are to be only
-these, the elements. A parameter set itself knows no preset: completed, the file is as any other.
+It has `"preset": "auto"`, the sections of a parameter set, and optionally the elements to accept. Once completed, it
+is an ordinary parameter set, without a preset.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _STAND_IN: dict[str, Any] = {"elements": ["H"], "cutoff": 1.0, "radial": [{"eta"
 
 @dataclass(frozen=True)
 class Draft:
-    """What is known of a parameter set before its functions are chosen.
+    """A parameter set whose functions are not chosen yet.
 
     Attributes:
-        elements: all that structures may have, in the order of the features; None for those of the structures.
-        settings: everything else; its elements, if none are given, its cutoff and its functions mean nothing.
-        schema: where an editor finds the schema of the file, or None.
+        elements: the elements to accept, in the order of the features; None for those of the structures.
+        settings: all other settings; cutoff and functions are placeholders, and so are the elements if none are given.
+        schema: address of the JSON Schema of the file, or None.
     """
 
     elements: tuple[str, ...] | None
@@ -60,7 +60,7 @@ class Draft:
         return format_json({**self._head(), _KEY: AUTO, **document})
 
     def completed(self, choice: Choice) -> tuple[ParameterSet, str]:
-        """The parameter set with what was chosen, and the content of its file."""
+        """The parameter set with the chosen functions, and the content of its file."""
         parameters = choice.applied_to(self.settings)
         return parameters, format_json({**self._head(), **to_json(parameters)})
 
@@ -81,7 +81,7 @@ def load_parameters(path: AnyPath) -> ParameterSet | Draft:
 
 
 def _from_document(document: dict[str, Any], file: str | None) -> Draft:
-    """Read it as the parameter set that it will be, with something in the place of what is to be chosen."""
+    """Read it as a parameter set, with placeholders for what is not chosen yet."""
     if document[_KEY] != AUTO:
         known = 'the functions of others are written by "tio2nn init DIR --preset NAME"'
         raise ParameterError(

@@ -1,11 +1,11 @@
-"""How a parameter is declared: its type and limits in the words of pydantic, and what else is known of it.
+"""Declarations of parameters: types and limits as pydantic has them, and what else the program needs to know.
 
 A field of a section reads `name: Annotated[type, ..., About(...)] = default`. The limits of a number come before
 `NUMBER`, those of a list before `LIST` or `UNIQUE`, and `About` comes last. The JSON key is the field's name without a
 trailing underscore: `lambda_` is "lambda".
 
-A field that is left to the recipe may be null, too. Its declared type is that of a set whose recipe has been asked
-(`recipes.resolve`), and its default the one that such a set is made with; in a file its default is null.
+A field with `by_recipe` may also be null. Its declared type and default are those of a set that `recipes.resolve` has
+filled in; in a file its default is null.
 """
 
 from __future__ import annotations
@@ -20,54 +20,54 @@ from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCu
 
 
 def key_of(name: str) -> str:
-    """In JSON, of a field by its name in Python."""
+    """The JSON key of a field with this Python name."""
     return name.rstrip("_")
 
 
 SECTION = ConfigDict(
     extra="forbid",
     allow_inf_nan=False,
-    validate_default=True,  # what fields must satisfy together, defaults must, too
+    validate_default=True,  # rules between fields also hold for defaults
     alias_generator=key_of,
     validate_by_alias=True,
-    validate_by_name=True,  # in Python; a document has the keys of JSON
+    validate_by_name=True,  # in Python code; documents have JSON keys
 )
 """Configuration of every section."""
 
 REPEATED = "repeated"
 RULE = "rule"
-"""Types of our own errors, beside those of pydantic: of an item, and of several fields together."""
+"""Our own error types beside those of pydantic: a repeated item, and a broken rule between fields."""
 
 
 class Affects(Flag):
-    """What depends on a parameter, and has to be made again when it changes."""
+    """What depends on a parameter and must be recomputed when it changes."""
 
     NOTHING = 0
     FEATURES = auto()
     """The features of an atom."""
     DATA = auto()
-    """Which structures are used, and in which part of the split."""
+    """Which structures are used, and the set of the split that each is in."""
     FIT = auto()
-    """The weights of a network that is fitted to given data."""
+    """The weights of a network fitted to given data."""
     POTENTIAL = auto()
-    """What a potential holds besides the weights of each network."""
+    """The content of a potential besides the weights of its networks."""
     SEARCH = auto()
-    """Which trials a search makes."""
+    """The trials of a search."""
     TRIAL = auto()
-    """What comes of a trial, as far as its settings do not say it."""
+    """The result of a trial with given settings."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a field beyond its type.
+    """A field beyond its type.
 
     Attributes:
-        doc: what it means, without a full stop.
-        affects: what depends on it; of a section and of a symmetry function, nothing but through its fields.
+        doc: its meaning, without a full stop.
+        affects: what depends on it; sections and symmetry functions leave this to their fields.
         unit: of the number.
         by_recipe: null leaves the value to the recipe.
-        searched: each trial of a search has its own.
-        left_out: what stands for it in a file that leaves it out, where that is not the default.
+        searched: each trial of a search has its own value.
+        left_out: its value in a file that leaves it out, if not the default.
     """
 
     doc: str
@@ -79,7 +79,7 @@ class About:
 
     @property
     def meaning(self) -> str:
-        """What it means, and what null does where the recipe decides; without a full stop."""
+        """Its meaning, including that of null; without a full stop."""
         return f"{self.doc}; null leaves it to the recipe" if self.by_recipe else self.doc
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -94,7 +94,7 @@ class About:
 
 
 class _Number:
-    """Numbers of other libraries are welcome, words and truth values are not; -0.0 becomes 0.0, as it is printed."""
+    """Accepts numbers of other libraries, such as NumPy's, but no strings or booleans; turns -0.0 into 0.0."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = _strict(handler(source))
@@ -105,11 +105,11 @@ class _Number:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Choices that `Literal` cannot name: numbers and truth values, of which 1, 1.0 and true are equal, or too many.
+    """Choices that `Literal` cannot express: numbers and booleans (1, 1.0 and true are equal), or a long list.
 
     Attributes:
         choices: all of them.
-        noun: what messages call one, where there are too many to list.
+        noun: the word for one of them in messages, if they are too many to list.
     """
 
     choices: tuple[Any, ...]
@@ -145,10 +145,10 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class _List:
-    """A list of JSON, a tuple in Python.
+    """A list in JSON, a tuple in Python.
 
     Attributes:
-        unique: no two items are equal.
+        unique: whether items must differ.
     """
 
     unique: bool = False
@@ -162,7 +162,7 @@ class _List:
         return {**handler(schema), **({"uniqueItems": True} if self.unique else {})}
 
     def _read(self, value: Any, handler: core_schema.ValidatorFunctionWrapHandler) -> Any:
-        """Its items, or what is wrong with them and which of the others repeat one."""
+        """The items; else every problem with them, including repetitions."""
         value = tuple(value) if isinstance(value, list) else value
         try:
             items = handler(value)
@@ -192,12 +192,12 @@ class _List:
 
 
 def is_noise(details: ErrorDetails) -> bool:
-    """Whether a list is said to be too short only because its items are wrong."""
+    """Whether a list counts as too short only because its items are wrong."""
     return details["type"] == "too_short" and len(details["input"]) > 0
 
 
 def _again(details: ErrorDetails) -> InitErrorDetails:
-    """An error that was read, to be raised with others."""
+    """A reported error as one that can be raised with others."""
     kind = PydanticCustomError(details["type"], "expected another value", details.get("ctx"))
     return InitErrorDetails(type=kind, loc=details["loc"], input=details["input"])
 

@@ -1,6 +1,6 @@
-"""Settings of network, training and search: three sections of `params.json`.
+"""The sections network, training and tuning of `params.json`.
 
-The defaults are those of the recipe `default`, which a file has that names no recipe.
+Their defaults are those of the recipe `default`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tio2nn.parameters.fields import (
 )
 from tio2nn.parameters.validation import Section, broken_rule
 
-# Far beyond any potential; a kernel between two such layers has 0.8 GB, and Keras builds layers by recursion.
+# Far beyond any potential: the weights between two such layers take 0.8 GB, and Keras builds layers recursively.
 _MOST_NODES = 10_000
 _MOST_LAYERS = 100
 
@@ -89,23 +89,23 @@ class NetworkParameters(Section):
     whitening_floor: Annotated[
         Positive | None,
         About(
-            "Variance, of standardized features, below which a component counts for noise and is turned down; null for "
-            "what the numbers of atoms and structures in training say",
+            "Variance of standardized features below which a principal component counts as noise and is damped; null "
+            "to derive it from the numbers of atoms and structures in training",
             Affects.FIT,
         ),
     ] = None
     repulsion: Annotated[
         Boolean,
         About(
-            "Let atoms closer than any in training repel each other as screened nuclei do (ZBL)",
-            Affects.POTENTIAL,  # it is added to what the networks say
+            "Repel atoms that are closer than any in training by a screened nuclear repulsion (ZBL)",
+            Affects.POTENTIAL,  # it is added to the energies of the networks
         ),
     ] = True
 
 
 @dataclass(frozen=True, config=SECTION)
 class TrainingParameters(Section):
-    """How the structures are divided and the weights are fitted."""
+    """How the structures are split and the weights fitted."""
 
     epochs: Annotated[
         Count,
@@ -235,9 +235,7 @@ class TrainingParameters(Section):
     )
     split: Annotated[
         Literal["random", "grouped"],
-        About(
-            "Divide structure by structure, or keep groups of related structures in one part", Affects.DATA
-        ),
+        About("Split structure by structure, or keep groups of related structures in one set", Affects.DATA),
     ] = "random"
     max_energy: Annotated[
         Annotated[float, NUMBER] | None,

@@ -1,4 +1,4 @@
-"""The parameter set of a project: what is computed, how the network looks, how it is trained and tuned.
+"""The parameter set of a project: symmetry functions, network, training and tuning.
 
 A `ParameterSet` is the content of `params.json`. Every field carries its meaning, unit, default and limits;
 the checks, the table that `tio2nn schema` shows and the JSON Schema all follow from them.
@@ -117,9 +117,9 @@ class ParameterSet(Section):
     network: Annotated[
         NetworkParameters, About("The subnet that turns the features of one atom into its energy")
     ] = field(default_factory=NetworkParameters)
-    training: Annotated[
-        TrainingParameters, About("How the structures are divided and the weights are fitted")
-    ] = field(default_factory=TrainingParameters)
+    training: Annotated[TrainingParameters, About("How the structures are split and the weights fitted")] = (
+        field(default_factory=TrainingParameters)
+    )
     tuning: Annotated[TuningParameters, About("The settings among which tune looks for the best")] = field(
         default_factory=TuningParameters
     )
@@ -157,7 +157,7 @@ class ParameterSet(Section):
 
     @classmethod
     def load(cls, path: AnyPath) -> ParameterSet:
-        """Read a file; its name in messages is `path` as given.
+        """Read a file; messages name it as given.
 
         Raises:
             InputError: not readable, not UTF-8, not JSON; as ParameterError: not a parameter set.
@@ -177,7 +177,7 @@ class ParameterSet(Section):
 
     @classmethod
     def from_document(cls, document: object, *, file: str | None = None) -> ParameterSet:
-        """As `from_json`, of what the text says."""
+        """As `from_json`, from parsed JSON."""
         if isinstance(document, dict):
             _read_element_blind(document)
             if "recipe" in document:
@@ -185,13 +185,13 @@ class ParameterSet(Section):
         return read(cls, document, file=file)
 
     def to_json(self) -> str:
-        """JSON text with every field, one symmetry function a line; `from_json` gives back an equal set."""
+        """JSON text with every field, one symmetry function per line; `from_json` returns an equal set."""
         return format_json(to_json(self))
 
     def with_overrides(self, **overrides: object) -> ParameterSet:
         """A new set with other values: `with_overrides(cutoff=6.0, training={"epochs": 10})`.
 
-        Fields of a section that are not named stay as they are; values may be of Python or of JSON.
+        Other fields of a section keep their values; values may be Python or JSON values.
         """
         document = to_json(self)
         for key, value in overrides.items():
@@ -204,7 +204,7 @@ class ParameterSet(Section):
 
     @property
     def undecided(self) -> tuple[str, ...]:
-        """Paths of the settings that are left to the recipe: `training.epochs`."""
+        """Paths of the settings left to the recipe, such as `training.epochs`."""
         found = [
             f"{section.key}.{setting.key}"
             for section in fields(type(self))

@@ -19,7 +19,7 @@ from tio2nn.parameters.recipes import DEFAULT_RECIPE, open_settings
 from tio2nn.parameters.validation import did_you_mean
 
 AUTO = "auto"
-"""The default: no functions of its own; `choose_functions` chooses them once the structures are known."""
+"""The default; `choose_functions` chooses the functions once the structures are known."""
 
 TIO2_PRESET = "artrith-urban-2016"
 DEFAULT_ELEMENTS = ("Ti", "O")
@@ -27,7 +27,7 @@ DEFAULT_ELEMENTS = ("Ti", "O")
 
 @dataclass(frozen=True)
 class Preset:
-    """A parameter set but for its elements; all radial functions have their center at the atom.
+    """A parameter set without elements; all radial functions are centered at the atom (R_s = 0).
 
     Attributes:
         cutoff: Å.
@@ -80,7 +80,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str, elements: Sequence[str] = DEFAULT_ELEMENTS) -> ParameterSet:
-    """The parameter set of that name for `elements`, whose order is that of the features.
+    """The named preset for these elements, in the order of the features.
 
     Network, training and search are left to its recipe.
 
@@ -111,10 +111,10 @@ def functions_of(chosen: Preset) -> tuple[tuple[RadialFunction, ...], tuple[Angu
 
 
 def symbols(elements: Sequence[str]) -> tuple[str, ...]:
-    """The elements as a parameter set has them.
+    """The elements as a tuple.
 
     Raises:
-        ParameterError: one text, whose letters would be taken for symbols: those of CO are carbon and oxygen.
+        ParameterError: a string, such as "CO", whose letters would count as symbols.
     """
     if isinstance(elements, str):
         raise ParameterError(
@@ -124,15 +124,15 @@ def symbols(elements: Sequence[str]) -> tuple[str, ...]:
 
 
 def in_published_order(elements: Sequence[str]) -> tuple[str, ...]:
-    """Ti and O in the order that the presets were published for; others as they are."""
+    """Ti and O in the order of the published presets; other elements as given."""
     return DEFAULT_ELEMENTS if set(elements) == set(DEFAULT_ELEMENTS) else tuple(elements)
 
 
 def known(name: str, names: Collection[str], kind: str) -> str:
-    """`name`, if it is one of `names`.
+    """Return the name if it is one of `names`.
 
     Raises:
-        UsageError: it is not; the message calls it a `kind` and guesses what was meant.
+        UsageError: it is not; the message says which `kind` of name was expected, with a suggestion.
     """
     if name in names:
         return name

@@ -1,4 +1,4 @@
-"""Recipes: named ways to fit, which decide the settings that a parameter set leaves open.
+"""Recipes: named sets of fit settings, which fill in what a parameter set leaves open.
 
 A setting that is null in `params.json` is left to the recipe. `resolve` asks the recipe, which may look at what the
 training set holds, and gives a set without such gaps: what is fitted, fingerprinted and recorded. The same set and
@@ -38,7 +38,7 @@ SEARCHING_RECIPES = frozenset({"rili-2024"})
 
 _DEFAULTS: Overrides = {
     "network": to_json(NetworkParameters()),
-    # no recipe decides what is fitted to, but whether forces are
+    # recipes decide on forces, but not on the other choices of the training data
     "training": {
         field.key: field.default
         for field in fields(TrainingParameters)
@@ -99,15 +99,15 @@ _FIXED: dict[str, Overrides] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What the training set holds.
+    """The size of the training set.
 
     Attributes:
-        n_structures, n_atoms: all of it.
-        n_structures_with_forces: some of them.
-        n_force_components: of those.
-        n_derivatives: of the features of those with respect to positions.
-        n_features: of an atom.
-        n_elements: of the parameter set.
+        n_structures, n_atoms: in the whole training set.
+        n_structures_with_forces: number of structures with forces.
+        n_force_components: number of their force components.
+        n_derivatives: number of derivatives of their features with respect to positions.
+        n_features: number of features of an atom.
+        n_elements: number of elements in the parameter set.
     """
 
     n_structures: int
@@ -120,12 +120,12 @@ class Facts:
 
     @property
     def without_forces(self) -> Facts:
-        """The same data, their forces forgotten."""
+        """The same training set without forces."""
         return replace(self, n_structures_with_forces=0, n_force_components=0, n_derivatives=0)
 
 
 def known_recipe(name: str) -> str:
-    """The name itself.
+    """Return the name if there is such a recipe.
 
     Raises:
         UsageError: no such recipe.
@@ -137,7 +137,7 @@ def known_recipe(name: str) -> str:
 
 
 def settings_of(name: str, facts: Facts) -> Overrides:
-    """Everything of network and training that a recipe decides, and what it says of the search.
+    """All settings of network and training that a recipe decides, and its settings of the search.
 
     Args:
         name: of the recipe.
@@ -176,7 +176,7 @@ _FEWEST_EPOCHS = 60
 
 
 def auto_settings(facts: Facts) -> Overrides:
-    """The recipe `auto`: what it changes in the recipe `default` for a training set like this.
+    """The recipe `auto`: its changes to the recipe `default` for this training set.
 
     Args:
         facts: of the training set, without forces where they are not used.
@@ -211,7 +211,7 @@ def _n_batches(facts: Facts, batch_size: int) -> int:
 
 
 def forces_of(parameters: ParameterSet) -> bool | str:
-    """Whether a fit by this set uses forces: true, false, or auto where structures have them."""
+    """Whether a fit with these parameters uses forces: true, false, or auto (if structures have them)."""
     own = parameters.training.forces
     if own != "auto":
         return own
@@ -220,16 +220,16 @@ def forces_of(parameters: ParameterSet) -> bool | str:
 
 
 def uses_forces(parameters: ParameterSet, n_structures_with_forces: int) -> bool:
-    """Whether a fit by this set to structures of which so many have forces uses these."""
+    """Whether a fit with these parameters uses forces, given the number of structures that have them."""
     forces = forces_of(parameters)
     return n_structures_with_forces > 0 if forces == "auto" else bool(forces)
 
 
 def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
-    """The set with every setting that it leaves open decided by its recipe.
+    """The parameters with every open setting filled in by their recipe.
 
     Args:
-        parameters: nothing that they say themselves is changed.
+        parameters: their own settings are kept.
         facts: of the training set.
     """
     forces = uses_forces(parameters, facts.n_structures_with_forces)
@@ -248,7 +248,7 @@ def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
 
 
 def with_recipe(parameters: ParameterSet, name: str) -> ParameterSet:
-    """The set left to another recipe, but for what is the user's own.
+    """The parameters with another recipe and the settings that the user made.
 
     Where the set is one of the recipe `default`, as all are that name none, what it has of that recipe is not the
     user's own, and is left open where the other one sets it.
@@ -273,7 +273,7 @@ def with_recipe(parameters: ParameterSet, name: str) -> ParameterSet:
 
 
 def open_settings(parameters: ParameterSet, name: str) -> ParameterSet:
-    """The set with all that a recipe can decide left to the one of that name.
+    """The parameters with every setting that a recipe can decide left to the named one.
 
     Raises:
         UsageError: no such recipe.
@@ -286,12 +286,12 @@ def open_settings(parameters: ParameterSet, name: str) -> ParameterSet:
     return parameters.with_overrides(recipe=known_recipe(name), **changes)
 
 
-# Trials of a search have so much of the epochs of the fit that they are for: twelve of them cost three fits.
+# Epochs of a trial as a fraction of those of the fit: twelve trials cost as much as three fits.
 _TRIAL_EPOCHS = 0.25
 
 
 def _grid_around(parameters: ParameterSet) -> Mapping[str, Any]:
-    """Settings near those that are decided, these among them: a layer less, other widths, half the learning rate."""
+    """The resolved settings and their neighbors: one layer less, other widths, half the learning rate."""
     layers = parameters.network.hidden_layers or (1,)
     nodes = max(layers)
     return {
@@ -307,7 +307,7 @@ def _default(section: str, key: str) -> Any:
     return _DEFAULTS[section][key]
 
 
-_START_SECONDS = 6.0  # of a network: TensorFlow makes a graph of the epoch
+_START_SECONDS = 6.0  # per network, for TensorFlow to trace the epoch
 # CPU seconds of an epoch, without and with forces: for itself, for each step of a network for two elements, for each
 # weight and atom, for each derivative. Fitted to epochs of 64 to 255 structures of TiO2 on a virtual machine with two
 # cores, in batches of 4 to 64, networks of 48-48 to 160-160-160.
@@ -315,7 +315,7 @@ _COSTS = {False: (0.025, 9e-4, 1.4e-10, 0.0), True: (0.01, 1.8e-3, 1.7e-10, 2.4e
 
 
 def epoch_seconds(facts: Facts, hidden_layers: Sequence[int], n_batches: int) -> float:
-    """CPU time that an epoch of one network takes about, s."""
+    """Approximate CPU time of an epoch of one network, s."""
     of_epoch, of_step, of_weight, of_derivative = _COSTS[facts.n_derivatives > 0]
     sizes = [facts.n_features, *hidden_layers, 1]
     n_weights = sum(a * b for a, b in itertools.pairwise(sizes))
@@ -330,7 +330,7 @@ def epoch_seconds(facts: Facts, hidden_layers: Sequence[int], n_batches: int) ->
 
 
 def fit_seconds(parameters: ParameterSet, facts: Facts) -> float:
-    """CPU time that a fit by a resolved set takes about, s; all networks."""
+    """Approximate CPU time of a fit with resolved parameters, all networks together, s."""
     training = parameters.training
     batches = _n_batches(facts, training.batch_size)
     used = facts if training.forces else facts.without_forces

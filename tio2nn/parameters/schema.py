@@ -1,4 +1,4 @@
-"""What the sections say of themselves: their fields, the table of them, JSON Schema, and the words of messages."""
+"""The fields of the sections as a table, as JSON Schema, and in messages."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Field(NamedTuple):
     Attributes:
         name: in Python.
         key: in JSON.
-        default: in Python; meaningless if the field is required.
+        default: in Python; meaningless for a required field.
         required: whether it must be given.
-        section: the section that it is, or that its items are; None for plain values.
-        is_section: whether it is one section, not a list of them.
-        about: what else is known of it.
+        section: the class of the section, or of the items of a list; None for plain values.
+        is_section: whether it is a single section, not a list.
+        about: its meaning, unit and effects.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Field(NamedTuple):
 
     @property
     def default_in_file(self) -> Any:
-        """What stands for it in a file that leaves it out, as JSON."""
+        """Its value, as JSON, in a file that leaves it out."""
         if self.is_section:
             return {field.key: field.default_in_file for field in fields(self.section)}
         if self.about.by_recipe:
@@ -49,7 +49,7 @@ class Field(NamedTuple):
 
 
 def fields(cls: Any) -> tuple[Field, ...]:
-    """The fields of a section, in their order."""
+    """The fields of a section, in order."""
     known: Mapping[str, FieldInfo] = cls.__pydantic_fields__
     return tuple(_field(field.name, known[field.name]) for field in dataclasses.fields(cls))
 
@@ -70,12 +70,12 @@ def _field(name: str, info: FieldInfo) -> Field:
 
 
 def to_json(value: Any) -> Any:
-    """What `json.dumps` can write of a section or of one of its values."""
+    """A section, or one of its values, as `json.dumps` accepts it."""
     return to_jsonable_python(value, by_alias=True)
 
 
 class _Generator(GenerateJsonSchema):
-    """As an editor shows it best: a value that may be null has one type more, no field a title made of its name."""
+    """For a good display in editors: null as one more type of a field, and no titles generated from names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
         return False
@@ -93,7 +93,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def object_schema(cls: type[Any]) -> dict[str, Any]:
-    """JSON Schema of one section, with those of its sections in their places."""
+    """JSON Schema of a section, with nested sections inlined."""
     raw = TypeAdapter(cls).json_schema(schema_generator=_Generator)
     schema: dict[str, Any] = _inlined(raw, raw.pop("$defs", {}))
     return {**schema, "properties": _ordered(cls, schema["properties"])}
@@ -111,7 +111,7 @@ def _inlined(node: Any, definitions: Mapping[str, Any]) -> Any:
 
 
 def _ordered(cls: type[Any], properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The properties in the order of the fields, with the defaults that a file has."""
+    """The properties in the order of the fields, with the defaults for files."""
     found = {}
     for field in fields(cls):
         own = found[field.key] = {**properties[field.key]}
@@ -125,7 +125,7 @@ def _ordered(cls: type[Any], properties: Mapping[str, Any]) -> dict[str, Any]:
 def json_schema(cls: type[Any], title: str = "") -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of the files that `tio2nn.parameters.validation.read` accepts as `cls`.
 
-    It says everything that concerns one field; what several fields must satisfy together only `read` knows.
+    It describes each field by itself; rules between fields are checked by `read` alone.
     """
     schema = object_schema(cls)
     place = {"$schema": {"type": "string", "description": "Where an editor finds this schema"}}
@@ -138,7 +138,7 @@ def json_schema(cls: type[Any], title: str = "") -> dict[str, Any]:
 
 
 def expected(schema: Mapping[str, Any], *, plural: bool = False) -> str:
-    """What a value of this JSON Schema is, as a noun without article: `integer >= 1 or null`."""
+    """A value of this JSON Schema as a noun without article: `integer >= 1 or null`."""
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     or_null = " or null" if "null" in kinds else ""
     if "enum" in schema:
@@ -157,7 +157,7 @@ def expected(schema: Mapping[str, Any], *, plural: bool = False) -> str:
 
 
 class Row(NamedTuple):
-    """One line of the table of fields."""
+    """A row of the table of fields."""
 
     path: str
     type: str
@@ -167,7 +167,7 @@ class Row(NamedTuple):
 
 
 def describe(cls: type[Any]) -> list[Row]:
-    """The table of all fields, sections before their fields; items of a list have the path `list[].field`."""
+    """A row for each field, sections before their fields; fields of list items have the path `list[].field`."""
     return list(_rows(cls, ""))
 
 

@@ -1,4 +1,4 @@
-"""Documents against their sections: every problem at once, each with its path, in words of our own."""
+"""Validation of documents: all problems at once, each with its path, in our own words."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tio2nn.files.strict_json import JsonObject, quote
 from tio2nn.parameters.fields import REPEATED, RULE, Affects, is_noise, key_of
 from tio2nn.parameters.schema import expected, fields, object_schema, to_json
 
-# A message that shows a value shows this much of it.
+# Characters of a value shown in a message.
 _LONGEST_VALUE = 40
 
 SCHEMA_KEY = "$schema"
-"""Editors find the schema of a file under this key of the file."""
+"""The key under which editors look for the schema of a file."""
 
 
 class _Reporting(type):
-    """Makes instances, and says in our own words what is wrong with the values that one was to be made of."""
+    """Makes instances, and reports invalid values in our own words."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -34,14 +34,14 @@ class _Reporting(type):
 
 
 class Section(metaclass=_Reporting):
-    """Base of the parameter dataclasses: an instance that exists is valid, each value has its declared type.
+    """Base of the parameter dataclasses; every instance is valid, and every value has its declared type.
 
     Raises:
-        ParameterError: with every problem, when an instance is made.
+        ParameterError: with every problem, when an instance is created.
     """
 
     def affecting(self, part: Affects) -> dict[str, Any]:
-        """As JSON, the fields on which a part depends, or one of several: `affecting(DATA | FIT)`."""
+        """The fields, as JSON, that affect any of these: `affecting(DATA | FIT)`."""
         return {
             field.key: to_json(getattr(self, field.name))
             for field in fields(type(self))
@@ -53,7 +53,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def read(cls: type[SectionT], document: object, *, file: str | None = None) -> SectionT:
-    """Make a section from parsed JSON, or from Python values of the same shape.
+    """Create a section from parsed JSON or from Python values of the same shape.
 
     Raises:
         ParameterError: with every problem.
@@ -71,19 +71,19 @@ def read(cls: type[SectionT], document: object, *, file: str | None = None) -> S
 
 
 def broken_rule(field: str, problem: str) -> PydanticCustomError:
-    """What a validator raises where a field does not go with others: `expected ..., got ...`."""
+    """The error for a validator to raise if a field contradicts others; the problem reads `expected ..., got ...`."""
     return PydanticCustomError(RULE, "{problem}", {"field": field, "problem": problem})
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """`, did you mean "..."?` for the candidate that resembles `word` most, or nothing."""
+    """`, did you mean "..."?` with the candidate most similar to `word`, or an empty string."""
     by_lowercase = {candidate.lower(): candidate for candidate in candidates}
     matches = difflib.get_close_matches(word.lower(), by_lowercase, n=1)
     return f", did you mean {quote(by_lowercase[matches[0]])}?" if matches else ""
 
 
 def _repeated_keys(document: object) -> Iterator[str]:
-    """Of the objects that a file holds at every depth, which may be larger than that of Python's calls."""
+    """A problem for each repeated key at any depth; iterative, since a file may nest deeper than Python can recurse."""
     waiting = [("", document)]
     while waiting:
         path, value = waiting.pop()
@@ -98,14 +98,14 @@ def _repeated_keys(document: object) -> Iterator[str]:
 
 
 class _Place(NamedTuple):
-    """Where an error is.
+    """The location of an error.
 
     Attributes:
-        path: as messages show it.
-        rank: its order among others: unknown keys, then fields, then what fields must satisfy together.
-        schema: of the value; empty where none is known.
-        parent: the schema of what holds it.
-        parent_path: of that.
+        path: as shown in messages.
+        rank: for sorting: unknown keys, then fields, then rules between fields.
+        schema: of the value; empty if unknown.
+        parent: schema of the object or list that contains it.
+        parent_path: path of that object or list.
     """
 
     path: str
@@ -115,7 +115,7 @@ class _Place(NamedTuple):
     parent_path: str
 
     def step(self, step: Any) -> _Place:
-        """Into a field, an item or a value."""
+        """The location of a field, item or value inside this one."""
         if isinstance(step, int) and "items" in self.schema:
             path, rank, inner = f"{self.path}[{step}]", step, self.schema["items"]
         elif "properties" in self.schema:
@@ -128,12 +128,12 @@ class _Place(NamedTuple):
 
 
 def _problems(cls: type[Any], error: ValidationError, arguments: Sequence[str] = ()) -> list[str]:
-    """Each error in our own words, sorted.
+    """A message for each error, sorted.
 
     Args:
         cls: the section.
-        error: what pydantic says.
-        arguments: keys of those that a call may give by their position.
+        error: the errors found by pydantic.
+        arguments: keys of positional arguments.
     """
     schema, found = object_schema(cls), []
     for details in error.errors(include_url=False):
@@ -148,7 +148,7 @@ def _problems(cls: type[Any], error: ValidationError, arguments: Sequence[str] =
 
 
 def _problem(place: _Place, details: ErrorDetails) -> tuple[tuple[float, ...], str]:
-    """The rank of an error among others, and its message."""
+    """The rank of an error, for sorting, and its message."""
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == RULE:
         message = f"{_join(place.parent_path, context['field'])}: {context['problem']}"
@@ -177,7 +177,7 @@ def _shown(value: object) -> str:
 
 
 def _join(path: str, key: object) -> str:
-    """`path.key`; a key that could break the line or be taken for a path is quoted."""
+    """`path.key`, with a key that is no identifier in quotes."""
     step = key if isinstance(key, str) and key.isidentifier() else quote(key)
     return f"{path}.{step}" if path else step
 
@@ -190,7 +190,7 @@ def _section_that_has(key: str, properties: Mapping[str, Any]) -> str:
 
 
 def _article(noun: str) -> str:
-    """A choice of values, or true or false, stands without an article."""
+    """The noun with its article; values take none."""
     if noun.startswith(('"', "-", "true")) or noun[0].isdigit():
         return noun
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
