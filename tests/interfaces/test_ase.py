@@ -296,7 +296,9 @@ def test_atoms_outside_the_training_range_are_warned_of_once(atoms: Atoms) -> No
     assert (
         f"atom {worst.atom} ({worst.element}), at {worst.distance:.1f} times an ordinary distance" in message
     )
-    assert f"with {worst.function} {worst.excess:.2g} times the training range beyond its limit" in message
+    assert (
+        f"{worst.function} lies outside the training range by {worst.excess:.2g} times its width" in message
+    )
     assert "\n" not in message
 
 

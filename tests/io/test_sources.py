@@ -64,7 +64,7 @@ def test_a_file_that_is_named_is_tried_by_its_suffix() -> None:
     make("x.axsf", "y.xsf.gz", "notes.txt", "bare")
     found, complaints = read("x.axsf", "y.xsf.gz", "notes.txt", "bare")
     assert found == ["x.axsf", "y.xsf.gz"]
-    expected = "expected a structure file (.xsf, .xyz, .extxyz, also with .gz) or a tar archive"
+    expected = "expected a structure file (.xsf, .axsf, .xyz, .extxyz, also with .gz) or a tar archive"
     assert complaints == [f"notes.txt: {expected}, got the suffix '.txt'", f"bare: {expected}, got no suffix"]
 
 
@@ -103,7 +103,7 @@ def test_the_standard_input_is_the_list_by_default(monkeypatch: pytest.MonkeyPat
 
 def test_a_folder_without_structures_is_an_error() -> None:
     make("d/notes.txt")
-    expected = "expected structure files (*.xsf, *.xyz, *.extxyz, *.gz) in this folder, got none"
+    expected = "expected structure files (*.xsf, *.axsf, *.xyz, *.extxyz, *.gz) in this folder, got none"
     assert read("d") == ([], [f"d: {expected}"])
 
 

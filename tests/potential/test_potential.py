@@ -214,7 +214,8 @@ def test_an_atom_far_from_training_is_named_with_the_function_farthest_outside_i
     assert found.excess == pytest.approx(0.5)
     assert found.distance == prediction.distances[atom] == prediction.distances.max()
     assert (
-        f"with {found.function} 0.5 times the training range beyond its limit" in prediction.doubts()["atoms"]
+        f"{found.function} lies outside the training range by 0.5 times its width"
+        in prediction.doubts()["atoms"]
     )
 
 
@@ -227,7 +228,7 @@ def test_a_new_combination_of_functions_within_their_ranges_is_reported_too() ->
     assert found.atom == 3
     assert found.excess < 0.0
     assert (
-        "in a new combination of functions"
+        "its functions are in range, but in a new combination"
         in potential.predict_features(structure, features).doubts()["atoms"]
     )
 

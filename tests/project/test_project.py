@@ -158,6 +158,7 @@ def test_every_path_lies_in_the_project_and_has_a_command_that_makes_it(project:
         "model/potential.npz",
         "model/history.csv",
         "model/history.png",
+        "model/potential-earlier.npz",
         "model/metrics.json",
         "evaluation",
         "evaluation/other",

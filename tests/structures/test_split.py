@@ -241,7 +241,7 @@ def test_a_list_that_cannot_be_meant_is_refused_by_its_line(
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"s1\n\xff\xfe\n")
-    for path, got in ((tmp_path / "list", "got another encoding"), (tmp_path / "none", "No such file")):
+    for path, got in ((tmp_path / "list", "got another encoding"), (tmp_path / "none", "no such file")):
         with pytest.raises(InputError, match=got):
             read_parts(path)
 

@@ -24,9 +24,10 @@ from tio2nn.project import feature_store as features
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model
 from tio2nn.project.structure_store import read_store, write_store
-from tio2nn.structures.split import Split
+from tio2nn.structures.split import Split, read_parts
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.evaluate import evaluate
+from tio2nn.workflow.extract import extract
 
 TEST = ("structure0003", "structure0004", "structure0011", "structure0024")
 PNGS = ("parity.png", "residuals.png", "energies.png", "distances.png")
@@ -247,7 +248,8 @@ def test_an_empty_test_part_says_what_to_do(project: Project) -> None:
     split(project, test=())
     install(project)
     with pytest.raises(
-        InputError, match=r'test set, got none; name labeled files, "tio2nn evaluate FILE\.\.\."'
+        InputError,
+        match=r'test set, got none; name labeled files, "tio2nn evaluate -C .* FILE\.\.\.", or draw a test set',
     ):
         evaluate(project)
 
@@ -294,6 +296,14 @@ def test_given_structures_leave_the_result_of_the_test_part_alone(project: Proje
     assert summary.directory == project.other_evaluation_directory
     assert len(residuals(project.other_evaluation_directory)) == 3
     assert {p.name: p.read_bytes() for p in project.evaluation_directory.iterdir() if p.is_file()} == before
+
+
+def test_given_structures_of_the_training_set_are_counted(project: Project, tmp_path: Path) -> None:
+    files = write_files(tmp_path / "files", structures())
+    extract(project, files)
+    training = {name for name, part in read_parts(project.split_file).items() if part == "train"}
+    expected = len({"structure0001", "structure0002", "structure0003"} & training)
+    assert evaluate(project, files[:3]).trained_on == expected > 0
 
 
 def test_structures_above_the_max_energy_of_training_are_left_out_of_the_test_part(project: Project) -> None:

@@ -373,7 +373,7 @@ def test_the_parameters_of_the_project_may_be_named_again(
         ),
         (("--recipe", "quikc"), 2, 'did you mean "quick"?'),
         (("--preset", "rili"), 2, 'got "rili"'),
-        (("--split", "gone.csv"), 3, "gone.csv: cannot read the file: No such file or directory"),
+        (("--split", "gone.csv"), 3, "gone.csv: no such file"),
         (("-C", "files/structure0001.xsf"), 2, "expected a project directory, got a file"),
     ],
 )

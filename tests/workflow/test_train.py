@@ -132,6 +132,20 @@ def test_what_a_training_leaves_behind_says_how_it_was_made(project: Project) ->
     assert metrics["validation_rmse_meV_per_atom"] == summary.validation_rmse
 
 
+def test_the_potential_that_a_training_replaces_is_kept(project: Project) -> None:
+    first = train(project, PARAMETERS)
+    assert (first.earlier, first.earlier_is_of_others) == (None, False)
+    before = project.potential_file.read_bytes()
+    second = train(project, PARAMETERS.with_overrides(training={"seed": 7}))
+    assert (second.earlier, second.earlier_is_of_others) == (project.earlier_potential_file, False)
+    assert project.earlier_potential_file.read_bytes() == before
+    assert project.potential_file.read_bytes() != before
+    store = read_store(project.structures_file)
+    others = [replace(structure, energy=(structure.energy or 0.0) + 1.0) for structure in store]
+    write_store(project.structures_file, others, reference_energies=ATOMIC_ENERGIES)
+    assert train(project, PARAMETERS).earlier_is_of_others
+
+
 def check_history(project: Project, summary: TrainSummary) -> None:
     """A row for each epoch of each member; the errors reported are those of the epochs that were taken."""
     with project.history_file.open(encoding="utf-8", newline="") as handle:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
 
+# Quantiles and correlations of fewer structures are chance.
+_FEWEST_FOR_STATISTICS = 10
+
 
 @command
 def evaluate(
@@ -101,12 +104,9 @@ def perform(
     _show_errors("by size", metrics["by_size"], ["n_atoms"])
     _show_errors("by composition", metrics["by_composition"], ["composition"])
     if "leakage" in metrics:
-        _show_leakage(metrics["leakage"])
-    _show_spread(metrics.get("spread", {}))
-    console.say(
-        f"residuals of the totals: mean {energy['mean_residual_eV']:.4f} eV, standard error "
-        f"{energy['standard_error_eV']:.4f} eV, beyond 1.5 sigma {energy['outlier_fraction']:.3f}"
-    )
+        _show_leakage(metrics["leakage"], summary.n_groups)
+    if metrics["n_structures"] >= _FEWEST_FOR_STATISTICS:
+        _show_statistics(metrics)
     show_comparison(
         "evaluation",
         metrics["n_structures"],
@@ -135,6 +135,11 @@ def perform(
             counted(summary.extrapolating, "structure has", "structures have")
             + " atoms far from all training atoms (largest_distance in residuals.csv)"
         )
+    if summary.trained_on:
+        console.warn(
+            counted(summary.trained_on, "structure is", "structures are")
+            + " in the training set of this potential; errors on them say nothing about new structures"
+        )
     if summary.foreign_compositions:
         console.warn(
             counted(
@@ -152,6 +157,16 @@ def perform(
     return metrics, not (summary.rejected or (strict and doubtful))
 
 
+def _show_statistics(metrics: Mapping[str, Any]) -> None:
+    """Show what the spread tells of the errors, and how the residuals are distributed."""
+    _show_spread(metrics.get("spread", {}))
+    energy = metrics["energy"]
+    console.say(
+        f"residuals of total energies: mean {energy['mean_residual_eV']:.4f} eV, standard error "
+        f"{energy['standard_error_eV']:.4f} eV, beyond 1.5 sigma {energy['outlier_fraction']:.3f}"
+    )
+
+
 def _force_row(errors: Mapping[str, float] | None) -> list[list[str]]:
     if errors is None:
         return []
@@ -159,7 +174,7 @@ def _force_row(errors: Mapping[str, float] | None) -> list[list[str]]:
     return [["force component, eV/Å", f"{rmse:.4f}", f"{mae:.4f}", "", f"{most:.2f}"]]
 
 
-def _show_leakage(leakage: Mapping[str, Any]) -> None:
+def _show_leakage(leakage: Mapping[str, Any], n_groups: int) -> None:
     """Show how close the test set is to the training set."""
     _show_errors(
         "by distance from the nearest training structure",
@@ -168,9 +183,10 @@ def _show_leakage(leakage: Mapping[str, Any]) -> None:
     )
     share = leakage["fraction_with_group_in_training"]
     if share > 0:
+        advice = "train with --split-by grouped" if n_groups > 1 else "add structures that are unrelated"
         console.say(
             f"{100 * share:.0f} % of these structures have relatives in the training set (frames of the same run or "
-            "scans of the same geometry); to measure errors on unrelated structures, train with --split-by grouped"
+            f"scans of the same geometry); to measure errors on unrelated structures, {advice}"
         )
 
 

@@ -9,6 +9,18 @@ from typing import Annotated, Optional
 import typer
 
 # Optional[...]: Typer evaluates these at run time, and its older versions do not support `X | None` on Python 3.10.
+RunProjectOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--project",
+        "-C",
+        metavar="DIR",
+        help="Project directory, created if missing. Default: the current directory if it has a params.json, else "
+        "tio2nn-project.",
+        show_default=False,
+    ),
+]
+
 ProjectOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(

@@ -27,8 +27,8 @@ from tio2nn.cli.options import (
     NewSplitOption,
     NoTestOption,
     PresetOption,
-    ProjectOption,
     RecipeOption,
+    RunProjectOption,
     SeedOption,
     SourcesArgument,
     SplitFileOption,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 @command
 def run(
     sources: SourcesArgument,
-    project: ProjectOption = None,
+    project: RunProjectOption = None,
     preset: PresetOption = None,
     elements: ElementsOption = None,
     recipe: RecipeOption = None,

@@ -115,7 +115,7 @@ def perform(
         console.say(labels_line(parameters, data.facts))
         console.say(
             f"training on {counted(len(data.train.counts), 'structure')}, validating on {len(data.validation.counts)}, "
-            f"{len(data.split.indices('test'))} held out for the test; reference energies "
+            f"{len(data.split.indices('test'))} held out for the test{_unused(data)}; reference energies "
             + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
         )
         console.say(cost_line(data.parameters, data.facts))
@@ -160,10 +160,26 @@ def perform(
         f"trained {counted(summary.members, 'network')} in "
         f"{console.duration(summary.seconds)}{judged}; {summary.potential}"
     )
+    if summary.earlier is not None:
+        kept = f"the earlier potential is kept as {summary.earlier}"
+        if summary.earlier_is_of_others:
+            console.warn(
+                f"{kept}: it was trained on other structures; -C DIR names a project for each data set"
+            )
+        else:
+            console.say(kept)
     if summary.comparison is not None:
         show_comparison("validation", summary.n_validation, summary.comparison, summary.facts)
     metrics: dict[str, Any] = read_json(snapshot.project.training_metrics_file)
     return metrics
+
+
+def _unused(data: TrainingData) -> str:
+    """How many structures a split given by the user leaves out of all sets."""
+    from tio2nn.structures.split import LEFT_OUT
+
+    n = data.split.parts.count(LEFT_OUT) - data.n_above_max_energy - len(data.outliers)
+    return f", {n} not used by the split" if n > 0 else ""
 
 
 def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:

@@ -60,9 +60,9 @@ def _drawings(table: ResidualTable, data_set: FloatArray | None) -> dict[str, Ca
     from tio2nn.evaluation import error_plots, plots
 
     residuals, errors = table.predicted - table.energies, np.abs(table.residuals_per_atom)
-    true, predicted = table.energies - table.baseline, table.predicted - table.baseline
+    true = table.cohesive * table.n_atoms
     found: dict[str, Callable[[Path], None]] = {
-        "parity.png": lambda path: plots.plot_parity(true, predicted, table.n_atoms, path),
+        "parity.png": lambda path: plots.plot_parity(true, true + residuals, table.n_atoms, path),
         "residuals.png": lambda path: plots.plot_residuals(residuals, path),
         "energies.png": lambda path: plots.plot_energies(table.cohesive, path, data_set),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +21,8 @@ from tio2nn.evaluation.metrics import (
     force_metrics,
     residuals_per_atom,
 )
+from tio2nn.structures.elements import formula
+from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.structure import FloatArray
 
 COLUMNS = (
@@ -135,15 +136,11 @@ class ResidualTable:
         return np.array([row.predicted for row in self.rows])
 
     @cached_property
-    def baseline(self) -> FloatArray:
-        """(n_structures,) sums of reference energies, eV."""
-        reference = np.array([self.reference_energies[element] for element in self.elements])
-        return np.asarray(np.array([row.composition for row in self.rows], dtype=np.float64) @ reference)
-
-    @cached_property
     def cohesive(self) -> FloatArray:
         """(n_structures,) true cohesive energies, eV/atom."""
-        return np.asarray((self.energies - self.baseline) / self.n_atoms)
+        values = {element: self.reference_energies[element] for element in self.elements}
+        compositions = np.array([row.composition for row in self.rows], dtype=np.int64)
+        return ReferenceEnergies.given(values).cohesive(compositions, self.energies)
 
     @cached_property
     def residuals_per_atom(self) -> FloatArray:
@@ -178,7 +175,7 @@ class ResidualTable:
 
     def metrics(self) -> dict[str, Any]:
         """The content of `metrics.json`."""
-        reduced = [self._formula(row.composition, math.gcd(*row.composition)) for row in self.rows]
+        reduced = [formula(self._named(row), reduced=True) for row in self.rows]
         metrics: dict[str, Any] = {
             "n_structures": len(self.rows),
             "n_atoms": int(self.n_atoms.sum()),
@@ -217,16 +214,14 @@ class ResidualTable:
         for row, (residual, per_atom, cohesive) in zip(self.rows, derived, strict=True):
             numbers = [row.energy, row.predicted, f"{residual:.6f}", f"{per_atom:.4f}", f"{cohesive:.6f}"]
             spread = "" if row.spread is None else f"{row.spread * _MEV:.4f}"
-            formula, n_atoms = self._formula(row.composition), sum(row.composition)
+            n_atoms = sum(row.composition)
             nearest = ["", ""] if row.nearest is None else [row.nearest.name, f"{row.nearest.distance:.4f}"]
             far = [row.n_extrapolating, f"{row.largest_distance:.4f}"]
-            cells = [row.name, row.file, n_atoms, formula, *numbers, spread, *far]
+            cells = [row.name, row.file, n_atoms, formula(self._named(row)), *numbers, spread, *far]
             yield [*cells, *_force_cells(row.forces), *nearest]
 
-    def _formula(self, composition: tuple[int, ...], divisor: int = 1) -> str:
-        """Ti8O16, or TiO2 divided by 8."""
-        counts = [(element, n // divisor) for element, n in zip(self.elements, composition, strict=True) if n]
-        return "".join(element if n == 1 else f"{element}{n}" for element, n in counts)
+    def _named(self, row: Evaluated) -> dict[str, int]:
+        return dict(zip(self.elements, row.composition, strict=True))
 
 
 def _force_cells(forces: EvaluatedForces | None) -> list[str]:

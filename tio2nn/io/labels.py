@@ -160,7 +160,7 @@ def forces_label(columns: Mapping[str, tuple[str, int]], chosen: str | None) -> 
     doubtful = [
         name
         for name, (kind, _) in columns.items()
-        if kind in ("R", "I") and ("forc" in name.lower() or name.lower() in _DOUBTFUL)
+        if kind in ("R", "I") and ("forc" in name.lower() or _SEPARATORS.split(name.lower())[0] in _DOUBTFUL)
     ]
     if doubtful:
         return Label(

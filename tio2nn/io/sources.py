@@ -26,11 +26,6 @@ from tio2nn.files.paths import AnyPath
 from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, natural_key
 
 STRUCTURE_SUFFIXES = (".xsf", ".axsf", ".xyz", ".extxyz")
-_SHOWN_SUFFIXES = (
-    ".xsf",
-    ".xyz",
-    ".extxyz",
-)  # in messages; .axsf is XCrySDen's suffix for XSF with several frames
 
 # an XSF file of this size has 3 million atoms, and parsing takes 20 times its size in memory
 _LARGEST_FILE = 256 * 2**20
@@ -194,7 +189,7 @@ def _from_path(path: Path, seen: set[str]) -> Iterator[SourceFile | InputError]:
     elif (suffix := _structure_suffix(name)) is not None:
         yield from _from_file(path, suffix, seen)
     else:
-        expected = ", ".join(_SHOWN_SUFFIXES)
+        expected = ", ".join(STRUCTURE_SUFFIXES)
         got = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         yield InputError(
             f"expected a structure file ({expected}, also with .gz) or a tar archive, got {got}",
@@ -384,7 +379,7 @@ def _too_large(file: str) -> InputError:
 
 
 def _no_structure_files(kind: str, file: str) -> InputError:
-    expected = ", ".join(f"*{suffix}" for suffix in _SHOWN_SUFFIXES)
+    expected = ", ".join(f"*{suffix}" for suffix in STRUCTURE_SUFFIXES)
     return InputError(
         f"expected structure files ({expected}, *.gz) in this {kind}, got none", file=printable(file)
     )

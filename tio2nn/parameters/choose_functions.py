@@ -215,4 +215,5 @@ def _nearest_fact(statistics: Statistics) -> str:
     pairs = sorted(statistics.nearest.items(), key=lambda item: item[1][1])
     shown = ", ".join(f"{first}-{second} {median:.2f} Å" for (first, second), (_, median) in pairs[:n_shown])
     more = f" and {len(pairs) - n_shown} more" if len(pairs) > n_shown else ""
-    return f"{shown}{more} (median nearest distances); 5 % of the atoms have a neighbor within {statistics.spacing:.2f} Å"
+    within = f"{statistics.spacing:.2f} Å"
+    return f"{shown}{more} (median nearest distances); 5 % of the atoms have a neighbor within {within}"

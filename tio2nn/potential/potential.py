@@ -37,6 +37,7 @@ from tio2nn.potential.prediction import (
 from tio2nn.potential.repulsion import Repelled, Repulsion
 from tio2nn.potential.whitening import Whitening
 from tio2nn.structures.structure import Structure
+from tio2nn.wording import counted
 
 FloatArray = NDArray[np.float64]
 
@@ -77,6 +78,12 @@ class Potential:
     about: Mapping[str, Any]
     repulsion: Repulsion | None = None
     limits: Limits = NO_TRAINING_KNOWN
+
+    def __repr__(self) -> str:
+        elements, layers = ", ".join(self.elements), self.members[0][0][:-1]
+        nodes = "-".join(str(layer.kernel.shape[1]) for layer in layers) or "no hidden"
+        networks = counted(len(self.members), "network")
+        return f"<Potential of {elements}: {networks} of {nodes} nodes, cutoff {self.parameters.cutoff:g} Å>"
 
     @cached_property
     def _calculator(self) -> SymmetryCalculator:

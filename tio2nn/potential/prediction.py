@@ -146,9 +146,9 @@ class Prediction:
         if self.extrapolations:
             worst = max(self.extrapolations, key=lambda extrapolation: extrapolation.distance)
             place = (
-                f"with {worst.function} {worst.excess:.2g} times the training range beyond its limit"
+                f"{worst.function} lies outside the training range by {worst.excess:.2g} times its width"
                 if worst.excess > 0.0
-                else f"in a new combination of functions, {worst.function} being nearest to its limit"
+                else f"its functions are in range, but in a new combination; {worst.function} is nearest to its limit"
             )
             repulsion = (
                 f"atoms closer than any in the training set add a repulsion of {self.repulsion:.3g} eV; "
@@ -158,7 +158,7 @@ class Prediction:
             found["atoms"] = (
                 f"{_atoms(len(self.extrapolations), self.structure.n_atoms)} far from the training set: do not trust "
                 f"energy or forces; farthest is atom {worst.atom} ({worst.element}), at {worst.distance:.1f} times an "
-                f"ordinary distance, {place}; {repulsion}train on structures like this one"
+                f"ordinary distance: {place}; {repulsion}train on structures like this one"
             )
         return found
 

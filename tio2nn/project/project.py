@@ -104,7 +104,13 @@ class Project:
             if (directory / _PARAMETERS_NAME).is_file():
                 return cls(_as_typed(directory))._existing()
         place = cls(_as_typed(start)).shown()
-        raise MissingInputError(f'no {_PARAMETERS_NAME} in {place} or above; run "tio2nn init" first')
+        there = sorted(path.parent.name for path in start.glob(f"*/{_PARAMETERS_NAME}"))
+        advice = (
+            f"name a project with -C, such as -C {shlex.quote(there[0])}"
+            if there
+            else 'run "tio2nn init" first'
+        )
+        raise MissingInputError(f"no {_PARAMETERS_NAME} in {place} or above; {advice}")
 
     @classmethod
     def create(cls, root: AnyPath, parameters: ParameterSet | Draft, *, exist_ok: bool = False) -> Project:
@@ -239,7 +245,6 @@ class Project:
 
     @property
     def split_file(self) -> Path:
-        """The split."""
         return self.root / "split.csv"
 
     @property
@@ -268,6 +273,11 @@ class Project:
     def potential_file(self) -> Path:
         """The whole committee in one portable file."""
         return self.model_directory / "potential.npz"
+
+    @property
+    def earlier_potential_file(self) -> Path:
+        """The previous `potential.npz`, replaced by another training."""
+        return self.model_directory / "potential-earlier.npz"
 
     @property
     def history_file(self) -> Path:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -39,16 +37,6 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
         "split": _digest(split),
         "settings": _digest(json.dumps(settings, sort_keys=True).encode()),
     }
-
-
-def changed(recorded: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
-    """Names of the inputs that have changed."""
-    return [name for name, digest in now.items() if recorded.get(name) != digest]
-
-
-def changed_data(recorded: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
-    """Like `changed`, without the settings, which may come from flags or a recipe."""
-    return [name for name in changed(recorded, now) if name != "settings"]
 
 
 def digest_of_file(path: Path) -> str:

@@ -16,7 +16,7 @@ from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.paths import AnyPath
 from tio2nn.project.project import command_for
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
-from tio2nn.structures.reference_energies import gross_outliers
+from tio2nn.structures.reference_energies import ReferenceEnergies, gross_outliers
 from tio2nn.structures.structure import FloatArray, Structure
 
 IntArray = NDArray[np.int64]
@@ -259,8 +259,8 @@ class StructureStore(Sequence[Structure]):
         """(n_structures,) total energies minus reference energies, eV/atom; NaN if either is unknown."""
         compositions = self.compositions(self.elements)
         known = np.array([element in self.reference_energies for element in self.elements], dtype=bool)
-        values = np.array([self.reference_energies.get(element, 0.0) for element in self.elements])
-        cohesive = (self.energies - compositions @ values) / self.n_atoms
+        values = {element: self.reference_energies.get(element, 0.0) for element in self.elements}
+        cohesive = ReferenceEnergies.given(values).cohesive(compositions, self.energies)
         return np.where((compositions[:, ~known] > 0).any(axis=1), np.nan, cohesive)
 
     @cached_property

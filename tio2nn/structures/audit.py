@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.structures.elements import formula
 from tio2nn.structures.geometry import ClosestPairs, closest_pairs
 from tio2nn.structures.groups import Groups, find_groups
 from tio2nn.structures.outliers import FEWEST, BoolArray
@@ -29,7 +30,7 @@ class Audit:
 
     Attributes:
         names: structure names.
-        formulas: composition, elements in alphabetical order: `O16Ti8`.
+        formulas: such as `Ti8O16`.
         n_atoms: (n_structures,)
         cohesive: (n_structures,) total energy minus reference energies, eV/atom.
         max_forces: (n_structures,) length of the largest force on an atom, eV/Å; NaN without forces.
@@ -97,7 +98,8 @@ class Audit:
         return f"{values} ({self.reference.source}{unsure})"
 
     def _energy_fact(self) -> str:
-        low, median, high = np.percentile(self.cohesive, [0, 50, 100])
+        # adding 0.0 turns -0.0 into 0.0
+        low, median, high = np.round(np.percentile(self.cohesive, [0, 50, 100]), 3) + 0.0
         fact = f"{low:.3f} to {high:.3f} eV/atom, median {median:.3f}"
         counts = Counter(self.outliers)
         for side, fence in zip(("low", "high"), self.fences, strict=True):
@@ -135,6 +137,8 @@ class Audit:
 
     def _group_fact(self) -> str:
         sizes = Counter(self.groups.group.tolist())
+        if max(sizes.values()) == 1:
+            return f"{len(sizes)}, no structures are related"
         kinds = (
             (self.groups.scan, "volume scan", "volume scans"),
             (self.groups.run, "run of consecutive frames", "runs of consecutive frames"),
@@ -143,10 +147,11 @@ class Audit:
         for first, one, many in kinds:
             members = first[first >= 0]
             n = len(np.unique(members))
-            parts.append(f"{counted(n, one, many)} ({counted(len(members), 'structure')})")
+            if n:
+                parts.append(f"{counted(n, one, many)} ({counted(len(members), 'structure')})")
         alone = sum(size == 1 for size in sizes.values())
         largest = counted(max(sizes.values()), "structure")
-        return f"{len(sizes)}, the largest with {largest}: {', '.join(parts)}, {alone} single"
+        return f"{len(sizes)}, the largest with {largest}: {', '.join([*parts, f'{alone} single'])}"
 
     def _duplicate_fact(self) -> str:
         differences = np.abs(self.duplicate_energies[~np.isnan(self.duplicate_energies)])
@@ -171,14 +176,14 @@ def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audi
     energies = np.array([np.nan if s.energy is None else s.energy for s in structures])
     n_atoms = np.array([structure.n_atoms for structure in structures])
     counts = compositions(structures, reference.elements)
-    cohesive = (energies - reference.baseline(counts)) / n_atoms
+    cohesive = reference.cohesive(counts, energies)
     max_forces = np.array([_largest_force(structure) for structure in structures])
     closest = closest_pairs(structures)
     groups = find_groups(structures)
     first = groups.duplicate_of
     return Audit(
         names=tuple(structure.name for structure in structures),
-        formulas=tuple(_formula(structure) for structure in structures),
+        formulas=tuple(formula(structure.composition) for structure in structures),
         n_atoms=n_atoms,
         cohesive=cohesive,
         max_forces=max_forces,
@@ -211,10 +216,6 @@ def _fences(cohesive: FloatArray) -> tuple[float, float]:
 
 def _largest_force(structure: Structure) -> float:
     return np.nan if structure.forces is None else float(np.sqrt((structure.forces**2).sum(axis=1).max()))
-
-
-def _formula(structure: Structure) -> str:
-    return "".join(f"{element}{n if n > 1 else ''}" for element, n in structure.composition.items())
 
 
 def _most_common(formulas: Sequence[str]) -> str:

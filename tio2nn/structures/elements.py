@@ -1,6 +1,9 @@
-"""Chemical symbols of the elements 1 to 118."""
+"""Chemical symbols of the elements 1 to 118, and chemical formulas."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from math import gcd
 
 _PERIODS = (
     "H He",
@@ -40,3 +43,19 @@ COVALENT_RADII: dict[str, float] = dict(
 )
 """Å; B. Cordero et al., Dalton Trans. (2008) 2832, low spin for Mn, Fe and Co; 2.0 as in ASE beyond Cm, where the paper
 ends."""
+
+# IUPAC Red Book (2005), table VI: in formulas nonmetals follow the metals in this order
+_NONMETALS = "Rn Xe Kr Ar Ne He B Si C Sb As P N H Te Se S At I Br Cl O F"
+_PLACE = {symbol: k for k, symbol in enumerate(_NONMETALS.split(), start=1)}
+
+
+def formula(composition: Mapping[str, int], *, reduced: bool = False) -> str:
+    """Chemical formula, metals in alphabetical order before nonmetals: `Ti8O16`, or, reduced, `TiO2`.
+
+    Args:
+        composition: number of atoms of each element; zeros are ignored.
+        reduced: divide by the greatest common divisor.
+    """
+    divisor = gcd(*composition.values()) if reduced else 1
+    ordered = sorted(composition.items(), key=lambda item: (_PLACE.get(item[0], 0), item[0]))
+    return "".join(f"{symbol}{n // divisor if n > divisor else ''}" for symbol, n in ordered if n)

@@ -86,6 +86,16 @@ class ReferenceEnergies:
         """(n_structures,) eV, the sum of reference energies for compositions (n_structures, n_elements)."""
         return np.asarray(compositions, dtype=np.float64) @ self.values
 
+    def cohesive(self, compositions: NDArray[np.integer], energies: FloatArray) -> FloatArray:
+        """(n_structures,) cohesive energies, eV/atom: total energies minus reference energies, by number of atoms.
+
+        Args:
+            compositions: (n_structures, n_elements) number of atoms of each element.
+            energies: (n_structures,) total energies, eV.
+        """
+        n_atoms = np.asarray(compositions).sum(axis=1)
+        return np.asarray((energies - self.baseline(compositions)) / n_atoms)
+
     def as_dict(self) -> dict[str, float]:
         """Element to energy, eV."""
         return dict(zip(self.elements, self.values.tolist(), strict=True))

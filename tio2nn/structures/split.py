@@ -189,6 +189,8 @@ def _rows(path: Path) -> list[_Row]:
     file = str(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise InputError("no such file", file=file) from None
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror}", file=file) from None
     except UnicodeDecodeError:

@@ -28,6 +28,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import digest_of_file
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.names import natural_key
+from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import LEFT_OUT, Split, read_parts
 from tio2nn.structures.structure import FloatArray
 from tio2nn.workflow.predict import predict_stream
@@ -50,6 +51,8 @@ class EvaluationSummary:
         directory: directory of the results, or None.
         paths: the files written.
         remarks: remarks on labels that were ignored, one line each.
+        trained_on: number of given structures with the geometry of a training structure.
+        n_groups: number of groups of related structures in the project; 0 if unknown.
     """
 
     metrics: dict[str, Any]
@@ -63,6 +66,8 @@ class EvaluationSummary:
     directory: Path | None
     paths: tuple[Path, ...]
     remarks: tuple[str, ...] = ()
+    trained_on: int = 0
+    n_groups: int = 0
 
 
 def evaluate(
@@ -107,13 +112,14 @@ def evaluate(
     potential = Potential.load(potential_file)
     if sources:
         items = read_structures(sources, stdin=stdin, options=options, errors="yield")
-        part = _Part(predict_stream(potential, items, forces=True))
+        training = _training_geometries(snapshot) if snapshot is not None and its_own else frozenset()
+        part = _Part(predict_stream(potential, items, forces=True), training=training)
     elif snapshot is not None:
         part = _test_part(snapshot, potential, its_own=its_own)
     else:
         raise UsageError("expected labeled structures or a project with a test set, got neither")
     remarks = Remarks()
-    table, rejected = _collect(part, potential, remarks, track)
+    table, rejected, trained_on = _collect(part, potential, remarks, track)
     facts = dict(potential.about.get("baseline", {}))
     comparison = _compared(table, facts.get("reference_energies_eV", potential.reference_energies))
     metrics = table.metrics() | {
@@ -141,13 +147,20 @@ def evaluate(
         directory=directory,
         paths=paths,
         remarks=remarks.lines(),
+        trained_on=trained_on,
+        n_groups=part.n_groups,
     )
 
 
 class _Part(NamedTuple):
-    """Predictions to evaluate, or errors in their place; `n_structures` is 0 if unknown.
+    """Predictions to evaluate, or errors in their place.
 
-    `nearest` maps the name of a structure to its nearest training structure, if known.
+    Attributes:
+        n_structures: 0 if unknown.
+        above_max_energy, outliers_left_out: as in `EvaluationSummary`.
+        nearest: nearest training structure of each structure by name, if known.
+        training: geometry hashes of training structures that may be among those to evaluate.
+        n_groups: number of groups of related structures in the project; 0 if unknown.
     """
 
     results: Iterator[Prediction | InputError]
@@ -155,6 +168,21 @@ class _Part(NamedTuple):
     above_max_energy: int = 0
     outliers_left_out: int = 0
     nearest: Mapping[str, Nearest] = MappingProxyType({})
+    training: frozenset[str] = frozenset()
+    n_groups: int = 0
+
+
+def _training_geometries(snapshot: Snapshot) -> frozenset[str]:
+    """Geometry hashes of the training structures; none if the project lacks structures or a split."""
+    project = snapshot.project
+    if not (project.split_file.exists() and project.structures_file.exists()):
+        return frozenset()
+    parts, store = read_parts(project.split_file), snapshot.structures
+    return frozenset(
+        geometry
+        for name, geometry in zip(store.names, store.geometry_hashes, strict=True)
+        if parts.get(name) == "train"
+    )
 
 
 def _test_part(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> _Part:
@@ -177,7 +205,7 @@ def _test_part(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> _P
         got = f"{n_test} gross outliers" if n_test and not n_sound else got
         raise InputError(
             f"expected structures in the test set, got {got}; name labeled files, "
-            '"tio2nn evaluate FILE...", or train with a test_fraction above 0',
+            f'"{project.command("evaluate")} FILE...", or draw a test set, "{project.command("train --new-split")}"',
             file=str(project.split_file),
         )
     has_forces = bool(store.has_forces[chosen].any())
@@ -189,7 +217,14 @@ def _test_part(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> _P
     nearest = {}
     if features is not None and its_own:
         nearest = _nearest(store, features, potential, chosen, low.indices("train"))
-    return _Part(results, len(chosen), n_sound - len(chosen), n_test - n_sound, nearest)
+    return _Part(
+        results,
+        n_structures=len(chosen),
+        above_max_energy=n_sound - len(chosen),
+        outliers_left_out=n_test - n_sound,
+        nearest=nearest,
+        n_groups=len(set(store.groups)),
+    )
 
 
 def _features_for(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> StoredFeatures | None:
@@ -260,14 +295,20 @@ def _rms(values: FloatArray) -> float:
 
 def _collect(
     part: _Part, potential: Potential, remarks: Remarks, track: Track
-) -> tuple[ResidualTable, tuple[InputError, ...]]:
-    """Collect the numbers and discard the structures, so that archives of any size fit into memory."""
+) -> tuple[ResidualTable, tuple[InputError, ...], int]:
+    """Collect the numbers and discard the structures, so that archives of any size fit into memory.
+
+    Returns:
+        The table, what cannot be evaluated, and the number of training structures.
+    """
     rows: list[Evaluated] = []
+    n_trained_on = 0
     rejected: list[InputError] = []
     with track("evaluating structures", part.n_structures) as advance:
         for result in part.results:
             if not isinstance(result, InputError):
                 remarks.add(result.structure)
+                n_trained_on += bool(part.training) and result.structure.geometry_hash in part.training
             row = (
                 result
                 if isinstance(result, InputError)
@@ -284,7 +325,8 @@ def _collect(
         got = f"{len(rejected)} that cannot be used; the first: {rejected[0]}" if rejected else "none"
         raise InputError(f"expected structures to evaluate, got {got}")
     rows.sort(key=lambda row: (natural_key(row.name), natural_key(row.file)))
-    return ResidualTable(tuple(rows), potential.elements, potential.reference_energies), tuple(rejected)
+    table = ResidualTable(tuple(rows), potential.elements, potential.reference_energies)
+    return table, tuple(rejected), n_trained_on
 
 
 def _evaluated(
@@ -321,6 +363,8 @@ def _data_set_energies(snapshot: Snapshot, potential: Potential) -> FloatArray |
     store = snapshot.structures
     if not set(store.elements) <= set(potential.elements):
         return None
-    reference = np.array([potential.reference_energies[element] for element in potential.elements])
-    cohesive = (store.energies - store.compositions(potential.elements) @ reference) / store.n_atoms
-    return np.asarray(cohesive)
+    elements = potential.elements
+    reference = ReferenceEnergies.given(
+        {element: potential.reference_energies[element] for element in elements}
+    )
+    return reference.cohesive(store.compositions(elements), store.energies)

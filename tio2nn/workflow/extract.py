@@ -34,7 +34,8 @@ class ExtractSummary:
     Attributes:
         n_structures: number of accepted structures.
         rejected: why files, or frames of files, were rejected, in the order of the files.
-        audit: audit of the accepted structures; None if there are none, and then only `rejected.csv` was written.
+        audit: audit of the accepted structures; None if there are none. Then the project stays as it is; one without
+            structures receives `rejected.csv`.
         n_foreign: number of structures rejected for their elements.
         foreign_elements: those elements, in alphabetical order.
         remarks: remarks on labels of accepted structures that were ignored, one line each.
@@ -117,11 +118,9 @@ def extract(
             groups=findings.group_names,
             reference_energies=findings.reference.as_dict(),
         )
-    write_csv(
-        project.rejected_file,
-        ["file", "line", "reason"],
-        [[e.file or "", e.line or "", e.reason] for e in rejected],
-    )
+    if findings is not None or not project.energies_file.exists():
+        reasons = [[e.file or "", e.line or "", e.reason] for e in rejected]
+        write_csv(project.rejected_file, ["file", "line", "reason"], reasons)
     if findings is not None:
         write_csv(project.energies_file, *_energies_table(structures, findings))
     return ExtractSummary(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
@@ -53,6 +54,8 @@ class TrainSummary:
         comparison: comparison with the baseline on the validation set; None without one.
         facts: facts about the training that help to explain a poor fit.
         potential: path of the potential file.
+        earlier: where the potential that this one replaced is kept; None if there was none.
+        earlier_is_of_others: whether that one was trained on other structures.
     """
 
     n_train: int
@@ -69,6 +72,8 @@ class TrainSummary:
     comparison: Comparison | None
     facts: dict[str, Any]
     potential: Path
+    earlier: Path | None = None
+    earlier_is_of_others: bool = False
 
 
 def train(
@@ -144,11 +149,25 @@ def train(
         comparison=_compared(inputs.store, data, epochs),
         facts=_facts(parameters, inputs.store, data, fits[-1].n_steps),
         potential=project.potential_file,
+        earlier=project.earlier_potential_file if project.potential_file.exists() else None,
+        earlier_is_of_others=_trained_on_others(snapshot),
     )
     _write_model(project, parameters, inputs.store, data, fits, summary, command)
     for left in (*checkpoints, files.data):
         left.unlink(missing_ok=True)
     return summary
+
+
+def _trained_on_others(snapshot: Snapshot) -> bool:
+    """Whether the project holds a potential of structures that are not those of today."""
+    potential = snapshot.project.potential_file
+    if not potential.exists():
+        return False
+    try:
+        about = Potential.load(potential).about
+    except InputError:
+        return False
+    return "energies" in snapshot.changed_since(about.get("inputs", {}))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -162,10 +181,9 @@ def _compared(store: StructureStore, data: TrainingData, chosen: Sequence[Epoch]
     if rmse is None:
         return None
     validation, elements = data.split.indices("validation"), data.fitted_reference.elements
-    energies = store.energies[validation] - data.fitted_reference.baseline(
-        store.compositions(elements)[validation]
-    )
-    reference_rmse = _MEV * float(np.sqrt(np.mean((energies / store.n_atoms[validation]) ** 2)))
+    compositions = store.compositions(elements)[validation]
+    cohesive = data.fitted_reference.cohesive(compositions, store.energies[validation])
+    reference_rmse = _MEV * float(np.sqrt(np.mean(cohesive**2)))
     force_rmse = _mean(epoch.validation_force_rmse_eV_per_A for epoch in chosen)
     if force_rmse is None or (labels := data.validation_forces) is None:
         return Comparison(rmse, reference_rmse)
@@ -239,6 +257,10 @@ def _write_model(
     from tio2nn.evaluation.plots import plot_history
 
     plot_history(project.history_file, project.history_figure)
+    if summary.earlier is not None:
+        # a fit may have taken hours, and its user may have meant another project
+        with atomic_path(summary.earlier) as temporary:
+            shutil.copyfile(project.potential_file, temporary)
     potential.save(project.potential_file)
     # written last: this file marks a finished training
     write_json(project.training_metrics_file, about)
