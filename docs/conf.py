@@ -18,6 +18,7 @@ release = version = version_of("tio2nn")
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "benchmark_tables",
     "program_reference",
     "python_reference",
     "mathml",

@@ -1,7 +1,5 @@
 """CPU time of the derivatives of the symmetry functions beside that of their values.
 
-    python tests/benchmarks/derivatives.py SOURCE... [--names FILE] [--repeats N]
-
 SOURCE is a structure file, a folder or an archive; FILE lists names of structures, one a line, to take of them. All run
 in turn in this process; compilation and reading of files are not counted. Lists in this folder may serve: the first
 500 lines of train-6028.txt are a fair sample of the TiO2 set. Other load on the processor makes the ratios worse.
@@ -11,20 +9,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # CPU time of one core, not of threads that wait
 
 import numpy as np
-from chosen_structures import chosen
+from benchmarks.chosen_structures import add_choice, chosen
+from benchmarks.record import Row
+from benchmarks.statistics_of_rows import median, together
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.batches import batches
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.parameters.presets import PRESETS, preset
+from tio2nn.parameters.presets import preset
 from tio2nn.structures.structure import Structure
 
 Weights = list[NDArray[np.float64]]
@@ -55,17 +53,12 @@ def cpu_seconds(compute: Callable[[], None]) -> float:
     return time.process_time() - begin
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sources", nargs="+", metavar="SOURCE")
-    parser.add_argument("--names", type=Path, metavar="FILE")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N")
-    parser.add_argument("--preset", default="artrith-urban-2016", choices=[*PRESETS])
-    arguments = parser.parse_args()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_choice(parser, repeats=5)
 
+
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     structures = chosen(arguments.sources, arguments.names)
-    if not structures:
-        parser.error("expected structures, got none")
     parameters = preset(arguments.preset, sorted({e for s in structures for e in s.elements}, reverse=True))
     calculator = SymmetryCalculator(parameters)
     rng = np.random.default_rng(0)
@@ -78,25 +71,33 @@ def main() -> None:
     description = calculator.describe(structures[:1])
     description.gradient(np.ones_like(description.features))
 
-    times: dict[str, list[float]] = {"values": [], "values + Jacobian": [], "values + gradient": []}
-    for _ in range(arguments.repeats):
+    n_atoms = sum(s.n_atoms for s in structures)
+    about: Row = {"structures": len(structures), "atoms": n_atoms, "functions": parameters.n_features}
+    for repeat in range(arguments.repeats):
         values = cpu_seconds(lambda: compute_values(calculator, structures))
         jacobians = cpu_seconds(lambda: compute_jacobians(calculator, structures))
         gradients = cpu_seconds(lambda: compute_gradients(calculator, structures, weights))
-        for name, seconds in zip(times, (values, values + jacobians, gradients), strict=True):
-            times[name].append(seconds)
+        for computed, seconds in (
+            ("values", values),
+            ("values and Jacobian", values + jacobians),
+            ("values and gradient", gradients),
+        ):
+            yield about | {
+                "repeat": repeat,
+                "computed": computed,
+                "cpu_seconds": seconds,
+                "us_per_atom": 1e6 * seconds / n_atoms,
+                "times_values": seconds / values,
+            }
 
-    n_atoms = sum(s.n_atoms for s in structures)
-    print(f"{len(structures)} structures, {n_atoms} atoms, {parameters.n_features} functions")
-    for name, seconds_of in times.items():
-        middle = statistics.median(seconds_of)
-        ratio = statistics.median(a / b for a, b in zip(seconds_of, times["values"], strict=True))
-        each = " ".join(f"{seconds:.2f}" for seconds in seconds_of)
-        print(
-            f"{name:18} {middle:7.3f} s CPU, {1e6 * middle / n_atoms:6.1f} µs an atom, "
-            f"{ratio:5.2f} × the values  (runs: {each})"
+
+def summarize(rows: Sequence[Row]) -> list[Row]:
+    """Medians of the repeats."""
+    table = []
+    about = ("structures", "atoms", "functions", "computed")
+    for own in together(rows, *about):
+        row: Row = {name: own[0][name] for name in about} | {"repeats": len(own)}
+        table.append(
+            row | {name: median(own, name) for name in ("cpu_seconds", "us_per_atom", "times_values")}
         )
-
-
-if __name__ == "__main__":
-    main()
+    return table

@@ -1,30 +1,29 @@
 """Whether errors grow where a potential warns that atoms are far from all that it was trained on.
 
-    pip install '.[sample-data]'
-    tio2nn run sample_data --forces -C PROJECT
-    python tests/benchmarks/extrapolation.py PROJECT [--jobs 2] [--figure FILE]
-    python tests/benchmarks/extrapolation.py PROJECT --unseen [--figure FILE]
-
-The first way takes the crystals of sample_data, compresses, shears and melts them, more and more, labels them as
-sample_data/make.py does (GFN1-xTB), and compares. The second way needs no labelling: it takes the structures of the
-project that training did not see, its test part and those that the split leaves out of all parts, as it does those
-above 1 eV/atom of the TiO2 set with holdout-600.csv.
+PROJECT comes from `tio2nn run sample_data --forces -C PROJECT`, the program for the labels from
+`pip install '.[sample-data]'`. The benchmark takes the crystals of sample_data, compresses, shears and melts them, more
+and more, labels them as sample_data/make.py does (GFN1-xTB), and compares. With `--unseen` it needs no labelling: it
+takes the structures of the project that training did not see, its test set and those that the split leaves out, as it
+does those above 1 eV/atom of the TiO2 set with holdout-600.csv.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from ase import Atoms
+from benchmarks.record import Row
+from places import SAMPLE_DATA
 
 from tio2nn.evaluation.error_plots import plot_extrapolation
 from tio2nn.evaluation.metrics import correlation, force_errors_by_distance, force_metrics
@@ -37,8 +36,8 @@ from tio2nn.structures.split import read_parts
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.predict import predict_stream
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "sample_data"))
-import make  # the script that makes sample_data
+if TYPE_CHECKING:
+    import make  # the script that makes sample_data
 
 COMPRESSIONS = (0.97, 0.94, 0.91, 0.88, 0.85)  # factors on all edges; training saw 0.95 and more
 SHEARS = (0.05, 0.1, 0.2, 0.3, 0.4)  # of one axis along another; training saw 0.03 (standard deviation)
@@ -50,6 +49,13 @@ class Labelled(NamedTuple):
 
     kind: str
     structure: Structure
+
+
+def maker() -> ModuleType:
+    """The script that makes sample_data, which imports what makes the labels."""
+    if str(SAMPLE_DATA) not in sys.path:
+        sys.path.insert(0, str(SAMPLE_DATA))
+    return importlib.import_module("make")
 
 
 def compressed(atoms: Atoms, factor: float, _: np.random.Generator) -> None:
@@ -64,6 +70,7 @@ def sheared(atoms: Atoms, angle: float, _: np.random.Generator) -> None:
 
 def molten(atoms: Atoms, amplitude: float, random: np.random.Generator) -> None:
     """Displaced at random, as far as no two atoms come nearer than the labels allow."""
+    make = maker()
     start = atoms.positions.copy()
     for _ in range(make.MAX_DRAWS):
         atoms.positions = start + random.normal(0.0, amplitude, start.shape)
@@ -88,6 +95,7 @@ KINDS: dict[str, tuple[Callable[[Atoms, float, np.random.Generator], None], tupl
 
 
 def candidates() -> Iterator[make.Candidate]:
+    make = maker()
     for phase in make.PHASES:
         crystal, repeat = make.template(phase, phase.small[-1])
         for kind, (deform, strengths) in KINDS.items():
@@ -100,9 +108,9 @@ def candidates() -> Iterator[make.Candidate]:
 def deformed(jobs: int) -> Iterator[Labelled]:
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(jobs) as pool:
-        for found in pool.map(make.label, candidates()):
+        for found in pool.map(maker().label, candidates()):
             if found.rejected:
-                print(f"left out: {found.phase} {found.kind}: {found.rejected}")
+                print(f"left out: {found.phase} {found.kind}: {found.rejected}", file=sys.stderr)
                 continue
             structure = Structure(
                 f"{found.phase} {found.kind}",
@@ -117,7 +125,7 @@ def deformed(jobs: int) -> Iterator[Labelled]:
 
 def unseen(project: Project) -> Iterator[Labelled]:
     store, parts = read_store(project.structures_file), read_parts(project.split_file)
-    kinds = {"test": "test part", "": "in no part"}
+    kinds = {"test": "test set", "": "left out by the split"}
     for k, name in enumerate(store.names):
         if (part := parts.get(name, "")) in kinds and store.has_forces[k]:
             yield Labelled(kinds[part], store[k])
@@ -132,47 +140,47 @@ def forces_of(predictions: Sequence[Prediction]) -> EvaluatedForces:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("project", type=Path, metavar="PROJECT")
     parser.add_argument("--unseen", action="store_true", help="structures of the project itself")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="processes for the labels")
     parser.add_argument("--figure", type=Path, metavar="FILE")
-    arguments = parser.parse_args()
 
+
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
+    """Kinds of structures, then ranges of the distance of atoms, then how both go together."""
     project = Project(arguments.project)
     potential = Potential.load(project.potential_file)
     chosen = list(unseen(project) if arguments.unseen else deformed(arguments.jobs))
     structures = [replace(labelled.structure, file=labelled.structure.name) for labelled in chosen]
     predictions = [p for p in predict_stream(potential, structures, forces=True) if isinstance(p, Prediction)]
-
-    print(
-        f"{'structures':18}{'number':>7}{'warned of':>11}{'distance':>10}{'energy error':>14}{'force RMSE':>12}"
-    )
-    print(f"{'':18}{'':>7}{'':>11}{'median':>10}{'meV/atom':>14}{'eV/Å':>12}")
     for kind in dict.fromkeys(labelled.kind for labelled in chosen):
         own = [p for p, labelled in zip(predictions, chosen, strict=True) if labelled.kind == kind]
-        warned = np.mean([bool(p.extrapolations) for p in own])
-        far = np.median([p.distances.max() for p in own])
         energy = np.mean([abs(p.energy - (p.structure.energy or 0.0)) / p.structure.n_atoms for p in own])
         true, predicted, *_ = forces_of(own)
-        rmse = force_metrics(predicted, true)["rmse_eV_per_A"]
-        print(f"{kind:18}{len(own):7}{warned:11.0%}{far:10.2f}{1000 * energy:14.1f}{rmse:12.3f}")
-
+        yield {
+            "of": "structures",
+            "kind": kind,
+            "structures": len(own),
+            "warned_of": float(np.mean([bool(p.extrapolations) for p in own])),
+            "median_distance": float(np.median([p.distances.max() for p in own])),
+            "energy_mae_meV_per_atom": 1000.0 * float(energy),
+            "force_rmse_eV_per_A": force_metrics(predicted, true)["rmse_eV_per_A"],
+        }
     forces = forces_of(predictions)
-    print(f"\n{'distance of an atom':>22}{'atoms':>8}{'force RMSE, eV/Å':>18}")
     for entry in force_errors_by_distance(forces.predicted, forces.true, forces.distances):
-        end = entry["to_distance"] or math.inf
-        bins = f"{entry['from_distance']:g} to {end:g}"
-        print(f"{bins:>22}{entry['n_atoms']:8}{entry['rmse_eV_per_A']:18.3f}")
+        yield {
+            "of": "atoms",
+            "from_distance": entry["from_distance"],
+            "to_distance": entry["to_distance"],
+            "atoms": entry["n_atoms"],
+            "force_rmse_eV_per_A": entry["rmse_eV_per_A"],
+        }
     lengths = np.linalg.norm(forces.predicted - forces.true, axis=1)
-    found = correlation(forces.distances, lengths)["spearman"]
-    print(
-        f"\nrank correlation of distance and error {found:.2f}; warned of beyond {EXTRAPOLATION_DISTANCE:g}"
-    )
+    yield {
+        "of": "distance and error",
+        "rank_correlation": correlation(forces.distances, lengths)["spearman"],
+        "warned_of_beyond": EXTRAPOLATION_DISTANCE,
+    }
     if arguments.figure is not None:
         plot_extrapolation(forces, arguments.figure)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,32 +1,24 @@
-"""Errors of what `tio2nn run` makes of a data set by default, on structures that it never saw.
+"""Errors of what `tio2nn run` makes of data sets by default, on structures that it never saw.
 
-    python tests/benchmarks/materials.py DATA [--by random|config|grouped|energy] [--divisions 5] [--seed 0]
-        [--program "tio2nn"] [--options "..."] [--output FILE]
-
-Each division keeps about a fifth of the structures for the test, at random or by whole groups of related structures.
-With `config` each keeps one configuration type (`config_type` of extended XYZ), one after the other, those of more than
-half of the structures left out: there are as many divisions as such types. With `energy` it trains on the half with the
-lowest energies and tests on the tenth with the highest. A line of JSON for each division goes to FILE; the table to
-stdout. Another program, `--program`, may be an earlier version in another environment: the divisions are the same.
+Each DATA is a data set. Each split holds out about a fifth of the structures for the test, at random or by whole groups
+of related structures. With `--by config` each holds out one configuration type (`config_type` of extended XYZ), one
+after the other, except those of more than half of the structures. With `--by energy` training has the half with the
+lowest energies, the test set the tenth with the highest. Another program may be an earlier version in another
+environment: the splits are the same.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import shlex
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
-from typing import Any
 
 import numpy as np
+from benchmarks.program import ERRORS, add_program, fit_errors, write_split
+from benchmarks.record import Row
+from benchmarks.statistics_of_rows import deviation, mean, together, worst
 
 from tio2nn.io.read import read_structures
 from tio2nn.structures.groups import find_groups
@@ -34,48 +26,63 @@ from tio2nn.structures.names import sorted_by_name
 from tio2nn.structures.structure import Structure
 
 TEST_FRACTION = 0.2
+HELD_OUT = {"random": "random fifth", "grouped": "fifth, whole groups", "energy": "tenth of highest energy"}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", nargs="+")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", nargs="+", metavar="DATA")
     parser.add_argument("--by", choices=("random", "config", "grouped", "energy"), default="random")
-    parser.add_argument("--divisions", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--program", default="tio2nn")
-    parser.add_argument("--options", default="")
-    parser.add_argument("--output", type=Path)
-    arguments = parser.parse_args()
-    structures = sorted_by_name(
-        s for s in read_structures(arguments.data, errors="yield") if isinstance(s, Structure)
-    )
-    found = []
-    divisions = range(arguments.seed, arguments.seed + arguments.divisions)
-    if arguments.by == "config":
-        divisions = divisions[: max(0, len(kinds_to_leave_out(structures)) - arguments.seed)]
-    for number in divisions:
-        tested = tested_structures(structures, arguments.by, number)
-        result = {
-            "data": arguments.data,
-            "by": arguments.by,
-            "division": number,
-            "program": arguments.program,
-        }
-        result |= errors(arguments.data, structures, tested, arguments.program, arguments.options)
-        found.append(result)
-        if arguments.output is not None:
-            with arguments.output.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps(result) + "\n")
-        print(json.dumps(result), file=sys.stderr)
-    for key in (
-        "energy_mae_meV_per_atom",
-        "energy_rmse_meV_per_atom",
-        "force_mae_eV_per_A",
-        "force_rmse_eV_per_A",
-    ):
-        if values := [result[key] for result in found if result[key] is not None]:
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            print(f"{key}: mean {statistics.mean(values):.4g}, standard deviation {spread:.2g}, all {values}")
+    parser.add_argument("--splits", type=int, default=5, metavar="N", help="of each data set; default: 5")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the first split; default: 0")
+    parser.add_argument("--types", nargs="+", metavar="TYPE", help="with --by config: no others")
+    parser.add_argument("--options", default="", help="of tio2nn run, in one word")
+    add_program(parser)
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
+    for data in arguments.data:
+        structures = sorted_by_name(
+            s for s in read_structures(data, errors="yield") if isinstance(s, Structure)
+        )
+        for split, held_out, parts in splits(structures, arguments):
+            yield {
+                "data": Path(data).name,
+                "elements": " ".join(sorted({e for s in structures for e in s.elements})),
+                "structures": len(structures),
+                "held_out": held_out,
+                "split": split,
+                "options": arguments.options,
+                **errors([data], structures, parts, arguments.program, arguments.options),
+            }
+
+
+def summarize(rows: Sequence[Row]) -> list[Row]:
+    """Over the splits of a data set: mean, standard deviation and the worst."""
+    table = []
+    about = ("data", "elements", "structures", "held_out", "options")
+    for own in together(rows, *about):
+        row: Row = {name: own[0][name] for name in about} | {"splits": len(own)}
+        for name in ERRORS:
+            row[name] = mean(own, name)
+            row[f"{name}_deviation"] = deviation(own, name)
+            row[f"{name}_worst"] = worst(own, name)
+        table.append(row | {"cpu_seconds": mean(own, "cpu_seconds")})
+    return table
+
+
+def splits(
+    structures: Sequence[Structure], arguments: argparse.Namespace
+) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """Number, what is held out, and the part of each structure."""
+    numbers = range(arguments.seed, arguments.seed + arguments.splits)
+    if arguments.by != "config":
+        for number in numbers:
+            yield number, HELD_OUT[arguments.by], tested_structures(structures, arguments.by, number)
+        return
+    kinds = kinds_to_leave_out(structures)
+    for number in numbers[: max(0, len(kinds) - arguments.seed)]:
+        if arguments.types is None or kinds[number] in arguments.types:
+            yield number, kinds[number], tested_structures(structures, "config", number)
 
 
 def kinds_to_leave_out(structures: Sequence[Structure]) -> list[str]:
@@ -111,33 +118,22 @@ def _kind(structure: Structure) -> str:
 
 
 def errors(
-    data: Sequence[str], structures: Sequence[Structure], parts: dict[str, str], program: str, options: str
-) -> dict[str, Any]:
+    data: Sequence[str | Path],
+    structures: Sequence[Structure],
+    parts: dict[str, str],
+    program: str | None,
+    options: str,
+) -> Row:
     """Of a run that trains on some structures and is tested on others."""
     with tempfile.TemporaryDirectory() as directory:
-        split, project = Path(directory) / "split.csv", Path(directory) / "project"
-        with split.open("w", encoding="utf-8", newline="") as handle:
-            csv.writer(handle).writerows([["structure", "part"], *parts.items()])
-        words = [*shlex.split(program), "run", *data, "-C", str(project), "--split", str(split), "--json"]
-        begin, used = time.perf_counter(), _cpu_seconds()
-        done = subprocess.run([*words, *shlex.split(options)], check=True, capture_output=True, text=True)
-        metrics = json.loads(done.stdout)
-        residuals = list(csv.DictReader((project / "evaluation/residuals.csv").open(encoding="utf-8")))
-    forces = metrics.get("forces") or {}
-    return {
-        "energy_mae_meV_per_atom": metrics["energy"]["mae_meV_per_atom"],
-        "energy_rmse_meV_per_atom": metrics["energy"]["rmse_meV_per_atom"],
-        "force_mae_eV_per_A": forces.get("mae_eV_per_A"),
-        "force_rmse_eV_per_A": forces.get("rmse_eV_per_A"),
-        "spread_meV_per_atom": (metrics.get("baseline") or {}).get("reference_rmse_meV_per_atom"),
-        "by_config_type": _by_config_type(structures, residuals),
-        "cpu_seconds": round(_cpu_seconds() - used, 1),
-        "seconds": round(time.perf_counter() - begin, 1),
-    }
+        split = Path(directory) / "split.csv"
+        write_split(parts, split)
+        found = fit_errors(data, split, program, options)
+    return found | {"by_config_type": _by_config_type(structures, found.pop("residuals"))}
 
 
-def _by_config_type(structures: Sequence[Structure], residuals: Sequence[dict[str, str]]) -> dict[str, Any]:
-    """Number and energy MAE, meV/atom, of each configuration type in the test part."""
+def _by_config_type(structures: Sequence[Structure], residuals: Sequence[dict[str, str]]) -> Row:
+    """Number and energy MAE, meV/atom, of each configuration type in the test set."""
     kinds = {s.name: (_kind(s), s.n_atoms) for s in structures}
     found: dict[str, list[float]] = {}
     for row in residuals:
@@ -145,12 +141,3 @@ def _by_config_type(structures: Sequence[Structure], residuals: Sequence[dict[st
         residual = float(row["predicted_eV"]) - float(row["energy_eV"])
         found.setdefault(kind, []).append(1000.0 * abs(residual) / n_atoms)
     return {kind: [len(values), round(statistics.mean(values), 3)] for kind, values in sorted(found.items())}
-
-
-def _cpu_seconds() -> float:
-    usage = getrusage(RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,7 @@
 """What a potential says of three phases of TiO2: lattices, energies, equations of state, and a path of constant energy.
 
-    python tests/benchmarks/phases.py POTENTIAL [--figures DIR] [--steps N]
-
 POTENTIAL is a file `potential.npz` for titanium and oxygen. Rutile, anatase and brookite start from experiment and are
-relaxed, cell and atoms. DIR receives two PNGs. Two runs on one machine print the same, but for the time taken.
+relaxed, cell and atoms. DIR receives two PNGs. Two runs on one machine give the same, but for the time taken.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import argparse
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +31,7 @@ from ase.md.velocitydistribution import Stationary
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from ase.spacegroup import crystal
+from benchmarks.record import Row
 from numpy.typing import NDArray
 
 from tio2nn.interfaces.ase import BehlerParrinello, ExtrapolationWarning
@@ -48,6 +47,14 @@ STEP = 1.0  # fs; the fastest vibration of TiO2, 25 THz, takes 40 steps
 THERMOSTAT = 500  # steps before the run of constant energy
 FRICTION = 0.02  # 1/fs: memory of 50 fs, a tenth of the time with the thermostat
 SEED = 0
+STYLE = {
+    "figure.dpi": 150,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+}
 
 
 @dataclass(frozen=True)
@@ -198,31 +205,28 @@ def study(phase: Phase, calculator: BehlerParrinello) -> Relaxed:
     )
 
 
-def print_phases(phases: Sequence[Relaxed]) -> None:
-    """Lattices beside experiment, energies, equations of state."""
-    print("phase     a (Å)            b (Å)            c (Å)            V (Å³/TiO2)       steps")
-    for found in phases:
-        lengths = [*found.atoms.cell.lengths(), found.atoms.get_volume() / n_units(found.atoms)]
-        measured = [*found.phase.cell, float(np.prod(found.phase.cell)) / n_units(found.atoms)]
-        columns = [
-            f"{ours:7.3f} ({100 * (ours / theirs - 1):+5.2f} %)"
-            for ours, theirs in zip(lengths, measured, strict=True)
-        ]
-        print(f"{found.phase.name:8} {' '.join(columns)} {found.steps:5}")
-        print(" " * 8 + " ".join(f"{number:8.3f}  exp.  " for number in measured))
-    print()
-    print(
-        "phase    E - E(rutile) (meV/TiO2)    data   V0 (Å³/TiO2)   B0 (GPa)   exp. (GPa)   fit, rms (meV/TiO2)"
-    )
-    reference = phases[0].atoms.get_potential_energy() / n_units(phases[0].atoms)
-    for found in phases:
-        energy = found.atoms.get_potential_energy() / n_units(found.atoms) - reference
-        residuals = found.energies - curve(found, found.volumes)
-        print(
-            f"{found.phase.name:8} {1e3 * energy:24.1f} {found.phase.data:7.1f} {found.minimum[0]:14.3f} "
-            f"{found.bulk_modulus:10.0f} {found.phase.bulk_modulus:12.0f} "
-            f"{1e3 * np.sqrt(np.mean(residuals**2)):21.3f}"
-        )
+def phase_row(found: Relaxed, reference: Relaxed) -> Row:
+    """Lattice beside experiment, energy above the reference, equation of state."""
+    lengths = [*found.atoms.cell.lengths(), found.atoms.get_volume() / n_units(found.atoms)]
+    measured = [*found.phase.cell, float(np.prod(found.phase.cell)) / n_units(found.atoms)]
+    row: Row = {"of": "phases", "phase": found.phase.name}
+    for name, ours, theirs in zip(("a_A", "b_A", "c_A", "volume_A3"), lengths, measured, strict=True):
+        row |= {name: float(ours), f"{name}_measured": theirs, f"{name}_percent": 100 * (ours / theirs - 1)}
+    residuals = found.energies - curve(found, found.volumes)
+    return row | {
+        "steps": found.steps,
+        "energy_meV": 1e3 * (energy(found) - energy(reference)),
+        "energy_in_data_meV": found.phase.data,
+        "volume_of_fit_A3": found.minimum[0],
+        "bulk_modulus_GPa": found.bulk_modulus,
+        "bulk_modulus_measured_GPa": found.phase.bulk_modulus,
+        "fit_rms_meV": 1e3 * float(np.sqrt(np.mean(residuals**2))),
+    }
+
+
+def energy(found: Relaxed) -> float:
+    """At rest, eV per TiO2."""
+    return float(found.atoms.get_potential_energy()) / n_units(found.atoms)
 
 
 def curve(found: Relaxed, volumes: FloatArray) -> FloatArray:
@@ -279,19 +283,23 @@ def constant_energy(atoms: Atoms, steps: int) -> Trajectory:
     return Trajectory(times, (potential + kinetic) / n, potential / n, temperatures, seconds, outside)
 
 
-def print_path(path: Trajectory, n_atoms: int) -> None:
-    """Drift, fluctuation, temperature, time."""
+def path_row(path: Trajectory, n_atoms: int) -> Row:
+    """Drift, fluctuation around the line through all steps, temperature, time."""
     drift, _ = np.polyfit(path.times, path.total, 1)
     around = path.total - np.polyval(np.polyfit(path.times, path.total, 1), path.times)
-    print(f"constant energy: {n_atoms} atoms of rutile, {len(path.times) - 1} steps of {STEP:g} fs")
-    print(f"drift of the total energy  {1e3 * drift:+.5f} meV/atom/ps (line through all steps)")
-    print(
-        f"its fluctuation            {1e3 * around.std():.4f} meV/atom (standard deviation around the line)"
-    )
-    print(f"that of the potential one  {1e3 * path.potential.std():.3f} meV/atom")
-    print(f"mean temperature           {path.temperatures.mean():.0f} K")
-    print(f"steps outside the training range: {path.outside}")
-    print(f"{1e3 * path.seconds:.2f} ms a step, {1e6 * path.seconds / n_atoms:.0f} µs a step and atom")
+    return {
+        "of": "constant energy",
+        "atoms": n_atoms,
+        "steps": len(path.times) - 1,
+        "step_fs": STEP,
+        "drift_meV_per_atom_ps": 1e3 * float(drift),
+        "fluctuation_meV_per_atom": 1e3 * float(around.std()),
+        "fluctuation_of_potential_meV_per_atom": 1e3 * float(path.potential.std()),
+        "mean_temperature_K": float(path.temperatures.mean()),
+        "steps_outside_training": path.outside,
+        "ms_per_step": 1e3 * path.seconds,
+        "us_per_step_and_atom": 1e6 * path.seconds / n_atoms,
+    }
 
 
 def draw_phases(phases: Sequence[Relaxed], figure: Path) -> None:
@@ -335,39 +343,28 @@ def draw_path(path: Trajectory, figure: Path) -> None:
     plt.close(page)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("potential", type=Path, metavar="POTENTIAL")
     parser.add_argument("--figures", type=Path, metavar="DIR")
     parser.add_argument(
         "--steps", type=int, default=5000, metavar="N", help="at constant energy; default: 5000"
     )
-    arguments = parser.parse_args()
-    warnings.simplefilter("always", ExtrapolationWarning)
 
+
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
+    """The three phases, then the path of constant energy."""
+    warnings.simplefilter("always", ExtrapolationWarning)
     potential = Potential.load(arguments.potential)
-    phases = [study(phase, BehlerParrinello(potential)) for phase in PHASES]
-    print_phases(phases)
+    phases: list[Relaxed] = []
+    for phase in PHASES:
+        phases.append(study(phase, BehlerParrinello(potential)))
+        yield phase_row(phases[-1], phases[0])
     supercell = phases[0].atoms.repeat((2, 2, 2))
     supercell.calc = BehlerParrinello(potential)
     path = constant_energy(supercell, arguments.steps)
-    print()
-    print_path(path, len(supercell))
+    yield path_row(path, len(supercell))
     if arguments.figures is not None:
         arguments.figures.mkdir(parents=True, exist_ok=True)
-        mpl.rcParams.update(
-            {
-                "figure.dpi": 150,
-                "font.size": 9,
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "legend.frameon": False,
-                "legend.fontsize": 8.5,
-            }
-        )
-        draw_phases(phases, arguments.figures / "equation-of-state.png")
-        draw_path(path, arguments.figures / "constant-energy.png")
-
-
-if __name__ == "__main__":
-    main()
+        with mpl.rc_context(STYLE):
+            draw_phases(phases, arguments.figures / "equation-of-state.png")
+            draw_path(path, arguments.figures / "constant-energy.png")

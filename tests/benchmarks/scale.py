@@ -1,7 +1,5 @@
 """Time and memory of every command on synthetic projects of many structures.
 
-    python tests/benchmarks/scale.py [--sizes N...] [--forces-up-to N] [--cells one|several] [--directory DIR]
-
 For each size an archive of XSF files is made: crystals of TiO2 with 6 to 24 atoms, scaled and displaced at random; of
 ten structures two belong to a volume scan, five to a run of similar frames, three stand alone, some of them copies.
 Energies and forces are those of a made-up pair potential. With `--cells one` all have the elements and the number of
@@ -16,11 +14,8 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import subprocess
-import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, product
@@ -31,6 +26,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from benchmarks.commands import DATA, N_WARM, costs
+from benchmarks.record import Row
 from numpy.typing import NDArray
 
 from tio2nn.io.xsf.file import write_xsf
@@ -44,7 +41,6 @@ SHARES = {"scan": 0.02, "run": 0.02, "alone": 0.28, "copy": 0.02}
 STRETCH = 0.06  # largest strain of a cell
 SHIFT = 0.15  # Å, standard deviation of what displaces an atom
 TREMOR = 0.03  # Å, the same from frame to frame
-N_WARM = 60  # structures that kernels are compiled for
 
 ATOMIC_ENERGIES = {"Ti": -1600.0, "O": -430.0}  # eV
 STRENGTHS = np.array([[400.0, -60.0], [-60.0, 150.0]])  # eV, of Ti and O
@@ -135,84 +131,40 @@ def write_archive(path: Path, n: int, cells: Sequence[Cell]) -> int:
     return n_atoms
 
 
-class Cost(NamedTuple):
-    """What a command took, its worker processes included."""
-
-    wall: float  # s
-    cpu: float  # s
-    memory: int  # bytes, of the largest process
-
-
-def cost(project: Path, *arguments: object) -> Cost:
-    """Run a command, its results to nowhere."""
-    verb, *others = map(str, arguments)
-    command = [sys.executable, "-m", "tio2nn", verb, "-C", str(project), *others]
-    log = project.with_suffix(".log")
-    begin = time.perf_counter()
-    with log.open("w") as messages:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=messages)
-        _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - begin
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {log.read_text()}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, 1024 * usage.ru_maxrss)
-
-
-def new_project(root: Path) -> None:
-    command = [sys.executable, "-m", "tio2nn", "init", str(root)]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-
-
-def measured(root: Path, archive: Path, *, forces: bool) -> Iterator[tuple[str, Cost]]:
-    """Every command in turn, on a project that does not exist yet."""
-    new_project(root)
-    commands: list[tuple[object, ...]] = [
-        ("extract", archive),
-        ("featurize",),
-        ("train", "--epochs", 2),
-        ("tune", "--max-trials", 2, "--structures", 2000, "--epochs", 2),
-        ("predict", archive),
-        ("evaluate",),
-        ("status",),
-        ("evaluate", archive),
+def steps(*, forces: bool) -> list[list[str]]:
+    commands = [
+        ["extract", DATA],
+        ["featurize"],
+        ["train", "--epochs", "2"],
+        ["tune", "--max-trials", "2", "--structures", "2000", "--epochs", "2"],
+        ["predict", DATA],
+        ["evaluate"],
+        ["status"],
+        ["evaluate", DATA],
     ]
     if forces:
-        commands += [("featurize", "--forces"), ("train", "--forces", "--epochs", 2), ("evaluate",)]
-    for command in commands:
-        shown = " ".join("ARCHIVE" if word == archive else str(word) for word in command)
-        yield shown, cost(root, *command)
+        commands += [["featurize", "--forces"], ["train", "--forces", "--epochs", "2"], ["evaluate"]]
+    return commands
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[3_000, 10_000], metavar="N")
     parser.add_argument("--forces-up-to", type=int, default=0, metavar="N")
     parser.add_argument("--cells", choices=["one", "several"], default="several")
     parser.add_argument("--directory", type=Path, metavar="DIR", help="keep the projects there")
-    arguments = parser.parse_args()
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     cells = CELLS[1:2] if arguments.cells == "one" else CELLS
     with tempfile.TemporaryDirectory() as temporary:
         directory: Path = arguments.directory or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
         archive = directory / "warm.tar"
         write_archive(archive, N_WARM, cells)
-        for _ in measured(directory / "warm", archive, forces=arguments.forces_up_to > 0):
+        for _ in costs(directory / "warm", [str(archive)], steps(forces=arguments.forces_up_to > 0)):
             pass  # compiles
-        print(
-            "structures    atoms  command                                       wall s    CPU s  s/1000     MB"
-        )
         for n in arguments.sizes:
             archive = directory / f"{n}.tar"
             n_atoms = write_archive(archive, n, cells)
-            forces = n <= arguments.forces_up_to
-            for command, (wall, cpu, memory) in measured(directory / str(n), archive, forces=forces):
-                print(
-                    f"{n:10} {n_atoms:8}  {command:44} {wall:7.1f} {cpu:8.1f} {1e3 * wall / n:7.2f} "
-                    f"{memory / 1e6:6.0f}",
-                    flush=True,
-                )
-
-
-if __name__ == "__main__":
-    main()
+            for row in costs(directory / str(n), [str(archive)], steps(forces=n <= arguments.forces_up_to)):
+                yield {"structures": n, "atoms": n_atoms, **row}

@@ -1,10 +1,8 @@
 """CPU time of the symmetry functions against DScribe's ACSF, the same functions on the same structures.
 
-    pip install '.[benchmark]'
-    python tests/benchmarks/symmetry_functions.py SOURCE... [--names FILE] [--repeats N]
-
-SOURCE is a structure file, a folder or an archive; FILE lists names of structures, one a line, to take of them. Both
-programs run in turn in this process; compilation, reading of files and conversion of structures are not counted.
+DScribe comes with `pip install '.[benchmark]'`. SOURCE is a structure file, a folder or an archive; FILE lists names of
+structures, one a line, to take of them. Both programs run in turn in this process; compilation, reading of files and
+conversion of structures are not counted.
 Lists in this folder may serve: the first 500 lines of train-6028.txt are a fair sample of the TiO2 set.
 """
 
@@ -12,21 +10,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # CPU time of one core, not of threads that wait
 
 import numpy as np
-from acsf import acsf, columns_in_acsf
 from ase import Atoms
-from chosen_structures import chosen
+from benchmarks.chosen_structures import add_choice, chosen
+from benchmarks.record import Row
+from benchmarks.statistics_of_rows import median, together, worst
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.parameters.presets import PRESETS, preset
+from tio2nn.parameters.presets import preset
 
 Features = list[NDArray[np.float64]]
 
@@ -37,42 +35,56 @@ def cpu_seconds(compute: Callable[[], Features]) -> tuple[float, Features]:
     return time.process_time() - begin, features
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sources", nargs="+", metavar="SOURCE")
-    parser.add_argument("--names", type=Path, metavar="FILE")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N")
-    parser.add_argument("--preset", default="artrith-urban-2016", choices=[*PRESETS])
-    arguments = parser.parse_args()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_choice(parser, repeats=3)
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
+    from benchmarks.acsf import acsf, columns_in_acsf
 
     structures = chosen(arguments.sources, arguments.names)
-    if not structures:
-        parser.error("expected structures, got none")
     parameters = preset(arguments.preset, sorted({e for s in structures for e in s.elements}, reverse=True))
     if parameters.radial_elements != "each" or parameters.angular_elements != "pairs":
-        parser.error("expected a preset that tells elements apart: DScribe knows no other")
+        raise SystemExit("expected a preset that tells elements apart: DScribe knows no other")
     ours, theirs = SymmetryCalculator(parameters), acsf(parameters)
-    atoms = [Atoms(s.elements, s.positions, cell=s.cell, pbc=s.periodic) for s in structures]
-    ours(structures[0])  # compiles
-    times: dict[str, list[float]] = {"tio2nn": [], "DScribe": []}
-    for _ in range(arguments.repeats):
-        seconds, features = cpu_seconds(lambda: list(ours.map(structures)))
-        times["tio2nn"].append(seconds)
-        seconds, other = cpu_seconds(lambda: [theirs.create(a) for a in atoms])
-        times["DScribe"].append(seconds)
     order = columns_in_acsf(parameters)
-    difference = max(float(np.abs(a - b[:, order]).max()) for a, b in zip(features, other, strict=True))
+    atoms = [Atoms(s.elements, s.positions, cell=s.cell, pbc=s.periodic) for s in structures]
+    about: Row = {
+        "structures": len(structures),
+        "atoms": sum(s.n_atoms for s in structures),
+        "functions": parameters.n_features,
+        "dscribe_version": version("dscribe"),
+    }
+    ours(structures[0])  # compiles
+    for repeat in range(arguments.repeats):
+        seconds, features = cpu_seconds(lambda: list(ours.map(structures)))
+        other_seconds, other = cpu_seconds(lambda: [theirs.create(a) for a in atoms])
+        yield about | {
+            "repeat": repeat,
+            "cpu_seconds": seconds,
+            "us_per_atom": 1e6 * seconds / about["atoms"],
+            "dscribe_cpu_seconds": other_seconds,
+            "dscribe_us_per_atom": 1e6 * other_seconds / about["atoms"],
+            "times_faster": other_seconds / seconds,
+            "largest_difference": max(
+                float(np.abs(a - b[:, order]).max()) for a, b in zip(features, other, strict=True)
+            ),
+        }
 
-    n_atoms = sum(s.n_atoms for s in structures)
-    print(f"{len(structures)} structures, {n_atoms} atoms, {parameters.n_features} functions")
-    print(f"largest difference {difference:.1e}")
-    for program, seconds_of in times.items():
-        middle = statistics.median(seconds_of)
-        each = " ".join(f"{seconds:.2f}" for seconds in seconds_of)
-        print(f"{program:8} {middle:7.3f} s CPU, {1e6 * middle / n_atoms:6.0f} µs an atom  (runs: {each})")
-    ratio = statistics.median(a / b for a, b in zip(times["DScribe"], times["tio2nn"], strict=True))
-    print(f"tio2nn takes 1/{ratio:.1f} of the time of DScribe")
 
-
-if __name__ == "__main__":
-    main()
+def summarize(rows: Sequence[Row]) -> list[Row]:
+    """Medians of the repeats, and the largest difference of all."""
+    table = []
+    about = ("structures", "atoms", "functions", "dscribe_version")
+    for own in together(rows, *about):
+        row: Row = {name: own[0][name] for name in about} | {"repeats": len(own)}
+        for name in (
+            "cpu_seconds",
+            "us_per_atom",
+            "dscribe_cpu_seconds",
+            "dscribe_us_per_atom",
+            "times_faster",
+        ):
+            row[name] = median(own, name)
+        table.append(row | {"largest_difference": worst(own, "largest_difference")})
+    return table

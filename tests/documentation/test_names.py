@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from benchmarks.runner import THREADS, parse
 from command_line import invoke
 from pages import PAGES, blocks, calls, code, path_of, prose, table, text_of
-from places import DOCS, README, ROOT, TESTS
+from places import DOCS, README, ROOT
 from projects import project_with_derivatives, structures, trained_project, write_files
 from typer.main import get_command
 
@@ -266,12 +268,13 @@ def benchmark_lines() -> list[str]:
         *(line for page in PAGES for block in blocks(page, "sh") for line in block.text.splitlines()),
         *(span for page in PAGES for span in code(prose(page))),
     ]
-    return sorted({text for text in texts if re.match(r"python tests/\S+\.py", text)})
+    return sorted({text for text in texts if re.match(r"python tests/\S+ ", text)})
 
 
 @pytest.mark.parametrize("line", benchmark_lines())
-def test_benchmarks_exist_and_take_the_options_shown(line: str) -> None:
-    _, script, *words = line.split()
-    source = (TESTS.parent / script).read_text(encoding="utf-8")
-    for option in (word.partition("=")[0] for word in words if word.startswith("--")):
-        assert f'"{option}"' in source
+def test_benchmarks_exist_and_take_what_is_shown(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in THREADS:
+        monkeypatch.setenv(name, "1")
+    python, folder, *words = shlex.split(line)
+    assert (python, folder) == ("python", "tests/benchmarks")
+    parse(words)
