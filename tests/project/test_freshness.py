@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from projects import (
 
 from tio2nn.errors import InputError, MissingInputError, StaleError
 from tio2nn.files import lock
+from tio2nn.parameters.draft import load_parameters
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project import freshness
 from tio2nn.project.feature_store import Manifest
@@ -40,7 +42,12 @@ from tio2nn.project.parts import (
 )
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore, read_store, write_store
+from tio2nn.workflow.differentiate import differentiate
+from tio2nn.workflow.evaluate import evaluate
+from tio2nn.workflow.featurize import featurize
 from tio2nn.workflow.status import status
+from tio2nn.workflow.train import train
+from tio2nn.workflow.tune import tune
 
 
 @pytest.fixture(autouse=True)
@@ -65,10 +72,9 @@ def message(snapshot: Snapshot, part: Part, kind: type[InputError]) -> str:
 
 
 def test_parts_are_made_of_earlier_ones() -> None:
-    names = [part.name for part in PARTS]
-    assert len(set(names)) == len(names)
+    assert len({part.name for part in PARTS}) == len(PARTS)
     for k, part in enumerate(PARTS):
-        assert set(part.depends_on) <= set(names[:k])
+        assert set(part.depends_on) <= set(PARTS[:k])
 
 
 # --- refusals -----------------------------------------------------------------------------------------------
@@ -198,6 +204,10 @@ def test_what_another_command_makes_is_in_progress() -> None:
         assert Snapshot(project).state(MODEL).kind == MISSING
     with project.locked("run"):
         assert Snapshot(project).state(MODEL).kind == IN_PROGRESS
+        assert Snapshot(project).state(FEATURES).kind == FRESH
+    with project.locked("featurize"):
+        # what is there is made again
+        assert Snapshot(project).state(FEATURES).kind == IN_PROGRESS
 
 
 def test_a_command_is_no_other_than_itself() -> None:
@@ -234,6 +244,31 @@ def test_a_run_reads_the_structures_at_most_twice(
     _, err = invoke("run", "files", "-C", "p", "-j", "1", "--epochs", "3", *arguments)
     assert "training: nothing to do" in " ".join(err.split())
     assert 1 <= len(reads) <= 2
+
+
+@pytest.mark.parametrize(
+    "verb", [featurize, differentiate, train, tune, evaluate, status], ids=lambda v: v.__name__
+)
+def test_a_verb_reads_parameters_and_structures_once(
+    here: Path, reads: list[str], verb: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief = PARAMETERS.with_overrides(
+        training={"epochs": 1}, tuning={"layers": [1], "nodes": [2], "max_trials": 1, "epochs": 1}
+    )
+    make = trained_project if verb is evaluate else project_with_derivatives
+    project = make(here / "p")
+    project.parameters_file.write_text(brief.to_json(), encoding="utf-8")
+    loaded: list[object] = []
+
+    def load(path: Path) -> object:
+        loaded.append(path)
+        return load_parameters(path)
+
+    monkeypatch.setattr("tio2nn.project.project.load_parameters", load)
+    reads.clear()
+    jobs = {} if verb in (evaluate, status) else {"jobs": 1}
+    verb(project, **jobs)
+    assert (len(reads), len(loaded)) == (1, 1)
 
 
 def test_no_other_module_reads_the_structures() -> None:

@@ -33,7 +33,7 @@ from tio2nn.project.structure_store import StructureStore, read_store, write_sto
 from tio2nn.structures.split import PARTS, Split, read_parts
 from tio2nn.structures.structure import Structure
 from tio2nn.training.data import Inputs, TrainingData, density_weights, prepare
-from tio2nn.workflow.inputs import SplitRequest, choose_split, read_inputs
+from tio2nn.workflow.inputs import SplitRequest, choose_split, keep_split, read_inputs
 
 N_VALIDATION, N_TEST = 3, 5
 STORED = ("numbers", "positions", "forces", "cells", "periodic", "energies", "lines")
@@ -382,7 +382,10 @@ def project(tmp_path: Path) -> Project:
 
 def chosen_parts(project: Project, given: Path | None = None, new: bool = False, **settings: Any) -> Split:
     parameters = PARAMETERS.with_overrides(training=settings)
-    return choose_split(Snapshot(project), parameters, SplitRequest(given, new))
+    snapshot = Snapshot(project)
+    chosen = choose_split(snapshot, parameters, SplitRequest(given, new))
+    keep_split(snapshot, chosen)
+    return chosen
 
 
 def test_the_split_of_a_project_stays_until_a_new_one_is_asked_for(project: Project) -> None:

@@ -26,7 +26,7 @@ from projects import (
     trained_project,
 )
 
-from tio2nn.errors import MissingInputError, StaleError, Tio2nnError
+from tio2nn.errors import InputError, MissingInputError, StaleError, Tio2nnError
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.potential import Potential
 from tio2nn.project.project import Project
@@ -35,6 +35,7 @@ from tio2nn.structures.split import PARTS, Split, read_parts
 from tio2nn.training import fit as training
 from tio2nn.training.history import Epoch
 from tio2nn.version import __version__
+from tio2nn.workflow.inputs import SplitRequest
 from tio2nn.workflow.train import TrainingData, TrainSummary, train
 
 Arrays = dict[str, Any]
@@ -130,6 +131,27 @@ def test_what_a_training_leaves_behind_says_how_it_was_made(project: Project) ->
     assert metrics["reference_energies_eV"] == heard[0].reference.as_dict()
     assert ParameterSet.from_json(json.dumps(metrics["parameters"])) == parameters
     assert metrics["validation_rmse_meV_per_atom"] == summary.validation_rmse
+
+
+@pytest.mark.parametrize("content", ["structure0001\n", "structure,part\nstructure0001,train\n"])
+def test_a_split_that_cannot_be_trained_on_leaves_that_of_the_project_alone(
+    project: Project, tmp_path: Path, content: str
+) -> None:
+    train(project, PARAMETERS)
+    before = project.split_file.read_bytes()
+    (tmp_path / "few").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"at least 2 structures in the training set, got 1; .* --new-split"):
+        train(project, PARAMETERS, split=SplitRequest(tmp_path / "few"))
+    assert project.split_file.read_bytes() == before
+    assert not project.earlier_split_file.exists()
+
+
+def test_a_split_that_another_replaces_is_kept(project: Project) -> None:
+    train(project, PARAMETERS)
+    before = project.split_file.read_bytes()
+    train(project, PARAMETERS.with_overrides(training={"seed": 5}), split=SplitRequest(new=True))
+    assert project.split_file.read_bytes() != before
+    assert project.earlier_split_file.read_bytes() == before
 
 
 def test_the_potential_that_a_training_replaces_is_kept(project: Project) -> None:

@@ -64,6 +64,7 @@ class Snapshot:
 
     def seen_by(self, parameters: ParameterSet) -> Snapshot:
         """The same project, as seen by a fit with other parameters."""
+        _ = self.structures  # read once, for both
         other = copy(self)
         vars(other)["parameters"] = parameters  # in place of what would be read
         return other
@@ -76,7 +77,11 @@ class Snapshot:
             MissingInputError: there is no such file, or its functions are not chosen yet.
             InputError: it is no parameter set.
         """
-        return self.project.parameters()
+        return self.project.chosen(self._parameters_or_draft)
+
+    @cached_property
+    def _parameters_or_draft(self) -> ParameterSet | Draft:
+        return self.project.parameters_or_draft()
 
     @cached_property
     def structures(self) -> StructureStore:
@@ -113,10 +118,13 @@ class Snapshot:
     def state(self, part: Part) -> State:
         """The state of a part: there, stale, missing, broken, or in progress."""
         found = self._looked_at(part)
-        if found.kind in (FRESH, BROKEN) or (other := self.at_work) is None:
+        if (other := self.at_work) is None:
             return found
-        makes = {part.command.split()[0], "run"}
-        return State(IN_PROGRESS, str(other)) if other.command in makes else found
+        # run leaves alone what is fresh
+        makes_it = other.command == part.command.split()[0] or (
+            other.command == "run" and found.kind != FRESH
+        )
+        return State(IN_PROGRESS, str(other)) if makes_it else found
 
     def _looked_at(self, part: Part) -> State:
         look = {
@@ -141,7 +149,7 @@ class Snapshot:
         return True
 
     def _of_parameters(self) -> State:
-        found = self.project.parameters_or_draft()
+        found = self._parameters_or_draft
         if isinstance(found, Draft):
             elements = f" for {', '.join(found.elements)}" if found.elements is not None else ""
             return State(MISSING, f'"preset": "auto": extract chooses the functions{elements}')
@@ -175,7 +183,8 @@ class Snapshot:
         if self.has_structures and manifest.structures != self.geometries:
             made["geometries"] = "from other structures"
         if made:
-            return State(STALE, f"made {' and '.join(made.values())}", tuple(made))
+            of = tuple(name for name in FEATURES.records if name in made)
+            return State(STALE, f"made {' and '.join(made.values())}", of)
         lost = [s.file for s in manifest.shards if not (directory / s.file).exists()]
         if lost:
             are = "is" if len(lost) == 1 else "are"
@@ -283,6 +292,8 @@ class Snapshot:
                 others += ("derivatives",)
             if others:
                 return State(STALE, f"{what}; trained on other {' and '.join(others)}", others)
+        if any(project.model_directory.glob("checkpoint-*.npz")):
+            what += "; a later training was interrupted, train resumes it"
         return State(FRESH, what)
 
     def _of_evaluation(self) -> State:
@@ -307,11 +318,9 @@ class Snapshot:
         return State(FRESH, what)
 
     def _has_no_test(self) -> bool:
-        file = self.project.split_file
-        try:
-            return file.exists() and "test" not in read_parts(file).values()
-        except InputError:
-            return False  # train reports the error
+        # of a split that is stale or broken nothing follows
+        is_fresh = self._looked_at(SPLIT).kind == FRESH
+        return is_fresh and "test" not in read_parts(self.project.split_file).values()
 
     def _changed(
         self, recorded: Mapping[str, Any], parameters: ParameterSet, names: list[str]
@@ -325,26 +334,31 @@ class Snapshot:
         """Raise an error unless a part exists and is up to date.
 
         Args:
-            part: features or derivatives.
+            part: features, derivatives or split.
             otherwise: an alternative to the command that makes the part, for the message.
 
         Raises:
             MissingInputError, StaleError, InputError: with the command that makes it, ready to be pasted.
         """
-        _ = self.parameters, self.structures  # every other part needs them first
+        # what is missing first is named first
+        if PARAMETERS in part.depends_on:
+            _ = self.parameters
+        if STRUCTURES in part.depends_on:
+            _ = self.structures
         found = self._looked_at(part)
         if found.kind != FRESH:
             self._refuse(part, found, otherwise)
 
     def _refuse(self, part: Part, found: State, otherwise: str = "") -> NoReturn:
         command, place = self.project.command(part.command), self.project.shown()
+        are, were = ("are", "were") if part.name.endswith("s") else ("is", "was")
         if found.kind == MISSING:
             raise MissingInputError(f'no {part.name} in {place}; run "{command}" first{otherwise}')
         if found.kind == STALE:
-            raise StaleError(f'the {part.name} in {place} were {found.what}; run "{command}" again')
+            raise StaleError(f'the {part.name} in {place} {were} {found.what}; run "{command}" again')
         # the error of reading it may name the command already
         advice = "" if command in found.what else f'; run "{command}" again'
-        raise InputError(f"the {part.name} in {place} are broken: {found.what}{advice}")
+        raise InputError(f"the {part.name} in {place} {are} broken: {found.what}{advice}")
 
     def features(self) -> Manifest:
         """The manifest of the features, which are up to date.

@@ -13,31 +13,31 @@ class Part(NamedTuple):
     Attributes:
         name: in messages.
         command: the command that makes it, with options.
-        depends_on: names of the parts that it is made from.
+        depends_on: the parts that it is made from.
         records: names of the inputs whose digests it records, to be compared with the present ones.
     """
 
     name: str
     command: str
-    depends_on: tuple[str, ...] = ()
+    depends_on: tuple[Part, ...] = ()
     records: tuple[str, ...] = ()
 
 
 PARAMETERS = Part("parameters", "init")
 STRUCTURES = Part("structures", "extract")
-FEATURES = Part("features", "featurize", ("parameters", "structures"), ("functions", "geometries"))
+FEATURES = Part("features", "featurize", (PARAMETERS, STRUCTURES), ("functions", "geometries"))
 DERIVATIVES = Part(
-    "derivatives", "featurize --forces", ("parameters", "structures"), ("functions", "geometries", "labels")
+    "derivatives", "featurize --forces", (PARAMETERS, STRUCTURES), ("functions", "geometries", "labels")
 )
-SPLIT = Part("split", "train", ("structures",), ("names",))
-SEARCH = Part("tuning", "tune", ("features", "derivatives", "split"), ("features", "energies", "forces"))
+SPLIT = Part("split", "train", (STRUCTURES,), ("names",))
+SEARCH = Part("tuning", "tune", (FEATURES, DERIVATIVES, SPLIT), ("features", "energies", "forces"))
 MODEL = Part(
     "model",
     "train",
-    ("features", "derivatives", "split"),
+    (FEATURES, DERIVATIVES, SPLIT),
     ("features", "energies", "forces", "split", "settings"),
 )
-EVALUATION = Part("evaluation", "evaluate", ("model", "split"), ("potential",))
+EVALUATION = Part("evaluation", "evaluate", (MODEL, SPLIT), ("potential",))
 
 PARTS = (PARAMETERS, STRUCTURES, FEATURES, DERIVATIVES, SPLIT, SEARCH, MODEL, EVALUATION)
 """In the order in which they are made."""

@@ -347,7 +347,10 @@ class Project:
             MissingInputError: there is no such file, or its functions are not chosen yet.
             InputError: it is no parameter set.
         """
-        found = self.parameters_or_draft()
+        return self.chosen(self.parameters_or_draft())
+
+    def chosen(self, found: ParameterSet | Draft) -> ParameterSet:
+        """What `params.json` holds, if its functions are chosen; error as for `parameters`."""
         if isinstance(found, Draft):
             reason = f"no symmetry functions in {self.parameters_file} yet; extract chooses them"
             raise MissingInputError(f'{reason}; run "tio2nn extract{self.as_option()} SOURCE..." first')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from importlib.metadata import version
@@ -11,7 +10,7 @@ from pathlib import Path
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import digest_of
-from tio2nn.project.structure_store import StructureStore
+from tio2nn.project.structure_store import StructureStore, digest
 from tio2nn.version import __version__
 
 
@@ -32,16 +31,16 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
     split = split_file.read_bytes() if split_file.exists() else b""
     return {
         "features": digest_of([parameters.fingerprint, *store.geometry_hashes]),
-        "energies": _digest(store.energies.astype("<f8").tobytes()),
-        "forces": _digest(store.forces.astype("<f8").tobytes()),
-        "split": _digest(split),
-        "settings": _digest(json.dumps(settings, sort_keys=True).encode()),
+        "energies": store.digest_of_energies,
+        "forces": store.digest_of_forces,
+        "split": digest(split),
+        "settings": digest(json.dumps(settings, sort_keys=True).encode()),
     }
 
 
 def digest_of_file(path: Path) -> str:
     """Digest of the content of a file."""
-    return _digest(path.read_bytes())
+    return digest(path.read_bytes())
 
 
 def versions() -> dict[str, str]:
@@ -54,7 +53,3 @@ def versions() -> dict[str, str]:
         "machine": platform.machine(),
         **found,
     }
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=12).hexdigest()

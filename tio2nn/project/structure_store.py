@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,11 @@ _ARRAYS: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "lines": ("structure", "<i8", ()),
 }
 _TEXTS = ("names", "files", "groups")  # one for each structure
+
+
+def digest(data: bytes) -> str:
+    """Hexadecimal digest of some bytes."""
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 
 def write_store(
@@ -231,6 +237,16 @@ class StructureStore(Sequence[Structure]):
     def geometry_hashes(self) -> tuple[str, ...]:
         """`Structure.geometry_hash` of each structure."""
         return tuple(structure.geometry_hash for structure in self)
+
+    @cached_property
+    def digest_of_energies(self) -> str:
+        """Digest of all total energies."""
+        return digest(self.energies.astype("<f8").tobytes())
+
+    @cached_property
+    def digest_of_forces(self) -> str:
+        """Digest of all forces."""
+        return digest(self.forces.astype("<f8").tobytes())
 
     def element_indices(self, elements: Sequence[str]) -> IntArray:
         """(n_atoms of all,) index of the element of each atom in `elements`.

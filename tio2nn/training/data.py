@@ -187,7 +187,8 @@ def _require_enough(
     if len(train) < FEWEST_TO_TRAIN:
         why = why_left_out(parameters, store, np.ones(len(store), np.bool_))
         raise InputError(
-            f"expected at least {FEWEST_TO_TRAIN} structures in the training set, got {len(train)}{why}"
+            f"expected at least {FEWEST_TO_TRAIN} structures in the training set, got {len(train)}{why}; "
+            "add structures, or draw another split with --new-split"
         )
     for element, of_element in zip(parameters.elements, compositions.T, strict=True):
         if not of_element[train].any():

@@ -24,6 +24,7 @@ from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.project.feature_store import Manifest, StoredFeatures
 from tio2nn.project.freshness import Snapshot
+from tio2nn.project.parts import FEATURES, FRESH, SPLIT
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import digest_of_file
 from tio2nn.project.structure_store import StructureStore
@@ -188,11 +189,9 @@ def _training_geometries(snapshot: Snapshot) -> frozenset[str]:
 def _test_part(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> _Part:
     """Predictions for the test set of a project; its own potential must be up to date."""
     project, store = snapshot.project, snapshot.structures
-    parts = read_parts(project.require(project.split_file))
+    snapshot.require(SPLIT)
+    parts = read_parts(project.split_file)
     features = _features_for(snapshot, potential, its_own=its_own)
-    if lost := {name for name, part in parts.items() if part == "test"} - set(store.names):
-        reason = f"the split names structures that are no longer extracted, such as {min(lost)!r}"
-        raise StaleError(f'{reason}; run "{project.command("train")}" again', file=str(project.split_file))
     split = Split(store.names, tuple([parts.get(name, LEFT_OUT) for name in store.names]))
     max_energy = potential.parameters.training.max_energy
     # potentials of earlier versions, which left none out, lack the entry
@@ -233,13 +232,10 @@ def _features_for(snapshot: Snapshot, potential: Potential, *, its_own: bool) ->
     if its_own:
         manifest = snapshot.features()
         _require_of_today(snapshot, potential)
-    elif not project.features_manifest.exists():
-        return None
-    else:
+    elif snapshot.seen_by(potential.parameters).state(FEATURES).kind == FRESH:
         manifest = Manifest.read(project.features_manifest)
-        made_from = (manifest.fingerprint, manifest.structures)
-        if made_from != (potential.parameters.fingerprint, snapshot.geometries):
-            return None
+    else:
+        return None
     return StoredFeatures(project.features_directory, manifest)
 
 

@@ -15,9 +15,9 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import StoredFeatures, digest_of
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.jacobian_store import JacobianLayout, damaged_shards, open_jacobian
-from tio2nn.project.parts import DERIVATIVES
+from tio2nn.project.parts import DERIVATIVES, SPLIT, STALE
 from tio2nn.project.project import Project
-from tio2nn.structures.split import Split, covers, read_parts, read_split
+from tio2nn.structures.split import Split, read_parts, read_split
 from tio2nn.training.data import Inputs
 from tio2nn.training.splits import drawn_split, given_split
 
@@ -78,24 +78,35 @@ def _read_jacobian(project: Project, layout: JacobianLayout) -> NDArray[np.float
 
 
 def choose_split(snapshot: Snapshot, parameters: ParameterSet, request: SplitRequest = PROJECTS_OWN) -> Split:
-    """The split given by the user, else that of the project, else a new one; written to `split.csv`.
-
-    A split of the project that does not match its structures is moved to `split-earlier.csv`.
-    """
-    project, store = snapshot.project, snapshot.structures
-    given = request.path
-    has_another = given is None and not request.new and project.split_file.exists()
-    if has_another and covers(read_parts(project.split_file), store.names):
-        return own_split(snapshot)
+    """The split given by the user, else that of the project, else a new one; `keep_split` writes it."""
+    given, store = request.path, snapshot.structures
     if given is not None:
-        split = given_split(given, parameters, store)
-    else:
-        split = replace(drawn_split(parameters, store), replaces_another=has_another)
-    if has_another:
-        # keep it: the user may have given it
+        return given_split(given, parameters, store)
+    if request.new or not snapshot.project.split_file.exists():
+        return drawn_split(parameters, store)
+    if snapshot.state(SPLIT).kind == STALE:
+        return replace(drawn_split(parameters, store), replaces_another=True)
+    return own_split(snapshot)
+
+
+def keep_split(snapshot: Snapshot, split: Split) -> None:
+    """Write a split to `split.csv`, once the data for a fit to it are known to suffice.
+
+    A different split that is there, which the user may have made, is moved to `split-earlier.csv`.
+    """
+    project = snapshot.project
+    if project.split_file.exists():
+        if _holds(project.split_file, split):
+            return
         project.split_file.replace(project.earlier_split_file)
-    split.write(project.split_file, store.groups)
-    return split
+    split.write(project.split_file, snapshot.structures.groups)
+
+
+def _holds(file: Path, split: Split) -> bool:
+    try:
+        return read_parts(file) == dict(zip(split.names, split.parts, strict=True))
+    except InputError:
+        return False
 
 
 def own_split(snapshot: Snapshot) -> Split:

@@ -18,6 +18,7 @@ from tio2nn.project.parts import (
     MODEL,
     PARAMETERS,
     SEARCH,
+    SPLIT,
     STALE,
     STRUCTURES,
     Part,
@@ -69,7 +70,7 @@ def status(project: Project | Snapshot) -> Status:
     if parameters.kind != FRESH:
         # existing files cannot belong to symmetry functions that are not chosen yet
         rows = [
-            _row(Part("parameters", "extract"), parameters),
+            _row(PARAMETERS._replace(command="extract"), parameters),
             _row(STRUCTURES, snapshot.state(STRUCTURES)),
             *(_row(part, State(MISSING)) for part in (FEATURES, MODEL, EVALUATION)),
         ]
@@ -84,6 +85,8 @@ def status(project: Project | Snapshot) -> Status:
         rows.append(_row(DERIVATIVES, derivatives))
     if snapshot.project.trials_file.exists():
         rows.append(_row(SEARCH, snapshot.state(SEARCH)))
+    if snapshot.project.split_file.exists() or model.kind != MISSING:
+        rows.append(_row(SPLIT, snapshot.state(SPLIT)))
     rows += [_row(MODEL, model), _row(EVALUATION, snapshot.state(EVALUATION))]
     return Status(snapshot.project.root, tuple(rows), _advice(snapshot, rows))
 

@@ -32,7 +32,7 @@ from tio2nn.training.data import TrainingData, prepare
 from tio2nn.training.fit import Fit, configure_threads
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
-from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest, choose_split, read_inputs
+from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest, choose_split, keep_split, read_inputs
 
 _MEV = 1000.0  # meV in an eV
 
@@ -116,6 +116,7 @@ def train(
     chosen = choose_split(snapshot, parameters, split)
     parameters = resolved(parameters, inputs.store, chosen, inputs.selection)
     data = prepare(inputs, parameters, chosen)
+    keep_split(snapshot, chosen)
     if on_data is not None:
         on_data(data)
     project.model_directory.mkdir(exist_ok=True)

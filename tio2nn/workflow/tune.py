@@ -46,7 +46,7 @@ from tio2nn.tuning.trials import (
     write_trials,
 )
 from tio2nn.wording import counted
-from tio2nn.workflow.inputs import SplitRequest, choose_split, read_inputs
+from tio2nn.workflow.inputs import SplitRequest, choose_split, keep_split, read_inputs
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def tune(
     if parameters is None:
         parameters = snapshot.parameters
     inputs = read_inputs(snapshot, parameters)
-    split = choose_split(snapshot, parameters, SplitRequest(split_file))
+    split = chosen = choose_split(snapshot, parameters, SplitRequest(split_file))
     asked = forces_of(parameters)
     parameters = resolved(parameters, inputs.store, split, inputs.selection)
     tuning = parameters.tuning
@@ -116,6 +116,7 @@ def tune(
             "expected structures in the validation set to compare trials, got none; data sets of fewer than "
             f"{FEWEST_TO_VALIDATE} structures have no validation set"
         )
+    keep_split(snapshot, chosen)
     if on_data is not None:
         on_data(data)
     project.tuning_directory.mkdir(exist_ok=True)
