@@ -222,7 +222,10 @@ def test_a_fit_needs_two_structures_to_train_on(n: int) -> None:
     part_of = {name: "train" if k < n else "test" for k, name in enumerate(PART_OF)}
     with pytest.raises(InputError) as caught:
         prepare(inputs, PARAMETERS, split_of(inputs, part_of))
-    assert str(caught.value) == f"expected at least 2 structures in the training set, got {n}"
+    assert str(caught.value) == (
+        f"expected at least 2 structures in the training set, got {n}; add structures, or draw another split with "
+        "--new-split"
+    )
 
 
 def test_a_fit_needs_no_validation_part() -> None:

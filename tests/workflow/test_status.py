@@ -26,7 +26,7 @@ from tio2nn.workflow.evaluate import evaluate
 from tio2nn.workflow.featurize import featurize
 from tio2nn.workflow.status import Row, status
 
-NAMES = ["parameters", "structures", "features", "model", "evaluation"]
+NAMES = ["parameters", "structures", "features", "split", "model", "evaluation"]
 
 
 def states(project: Project) -> dict[str, str]:
@@ -122,6 +122,7 @@ def test_other_functions_make_features_and_model_stale_until_each_is_made_again(
         "parameters": "there",
         "structures": "there",
         "features": "there",
+        "split": "there",
         "model": "stale",
         "evaluation": "",
     }

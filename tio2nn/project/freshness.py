@@ -341,9 +341,9 @@ class Snapshot:
             MissingInputError, StaleError, InputError: with the command that makes it, ready to be pasted.
         """
         # what is missing first is named first
-        if PARAMETERS in part.depends_on:
+        if part.needs(PARAMETERS):
             _ = self.parameters
-        if STRUCTURES in part.depends_on:
+        if part.needs(STRUCTURES):
             _ = self.structures
         found = self._looked_at(part)
         if found.kind != FRESH:

@@ -22,6 +22,10 @@ class Part(NamedTuple):
     depends_on: tuple[Part, ...] = ()
     records: tuple[str, ...] = ()
 
+    def needs(self, other: Part) -> bool:
+        """Whether it is made from another part, directly or through others."""
+        return other in self.depends_on or any(part.needs(other) for part in self.depends_on)
+
 
 PARAMETERS = Part("parameters", "init")
 STRUCTURES = Part("structures", "extract")

@@ -72,7 +72,7 @@ def status(project: Project | Snapshot) -> Status:
         rows = [
             _row(PARAMETERS._replace(command="extract"), parameters),
             _row(STRUCTURES, snapshot.state(STRUCTURES)),
-            *(_row(part, State(MISSING)) for part in (FEATURES, MODEL, EVALUATION)),
+            *(_row(part, State(MISSING)) for part in (FEATURES, SPLIT, MODEL, EVALUATION)),
         ]
         return Status(snapshot.project.root, tuple(rows), _advice(snapshot, rows))
     model = snapshot.state(MODEL)
@@ -85,9 +85,11 @@ def status(project: Project | Snapshot) -> Status:
         rows.append(_row(DERIVATIVES, derivatives))
     if snapshot.project.trials_file.exists():
         rows.append(_row(SEARCH, snapshot.state(SEARCH)))
-    if snapshot.project.split_file.exists() or model.kind != MISSING:
-        rows.append(_row(SPLIT, snapshot.state(SPLIT)))
-    rows += [_row(MODEL, model), _row(EVALUATION, snapshot.state(EVALUATION))]
+    rows += [
+        _row(SPLIT, snapshot.state(SPLIT)),
+        _row(MODEL, model),
+        _row(EVALUATION, snapshot.state(EVALUATION)),
+    ]
     return Status(snapshot.project.root, tuple(rows), _advice(snapshot, rows))
 
 
