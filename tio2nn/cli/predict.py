@@ -26,6 +26,7 @@ from tio2nn.cli.options import (
     XsfForcesOption,
     XsfForcesUnit,
 )
+from tio2nn.cli.potential_file import potential_file
 from tio2nn.errors import InputError, UsageError
 from tio2nn.wording import counted
 
@@ -57,12 +58,12 @@ def predict(
     from tio2nn.io.labels import ReadOptions
 
     options = ReadOptions(energy_key, forces_key, xsf_forces.value)
-    return perform(files, _potential_file(project, potential), form.value, forces, output, strict, options)
+    return perform(files, potential_file(project, potential), form.value, forces, output, strict, options)
 
 
 def perform(
     files: Sequence[str],
-    potential_file: Path,
+    file: Path,
     form: Format,
     forces: bool = False,
     directory: Path | None = None,
@@ -73,7 +74,7 @@ def perform(
 
     Args:
         files: structure files and other sources.
-        potential_file: file of the potential.
+        file: of the potential.
         form: output format.
         forces: also predict forces and stress.
         directory: directory for one file per structure; None for stdout.
@@ -89,7 +90,7 @@ def perform(
     from tio2nn.workflow.predict import header, predict_stream, text, warnings
 
     options = options or ReadOptions()
-    potential = Potential.load(potential_file)
+    potential = Potential.load(file)
     first_line = header(form, forces=forces)
     stdin: Iterable[str] = sys.stdin
     if directory is not None:
@@ -222,13 +223,3 @@ def _write_alone(path: Path, text: str, structure: Structure) -> None:
         if error.errno not in _REFUSED_NAMES:
             raise  # such as a full disk, which would also stop what follows
         raise structure.error(f"expected a valid file name, got: {error.strerror}") from None
-
-
-def _potential_file(project_option: Path | None, given: Path | None) -> Path:
-    """The given potential, else that of the project."""
-    from tio2nn.project.project import Project
-
-    if given is not None:
-        return given
-    project = Project.find(project_option)
-    return project.require(project.potential_file)
