@@ -94,7 +94,7 @@ def test_names_that_do_not_exist_are_refused_before_anything_is_read() -> None:
 
 def test_an_activation_that_the_format_lacks_is_refused() -> None:
     saved("silu")
-    assert 'n2p2 has no activation "silu"' in refused("nnp")
+    assert 'LAMMPS has no activation "silu"' in refused("nnp")
     saved("relu")
     export("nnp")
     assert 'CP2K has no activation "relu"' in refused("--units", "atomic", "nnp")

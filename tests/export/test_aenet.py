@@ -38,7 +38,7 @@ def check(directory: Path, potential: Potential, structure: Structure) -> None:
 @pytest.mark.parametrize("hidden", [(6, 5), ()])
 def test_a_plain_reader_computes_the_same(tmp_path: Path, activation: str, hidden: tuple[int, ...]) -> None:
     potential = potential_for(SHUFFLED, CRYSTALS, activation, hidden=hidden)
-    write_files(tmp_path, aenet_files(potential, way_out=""))
+    write_files(tmp_path, aenet_files(potential, train="tio2nn train"))
     check(tmp_path, potential, CRYSTALS[0])
 
 
@@ -46,13 +46,13 @@ def test_a_plain_reader_computes_the_same(tmp_path: Path, activation: str, hidde
 def test_sums_over_all_elements_are_written_out(tmp_path: Path, choice: str) -> None:
     parameters = SHUFFLED.with_overrides(radial_elements=choice, angular_elements=choice)
     potential = potential_for(parameters, CRYSTALS)
-    write_files(tmp_path, aenet_files(potential, way_out=""))
+    write_files(tmp_path, aenet_files(potential, train="tio2nn train"))
     check(tmp_path, potential, CRYSTALS[1])
 
 
 def test_members_have_folders_and_the_limits_of_training_are_told(tmp_path: Path) -> None:
     potential = potential_for(PARAMETERS, CRYSTALS, members=2)
-    files = aenet_files(potential, way_out="")
+    files = aenet_files(potential, train="tio2nn train")
     assert sorted(files) == ["nnp-1/O.nn", "nnp-1/Ti.nn", "nnp-2/O.nn", "nnp-2/Ti.nn"]
     write_files(tmp_path, files)
     network = PlainNetwork(tmp_path / "nnp-2" / "O.nn")
@@ -68,6 +68,6 @@ def _of(structure: Structure) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
 
 def test_an_activation_that_aenet_lacks_is_refused() -> None:
     with pytest.raises(
-        InputError, match=r'aenet has no activation "softplus", only linear, sigmoid, tanh; x$'
+        InputError, match=r'aenet has no activation "softplus", only linear, sigmoid, tanh; .* --for aenet"'
     ):
-        aenet_files(potential_for(PARAMETERS, CRYSTALS, "softplus"), way_out="x")
+        aenet_files(potential_for(PARAMETERS, CRYSTALS, "softplus"), train="tio2nn train")

@@ -37,7 +37,7 @@ SHUFFLED = ParameterSet(
 
 
 def export(potential: Potential, directory: Path, units: str = "metal", *, weighted: bool = True) -> None:
-    write_files(directory, n2p2_files(potential, UNITS[units], weighted=weighted, way_out="-"))
+    write_files(directory, n2p2_files(potential, UNITS[units], weighted=weighted, train="tio2nn train"))
 
 
 def check(potential: Potential, directory: Path, structure: Structure, units: str = "metal") -> None:
@@ -160,23 +160,25 @@ def test_the_scaling_is_the_range_of_training(tmp_path: Path) -> None:
 
 def test_an_activation_that_the_program_lacks_is_refused_with_the_way_out() -> None:
     potential = potential_for(PARAMETERS, CRYSTALS, "silu")
-    with pytest.raises(InputError, match=r'n2p2 has no activation "silu", only .*tanh; train again$'):
-        n2p2_files(potential, METAL, weighted=True, way_out="train again")
+    with pytest.raises(
+        InputError, match=r'LAMMPS has no activation "silu", only .*; .* run "tio2nn train --for lammps"'
+    ):
+        n2p2_files(potential, METAL, weighted=True, train="tio2nn train")
     potential = potential_for(PARAMETERS, CRYSTALS, "relu")
     with pytest.raises(InputError, match='CP2K has no activation "relu"'):
-        n2p2_files(potential, ATOMIC, weighted=False, way_out="train again")
+        n2p2_files(potential, ATOMIC, weighted=False, train="tio2nn train")
 
 
 def test_networks_of_different_sizes_are_refused() -> None:
     one, other = (potential_for(PARAMETERS, CRYSTALS, hidden=hidden) for hidden in ((6, 5), (6, 4)))
     mixed = replace(one, members=(*one.members, *other.members))
     with pytest.raises(InputError, match="wants hidden layers of the same sizes"):
-        n2p2_files(mixed, METAL, weighted=True, way_out="-")
+        n2p2_files(mixed, METAL, weighted=True, train="tio2nn train")
 
 
 def test_the_repulsion_is_no_part_of_the_folder() -> None:
     repulsion = Repulsion(("Ti", "O"), np.full((2, 2), 2.5))
     plain, repelling = (potential_for(PARAMETERS, CRYSTALS, repulsion=r) for r in (None, repulsion))
-    assert n2p2_files(plain, METAL, weighted=True, way_out="") == n2p2_files(
-        repelling, METAL, weighted=True, way_out=""
+    assert n2p2_files(plain, METAL, weighted=True, train="tio2nn train") == n2p2_files(
+        repelling, METAL, weighted=True, train="tio2nn train"
     )

@@ -25,14 +25,22 @@ def export(
     project: ProjectOption = None,
     potential: PotentialOption = None,
     form: Annotated[
-        str, typer.Option("--format", "-f", metavar="NAME", help="n2p2 (for LAMMPS and CP2K, too) or aenet.")
-    ] = "n2p2",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="NAME",
+            help="n2p2 (for LAMMPS and CP2K, too) or aenet. Default: that of the program the potential is made for.",
+            show_default=False,
+        ),
+    ] = None,
     units: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
             "--units",
             metavar="NAME",
-            help="metal (Å, eV; for LAMMPS; the default) or atomic (Bohr, Hartree; for CP2K).",
+            help="metal (Å, eV) or atomic (Bohr, Hartree), which CP2K wants. Default: metal, but for CP2K.",
+            show_default=False,
         ),
     ] = None,
     strict: Annotated[
@@ -41,12 +49,14 @@ def export(
 ) -> None:
     """Write the potential as files that other programs read."""
     from tio2nn.potential.potential import Potential
+    from tio2nn.project.project import Project
     from tio2nn.workflow.export import export as verb
     from tio2nn.workflow.export import known_format, known_units
 
     chosen, chosen_units = known_format(form), known_units(units)
     loaded = Potential.load(potential_file(project, potential))
-    made = verb(loaded, directory, chosen, units=chosen_units, strict=strict)
+    train = Project.find(project).command("train") if potential is None else "tio2nn train"
+    made = verb(loaded, directory, chosen, units=chosen_units, strict=strict, train=train)
     for warning in made.warnings:
         console.warn(warning)
     for remark in made.remarks:

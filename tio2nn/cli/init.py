@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tio2nn.cli.app import command
-from tio2nn.cli.options import ElementsOption, PresetOption, element_symbols
+from tio2nn.cli.options import ElementsOption, ForOption, PresetOption, element_symbols
 
 
 @command
@@ -21,13 +21,17 @@ def init(
     ] = Path(),
     preset: PresetOption = None,
     elements: ElementsOption = None,
+    target: ForOption = None,
 ) -> None:
     """Create a project: a directory with a params.json."""
     from tio2nn.cli import console
     from tio2nn.parameters.draft import Draft
+    from tio2nn.parameters.targets import known_target
     from tio2nn.workflow.init import init as make
 
-    project, parameters = make(directory, preset, element_symbols(elements))
+    project, parameters = make(
+        directory, preset, element_symbols(elements), None if target is None else known_target(target)
+    )
     rest = ""
     if isinstance(parameters, Draft):
         rest = (

@@ -139,6 +139,17 @@ PotentialOption = Annotated[
 ]
 
 
+ForOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--for",
+        metavar="PROGRAM",
+        help="Make the potential for lammps, cp2k or aenet: with an activation that works there. Kept in params.json.",
+        show_default=False,
+    ),
+]
+
+
 class XsfForcesUnit(str, Enum):
     """Units of the forces in XSF files."""
 

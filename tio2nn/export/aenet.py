@@ -37,7 +37,7 @@ def aenet_file(element: str) -> str:
     return f"{element}.nn"
 
 
-def aenet_files(potential: Potential, *, way_out: str) -> dict[str, bytes]:
+def aenet_files(potential: Potential, *, train: str) -> dict[str, bytes]:
     """The files of a potential; each member of a committee has a folder, `nnp-1` and so on.
 
     Sums over all elements are written out; the whitening is part of the first layer, so that aenet's own scaling of
@@ -45,12 +45,12 @@ def aenet_files(potential: Potential, *, way_out: str) -> dict[str, bytes]:
 
     Args:
         potential: any.
-        way_out: what to do about an activation that aenet does not know.
+        train: the command that trains the potential.
 
     Raises:
         InputError: an activation that aenet does not know, or networks that it cannot hold.
     """
-    shape = architecture(potential, CODES, "aenet", way_out)
+    shape = architecture(potential, "aenet", train)
     functions = in_aenet_order(functions_of(potential.parameters, METAL, weighted=False), potential.elements)
     codes = [CODES[name] for name in (*shape.activations, "linear")]
     n_members = len(potential.members)

@@ -26,9 +26,6 @@ from tio2nn.structures.elements import ATOMIC_NUMBERS
 LETTERS = {"linear": "l", "tanh": "t", "sigmoid": "s", "softplus": "p", "relu": "r"}
 """Activations, as `global_activation_short` has them."""
 
-IN_CP2K = frozenset(LETTERS) - {"relu"}
-"""Activations that CP2K reads."""
-
 INPUT, SCALING = "input.nn", "scaling.data"
 MARK = "# units: "
 """Begins the line of `input.nn` that says what no keyword does."""
@@ -44,7 +41,7 @@ def member_folders(n_members: int) -> list[str]:
     return [""] if n_members == 1 else [f"nnp-{number}" for number in range(1, n_members + 1)]
 
 
-def n2p2_files(potential: Potential, units: Units, *, weighted: bool, way_out: str) -> dict[str, str]:
+def n2p2_files(potential: Potential, units: Units, *, weighted: bool, train: str) -> dict[str, str]:
     """The files of a potential.
 
     Args:
@@ -52,7 +49,7 @@ def n2p2_files(potential: Potential, units: Units, *, weighted: bool, way_out: s
         units: of all numbers.
         weighted: whether the program that reads them knows functions weighted by atomic number, as n2p2 does and
             CP2K does not.
-        way_out: what to do about an activation that n2p2 does not know.
+        train: the command that trains the potential.
 
     Returns:
         files: the content of each, by its path in the folder. Each member has a folder with all it needs.
@@ -60,8 +57,7 @@ def n2p2_files(potential: Potential, units: Units, *, weighted: bool, way_out: s
     Raises:
         InputError: an activation that n2p2 does not know, or networks that it cannot hold.
     """
-    known, program = (LETTERS, "n2p2") if weighted else (IN_CP2K, "CP2K")
-    shape = architecture(potential, known, program, way_out)
+    shape = architecture(potential, "lammps" if weighted else "cp2k", train)
     elements = sorted(potential.elements, key=ATOMIC_NUMBERS.__getitem__)
     functions = in_n2p2_order(functions_of(potential.parameters, units, weighted=weighted))
     scalings = [scaling_around(potential, element, functions) for element in elements]

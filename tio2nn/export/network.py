@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from tio2nn.errors import InputError
 from tio2nn.export.functions import Function, Scaling, scaling_of
 from tio2nn.export.units import Units
 from tio2nn.files.strict_json import quote
+from tio2nn.parameters.targets import ACTIVATIONS_OF, NAMES, Target
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
 
@@ -30,23 +31,23 @@ class Architecture(NamedTuple):
     activations: tuple[str, ...]
 
 
-def architecture(potential: Potential, known: Collection[str], program: str, way_out: str) -> Architecture:
+def architecture(potential: Potential, target: Target, train: str) -> Architecture:
     """The architecture of all networks of a potential.
 
     Args:
         potential: any.
-        known: activations that the program knows.
-        program: its name in messages.
-        way_out: what to do about an activation that it does not know.
+        target: the program.
+        train: the command that trains the potential.
 
     Raises:
         InputError: an activation that the program does not know, or networks that differ.
     """
+    known, program = ACTIVATIONS_OF[target], NAMES[target]
     found = {_architecture(layers) for member in potential.members for layers in member}
-    if unknown := sorted({name for each in found for name in each.activations} - set(known)):
+    if unknown := sorted({name for each in found for name in each.activations} - known):
         raise InputError(
             f"cannot export the potential: {program} has no activation {quote(unknown[0])}, only "
-            f"{', '.join(sorted(known))}; {way_out}"
+            f"{', '.join(sorted(known))}; for one that it has run {quote(f'{train} --for {target}')}"
         )
     if len(found) > 1 or any(layers[-1].activation != "linear" for m in potential.members for layers in m):
         raise InputError(

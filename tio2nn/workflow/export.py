@@ -15,6 +15,8 @@ from tio2nn.export.n2p2 import n2p2_files
 from tio2nn.export.n2p2_text import n2p2_readme
 from tio2nn.export.units import UNITS, UNITS_NAMES, UnitsName
 from tio2nn.files.strict_json import quote
+from tio2nn.parameters.fit_parameters import ACTIVATIONS
+from tio2nn.parameters.targets import NAMES, Target, warning_of
 from tio2nn.parameters.validation import did_you_mean
 from tio2nn.potential.potential import Potential
 
@@ -40,13 +42,13 @@ class Exported(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def known_format(name: str) -> Format:
-    """The format of that name.
+def known_format(name: str | None) -> Format | None:
+    """The format of that name; None for none.
 
     Raises:
         UsageError: no such format.
     """
-    for form in FORMATS:
+    for form in (None, *FORMATS):
         if name == form:
             return form
     raise _unknown("--format", FORMATS, name)
@@ -73,39 +75,40 @@ def _unknown(option: str, known: Sequence[str], got: str | None) -> UsageError:
 def export(
     potential: Potential,
     directory: Path,
-    form: Format = "n2p2",
+    form: Format | None = None,
     *,
     units: UnitsName | None = None,
     strict: bool = False,
-    way_out: str = "train it again for that program",
+    train: str = "tio2nn train",
 ) -> Exported:
     """Write a potential as a folder for other programs.
 
     Args:
         potential: any.
         directory: new, empty, or an earlier export, which is replaced.
-        form: of the files.
-        units: of the files; by default metal. A folder in atomic units is for CP2K, too, so it holds only what CP2K
-            reads.
+        form: of the files; by default aenet for a potential that is made for it, else n2p2.
+        units: of the files; by default atomic for a potential that is made for CP2K, else metal. A folder in atomic
+            units is for CP2K, too, so it holds only what CP2K reads.
         strict: refuse where the other program would compute something else.
-        way_out: what to do about an activation that the program does not know, for the message.
+        train: the command that trains the potential, for messages.
 
     Raises:
         UsageError: units that the format does not have.
         InputError: the format cannot hold the potential, or the directory holds something else; nothing is written.
     """
-    if form == "aenet":
+    target = potential.parameters.target
+    if (form or ("aenet" if target == "aenet" else "n2p2")) == "aenet":
         if units == "atomic":
             raise UsageError("--units: expected metal, the units of aenet, got atomic")
         warnings, remarks = _warnings(potential, "aenet"), tuple[str, ...]()
-        files: Mapping[str, str | bytes] = aenet_files(potential, way_out=way_out)
+        files: Mapping[str, str | bytes] = aenet_files(potential, train=train)
         readme = aenet_readme(potential, directory, warnings)
     else:
-        chosen = UNITS[units or UNITS_NAMES[0]]
+        chosen = UNITS[units or ("atomic" if target == "cp2k" else "metal")]
         for_cp2k = chosen.name == "atomic"
-        warnings = _warnings(potential, "CP2K") if for_cp2k else ()
+        warnings = _warnings(potential, "cp2k") if for_cp2k else ()
         remarks = (_on_narrow_cells(potential),) if for_cp2k else ()
-        files = n2p2_files(potential, chosen, weighted=not for_cp2k, way_out=way_out)
+        files = n2p2_files(potential, chosen, weighted=not for_cp2k, train=train)
         readme = n2p2_readme(potential, chosen, directory, warnings)
     if strict and warnings:
         raise InputError(f"cannot export the potential: {'; '.join(warnings)}")
@@ -118,19 +121,17 @@ def _on_narrow_cells(potential: Potential) -> str:
     return f"CP2K computes wrong numbers for cells narrower than {cutoff:g} Å between opposite faces"
 
 
-def _warnings(potential: Potential, program: str) -> tuple[str, ...]:
+def _warnings(potential: Potential, target: Target) -> tuple[str, ...]:
     """Where a program computes something else than the potential."""
-    found = []
     activations = {layer.activation for member in potential.members for net in member for layer in net}
-    if program == "CP2K" and "softplus" in activations:
-        found.append("CP2K computes right energies but wrong forces from softplus; train with tanh for it")
+    found = [warning for name in ACTIVATIONS if name in activations and (warning := warning_of(target, name))]
     if potential.repulsion is not None:
         pairs = itertools.combinations_with_replacement(enumerate(potential.elements), 2)
         radii = ", ".join(
             f"{one}-{other} {potential.repulsion.outer[i, j]:.2f} Å" for (i, one), (j, other) in pairs
         )
         found.append(
-            f"{program} gets the networks without the short-range repulsion: energies and forces differ where atoms "
-            f"are closer than {radii}"
+            f"{NAMES[target]} gets the networks without the short-range repulsion: energies and forces differ where "
+            f"atoms are closer than {radii}"
         )
     return tuple(found)

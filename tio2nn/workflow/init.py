@@ -8,6 +8,7 @@ from tio2nn.errors import ParameterError, UsageError
 from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.targets import Target
 from tio2nn.project.project import Project
 
 
@@ -31,12 +32,23 @@ def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> Par
 
 
 def init(
-    directory: AnyPath, preset: str | None = None, elements: Sequence[str] | None = None
+    directory: AnyPath,
+    preset: str | None = None,
+    elements: Sequence[str] | None = None,
+    target: Target | None = None,
 ) -> tuple[Project, ParameterSet | Draft]:
     """Create a project; with a draft, `extract` chooses the symmetry functions.
+
+    Args:
+        directory: of the project.
+        preset: symmetry functions.
+        elements: by default those of the structures, or of the preset.
+        target: program that the potential is made for; None for any.
 
     Raises:
         UsageError: the preset or an element does not exist, or the directory is a project already.
     """
     parameters = preset_parameters(preset, elements)
+    if target is not None:
+        parameters = parameters.for_target(target)
     return Project.create(directory, parameters), parameters
