@@ -10,7 +10,7 @@ import typer
 from tio2nn.cli import console
 from tio2nn.cli.app import command
 from tio2nn.cli.options import PotentialOption, ProjectOption
-from tio2nn.cli.potential_file import potential_file
+from tio2nn.cli.potential_file import opened, potential_file
 from tio2nn.wording import counted
 
 
@@ -48,13 +48,13 @@ def export(
     ] = False,
 ) -> None:
     """Write the potential as files that other programs read."""
-    from tio2nn.potential.potential import Potential
+    from tio2nn.export.units import known_units
     from tio2nn.project.project import Project
     from tio2nn.workflow.export import export as verb
-    from tio2nn.workflow.export import known_format, known_units
+    from tio2nn.workflow.export import known_format
 
     chosen, chosen_units = known_format(form), known_units(units)
-    loaded = Potential.load(potential_file(project, potential))
+    loaded = opened(potential_file(project, potential), None)
     train = Project.find(project).command("train") if potential is None else "tio2nn train"
     made = verb(loaded, directory, chosen, units=chosen_units, strict=strict, train=train)
     for warning in made.warnings:

@@ -134,11 +134,23 @@ SplitKindOption = Annotated[
 PotentialOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
-        "--potential", metavar="FILE", help="A potential.npz, used without a project.", show_default=False
+        "--potential",
+        metavar="FILE",
+        help="A potential.npz or an n2p2 folder, used without a project.",
+        show_default=False,
     ),
 ]
 
 
+UnitsOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--units",
+        metavar="NAME",
+        help="Units of an input.nn that does not state them: metal (Å, eV) or atomic (Bohr, Hartree).",
+        show_default=False,
+    ),
+]
 ForOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(

@@ -23,15 +23,17 @@ from tio2nn.cli.options import (
     ProjectOption,
     SourcesArgument,
     StrictOption,
+    UnitsOption,
     XsfForcesOption,
     XsfForcesUnit,
 )
-from tio2nn.cli.potential_file import potential_file
+from tio2nn.cli.potential_file import opened, potential_file
 from tio2nn.errors import InputError, UsageError
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.io.labels import ReadOptions
+    from tio2nn.potential.potential import Potential
     from tio2nn.structures.structure import Structure
     from tio2nn.workflow.predict import Format
 
@@ -50,6 +52,7 @@ def predict(
     ] = False,
     output: OutputOption = None,
     strict: StrictOption = False,
+    units: UnitsOption = None,
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
@@ -58,12 +61,13 @@ def predict(
     from tio2nn.io.labels import ReadOptions
 
     options = ReadOptions(energy_key, forces_key, xsf_forces.value)
-    return perform(files, potential_file(project, potential), form.value, forces, output, strict, options)
+    loaded = opened(potential_file(project, potential), units)
+    return perform(files, loaded, form.value, forces, output, strict, options)
 
 
 def perform(
     files: Sequence[str],
-    file: Path,
+    potential: Potential,
     form: Format,
     forces: bool = False,
     directory: Path | None = None,
@@ -74,7 +78,7 @@ def perform(
 
     Args:
         files: structure files and other sources.
-        file: of the potential.
+        potential: to predict by.
         form: output format.
         forces: also predict forces and stress.
         directory: directory for one file per structure; None for stdout.
@@ -86,11 +90,9 @@ def perform(
     """
     from tio2nn.io.labels import ReadOptions
     from tio2nn.io.read import read_structures
-    from tio2nn.potential.potential import Potential
     from tio2nn.workflow.predict import header, predict_stream, text, warnings
 
     options = options or ReadOptions()
-    potential = Potential.load(file)
     first_line = header(form, forces=forces)
     stdin: Iterable[str] = sys.stdin
     if directory is not None:

@@ -18,6 +18,7 @@ from tio2nn.export.functions import (
     in_n2p2_order,
 )
 from tio2nn.export.network import Architecture, architecture, layers_around, scaling_around
+from tio2nn.export.read_functions import UNITS_MARK
 from tio2nn.export.units import Units
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
@@ -27,8 +28,6 @@ LETTERS = {"linear": "l", "tanh": "t", "sigmoid": "s", "softplus": "p", "relu": 
 """Activations, as `global_activation_short` has them."""
 
 INPUT, SCALING = "input.nn", "scaling.data"
-MARK = "# units: "
-"""Begins the line of `input.nn` that says what no keyword does."""
 
 
 def weights_file(element: str) -> str:
@@ -88,7 +87,7 @@ def _input(
     units: Units,
 ) -> Iterator[str]:
     yield f"# neural network potential for {', '.join(elements)}"
-    yield f"{MARK}{units.name} ({units.described})"
+    yield f"{UNITS_MARK}{units.name} ({units.described})"
     yield f"number_of_elements {len(elements)}"
     yield f"elements {' '.join(elements)}"
     for element in elements:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from tio2nn.errors import UsageError
+from tio2nn.files.strict_json import quote
+
 UnitsName = Literal["metal", "atomic"]
 UNITS_NAMES: tuple[UnitsName, ...] = ("metal", "atomic")
 
@@ -32,3 +35,18 @@ _HARTREE = 27.21138386  # eV
 METAL = Units("metal", 1.0, 1.0, "Å and eV")
 ATOMIC = Units("atomic", 1.0 / _BOHR, 1.0 / _HARTREE, "Bohr and Hartree")
 UNITS: dict[str, Units] = {units.name: units for units in (METAL, ATOMIC)}
+
+
+def known_units(name: str | None) -> UnitsName | None:
+    """The units of that name; None for none.
+
+    Raises:
+        UsageError: no such units.
+    """
+    from tio2nn.parameters.validation import did_you_mean
+
+    for units in (None, *UNITS_NAMES):
+        if name == units:
+            return units
+    hint = did_you_mean(str(name), UNITS_NAMES)
+    raise UsageError(f"--units: expected one of {', '.join(UNITS_NAMES)}, got {quote(name)}{hint}")

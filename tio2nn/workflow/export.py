@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -13,7 +13,7 @@ from tio2nn.export.aenet_text import aenet_readme
 from tio2nn.export.folder import README, write_folder
 from tio2nn.export.n2p2 import n2p2_files
 from tio2nn.export.n2p2_text import n2p2_readme
-from tio2nn.export.units import UNITS, UNITS_NAMES, UnitsName
+from tio2nn.export.units import UNITS, UnitsName
 from tio2nn.files.strict_json import quote
 from tio2nn.parameters.fit_parameters import ACTIVATIONS
 from tio2nn.parameters.targets import NAMES, Target, warning_of
@@ -51,24 +51,8 @@ def known_format(name: str | None) -> Format | None:
     for form in (None, *FORMATS):
         if name == form:
             return form
-    raise _unknown("--format", FORMATS, name)
-
-
-def known_units(name: str | None) -> UnitsName | None:
-    """The units of that name; None for none.
-
-    Raises:
-        UsageError: no such units.
-    """
-    for units in (None, *UNITS_NAMES):
-        if name == units:
-            return units
-    raise _unknown("--units", UNITS_NAMES, name)
-
-
-def _unknown(option: str, known: Sequence[str], got: str | None) -> UsageError:
-    return UsageError(
-        f"{option}: expected one of {', '.join(known)}, got {quote(got)}{did_you_mean(str(got), known)}"
+    raise UsageError(
+        f"--format: expected one of {', '.join(FORMATS)}, got {quote(name)}{did_you_mean(str(name), FORMATS)}"
     )
 
 
