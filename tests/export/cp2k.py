@@ -66,7 +66,6 @@ class Result(NamedTuple):
 
 def run_cp2k(here: Path, method: Sequence[str], structure: Structure) -> Result:
     """Run CP2K in a folder with the lines that the README has for it."""
-    assert PROGRAM is not None
     rows = zip("ABC", structure.cell.tolist(), strict=True)
     cell = [" ".join([f"      {name}", *map(repr, row)]) for name, row in rows]
     atoms = [
@@ -75,7 +74,17 @@ def run_cp2k(here: Path, method: Sequence[str], structure: Structure) -> Result:
     ]
     text = _INPUT.format(method="\n  ".join(method), cell="\n".join(cell), atoms="\n".join(atoms))
     (here / "input.inp").write_text(text, encoding="utf-8")
-    # Open MPI refuses root and looks for hardware that containers lack
+    said = start_cp2k(here, "input.inp")
+    block = said.partition("ATOMIC FORCES in [a.u.]")[2].partition("SUM OF ATOMIC FORCES")[0]
+    forces = [line.split()[3:6] for line in block.splitlines() if re.match(r"\s+\d+\s+\d+\s+[A-Z]", line)]
+    assert len(forces) == structure.n_atoms, said[-3000:]
+    return Result(energy_in(said), np.array(forces, dtype=float) * HARTREE / BOHR)
+
+
+def start_cp2k(here: Path, file: str) -> str:
+    """What CP2K says of an input."""
+    assert PROGRAM is not None
+    # Open MPI refuses root unless it is told twice
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -83,12 +92,14 @@ def run_cp2k(here: Path, method: Sequence[str], structure: Structure) -> Result:
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }
     ended = subprocess.run(
-        [PROGRAM, "-i", "input.inp"], cwd=here, env=environment, capture_output=True, text=True, timeout=300
+        [PROGRAM, "-i", file], cwd=here, env=environment, capture_output=True, text=True, timeout=300
     )
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-1000:]
-    energy = re.search(r"Total FORCE_EVAL \( NNP \) energy \[.*\]:?\s+(\S+)", ended.stdout)
-    assert energy is not None, ended.stdout[-3000:]
-    block = ended.stdout.partition("ATOMIC FORCES in [a.u.]")[2].partition("SUM OF ATOMIC FORCES")[0]
-    forces = [line.split()[3:6] for line in block.splitlines() if re.match(r"\s+\d+\s+\d+\s+[A-Z]", line)]
-    assert len(forces) == structure.n_atoms, ended.stdout[-3000:]
-    return Result(float(energy[1]) * HARTREE, np.array(forces, dtype=float) * HARTREE / BOHR)
+    return ended.stdout
+
+
+def energy_in(said: str) -> float:
+    """The energy in what CP2K says, eV."""
+    energy = re.search(r"Total FORCE_EVAL \( NNP \) energy \[.*\]:?\s+(\S+)", said)
+    assert energy is not None, said[-3000:]
+    return float(energy[1]) * HARTREE

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import invoke
-from export.cp2k import needs_cp2k, run_cp2k
+from export.cp2k import energy_in, needs_cp2k, run_cp2k, start_cp2k
 from export.exported import potential_for
+from pages import blocks
+from places import ROOT
 from projects import PARAMETERS
 from projects import structures as crystals
 
@@ -66,7 +69,7 @@ def test_sums_over_all_elements_are_written_out(
 
 def test_the_published_functions_of_titania(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cutoff of 6.5 Å, and a cell that is wider."""
-    (crystal,) = read_structures(Path(__file__).parents[2] / "sample_data" / "structure0001.xsf")
+    (crystal,) = read_structures(ROOT / "sample_data/structure0001.xsf")
     atoms = crystal.to_ase() * (2, 2, 3)
     atoms.rattle(0.1, seed=1)
     wide = Structure.from_ase(atoms)
@@ -92,3 +95,20 @@ def test_what_export_warns_of_is_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     repelled = repulsion.of_structure(structure)
     assert repelled is not None
     assert np.abs(found.forces - (expected.forces + repelled.gradient)).max() > 0.01
+
+
+def test_the_input_of_the_documentation_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = "docs/how-to/other-programs.md"
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "sample_data", "sample_data")
+    exec(blocks(page, "python")[0].text, {})
+    (text,) = (block.text for block in blocks(page, "none") if "METHOD NNP" in block.text)
+    Path("crystal.inp").write_text(text, encoding="utf-8")
+    (crystal,) = read_structures("sample_data/structure0001.xsf")
+    wide = Structure.from_ase(crystal.to_ase() * (2, 2, 3))
+    potential = potential_for(preset("artrith-urban-2016"), (wide,), "tanh", 3)
+    export(potential, Path("nnp-cp2k"), units="atomic")
+    (expected,) = potential.predict([wide])
+    assert energy_in(start_cp2k(tmp_path, "crystal.inp")) == pytest.approx(expected.energy, abs=1e-5)

@@ -9,7 +9,7 @@ import typer
 
 from tio2nn.cli import console
 from tio2nn.cli.app import command
-from tio2nn.cli.options import PotentialOption, ProjectOption
+from tio2nn.cli.options import AnyPotentialOption, ProjectOption
 from tio2nn.cli.potential_file import opened, potential_file
 from tio2nn.wording import counted
 
@@ -23,7 +23,7 @@ def export(
         ),
     ],
     project: ProjectOption = None,
-    potential: PotentialOption = None,
+    potential: AnyPotentialOption = None,
     form: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(

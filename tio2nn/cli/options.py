@@ -134,9 +134,15 @@ SplitKindOption = Annotated[
 PotentialOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
+        "--potential", metavar="FILE", help="A potential.npz, used without a project.", show_default=False
+    ),
+]
+AnyPotentialOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
         "--potential",
         metavar="FILE",
-        help="A potential.npz or an n2p2 folder, used without a project.",
+        help="A potential.npz or a trained n2p2 folder, used without a project.",
         show_default=False,
     ),
 ]

@@ -14,12 +14,12 @@ import typer
 from tio2nn.cli import console
 from tio2nn.cli.app import command
 from tio2nn.cli.options import (
+    AnyPotentialOption,
     EnergyKeyOption,
     ForcesKeyOption,
     FormatOption,
     OutputFormat,
     OutputOption,
-    PotentialOption,
     ProjectOption,
     SourcesArgument,
     StrictOption,
@@ -44,7 +44,7 @@ _REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 def predict(
     files: SourcesArgument,
     project: ProjectOption = None,
-    potential: PotentialOption = None,
+    potential: AnyPotentialOption = None,
     form: FormatOption = OutputFormat.TSV,
     forces: Annotated[
         bool,
