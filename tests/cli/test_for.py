@@ -10,8 +10,10 @@ import pytest
 from command_line import invoke, refusal
 from projects import PARAMETERS, small_project, structures, write_files
 
+from tio2nn.errors import InputError
 from tio2nn.potential.potential import Potential
 from tio2nn.project.project import Project
+from tio2nn.workflow.train import train
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +60,8 @@ def refusal_of_train_with(target: str, activation: str) -> str:
     Path("p/params.json").write_text(json.dumps(changed))
     message = refusal("train", "-C", "p", code=3)
     assert f'run "tio2nn train -C p --for {target}"' in message
+    with pytest.raises(InputError, match="no activation"):
+        train(Project("p"))
     return message
 
 
