@@ -41,6 +41,8 @@ FLOORS = (
     # from structures to features, from features to energies
     ("descriptors",),
     ("potential",),
+    # potentials in formats of other programs
+    ("export",),
     # a project: its paths, its stores, how its parts hang together
     ("project",),
     ("parallel",),
@@ -76,7 +78,7 @@ ROOMS = {
     "pydantic": ("parameters",),
     "pydantic_core": ("parameters",),
     "rich": ("cli.console",),
-    "scipy": ("descriptors.neighbors", "structures.geometry", "structures.groups"),
+    "scipy": ("descriptors.neighbors", "export.aenet", "structures.geometry", "structures.groups"),
     "tensorflow": ("training", "tuning.trial"),
     "typer": ("cli",),
     # a file that runs code when it is read is no file format
@@ -102,7 +104,7 @@ WITHOUT_TRAINING = (
     "",
     "interfaces.ase",
     "potential.potential",
-    *(f"workflow.{verb}" for verb in ("extract", "featurize", "predict", "evaluate", "status")),
+    *(f"workflow.{verb}" for verb in ("extract", "featurize", "predict", "export", "evaluate", "status")),
 )
 
 

@@ -34,6 +34,7 @@ OFFERED = {
     "UsageError": "tio2nn.errors",
     "__version__": "tio2nn.version",
     "preset": "tio2nn.parameters.presets",
+    "read_n2p2": "tio2nn.export.read_n2p2",
     "read_structures": "tio2nn.io.read",
 }
 # beside those of Python itself only these may be loaded, and so nothing that is heavy

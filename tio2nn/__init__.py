@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tio2nn.errors import StaleError as StaleError
     from tio2nn.errors import Tio2nnError as Tio2nnError
     from tio2nn.errors import UsageError as UsageError
+    from tio2nn.export.read_n2p2 import read_n2p2 as read_n2p2
     from tio2nn.interfaces.ase import BehlerParrinello as BehlerParrinello
     from tio2nn.interfaces.ase import ExtrapolationWarning as ExtrapolationWarning
     from tio2nn.io.labels import ReadOptions as ReadOptions
@@ -59,6 +60,7 @@ _MODULES = {
     "UsageError": "errors",
     "__version__": "version",
     "preset": "parameters.presets",
+    "read_n2p2": "export.read_n2p2",
     "read_structures": "io.read",
 }
 

@@ -31,7 +31,19 @@ from tio2nn.project.structure_store import write_store
 from tio2nn.version import __version__
 
 PARSERS: dict[str, Any] = cast(Any, get_command(app)).commands
-COMMANDS = ("init", "extract", "featurize", "tune", "train", "predict", "evaluate", "run", "status", "schema")
+COMMANDS = (
+    "init",
+    "extract",
+    "featurize",
+    "tune",
+    "train",
+    "predict",
+    "evaluate",
+    "export",
+    "run",
+    "status",
+    "schema",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -276,5 +288,5 @@ def test_paths_in_arguments_are_relative_to_the_current_directory_and_not_to_the
 
 
 def test_help_lists_commands_in_the_order_in_which_they_are_used() -> None:
-    order = "init extract featurize tune train predict evaluate run status schema"
+    order = "init extract featurize tune train predict evaluate export run status schema"
     assert list(PARSERS) == order.split()

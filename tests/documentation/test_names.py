@@ -256,11 +256,11 @@ def test_pictures_exist(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_paths_of_the_repository_that_are_named_exist(page: str) -> None:
-    # where something would be exported from; and what Sphinx makes
-    planned = {"tio2nn/export/", "docs/_build"}
+    # what Sphinx makes
+    made = {"docs/_build"}
     spans = {word for span in code(text_of(page)) for word in span.split()}
     paths = {span for span in spans if re.fullmatch(r"(tests|tio2nn|docs|sample_data)/[\w./-]+", span)}
-    assert sorted(path for path in paths - planned if not (ROOT / path).exists()) == []
+    assert sorted(path for path in paths - made if not (ROOT / path).exists()) == []
 
 
 def benchmark_lines() -> list[str]:

@@ -56,8 +56,8 @@ def test_a_fit_depends_on_all_settings_of_network_and_training_but_those_of_othe
 @pytest.mark.parametrize("cls", [ParameterSet, *SECTIONS])
 def test_every_setting_says_what_depends_on_it(cls: type[Section]) -> None:
     silent = {field.key for field in fields(cls) if not field.is_section and not field.about.affects}
-    # a recipe is of effect by what it decides
-    assert silent == ({"recipe"} if cls is ParameterSet else set())
+    # a recipe and a target are of effect by what they decide
+    assert silent == ({"recipe", "target"} if cls is ParameterSet else set())
 
 
 @pytest.mark.parametrize("cls", SECTIONS)

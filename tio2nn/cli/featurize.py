@@ -8,7 +8,7 @@ import typer
 
 from tio2nn.cli import console
 from tio2nn.cli.app import command
-from tio2nn.cli.options import ForcesOption, JobsOption, ProjectOption
+from tio2nn.cli.options import ForcesOption, ForOption, JobsOption, ProjectOption
 from tio2nn.wording import counted, size
 
 if TYPE_CHECKING:
@@ -22,15 +22,19 @@ def featurize(
     project: ProjectOption = None,
     jobs: JobsOption = None,
     forces: ForcesOption = None,
+    target: ForOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="Also write one symXXXX.csv per structure.")] = False,
 ) -> None:
     """Compute the symmetry functions of all structures, and their derivatives for training on forces."""
+    from tio2nn.parameters.targets import known_target
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
-    from tio2nn.workflow.settings import training_parameters
+    from tio2nn.workflow.settings import set_target, training_parameters
 
     found = Project.find(project)
     with found.locked("featurize"):
+        if target is not None:
+            set_target(found, known_target(target))
         snapshot = Snapshot(found)
         perform(snapshot, jobs, csv)
         differentiate_if_needed(snapshot, training_parameters(snapshot, forces=forces), jobs)

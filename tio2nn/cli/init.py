@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
 from tio2nn.cli.app import command
-from tio2nn.cli.options import ElementsOption, PresetOption, element_symbols
+from tio2nn.cli.options import ElementsOption, ForOption, PresetOption, UnitsOption, element_symbols
 
 
 @command
@@ -21,13 +21,37 @@ def init(
     ] = Path(),
     preset: PresetOption = None,
     elements: ElementsOption = None,
+    target: ForOption = None,
+    setup: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Take the symmetry functions of an input.nn (RuNNer, n2p2), or of the .stp (aenet) of each element.",
+            show_default=False,
+        ),
+    ] = None,
+    units: UnitsOption = None,
 ) -> None:
     """Create a project: a directory with a params.json."""
     from tio2nn.cli import console
+    from tio2nn.errors import UsageError
+    from tio2nn.export.units import known_units
     from tio2nn.parameters.draft import Draft
+    from tio2nn.parameters.targets import known_target
     from tio2nn.workflow.init import init as make
+    from tio2nn.workflow.init import setup_parameters
 
-    project, parameters = make(directory, preset, element_symbols(elements))
+    read = None
+    if units is not None and not setup:
+        raise UsageError("expected --units together with --from, got it alone")
+    if setup:
+        if preset is not None or elements is not None:
+            raise UsageError("expected either --from or --preset and --elements, got both")
+        read = setup_parameters(setup, known_units(units))
+    project, parameters = make(
+        directory, preset, element_symbols(elements), None if target is None else known_target(target), read
+    )
     rest = ""
     if isinstance(parameters, Draft):
         rest = (

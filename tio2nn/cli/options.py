@@ -137,6 +137,35 @@ PotentialOption = Annotated[
         "--potential", metavar="FILE", help="A potential.npz, used without a project.", show_default=False
     ),
 ]
+AnyPotentialOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--potential",
+        metavar="FILE",
+        help="A potential.npz or a trained n2p2 folder, used without a project.",
+        show_default=False,
+    ),
+]
+
+
+UnitsOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--units",
+        metavar="NAME",
+        help="Units of an input.nn that does not state them: metal (Å, eV) or atomic (Bohr, Hartree).",
+        show_default=False,
+    ),
+]
+ForOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--for",
+        metavar="PROGRAM",
+        help="Make the potential for lammps, cp2k or aenet: with an activation that works there. Kept in params.json.",
+        show_default=False,
+    ),
+]
 
 
 class XsfForcesUnit(str, Enum):

@@ -14,23 +14,26 @@ import typer
 from tio2nn.cli import console
 from tio2nn.cli.app import command
 from tio2nn.cli.options import (
+    AnyPotentialOption,
     EnergyKeyOption,
     ForcesKeyOption,
     FormatOption,
     OutputFormat,
     OutputOption,
-    PotentialOption,
     ProjectOption,
     SourcesArgument,
     StrictOption,
+    UnitsOption,
     XsfForcesOption,
     XsfForcesUnit,
 )
+from tio2nn.cli.potential_file import opened, potential_file
 from tio2nn.errors import InputError, UsageError
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.io.labels import ReadOptions
+    from tio2nn.potential.potential import Potential
     from tio2nn.structures.structure import Structure
     from tio2nn.workflow.predict import Format
 
@@ -41,7 +44,7 @@ _REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 def predict(
     files: SourcesArgument,
     project: ProjectOption = None,
-    potential: PotentialOption = None,
+    potential: AnyPotentialOption = None,
     form: FormatOption = OutputFormat.TSV,
     forces: Annotated[
         bool,
@@ -49,6 +52,7 @@ def predict(
     ] = False,
     output: OutputOption = None,
     strict: StrictOption = False,
+    units: UnitsOption = None,
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
@@ -57,12 +61,13 @@ def predict(
     from tio2nn.io.labels import ReadOptions
 
     options = ReadOptions(energy_key, forces_key, xsf_forces.value)
-    return perform(files, _potential_file(project, potential), form.value, forces, output, strict, options)
+    loaded = opened(potential_file(project, potential), units)
+    return perform(files, loaded, form.value, forces, output, strict, options)
 
 
 def perform(
     files: Sequence[str],
-    potential_file: Path,
+    potential: Potential,
     form: Format,
     forces: bool = False,
     directory: Path | None = None,
@@ -73,7 +78,7 @@ def perform(
 
     Args:
         files: structure files and other sources.
-        potential_file: file of the potential.
+        potential: to predict by.
         form: output format.
         forces: also predict forces and stress.
         directory: directory for one file per structure; None for stdout.
@@ -85,11 +90,9 @@ def perform(
     """
     from tio2nn.io.labels import ReadOptions
     from tio2nn.io.read import read_structures
-    from tio2nn.potential.potential import Potential
     from tio2nn.workflow.predict import header, predict_stream, text, warnings
 
     options = options or ReadOptions()
-    potential = Potential.load(potential_file)
     first_line = header(form, forces=forces)
     stdin: Iterable[str] = sys.stdin
     if directory is not None:
@@ -222,13 +225,3 @@ def _write_alone(path: Path, text: str, structure: Structure) -> None:
         if error.errno not in _REFUSED_NAMES:
             raise  # such as a full disk, which would also stop what follows
         raise structure.error(f"expected a valid file name, got: {error.strerror}") from None
-
-
-def _potential_file(project_option: Path | None, given: Path | None) -> Path:
-    """The given potential, else that of the project."""
-    from tio2nn.project.project import Project
-
-    if given is not None:
-        return given
-    project = Project.find(project_option)
-    return project.require(project.potential_file)

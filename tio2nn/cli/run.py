@@ -18,6 +18,7 @@ from tio2nn.cli.options import (
     EpochsOption,
     ForcesKeyOption,
     ForcesOption,
+    ForOption,
     JobsOption,
     JsonOption,
     KeepOutliersOption,
@@ -54,6 +55,7 @@ def run(
     preset: PresetOption = None,
     elements: ElementsOption = None,
     recipe: RecipeOption = None,
+    target: ForOption = None,
     tuning: Annotated[
         Optional[bool],  # noqa: UP045
         typer.Option("--tune/--no-tune", help="Tune before training. Default: only with recipe rili-2024."),
@@ -77,6 +79,7 @@ def run(
 ) -> bool:
     """Run every step that is missing or out of date, from structure files to an evaluated potential."""
     from tio2nn.io.labels import ReadOptions
+    from tio2nn.parameters.targets import known_target
     from tio2nn.workflow.inputs import SplitRequest
     from tio2nn.workflow.run import RunSettings
     from tio2nn.workflow.run import run as verb
@@ -90,6 +93,7 @@ def run(
         preset=preset,
         elements=element_symbols(elements),
         recipe=recipe,
+        target=None if target is None else known_target(target),
         tuning=tuning,
         forces=forces,
         split=SplitRequest(split, new),

@@ -12,6 +12,7 @@ from tio2nn.cli.app import command
 from tio2nn.cli.options import (
     EpochsOption,
     ForcesOption,
+    ForOption,
     JobsOption,
     JsonOption,
     KeepOutliersOption,
@@ -42,6 +43,7 @@ _SHOWN_NAMES = 3  # gross outliers to name
 def train(
     project: ProjectOption = None,
     recipe: RecipeOption = None,
+    target: ForOption = None,
     tuned: TunedOption = False,
     split: SplitFileOption = None,
     split_by: SplitKindOption = None,
@@ -57,13 +59,23 @@ def train(
     json: JsonOption = False,
 ) -> None:
     """Fit the potential; resumes an interrupted fit."""
+    from tio2nn.parameters.targets import known_target
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.inputs import SplitRequest
-    from tio2nn.workflow.settings import asks_for_new_split, fields_of_switches, training_parameters
+    from tio2nn.workflow.settings import (
+        asks_for_new_split,
+        fields_of_switches,
+        set_target,
+        training_parameters,
+    )
 
     new = asks_for_new_split(split, split_by, new_split, no_test)
     found = Project.find(project)
+    if target is not None:
+        wanted = known_target(target)
+        with found.locked("train"):
+            set_target(found, wanted)
     snapshot = Snapshot(found)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     flags |= fields_of_switches(no_test, keep_outliers)
@@ -101,9 +113,12 @@ def perform(
     )
     from tio2nn.files.tables import read_json
     from tio2nn.parallel.workers import member_workers
+    from tio2nn.parameters.targets import warning_of
     from tio2nn.workflow.settings import require_features
 
     require_features(snapshot, parameters)
+    if (warning := warning_of(parameters.target, parameters.network.activation)) is not None:
+        console.warn(warning)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
         from tio2nn.workflow.train import train

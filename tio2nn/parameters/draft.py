@@ -19,6 +19,7 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import AUTO, symbols
 from tio2nn.parameters.recipes import DEFAULT_RECIPE, open_settings
 from tio2nn.parameters.schema import to_json
+from tio2nn.parameters.targets import Target
 from tio2nn.parameters.validation import SCHEMA_KEY
 
 _KEY = "preset"
@@ -51,6 +52,10 @@ class Draft:
         given = {} if elements is None else {"elements": symbols(elements)}
         draft = _from_document({_KEY: AUTO, **given}, None)
         return replace(draft, settings=open_settings(draft.settings, DEFAULT_RECIPE))
+
+    def for_target(self, target: Target) -> Draft:
+        """A draft for a program."""
+        return replace(self, settings=self.settings.for_target(target))
 
     def to_json(self) -> str:
         """The content of the file."""

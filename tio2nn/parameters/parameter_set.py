@@ -28,6 +28,7 @@ from tio2nn.parameters.fit_parameters import (
     TuningParameters,
 )
 from tio2nn.parameters.schema import fields, to_json
+from tio2nn.parameters.targets import Target, works
 from tio2nn.parameters.validation import Section, broken_rule, read
 from tio2nn.structures.elements import SYMBOLS
 
@@ -114,6 +115,13 @@ class ParameterSet(Section):
             Affects.NOTHING,  # but through what it decides
         ),
     ] = "default"
+    target: Annotated[
+        Target | None,
+        About(
+            "Program that the potential is made for, which decides the activation where that is null; null for any",
+            Affects.NOTHING,  # but through what it decides
+        ),
+    ] = None
     network: Annotated[
         NetworkParameters, About("The subnet that turns the features of one atom into its energy")
     ] = field(default_factory=NetworkParameters)
@@ -201,6 +209,12 @@ class ParameterSet(Section):
             else:
                 document[key] = value
         return read(type(self), document)
+
+    def for_target(self, target: Target) -> ParameterSet:
+        """A set for a program; an activation that does not work there is left open."""
+        activation = self.network.activation
+        keeps = activation is None or works(target, activation)
+        return self.with_overrides(target=target, network={} if keeps else {"activation": None})
 
     @property
     def undecided(self) -> tuple[str, ...]:

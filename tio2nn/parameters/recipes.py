@@ -25,6 +25,7 @@ from tio2nn.parameters.fit_parameters import (
 )
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.schema import fields, to_json
+from tio2nn.parameters.targets import activation_for
 from tio2nn.parameters.validation import did_you_mean
 
 Overrides = dict[str, dict[str, Any]]
@@ -238,6 +239,8 @@ def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
     for section in ("network", "training"):
         for key, value in decided[section].items():
             own = getattr(getattr(parameters, section), key)
+            if key == "activation":
+                value = activation_for(parameters.target, value)
             if own is None or ((section, key) in _WITH_OWN_NULL and own == _default(section, key)):
                 changes.setdefault(section, {})[key] = value
     changed = parameters.with_overrides(**changes)

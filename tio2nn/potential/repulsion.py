@@ -34,7 +34,7 @@ _SCREENING_POWER = 0.23
 _AMPLITUDES = np.array([0.02817, 0.28022, 0.50986, 0.18175])
 _DECAYS = np.array([0.20162, 0.40290, 0.94229, 3.19980])
 
-_INNER = 0.7  # of the outer radius
+INNER = 0.7  # of the outer radius
 # Outer radius over the smallest training distance. For a few percent below that distance, networks extrapolate bonds
 # better than a model of colliding nuclei: molecules displaced by 0.09 Å have
 # errors of 5.0 meV/atom and 0.46 eV/Å (RMSE) without repulsion and with 0.85, 5.5 and 0.72 with 0.9, 69 and 6.1 with
@@ -151,7 +151,7 @@ class Repulsion:
         tables = self._tables
         energies, slopes, _ = _screened(tables.charges[one, other], tables.inverse_lengths[one, other], r)
         # the constant holds from zero to the outer radius
-        t = np.maximum(r - _INNER * self.outer[one, other], 0.0)
+        t = np.maximum(r - INNER * self.outer[one, other], 0.0)
         a, b = tables.cubic[one, other], tables.quartic[one, other]
         energies = energies + tables.constant[one, other] + t**3 * (a / 3.0 + b / 4.0 * t)
         return energies, slopes + t**2 * (a + b * t)
@@ -162,7 +162,7 @@ class Repulsion:
         charges = _COULOMB * np.multiply.outer(numbers, numbers)
         powers = numbers**_SCREENING_POWER
         inverse_lengths = np.add.outer(powers, powers) / _SCREENING_LENGTH
-        width = (1.0 - _INNER) * self.outer
+        width = (1.0 - INNER) * self.outer
         f, slope, curvature = (
             table.reshape(self.outer.shape)
             for table in _screened(charges.ravel(), inverse_lengths.ravel(), self.outer.ravel())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from tio2nn.errors import ParameterError, UsageError
+from tio2nn.export.units import UnitsName
 from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.targets import Target
 from tio2nn.project.project import Project
 
 
@@ -30,13 +33,44 @@ def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> Par
         raise UsageError(str(error)) from None
 
 
+def setup_parameters(files: Sequence[Path], units: UnitsName | None) -> ParameterSet:
+    """The parameter set with the functions of a set-up of another program; all else is left to the recipe.
+
+    Args:
+        files: one `input.nn`, or the `.stp` of each element.
+        units: of `input.nn`; by default those that it states.
+
+    Raises:
+        InputError: a file cannot be read as one of these.
+    """
+    from tio2nn.export.read_functions import read_setup
+    from tio2nn.export.units import UNITS
+    from tio2nn.parameters.recipes import DEFAULT_RECIPE, open_settings
+
+    setup = read_setup(files, None if units is None else UNITS[units])
+    return open_settings(setup.parameters(), DEFAULT_RECIPE)
+
+
 def init(
-    directory: AnyPath, preset: str | None = None, elements: Sequence[str] | None = None
+    directory: AnyPath,
+    preset: str | None = None,
+    elements: Sequence[str] | None = None,
+    target: Target | None = None,
+    setup: ParameterSet | None = None,
 ) -> tuple[Project, ParameterSet | Draft]:
     """Create a project; with a draft, `extract` chooses the symmetry functions.
+
+    Args:
+        directory: of the project.
+        preset: symmetry functions.
+        elements: by default those of the structures, or of the preset.
+        target: program that the potential is made for; None for any.
+        setup: parameters to use instead of those of a preset.
 
     Raises:
         UsageError: the preset or an element does not exist, or the directory is a project already.
     """
-    parameters = preset_parameters(preset, elements)
+    parameters = preset_parameters(preset, elements) if setup is None else setup
+    if target is not None:
+        parameters = parameters.for_target(target)
     return Project.create(directory, parameters), parameters

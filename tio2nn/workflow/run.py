@@ -14,15 +14,16 @@ from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import in_published_order
 from tio2nn.parameters.recipes import SEARCHING_RECIPES, known_recipe
+from tio2nn.parameters.targets import Target
 from tio2nn.project.facts import resolved
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import BROKEN, FRESH, SPLIT
 from tio2nn.project.project import Project
 from tio2nn.structures.split import read_parts
 from tio2nn.training.splits import FEWEST_TO_TRAIN, drawn_split, given_split
-from tio2nn.workflow.init import preset_parameters
+from tio2nn.workflow.init import init, preset_parameters
 from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest, own_split
-from tio2nn.workflow.settings import training_parameters, with_flags
+from tio2nn.workflow.settings import set_target, training_parameters, with_flags
 
 DEFAULT_DIRECTORY = Path("tio2nn-project")
 
@@ -38,6 +39,7 @@ class RunSettings:
         preset: preset of a new project; an existing project must match it.
         elements: elements of a new project, by default those of the sources; an existing project must match them.
         recipe: recipe to use instead of that of the parameters.
+        target: program that the potential is made for; None to keep the setting.
         tuning: tune before training; None to let the recipe decide.
         forces: train on forces, or on energies alone; None to keep the setting.
         split: split to use instead of that of the project.
@@ -52,6 +54,7 @@ class RunSettings:
     preset: str | None = None
     elements: tuple[str, ...] | None = None
     recipe: str | None = None
+    target: Target | None = None
     tuning: bool | None = None
     forces: bool | None = None
     split: SplitRequest = PROJECTS_OWN
@@ -134,13 +137,18 @@ def run(settings: RunSettings, steps: Steps) -> RunSummary:
     project.root.mkdir(parents=True, exist_ok=True)
     jobs, split = settings.jobs, settings.split
     with project.locked("run"):
+        if settings.target is not None:
+            if project.parameters_file.exists():
+                set_target(project, settings.target)
+            if parameters is not None:
+                parameters = parameters.for_target(settings.target)
         if isinstance(parameters, ParameterSet) and not project.parameters_file.exists():
-            _create(project, settings.preset, parameters.elements, steps)
+            _create(project, settings, parameters.elements, steps)
         used_all = steps.extract(project, settings.sources, settings.limit, parameters, settings.options)
         snapshot = Snapshot(project)
         if parameters is None:
             # a named preset, with the elements of the structures
-            _create(project, settings.preset, in_published_order(snapshot.structures.elements), steps)
+            _create(project, settings, in_published_order(snapshot.structures.elements), steps)
         if (n := len(snapshot.structures)) < FEWEST_TO_TRAIN:
             raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {n}")
         steps.featurize(snapshot, jobs)
@@ -202,8 +210,8 @@ def _check(project: Project, settings: RunSettings) -> ParameterSet | Draft | No
     return there
 
 
-def _create(project: Project, preset: str | None, elements: tuple[str, ...], steps: Steps) -> None:
-    Project.create(project.root, preset_parameters(preset, elements))
+def _create(project: Project, settings: RunSettings, elements: tuple[str, ...], steps: Steps) -> None:
+    init(project.root, settings.preset, elements, settings.target)
     steps.created(project)
 
 

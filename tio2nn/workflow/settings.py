@@ -8,6 +8,7 @@ from typing import Any
 
 from tio2nn.errors import ParameterError, UsageError
 from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.targets import Target, require_expressible
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import DERIVATIVES, FEATURES, SEARCH, STALE
 from tio2nn.project.project import Project
@@ -31,6 +32,9 @@ def training_parameters(
         tuned: use the best trial of the search.
         training: fields of the training section; None for those not given.
         forces: train on forces, or on energies alone; None to keep the setting.
+
+    Raises:
+        InputError: the program that the potential is made for cannot express it.
     """
     from tio2nn.parameters.recipes import with_recipe
 
@@ -44,7 +48,39 @@ def training_parameters(
         from tio2nn.tuning.trials import read_best
 
         parameters = parameters.with_overrides(**read_best(project.require(project.best_trial_file)))
+    require_expressible(
+        parameters.target,
+        parameters.network.activation,
+        project.command(f"train --for {parameters.target}"),
+    )
     return with_flags(parameters, "training", {**(training or {}), "forces": forces})
+
+
+def set_target(project: Project, target: Target) -> None:
+    """Write into `params.json` for which program the potential is made.
+
+    An activation that does not work there is left to the recipe.
+    """
+    from tio2nn.files.atomic import atomic_write
+    from tio2nn.files.strict_json import format_json, load
+    from tio2nn.parameters.draft import Draft
+    from tio2nn.parameters.schema import to_json
+    from tio2nn.parameters.validation import SCHEMA_KEY
+
+    there = project.parameters_or_draft()
+    changed = there.for_target(target)
+    if changed == there:
+        return
+    if isinstance(changed, Draft):
+        text = changed.to_json()
+    else:
+        document = load(project.parameters_file)
+        schema = {
+            key: document[key] for key in (SCHEMA_KEY,) if isinstance(document, dict) and key in document
+        }
+        text = format_json({**schema, **to_json(changed)})
+    with atomic_write(project.parameters_file) as handle:
+        handle.write(text)
 
 
 def stale_search(snapshot: Snapshot) -> str | None:

@@ -19,6 +19,7 @@ from tio2nn.files.atomic import atomic_path
 from tio2nn.files.tables import write_csv, write_json
 from tio2nn.parallel.workers import available_cores, member_workers
 from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.targets import require_expressible
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Limits
@@ -104,7 +105,8 @@ def train(
 
     Raises:
         MissingInputError, StaleError: a part of the project is missing or out of date.
-        InputError: a part is damaged, the fit diverges, or a worker process dies.
+        InputError: a part is damaged, the target cannot express the network, the fit diverges, or a worker process
+            dies.
     """
     begin = time.perf_counter()
     configure_threads()
@@ -112,6 +114,9 @@ def train(
     project = snapshot.project
     if parameters is None:
         parameters = snapshot.parameters
+    require_expressible(
+        parameters.target, parameters.network.activation, project.command(f"train --for {parameters.target}")
+    )
     inputs = read_inputs(snapshot, parameters)
     chosen = choose_split(snapshot, parameters, split)
     parameters = resolved(parameters, inputs.store, chosen, inputs.selection)

@@ -1,0 +1,66 @@
+"""tio2nn export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from tio2nn.cli import console
+from tio2nn.cli.app import command
+from tio2nn.cli.options import AnyPotentialOption, ProjectOption
+from tio2nn.cli.potential_file import opened, potential_file
+from tio2nn.wording import counted
+
+
+@command
+def export(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder to write: new, empty, or an earlier export.", show_default=False
+        ),
+    ],
+    project: ProjectOption = None,
+    potential: AnyPotentialOption = None,
+    form: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="NAME",
+            help="n2p2 (for LAMMPS and CP2K, too) or aenet. Default: that of the program the potential is made for.",
+            show_default=False,
+        ),
+    ] = None,
+    units: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--units",
+            metavar="NAME",
+            help="metal (Å, eV) or atomic (Bohr, Hartree), which CP2K wants. Default: metal, but for CP2K.",
+            show_default=False,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse if the other program would compute something else.")
+    ] = False,
+) -> None:
+    """Write the potential as files that other programs read."""
+    from tio2nn.export.units import known_units
+    from tio2nn.project.project import Project
+    from tio2nn.workflow.export import export as verb
+    from tio2nn.workflow.export import known_format
+
+    chosen, chosen_units = known_format(form), known_units(units)
+    loaded = opened(potential_file(project, potential), None)
+    train = Project.find(project).command("train") if potential is None else "tio2nn train"
+    made = verb(loaded, directory, chosen, units=chosen_units, strict=strict, train=train)
+    for warning in made.warnings:
+        console.warn(warning)
+    for remark in made.remarks:
+        console.say(remark)
+    console.say(
+        f"wrote {counted(made.n_members, 'network')} to {made.directory}; how to use it is in {made.readme}"
+    )

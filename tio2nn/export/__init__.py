@@ -1,0 +1,1 @@
+"""Potentials in the formats of other programs, written and read."""
