@@ -16,16 +16,7 @@ from tio2nn.files.paths import AnyPath
 from tio2nn.files.special_files import is_special
 from tio2nn.parameters.draft import Draft, load_parameters
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.project.parts import (
-    EVALUATION,
-    FEATURES,
-    MODEL,
-    PARAMETERS,
-    SEARCH,
-    SPLIT,
-    STRUCTURES,
-    Part,
-)
+from tio2nn.project import parts
 
 ENVIRONMENT_VARIABLE = "TIO2NN_PROJECT"
 
@@ -42,7 +33,7 @@ class Entry(NamedTuple):
     """
 
     path: str
-    part: Part
+    part: parts.Part
     name: str
 
     @property
@@ -52,16 +43,16 @@ class Entry(NamedTuple):
 
 
 ENTRIES = (
-    Entry(_PARAMETERS_NAME, PARAMETERS, _PARAMETERS_NAME),
-    Entry("energies.csv", STRUCTURES, "energies"),
-    Entry("structures", STRUCTURES, STRUCTURES.name),
-    Entry("rejected.csv", STRUCTURES, "rejected.csv"),
-    Entry("features", FEATURES, FEATURES.name),
-    Entry("tuning", SEARCH, "tuning results"),
-    Entry("split.csv", SPLIT, SPLIT.name),
-    Entry("split-earlier.csv", SPLIT, "split of other structures"),
-    Entry("model", MODEL, MODEL.name),
-    Entry("evaluation", EVALUATION, EVALUATION.name),
+    Entry(_PARAMETERS_NAME, parts.PARAMETERS, _PARAMETERS_NAME),
+    Entry("energies.csv", parts.STRUCTURES, "energies"),
+    Entry("structures", parts.STRUCTURES, parts.STRUCTURES.name),
+    Entry("rejected.csv", parts.STRUCTURES, "rejected.csv"),
+    Entry("features", parts.FEATURES, parts.FEATURES.name),
+    Entry("tuning", parts.SEARCH, "tuning results"),
+    Entry("split.csv", parts.SPLIT, parts.SPLIT.name),
+    Entry("split-earlier.csv", parts.SPLIT, "split of other structures"),
+    Entry("model", parts.MODEL, parts.MODEL.name),
+    Entry("evaluation", parts.EVALUATION, parts.EVALUATION.name),
 )
 
 
