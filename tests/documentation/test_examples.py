@@ -179,7 +179,7 @@ def beginnings(transcript: str) -> list[str]:
 
 
 # the little that is trained on here is far from everything
-@pytest.mark.filterwarnings("ignore::tio2nn.interfaces.ase.ExtrapolationWarning")
+@pytest.mark.filterwarnings("ignore::tio2nn.interfaces.watch.ExtrapolationWarning")
 @pytest.mark.parametrize(
     "page",
     [
