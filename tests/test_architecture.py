@@ -82,8 +82,8 @@ ROOMS = {
     "scipy": ("descriptors.neighbors", "export.aenet", "structures.geometry", "structures.groups"),
     "tensorflow": ("training", "tuning.trial"),
     "typer": ("cli",),
-    # a file that runs code when it is read is no file format
-    "pickle": (),
+    # a file that runs code when it is read is no file format; LAMMPS asks for one
+    "pickle": ("interfaces.mliap",),
 }
 
 # What `--help` must not wait for, and what only training may wait for
