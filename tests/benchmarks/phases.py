@@ -34,7 +34,8 @@ from ase.spacegroup import crystal
 from benchmarks.record import Row
 from numpy.typing import NDArray
 
-from tio2nn.interfaces.ase import BehlerParrinello, ExtrapolationWarning
+from tio2nn.interfaces.ase import BehlerParrinello
+from tio2nn.interfaces.watch import ExtrapolationWarning
 from tio2nn.potential.potential import Potential
 
 FloatArray = NDArray[np.float64]

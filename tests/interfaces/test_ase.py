@@ -21,7 +21,8 @@ from projects import PARAMETERS
 from projects import structures as crystals
 
 from tio2nn.errors import InputError
-from tio2nn.interfaces.ase import BehlerParrinello, ExtrapolationWarning
+from tio2nn.interfaces.ase import BehlerParrinello
+from tio2nn.interfaces.watch import ExtrapolationWarning
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.repulsion import Repulsion
 from tio2nn.structures.structure import Structure

@@ -117,6 +117,24 @@ class SymmetryCalculator:
         neighbors = list(self._neighbors(structures))
         return Description(self, tuple(structures), self._features(structures, neighbors), tuple(neighbors))
 
+    def of_neighbors(self, neighbors: NeighborList) -> FloatArray:
+        """Features of the centers of a list of neighbors that another program made.
+
+        Args:
+            neighbors: kinds are the places of elements in the parameter set, as `n_kinds` says.
+
+        Returns:
+            features: (n_centers, n_features), dimensionless.
+        """
+        features = np.zeros((neighbors.n_atoms, self.n_features))
+        self._fill(neighbors, features)
+        return features
+
+    @property
+    def n_kinds(self) -> int:
+        """Kinds of neighbors in a list: the elements, or 1 if no function tells them apart."""
+        return self._n_kinds
+
     def jacobian(self, structure: Structure, dtype: type[np.floating] = np.float64) -> NDArray[np.floating]:
         """Derivatives of all features of a structure, periodic images folded on their atoms.
 
@@ -149,26 +167,22 @@ class SymmetryCalculator:
     def _features(self, structures: Sequence[Structure], lists: Iterable[NeighborList]) -> FloatArray:
         features = np.zeros((sum(s.n_atoms for s in structures), self.n_features))
         for neighbors in lists:
-            rows = features[neighbors.first_atom : neighbors.first_atom + neighbors.n_atoms]
-            if self._has_radial:
-                radial_functions(self._radial_sums.around(neighbors), self._radial, rows)
-            if self._has_angular:
-                around = self._angular_sums.around(neighbors)
-                angular_functions(around, self._angular, self._n_radial_columns, rows)
+            self._fill(neighbors, features[neighbors.first_atom : neighbors.first_atom + neighbors.n_atoms])
         return features
+
+    def _fill(self, neighbors: NeighborList, rows: FloatArray) -> None:
+        if self._has_radial:
+            radial_functions(self._radial_sums.around(neighbors), self._radial, rows)
+        if self._has_angular:
+            around = self._angular_sums.around(neighbors)
+            angular_functions(around, self._angular, self._n_radial_columns, rows)
 
     def _gradients(self, lists: Iterable[NeighborList], weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         n_sets, n_atoms = weights.shape[:2]
         gradient, strain = np.zeros((n_sets, n_atoms, 3)), np.zeros((n_sets, n_atoms, 3, 3))
         for neighbors in lists:
             own = np.ascontiguousarray(weights[:, neighbors.first_atom :][:, : neighbors.n_atoms])
-            pairs = np.zeros((n_sets, *neighbors.vectors.shape))
-            if self._has_radial:
-                around = self._radial_sums.around(neighbors)
-                radial_gradient(around, self._radial, own, pairs)
-            if self._has_angular:
-                around = self._angular_sums.around(neighbors)
-                angular_gradient(around, self._angular, self._slopes, self._n_radial_columns, own, pairs)
+            pairs = self.pair_gradients(neighbors, own)
             for k in range(n_sets):
                 fold_gradient(
                     neighbors.first,
@@ -181,6 +195,25 @@ class SymmetryCalculator:
                     strain[k],
                 )
         return gradient, strain
+
+    def pair_gradients(self, neighbors: NeighborList, weights: FloatArray) -> FloatArray:
+        """The product of vectors with the derivatives of features by the vectors to neighbors.
+
+        Args:
+            neighbors: of some centers; kinds are the places of elements in the parameter set, as `n_kinds` says.
+            weights: (n_sets, n_centers, n_features), ∂E/∂G of quantities E.
+
+        Returns:
+            (n_sets, n_pairs, 3), ∂E/∂v for each vector v of the list, in the unit of E per Å.
+        """
+        pairs = np.zeros((len(weights), *neighbors.vectors.shape))
+        if self._has_radial:
+            around = self._radial_sums.around(neighbors)
+            radial_gradient(around, self._radial, weights, pairs)
+        if self._has_angular:
+            around = self._angular_sums.around(neighbors)
+            angular_gradient(around, self._angular, self._slopes, self._n_radial_columns, weights, pairs)
+        return pairs
 
     def _kinds(self, structure: Structure) -> IntArray:
         try:

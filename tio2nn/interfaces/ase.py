@@ -28,6 +28,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
+from tio2nn.interfaces.watch import ExtrapolationWarning, Watch
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.structure import Structure
@@ -39,10 +40,6 @@ from tio2nn.structures.structure import Structure
 
 _NEED_FORCES = frozenset({"forces", "forces_spread", "stress"})
 _NEED_COMMITTEE = frozenset({"energy_spread", "forces_spread"})
-
-
-class ExtrapolationWarning(UserWarning):
-    """A structure unlike the training set; do not trust its energy and forces."""
 
 
 class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
@@ -80,7 +77,9 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
     ]
     ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
 
-    def __init__(self, potential: Potential | AnyPath, *, warn: bool = True) -> None:
+    def __init__(
+        self, potential: Potential | AnyPath, *, warn: bool = True, watch: Watch | None = None
+    ) -> None:
         """Wrap a potential.
 
         Args:
@@ -88,14 +87,18 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
             warn: issue an `ExtrapolationWarning` for the first structure with atoms far from the training set, and for
                 the first composition outside the span of the training compositions. Later structures do not warn: once
                 a trajectory leaves the training range, every step would.
+            watch: where the run stops, and where it records a structure for labelling.
 
         Raises:
-            InputError: a missing or damaged file, or one of a later version.
+            InputError: a missing or damaged file, one of a later version, or a watch on what the potential lacks.
         """
         super().__init__()
         self.potential = potential if isinstance(potential, Potential) else Potential.load(potential)
         self.prediction: Prediction | None = None
         self._unsaid = {"composition", "atoms"} if warn else set()
+        self._watch = watch
+        if watch is not None:
+            watch.check_potential(self.potential)
 
     def calculate(
         self,
@@ -111,6 +114,7 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
             CalculationFailed: values too large to be a prediction.
             PropertyNotImplementedError: stress without a periodic axis or a cell volume, or the spread of a single
                 network.
+            ExtrapolationError: the structure is beyond the limit where the run stops.
         """
         super().calculate(atoms, properties, system_changes)
         # discard results of earlier atoms, as the rest may fail
@@ -128,14 +132,20 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
         if asked & _NEED_COMMITTEE and len(self.potential.members) == 1:
             raise PropertyNotImplementedError("spread: expected a committee, got a single network")
         try:
-            (prediction,) = self.potential.predict([structure], forces=bool(asked & _NEED_FORCES))
+            needs_forces = bool(asked & _NEED_FORCES) or (
+                self._watch is not None and self._watch.by == "spread"
+            )
+            (prediction,) = self.potential.predict([structure], forces=needs_forces)
         except InputError as error:
             raise self._unfit(error.reason) from None
         if (unusable := prediction.unusable()) is not None:
             raise CalculationFailed(f"{self._formula}: {unusable.reason}")
         self.prediction = prediction
-        self.results = _results(prediction)
         self._warn(prediction)
+        if self._watch is not None:
+            # before there are results: whoever asks again is stopped again
+            self._watch.check(prediction, self._formula)
+        self.results = _results(prediction)
 
     def export_properties(self) -> Properties:
         """The results with names known to ASE, for `Atoms.get_properties`."""

@@ -2,7 +2,7 @@
 
 Labels of the source (energy, forces, stress, virial) stay as they are; predictions then have the names `tio2nn_energy`,
 `tio2nn_forces`, `tio2nn_stress` and `tio2nn_distance`, which no reader takes for reference labels. Without labels,
-predictions are named `energy`, `forces`, `stress` and `distance`.
+predictions are named `energy`, `forces`, `stress` and `distance`, unless they must not be taken for labels.
 """
 
 from __future__ import annotations
@@ -32,18 +32,20 @@ class Predicted:
         forces: (n_atoms, 3) eV/Å, or None.
         stress: (3, 3) eV/Å³, or None.
         distances: (n_atoms,) distances from the training set, or None.
+        are_labels: whether predictions for a structure without labels may have the names of labels.
     """
 
     energy: float
     forces: FloatArray | None = None
     stress: FloatArray | None = None
     distances: FloatArray | None = None
+    are_labels: bool = True
 
 
 def write_extxyz(structure: Structure, predicted: Predicted) -> str:
     """The text of one frame: the content of its source and the predictions, named as the module describes."""
     info, columns = _of_source(structure)
-    prefix = PREFIX if _is_labelled(structure) else ""
+    prefix = PREFIX if _is_labelled(structure) or not predicted.are_labels else ""
     words = {f"{prefix}energy": repr(predicted.energy)}
     if predicted.forces is not None:
         columns[f"{prefix}forces"] = _column(predicted.forces)

@@ -146,6 +146,27 @@ class Repulsion:
         lists = neighbor_lists([structure], self.reach, kinds, 1)
         return self([structure], ClosePairs.joined([neighbors.within(self.reach) for neighbors in lists]))
 
+    def of_neighbors(
+        self, one: IntArray, other: IntArray, vectors: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """The halves of pair energies that belong to one end, and their derivatives.
+
+        Args:
+            one, other: (n_pairs,) places of the elements of center and neighbor in `elements`.
+            vectors: (n_pairs, 3) from center to neighbor, Å.
+
+        Returns:
+            energies: (n_pairs,) eV.
+            gradients: (n_pairs, 3) by the vectors, eV/Å.
+        """
+        energies, gradients = np.zeros(len(vectors)), np.zeros((len(vectors), 3))
+        distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        close = np.flatnonzero(distances < self.outer[one, other])
+        halves, slopes = self._of_pairs(one[close], other[close], distances[close])
+        energies[close] = 0.5 * halves
+        gradients[close] = (0.5 * slopes / distances[close])[:, None] * vectors[close]
+        return energies, gradients
+
     def _of_pairs(self, one: IntArray, other: IntArray, r: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Energies of pairs at distances r and their derivatives, eV and eV/Å."""
         tables = self._tables
