@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from projects import PARAMETERS, structures_with_forces, write_files
 
-from tio2nn import Potential, Project
+from tio2nn import Potential, Project, cores
 from tio2nn.parallel import workers
 from tio2nn.parameters.draft import Draft
 from tio2nn.workflow.differentiate import differentiate
