@@ -29,7 +29,7 @@ _GAUSSIAN_LIMIT = 2.0
 _LARGEST_SPAN = 16.0
 # Of errors at places where all three atoms are near the cutoff.
 _LEAST_WEIGHT = 1e-7
-_ROUNDING = 1e-15
+_ROUNDING = 2e-16
 
 
 def cosine_cutoff(distances: ArrayLike, cutoff: float) -> FloatArray:
@@ -125,6 +125,8 @@ class TripletGaussian:
         first = int(max(np.ceil(np.log2(max(3.0 * exponent, 1e-3) / _LARGEST_SPAN)), 0))
         factors = np.maximum((_cutoff_quotient(_POINTS) * _POINTS**2) ** 3, _LEAST_WEIGHT)
         found: list[tuple[int, TripletGaussian]] = []
+        # rounding of the coefficients may keep all above the tolerance
+        least, best = np.inf, cls(np.ones(2), 0)
         for squarings in range(first, first + 4):
             part = 3.0 * exponent / 2**squarings
             values = np.exp(-part * (1.0 - _POINTS))
@@ -135,12 +137,15 @@ class TripletGaussian:
             for terms in range(2, most + 1):
                 coefficients = _fitted(values, weights, terms)
                 wrong = np.polyval(coefficients[::-1], _POINTS) ** power - values**power
+                error = float(np.nan_to_num((np.abs(wrong) * factors).max(), nan=np.inf))
+                fit = cls(coefficients / 3.0 ** np.arange(terms), squarings)
                 # squarings double the rounding, too
-                if (np.abs(wrong) * factors).max() <= tolerance + power * _ROUNDING:
-                    scaled = coefficients / 3.0 ** np.arange(terms)
-                    found.append((terms + 2 * squarings, cls(scaled, squarings)))
+                if error <= tolerance + power * _ROUNDING:
+                    found.append((terms + 2 * squarings, fit))
                     break
-        return min(found, key=lambda fit: fit[0])[1]
+                if error < least:
+                    least, best = error, fit
+        return min(found, key=lambda fit: fit[0])[1] if found else best
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def angular_gradient(
                 b_begin, k_end = first[i * n_kinds + b] - start, first[i * n_kinds + b + 1] - start
                 for j in range(j_begin, j_end):
                     k_begin = j + 1 if a == b else b_begin
-                    n = find_partners(near, rows, partners, j, k_begin, k_end, tried - k_begin, filled)
+                    n = find_partners(near, rows, partners, (j, k_begin, k_end, tried - k_begin), filled)
                     if n > filled:
                         segment_j[n_segments], segment_shift[n_segments] = j, tried - k_begin
                         segment_end[n_segments + 1] = filled = n
@@ -191,7 +191,7 @@ def angular_gradient(
                     for segment in range(n_segments):
                         left, shift = segment_j[segment], segment_shift[segment]
                         begin, end = segment_end[segment], segment_end[segment + 1]
-                        gather_triplets(near, rows, table, partners, left, shift, begin, end)
+                        gather_triplets(near, rows, table, partners, (left, shift, begin, end))
                     end_block(table, filled)
                     cut_triplets_with_slopes(table, cutoff_polynomial, cutoff_polynomial.shape[0], filled)
                     for row in range(3 * n_sets):
@@ -208,7 +208,7 @@ def angular_gradient(
                             if is_polynomial:
                                 row = s * n_eta + e
                                 add_cosine_polynomial(
-                                    table, actions, 3 * s, in_cosine, row, cosines.degree, decay, filled
+                                    table, actions, 3 * s, in_cosine, (row, cosines.degree), decay, filled
                                 )
                             else:
                                 weighted_powers(
@@ -218,7 +218,7 @@ def angular_gradient(
                     for segment in range(n_segments):
                         left, begin, end = segment_j[segment], segment_end[segment], segment_end[segment + 1]
                         for s in range(n_sets):
-                            act_on_pairs(near, table, partners, actions, 3 * s, left, begin, end)
+                            act_on_pairs(near, table, partners, actions, 3 * s, (left, begin, end))
                             move_pairs(table, _ROWS, partners, corners, moved, s, (left, begin, end))
                     filled, tried, n_segments = 0, 0, 0
         for s in range(n_sets):

@@ -7,8 +7,9 @@ A loop is a function of `Lanes` and its arguments, decorated by `lane_loop`, whi
         for m in k.steps(begin, end):
             b[0].put(m, a[0].at(m) + b[0].at(m))
 
-Two-dimensional arrays arrive as tables of rows, one-dimensional ones as a row, numbers as they are. Steps are whole:
-the last one goes beyond `end`, so rows need room for up to seven numbers more, which may be anything finite.
+Two-dimensional arrays arrive as tables of rows, one-dimensional ones as a row, integers and tuples of them as they are.
+Steps are whole: the last one goes beyond `end`, so rows need room for up to seven numbers more, which may be anything
+finite.
 
 Why not leave it to LLVM: the neighbors of an atom that are partners of one of them are some twenty numbers. Of a loop
 over so few it runs most one by one, in vectors of four where eight would do, after checks whether arrays overlap. Here
@@ -164,6 +165,8 @@ class Lanes:
 
     def argument(self, kind: Any, value: Any) -> Any:
         """An argument of the loop, as its body sees it."""
+        if isinstance(kind, types.UniTuple):
+            return cgutils.unpack_tuple(self.builder, value)
         if not isinstance(kind, types.Array):
             return _Vector(self, self.spread(value).value) if isinstance(kind, types.Float) else value
         array = self._context.make_array(kind)(self._context, self.builder, value)

@@ -66,20 +66,19 @@ def _horner_and_slope(coefficients: Any, n: int, x: Any) -> tuple[Any, Any]:
 
 
 @counting_lane_loop
-def find_partners(
-    k: Any, near: Any, rows: Any, partners: Any, j: Any, begin: Any, end: Any, shift: Any, filled: Any
-) -> Any:
-    """Add those of begin ≤ k < end within reach of neighbor j to the partners; their geometry to the candidates.
+def find_partners(k: Any, near: Any, rows: Any, partners: Any, candidates: Any, filled: Any) -> Any:
+    """Add those of some candidates k within reach of neighbor j to its partners, and the geometry of all to the rows.
 
     The candidates of a whole block are found before the first is looked at: a processor waits for numbers that it has
     just written in other pieces (9 → 5 µs an atom).
 
     Args:
-        shift: place of k among the candidates, less k.
+        candidates: j, first k, end of k, and the place of k in the rows, less k.
 
     Returns:
         How many partners there are now.
     """
+    j, begin, end, shift = candidates
     x, y, z, r, r2 = (near[row] for row in (X, Y, Z, R, R2))
     xj, yj, zj, remaining = x.number(j), y.number(j), z.number(j), k.spread(1.0) - r2.number(j)
     twice_r = r.number(j) * 2.0
@@ -95,10 +94,9 @@ def find_partners(
 
 
 @lane_loop
-def gather_triplets(
-    k: Any, near: Any, rows: Any, table: Any, partners: Any, j: Any, shift: Any, begin: Any, end: Any
-) -> None:
+def gather_triplets(k: Any, near: Any, rows: Any, table: Any, partners: Any, segment: Any) -> None:
     """The triplets of neighbor j: cosine, t_jk, t_j + t_k, and what both neighbors bring to the factor."""
+    j, shift, begin, end = segment
     mine, tj = near[VALUE].number(j), near[T].number(j)
     for m in k.steps(begin, end):
         places = partners.at(m)
@@ -189,9 +187,14 @@ def sum_products(k: Any, n: Any, left: Any, e: Any, n_left: Any, right: Any, r: 
 
 @lane_loop
 def add_cosine_polynomial(
-    k: Any, table: Any, actions: Any, s: Any, polynomials: Any, e: Any, degree: Any, decay: Any, n: Any
+    k: Any, table: Any, actions: Any, s: Any, polynomials: Any, which: Any, decay: Any, n: Any
 ) -> None:
-    """Rows 3 s to 3 s + 2 of actions += g P, η R_c² g P and g dP/dc, of a polynomial P of the cosine."""
+    """Rows 3 s to 3 s + 2 of actions += g P, η R_c² g P and g dP/dc, of a polynomial P of the cosine.
+
+    Args:
+        which: row and degree of the polynomial.
+    """
+    e, degree = which
     whole, pulled, turned = (actions[k.sum_index(s, step)] for step in range(3))
     coefficients = polynomials[e]
     for count in k.cases(degree, range(1, MOST_POWERS + 1)):
@@ -219,10 +222,9 @@ def add_power_sums(
 
 
 @lane_loop
-def act_on_pairs(
-    k: Any, near: Any, table: Any, partners: Any, actions: Any, s: Any, j: Any, begin: Any, end: Any
-) -> None:
+def act_on_pairs(k: Any, near: Any, table: Any, partners: Any, actions: Any, s: Any, segment: Any) -> None:
     """H, D_j and D_k of the triplets of neighbor j."""
+    j, begin, end = segment
     whole, pulled, turned = (actions[k.sum_index(s, step)] for step in range(3))
     value, slope, inverse = near[VALUE], near[SLOPE], near[INVERSE]
     mine_slope, per_left = slope.number(j), inverse.number(j)

@@ -116,7 +116,7 @@ def angular_functions(around: Around, tables: TripletTables, first_column: int, 
                 b_begin, k_end = first[i * n_kinds + b] - start, first[i * n_kinds + b + 1] - start
                 for j in range(j_begin, j_end):
                     k_begin = j + 1 if a == b else b_begin
-                    n = find_partners(near, rows, partners, j, k_begin, k_end, tried - k_begin, filled)
+                    n = find_partners(near, rows, partners, (j, k_begin, k_end, tried - k_begin), filled)
                     if n > filled:
                         segment_j[n_segments], segment_shift[n_segments] = j, tried - k_begin
                         segment_end[n_segments + 1] = filled = n
@@ -127,7 +127,7 @@ def angular_functions(around: Around, tables: TripletTables, first_column: int, 
                     for s in range(n_segments):
                         begin, end = segment_end[s], segment_end[s + 1]
                         gather_triplets(
-                            near, rows, table, partners, segment_j[s], segment_shift[s], begin, end
+                            near, rows, table, partners, (segment_j[s], segment_shift[s], begin, end)
                         )
                     end_block(table, filled)
                     cut_triplets(table, cutoff_polynomial, cutoff_polynomial.shape[0], filled)
