@@ -165,7 +165,7 @@ class Lanes:
 
     def argument(self, kind: Any, value: Any) -> Any:
         """An argument of the loop, as its body sees it."""
-        if isinstance(kind, types.UniTuple):
+        if isinstance(kind, types.UniTuple):  # type: ignore[attr-defined]
             return cgutils.unpack_tuple(self.builder, value)
         if not isinstance(kind, types.Array):
             return _Vector(self, self.spread(value).value) if isinstance(kind, types.Float) else value
