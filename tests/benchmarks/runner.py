@@ -28,6 +28,7 @@ from benchmarks.record import Printer, Record, Row
 NAMES = (
     "symmetry-functions",
     "derivatives",
+    "forces",
     "commands",
     "scale",
     "accuracy",

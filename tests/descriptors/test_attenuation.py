@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.attenuation import Attenuation, Gaussian, cosine_cutoff, cutoff_polynomial
+from tio2nn.descriptors.attenuation import (
+    Attenuation,
+    Gaussian,
+    TripletGaussian,
+    cosine_cutoff,
+    cutoff_polynomial,
+    short_cutoff_polynomial,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -84,3 +91,25 @@ def test_wide_gaussians_need_no_squaring() -> None:
     assert Attenuation.fit(0.089277, 6.5).squarings == 0
     assert Attenuation.fit(20.0, 6.5).squarings > 5
     assert Gaussian.fit(0.0, 3.0, 6.5).squarings == 0
+
+
+def test_the_short_cutoff_polynomial_is_accurate_where_its_factor_counts() -> None:
+    t = np.linspace(0.0, 1.0, 2001)
+    found = t**2 * polynomial.polyval(t, short_cutoff_polynomial())
+    np.testing.assert_allclose(found, cosine_cutoff(np.sqrt(1.0 - t), 1.0), rtol=0, atol=5e-15)
+
+
+@given(st.floats(0.0, 400.0), st.sampled_from((5e-15, 1e-13)))
+def test_the_attenuation_of_a_triplet_is_accurate_for_any_width(exponent: float, tolerance: float) -> None:
+    t = np.random.default_rng(4).uniform(0.0, 1.0, (3, 3000))
+    t[:, :1000] **= 0.01  # all three close
+    factors = cosine_cutoff(np.sqrt(1.0 - t), 1.0).prod(axis=0)
+    fit, tau = TripletGaussian.fit(exponent, tolerance), t.sum(axis=0)
+    found = polynomial.polyval(tau, fit.polynomial) ** (2**fit.squarings)
+    # each squaring doubles the error, and there is one for each doubling of the exponent
+    np.testing.assert_allclose(
+        factors * found,
+        factors * np.exp(-exponent * (3.0 - tau)),
+        rtol=0,
+        atol=2.0 * tolerance + 4e-15 * max(1.0, exponent),
+    )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from strategies import structures
 
-from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK, MOST_NEIGHBORS, neighbor_lists
+from tio2nn.descriptors.neighbors import CENTERS_PER_TASK, MOST_NEIGHBORS, neighbor_lists
 from tio2nn.errors import InputError
 from tio2nn.structures.structure import Structure
 
@@ -123,13 +123,13 @@ def test_neighbors_come_by_kind_and_in_an_order_of_their_own(
 
 
 def test_centers_come_in_blocks() -> None:
-    chain = np.arange(2.5 * CENTERS_PER_BLOCK)[:, None] * np.array([1.0, 0.0, 0.0])
+    chain = np.arange(2.5 * CENTERS_PER_TASK)[:, None] * np.array([1.0, 0.0, 0.0])
     structure = Structure("chain", ("O",) * len(chain), chain, np.zeros((3, 3)), FREE)
     blocks = list(neighbor_lists([structure], 1.1, np.zeros(len(chain), np.int64), 1))
     assert [block.n_atoms for block in blocks] == [
-        CENTERS_PER_BLOCK,
-        CENTERS_PER_BLOCK,
-        CENTERS_PER_BLOCK // 2,
+        CENTERS_PER_TASK,
+        CENTERS_PER_TASK,
+        CENTERS_PER_TASK // 2,
     ]
     assert sum(len(block.vectors) for block in blocks) == 2 * (len(chain) - 1)
 

@@ -20,7 +20,7 @@ from potentials import POTENTIAL, make_potential, nothing
 from projects import PARAMETERS
 from projects import structures as crystals
 
-from tio2nn.errors import InputError
+from tio2nn.errors import InputError, UsageError
 from tio2nn.interfaces.ase import BehlerParrinello
 from tio2nn.interfaces.watch import ExtrapolationWarning
 from tio2nn.potential.potential import Potential
@@ -55,11 +55,14 @@ def test_results_are_those_of_the_potential(atoms: Atoms) -> None:
     assert atoms.get_potential_energy() == expected.energy
     assert atoms.get_potential_energy(force_consistent=True) == expected.energy
     np.testing.assert_array_equal(atoms.get_potential_energies(), expected.atomic_energies)
-    np.testing.assert_array_equal(atoms.get_forces(), expected.forces)
-    np.testing.assert_array_equal(atoms.get_stress(voigt=False), expected.stress)
+    # the order of the neighbors that the calculator keeps is another
+    np.testing.assert_allclose(atoms.get_forces(), expected.forces, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(atoms.get_stress(voigt=False), expected.stress, rtol=0, atol=1e-14)
     assert atoms.get_stress().shape == (6,)
-    assert atoms.calc.get_property("energy_spread", atoms) == expected.spread
-    np.testing.assert_array_equal(atoms.calc.get_property("forces_spread", atoms), expected.forces_spread)
+    assert atoms.calc.get_property("energy_spread", atoms) == pytest.approx(expected.spread, rel=1e-9)
+    np.testing.assert_allclose(
+        atoms.calc.get_property("forces_spread", atoms), expected.forces_spread, rtol=0, atol=1e-13
+    )
 
 
 def test_the_energies_of_the_atoms_sum_to_the_energy(atoms: Atoms) -> None:
@@ -342,6 +345,26 @@ def total_energies(step: float, duration: float) -> NDArray[np.float64]:
     # the path has to be one
     assert atoms.get_kinetic_energy() > 0.05
     return np.array(energies)
+
+
+def test_every_step_has_the_energy_and_forces_of_a_fresh_calculator(atoms: Atoms) -> None:
+    """The calculator keeps the neighbors of earlier steps."""
+    atoms = atoms.repeat(2)
+    atoms.calc = BehlerParrinello(POTENTIAL)
+    velocities = 0.03 * np.random.default_rng(2).normal(size=atoms.positions.shape)
+    for _ in range(25):
+        atoms.positions += velocities
+        fresh = atoms.copy()
+        fresh.calc = BehlerParrinello(POTENTIAL, threads=1)
+        assert atoms.get_potential_energy() == pytest.approx(fresh.get_potential_energy(), rel=1e-12)
+        np.testing.assert_allclose(atoms.get_forces(), fresh.get_forces(), rtol=0, atol=1e-10)
+        np.testing.assert_allclose(atoms.get_stress(), fresh.get_stress(), rtol=0, atol=1e-12)
+    assert 2 <= atoms.calc._verlet.n_searches < 20
+
+
+def test_threads_below_one_are_refused() -> None:
+    with pytest.raises(UsageError, match="threads: expected a positive number, got 0"):
+        BehlerParrinello(POTENTIAL, threads=0)
 
 
 def test_energy_is_conserved_to_second_order_of_the_time_step() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from projects import PARAMETERS, structures_with_forces, write_files
 
-from tio2nn import Potential, Project
+from tio2nn import Potential, Project, cores
 from tio2nn.parallel import workers
 from tio2nn.parameters.draft import Draft
 from tio2nn.workflow.differentiate import differentiate
@@ -104,9 +104,9 @@ def test_local_processes_work_unless_others_are_named(
 
 def test_as_many_processes_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 5}, raising=False)
-    assert workers.available_cores() == 3
+    assert cores.available_cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert workers.available_cores() == 7
+    assert cores.available_cores() == 7
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert workers.available_cores() == 1
+    assert cores.available_cores() == 1

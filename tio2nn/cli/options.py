@@ -45,6 +45,16 @@ JobsOption = Annotated[
         "--jobs", "-j", min=1, metavar="N", help="Worker processes. Default: one per core if that is faster."
     ),
 ]
+ThreadsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--threads",
+        min=1,
+        metavar="N",
+        help="Threads. Default: $TIO2NN_THREADS, else one per core. Results do not depend on it.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 PresetOption = Annotated[
     Optional[str],  # noqa: UP045

@@ -23,6 +23,7 @@ from tio2nn.cli.options import (
     ProjectOption,
     SourcesArgument,
     StrictOption,
+    ThreadsOption,
     UnitsOption,
     XsfForcesOption,
     XsfForcesUnit,
@@ -53,6 +54,7 @@ def predict(
     output: OutputOption = None,
     strict: StrictOption = False,
     units: UnitsOption = None,
+    threads: ThreadsOption = None,
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
@@ -62,7 +64,7 @@ def predict(
 
     options = ReadOptions(energy_key, forces_key, xsf_forces.value)
     loaded = opened(potential_file(project, potential), units)
-    return perform(files, loaded, form.value, forces, output, strict, options)
+    return perform(files, loaded, form.value, forces, output, strict, options, threads)
 
 
 def perform(
@@ -73,6 +75,7 @@ def perform(
     directory: Path | None = None,
     strict: bool = False,
     options: ReadOptions | None = None,
+    threads: int | None = None,
 ) -> bool:
     """Print the prediction for each structure or write it to a file; return whether all structures succeeded.
 
@@ -84,15 +87,19 @@ def perform(
         directory: directory for one file per structure; None for stdout.
         strict: count a structure with a warning as failed.
         options: how to read structure files; XSF output has forces in the same unit.
+        threads: as for `Potential.predict`.
 
     Raises:
-        UsageError: XSF of several structures on stdout, where they could not be told apart.
+        UsageError: XSF of several structures on stdout, where they could not be told apart, or TIO2NN_THREADS that is
+            no positive number.
     """
+    from tio2nn.cores import thread_count
     from tio2nn.io.labels import ReadOptions
     from tio2nn.io.read import read_structures
     from tio2nn.workflow.predict import header, predict_stream, text, warnings
 
     options = options or ReadOptions()
+    n_threads = thread_count(threads)
     first_line = header(form, forces=forces)
     stdin: Iterable[str] = sys.stdin
     if directory is not None:
@@ -112,7 +119,7 @@ def perform(
         )
     n_rejected, n_doubts = 0, Counter[str]()
     with console.compile_notice():
-        for result in predict_stream(potential, items, forces=forces):
+        for result in predict_stream(potential, items, forces=forces, threads=n_threads):
             name = output.next_name()
             try:
                 if isinstance(result, InputError):

@@ -70,7 +70,8 @@ def perform(
 ) -> dict[str, Any]:
     """Search, show the ranking and return the best trial."""
     from tio2nn.cli.plans import warn_of_split
-    from tio2nn.parallel.workers import available_cores, trial_workers
+    from tio2nn.cores import available_cores
+    from tio2nn.parallel.workers import trial_workers
     from tio2nn.workflow.settings import require_features
 
     require_features(snapshot, parameters)

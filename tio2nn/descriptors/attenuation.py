@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from numpy.polynomial import Chebyshev, Polynomial
+from numpy.polynomial import Chebyshev, Polynomial, chebyshev
 from numpy.typing import ArrayLike, NDArray
 
 from tio2nn.descriptors.kernels.polynomials import N_TERMS
+from tio2nn.descriptors.kernels.triplets import MOST_TERMS
 
 FloatArray = NDArray[np.float64]
 
@@ -23,6 +25,11 @@ _DIRECT_LIMIT = 4.0
 # The exponent that a polynomial for a bare Gaussian may span before it is halved and squared (error 5e-16).
 # Each squaring doubles the relative error, so 60 (the narrowest radial function) costs 5 of them, 2e-14.
 _GAUSSIAN_LIMIT = 2.0
+# The exponent that a polynomial of triplets may span at most, before it is halved and squared.
+_LARGEST_SPAN = 16.0
+# Of errors at places where all three atoms are near the cutoff.
+_LEAST_WEIGHT = 1e-7
+_ROUNDING = 2e-16
 
 
 def cosine_cutoff(distances: ArrayLike, cutoff: float) -> FloatArray:
@@ -67,6 +74,78 @@ def _interpolate(function: Callable[[FloatArray], FloatArray]) -> FloatArray:
 def cutoff_polynomial() -> FloatArray:
     """(N_TERMS,) coefficients of f_c / t² in powers of t."""
     return _interpolate(_cutoff_quotient)
+
+
+def _fitted(values: FloatArray, weights: FloatArray, terms: int) -> FloatArray:
+    """(terms,) coefficients in powers of x ∈ [0, 1] that make the weighted squares at `_POINTS` least."""
+    series = _SERIES[:, :terms]
+    found = np.linalg.lstsq(series * weights[:, None], values * weights, rcond=None)[0]
+    powers = Chebyshev(found, domain=[0, 1]).convert(kind=Polynomial, domain=[-1, 1], window=[-1, 1]).coef
+    coefficients = np.zeros(terms)
+    coefficients[: len(powers)] = powers
+    return coefficients
+
+
+# Chebyshev points of [0, 1]: the ends count as much as the middle
+_POINTS = 0.5 + 0.5 * np.cos(np.pi * (np.arange(100) + 0.5) / 100)
+_SERIES = chebyshev.chebvander(2.0 * _POINTS - 1.0, MOST_TERMS - 1)
+_SHORT_TERMS = 10  # f_c to 2e-15, its derivative to 1e-13
+
+
+def short_cutoff_polynomial() -> FloatArray:
+    """(terms,) coefficients of f_c / t² in powers of t, where the factor t² counts: f_c is within 2e-15."""
+    return _fitted(_cutoff_quotient(_POINTS), _POINTS**2, _SHORT_TERMS)
+
+
+@dataclass(frozen=True)
+class TripletGaussian:
+    """exp(-η R_c² (3 - τ)) for τ = t_j + t_k + t_jk ∈ [0, 3]: a polynomial in τ, squared.
+
+    Beside it stand three factors f_c, whose product is f_c³ at equal distances at most, so that it has to be accurate
+    for large τ alone.
+
+    Attributes:
+        polynomial: (terms,) coefficients in powers of τ.
+        squarings: how often the polynomial is squared.
+    """
+
+    polynomial: FloatArray
+    squarings: int
+
+    @classmethod
+    @lru_cache(maxsize=256)
+    @np.errstate(over="ignore", invalid="ignore")  # of fits that are refused
+    def fit(cls, exponent: float, tolerance: float) -> TripletGaussian:
+        """The cheapest that, times the factors f_c, is within the tolerance.
+
+        Args:
+            exponent: η R_c².
+            tolerance: absolute, beside rounding.
+        """
+        first = int(max(np.ceil(np.log2(max(3.0 * exponent, 1e-3) / _LARGEST_SPAN)), 0))
+        factors = np.maximum((_cutoff_quotient(_POINTS) * _POINTS**2) ** 3, _LEAST_WEIGHT)
+        found: list[tuple[int, TripletGaussian]] = []
+        # rounding of the coefficients may keep all above the tolerance
+        least, best = np.inf, cls(np.ones(2), 0)
+        for squarings in range(first, first + 4):
+            part = 3.0 * exponent / 2**squarings
+            values = np.exp(-part * (1.0 - _POINTS))
+            # of a squared number, the error doubles
+            power = 2**squarings
+            weights = np.maximum(factors * power * values ** (power - 1), _LEAST_WEIGHT)
+            most = min([MOST_TERMS, *(cost - 2 * squarings - 1 for cost, _ in found)])
+            for terms in range(2, most + 1):
+                coefficients = _fitted(values, weights, terms)
+                wrong = np.polyval(coefficients[::-1], _POINTS) ** power - values**power
+                error = float(np.nan_to_num((np.abs(wrong) * factors).max(), nan=np.inf))
+                fit = cls(coefficients / 3.0 ** np.arange(terms), squarings)
+                # squarings double the rounding, too
+                if error <= tolerance + power * _ROUNDING:
+                    found.append((terms + 2 * squarings, fit))
+                    break
+                if error < least:
+                    least, best = error, fit
+        return min(found, key=lambda fit: fit[0])[1] if found else best
 
 
 @dataclass(frozen=True)

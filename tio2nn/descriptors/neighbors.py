@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from tio2nn.descriptors.kernels.images import image_ranges, place_images, sort_neighbors
+from tio2nn.cores import threaded
+from tio2nn.descriptors.kernels.groups import fill_groups, find_neighbors, most_candidates, near_groups
+from tio2nn.descriptors.kernels.images import image_ranges, place_images
 from tio2nn.errors import InputError
 from tio2nn.structures.geometry import complete_cell, reduced_cell, spans_volume
 from tio2nn.structures.structure import Structure
@@ -20,8 +22,17 @@ IntArray = NDArray[np.int64]
 
 # Leaves of 16 points, no balancing, no shrinking: 0.15 s for 463 structures; leaves of 8: 0.18, of 32: 0.19
 _TREE = {"leafsize": 16, "balanced_tree": False, "compact_nodes": False}
-# Centers asked for at a time: about 100 neighbors each, 40 bytes a pair, keeps a block near 4 MB
+# Atoms of small structures that are computed together
 CENTERS_PER_BLOCK = 1024
+# Centers that one thread works on at a time, whatever the number of threads: 5,000 atoms are 20 such tasks. Their
+# neighbors, some hundred each, are 1 MB.
+CENTERS_PER_TASK = 256
+# Cutoffs between structures, in the fourth coordinate: beyond the reach of groups, whose radius is 0.87 edges
+_APART = 4.0
+# Cutoffs that the edge of a group is long: six atoms of a solid at a cutoff of 6.5 Å
+_GROUP = 0.6
+_GROUPS_PER_TASK = 256
+_ROUNDING = 1e-6  # Å
 # Å; float64 resolves 1e-8 Å there
 _LONGEST = 1e8
 # Å; an atom would lie on its own image
@@ -77,45 +88,122 @@ class ClosePairs(NamedTuple):
 def neighbor_lists(
     structures: Sequence[Structure], cutoff: float, kinds: IntArray, n_kinds: int
 ) -> Iterator[NeighborList]:
-    """Yield the neighbors of all atoms of the structures, `CENTERS_PER_BLOCK` centers at a time.
-
-    All structures share one tree: a fourth coordinate keeps them apart.
+    """Yield the neighbors of all atoms of the structures, `CENTERS_PER_TASK` centers at a time.
 
     Args:
-        structures: any cells, any periodicity.
-        cutoff: R_c, Å; neighbors at exactly R_c may be included.
-        kinds: (n_atoms of all structures,) kind of each atom, below n_kinds.
-        n_kinds: number of kinds.
+        structures, cutoff, kinds, n_kinds: as for `NeighborSearch`.
 
     Raises:
-        InputError: two atoms at the same place, a flat cell, or so many neighbors that the unit must be wrong.
+        InputError: as `NeighborSearch`.
     """
-    points, owners, n_points = _points(structures, cutoff)
-    n_atoms = len(kinds)
-    tree = cKDTree(points, **_TREE)
-    for start in range(0, n_atoms, CENTERS_PER_BLOCK):
-        stop = min(start + CENTERS_PER_BLOCK, n_atoms)
-        if n_points.max() > MOST_NEIGHBORS:
-            n_neighbors = tree.query_ball_point(points[start:stop], cutoff, return_length=True)
-            _check_density(n_neighbors, start, cutoff, structures)
-        centers = cKDTree(points[start:stop], **_TREE)
-        pairs = centers.sparse_distance_matrix(tree, cutoff, output_type="ndarray")
-        first, vectors, atoms, coincident = sort_neighbors(
-            pairs["i"], pairs["j"], start, stop - start, points, owners, kinds, n_kinds
+    search = NeighborSearch(structures, cutoff, kinds, n_kinds)
+    for task in search.tasks():
+        yield search(task)
+
+
+class NeighborSearch:
+    """A search for neighbors of atoms of a batch of structures, of whichever of them are asked for.
+
+    All structures share one tree: a fourth coordinate keeps them apart. Its points are groups of near atoms and images.
+    """
+
+    def __init__(
+        self,
+        structures: Sequence[Structure],
+        cutoff: float,
+        kinds: IntArray,
+        n_kinds: int,
+        threads: int = 1,
+    ) -> None:
+        """Build the tree.
+
+        Args:
+            structures: any cells, any periodicity.
+            cutoff: R_c, Å; neighbors at exactly R_c may be included.
+            kinds: (n_atoms of all structures,) kind of each atom, below n_kinds.
+            n_kinds: number of kinds.
+            threads: that search at once.
+
+        Raises:
+            InputError: a flat cell, or so many neighbors that the unit must be wrong.
+        """
+        points, owners = _points(structures, cutoff)
+        self._structures, self._cutoff, self._n_kinds = structures, cutoff, n_kinds
+        self._points, self._owners = points, owners
+        cells = _cells(points, structures, cutoff)
+        self._groups = groups = fill_groups(
+            np.lexsort(cells.T[::-1]), cells, points, owners, kinds, len(kinds)
         )
-        neighbors = NeighborList(start, stop - start, n_kinds, first, vectors, atoms)
+        tree = cKDTree(groups.centers, **_TREE)
+        of_atoms = np.unique(groups.group_of)
+        reach = cutoff + 2.0 * groups.radii.max() + _ROUNDING
+
+        def near(chosen: IntArray) -> tuple[IntArray, IntArray]:
+            centers = cKDTree(groups.centers[chosen], **_TREE)
+            pairs = centers.sparse_distance_matrix(tree, reach, output_type="ndarray")
+            found: tuple[IntArray, IntArray] = near_groups(
+                pairs["i"], pairs["j"], pairs["v"], chosen, groups.radii, cutoff + _ROUNDING
+            )
+            return found
+
+        tasks = np.array_split(of_atoms, -(-len(of_atoms) // _GROUPS_PER_TASK))
+        counts, found = zip(*threaded(near, tasks, threads), strict=True)
+        sizes = np.zeros(len(groups.radii) + 1, np.int64)
+        sizes[of_atoms + 1] = np.concatenate(counts)
+        self._near = np.cumsum(sizes), np.concatenate(found)
+        if most_candidates(groups, *self._near) > MOST_NEIGHBORS:
+            self._check_density(len(kinds))
+
+    def tasks(self) -> list[tuple[int, int]]:
+        """The atoms start ≤ i < stop of each task."""
+        n = len(self._groups.group_of)
+        return [(start, min(start + CENTERS_PER_TASK, n)) for start in range(0, n, CENTERS_PER_TASK)]
+
+    def __call__(self, task: tuple[int, int]) -> NeighborList:
+        """The neighbors of the atoms of a task.
+
+        Raises:
+            InputError: two atoms at the same place.
+        """
+        first, vectors, atoms, coincident = find_neighbors(
+            self._groups,
+            *self._near,
+            task,
+            self._points,
+            self._owners,
+            self._n_kinds,
+            self._cutoff,
+        )
+        neighbors = NeighborList(task[0], task[1] - task[0], self._n_kinds, first, vectors, atoms)
         if coincident >= 0:
-            raise _coincident_atoms(neighbors, int(coincident), structures)
-        yield neighbors
+            raise coincident_atoms(neighbors, int(coincident), self._structures)
+        return neighbors
+
+    def _check_density(self, n_atoms: int) -> None:
+        tree = cKDTree(self._points, **_TREE)
+        for start in range(0, n_atoms, CENTERS_PER_BLOCK):
+            centers = self._points[start : min(start + CENTERS_PER_BLOCK, n_atoms)]
+            n_neighbors = tree.query_ball_point(centers, self._cutoff, return_length=True)
+            _check_density(n_neighbors, start, self._cutoff, self._structures)
 
 
-def _points(structures: Sequence[Structure], cutoff: float) -> tuple[FloatArray, IntArray, IntArray]:
+def _cells(points: FloatArray, structures: Sequence[Structure], cutoff: float) -> IntArray:
+    """(n_points, 4) structure of each point, and its cell in a grid that begins at its first atom."""
+    first_atom = _first_atoms(structures)
+    structure_of = np.rint(points[:, 3] / (_APART * cutoff)).astype(np.int64)
+    cells = np.empty((len(points), 4), np.int64)
+    cells[:, 0] = structure_of
+    origins = points[first_atom[:-1], :3]
+    cells[:, 1:] = np.floor((points[:, :3] - origins[structure_of]) / (_GROUP * cutoff))
+    return cells
+
+
+def _points(structures: Sequence[Structure], cutoff: float) -> tuple[FloatArray, IntArray]:
     """All atoms, then all images within reach.
 
     Returns:
         points: (n_points, 4) Å, the fourth coordinate keeps structures apart.
         owners: (n_points,) index of the atom that the point is an image of.
-        n_points: (n_structures,).
     """
     _check_lengths(structures)
     try:
@@ -136,13 +224,12 @@ def _points(structures: Sequence[Structure], cutoff: float) -> tuple[FloatArray,
             f"expected at most {MOST_POINTS} atoms and periodic images within {cutoff:g} Å, "
             f"got {n_points[s]:.3g}: is the cell in Å?",
         )
-    # four cutoffs apart in the fourth coordinate, where one would do but for rounding
     points = np.empty((int(n_points.sum()), 4))
     owners = np.empty(len(points), np.int64)
     place_images(
-        wrapped, cells, _first_atoms(structures), 4.0 * cutoff, ranges.astype(np.int64), points, owners
+        wrapped, cells, _first_atoms(structures), _APART * cutoff, ranges.astype(np.int64), points, owners
     )
-    return points, owners, n_points.astype(np.int64)
+    return points, owners
 
 
 def _too_many(n_points: FloatArray) -> list[int]:
@@ -211,7 +298,8 @@ def _check_density(
         )
 
 
-def _coincident_atoms(neighbors: NeighborList, pair: int, structures: Sequence[Structure]) -> InputError:
+def coincident_atoms(neighbors: NeighborList, pair: int, structures: Sequence[Structure]) -> InputError:
+    """The error that names the two atoms of a pair."""
     row = int(np.searchsorted(neighbors.first, pair, side="right")) - 1
     center = neighbors.first_atom + row // neighbors.n_kinds
     structure, atom = _locate(center, structures)

@@ -14,25 +14,39 @@ that of elements. M. Gastegger et al., J. Chem. Phys. 148 (2018) 241709, with g 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.cores import threaded
 from tio2nn.descriptors.batches import batch_wise
 from tio2nn.descriptors.kernels.arguments import AtomIndices
 from tio2nn.descriptors.kernels.gradient import angular_gradient, fold_gradient, radial_gradient
 from tio2nn.descriptors.kernels.jacobian import jacobian_rows
 from tio2nn.descriptors.kernels.values import angular_functions, radial_functions
 from tio2nn.descriptors.neighbor_sums import NeighborSums
-from tio2nn.descriptors.neighbors import ClosePairs, NeighborList, neighbor_lists
-from tio2nn.descriptors.tables import angular_tables, radial_tables, slope_tables
+from tio2nn.descriptors.neighbors import ClosePairs, NeighborList, NeighborSearch
+from tio2nn.descriptors.tables import (
+    angular_tables,
+    cosine_polynomials,
+    radial_tables,
+    slope_tables,
+    triplet_tables,
+)
+from tio2nn.descriptors.verlet import VerletList
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.structures.structure import Structure
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+Kept = TypeVar("Kept")
+
+# What the attenuation of a triplet may be off in values and in derivatives: some hundred triplets have the same sign.
+_VALUE_TOLERANCE, _SLOPE_TOLERANCE = 5e-15, 1e-13
 
 
 class SymmetryCalculator:
@@ -57,6 +71,11 @@ class SymmetryCalculator:
         self._has_radial, self._has_angular = bool(parameters.radial), bool(parameters.angular)
         self._radial = radial_tables(parameters.radial, parameters.cutoff)
         self._angular = angular_tables(parameters.angular, parameters.cutoff)
+        self._triplets, self._rough_triplets = (
+            triplet_tables(parameters.angular, parameters.cutoff, tolerance)
+            for tolerance in (_VALUE_TOLERANCE, _SLOPE_TOLERANCE)
+        )
+        self._cosines = cosine_polynomials(parameters.angular)
         self._slopes = slope_tables(parameters.angular, self._angular_sums.n_kinds)
 
     def __call__(self, structure: Structure) -> FloatArray:
@@ -68,7 +87,7 @@ class SymmetryCalculator:
         Raises:
             InputError: an element that the parameter set lacks, or two atoms at the same place.
         """
-        return self._features([structure], self._neighbors([structure]))
+        return self._features([structure])
 
     def map(self, structures: Iterable[Structure]) -> Iterator[FloatArray]:
         """Features of each structure, in order; several small structures share one pass of the kernels.
@@ -81,15 +100,20 @@ class SymmetryCalculator:
         """
 
         def compute(batch: Sequence[Structure]) -> list[FloatArray]:
-            features = self._features(batch, self._neighbors(batch))
+            features = self._features(batch)
             return np.split(features, np.cumsum([s.n_atoms for s in batch])[:-1])
 
         return batch_wise(structures, compute)
 
     def with_close_pairs(
-        self, structures: Sequence[Structure], distance: float
+        self, structures: Sequence[Structure], distance: float, threads: int = 1
     ) -> tuple[FloatArray, ClosePairs]:
         """Features of a batch, and its pairs closer than a distance up to the cutoff, from one search of neighbors.
+
+        Args:
+            structures: of the batch.
+            distance: Å.
+            threads: that compute at once; results have the same bits whatever their number.
 
         Returns:
             features: (n_atoms of all, n_features).
@@ -98,24 +122,31 @@ class SymmetryCalculator:
         Raises:
             InputError: as for one structure.
         """
-        close: list[ClosePairs] = []
-
-        def watched() -> Iterator[NeighborList]:
-            for neighbors in self._neighbors(structures):
-                close.append(neighbors.within(distance))
-                yield neighbors
-
-        features = self._features(structures, watched())
+        search = self._search(structures, threads)
+        features, close = self._computed(search, threads, lambda neighbors: neighbors.within(distance))
         return features, ClosePairs.joined(close)
 
-    def describe(self, structures: Sequence[Structure]) -> Description:
+    def describe(
+        self, structures: Sequence[Structure], threads: int = 1, verlet: VerletList | None = None
+    ) -> Description:
         """Features of a batch, in a form that remembers the neighbors for the gradient.
+
+        Args:
+            structures: of the batch.
+            threads: that compute at once; results have the same bits whatever their number.
+            verlet: the neighbors of earlier steps of the only structure; results are then the same to rounding.
 
         Raises:
             InputError: as for one structure.
         """
-        neighbors = list(self._neighbors(structures))
-        return Description(self, tuple(structures), self._features(structures, neighbors), tuple(neighbors))
+        search: NeighborSearch | VerletList
+        if verlet is None:
+            search = self._search(structures, threads)
+        else:
+            (structure,) = structures
+            search = verlet.move_to(structure, self.cutoff, self._kinds(structure), self._n_kinds, threads)
+        features, neighbors = self._computed(search, threads, lambda neighbors: neighbors)
+        return Description(self, tuple(structures), features, tuple(neighbors), threads)
 
     def of_neighbors(self, neighbors: NeighborList) -> FloatArray:
         """Features of the centers of a list of neighbors that another program made.
@@ -146,7 +177,8 @@ class SymmetryCalculator:
         """
         n = structure.n_atoms
         jacobian = np.empty((n, self.n_features, n, 3), dtype)
-        for neighbors in self._neighbors([structure]):
+        search = self._search([structure])
+        for neighbors in map(search, search.tasks()):
             centers = np.arange(neighbors.first_atom, neighbors.first_atom + neighbors.n_atoms)
             jacobian_rows(
                 self._radial_sums.around(neighbors),
@@ -160,29 +192,46 @@ class SymmetryCalculator:
             )
         return jacobian
 
-    def _neighbors(self, structures: Sequence[Structure]) -> Iterator[NeighborList]:
+    def _search(self, structures: Sequence[Structure], threads: int = 1) -> NeighborSearch:
         kinds = np.concatenate([self._kinds(s) for s in structures])
-        return neighbor_lists(structures, self.cutoff, kinds, self._n_kinds)
+        return NeighborSearch(structures, self.cutoff, kinds, self._n_kinds, threads)
 
-    def _features(self, structures: Sequence[Structure], lists: Iterable[NeighborList]) -> FloatArray:
-        features = np.zeros((sum(s.n_atoms for s in structures), self.n_features))
-        for neighbors in lists:
-            self._fill(neighbors, features[neighbors.first_atom : neighbors.first_atom + neighbors.n_atoms])
-        return features
+    def _features(self, structures: Sequence[Structure]) -> FloatArray:
+        return self._computed(self._search(structures), 1, lambda _: None)[0]
+
+    def _computed(
+        self, search: NeighborSearch | VerletList, threads: int, keep: Callable[[NeighborList], Kept]
+    ) -> tuple[FloatArray, list[Kept]]:
+        """Features, and what is kept of the neighbors of each task."""
+        tasks = search.tasks()
+        features = np.zeros((tasks[-1][1], self.n_features))
+
+        def work(task: tuple[int, int]) -> Kept:
+            neighbors = search(task)
+            self._fill(neighbors, features[slice(*task)])
+            return keep(neighbors)
+
+        return features, list(threaded(work, tasks, threads))
 
     def _fill(self, neighbors: NeighborList, rows: FloatArray) -> None:
         if self._has_radial:
             radial_functions(self._radial_sums.around(neighbors), self._radial, rows)
         if self._has_angular:
             around = self._angular_sums.around(neighbors)
-            angular_functions(around, self._angular, self._n_radial_columns, rows)
+            angular_functions(around, self._triplets, self._n_radial_columns, rows)
 
-    def _gradients(self, lists: Iterable[NeighborList], weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _gradients(
+        self, lists: Sequence[NeighborList], weights: FloatArray, threads: int
+    ) -> tuple[FloatArray, FloatArray]:
         n_sets, n_atoms = weights.shape[:2]
         gradient, strain = np.zeros((n_sets, n_atoms, 3)), np.zeros((n_sets, n_atoms, 3, 3))
-        for neighbors in lists:
-            own = np.ascontiguousarray(weights[:, neighbors.first_atom :][:, : neighbors.n_atoms])
-            pairs = self.pair_gradients(neighbors, own)
+
+        def work(neighbors: NeighborList) -> FloatArray:
+            own = weights[:, neighbors.first_atom :][:, : neighbors.n_atoms]
+            return self.pair_gradients(neighbors, np.ascontiguousarray(own))
+
+        # sums over atoms of several tasks are made here, in the order of the tasks
+        for neighbors, pairs in zip(lists, threaded(work, lists, threads), strict=True):
             for k in range(n_sets):
                 fold_gradient(
                     neighbors.first,
@@ -211,8 +260,10 @@ class SymmetryCalculator:
             around = self._radial_sums.around(neighbors)
             radial_gradient(around, self._radial, weights, pairs)
         if self._has_angular:
-            around = self._angular_sums.around(neighbors)
-            angular_gradient(around, self._angular, self._slopes, self._n_radial_columns, weights, pairs)
+            around, first_column = self._angular_sums.around(neighbors), self._n_radial_columns
+            angular_gradient(
+                around, self._rough_triplets, self._slopes, self._cosines, first_column, weights, pairs
+            )
         return pairs
 
     def _kinds(self, structure: Structure) -> IntArray:
@@ -237,6 +288,7 @@ class Description:
     structures: tuple[Structure, ...]
     features: FloatArray
     _neighbors: tuple[NeighborList, ...]
+    _threads: int
 
     def close_pairs(self, distance: float) -> ClosePairs:
         """The pairs closer than a distance, Å, up to the cutoff."""
@@ -265,7 +317,7 @@ class Description:
             gradients: (n_sets, n_atoms of all, 3).
             strains: (n_sets, n_structures, 3, 3).
         """
-        gradients, by_center = self._calculator._gradients(self._neighbors, weights)
+        gradients, by_center = self._calculator._gradients(self._neighbors, weights, self._threads)
         first = np.cumsum([0, *(s.n_atoms for s in self.structures[:-1])])
         strains = np.add.reduceat(by_center, first, axis=1)
         # rotation changes no feature, so what is not symmetric is rounding

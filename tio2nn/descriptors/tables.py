@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
 
-from tio2nn.descriptors.attenuation import Attenuation, Gaussian, cutoff_polynomial
-from tio2nn.descriptors.kernels.arguments import AngularTables, FloatArray, IntArray, RadialTables, Slopes
+from tio2nn.descriptors.attenuation import (
+    Attenuation,
+    Gaussian,
+    TripletGaussian,
+    cutoff_polynomial,
+    short_cutoff_polynomial,
+)
+from tio2nn.descriptors.kernels.arguments import (
+    AngularTables,
+    CosinePolynomials,
+    FloatArray,
+    IntArray,
+    RadialTables,
+    Slopes,
+    TripletTables,
+)
 from tio2nn.descriptors.kernels.polynomials import N_TERMS
+from tio2nn.descriptors.kernels.triplets import MOST_POWERS, MOST_TERMS
 from tio2nn.parameters.parameter_set import AngularFunction, RadialFunction
 
 
@@ -27,21 +43,52 @@ def radial_tables(functions: Sequence[RadialFunction], cutoff: float) -> RadialT
     )
 
 
-def angular_tables(functions: Sequence[AngularFunction], cutoff: float) -> AngularTables:
-    """Of angular functions; the cutoff in Å."""
+def triplet_tables(functions: Sequence[AngularFunction], cutoff: float, tolerance: float) -> TripletTables:
+    """Of angular functions; the cutoff in Å, and what an attenuation may be off."""
     etas = sorted({f.eta for f in functions})
-    fits = [Attenuation.fit(eta, cutoff) for eta in etas]
+    fits = [TripletGaussian.fit(eta * cutoff**2, tolerance) for eta in etas]
+    polynomials = np.zeros((len(etas), MOST_TERMS))
+    for row, fit in zip(polynomials, fits, strict=True):
+        row[: len(fit.polynomial)] = fit.polynomial
     recipe, exponents, rows = power_recipe([(f.lambda_, f.zeta) for f in functions])
-    return AngularTables(
+    return TripletTables(
         cutoff=float(cutoff),
-        cutoff_polynomial=cutoff_polynomial(),
-        polynomials=np.array([fit.polynomial for fit in fits]).reshape(-1, N_TERMS),
+        cutoff_polynomial=short_cutoff_polynomial(),
+        polynomials=polynomials,
+        terms=np.array([len(fit.polynomial) for fit in fits], dtype=np.int64),
         squarings=np.array([fit.squarings for fit in fits], dtype=np.int64),
         decays=np.array([eta * cutoff**2 for eta in etas]),
         recipe=recipe,
         exponents=exponents,
         eta_rows=np.array([etas.index(f.eta) for f in functions], dtype=np.int64),
         power_rows=rows,
+    )
+
+
+def cosine_polynomials(functions: Sequence[AngularFunction]) -> CosinePolynomials:
+    """The powers of angular functions in powers of the cosine."""
+    zetas = [f.zeta for f in functions]
+    if any(zeta != int(zeta) or zeta > MOST_POWERS for zeta in zetas) or not functions:
+        return CosinePolynomials(0, np.zeros((len(functions), 1)))
+    degree = int(max(zetas))
+    coefficients = np.zeros((len(functions), degree + 1))
+    for row, f in zip(coefficients, functions, strict=True):
+        for k in range(int(f.zeta) + 1):
+            row[k] = math.comb(int(f.zeta), k) * float(f.lambda_) ** k / 2.0**f.zeta
+    return CosinePolynomials(degree, coefficients)
+
+
+def angular_tables(functions: Sequence[AngularFunction], cutoff: float) -> AngularTables:
+    """Of angular functions; the cutoff in Å."""
+    etas = sorted({f.eta for f in functions})
+    fits = [Attenuation.fit(eta, cutoff) for eta in etas]
+    return AngularTables(
+        cutoff=float(cutoff),
+        cutoff_polynomial=cutoff_polynomial(),
+        polynomials=np.array([fit.polynomial for fit in fits]).reshape(-1, N_TERMS),
+        squarings=np.array([fit.squarings for fit in fits], dtype=np.int64),
+        decays=np.array([eta * cutoff**2 for eta in etas]),
+        eta_rows=np.array([etas.index(f.eta) for f in functions], dtype=np.int64),
     )
 
 

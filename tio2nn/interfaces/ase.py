@@ -26,17 +26,14 @@ from ase.calculators.calculator import (
 from ase.outputs import Properties, all_outputs
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from tio2nn.cores import thread_count
+from tio2nn.descriptors.verlet import VerletList
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
 from tio2nn.interfaces.watch import ExtrapolationWarning, Watch
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.structure import Structure
-
-# Neighbors are searched in every step, without a Verlet skin. For 48 atoms of rutile (103 neighbors each, 70 functions,
-# 2 × 48 hidden units, one thread) a step takes 5.9 ms: 54 % for the gradient of the symmetry functions, 21 % for their
-# values, 7 % for the search, the rest for the network and bookkeeping. A skin saves at most these 7 %, at the cost of
-# pairs beyond the cutoff that the kernels must skip.
 
 _NEED_FORCES = frozenset({"forces", "forces_spread", "stress"})
 _NEED_COMMITTEE = frozenset({"energy_spread", "forces_spread"})
@@ -78,7 +75,12 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
     ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
 
     def __init__(
-        self, potential: Potential | AnyPath, *, warn: bool = True, watch: Watch | None = None
+        self,
+        potential: Potential | AnyPath,
+        *,
+        warn: bool = True,
+        watch: Watch | None = None,
+        threads: int | None = None,
     ) -> None:
         """Wrap a potential.
 
@@ -88,13 +90,17 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
                 the first composition outside the span of the training compositions. Later structures do not warn: once
                 a trajectory leaves the training range, every step would.
             watch: where the run stops, and where it records a structure for labelling.
+            threads: as for `Potential.predict`.
 
         Raises:
             InputError: a missing or damaged file, one of a later version, or a watch on what the potential lacks.
+            UsageError: threads below 1, or TIO2NN_THREADS that is no positive number.
         """
         super().__init__()
         self.potential = potential if isinstance(potential, Potential) else Potential.load(potential)
         self.prediction: Prediction | None = None
+        self._threads = thread_count(threads)
+        self._verlet = VerletList()
         self._unsaid = {"composition", "atoms"} if warn else set()
         self._watch = watch
         if watch is not None:
@@ -135,7 +141,10 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
             needs_forces = bool(asked & _NEED_FORCES) or (
                 self._watch is not None and self._watch.by == "spread"
             )
-            (prediction,) = self.potential.predict([structure], forces=needs_forces)
+            if needs_forces:
+                prediction = self.potential.predict_step(structure, self._verlet, threads=self._threads)
+            else:
+                (prediction,) = self.potential.predict([structure], threads=self._threads)
         except InputError as error:
             raise self._unfit(error.reason) from None
         if (unusable := prediction.unusable()) is not None:

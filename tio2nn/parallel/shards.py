@@ -15,10 +15,10 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.cores import available_cores
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
 from tio2nn.parallel.progress import Track
-from tio2nn.parallel.workers import available_cores
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure

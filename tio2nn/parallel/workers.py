@@ -39,17 +39,14 @@ from multiprocessing.context import SpawnProcess
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple, TypeVar
 
+from tio2nn.cores import THREADS_VARIABLE
+
 ResultT = TypeVar("ResultT")
 
 
 _NO_END = 10**9  # tasks; the memory of a process that computes symmetry functions does not grow
 # each fit leaves some 20 MB behind in its process; a new process costs 5 s, as much as a trial
 _TRIALS_PER_WORKER = 12
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def kernel_workers(workers: int) -> WorkerProcesses:
@@ -297,6 +294,8 @@ def _serve(connection: Connection[Any, Any]) -> None:
     """Run tasks until the parent closes the connection: the main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is left to the parent
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    # the others of the pool have the other cores
+    os.environ[THREADS_VARIABLE] = "1"
     threading.Thread(target=_end_with_parent, daemon=True).start()
     global _parent
     _parent = connection

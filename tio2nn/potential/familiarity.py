@@ -30,7 +30,8 @@ IntArray = NDArray[np.integer[Any]]
 N_REFERENCES = 2000
 _N_CALIBRATION = 2000  # atoms whose distances define the unit, enough for its percentile
 _QUANTILE = 0.99
-_ATOMS_TOGETHER = 1024  # atoms compared with the references at once: 20 MB
+# Atoms compared with the references at once: their 2 MB stay in the L2 cache (8.7 → 2.8 µs an atom)
+_ATOMS_TOGETHER = 256
 
 # A smaller unit, in standard deviations of whitened features, is rounding: all structures are copies of one.
 _SMALLEST_UNIT = 1e-6
@@ -117,7 +118,9 @@ class TrainingAtoms:
         for first in range(0, len(of_atoms), _ATOMS_TOGETHER):
             own = slice(first, first + _ATOMS_TOGETHER)
             # the expanded square in single precision is accurate enough to choose, not to measure
-            squares = self._squares - 2.0 * of_atoms[own].astype(np.float32) @ self.references.T
+            extended = np.ones((len(of_atoms[own]), of_atoms.shape[1] + 1), np.float32)
+            extended[:, :-1] = of_atoms[own]
+            squares = extended @ self._expanded
             if allowed is not None:
                 squares[~allowed[own]] = np.inf
             nearest = self.references[squares.argmin(axis=1)]
@@ -125,5 +128,7 @@ class TrainingAtoms:
         return found
 
     @cached_property
-    def _squares(self) -> NDArray[np.float32]:
-        return np.asarray(np.einsum("ij,ij->i", self.references, self.references))
+    def _expanded(self) -> NDArray[np.float32]:
+        """(n + 1, n_references): of the product with (p, 1) nothing is left out but p²."""
+        squares = np.einsum("ij,ij->i", self.references, self.references)
+        return np.vstack([-2.0 * self.references.T, squares])

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.cores import thread_count
 from tio2nn.descriptors.batches import batch_wise
 from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator
+from tio2nn.descriptors.verlet import VerletList
 from tio2nn.errors import InputError, ParameterError, one_line
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.paths import AnyPath
@@ -26,7 +28,8 @@ from tio2nn.files.special_files import is_special
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.checks import check_consistency, check_header, check_repulsion
 from tio2nn.potential.familiarity import TrainingAtoms
-from tio2nn.potential.layers import Layer, energies, energies_and_gradients
+from tio2nn.potential.layers import Layer
+from tio2nn.potential.networks import Evaluated, Networks, rows_of
 from tio2nn.potential.prediction import (
     EXTRAPOLATION_DISTANCE,
     NO_TRAINING_KNOWN,
@@ -93,21 +96,40 @@ class Potential:
     def elements(self) -> tuple[str, ...]:
         return self.parameters.elements
 
-    def predict(self, structures: Iterable[Structure], *, forces: bool = False) -> Iterator[Prediction]:
+    def predict(
+        self, structures: Iterable[Structure], *, forces: bool = False, threads: int | None = None
+    ) -> Iterator[Prediction]:
         """Predict structures, in order.
 
         Args:
             structures: any iterable, such as a list or `read_structures`.
             forces: predict forces and stress, too.
+            threads: that work on a batch or a large structure at once; by default as many as TIO2NN_THREADS says, else
+                one for each core. Predictions have the same bits whatever their number.
 
         Raises:
             InputError: an element unknown to the potential, or two atoms at the same position.
+            UsageError: threads below 1, or TIO2NN_THREADS that is no positive number.
         """
-        calculator = self._calculator
-        if forces:
-            yield from batch_wise(structures, lambda batch: self._predict_forces(calculator.describe(batch)))
-        else:
-            yield from batch_wise(structures, self._predict_energies)
+        n = thread_count(threads)
+        compute = self._predict_forces if forces else self._predict_energies
+        yield from batch_wise(structures, lambda batch: compute(batch, n))
+
+    def predict_step(
+        self, structure: Structure, verlet: VerletList, *, threads: int | None = None
+    ) -> Prediction:
+        """Predict energy and forces of the next step of a simulation.
+
+        Args:
+            structure: the step.
+            verlet: neighbors of earlier steps, which are used again if they can.
+            threads: as for `predict`.
+
+        Raises:
+            InputError, UsageError: as `predict`.
+        """
+        n = thread_count(threads)
+        return self._with_all_forces(self._calculator.describe([structure], n, verlet), n)[0]
 
     def energy(self, structure: Structure) -> float:
         """Total energy, eV.
@@ -125,48 +147,51 @@ class Potential:
             features: (n_atoms, n_features), not whitened.
         """
         repelled = None if self.repulsion is None else self.repulsion.of_structure(structure)
-        return self._prediction(structure, features, self._atomic(structure, features), repelled)
+        own = self._evaluated([structure], features, 1, with_gradients=False)
+        return self._prediction(structure, features, own, repelled)
 
-    def _predict_energies(self, structures: Sequence[Structure]) -> list[Prediction]:
-        features, pairs = self._calculator.with_close_pairs(structures, self._reach)
+    def _predict_energies(self, structures: Sequence[Structure], threads: int) -> list[Prediction]:
+        features, pairs = self._calculator.with_close_pairs(structures, self._reach, threads)
+        evaluated = self._evaluated(structures, features, threads, with_gradients=False)
         repelled = None if self.repulsion is None else self.repulsion(structures, pairs)
         return [
             self._prediction(
-                structure,
-                features[own],
-                self._atomic(structure, features[own]),
-                None if repelled is None else repelled.of(own),
+                structure, features[own], evaluated.of(own), None if repelled is None else repelled.of(own)
             )
-            for structure, own in zip(structures, _rows(structures), strict=True)
+            for structure, own in zip(structures, rows_of(structures), strict=True)
         ]
 
-    @np.errstate(over="ignore", invalid="ignore")  # see `Prediction.unusable`
-    def _predict_forces(self, described: Description) -> list[Prediction]:
+    def _predict_forces(self, structures: Sequence[Structure], threads: int) -> list[Prediction]:
+        return self._with_all_forces(self._calculator.describe(structures, threads), threads)
+
+    def _with_all_forces(self, described: Description, threads: int) -> list[Prediction]:
         features, structures = described.features, described.structures
-        atomic = np.empty((len(self.members), len(features)))
-        weights = np.empty((len(self.members), *features.shape))
-        # structure by structure: matrix products of other shapes may differ in the last bit, and a prediction must not
-        # depend on the other structures
-        for structure, own in zip(structures, _rows(structures), strict=True):
-            for m, rows, whitened, layers in self._subnets(structure.elements, features[own]):
-                atomic[m, own][rows], gradient = energies_and_gradients(layers, whitened)
-                whitening = self.whitenings[self.subnet_of[structure.elements[rows[0]]]]
-                weights[m, own][rows] = gradient @ whitening.matrix.T
-        gradients, strains = described.gradients(weights)
-        repelled = None
-        if self.repulsion is not None:
-            repelled = self.repulsion(structures, described.close_pairs(self._reach))
-        return [
-            self._with_forces(
-                self._prediction(
-                    structure, features[own], atomic[:, own], None if repelled is None else repelled.of(own)
-                ),
-                -gradients[:, own],
-                strains[:, k].mean(axis=0),
-                None if repelled is None else repelled.of(own),
-            )
-            for k, (structure, own) in enumerate(zip(structures, _rows(structures), strict=True))
-        ]
+        evaluated = self._evaluated(structures, features, threads, with_gradients=True)
+        with np.errstate(over="ignore", invalid="ignore"):  # see `Prediction.unusable`
+            gradients, strains = described.gradients(evaluated.weights)
+            repelled = None
+            if self.repulsion is not None:
+                repelled = self.repulsion(structures, described.close_pairs(self._reach))
+            return [
+                self._with_forces(
+                    self._prediction(
+                        structure,
+                        features[own],
+                        evaluated.of(own),
+                        None if repelled is None else repelled.of(own),
+                    ),
+                    -gradients[:, own],
+                    strains[:, k].mean(axis=0),
+                    None if repelled is None else repelled.of(own),
+                )
+                for k, (structure, own) in enumerate(zip(structures, rows_of(structures), strict=True))
+            ]
+
+    def _evaluated(
+        self, structures: Sequence[Structure], features: FloatArray, threads: int, *, with_gradients: bool
+    ) -> Evaluated:
+        networks = Networks(self.elements, self.subnet_of, self.whitenings, self.members, self.training_atoms)
+        return networks.evaluate(structures, features, threads, with_gradients=with_gradients)
 
     def _with_forces(
         self, prediction: Prediction, of_members: FloatArray, strain: FloatArray, repelled: Repelled | None
@@ -190,30 +215,11 @@ class Potential:
         return 0.0 if self.repulsion is None else self.repulsion.reach
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _atomic(self, structure: Structure, features: FloatArray) -> FloatArray:
-        """(n_members, n_atoms) energies of the networks, relative to the reference energies, eV."""
-        atomic = np.empty((len(self.members), structure.n_atoms))
-        for m, rows, whitened, layers in self._subnets(structure.elements, features):
-            atomic[m, rows] = energies(layers, whitened)
-        return atomic
-
-    def _subnets(
-        self, elements: Sequence[str], features: FloatArray
-    ) -> Iterator[tuple[int, NDArray[np.int64], FloatArray, tuple[Layer, ...]]]:
-        """For each subnet with atoms and each member: member, atoms, whitened features, layers."""
-        subnets = np.array([self.subnet_of[element] for element in elements])
-        for k, whitening in enumerate(self.whitenings):
-            rows = np.flatnonzero(subnets == k)
-            if len(rows):
-                whitened = whitening(features[rows])
-                for m, member in enumerate(self.members):
-                    yield m, rows, whitened, member[k]
-
-    @np.errstate(over="ignore", invalid="ignore")
     def _prediction(
-        self, structure: Structure, features: FloatArray, atomic: FloatArray, repelled: Repelled | None
+        self, structure: Structure, features: FloatArray, evaluated: Evaluated, repelled: Repelled | None
     ) -> Prediction:
-        """A prediction from the energies (n_members, n_atoms) of the networks."""
+        """A prediction from what the networks say of the structure."""
+        atomic, distances = evaluated.atomic, evaluated.distances
         reference = np.array([self.reference_energies[element] for element in structure.elements])
         totals = atomic.sum(axis=1)
         spread = float(totals.std(ddof=1)) / structure.n_atoms if len(self.members) > 1 else None
@@ -221,7 +227,7 @@ class Potential:
         if repelled is not None:
             mean += repelled.energies
         counts = np.array([structure.composition.get(element, 0) for element in self.elements], dtype=float)
-        distances, extrapolations = self._distances(structure, features)
+        extrapolations = self._extrapolations(structure, features, distances)
         outside = counts - self.composition_span.T @ (self.composition_span @ counts)
         return Prediction(
             structure,
@@ -236,25 +242,18 @@ class Potential:
             limits=self.limits,
         )
 
-    def _distances(
-        self, structure: Structure, features: FloatArray
-    ) -> tuple[FloatArray, tuple[Extrapolation, ...]]:
-        """(n_atoms,) distances from the training set, and the atoms that are too far."""
-        distances = np.empty(structure.n_atoms)
+    def _extrapolations(
+        self, structure: Structure, features: FloatArray, distances: FloatArray
+    ) -> tuple[Extrapolation, ...]:
+        """The atoms too far from training."""
         found = []
-        elements = np.array([self.elements.index(element) for element in structure.elements])
-        for k, (element, atoms) in enumerate(zip(self.elements, self.training_atoms, strict=True)):
-            rows = np.flatnonzero(elements == k)
-            own = features[rows]
-            distances[rows] = atoms.distances(own, self.whitenings[self.subnet_of[element]])
-            far = distances[rows] > EXTRAPOLATION_DISTANCE
-            for row, excess in zip(rows[far].tolist(), atoms.excess(own[far]), strict=True):
-                worst = int(excess.argmax())
-                name = self.parameters.feature_names[worst]
-                found.append(
-                    Extrapolation(row + 1, element, float(distances[row]), name, float(excess[worst]))
-                )
-        return distances, tuple(sorted(found, key=lambda extrapolation: extrapolation.atom))
+        for row in np.flatnonzero(distances > EXTRAPOLATION_DISTANCE).tolist():
+            element = structure.elements[row]
+            excess = self.training_atoms[self.elements.index(element)].excess(features[row : row + 1])[0]
+            worst = int(excess.argmax())
+            name = self.parameters.feature_names[worst]
+            found.append(Extrapolation(row + 1, element, float(distances[row]), name, float(excess[worst])))
+        return tuple(found)
 
     def save(self, path: AnyPath) -> None:
         """Write the file, atomically."""
@@ -377,9 +376,3 @@ def composition_span(compositions: NDArray[np.integer]) -> FloatArray:
     """Orthonormal basis (rank, n_elements) of compositions (n_structures, n_elements)."""
     _, values, basis = np.linalg.svd(np.unique(compositions, axis=0).astype(float), full_matrices=False)
     return np.asarray(basis[values > _SPAN_TOLERANCE * values[0]])
-
-
-def _rows(structures: Sequence[Structure]) -> list[slice]:
-    """The rows of each structure among all atoms."""
-    ends = np.cumsum([structure.n_atoms for structure in structures]).tolist()
-    return [slice(end - s.n_atoms, end) for s, end in zip(structures, ends, strict=True)]

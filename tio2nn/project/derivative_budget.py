@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.errors import InputError
 from tio2nn.files.tables import write_json
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -206,7 +207,7 @@ def planned_layout(
 ) -> JacobianLayout:
     """The layout of the derivatives of these structures, without checksums."""
     return JacobianLayout.plan(
-        parameters.fingerprint,
+        fingerprint(parameters),
         store.geometry_hashes,
         parameters.n_features,
         store.n_atoms,

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tio2nn.descriptors.kernel_version import fingerprint, is_of_older_kernels
 from tio2nn.errors import InputError, MissingInputError, StaleError
 from tio2nn.files.lock import Holder, holder
 from tio2nn.files.tables import count_rows, read_json
@@ -178,7 +179,9 @@ class Snapshot:
         except InputError as error:
             return State(BROKEN, str(error))
         made = {}
-        if manifest.fingerprint != self.parameters.fingerprint:
+        if is_of_older_kernels(manifest.fingerprint, self.parameters):
+            made["functions"] = "by an earlier version of tio2nn, whose numbers differ in the last digits"
+        elif manifest.fingerprint != fingerprint(self.parameters):
             made["functions"] = "with another parameter set (elements, cutoff or functions)"
         if self.has_structures and manifest.structures != self.geometries:
             made["geometries"] = "from other structures"
@@ -203,7 +206,7 @@ class Snapshot:
         try:
             layout = JacobianLayout.read(project.jacobian_table)
             if _without_checksums(layout) != planned_layout(self.parameters, store, layout.selection):
-                made = "made with another parameter set, or from other structures with forces"
+                made = "made with another parameter set, by another version, or from other structures with forces"
                 return State(STALE, made, DERIVATIVES.records)
             open_jacobian(project.features_directory, layout)
         except InputError as error:

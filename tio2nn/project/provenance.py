@@ -7,6 +7,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import digest_of
@@ -30,7 +31,7 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
     settings = [network, training, parameters.reference_energies]
     split = split_file.read_bytes() if split_file.exists() else b""
     return {
-        "features": digest_of([parameters.fingerprint, *store.geometry_hashes]),
+        "features": digest_of([fingerprint(parameters), *store.geometry_hashes]),
         "energies": store.digest_of_energies,
         "forces": store.digest_of_forces,
         "split": digest(split),

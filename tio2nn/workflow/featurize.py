@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError
 from tio2nn.files.atomic import atomic_write
@@ -107,7 +108,7 @@ def featurize(
     project, parameters, store = snapshot.project, snapshot.parameters, snapshot.structures
     directory = project.features_directory
     directory.mkdir(exist_ok=True)
-    shards = plan_shards(parameters.fingerprint, store.geometry_hashes, store.n_atoms.tolist())
+    shards = plan_shards(fingerprint(parameters), store.geometry_hashes, store.n_atoms.tolist())
     earlier = _earlier_manifest(project.features_manifest)
     checksums = _usable_checksums(directory, shards, earlier)
     missing = [shard for shard in shards if shard.file not in checksums]
@@ -132,7 +133,7 @@ def featurize(
         )
     checksums |= {shard.file: file_checksum(directory / shard.file) for shard in missing}
     manifest = Manifest(
-        parameters.fingerprint,
+        fingerprint(parameters),
         snapshot.geometries,
         parameters.feature_names,
         tuple(replace(shard, checksum=checksums[shard.file]) for shard in shards),

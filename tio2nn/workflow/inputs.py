@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -56,12 +57,12 @@ def read_inputs(snapshot: Snapshot, parameters: ParameterSet) -> Inputs:
     snapshot = snapshot.seen_by(parameters)
     project, store = snapshot.project, snapshot.structures
     features = StoredFeatures(project.features_directory, snapshot.features())
-    fingerprint = digest_of([parameters.fingerprint, snapshot.geometries])
+    of_features = digest_of([fingerprint(parameters), snapshot.geometries])
     if not snapshot.needs_derivatives(parameters):
-        return Inputs(store, features, fingerprint)
+        return Inputs(store, features, of_features)
     layout = snapshot.derivatives()
     jacobian = _read_jacobian(project, layout)
-    return Inputs(store, features, fingerprint, jacobian, layout.selection)
+    return Inputs(store, features, of_features, jacobian, layout.selection)
 
 
 def _read_jacobian(project: Project, layout: JacobianLayout) -> NDArray[np.float32]:

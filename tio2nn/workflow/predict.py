@@ -50,28 +50,39 @@ _TOGETHER = 64
 
 
 def predict_stream(
-    potential: Potential, items: Iterable[Structure | InputError], *, forces: bool = False
+    potential: Potential,
+    items: Iterable[Structure | InputError],
+    *,
+    forces: bool = False,
+    threads: int | None = None,
 ) -> Iterator[Prediction | InputError]:
-    """Yield predictions in the order of the items; errors pass through, and a bad structure does not affect others."""
+    """Yield predictions in the order of the items; errors pass through, and a bad structure does not affect others.
+
+    Args:
+        potential, items: what predicts, and for what.
+        forces, threads: as for `Potential.predict`.
+    """
     iterator = iter(items)
     while batch := list(islice(iterator, _TOGETHER)):
         structures = [item for item in batch if isinstance(item, Structure)]
-        results = iter(_predict_batch(potential, structures, forces))
+        results = iter(_predict_batch(potential, structures, forces, threads))
         for item in batch:
             result = next(results) if isinstance(item, Structure) else item
             yield result if isinstance(result, InputError) else result.unusable() or result
 
 
 def _predict_batch(
-    potential: Potential, structures: list[Structure], forces: bool
+    potential: Potential, structures: list[Structure], forces: bool, threads: int | None
 ) -> list[Prediction | InputError]:
     try:
-        return list(potential.predict(structures, forces=forces))
+        return list(potential.predict(structures, forces=forces, threads=threads))
     except InputError as error:
         if len(structures) == 1:
             return [error]
         return [
-            result for structure in structures for result in _predict_batch(potential, [structure], forces)
+            result
+            for structure in structures
+            for result in _predict_batch(potential, [structure], forces, threads)
         ]
 
 

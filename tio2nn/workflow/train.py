@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from tio2nn.cores import available_cores
 from tio2nn.errors import InputError
 from tio2nn.evaluation.baseline import Comparison, about_training
 from tio2nn.files.atomic import atomic_path
 from tio2nn.files.tables import write_csv, write_json
-from tio2nn.parallel.workers import available_cores, member_workers
+from tio2nn.parallel.workers import member_workers
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.targets import require_expressible
 from tio2nn.potential.layers import Layer

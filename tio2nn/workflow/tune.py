@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from tio2nn.cores import available_cores
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
-from tio2nn.parallel.workers import available_cores, trial_workers
+from tio2nn.parallel.workers import trial_workers
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import forces_of

@@ -45,22 +45,41 @@ class RadialTables(NamedTuple):
     decays: FloatArray  # (n_functions,) η R_c²
 
 
+class TripletTables(NamedTuple):
+    """The angular functions as sums over triplets: each is one Gaussian, one for each distinct η, times one power."""
+
+    cutoff: float  # R_c, Å
+    cutoff_polynomial: FloatArray  # (terms,) f_c / t² in powers of t = 1 - R²/R_c²
+    polynomials: FloatArray  # (n_eta, MOST_TERMS) in powers of τ (`attenuation.TripletGaussian`)
+    terms: IntArray  # (n_eta,) of each polynomial
+    squarings: IntArray  # (n_eta,) how often the polynomial is squared
+    decays: FloatArray  # (n_eta,) η R_c²
+    recipe: IntArray  # (n_power, 2) how the powers are made (`tables.power_recipe`); n_power is even
+    exponents: FloatArray  # (n_power,) ζ of each power
+    eta_rows: IntArray  # (n_functions,) the Gaussian of each function
+    power_rows: IntArray  # (n_functions,) the power of each function
+
+
+class CosinePolynomials(NamedTuple):
+    """The powers ((1 + λ cosθ)/2)^ζ in powers of cosθ, for whole ζ up to `triplets.MOST_POWERS`."""
+
+    degree: int  # 0 where a ζ is not whole, or larger: then powers are summed as they are
+    coefficients: FloatArray  # (n_functions, degree + 1)
+
+
 class AngularTables(NamedTuple):
-    """The angular functions: each is one of the attenuations, one for each distinct η, times one of the powers."""
+    """The attenuations of angular functions, one for each distinct η, as Jacobians take them."""
 
     cutoff: float  # R_c, Å
     cutoff_polynomial: FloatArray  # (N_TERMS,) f_c / t² in powers of t = 1 - R²/R_c²
     polynomials: FloatArray  # (n_eta, N_TERMS) of each attenuation (`attenuation.Attenuation`)
     squarings: IntArray  # (n_eta,) how often the polynomial is squared
     decays: FloatArray  # (n_eta,) η R_c²
-    recipe: IntArray  # (n_power, 2) how the powers are made (`tables.power_recipe`); n_power is even
-    exponents: FloatArray  # (n_power,) ζ of each power
     eta_rows: IntArray  # (n_functions,) the attenuation of each function
-    power_rows: IntArray  # (n_functions,) the power of each function
 
 
 class Slopes(NamedTuple):
-    """What the derivatives of angular functions need beyond `AngularTables`, with more powers; u = (1 + λ cosθ)/2."""
+    """What the derivatives of angular functions need beyond the values, with more powers; u = (1 + λ cosθ)/2."""
 
     recipe: IntArray  # (n_power, 2) how all powers that derivatives need are made; n_power is even
     exponents: FloatArray  # (n_power,) of each power

@@ -59,8 +59,8 @@ def compiled_once(**options: Any) -> Callable[[Callable[..., Any]], Callable[...
     return decorate
 
 
-# For loops that Python calls.
-compiled = compiled_once(**OPTIONS)
+# For loops that Python calls; other threads run meanwhile.
+compiled = compiled_once(**OPTIONS, nogil=True)
 
 # For loops that these call as they are, which LLVM inlines. A function that stays one of its own is there twice, in its
 # own machine code and in that of its caller, with sums in another order. Which of them runs would depend on whether

@@ -1,9 +1,17 @@
 """Compiled loops of Σ_f w_f ∂G_f/∂R, summed over all atoms: forces and virial, without the Jacobian.
 
-The weights w_f = ∂E/∂G_f of an atom enter before the sums over its neighbors: each pair (j, k) then has one
-weighted power for each attenuation, whatever the number of functions, and three numbers H, D_j, D_k:
+The weights w_f = ∂E/∂G_f of an atom enter before the sums over its neighbors: beside the Gaussian of each η then stands
+one polynomial of the cosine, whatever the number of functions, and each triplet has three numbers H, D_j, D_k:
 
 ∂E/∂v_j = H v_k + D_j v_j,  ∂E/∂v_k = H v_j + D_k v_k
+
+With the Gaussians g, their polynomials P, A = Σ g P, B = Σ η R_c² g P, C = Σ g dP/dc, and f = f_c, f' = df_c/dt of the
+three distances,
+
+H   = f_j f_k [f_jk C / (r_j r_k) + 2 (f'_jk A + f_jk B)]
+D_j = -f_j f_k [f_jk C c / r_j² + 2 (f'_jk A + 2 f_jk B)] - 2 f'_j f_k f_jk A
+
+in units of the cutoff, and D_k with j and k exchanged.
 """
 
 from __future__ import annotations
@@ -11,34 +19,50 @@ from __future__ import annotations
 import numpy as np
 
 from tio2nn.descriptors.kernels.arguments import (
-    AngularTables,
     Around,
+    CosinePolynomials,
     FloatArray,
-    IndexArray,
     IntArray,
     RadialTables,
     Slopes,
+    TripletTables,
 )
-from tio2nn.descriptors.kernels.compiling import U, compiled, compiled_inline, pasted
-from tio2nn.descriptors.kernels.geometry import (
-    BLOCK,
-    Neighborhood,
-    attenuate_neighbors,
-    gather_partners,
-    longest_row,
-    most_neighbors,
-    new_neighborhood,
-    new_pairs,
-    place_neighbors,
-    place_on_line,
-)
+from tio2nn.descriptors.kernels.compiling import IS_COMPILED, U, compiled, compiled_inline, pasted
+from tio2nn.descriptors.kernels.geometry import longest_row, most_neighbors, place_on_line
+from tio2nn.descriptors.kernels.lane_code import move_in_lanes
+from tio2nn.descriptors.kernels.lanes import LANES
 from tio2nn.descriptors.kernels.polynomials import (
-    attenuation_and_slope,
     multiply_polynomial,
     polynomial_times_t2_and_slope,
     square,
 )
-from tio2nn.descriptors.kernels.powers import fill_powers, weighted_powers
+from tio2nn.descriptors.kernels.powers import weighted_powers
+from tio2nn.descriptors.kernels.triplets import (
+    BLOCK,
+    CANDIDATES,
+    GAUSSIAN,
+    N_NEAR,
+    N_ROWS,
+    SLOPE,
+    TO_LEFT,
+    TO_RIGHT,
+    TURN,
+    VALUE,
+    act_on_pairs,
+    add_cosine_polynomial,
+    add_power_sums,
+    cut_neighbors,
+    cut_triplets_with_slopes,
+    end_block,
+    fill_gaussian,
+    fill_powers_of_triplets,
+    find_partners,
+    gather_triplets,
+    multiply_rows,
+    place_in_rows,
+)
+
+_ROWS = (TURN, TO_LEFT, TO_RIGHT)
 
 
 @compiled
@@ -101,104 +125,168 @@ def _multiply_gaussian(
 @compiled
 def angular_gradient(
     around: Around,
-    tables: AngularTables,
+    tables: TripletTables,
     slopes: Slopes,
+    cosines: CosinePolynomials,
     first_column: int,
     weights: FloatArray,
     out: FloatArray,
 ) -> None:
     """out[s, pair] += Σ_f weights[s, i, first_column + f * n_pairs + kinds] ∂G_f/∂v of each pair (i, neighbor), per Å.
 
-    The geometry of a triplet is computed once for all sets of weights: a committee of six costs half of six networks.
+    The geometry of a triplet is computed once for all sets of weights.
 
     Args:
         around, weights, out: as for `radial_gradient`.
-        tables, slopes: of the functions.
+        tables, slopes, cosines: of the functions.
         first_column: of these functions in `weights`.
     """
     first, vectors, neighbor_weights, n_kinds = around
-    polynomials, squarings, decays = tables.polynomials, tables.squarings, tables.decays
+    cutoff_polynomial, polynomials, terms = tables.cutoff_polynomial, tables.polynomials, tables.terms
     n_eta, n_power, n_sets = polynomials.shape[0], slopes.recipe.shape[0], weights.shape[0]
+    is_polynomial = cosines.degree > 0
     room = most_neighbors(around)
-    size = BLOCK + room
-    near, pairs = new_neighborhood(room), new_pairs(room)
-    partners, cosine, t = pairs.partners, pairs.cosine, pairs.t
-    own, own_slope = np.empty((n_eta, room)), np.empty((n_eta, room))
-    along, across = np.empty((n_sets, room)), np.empty((n_sets, room, 3))
-    lefts = np.zeros(size, np.uint32)
-    value, slope, power, power_slope = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
-    turning, pulling, from_left, from_right = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
-    swing, shared = np.empty((n_sets, size)), np.empty((n_sets, size))
-    on_left, on_right = np.empty((n_sets, size)), np.empty((n_sets, size))
-    powers = np.empty((n_power, size))
+    size = BLOCK + room + LANES
+    near, table = np.zeros((N_NEAR, room + LANES)), np.zeros((N_ROWS, size))
+    rows, partners = np.zeros((2, CANDIDATES + room + LANES)), np.zeros(size, np.int64)
+    corners, moved = np.ones((room, 4)), np.empty((n_sets, room, 4))
+    actions = np.zeros((3 * n_sets, size))
+    segment_j, segment_shift = np.empty(room + 1, np.int64), np.empty(room + 1, np.int64)
+    segment_end = np.zeros(room + 2, np.int64)
+    powers = np.zeros((0 if is_polynomial else n_power, size))
+    power, power_slope = np.zeros(size), np.zeros(size)
     row_weights = np.empty((n_sets, n_eta, 2, n_power))
+    in_cosine = np.empty((n_sets * n_eta, cosines.coefficients.shape[1]))
     for i in range((first.shape[0] - 1) // n_kinds):
         start = first[i * n_kinds]
         n_neighbors = first[(i + 1) * n_kinds] - start
-        place_neighbors(vectors, start, n_neighbors, tables.cutoff, near)
-        along[:] = 0.0
-        across[:] = 0.0
-        attenuate_neighbors(tables, neighbor_weights[start:], near.t, n_neighbors, own, own_slope)
+        place_in_rows(vectors, start, n_neighbors, tables.cutoff, near)
+        cut_neighbors(near, cutoff_polynomial, cutoff_polynomial.shape[0], n_neighbors)
+        for j in range(n_neighbors):
+            near[VALUE, j] *= neighbor_weights[start + j]
+            near[SLOPE, j] *= neighbor_weights[start + j]
+            for x in range(3):
+                corners[j, x] = vectors[start + j, x] / tables.cutoff
+        moved[:] = 0.0
         for a in range(n_kinds):
             for b in range(a, n_kinds):
-                _weigh_rows(
-                    weights, i, first_column + slopes.pairs[a, b], tables.eta_rows, slopes, row_weights
-                )
-                filled = U(0)
-                j_begin, j_end = U(first[i * n_kinds + a] - start), U(first[i * n_kinds + a + 1] - start)
-                b_begin, k_end = U(first[i * n_kinds + b] - start), U(first[i * n_kinds + b + 1] - start)
+                column = first_column + slopes.pairs[a, b]
+                if is_polynomial:
+                    _weigh_cosines(weights, i, column, tables.eta_rows, slopes, cosines, in_cosine)
+                else:
+                    _weigh_rows(weights, i, column, tables.eta_rows, slopes, row_weights)
+                filled, tried, n_segments = 0, 0, 0
+                j_begin, j_end = first[i * n_kinds + a] - start, first[i * n_kinds + a + 1] - start
+                b_begin, k_end = first[i * n_kinds + b] - start, first[i * n_kinds + b + 1] - start
                 for j in range(j_begin, j_end):
-                    k_begin = j + U(1) if a == b else b_begin
-                    n = gather_partners(near, j, k_begin, k_end, pairs, filled)
-                    for m in range(filled, n):
-                        lefts[m] = np.uint32(j)
-                    filled = n
-                    if filled == U(0) or (filled < U(BLOCK) and j + U(1) < j_end):
+                    k_begin = j + 1 if a == b else b_begin
+                    n = find_partners(near, rows, partners, (j, k_begin, k_end, tried - k_begin), filled)
+                    if n > filled:
+                        segment_j[n_segments], segment_shift[n_segments] = j, tried - k_begin
+                        segment_end[n_segments + 1] = filled = n
+                        n_segments += 1
+                    tried += k_end - k_begin
+                    if filled < BLOCK and tried < CANDIDATES and j + 1 < j_end:
                         continue
-                    # A block is worked on here: in pieces of their own, which take views of arrays, references to these
-                    # are counted for each block and attenuation, and it took 5 to 9 % longer.
-                    fill_powers(filled, cosine, slopes.recipe, slopes.exponents, powers)
-                    swing[:, :filled] = 0.0
-                    shared[:, :filled] = 0.0
-                    on_left[:, :filled] = 0.0
-                    on_right[:, :filled] = 0.0
+                    for segment in range(n_segments):
+                        left, shift = segment_j[segment], segment_shift[segment]
+                        begin, end = segment_end[segment], segment_end[segment + 1]
+                        gather_triplets(near, rows, table, partners, (left, shift, begin, end))
+                    end_block(table, filled)
+                    cut_triplets_with_slopes(table, cutoff_polynomial, cutoff_polynomial.shape[0], filled)
+                    for row in range(3 * n_sets):
+                        for m in range(U(filled + LANES)):
+                            actions[row, m] = 0.0
+                    if not is_polynomial:
+                        fill_powers_of_triplets(filled, table, slopes.recipe, slopes.exponents, powers)
                     for e in range(n_eta):
-                        attenuation_and_slope(
-                            polynomials[e],
-                            squarings[e],
-                            decays[e],
-                            tables.cutoff_polynomial,
-                            t,
-                            value,
-                            slope,
-                            filled,
-                        )
-                        mine, mine_slope = own[e], own_slope[e]
-                        for m in range(filled):
-                            left, right = U(lefts[m]), U(partners[m])
-                            a_j, a_k = mine[left], mine[right]
-                            turning[m] = a_j * a_k * value[m]
-                            pulling[m] = a_j * a_k * slope[m]
-                            from_left[m] = mine_slope[left] * a_k * value[m]
-                            from_right[m] = a_j * mine_slope[right] * value[m]
+                        decay = tables.decays[e]
+                        fill_gaussian(table, table, GAUSSIAN, polynomials, e, terms[e], filled)
+                        for _ in range(tables.squarings[e]):
+                            multiply_rows(table, GAUSSIAN, table, GAUSSIAN, table, GAUSSIAN, filled)
                         for s in range(n_sets):
-                            weighted_powers(filled, powers, row_weights[s, e], power, power_slope)
-                            own_swing, own_shared = swing[s], shared[s]
-                            own_left, own_right = on_left[s], on_right[s]
-                            for m in range(filled):
-                                own_swing[m] += turning[m] * power_slope[m]
-                                own_shared[m] += pulling[m] * power[m]
-                                own_left[m] += from_left[m] * power[m]
-                                own_right[m] += from_right[m] * power[m]
-                    for s in range(n_sets):
-                        actions = (swing[s], shared[s], on_left[s], on_right[s])
-                        _scatter(filled, (lefts, partners, cosine), near, actions, along[s], across[s])
-                    filled = U(0)
+                            if is_polynomial:
+                                row = s * n_eta + e
+                                add_cosine_polynomial(
+                                    table, actions, 3 * s, in_cosine, (row, cosines.degree), decay, filled
+                                )
+                            else:
+                                weighted_powers(
+                                    U(filled + LANES), powers, row_weights[s, e], power, power_slope
+                                )
+                                add_power_sums(table, actions, 3 * s, power, power_slope, decay, filled)
+                    for segment in range(n_segments):
+                        left, begin, end = segment_j[segment], segment_end[segment], segment_end[segment + 1]
+                        for s in range(n_sets):
+                            act_on_pairs(near, table, partners, actions, 3 * s, (left, begin, end))
+                            move_pairs(table, _ROWS, partners, corners, moved, s, (left, begin, end))
+                    filled, tried, n_segments = 0, 0, 0
         for s in range(n_sets):
             for j in range(n_neighbors):
-                out[s, start + j, 0] += (across[s, j, 0] + along[s, j] * near.x[j]) / tables.cutoff
-                out[s, start + j, 1] += (across[s, j, 1] + along[s, j] * near.y[j]) / tables.cutoff
-                out[s, start + j, 2] += (across[s, j, 2] + along[s, j] * near.z[j]) / tables.cutoff
+                for x in range(3):
+                    out[s, start + j, x] += (moved[s, j, x] + moved[s, j, 3] * corners[j, x]) / tables.cutoff
+
+
+@pasted
+def move_plainly(
+    table: FloatArray,
+    rows: tuple[int, int, int],
+    partners: IntArray,
+    corners: FloatArray,
+    moved: FloatArray,
+    s: int,
+    segment: tuple[int, int, int],
+) -> None:
+    """Add what the triplets of one neighbor do to it and to its partners: Σ H v of others, and Σ D.
+
+    Args:
+        table, partners: of the triplets.
+        rows: TURN, TO_LEFT and TO_RIGHT.
+        corners: (n_neighbors, 4) of each neighbor v and 1.
+        moved: (n_sets, n_neighbors, 4).
+        s: set.
+        segment: the neighbor, begin and end of its triplets.
+    """
+    turn, to_left, to_right = rows
+    left, begin, end = segment
+    for m in range(begin, end):
+        k = partners[m]
+        for x in range(3):
+            moved[s, k, x] += table[turn, m] * corners[left, x]
+            moved[s, left, x] += table[turn, m] * corners[k, x]
+        moved[s, k, 3] += table[to_right, m]
+        moved[s, left, 3] += table[to_left, m]
+
+
+# Where loops are left to Python, nothing turns code for LLVM into a function.
+move_pairs = move_in_lanes if IS_COMPILED else move_plainly
+
+
+@pasted
+def _weigh_cosines(
+    weights: FloatArray,
+    center: int,
+    column: int,
+    eta_rows: IntArray,
+    slopes: Slopes,
+    cosines: CosinePolynomials,
+    out: FloatArray,
+) -> None:
+    """out[s * n_eta + e] = the polynomial in cosθ beside attenuation e, for one pair of kinds.
+
+    Args:
+        weights, center, column, eta_rows, slopes: as for `_weigh_rows`.
+        cosines: of the functions.
+        out: (n_sets * n_eta, degree + 1).
+    """
+    n_pairs = slopes.pairs.shape[0] * (slopes.pairs.shape[0] + 1) // 2
+    n_eta = out.shape[0] // weights.shape[0]
+    out[:] = 0.0
+    for s in range(weights.shape[0]):
+        for f in range(eta_rows.shape[0]):
+            w = 2.0 * weights[s, center, column + f * n_pairs]
+            for k in range(U(out.shape[1])):
+                out[s * n_eta + eta_rows[f], k] += w * cosines.coefficients[f, k]
 
 
 @pasted
@@ -222,44 +310,8 @@ def _weigh_rows(
         for f in range(eta_rows.shape[0]):
             e = eta_rows[f]
             w = weights[s, center, column + f * n_pairs]
-            out[s, e, 0, slopes.power_rows[f]] -= 4.0 * w
+            out[s, e, 0, slopes.power_rows[f]] += 2.0 * w
             out[s, e, 1, slopes.slope_rows[f]] += w * slopes.zetas[f] * slopes.lambdas[f]
-
-
-@compiled_inline
-def _scatter(
-    n: int,
-    pairs: tuple[IndexArray, IndexArray, FloatArray],
-    near: Neighborhood,
-    actions: tuple[FloatArray, ...],
-    along: FloatArray,
-    across: FloatArray,
-) -> None:
-    """Add what n pairs of neighbors do to both of them.
-
-    Args:
-        pairs: neighbors j and k of each, the cosine between them.
-        near: all neighbors.
-        actions: (n,) each: the first turns one unit vector to the other, the second acts along R_jk, the last two along
-            R_ij and R_ik.
-        along, across: (n_neighbors,) and (n_neighbors, 3) receive the parts along the neighbor's own vector and others.
-    """
-    lefts, rights, cosine = pairs
-    x, y, z, r = near.x, near.y, near.z, near.r
-    swing, shared, on_left, on_right = actions
-    for m in range(U(n)):
-        left, right = U(lefts[m]), U(rights[m])
-        rj, rk = r[left], r[right]
-        s, c, q = swing[m], cosine[m], shared[m]
-        to_left, to_right = s / rj - q * rk, s / rk - q * rj
-        along[left] += rj * (q + on_left[m]) - s * c / rj
-        along[right] += rk * (q + on_right[m]) - s * c / rk
-        across[left, 0] += to_left * x[right]
-        across[left, 1] += to_left * y[right]
-        across[left, 2] += to_left * z[right]
-        across[right, 0] += to_right * x[left]
-        across[right, 1] += to_right * y[left]
-        across[right, 2] += to_right * z[left]
 
 
 @compiled
@@ -276,7 +328,7 @@ def fold_gradient(
     """Add the gradients of pairs to their atoms, and their moments to the center.
 
     Args:
-        first, vectors, atoms: neighbor list (`sort_neighbors`).
+        first, vectors, atoms: neighbor list (`groups.find_neighbors`).
         first_atom: index in the batch of the first center.
         pair_gradient: (n_pairs, 3).
         gradient: (n_atoms of the batch, 3) receives ∂E/∂R.

@@ -1,4 +1,4 @@
-"""Compiled loops of the neighbor search: periodic images, and the order of the pairs that the tree finds.
+"""Compiled loops of the neighbor search: periodic images.
 
 `neighbors.py` is the door in front.
 """
@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 from tio2nn.descriptors.kernels.arguments import FloatArray, IntArray
 from tio2nn.descriptors.kernels.compiling import compiled_once
-
-# Å; atoms this close are one atom twice: an image is off by rounding, a file by its last decimals
-_SAME_PLACE = 1e-6
 
 
 @compiled_once()
@@ -99,59 +96,3 @@ def place_images(
                         points[n_points, 3] = spacing * s
                         owners[n_points] = a
                         n_points += 1
-
-
-@compiled_once()
-def sort_neighbors(
-    pair_centers: NDArray[np.intp],
-    pair_points: NDArray[np.intp],
-    first_center: int,
-    n_centers: int,
-    points: FloatArray,
-    owners: IntArray,
-    kinds: IntArray,
-    n_kinds: int,
-) -> tuple[IntArray, FloatArray, IntArray, np.int64]:
-    """Order pairs by center, kind and image, whatever order the tree found them in; drop self pairs.
-
-    A pair is *self* if its point is the center itself (index), never by distance. Two counting sorts: by
-    point, then by (center, kind), so that each row is in the order of the points.
-
-    Returns:
-        first: (n_centers * n_kinds + 1,) where the neighbors of each (center, kind) begin.
-        vectors: (n_pairs, 3) from center to neighbor, Å.
-        atoms: (n_pairs,) atom whose image the neighbor is.
-        coincident: index of the first pair at the same place, or -1.
-    """
-    n_pairs = pair_points.shape[0]
-    offsets = np.zeros(points.shape[0] + 1, np.int64)
-    for p in range(n_pairs):
-        offsets[pair_points[p] + 1] += 1
-    for k in range(points.shape[0]):
-        offsets[k + 1] += offsets[k]
-    by_point = np.empty(n_pairs, np.int64)
-    for p in range(n_pairs):
-        by_point[offsets[pair_points[p]]] = p
-        offsets[pair_points[p]] += 1
-    first = np.zeros(n_centers * n_kinds + 1, np.int64)
-    for p in range(n_pairs):
-        if pair_points[p] != first_center + pair_centers[p]:
-            first[pair_centers[p] * n_kinds + kinds[owners[pair_points[p]]] + 1] += 1
-    for slot in range(n_centers * n_kinds):
-        first[slot + 1] += first[slot]
-    place = first[:-1].copy()
-    vectors = np.empty((first[-1], 3))
-    atoms = np.empty(first[-1], np.int64)
-    coincident = np.int64(-1)
-    for pair in by_point:
-        center, point = first_center + pair_centers[pair], pair_points[pair]
-        if point != center:
-            row = pair_centers[pair] * n_kinds + kinds[owners[point]]
-            v = vectors[place[row]]
-            for x in range(3):
-                v[x] = points[point, x] - points[center, x]
-            if v[0] * v[0] + v[1] * v[1] + v[2] * v[2] < _SAME_PLACE * _SAME_PLACE:
-                coincident = place[row] if coincident < 0 else min(coincident, place[row])
-            atoms[place[row]] = owners[point]
-            place[row] += 1
-    return first, vectors, atoms, coincident

@@ -94,3 +94,64 @@ def _tile_code(context: Any, builder: Any, signature: Any, arguments: Any) -> An
         builder.branch(done)
     builder.position_at_end(done)
     return context.get_dummy_value()
+
+
+@intrinsic
+def move_in_lanes(
+    _: Any, table: Any, rows: Any, partners: Any, corners: Any, moved: Any, s: Any, segment: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """As `gradient.move_plainly`, the three coordinates and the fourth number of a neighbor at a time.
+
+    Args:
+        table, partners, corners, moved, s: as there.
+        rows: of the table: TURN, TO_LEFT, TO_RIGHT.
+        segment: the neighbor, begin and end.
+    """
+    return types.void(table, rows, partners, corners, moved, s, segment), _moving_code
+
+
+def _moving_code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    table, partners, corners, moved = (
+        context.make_array(signature.args[k])(context, builder, arguments[k]) for k in (0, 2, 3, 4)
+    )
+    left, begin, end = cgutils.unpack_tuple(builder, arguments[6], 3)
+    size = cgutils.unpack_tuple(builder, table.shape)[1]
+    room = cgutils.unpack_tuple(builder, moved.shape)[1]
+    turns, lefts, rights = (
+        builder.gep(table.data, [builder.mul(row, size)])
+        for row in cgutils.unpack_tuple(builder, arguments[1], 3)
+    )
+    whole, lanes = context.get_value_type(types.intp), ir.VectorType(ir.DoubleType(), 4)
+    short, undefined = ir.IntType(32), ir.Constant(lanes, ir.Undefined)
+    first_three = ir.Constant(ir.VectorType(short, 4), [0, 0, 0, 1])
+
+    def number(value: int) -> Any:
+        return ir.Constant(whole, value)
+
+    def load(array: Any, position: Any) -> Any:
+        return builder.load(builder.gep(array, [position]))
+
+    def four(array: Any, position: Any) -> Any:
+        return builder.bitcast(builder.gep(array, [builder.mul(position, number(4))]), lanes.as_pointer())
+
+    def joined(three: Any, fourth: Any) -> Any:
+        vector = builder.insert_element(undefined, three, ir.Constant(short, 0))
+        vector = builder.insert_element(vector, fourth, ir.Constant(short, 1))
+        return builder.shuffle_vector(vector, undefined, first_three)
+
+    def add_product(total: Any, a: Any, b: Any) -> Any:
+        return builder.fadd(total, builder.fmul(a, b, flags=("contract",)), flags=("contract",))
+
+    own = builder.gep(moved.data, [builder.mul(builder.mul(arguments[5], room), number(4))])
+    corner = builder.load(four(corners.data, left), align=8)
+    total = cgutils.alloca_once(builder, lanes)
+    builder.store(builder.load(four(own, left), align=8), total)
+    with cgutils.for_range_slice(builder, begin, end, number(1), whole) as (m, _):
+        partner, turn = load(partners.data, m), load(turns, m)
+        place = four(own, partner)
+        there = add_product(builder.load(place, align=8), joined(turn, load(rights, m)), corner)
+        builder.store(there, place, align=8)
+        other = builder.load(four(corners.data, partner), align=8)
+        builder.store(add_product(builder.load(total), joined(turn, load(lefts, m)), other), total)
+    builder.store(builder.load(total), four(own, left), align=8)
+    return context.get_dummy_value()

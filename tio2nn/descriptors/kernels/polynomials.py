@@ -35,29 +35,6 @@ def square(values: FloatArray, times: int, n: int) -> None:
 
 
 @compiled_inline
-def multiply_attenuation(
-    polynomial: FloatArray,
-    squarings: int,
-    cutoff_polynomial: FloatArray,
-    t: FloatArray,
-    out: FloatArray,
-    n: int,
-) -> None:
-    """out[:n] *= exp(-η R²) f_c(R) (see `attenuation.Attenuation`)."""
-    for k in range(U(n)):
-        out[k] *= t[k] * t[k]
-    if squarings == 0:
-        multiply_polynomial(polynomial, t, out, n)
-        return
-    gaussian = np.ones(n)
-    multiply_polynomial(polynomial, t, gaussian, n)
-    square(gaussian, squarings, n)
-    for k in range(U(n)):
-        out[k] *= gaussian[k]
-    multiply_polynomial(cutoff_polynomial, t, out, n)
-
-
-@compiled_inline
 def _polynomial_and_slope(c: FloatArray, t: FloatArray, value: FloatArray, slope: FloatArray, n: int) -> None:
     """value[:n] = Σ_k c[k] t[:n]^k and its derivative with respect to t, by Horner's rule."""
     c0, c1, c2, c3, c4, c5, c6, c7 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]

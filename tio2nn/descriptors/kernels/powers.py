@@ -32,44 +32,6 @@ def fill_powers(
 
 
 @compiled_inline
-def accumulate(n: int, attenuations: FloatArray, powers: FloatArray, sums: FloatArray) -> None:
-    """sums += attenuations[:, :n] @ powers[:, :n].T, in tiles of 3 × 2 sums that stay in registers."""
-    n_eta, n_power = attenuations.shape[0], powers.shape[0]
-    e = 0
-    while e < n_eta:
-        if e + 3 <= n_eta:
-            p0, p1, p2 = attenuations[e], attenuations[e + 1], attenuations[e + 2]
-            for r in range(0, n_power, 2):
-                w0, w1 = powers[r], powers[r + 1]
-                s00 = s01 = s10 = s11 = s20 = s21 = 0.0
-                for k in range(U(n)):
-                    s00 += p0[k] * w0[k]
-                    s01 += p0[k] * w1[k]
-                    s10 += p1[k] * w0[k]
-                    s11 += p1[k] * w1[k]
-                    s20 += p2[k] * w0[k]
-                    s21 += p2[k] * w1[k]
-                sums[e, r] += s00
-                sums[e, r + 1] += s01
-                sums[e + 1, r] += s10
-                sums[e + 1, r + 1] += s11
-                sums[e + 2, r] += s20
-                sums[e + 2, r + 1] += s21
-            e += 3
-        else:
-            p0 = attenuations[e]
-            for r in range(0, n_power, 2):
-                w0, w1 = powers[r], powers[r + 1]
-                s00 = s01 = 0.0
-                for k in range(U(n)):
-                    s00 += p0[k] * w0[k]
-                    s01 += p0[k] * w1[k]
-                sums[e, r] += s00
-                sums[e, r + 1] += s01
-            e += 1
-
-
-@compiled_inline
 def weighted_powers(
     n: int, powers: FloatArray, weights: FloatArray, power: FloatArray, slope: FloatArray
 ) -> None:

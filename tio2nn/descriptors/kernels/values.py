@@ -2,9 +2,9 @@
 
 Three things make the triplet loop fast (`tests/benchmarks/symmetry_functions.py` measures them):
 
-- Blocks of pairs within reach of each other (`geometry.py`).
-- No exp, cos or sqrt per triplet: exp(-η R²) f_c(R) = t² q(t) with a polynomial q of `N_TERMS` terms. The
-  factor t² makes value and slope vanish exactly at the cutoff.
+- Blocks of pairs within reach of each other (`triplets.py`).
+- No exp, cos or sqrt per triplet: f_c(R) = t² q(t) with a polynomial q, and the three Gaussians of a triplet are one
+  polynomial. The factor t² makes value and slope vanish exactly at the cutoff.
 - All (η, λ, ζ) of a block are one small matrix product: attenuations (n_eta, BLOCK) times powers
   (BLOCK, n_power).
 """
@@ -13,20 +13,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from tio2nn.descriptors.kernels.arguments import AngularTables, Around, FloatArray, RadialTables
-from tio2nn.descriptors.kernels.compiling import U, compiled, compiled_once
-from tio2nn.descriptors.kernels.geometry import (
+from tio2nn.descriptors.kernels.arguments import Around, FloatArray, RadialTables, TripletTables
+from tio2nn.descriptors.kernels.compiling import U, compiled
+from tio2nn.descriptors.kernels.geometry import longest_row, most_neighbors, place_on_line
+from tio2nn.descriptors.kernels.lanes import LANES
+from tio2nn.descriptors.kernels.polynomials import multiply_polynomial, square
+from tio2nn.descriptors.kernels.triplets import (
     BLOCK,
-    gather_partners,
-    longest_row,
-    most_neighbors,
-    new_neighborhood,
-    new_pairs,
-    place_neighbors,
-    place_on_line,
+    CANDIDATES,
+    FACTOR,
+    N_NEAR,
+    N_ROWS,
+    VALUE,
+    cut_neighbors,
+    cut_triplets,
+    end_block,
+    fill_gaussian,
+    fill_powers_of_triplets,
+    find_partners,
+    gather_triplets,
+    multiply_rows,
+    place_in_rows,
+    sum_products,
 )
-from tio2nn.descriptors.kernels.polynomials import multiply_attenuation, multiply_polynomial, square
-from tio2nn.descriptors.kernels.powers import accumulate, fill_powers
 
 
 @compiled
@@ -64,16 +73,8 @@ def radial_functions(around: Around, tables: RadialTables, out: FloatArray) -> N
             out[atom, f * n_kinds + kind] = total
 
 
-# no option that would let the compiler multiply by an inverse
-@compiled_once(error_model="numpy", forceinline=True)
-def _divide(values: FloatArray, by: FloatArray, n: int) -> None:
-    """values[:n] /= by[:n], correctly rounded."""
-    for k in range(U(n)):
-        values[k] /= by[k]
-
-
 @compiled
-def angular_functions(around: Around, tables: AngularTables, first_column: int, out: FloatArray) -> None:
+def angular_functions(around: Around, tables: TripletTables, first_column: int, out: FloatArray) -> None:
     """out[i, first_column + f * n_pairs + pair] = 2^(1-ζ) Σ_{j<k} w_j w_k (1 + λ cosθ)^ζ × three attenuations.
 
     Summed as 2 Σ ((1 + λ cosθ)/2)^ζ, which no ζ makes overflow.
@@ -85,56 +86,61 @@ def angular_functions(around: Around, tables: AngularTables, first_column: int, 
         out: (n_atoms, n_columns).
     """
     first, vectors, weights, n_kinds = around
-    polynomials, squarings, cutoff_polynomial = tables.polynomials, tables.squarings, tables.cutoff_polynomial
+    cutoff_polynomial, polynomials, terms = tables.cutoff_polynomial, tables.polynomials, tables.terms
     n_eta, n_power = polynomials.shape[0], tables.recipe.shape[0]
     n_element_pairs = n_kinds * (n_kinds + 1) // 2
     room = most_neighbors(around)
-    near, pairs = new_neighborhood(room), new_pairs(room)
-    own = np.empty((n_eta, room))
-    attenuations = np.empty((n_eta, BLOCK + room))
-    powers = np.empty((n_power, BLOCK + room))
-    sums = np.empty((n_eta, n_power))
+    size = BLOCK + room + LANES
+    near, table = np.zeros((N_NEAR, room + LANES)), np.zeros((N_ROWS, size))
+    rows, partners = np.zeros((2, CANDIDATES + room + LANES)), np.zeros(size, np.int64)
+    segment_j, segment_shift = np.empty(room + 1, np.int64), np.empty(room + 1, np.int64)
+    segment_end = np.zeros(room + 2, np.int64)
+    attenuations, powers, sums = (
+        np.zeros((n_eta, size)),
+        np.zeros((n_power, size)),
+        np.empty((n_eta, n_power)),
+    )
     for i in range((first.shape[0] - 1) // n_kinds):
         start = first[i * n_kinds]
         n_neighbors = first[(i + 1) * n_kinds] - start
-        place_neighbors(vectors, start, n_neighbors, tables.cutoff, near)
-        # x and y are multiplied by 1/R, here z is divided by R: features have had these last bits from the start
+        place_in_rows(vectors, start, n_neighbors, tables.cutoff, near)
+        cut_neighbors(near, cutoff_polynomial, cutoff_polynomial.shape[0], n_neighbors)
         for j in range(n_neighbors):
-            near.z[j] = vectors[start + j, 2] / tables.cutoff
-        _divide(near.z, near.r, n_neighbors)
-        for e in range(n_eta):
-            for j in range(n_neighbors):
-                own[e, j] = weights[start + j]
-        for e in range(n_eta):
-            multiply_attenuation(polynomials[e], squarings[e], cutoff_polynomial, near.t, own[e], n_neighbors)
+            near[VALUE, j] *= weights[start + j]
         pair = 0
         for a in range(n_kinds):
             for b in range(a, n_kinds):
                 sums[:] = 0.0
-                filled = U(0)
-                j_begin, j_end = U(first[i * n_kinds + a] - start), U(first[i * n_kinds + a + 1] - start)
-                b_begin, k_end = U(first[i * n_kinds + b] - start), U(first[i * n_kinds + b + 1] - start)
+                filled, tried, n_segments = 0, 0, 0
+                j_begin, j_end = first[i * n_kinds + a] - start, first[i * n_kinds + a + 1] - start
+                b_begin, k_end = first[i * n_kinds + b] - start, first[i * n_kinds + b + 1] - start
                 for j in range(j_begin, j_end):
-                    k_begin = j + U(1) if a == b else b_begin
-                    n = gather_partners(near, j, k_begin, k_end, pairs, filled)
-                    for e in range(U(n_eta)):
-                        from_j, from_k, target = own[e, j], own[e], attenuations[e]
-                        for m in range(filled, n):
-                            target[m] = from_j * from_k[U(pairs.partners[m])]
-                    filled = n
-                    if filled >= U(BLOCK) or (j + U(1) == j_end and filled > U(0)):
-                        for e in range(n_eta):
-                            multiply_attenuation(
-                                polynomials[e],
-                                squarings[e],
-                                cutoff_polynomial,
-                                pairs.t,
-                                attenuations[e],
-                                filled,
-                            )
-                        fill_powers(filled, pairs.cosine, tables.recipe, tables.exponents, powers)
-                        accumulate(filled, attenuations, powers, sums)
-                        filled = U(0)
+                    k_begin = j + 1 if a == b else b_begin
+                    n = find_partners(near, rows, partners, (j, k_begin, k_end, tried - k_begin), filled)
+                    if n > filled:
+                        segment_j[n_segments], segment_shift[n_segments] = j, tried - k_begin
+                        segment_end[n_segments + 1] = filled = n
+                        n_segments += 1
+                    tried += k_end - k_begin
+                    if filled < BLOCK and tried < CANDIDATES and j + 1 < j_end:
+                        continue
+                    for s in range(n_segments):
+                        begin, end = segment_end[s], segment_end[s + 1]
+                        gather_triplets(
+                            near, rows, table, partners, (segment_j[s], segment_shift[s], begin, end)
+                        )
+                    end_block(table, filled)
+                    cut_triplets(table, cutoff_polynomial, cutoff_polynomial.shape[0], filled)
+                    for e in range(n_eta):
+                        fill_gaussian(table, attenuations, e, polynomials, e, terms[e], filled)
+                        for _ in range(tables.squarings[e]):
+                            multiply_rows(attenuations, e, attenuations, e, attenuations, e, filled)
+                        multiply_rows(attenuations, e, table, FACTOR, attenuations, e, filled)
+                    fill_powers_of_triplets(filled, table, tables.recipe, tables.exponents, powers)
+                    for e in range(0, n_eta, 3):
+                        for r in range(0, n_power, 2):
+                            sum_products(filled, attenuations, e, min(n_eta - e, 3), powers, r, sums)
+                    filled, tried, n_segments = 0, 0, 0
                 for f in range(tables.eta_rows.shape[0]):
                     column = first_column + f * n_element_pairs + pair
                     out[i, column] = 2.0 * sums[tables.eta_rows[f], tables.power_rows[f]]

@@ -1,0 +1,200 @@
+"""CPU time of energy and forces, and of the symmetry functions, of one large structure and of a simulation step.
+
+POTENTIAL is a file `potential.npz` for titanium and oxygen. The structures are rutile with atoms displaced at random:
+one of many atoms, and 48 atoms that move from step to step as in molecular dynamics. `--other DIR` names another
+version of tio2nn, a checkout; each version runs in a process of its own, and they take turns. Times of one thread are
+CPU times; those of more are times on the clock, so leave the cores to them. DScribe, where it is installed, computes
+the same symmetry functions of the first structure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+HERE = Path(__file__).resolve()
+TASKS = ("values", "forces", "step")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("potential", metavar="POTENTIAL", type=Path)
+    parser.add_argument("--other", type=Path, metavar="DIR", help="checkout of another version")
+    parser.add_argument(
+        "--atoms", type=int, default=750, metavar="N", help="of the large structure (default: 750)"
+    )
+    parser.add_argument("--threads", type=int, nargs="*", default=[1], metavar="N", help="(default: 1)")
+    parser.add_argument("--repeats", type=int, default=7, metavar="N")
+
+
+def measure(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One row for each task, version and number of threads in each repeat."""
+    places = {"here": HERE.parents[2]} | ({"there": arguments.other} if arguments.other else {})
+    about = {"processor": processor(), "atoms": arguments.atoms}
+    workers = {name: Worker(place, arguments) for name, place in places.items()}
+    try:
+        for task in TASKS:
+            for repeat in range(-1, arguments.repeats):
+                for name, worker in workers.items():
+                    # the other version may know no threads
+                    for threads in arguments.threads if name == "here" else [1]:
+                        row = worker.ask(task, threads)
+                        if repeat >= 0:  # the first compiles
+                            yield (
+                                about
+                                | {"task": task, "version": name, "threads": threads, "repeat": repeat}
+                                | row
+                            )
+    finally:
+        for worker in workers.values():
+            worker.close()
+    yield from of_dscribe(arguments, about)
+
+
+def of_dscribe(arguments: argparse.Namespace, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    try:
+        from benchmarks.acsf import acsf
+    except ImportError:
+        return
+    from tio2nn.parameters.presets import preset
+
+    atoms, theirs = rutile(arguments.atoms), acsf(preset("artrith-urban-2016", ("Ti", "O")))
+    for repeat in range(min(arguments.repeats, 3)):
+        begin = time.process_time()
+        theirs.create(atoms)
+        micros = 1e6 * (time.process_time() - begin) / len(atoms)
+        row = {"task": "values", "version": "DScribe", "threads": 1, "repeat": repeat}
+        yield about | row | {"cpu_us_per_atom": micros}
+
+
+def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Medians of the repeats."""
+    table: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        table.setdefault((row["task"], row["version"], row["threads"]), []).append(row)
+    return [
+        {name: own[0][name] for name in ("processor", "task", "version", "threads")}
+        | {
+            name: statistics.median(row[name] for row in own)
+            for name in ("cpu_us_per_atom", "us_per_atom")
+            if name in own[0]
+        }
+        for own in table.values()
+    ]
+
+
+class Worker:
+    """A process with one version of the program."""
+
+    def __init__(self, place: Path, arguments: argparse.Namespace) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(place)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(HERE), str(arguments.potential.resolve()), str(arguments.atoms)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+
+    def ask(self, task: str, threads: int) -> dict[str, float]:
+        """The times of one task, µs an atom."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{task} {threads}\n")
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SystemExit("the process of a version ended; what it said stands above")
+        return json.loads(answer)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def processor() -> str:
+    """Name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return f"{found.get('model name', platform.machine())}, model {found.get('model', '?')}"
+
+
+def rutile(n_atoms: int) -> Any:
+    """At least so many atoms of rutile, displaced at random by some 0.1 Å."""
+    from ase.spacegroup import crystal
+
+    basis = [(0.0, 0.0, 0.0), (0.305, 0.305, 0.0)]
+    unit = crystal(["Ti", "O"], basis=basis, spacegroup=136, cellpar=[4.6, 4.6, 2.96, 90, 90, 90])
+    n = max(1, round((n_atoms / 6) ** (1 / 3)))
+    atoms = unit.repeat((n, n, -(-n_atoms // (6 * n * n))))
+    atoms.rattle(0.1, seed=1)
+    return atoms
+
+
+def serve(potential_file: Path, n_atoms: int) -> None:
+    """Run the tasks that come on stdin; only what all versions have is used."""
+    import inspect
+    import warnings
+
+    import numpy as np
+
+    from tio2nn.interfaces.ase import BehlerParrinello
+
+    warnings.simplefilter("ignore")
+    calculator = BehlerParrinello(potential_file)
+    large, small = rutile(n_atoms), rutile(48)
+    start, velocity = small.positions.copy(), 0.006 * np.random.default_rng(0).normal(size=(len(small), 3))
+    for line in sys.stdin:
+        task, threads = line.split()
+        knows_threads = "threads" in inspect.signature(BehlerParrinello.__init__).parameters
+        options = {"threads": int(threads)} if knows_threads else {}
+        calculator = BehlerParrinello(calculator.potential, **options)
+        n_steps, atoms = (60, small) if task == "step" else (1, large)
+        atoms.calc = calculator
+        structure = None
+        if task == "values":
+            structure = structure_of(large)
+        begin, clock = time.process_time(), time.perf_counter()
+        for step in range(n_steps):
+            if structure is not None:
+                calculator.potential._calculator(structure)
+                continue
+            if task == "step":
+                atoms.positions = start + step * velocity
+            atoms.get_forces()
+        per_atom = 1e6 / (n_steps * len(atoms))
+        times = (time.process_time() - begin) * per_atom, (time.perf_counter() - clock) * per_atom
+        print(json.dumps(dict(zip(("cpu_us_per_atom", "us_per_atom"), times, strict=True))), flush=True)
+
+
+def structure_of(atoms: Any) -> Any:
+    """The structure of the version that is imported."""
+    try:
+        from tio2nn.structures.structure import Structure
+    except ImportError:  # 0.1.0
+        from tio2nn.structure import Structure  # type: ignore[import-not-found,no-redef]
+    return Structure("rutile", tuple(atoms.symbols), atoms.positions, np_array(atoms.cell), (True,) * 3)
+
+
+def np_array(cell: Any) -> Any:
+    import numpy as np
+
+    return np.array(cell)
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,119 @@
+"""Neighbors of one structure that moves little from step to step: a list with a skin, searched anew when it is used up.
+
+L. Verlet, Phys. Rev. 159 (1967) 98.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.descriptors.kernels.groups import refresh_neighbors
+from tio2nn.descriptors.neighbors import NeighborList, NeighborSearch, coincident_atoms
+from tio2nn.structures.structure import Structure
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Å; at 300 K the fastest atoms of TiO2 use it up in some 30 steps of 1 fs
+SKIN = 0.5
+
+
+@dataclass(frozen=True)
+class _Wide:
+    """Neighbors within the cutoff and the skin, of one task.
+
+    Attributes:
+        neighbors: as they were.
+        shifts: (n_pairs, 3) of each vector, its part that comes from periodic images, Å.
+    """
+
+    neighbors: NeighborList
+    shifts: FloatArray
+
+
+class VerletList:
+    """The neighbors of one structure, step after step.
+
+    They are searched within the cutoff and a skin. As long as no atom has moved by half of it, and cell, elements and
+    cutoff are what they were, later steps only measure the pairs that were found.
+
+    Attributes:
+        n_searches: how often neighbors were searched.
+    """
+
+    def __init__(self, skin: float = SKIN) -> None:
+        """For pairs up to the skin, Å, beyond the cutoff."""
+        self.n_searches = 0
+        self._skin = skin
+        self._made_for: tuple[object, ...] | None = None
+        self._structure: Structure | None = None
+        self._start = np.empty((0, 3))
+        self._tasks: dict[tuple[int, int], _Wide] = {}
+        self._search: NeighborSearch | None = None
+        self._cutoff = 0.0
+
+    def move_to(
+        self, structure: Structure, cutoff: float, kinds: IntArray, n_kinds: int, threads: int = 1
+    ) -> VerletList:
+        """Take the positions of the next step, and search if need be.
+
+        Args:
+            structure: the next step.
+            cutoff, kinds, n_kinds, threads: as for `NeighborSearch`.
+
+        Raises:
+            InputError: as `NeighborSearch`.
+        """
+        made_for = (structure.cell.tobytes(), structure.periodic, kinds.tobytes(), n_kinds, cutoff)
+        positions = structure.positions
+        if made_for != self._made_for or not self._is_within_skin(positions):
+            self._made_for = None
+            self._search = NeighborSearch([structure], cutoff + self._skin, kinds, n_kinds, threads)
+            self._tasks = {}
+            self._start, self._made_for, self._cutoff = positions.copy(), made_for, cutoff
+            self.n_searches += 1
+        self._structure = structure
+        return self
+
+    def _is_within_skin(self, positions: FloatArray) -> bool:
+        moved = ((positions - self._start) ** 2).sum(axis=1).max()
+        # a number that is none is beyond
+        return bool(moved < (0.5 * self._skin) ** 2)
+
+    def tasks(self) -> list[tuple[int, int]]:
+        """As `NeighborSearch.tasks`."""
+        assert self._search is not None
+        return self._search.tasks()
+
+    def __call__(self, task: tuple[int, int]) -> NeighborList:
+        """As `NeighborSearch`; the order of neighbors is that of the step in which they were searched.
+
+        Raises:
+            InputError: two atoms at the same place.
+        """
+        assert self._search is not None
+        assert self._structure is not None
+        if task not in self._tasks:
+            # in the first step, positions are those of the search
+            found = self._search(task)
+            centers = np.repeat(np.arange(*task), np.diff(found.first[:: found.n_kinds]))
+            self._tasks[task] = _Wide(
+                found, found.vectors - (self._start[found.atoms] - self._start[centers])
+            )
+        wide = self._tasks[task]
+        first, vectors, atoms, coincident = refresh_neighbors(
+            wide.neighbors.first,
+            wide.neighbors.atoms,
+            wide.shifts,
+            np.ascontiguousarray(self._structure.positions),
+            task[0],
+            wide.neighbors.n_kinds,
+            self._cutoff,
+        )
+        neighbors = NeighborList(task[0], task[1] - task[0], wide.neighbors.n_kinds, first, vectors, atoms)
+        if coincident >= 0:
+            raise coincident_atoms(neighbors, int(coincident), [self._structure])
+        return neighbors
