@@ -207,6 +207,15 @@ def test_a_damaged_checkpoint_is_ignored(checkpoint: Path) -> None:
 # --- what is taken in the end -------------------------------------------------------------------------------
 
 
+def test_gpus_are_hidden_from_a_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden: list[tuple[object, object]] = []
+    monkeypatch.setattr(
+        tf.config, "set_visible_devices", lambda devices, kind: hidden.append((devices, kind))
+    )
+    configure_threads()
+    assert hidden == [([], "GPU")]
+
+
 def test_early_stopping_takes_the_best_weights() -> None:
     # on the way from 0 to the energies of the training set, those of the validation set are passed
     fit = make_fit(early_stopping=3, epochs=60, learning_rate=0.03, **per_atom(1.0, 0.3))
