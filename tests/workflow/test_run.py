@@ -266,7 +266,7 @@ def test_a_broken_file_does_not_stop_run_and_it_ends_with_3(here: Path) -> None:
 def test_a_run_that_finds_nothing_leaves_what_was_there(project: Path) -> None:
     before = (project / "energies.csv").read_bytes()
     _, err = invoke("run", "gone", "-C", "p", code=3)
-    assert err.splitlines()[-1] == "expected at least one structure with an energy, got none"
+    assert err == "gone: no such file or folder\n"
     assert (project / "energies.csv").read_bytes() == before
 
 

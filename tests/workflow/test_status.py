@@ -23,7 +23,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model
 from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.workflow.evaluate import evaluate
-from tio2nn.workflow.featurize import featurize
+from tio2nn.workflow.featurize import compute_features
 from tio2nn.workflow.status import Row, status
 
 NAMES = ["parameters", "structures", "features", "split", "model", "evaluation"]
@@ -53,7 +53,7 @@ def test_every_stage_names_the_next_command(tmp_path: Path) -> None:
 
     project = extracted_project(tmp_path / "extracted")
     assert status(project).advice == f"next: tio2nn featurize -C {project.root}"
-    featurize(project, jobs=1, make_executor=no_pool)
+    compute_features(project, jobs=1, make_executor=no_pool)
     assert status(project).advice == f"next: tio2nn train -C {project.root}"
 
     project = trained_project(tmp_path / "trained")
@@ -117,7 +117,7 @@ def test_other_functions_make_features_and_model_stale_until_each_is_made_again(
     assert part(project, "features").state == "stale"
     assert "made with another parameter set" in part(project, "features").what
     assert status(project).advice == f"next: tio2nn featurize -C {project.root}"
-    featurize(project, jobs=1, make_executor=no_pool)
+    compute_features(project, jobs=1, make_executor=no_pool)
     assert states(project) | {"evaluation": ""} == {
         "parameters": "there",
         "structures": "there",

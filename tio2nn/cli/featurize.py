@@ -43,7 +43,7 @@ def featurize(
 def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
     """Compute the symmetry functions and report the result."""
     from tio2nn.parallel.workers import kernel_workers
-    from tio2nn.workflow.featurize import featurize
+    from tio2nn.workflow.featurize import compute_features
 
     def announce(estimate: Estimate) -> None:
         console.say(
@@ -54,7 +54,7 @@ def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
         )
 
     with console.compile_notice():
-        summary = featurize(
+        summary = compute_features(
             snapshot,
             jobs=jobs,
             make_executor=kernel_workers,

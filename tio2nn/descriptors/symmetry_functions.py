@@ -29,7 +29,7 @@ from tio2nn.descriptors.neighbor_sums import NeighborSums
 from tio2nn.descriptors.neighbors import ClosePairs, NeighborList, neighbor_lists
 from tio2nn.descriptors.tables import angular_tables, radial_tables, slope_tables
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.structures.structure import Structure
+from tio2nn.structures.structure import Structure, checked_structure
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -43,6 +43,10 @@ class SymmetryCalculator:
     """
 
     def __init__(self, parameters: ParameterSet) -> None:
+        if not isinstance(parameters, ParameterSet):
+            raise TypeError(
+                f"parameters: expected a ParameterSet, got {parameters!r}; ParameterSet.load reads a params.json"
+            )
         self.cutoff = parameters.cutoff
         self.n_features = parameters.n_features
         elements = parameters.elements
@@ -144,7 +148,7 @@ class SymmetryCalculator:
         Raises:
             InputError: as for features.
         """
-        n = structure.n_atoms
+        n = checked_structure(structure).n_atoms
         jacobian = np.empty((n, self.n_features, n, 3), dtype)
         for neighbors in self._neighbors([structure]):
             centers = np.arange(neighbors.first_atom, neighbors.first_atom + neighbors.n_atoms)
@@ -161,7 +165,7 @@ class SymmetryCalculator:
         return jacobian
 
     def _neighbors(self, structures: Sequence[Structure]) -> Iterator[NeighborList]:
-        kinds = np.concatenate([self._kinds(s) for s in structures])
+        kinds = np.concatenate([self._kinds(checked_structure(s)) for s in structures])
         return neighbor_lists(structures, self.cutoff, kinds, self._n_kinds)
 
     def _features(self, structures: Sequence[Structure], lists: Iterable[NeighborList]) -> FloatArray:

@@ -85,11 +85,18 @@ def iter_source_files(
         sources: files, folders (searched recursively, hidden files left out), tar archives, patterns with
             `*`, `?`, `[...]` and `**`, or "-" to read such names from `stdin`, one per line; one or several.
         stdin: the lines for "-"; by default the standard input.
+
+    Raises:
+        TypeError: sources that are no paths.
     """
     if isinstance(stdin, str):
         raise TypeError("stdin: expected lines, got a single string")
+    return _files_of(_names(sources), stdin)
+
+
+def _files_of(names: Iterable[str], stdin: Iterable[str] | None) -> Iterator[SourceFile | InputError]:
     seen: set[str] = set()
-    for name in _names(sources):
+    for name in names:
         if name == "-":
             yield from _from_list(sys.stdin if stdin is None else stdin, seen)
         else:
@@ -98,12 +105,18 @@ def iter_source_files(
 
 def _names(sources: AnyPath | Iterable[AnyPath]) -> Iterator[str]:
     """The names of the sources; a single string is one name, not a sequence of letters."""
-    several = [sources] if isinstance(sources, (str, bytes, os.PathLike)) else sources
-    for source in several:
-        name = os.fspath(source)
-        if not isinstance(name, str):
-            raise TypeError(f"sources: expected strings or paths, got {name!r}")
-        yield name
+    if isinstance(sources, (str, os.PathLike)):
+        return iter([_name_of(sources)])
+    if not isinstance(sources, Iterable) or isinstance(sources, bytes):  # type: ignore[unreachable]
+        raise TypeError(f"sources: expected a path or several paths, got {sources!r}")
+    return map(_name_of, sources)
+
+
+def _name_of(source: AnyPath) -> str:
+    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
+    if not isinstance(name, str):
+        raise TypeError(f"sources: expected strings or paths, got {name!r}")
+    return name
 
 
 class NamedFiles:

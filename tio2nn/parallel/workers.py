@@ -52,6 +52,22 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def worker_count(jobs: int | None) -> int:
+    """The number of worker processes that a caller asks for; with None, one per core.
+
+    Raises:
+        TypeError: no whole number.
+        ValueError: a number below 1.
+    """
+    if jobs is None:
+        return available_cores()
+    if isinstance(jobs, bool) or not hasattr(jobs, "__index__"):
+        raise TypeError(f"jobs: expected a whole number or None, got {jobs!r}")
+    if jobs < 1:
+        raise ValueError(f"jobs: expected at least 1, got {jobs}")
+    return jobs
+
+
 def kernel_workers(workers: int) -> WorkerProcesses:
     """Processes for symmetry functions and their derivatives."""
     return WorkerProcesses(workers, _NO_END)

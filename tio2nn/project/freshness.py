@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from tio2nn.errors import InputError, MissingInputError, StaleError
 from tio2nn.files.lock import Holder, holder
+from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import count_rows, read_json
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -20,6 +21,7 @@ from tio2nn.project.derivative_budget import planned_layout
 from tio2nn.project.facts import needs_derivatives
 from tio2nn.project.feature_store import Manifest, digest_of
 from tio2nn.project.jacobian_store import JacobianLayout, Selection, open_jacobian
+from tio2nn.project.named import project_of
 from tio2nn.project.parts import (
     BROKEN,
     DERIVATIVES,
@@ -58,9 +60,9 @@ class Snapshot:
         self.project = project
 
     @classmethod
-    def of(cls, project: Project | Snapshot) -> Snapshot:
-        """The snapshot itself, or a new snapshot of a project."""
-        return project if isinstance(project, Snapshot) else cls(project)
+    def of(cls, project: Project | AnyPath | Snapshot) -> Snapshot:
+        """The snapshot itself, or a new snapshot of a project; raises as `project_of`."""
+        return project if isinstance(project, Snapshot) else cls(project_of(project))
 
     def seen_by(self, parameters: ParameterSet) -> Snapshot:
         """The same project, as seen by a fit with other parameters."""

@@ -72,7 +72,7 @@ class EvaluationSummary:
 
 
 def evaluate(
-    project: Project | Snapshot | None,
+    project: Project | Snapshot | AnyPath | None,
     sources: AnyPath | Sequence[AnyPath] = (),
     *,
     potential_file: AnyPath | None = None,
@@ -87,7 +87,8 @@ def evaluate(
     out as gross outliers, are removed from the test set, but not from the sources.
 
     Args:
-        project: provides the test set, the potential, and the data set whose energies are plotted; or None.
+        project: project, or its directory, with the test set, the potential, and the data set whose energies are
+            plotted; or None.
         sources: as for `tio2nn.io.read.read_structures`; empty for the test set.
         potential_file: a potential other than that of the project.
         directory: directory for the results; by default `evaluation` in the project, or `evaluation/other` for given

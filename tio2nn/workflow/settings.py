@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tio2nn.errors import ParameterError, UsageError
+from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.targets import Target, require_expressible
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import DERIVATIVES, FEATURES, SEARCH, STALE
 from tio2nn.project.project import Project
+from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest
 
 
 def training_parameters(
-    project: Project | Snapshot,
+    project: Project | Snapshot | AnyPath,
     recipe: str | None = None,
     tuned: bool = False,
     training: Mapping[str, Any] | None = None,
@@ -112,6 +115,21 @@ def asks_for_new_split(split_file: Path | None, kind: str | None, new: bool, no_
     if split_file is not None and asked:
         raise UsageError("expected either --split or --split-by, --new-split or --no-test, got both")
     return asked
+
+
+def split_request(split: SplitRequest | AnyPath | None) -> SplitRequest:
+    """The request itself, that for a split file, or, with None, that for the split of the project.
+
+    Raises:
+        TypeError: something else.
+    """
+    if split is None:
+        return PROJECTS_OWN
+    if isinstance(split, SplitRequest):
+        return split
+    if not isinstance(split, (str, os.PathLike)):
+        raise TypeError(f"split: expected a SplitRequest, the path of a file, or None, got {split!r}")
+    return SplitRequest(split)
 
 
 def fields_of_switches(no_test: bool, keep_outliers: bool) -> dict[str, Any]:

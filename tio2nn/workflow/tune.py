@@ -17,7 +17,7 @@ import numpy as np
 
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
-from tio2nn.parallel.workers import available_cores, trial_workers
+from tio2nn.parallel.workers import trial_workers, worker_count
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import forces_of
@@ -67,7 +67,7 @@ class TuneSummary:
 
 
 def tune(
-    project: Project | Snapshot,
+    project: Project | Snapshot | AnyPath,
     parameters: ParameterSet | None = None,
     *,
     jobs: int | None = None,
@@ -80,7 +80,7 @@ def tune(
     """Search on the training set of a project, scored on its validation set, with forces if the fit uses them.
 
     Args:
-        project: project with features, and with derivatives for a search on forces.
+        project: project, or its directory, with features and, for a search on forces, derivatives.
         parameters: parameters of the project, with any changes from the command line; their recipe sets what they
             leave open.
         jobs: number of trials to run in parallel; by default one per core.
@@ -93,9 +93,10 @@ def tune(
     Raises:
         MissingInputError, StaleError: as for `tio2nn.workflow.inputs.read_inputs`.
         InputError: the features are damaged, a set is empty, or no trial completes.
+        TypeError, ValueError: jobs is no positive whole number.
     """
     begin = time.perf_counter()
-    jobs = jobs or available_cores()
+    n_workers = worker_count(jobs)
     snapshot = Snapshot.of(project)
     project = snapshot.project
     if parameters is None:
@@ -120,10 +121,10 @@ def tune(
     if on_data is not None:
         on_data(data)
     project.tuning_directory.mkdir(exist_ok=True)
-    search = _Search(project, parameters, data, jobs, on_trial)
+    search = _Search(project, parameters, data, n_workers, on_trial)
     data.save(project.trial_data_file)
     try:
-        with make_executor(jobs) as executor:
+        with make_executor(n_workers) as executor:
             trials = search.blind(executor) if tuning.strategy in BLIND else search.guided(executor)
     finally:
         project.trial_data_file.unlink(missing_ok=True)
