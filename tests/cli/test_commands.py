@@ -88,7 +88,9 @@ def test_extract_without_a_structure_ends_with_3_and_keeps_what_was_there(here: 
     (here / "empty").mkdir()
     out, err = invoke("extract", "empty", "-C", "p", code=3)
     assert out == ""
-    assert err.splitlines()[-1] == "expected at least one structure with an energy, got none"
+    assert err.splitlines() == [
+        "empty: expected structure files (*.xsf, *.axsf, *.xyz, *.extxyz, *.gz) in this folder, got none"
+    ]
     assert (here / "p/energies.csv").read_bytes() == before
 
 

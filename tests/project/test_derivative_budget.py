@@ -242,7 +242,7 @@ def test_a_training_uses_them(project: Project) -> None:
     has_forces = read_store(project.structures_file).has_forces[data.split.indices("train")]
     assert data.n_without_derivatives == has_forces.sum() - n_trained
     assert data.selection is not None
-    line = without_derivatives_line(data.n_without_derivatives, data.selection)
+    line = without_derivatives_line(data.n_without_derivatives, data.selection, project)
     assert line.startswith(
         f"{data.n_without_derivatives} structures with forces train on their energies alone"
     )

@@ -311,7 +311,7 @@ def test_few_structures_all_train_and_one_is_refused(here: Path, n: int) -> None
     write_files(here / "few", structures()[:n])
     _, err = invoke("run", "few", "-C", "p", "-j", 1, code=3 if n == 1 else 0)
     if n == 1:
-        assert err.splitlines()[-1] == "expected at least 2 structures to train on, got 1"
+        assert err.splitlines()[-1] == "expected at least 2 structures to train on, got 1; add structures"
         return
     assert f"training on {n} structures, validating on 0, 0 held out for the test" in err
     assert "warning: no structures are held out" in err

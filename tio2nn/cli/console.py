@@ -94,11 +94,15 @@ def track(description: str, total: int) -> Iterator[Advance]:
 
 
 @contextmanager
-def compile_notice() -> Iterator[None]:
-    """Say so before kernels are compiled; print nothing if all of them come from Numba's cache."""
+def compile_notice(what: str) -> Iterator[None]:
+    """Say so before kernels are compiled; print nothing if all of them come from Numba's cache.
+
+    Args:
+        what: computed by the kernels.
+    """
     from tio2nn.descriptors.compile_notice import before_compiling
 
-    with before_compiling(lambda: say("compiling the kernels ...")):
+    with before_compiling(lambda: say(f"compiling {what} ...")):
         yield
 
 
@@ -118,7 +122,13 @@ def native_messages_hidden() -> Iterator[None]:
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:
-    """Print names and values in two columns."""
+    """Print names and values in two columns; a line that is no terminal's stays one line."""
+    if not stderr().is_terminal:
+        lines = list(rows)
+        width = max((len(name) for name, _ in lines), default=0)
+        for name, value in lines:
+            say(f"{name.ljust(width)}  {value}".rstrip())
+        return
     from rich.table import Table
     from rich.text import Text
 

@@ -53,7 +53,7 @@ def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
             f"{size(estimate.disk_bytes)} of disk"
         )
 
-    with console.compile_notice():
+    with console.compile_notice("the symmetry functions"):
         summary = compute_features(
             snapshot,
             jobs=jobs,
@@ -108,7 +108,7 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
                 "and elements, the others train on energies alone (--forces computes all)"
             )
 
-    with console.compile_notice():
+    with console.compile_notice("the derivatives"):
         summary = differentiate(
             snapshot,
             jobs=jobs,

@@ -14,6 +14,7 @@ from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.evaluation.baseline import Comparison
+    from tio2nn.project.project import Project
 
 
 def labels_line(parameters: ParameterSet, facts: Facts) -> str:
@@ -42,19 +43,20 @@ def labels_line(parameters: ParameterSet, facts: Facts) -> str:
     return f"training on {labels}{reason}; --energies-only leaves the forces out"
 
 
-def without_derivatives_line(n: int, selection: Selection) -> str:
+def without_derivatives_line(n: int, selection: Selection, project: Project) -> str:
     """How many structures train on energies alone because their derivatives would take too much space.
 
     Args:
         n: number of training structures with forces but without derivatives.
         selection: the structures that have derivatives.
+        project: to which they belong.
     """
     train = counted(
         n, "structure with forces trains on its energy", "structures with forces train on their energies"
     )
     return (
         f"{train} alone: the derivatives of all would not fit into {selection.reason}; "
-        '"tio2nn featurize --forces" computes all'
+        f'"{project.command("featurize --forces")}" computes all'
     )
 
 

@@ -93,7 +93,9 @@ def warn_of_stale_search(snapshot: Snapshot) -> None:
     from tio2nn.workflow.settings import stale_search
 
     if (what := stale_search(snapshot)) is not None:
-        console.warn(f'using the settings of an outdated search ({what}); to repeat it, run "tio2nn tune"')
+        console.warn(
+            f'using the settings of an outdated search ({what}); to repeat it, run "{snapshot.project.command("tune")}"'
+        )
 
 
 def perform(
@@ -116,7 +118,7 @@ def perform(
     from tio2nn.parameters.targets import warning_of
     from tio2nn.workflow.settings import require_features
 
-    require_features(snapshot, parameters)
+    require_features(snapshot, parameters, split.path)
     if (warning := warning_of(parameters.target, parameters.network.activation)) is not None:
         console.warn(warning)
     console.say("starting TensorFlow ...")
@@ -137,7 +139,9 @@ def perform(
         warn_of_split(data.split)
         _tell_left_out(parameters, data)
         if data.selection is not None:
-            console.warn(without_derivatives_line(data.n_without_derivatives, data.selection))
+            console.warn(
+                without_derivatives_line(data.n_without_derivatives, data.selection, snapshot.project)
+            )
         if data.reference.underdetermined:
             console.warn(
                 "the training compositions do not determine the reference energies: total energies of other "
@@ -156,6 +160,7 @@ def perform(
             begun.add(member)
             shows[0](member, epoch.epoch, _errors(epoch))
 
+        stack.enter_context(console.compile_notice("the forces"))
         summary = train(
             snapshot,
             parameters,

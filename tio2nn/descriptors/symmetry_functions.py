@@ -222,9 +222,10 @@ class SymmetryCalculator:
     def _kinds(self, structure: Structure) -> IntArray:
         try:
             return np.array([self._kind_of[element] for element in structure.elements], dtype=np.int64)
-        except KeyError as unknown:
+        except KeyError:
+            others = sorted(structure.composition.keys() - self._kind_of.keys())
             raise structure.error(
-                f"expected elements {', '.join(self._kind_of)}, got {unknown.args[0]}"
+                f"expected the elements {', '.join(self._kind_of)}, got {', '.join(others)}"
             ) from None
 
 

@@ -23,6 +23,7 @@ from typing import BinaryIO, NamedTuple
 
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
+from tio2nn.io.other_formats import is_read_by_ase
 from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, natural_key
 
 STRUCTURE_SUFFIXES = (".xsf", ".axsf", ".xyz", ".extxyz")
@@ -204,8 +205,9 @@ def _from_path(path: Path, seen: set[str]) -> Iterator[SourceFile | InputError]:
     else:
         expected = ", ".join(STRUCTURE_SUFFIXES)
         got = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+        advice = "; ASE converts it to extended XYZ" if is_read_by_ase(path.name) else ""
         yield InputError(
-            f"expected a structure file ({expected}, also with .gz) or a tar archive, got {got}",
+            f"expected a structure file ({expected}, also with .gz) or a tar archive, got {got}{advice}",
             file=printable(str(path)),
         )
 

@@ -43,7 +43,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import digest_of_file, inputs_of_model
 from tio2nn.project.structure_store import StructureStore, read_store
 from tio2nn.structures.split import covers, read_parts
-from tio2nn.wording import counted, size
+from tio2nn.wording import counted, other, size
 
 # what reading a damaged or edited file may raise
 _UNUSABLE = (InputError, ValueError, KeyError, TypeError, OverflowError)
@@ -253,7 +253,7 @@ class Snapshot:
             looked_at = [name for name in SEARCH.records if on_forces or name != "forces"]
             others = self._changed(recorded, self.parameters, looked_at)
             if others:
-                return State(STALE, f"{trials}; made with other {' and '.join(others)}", others)
+                return State(STALE, f"{trials}; made with {other(others)}", others)
         return State(FRESH, trials)
 
     def changed_since(self, potential: Mapping[str, Any]) -> tuple[str, ...]:
@@ -293,7 +293,7 @@ class Snapshot:
             if fit is not None and fit.training.forces and about.get("selection") != digest:
                 others += ("derivatives",)
             if others:
-                return State(STALE, f"{what}; trained on other {' and '.join(others)}", others)
+                return State(STALE, f"{what}; trained on {other(others)}", others)
         if any(project.model_directory.glob("checkpoint-*.npz")):
             what += "; a later training was interrupted, train resumes it"
         return State(FRESH, what)

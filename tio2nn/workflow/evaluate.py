@@ -32,6 +32,7 @@ from tio2nn.structures.names import natural_key
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import LEFT_OUT, Split, read_parts
 from tio2nn.structures.structure import FloatArray
+from tio2nn.wording import listed
 from tio2nn.workflow.predict import predict_stream
 
 
@@ -268,7 +269,7 @@ def _require_of_today(snapshot: Snapshot, potential: Potential) -> None:
     others = snapshot.changed_since(potential.about.get("inputs", {}))
     if others:
         project = snapshot.project
-        expected = f"expected a potential trained on the current {' and '.join(others)}, got an older one"
+        expected = f"expected a potential trained on the current {listed(others)}, got an older one"
         raise StaleError(
             f'{expected}; run "{project.command("train")}" again', file=str(project.potential_file)
         )

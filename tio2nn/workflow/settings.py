@@ -14,6 +14,7 @@ from tio2nn.parameters.targets import Target, require_expressible
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import DERIVATIVES, FEATURES, SEARCH, STALE
 from tio2nn.project.project import Project
+from tio2nn.structures.split import read_parts
 from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest
 
 
@@ -137,12 +138,19 @@ def fields_of_switches(no_test: bool, keep_outliers: bool) -> dict[str, Any]:
     return {"test_fraction": 0.0 if no_test else None, "outliers": "keep" if keep_outliers else None}
 
 
-def require_features(snapshot: Snapshot, parameters: ParameterSet) -> None:
-    """Require features, and derivatives for training on forces, before TensorFlow takes seconds to start.
+def require_features(snapshot: Snapshot, parameters: ParameterSet, split: Path | None = None) -> None:
+    """Require what a fit reads, before TensorFlow takes seconds to start.
+
+    Args:
+        snapshot: needs features, and derivatives for training on forces.
+        parameters: of the fit.
+        split: file of the split, if the user gave one; it must be readable.
 
     Raises:
         MissingInputError, StaleError, InputError: the message names the command to run.
     """
+    if split is not None:
+        read_parts(split)
     snapshot.require(FEATURES)
     if snapshot.needs_derivatives(parameters):
         way_out = "" if parameters.training.forces is True else ", or train with --energies-only"

@@ -32,6 +32,7 @@ from tio2nn.project.structure_store import StructureStore
 from tio2nn.training.committee import CommitteeFiles, fit_committee
 from tio2nn.training.data import TrainingData, prepare
 from tio2nn.training.fit import Fit, configure_threads
+from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
 from tio2nn.workflow.inputs import SplitRequest, choose_split, keep_split, read_inputs
@@ -126,6 +127,8 @@ def train(
     parameters = resolved(parameters, inputs.store, chosen, inputs.selection)
     data = prepare(inputs, parameters, chosen)
     keep_split(snapshot, chosen)
+    if data.train_forces is not None:
+        compile_force_losses(data.train_forces.jacobian)
     if on_data is not None:
         on_data(data)
     project.model_directory.mkdir(exist_ok=True)

@@ -30,6 +30,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import versions
 from tio2nn.structures.split import LEFT_OUT, Split
 from tio2nn.training.data import TrainingData, prepare
+from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.splits import FEWEST_TO_VALIDATE
 from tio2nn.tuning.oracles import BLIND, Oracle, candidates
 from tio2nn.tuning.trial import TrialTask, run_trial
@@ -118,6 +119,8 @@ def tune(
             f"{FEWEST_TO_VALIDATE} structures have no validation set"
         )
     keep_split(snapshot, chosen)
+    if data.train_forces is not None:
+        compile_force_losses(data.train_forces.jacobian)
     if on_data is not None:
         on_data(data)
     project.tuning_directory.mkdir(exist_ok=True)
