@@ -46,7 +46,7 @@ def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 def test_nothing_of_an_old_project_is_stale(project: Project) -> None:
     out, _ = invoke("status", "--json", "-C", "p")
     assert {part["name"]: part["state"] for part in json.loads(out)["parts"]} == dict.fromkeys(
-        ("parameters", "structures", "features", "derivatives", "model", "evaluation"), "there"
+        ("parameters", "structures", "features", "derivatives", "model", "evaluation"), "up to date"
     )
     before = {path: path.read_bytes() for path in project.features_directory.iterdir()}
     invoke("featurize", "--forces", "-C", "p")

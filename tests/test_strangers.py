@@ -104,8 +104,7 @@ def test_predictions_are_not_written_over_what_is_still_to_be_predicted(
     _, err = invoke("predict", *named, *options, stdin=f"{other}\n{target}\n", code=3)
     assert target.read_bytes() == before
     assert (
-        f"{other}:3: expected an --output directory without the input files, got the directory of {target}"
-        in err
+        f"{other}:3: refusing to overwrite the input file {target}; choose another --output directory" in err
     )
 
 

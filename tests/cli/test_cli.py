@@ -184,10 +184,13 @@ def test_an_unknown_name_is_refused_before_anything_is_made(
     ("arguments", "expected"),
     [
         (["train", "--recipe", "recrod"], 'did you mean "record"?'),
-        (["train", "--split", "list.txt", "--split-by", "grouped"], "expected either --split or --split-by"),
-        (["train", "--split", "list.txt", "--new-split"], "expected either --split or --split-by"),
-        (["train", "--split-by", "chance"], 'training.split: expected "random" or "grouped", got "chance"'),
-        (["tune", "--strategy", "gird"], 'did you mean "grid"?'),
+        (
+            ["train", "--split", "list.txt", "--split-by", "grouped"],
+            "--split cannot be combined with --split-by",
+        ),
+        (["train", "--split", "list.txt", "--new-split"], "--split cannot be combined with --split-by"),
+        (["train", "--split-by", "chance"], '--split-by: expected "random" or "grouped", got "chance"'),
+        (["tune", "--strategy", "gird"], "--strategy: expected "),
     ],
 )
 def test_a_flag_with_a_value_that_the_field_does_not_take_is_a_usage_error(

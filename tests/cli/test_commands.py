@@ -224,8 +224,8 @@ def test_status_prints_a_table_and_what_is_next(here: Path) -> None:
     out, err = invoke("status", "-C", "p")
     assert err == ""
     assert [line.split()[:2] for line in out.splitlines()[1:4]] == [
-        ["parameters", "there"],
-        ["structures", "there"],
+        ["parameters", "up to date"],
+        ["structures", "up to date"],
         ["features", "missing"],
     ]
     assert out.splitlines()[-1] == "next: tio2nn featurize -C p"

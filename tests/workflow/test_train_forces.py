@@ -208,13 +208,13 @@ def test_status_tells_of_derivatives(project: Project) -> None:
         found = status(project)
         return next(part.state for part in found.parts if part.name == "derivatives"), found.advice
 
-    assert derivatives() == ("there", f"next: tio2nn train -C {project.root}")
+    assert derivatives() == ("up to date", f"next: tio2nn train -C {project.root}")
     file = project.features_directory / JacobianLayout.read(project.jacobian_table).file
     with file.open("ab") as handle:
         handle.write(b"....")
     assert derivatives() == ("broken", f"next: tio2nn featurize -C {project.root} --forces")
     differentiate(project, jobs=1, make_executor=no_pool)
-    assert derivatives()[0] == "there"
+    assert derivatives()[0] == "up to date"
     project.jacobian_table.unlink()
     assert derivatives() == ("missing", f"next: tio2nn featurize -C {project.root} --forces")
     project.parameters_file.write_text(PARAMETERS.to_json(), encoding="utf-8")

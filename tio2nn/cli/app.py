@@ -70,7 +70,9 @@ def command(function: Command) -> Command:
             _end(str(error), error.exit_code, error)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
-            _end(f"{place}{error.strerror or error}", INPUT_ERROR, error)
+            missing = isinstance(error, FileNotFoundError)
+            reason = "no such file or folder" if missing else error.strerror or error
+            _end(f"{place}{reason}", INPUT_ERROR, error)
         except typer.Exit:
             raise
         except Exception as error:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 SHOWN = 10  # rejected files, warnings or trials to show; the rest are only counted
+_SHORTEST_SECONDS = 0.05  # shorter times would be shown as 0.0 s
 _SHOWN_LEFT_SECONDS = 10.0  # do not show shorter times
 
 
@@ -218,6 +219,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(line[k]) for line in lines) for k in range(len(columns))]
     for line in lines:
         print_line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def estimated(seconds: float) -> str:
+    """An estimated duration: "about 3.2 s", "less than 0.1 s"."""
+    return "less than 0.1 s" if seconds < _SHORTEST_SECONDS else f"about {duration(seconds)}"
 
 
 def duration(seconds: float) -> str:

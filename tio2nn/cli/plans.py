@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tio2nn.cli import console
+from tio2nn.files.strict_json import quote
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import Facts, fit_seconds, forces_of, uses_forces
 from tio2nn.project.jacobian_store import Selection
@@ -104,7 +105,7 @@ def warn_of_split(split: Split) -> None:
     if unknown := split.unknown:
         console.warn(
             f"the split names {counted(len(unknown), 'structure that was', 'structures that were')} not extracted, "
-            f"such as {unknown[0]!r}"
+            f"such as {quote(unknown[0])}"
         )
     if split.replaces_another:
         console.warn(

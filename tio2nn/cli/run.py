@@ -78,7 +78,7 @@ def run(
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     json: JsonOption = False,
 ) -> bool:
-    """Run every step that is missing or out of date, from structure files to an evaluated potential."""
+    """Run every step that is missing or out of date."""
     from tio2nn.io.labels import ReadOptions
     from tio2nn.parameters.targets import known_target
     from tio2nn.workflow.inputs import SplitRequest

@@ -127,8 +127,9 @@ class _KeySearch:
             if what not in self._found:
                 extras, key = structure.extras, self._wanted[what]
                 reasons = (extras.no_energy,) if what == "energy" else extras.remarks
-                reason = next((text for text in reasons if repr(key) in text), f"expected {key!r}, got none")
-                raise structure.error(f"{reason}; no other structure has it")
+                found = next((text.partition("; ")[2] for text in reasons if repr(key) in text), "")
+                advice = f"; {found}" if found else ""
+                raise structure.error(f"no structure has the key {key!r} given by --{what}-key{advice}")
 
 
 def _parse(source: SourceFile, options: ReadOptions) -> Iterator[Structure | InputError]:

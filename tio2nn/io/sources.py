@@ -86,9 +86,6 @@ def iter_source_files(
         sources: files, folders (searched recursively, hidden files left out), tar archives, patterns with
             `*`, `?`, `[...]` and `**`, or "-" to read such names from `stdin`, one per line; one or several.
         stdin: the lines for "-"; by default the standard input.
-
-    Raises:
-        TypeError: sources that are no paths.
     """
     if isinstance(stdin, str):
         raise TypeError("stdin: expected lines, got a single string")
@@ -171,7 +168,7 @@ def _from_source(source: str, seen: set[str]) -> Iterator[SourceFile | InputErro
         yield from _from_path(place, seen)
     if not places:
         nothing = "no file matches this pattern" if has_magic(source) else "no such file or folder"
-        yield InputError(nothing, file=printable(source))
+        yield InputError(nothing, file=printable(source) or '""')
 
 
 def _places(source: str) -> list[Path]:
@@ -241,7 +238,8 @@ def _from_file(path: Path, suffix: str, seen: set[str]) -> Iterator[SourceFile |
     except InputError as error:
         yield error
     except _UNREADABLE as error:
-        yield InputError(f"cannot read the file: {_reason(error)}", file=file)
+        missing = isinstance(error, FileNotFoundError)
+        yield InputError("no such file" if missing else f"cannot read the file: {_reason(error)}", file=file)
     else:
         yield SourceFile(file, suffix, data)
 

@@ -118,7 +118,7 @@ class Snapshot:
     # --- states -----------------------------------------------------------------------------------------------
 
     def state(self, part: Part) -> State:
-        """The state of a part: there, stale, missing, broken, or in progress."""
+        """The state of a part: up to date, stale, missing, broken, or in progress."""
         found = self._looked_at(part)
         if (other := self.at_work) is None:
             return found
@@ -216,7 +216,7 @@ class Snapshot:
         what = counted(n_chosen, "structure")
         if layout.selection is not None:
             what = f"{n_chosen} of {counted(n_with_forces, 'structure')} with forces"
-        return State(FRESH, f"of {what}, {size(layout.n_bytes)}")
+        return State(FRESH, f"{what}, {size(layout.n_bytes)}")
 
     def _of_split(self) -> State:
         file = self.project.split_file

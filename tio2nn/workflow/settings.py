@@ -17,6 +17,9 @@ from tio2nn.project.project import Project
 from tio2nn.structures.split import read_parts
 from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest
 
+# fields whose options have other names
+_OPTIONS = {"split": "split-by", "test_fraction": "no-test", "outliers": "keep-outliers"}
+
 
 def training_parameters(
     project: Project | Snapshot | AnyPath,
@@ -103,7 +106,18 @@ def with_flags(parameters: ParameterSet, section: str, flags: Mapping[str, Any])
     try:
         return parameters.with_overrides(**{section: given})
     except ParameterError as error:
-        raise UsageError(str(error)) from None
+        told = [_naming_the_option(problem, section, given) for problem in error.problems]
+        raise UsageError("; ".join(told)) from None
+
+
+def _naming_the_option(problem: str, section: str, given: Mapping[str, Any]) -> str:
+    """The problem of a field, told of the option that set it."""
+    path, separator, reason = problem.partition(": ")
+    for name in given:
+        if path == f"{section}.{name}":
+            option = _OPTIONS.get(name, name.replace("_", "-"))
+            return f"--{option}{separator}{reason}"
+    return problem
 
 
 def asks_for_new_split(split_file: Path | None, kind: str | None, new: bool, no_test: bool) -> bool:
@@ -114,7 +128,7 @@ def asks_for_new_split(split_file: Path | None, kind: str | None, new: bool, no_
     """
     asked = kind is not None or new or no_test
     if split_file is not None and asked:
-        raise UsageError("expected either --split or --split-by, --new-split or --no-test, got both")
+        raise UsageError("--split cannot be combined with --split-by, --new-split or --no-test")
     return asked
 
 

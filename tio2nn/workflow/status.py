@@ -35,7 +35,7 @@ class Row:
     Attributes:
         name: name of the part.
         command: command that makes it.
-        state: "there", "stale", "missing", "broken" or "in progress".
+        state: "up to date", "stale", "missing", "broken" or "in progress".
         what: its content in one line, or the reason for its state.
     """
 
