@@ -24,7 +24,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.structure_store import write_store
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.differentiate import differentiate
-from tio2nn.workflow.featurize import featurize
+from tio2nn.workflow.featurize import compute_features
 
 PARAMETERS = ParameterSet(
     elements=("Ti", "O"),
@@ -125,7 +125,7 @@ def small_project(
 ) -> Project:
     """A project with parameters, structures and features."""
     project = extracted_project(root, parameters, chosen, groups)
-    featurize(project, jobs=1, make_executor=no_pool)
+    compute_features(project, jobs=1, make_executor=no_pool)
     return project
 
 

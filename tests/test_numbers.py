@@ -36,7 +36,7 @@ from tio2nn.project import feature_store as features
 from tio2nn.project.project import Project
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.differentiate import differentiate
-from tio2nn.workflow.featurize import featurize
+from tio2nn.workflow.featurize import compute_features
 
 FloatArray = NDArray[np.float64]
 
@@ -135,7 +135,7 @@ def test_many_processes_compute_the_bits_of_one_for_features_and_derivatives(
     projects = {}
     for jobs, make_executor in ((1, no_pool), (2, kernel_workers)):
         project = extracted_project(tmp_path / str(jobs), chosen=structures_with_forces())
-        featurize(project, jobs=jobs, jobs_are_fixed=True, make_executor=make_executor)
+        compute_features(project, jobs=jobs, jobs_are_fixed=True, make_executor=make_executor)
         differentiate(project, jobs=jobs, jobs_are_fixed=True, make_executor=make_executor)
         projects[jobs] = project
     assert len(list(projects[1].features_directory.glob("shard-*.npz"))) > 3

@@ -52,7 +52,7 @@ def test_features_of_earlier_kernels_are_made_again_and_never_mixed_with_those_o
     project: Project,
 ) -> None:
     stale = ("features", "derivatives", "model", "evaluation")
-    expected = {"parameters": "there", "structures": "there", **dict.fromkeys(stale, "stale")}
+    expected = {"parameters": "up to date", "structures": "up to date", **dict.fromkeys(stale, "stale")}
     assert {name: _states()[name] for name in expected} == expected
     for command in (["train", "--forces"], ["evaluate"]):
         _, err = invoke(*command, "-C", "p", code=3)
@@ -63,11 +63,11 @@ def test_features_of_earlier_kernels_are_made_again_and_never_mixed_with_those_o
     shards = {path.name for path in project.features_directory.iterdir() if path.suffix in (".npz", ".f32")}
     assert shards
     assert not shards & before
-    assert _states()["features"] == _states()["derivatives"] == "there"
+    assert _states()["features"] == _states()["derivatives"] == "up to date"
     # the model is of the features of before
     assert _states()["model"] == "stale"
     invoke("train", "--forces", "--epochs", 1, "-C", "p")
-    assert _states()["model"] == "there"
+    assert _states()["model"] == "up to date"
 
 
 def test_an_old_potential_predicts_what_it_did(project: Project) -> None:

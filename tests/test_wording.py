@@ -1,10 +1,10 @@
-"""How messages count things."""
+"""How messages count and list things."""
 
 from __future__ import annotations
 
 import pytest
 
-from tio2nn.wording import counted
+from tio2nn.wording import counted, listed, other
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,21 @@ from tio2nn.wording import counted
 )
 def test_nouns_and_verbs_follow_the_number(n: int, words: tuple[str, ...], expected: str) -> None:
     assert counted(n, *words) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["features"], "features"),
+        (["features", "forces"], "features and forces"),
+        (["features", "energies", "forces"], "features, energies and forces"),
+    ],
+)
+def test_the_last_of_a_list_follows_an_and(words: list[str], expected: str) -> None:
+    assert listed(words) == expected
+    assert other(words) == f"other {expected}"
+
+
+def test_one_thing_is_another() -> None:
+    assert other(["split"]) == "another split"
+    assert other(["features", "split", "settings"]) == "other features and settings and another split"

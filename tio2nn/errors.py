@@ -77,6 +77,13 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def unreadable(error: OSError) -> str:
+    """Why a file cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    return f"cannot read the file: {error.strerror or one_line(error)}"
+
+
 @contextmanager
 def naming(file: object) -> Iterator[None]:
     """Add the file name to an OSError that lacks one, as those raised for a full disk do."""

@@ -1,6 +1,8 @@
-"""Counts and sizes in messages."""
+"""Counts, lists and sizes in messages."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def counted(n: int, noun: str, plural: str | None = None) -> str:
@@ -12,6 +14,19 @@ def counted(n: int, noun: str, plural: str | None = None) -> str:
         plural: used for 0 and for more than 1; by default, the noun with an s.
     """
     return f"{n} {noun if n == 1 else plural or f'{noun}s'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """The words as a list: "features", "features and forces", "features, energies and forces"."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def other(inputs: Sequence[str]) -> str:
+    """Inputs of a fit that have changed: "other features and forces", "another split"."""
+    several = [name for name in inputs if name.endswith("s")]
+    single = [f"another {name}" for name in inputs if not name.endswith("s")]
+    return listed([*([f"other {listed(several)}"] if several else []), *single])
 
 
 def size(n_bytes: float) -> str:

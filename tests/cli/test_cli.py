@@ -4,12 +4,14 @@ import errno
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
 from command_line import invoke, refusal
+from potentials import POTENTIAL
 from projects import (
     ATOMIC_ENERGIES,
     PARAMETERS,
@@ -105,6 +107,57 @@ def test_a_command_line_that_cannot_be_parsed_ends_with_2(arguments: list[str]) 
     assert err.splitlines()[-1].startswith("Error: ")
 
 
+@pytest.mark.parametrize("option", ["-C", "--jobs", "--members=3"])
+def test_an_option_before_the_command_is_told_its_place(option: str) -> None:
+    _, err = invoke("--debug", option, "p", "status", code=2)
+    name = option.partition("=")[0]
+    assert err.splitlines()[-1] == f"Error: No such option: {name} (options stand after the command)"
+
+
+def test_an_option_of_no_command_is_simply_unknown() -> None:
+    _, err = invoke("--colour", "status", code=2)
+    assert err.splitlines()[-1].startswith("Error: No such option: --colour")
+    assert "stand after" not in err
+
+
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_a_split_file_is_read_before_tensorflow_starts(here: Path, command: str) -> None:
+    small_project(here / "p")
+    assert refusal(command, "-C", "p", "--split", "nowhere.csv", code=3) == "nowhere.csv: no such file"
+
+
+@pytest.mark.parametrize(
+    ("name", "got"),
+    [
+        ("POSCAR", "no suffix"),
+        ("OUTCAR_3", "no suffix"),
+        ("a.cif", "the suffix '.cif'"),
+        ("CONTCAR.1", "the suffix '.1'"),
+    ],
+)
+def test_other_formats_of_structures_are_sent_to_ase(here: Path, name: str, got: str) -> None:
+    (here / name).write_text("TiO2", encoding="utf-8")
+    Project.create(here / "p", PARAMETERS)
+    said = refusal("extract", name, "-C", "p", code=3)
+    assert said.startswith(f"{name}: expected a structure file (")
+    assert said.endswith(f"got {got}; ASE converts it to extended XYZ")
+    (here / "notes.txt").write_text("TiO2", encoding="utf-8")
+    assert refusal("extract", "notes.txt", "-C", "p", code=3).endswith("got the suffix '.txt'")
+
+
+def test_foreign_elements_are_all_named_and_rejections_shown_up_to_ten(here: Path) -> None:
+    POTENTIAL.save(here / "potential.npz")
+    foreign = [replace(s, elements=("Cu", "Au", *s.elements[2:])) for s in structures()[:12]]
+    write_files(here / "files", [structures()[12], *foreign])
+    out, err = invoke("predict", "files", "--potential", "potential.npz", code=3)
+    assert len(out.splitlines()) == 2
+    lines = [line for line in err.splitlines() if line != "compiling the symmetry functions ..."]
+    assert len(lines) == 11
+    for line in lines[:10]:
+        assert re.fullmatch(r"files/\S+: expected the elements Ti, O, got Au, Cu", line)
+    assert lines[10] == "... and 2 more"
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -131,10 +184,13 @@ def test_an_unknown_name_is_refused_before_anything_is_made(
     ("arguments", "expected"),
     [
         (["train", "--recipe", "recrod"], 'did you mean "record"?'),
-        (["train", "--split", "list.txt", "--split-by", "grouped"], "expected either --split or --split-by"),
-        (["train", "--split", "list.txt", "--new-split"], "expected either --split or --split-by"),
-        (["train", "--split-by", "chance"], 'training.split: expected "random" or "grouped", got "chance"'),
-        (["tune", "--strategy", "gird"], 'did you mean "grid"?'),
+        (
+            ["train", "--split", "list.txt", "--split-by", "grouped"],
+            "--split cannot be combined with --split-by",
+        ),
+        (["train", "--split", "list.txt", "--new-split"], "--split cannot be combined with --split-by"),
+        (["train", "--split-by", "chance"], '--split-by: expected "random" or "grouped", got "chance"'),
+        (["tune", "--strategy", "gird"], "--strategy: expected "),
     ],
 )
 def test_a_flag_with_a_value_that_the_field_does_not_take_is_a_usage_error(

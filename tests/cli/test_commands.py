@@ -88,7 +88,9 @@ def test_extract_without_a_structure_ends_with_3_and_keeps_what_was_there(here: 
     (here / "empty").mkdir()
     out, err = invoke("extract", "empty", "-C", "p", code=3)
     assert out == ""
-    assert err.splitlines()[-1] == "expected at least one structure with an energy, got none"
+    assert err.splitlines() == [
+        "empty: expected structure files (*.xsf, *.axsf, *.xyz, *.extxyz, *.gz) in this folder, got none"
+    ]
     assert (here / "p/energies.csv").read_bytes() == before
 
 
@@ -222,8 +224,8 @@ def test_status_prints_a_table_and_what_is_next(here: Path) -> None:
     out, err = invoke("status", "-C", "p")
     assert err == ""
     assert [line.split()[:2] for line in out.splitlines()[1:4]] == [
-        ["parameters", "there"],
-        ["structures", "there"],
+        ["parameters", "up to date"],
+        ["structures", "up to date"],
         ["features", "missing"],
     ]
     assert out.splitlines()[-1] == "next: tio2nn featurize -C p"

@@ -181,3 +181,8 @@ def test_a_size_has_three_digits_and_a_unit(n_bytes: float, expected: str) -> No
 )
 def test_a_duration_is_written_for_people(seconds: float, expected: str) -> None:
     assert console.duration(seconds) == expected
+
+
+def test_facts_in_a_file_are_neither_wrapped_nor_filled_up(capsys: pytest.CaptureFixture[str]) -> None:
+    console.facts([("structures", LONG), ("forces", "none"), ("cutoff", "")])
+    assert capsys.readouterr().err == f"structures  {LONG}\nforces      none\ncutoff\n"

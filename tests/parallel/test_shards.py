@@ -22,7 +22,7 @@ from tio2nn.project import feature_store as features
 from tio2nn.project.project import Project
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.differentiate import differentiate
-from tio2nn.workflow.featurize import featurize
+from tio2nn.workflow.featurize import compute_features
 
 Verb = Callable[..., Any]
 
@@ -47,7 +47,9 @@ def run(verb: Verb, project: Project, *deadly: str, **options: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize(("verb", "content"), [(featurize, features_bytes), (differentiate, derivatives_of)])
+@pytest.mark.parametrize(
+    ("verb", "content"), [(compute_features, features_bytes), (differentiate, derivatives_of)]
+)
 def test_a_structure_that_kills_its_worker_is_named_and_all_other_shards_are_computed(
     project: Project, verb: Verb, content: Callable[[Project], bytes]
 ) -> None:
@@ -70,13 +72,13 @@ def test_of_several_such_structures_the_first_of_each_shard_is_named(project: Pr
         InputError,
         match=r"cannot compute structure0004 .*; the same holds for structure0011, structure0024; all",
     ):
-        run(featurize, project, "structure0024", "structure0004", "structure0011")
+        run(compute_features, project, "structure0024", "structure0004", "structure0011")
 
 
 def test_structures_that_kill_only_together_are_named_as_a_range(project: Project) -> None:
     expected = r"cannot compute structure\d+ to structure\d+: .* by SIGKILL, twice, though each of them can"
     with pytest.raises(InputError, match=expected):
-        run(featurize, project, "structure0007", "structure0008", together=2)
+        run(compute_features, project, "structure0007", "structure0008", together=2)
 
 
 def test_the_command_ends_in_one_line_and_exit_code_3(
@@ -107,7 +109,7 @@ def test_a_structure_for_which_memory_is_short_is_named_where_no_pool_was_at_wor
 
     monkeypatch.setattr(SymmetryCalculator, "_neighbors", short_of_memory)
     with pytest.raises(InputError, match=r"cannot compute structure0007 .*: out of memory, even with"):
-        featurize(project, jobs=1, make_executor=lambda _: Dying())
+        compute_features(project, jobs=1, make_executor=lambda _: Dying())
 
 
 class Dying(Executor):

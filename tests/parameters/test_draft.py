@@ -115,11 +115,11 @@ def test_a_draft_that_is_written_reads_as_the_same(tmp_path: Path) -> None:
     [
         (
             {"preset": "extended"},
-            'preset: expected "auto", got "extended"; the functions of others are written by',
+            'preset: expected "auto", got "extended"; for another preset, run',
         ),
         (
             {"preset": "auto", "cutoff": 5.0, "radial": []},
-            'expected no functions beside it, which it chooses, got "cutoff", "radial"',
+            'chooses the cutoff and functions: remove "preset" or "cutoff" and "radial"',
         ),
         ({"preset": "auto", "trainning": {}}, 'trainning: unknown key, did you mean "training"?'),
         ({"preset": "auto", "elements": ["Cux"]}, 'elements[0]: expected a chemical symbol, got "Cux"'),
@@ -182,7 +182,7 @@ def test_extract_takes_the_elements_of_the_structures_chooses_functions_and_says
     assert f"cutoff     {parameters.cutoff:g} Å with about" in err
     assert "functions  48 for Cu: 8 radial, 40 angular" in err
     assert err.splitlines()[-1] == (
-        "wrote elements, cutoff and symmetry functions to p/params.json; edit them there if you like"
+        "wrote elements, cutoff and symmetry functions to p/params.json; edit that file to change them"
     )
     assert invoke("status", "-C", "p")[0].splitlines()[-1] == "next: tio2nn featurize -C p"
 
@@ -233,7 +233,7 @@ def test_a_completed_file_is_left_alone(here: Path) -> None:
 def test_structures_that_cannot_be_used_leave_the_draft_as_it_is(here: Path) -> None:
     invoke("init", "p")
     before = (here / "p/params.json").read_bytes()
-    assert "expected" in invoke("extract", "gone", "-C", "p", code=3)[1]
+    assert "no such file" in invoke("extract", "gone", "-C", "p", code=3)[1]
     assert (here / "p/params.json").read_bytes() == before
 
 

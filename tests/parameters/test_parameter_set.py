@@ -194,10 +194,10 @@ def test_an_empty_object_is_told_every_key_it_must_have() -> None:
         ({"radial": []}, "radial: expected at least one radial or angular function, got none"),
         (
             {"radial": [{"eta": 1}, {"eta": 1.0, "r_s": 0}]},
-            "radial[1]: expected no repetition, got the same as radial[0]",
+            "radial[1]: expected distinct items, got the same as radial[0]",
         ),
         ({"elements": ["ti", "O"]}, 'elements[0]: expected a chemical symbol, got "ti", did you mean "Ti"?'),
-        ({"elements": ["O", "O"]}, "elements[1]: expected no repetition, got the same as elements[0]"),
+        ({"elements": ["O", "O"]}, "elements[1]: expected distinct items, got the same as elements[0]"),
         ({"elements": []}, "elements: expected a non-empty list of chemical symbols, got []"),
         (
             {"reference_energies": {"Ti": -1626.7}},
@@ -235,7 +235,7 @@ def test_an_empty_object_is_told_every_key_it_must_have() -> None:
         ({"cutoff": 1e300}, "cutoff: expected a number > 0 and <= 1000, got 1e+300"),
         (
             {"tuning": {"nodes": [8, 8]}},
-            "tuning.nodes[1]: expected no repetition, got the same as tuning.nodes[0]",
+            "tuning.nodes[1]: expected distinct items, got the same as tuning.nodes[0]",
         ),
     ],
 )
@@ -289,7 +289,7 @@ def test_a_file_is_read_with_its_byte_order_mark_and_refused_in_utf16(tmp_path: 
 
 def test_a_path_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.json"):
-        with pytest.raises(InputError, match="cannot read the file: "):
+        with pytest.raises(InputError, match=r"cannot read the file: |no such file"):
             ParameterSet.load(path)
 
 

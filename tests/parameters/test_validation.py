@@ -124,14 +124,14 @@ def test_an_empty_list_is_refused_where_one_item_is_needed() -> None:
 
 def test_equal_items_are_refused_even_if_they_are_written_differently() -> None:
     document = {"points": [{"x": 1}, {"x": 2}, {"x": 1.0, "label": "red"}]}
-    assert problems_of(document) == ("points[2]: expected no repetition, got the same as points[0]",)
+    assert problems_of(document) == ("points[2]: expected distinct items, got the same as points[0]",)
 
 
 def test_repeated_items_are_reported_beside_wrong_ones() -> None:
     document = {"points": [{"x": 1}, {"x": -1}, {"x": 1.0}, {}]}
     assert problems_of(document) == (
         "points[1].x: expected a number >= 0, got -1",
-        "points[2]: expected no repetition, got the same as points[0]",
+        "points[2]: expected distinct items, got the same as points[0]",
         "points[3].x: expected a number >= 0, got nothing",
     )
 

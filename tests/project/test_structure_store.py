@@ -164,5 +164,5 @@ def test_arrays_that_do_not_belong_together_are_refused(
     with np.load(path) as content:
         arrays = dict(content)
     np.savez(path, **{**arrays, array: value})
-    with pytest.raises(InputError, match="expected a structure store, got:"):
+    with pytest.raises(InputError, match="expected a structure store, got"):
         read_store(path)

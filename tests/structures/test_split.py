@@ -149,7 +149,7 @@ def test_a_split_covers_just_its_own_structures(tmp_path: Path) -> None:
     Split(NAMES, ("test",) * 40).write(path, NAMES)
     assert not covers(read_parts(path), NAMES)
     path.write_text("structure,part\ns1,trian\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"split.csv:2: expected the part .*, got 'trian'"):
+    with pytest.raises(InputError, match=r'split.csv:2: expected the part .*, got "trian"'):
         covers(read_parts(path), ("s1",))
 
 
@@ -205,7 +205,7 @@ def test_names_that_the_store_does_not_have_are_passed_over_unless_there_are_no_
     path = write("S1\nS2\n")
     with pytest.raises(InputError) as caught:
         read_split(path, NAMES, 0.1, seed=0)
-    reason = "expected names of extracted structures, got 2 unknown names: 'S1', ..."
+    reason = 'expected names of extracted structures, got 2 unknown names: "S1", ...'
     assert str(caught.value) == f"{path}: {reason}"
 
 
@@ -215,10 +215,10 @@ def test_names_that_the_store_does_not_have_are_passed_over_unless_there_are_no_
         (
             "structure,part\ns1,train\n\ns2,Train\n",
             4,
-            "expected the part train, validation or test, got 'Train'",
+            'expected the part train, validation or test, got "Train"',
         ),
-        ("structure,part\ns1,train\ns2,test\ns1,test\n", 4, "expected each structure once, got 's1' twice"),
-        ("s1\n\ns2\ns1.xsf\n", 4, "expected each structure once, got 's1' twice"),
+        ("structure,part\ns1,train\ns2,test\ns1,test\n", 4, 'expected each structure once, got "s1" twice'),
+        ("s1\n\ns2\ns1.xsf\n", 4, 'expected each structure once, got "s1" twice'),
         ("structure,group,part\ns1,a,train\ns2,a\n", 3, "expected 3 columns, got 2"),
         ("", None, "expected names of structures, got an empty file"),
         ("\n  \n", None, "expected names of structures, got an empty file"),

@@ -22,7 +22,7 @@ from tio2nn.project import feature_store as features
 from tio2nn.project.feature_store import Manifest
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store, write_store
-from tio2nn.workflow.featurize import Estimate, FeaturizeSummary, csv_names, featurize
+from tio2nn.workflow.featurize import Estimate, FeaturizeSummary, compute_features, csv_names
 
 N_ATOMS = sum(structure.n_atoms for structure in structures())
 
@@ -58,7 +58,7 @@ class InThisProcess(Executor):
 
 
 def run(project: Project, **options: Any) -> FeaturizeSummary:
-    return featurize(project, **{"jobs": 1, "make_executor": no_pool} | options)
+    return compute_features(project, **{"jobs": 1, "make_executor": no_pool} | options)
 
 
 def pooled(project: Project, executor: InThisProcess) -> FeaturizeSummary:

@@ -78,7 +78,7 @@ def test_run_uses_forces_says_so_and_what_it_will_cost(first_run: tuple[Path, st
 
 
 def test_a_second_run_has_nothing_to_do_and_nothing_is_stale(trained: Project) -> None:
-    assert {part.state for part in status(trained).parts} == {"there"}
+    assert {part.state for part in status(trained).parts} == {"up to date"}
     _, err = invoke("run", "files", "-C", "p")
     assert "training: nothing to do" in words(err)
     assert "derivatives: nothing to do" in words(err)
@@ -102,7 +102,7 @@ def test_energies_only_leaves_the_forces_out_of_every_step(here: Path) -> None:
     project = Project(here / "p")
     assert not project.jacobian_table.exists()
     assert "training: nothing to do" in words(invoke("run", "files", "-C", "p", "--energies-only")[1])
-    assert {part.state for part in status(project).parts} == {"there"}
+    assert {part.state for part in status(project).parts} == {"up to date"}
     project.potential_file.unlink()
     missing = [part.name for part in status(project).parts if part.state == "missing"]
     assert missing == ["derivatives", "model"]

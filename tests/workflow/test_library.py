@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 import pytest
-from projects import PARAMETERS, structures_with_forces, write_files
+from projects import PARAMETERS, extracted_project, structures_with_forces, write_files
 
 from tio2nn import Potential, Project, cores
 from tio2nn.parallel import workers
@@ -27,7 +27,6 @@ from tio2nn.workflow.tune import tune
 _SCRIPT = """
 import json
 from tio2nn import Project
-from tio2nn.workflow.differentiate import differentiate
 from tio2nn.workflow.evaluate import evaluate
 from tio2nn.workflow.extract import extract
 from tio2nn.workflow.featurize import featurize
@@ -37,18 +36,25 @@ from tio2nn.workflow.tune import tune
 project = Project("p")
 print(json.dumps([
     extract(project, "files").n_structures,
-    featurize(project).n_computed,
-    differentiate(project).n_computed,
+    (summary := featurize(project)).n_computed,
+    summary.derivatives.n_computed,
     len(tune(project).ranked),
     train(project).n_train,
     evaluate(project).metrics["n_structures"],
 ]))
 """
+_RUN = """
+from tio2nn.workflow.run import RunSettings, run
+from tio2nn.workflow.status import status
+
+summary = run(RunSettings(sources="files", directory="p", flags={"epochs": 2}))
+print(summary.project.root, summary.used_all, summary.metrics["n_structures"], status("p").parts[-1].name)
+"""
 
 
 def test_a_script_runs_every_verb_in_silence(tmp_path: Path) -> None:
     parameters = PARAMETERS.with_overrides(
-        training={"epochs": 2},
+        training={"epochs": 2, "forces": "auto"},
         tuning={"layers": [1], "nodes": [3], "learning_rate": [0.01], "dropout": [0.0], "epochs": 1},
     )
     write_files(tmp_path / "files", structures_with_forces())
@@ -64,6 +70,33 @@ def test_a_script_runs_every_verb_in_silence(tmp_path: Path) -> None:
     assert (extracted, featurized, differentiated, trials) == (24, 24, 23, 1)
     assert (trained, tested) == (21, 2)
     assert Potential.load(project.potential_file).elements == ("Ti", "O")
+
+
+def test_a_script_runs_everything_in_silence(tmp_path: Path) -> None:
+    write_files(tmp_path / "files", structures_with_forces())
+    Project.create(tmp_path / "p", PARAMETERS.with_overrides(training={"forces": "auto"}))
+    script = tmp_path / "script.py"
+    script.write_text(_RUN, encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    # TensorFlow writes to stderr
+    assert (ended.stdout, ended.returncode) == ("p True 2 evaluation\n", 0), ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("forces", "expected"), [(None, 23), (True, 23), (False, None)], ids=["as set", "forces", "energies"]
+)
+def test_featurize_prepares_what_the_fit_needs(
+    tmp_path: Path, forces: bool | None, expected: int | None
+) -> None:
+    parameters = PARAMETERS.with_overrides(training={"forces": "auto"})
+    project = extracted_project(tmp_path, parameters, structures_with_forces())
+    summary = featurize(project.root, forces=forces, jobs=1)
+    assert summary.n_computed == 24
+    derivatives = summary.derivatives
+    assert (None if derivatives is None else derivatives.n_computed) == expected
+    assert project.jacobian_table.exists() == (expected is not None)
 
 
 def test_extract_chooses_functions_where_a_project_leaves_them_open(tmp_path: Path) -> None:

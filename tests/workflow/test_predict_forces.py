@@ -368,6 +368,6 @@ def test_a_structure_is_never_overwritten_with_what_is_predicted_for_it(tmp_path
     arguments = ["predict", str(file), "--potential", str(tmp_path / "potential.npz"), "--format", "xsf"]
     refused = CliRunner().invoke(app, [*arguments, "--output", str(file.parent)])
     assert refused.exit_code == 3
-    assert "expected an --output directory without the input files" in refused.output
+    assert "refusing to overwrite the input file" in refused.output
     assert file.read_bytes() == before
     assert CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "new")]).exit_code == 0

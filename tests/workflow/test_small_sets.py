@@ -29,7 +29,7 @@ from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.differentiate import differentiate
-from tio2nn.workflow.featurize import featurize
+from tio2nn.workflow.featurize import compute_features
 from tio2nn.workflow.train import train
 
 FloatArray = NDArray[np.float64]
@@ -79,7 +79,7 @@ def fitted(root: Path, structures: Sequence[Structure], epochs: int, **training:
         training={"epochs": epochs, "members": 1, "test_fraction": 0.0, **training},
     )
     project.parameters_file.write_text(parameters.to_json(), encoding="utf-8")
-    featurize(project, jobs=1, make_executor=no_pool)
+    compute_features(project, jobs=1, make_executor=no_pool)
     if structures[0].forces is not None and training.get("forces", True):
         differentiate(project, jobs=1, make_executor=no_pool)
     train(project, parameters)

@@ -23,7 +23,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model
 from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.workflow.evaluate import evaluate
-from tio2nn.workflow.featurize import featurize
+from tio2nn.workflow.featurize import compute_features
 from tio2nn.workflow.status import Row, status
 
 NAMES = ["parameters", "structures", "features", "split", "model", "evaluation"]
@@ -48,18 +48,18 @@ def change_parameters(project: Project, **changes: Any) -> None:
 def test_every_stage_names_the_next_command(tmp_path: Path) -> None:
     root = tmp_path / "p"
     project = Project.create(root, PARAMETERS)
-    assert states(project) == {name: "there" if name == "parameters" else "missing" for name in NAMES}
+    assert states(project) == {name: "up to date" if name == "parameters" else "missing" for name in NAMES}
     assert status(project).advice == f"next: tio2nn extract -C {root} SOURCE..."
 
     project = extracted_project(tmp_path / "extracted")
     assert status(project).advice == f"next: tio2nn featurize -C {project.root}"
-    featurize(project, jobs=1, make_executor=no_pool)
+    compute_features(project, jobs=1, make_executor=no_pool)
     assert status(project).advice == f"next: tio2nn train -C {project.root}"
 
     project = trained_project(tmp_path / "trained")
     assert status(project).advice == f"next: tio2nn evaluate -C {project.root}"
     evaluate(project)
-    assert states(project) == dict.fromkeys(NAMES, "there")
+    assert states(project) == dict.fromkeys(NAMES, "up to date")
     assert (
         status(project).advice
         == f"nothing to do; tio2nn predict -C {project.root} FILE... predicts structures"
@@ -117,12 +117,12 @@ def test_other_functions_make_features_and_model_stale_until_each_is_made_again(
     assert part(project, "features").state == "stale"
     assert "made with another parameter set" in part(project, "features").what
     assert status(project).advice == f"next: tio2nn featurize -C {project.root}"
-    featurize(project, jobs=1, make_executor=no_pool)
+    compute_features(project, jobs=1, make_executor=no_pool)
     assert states(project) | {"evaluation": ""} == {
-        "parameters": "there",
-        "structures": "there",
-        "features": "there",
-        "split": "there",
+        "parameters": "up to date",
+        "structures": "up to date",
+        "features": "up to date",
+        "split": "up to date",
         "model": "stale",
         "evaluation": "",
     }
@@ -133,7 +133,7 @@ def test_other_functions_make_features_and_model_stale_until_each_is_made_again(
 def test_settings_of_a_training_are_no_reason_to_train_again(tmp_path: Path) -> None:
     project = trained_project(tmp_path / "p")
     change_parameters(project, training={"epochs": 7})
-    assert part(project, "model").state == "there"
+    assert part(project, "model").state == "up to date"
 
 
 def test_other_structures_make_the_features_stale(tmp_path: Path) -> None:
@@ -147,14 +147,14 @@ def test_other_energies_make_only_the_model_stale(tmp_path: Path) -> None:
     project = trained_project(tmp_path / "p")
     changed = [replace(structure, energy=-1.0) for structure in structures()]
     write_store(project.structures_file, changed, reference_energies=ATOMIC_ENERGIES)
-    assert states(project)["features"] == "there"
+    assert states(project)["features"] == "up to date"
     assert part(project, "model").what.endswith("trained on other energies")
 
 
 def test_another_split_makes_the_model_stale(tmp_path: Path) -> None:
     project = trained_project(tmp_path / "p")
     project.split_file.write_text("structure,part\nstructure0001,train\n", encoding="utf-8")
-    assert part(project, "model").what.endswith("trained on other split")
+    assert part(project, "model").what.endswith("trained on another split")
 
 
 def test_an_evaluation_of_an_earlier_model_is_stale(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_copies_of_whatever_age_are_no_staler_than_the_project(tmp_path: Path) -
     evaluate(project)
     for age, path in enumerate(sorted(project.root.rglob("*.*"), reverse=True)):
         os.utime(path, (age, age))
-    assert set(states(project).values()) == {"there"}
+    assert set(states(project).values()) == {"up to date"}
 
 
 # --- interrupted and broken ---------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def test_a_folder_in_place_of_a_table_is_named(tmp_path: Path) -> None:
     project.rejected_file.unlink(missing_ok=True)
     project.rejected_file.mkdir()
     assert (
-        part(project, "structures").what == f"{project.rejected_file}: cannot read the table: Is a directory"
+        part(project, "structures").what == f"{project.rejected_file}: cannot read the file: Is a directory"
     )
 
 
@@ -230,7 +230,7 @@ def test_tuning_is_shown_once_there_is_some(tmp_path: Path) -> None:
     store = read_store(project.structures_file)
     inputs = inputs_of_model(project.parameters(), store, project.split_file)
     project.best_trial_file.write_text(json.dumps({"inputs": inputs}), encoding="utf-8")
-    assert part(project, "tuning") == Row("tuning", "tune", "there", "2 trials")
+    assert part(project, "tuning") == Row("tuning", "tune", "up to date", "2 trials")
     project.best_trial_file.write_text(json.dumps({"inputs": {**inputs, "features": "x"}}), encoding="utf-8")
     assert part(project, "tuning") == Row("tuning", "tune", "stale", "2 trials; made with other features")
     assert status(project).advice == f"next: tio2nn train -C {project.root}"
@@ -242,14 +242,14 @@ def test_a_split_without_a_test_part_leaves_nothing_to_evaluate(tmp_path: Path) 
     project = trained_project(tmp_path / "p")
     rows = project.split_file.read_text(encoding="utf-8").replace(",test,", ",train,")
     project.split_file.write_text(rows, encoding="utf-8")
-    assert part(project, "evaluation").state == "there"
+    assert part(project, "evaluation").state == "up to date"
     assert "the test set is empty" in part(project, "evaluation").what
 
 
 def test_the_evaluation_of_a_stale_model_is_stale(tmp_path: Path) -> None:
     project = trained_project(tmp_path / "p")
     evaluate(project)
-    assert part(project, "evaluation").state == "there"
+    assert part(project, "evaluation").state == "up to date"
     changed = project.parameters().with_overrides(cutoff=3.5)
     project.parameters_file.write_text(changed.to_json(), encoding="utf-8")
     assert (part(project, "model").state, part(project, "evaluation").state) == ("stale", "stale")

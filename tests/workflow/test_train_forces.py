@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -206,13 +208,13 @@ def test_status_tells_of_derivatives(project: Project) -> None:
         found = status(project)
         return next(part.state for part in found.parts if part.name == "derivatives"), found.advice
 
-    assert derivatives() == ("there", f"next: tio2nn train -C {project.root}")
+    assert derivatives() == ("up to date", f"next: tio2nn train -C {project.root}")
     file = project.features_directory / JacobianLayout.read(project.jacobian_table).file
     with file.open("ab") as handle:
         handle.write(b"....")
     assert derivatives() == ("broken", f"next: tio2nn featurize -C {project.root} --forces")
     differentiate(project, jobs=1, make_executor=no_pool)
-    assert derivatives()[0] == "there"
+    assert derivatives()[0] == "up to date"
     project.jacobian_table.unlink()
     assert derivatives() == ("missing", f"next: tio2nn featurize -C {project.root} --forces")
     project.parameters_file.write_text(PARAMETERS.to_json(), encoding="utf-8")
@@ -267,3 +269,41 @@ def test_forces_as_a_flag_mean_the_recipe_of_that_name_unless_the_parameters_hav
         asked = training_parameters(new, forces=forces)
         assert (asked.recipe, asked.training.forces) == ("auto", forces)
     assert training_parameters(new) == new.parameters()
+
+
+_COUNTED = """
+import sys
+from tio2nn.cli.commands import app
+from tio2nn.training.force_kernels import force_losses
+try:
+    app(sys.argv[1:])
+except SystemExit as ended:
+    print(ended.code, len(force_losses.signatures))
+"""
+
+
+def test_the_loss_of_forces_is_compiled_once_and_said_so(tmp_path: Path) -> None:
+    project = project_with_derivatives(tmp_path / "p", PARAMETERS.with_overrides(training={"forces": True}))
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def train_again(jobs: int) -> list[str]:
+        flags = ["train", "-C", str(project.root), "--members", "2", "--jobs", str(jobs)]
+        ended = subprocess.run(
+            [sys.executable, "-c", _COUNTED, *flags],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+        )
+        # one function for the training and the validation set of each member
+        assert ended.stdout == "0 1\n"
+        return ended.stderr.splitlines()
+
+    first = train_again(jobs=2)
+    n_compiled = len(list((tmp_path / "cache").rglob("*force_losses*.nbc")))
+    assert first.index("compiling the forces ...") < next(
+        k for k, line in enumerate(first) if line.startswith("training on ")
+    )
+    assert n_compiled == 1
+    assert "compiling the forces ..." not in train_again(jobs=1)
+    assert len(list((tmp_path / "cache").rglob("*force_losses*.nbc"))) == 1

@@ -275,7 +275,7 @@ def test_a_search_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(
     process = start(tmp_path, *command)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert f"{len(kept)} of 3 trials came from an earlier run" in err
+    assert f"{len(kept)} of 3 trials from an earlier run" in err
     # with their times, so they were not computed again
     assert [row for row in table(project.trials_file) if row in kept] == kept
     assert not project.trial_data_file.exists()

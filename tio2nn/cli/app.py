@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from tio2nn.cli import interrupt
 from tio2nn.errors import InputError, Tio2nnError, naming, one_line
@@ -17,7 +18,22 @@ from tio2nn.version import __version__
 
 INPUT_ERROR = InputError.exit_code
 
+
+class _Commands(TyperGroup):
+    """The commands; an option that stands before its command is refused with advice."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {word for parameter in self.get_params(ctx) for word in parameter.opts}
+        option = next((word for word in args if word not in own), "").partition("=")[0]
+        if option.startswith("-") and any(
+            option in parameter.opts for command in self.commands.values() for parameter in command.params
+        ):
+            ctx.fail(f"No such option: {option} (options stand after the command)")
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="tio2nn",
     help="From a folder of quantum-mechanical structures to a Behler-Parrinello neural-network potential.",
     no_args_is_help=True,
@@ -54,7 +70,9 @@ def command(function: Command) -> Command:
             _end(str(error), error.exit_code, error)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
-            _end(f"{place}{error.strerror or error}", INPUT_ERROR, error)
+            missing = isinstance(error, FileNotFoundError)
+            reason = "no such file or folder" if missing else error.strerror or error
+            _end(f"{place}{reason}", INPUT_ERROR, error)
         except typer.Exit:
             raise
         except Exception as error:

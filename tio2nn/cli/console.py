@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 SHOWN = 10  # rejected files, warnings or trials to show; the rest are only counted
+_SHORTEST_SECONDS = 0.05  # shorter times would be shown as 0.0 s
 _SHOWN_LEFT_SECONDS = 10.0  # do not show shorter times
 
 
@@ -94,11 +95,15 @@ def track(description: str, total: int) -> Iterator[Advance]:
 
 
 @contextmanager
-def compile_notice() -> Iterator[None]:
-    """Say so before kernels are compiled; print nothing if all of them come from Numba's cache."""
+def compile_notice(what: str) -> Iterator[None]:
+    """Say so before kernels are compiled; print nothing if all of them come from Numba's cache.
+
+    Args:
+        what: computed by the kernels.
+    """
     from tio2nn.descriptors.compile_notice import before_compiling
 
-    with before_compiling(lambda: say("compiling the kernels ...")):
+    with before_compiling(lambda: say(f"compiling {what} ...")):
         yield
 
 
@@ -118,7 +123,13 @@ def native_messages_hidden() -> Iterator[None]:
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:
-    """Print names and values in two columns."""
+    """Print names and values in two columns; a line that is no terminal's stays one line."""
+    if not stderr().is_terminal:
+        lines = list(rows)
+        width = max((len(name) for name, _ in lines), default=0)
+        for name, value in lines:
+            say(f"{name.ljust(width)}  {value}".rstrip())
+        return
     from rich.table import Table
     from rich.text import Text
 
@@ -208,6 +219,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(line[k]) for line in lines) for k in range(len(columns))]
     for line in lines:
         print_line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def estimated(seconds: float) -> str:
+    """An estimated duration: "about 3.2 s", "less than 0.1 s"."""
+    return "less than 0.1 s" if seconds < _SHORTEST_SECONDS else f"about {duration(seconds)}"
 
 
 def duration(seconds: float) -> str:

@@ -79,7 +79,7 @@ def perform(
     from tio2nn.cli.plans import show_comparison
     from tio2nn.workflow.evaluate import evaluate
 
-    with console.compile_notice():
+    with console.compile_notice("the symmetry functions"):
         summary = evaluate(
             project, sources, potential_file=potential, stdin=sys.stdin, options=options, track=console.track
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tio2nn.cli import console
@@ -21,6 +21,7 @@ from tio2nn.errors import InputError
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
+    from tio2nn.files.paths import AnyPath
     from tio2nn.io.labels import ReadOptions
     from tio2nn.parameters.draft import Draft
     from tio2nn.parameters.parameter_set import ParameterSet
@@ -49,7 +50,7 @@ def extract(
 
 def perform(
     project: Project,
-    sources: Sequence[str],
+    sources: AnyPath | Iterable[AnyPath],
     limit: int | None,
     parameters: ParameterSet | Draft | None,
     options: ReadOptions | None = None,
@@ -70,6 +71,8 @@ def perform(
         options=options,
         track=console.track,
     )
+    if summary.audit is None and len(summary.rejected) == 1 and not summary.foreign_elements:
+        raise summary.rejected[0]
     console.rejected(summary.rejected)
     foreign = _foreign_elements(project, summary, (parameters.elements if parameters else None) or ())
     if summary.audit is None:
@@ -87,7 +90,7 @@ def perform(
     if summary.choices:
         console.facts(summary.choices)
         console.say(
-            f"wrote elements, cutoff and symmetry functions to {project.parameters_file}; edit them there if you like"
+            f"wrote elements, cutoff and symmetry functions to {project.parameters_file}; edit that file to change them"
         )
     return not summary.rejected
 

@@ -8,7 +8,7 @@ import typer
 
 from tio2nn.cli import console
 from tio2nn.cli.app import command
-from tio2nn.cli.options import ForcesOption, ForOption, JobsOption, ProjectOption
+from tio2nn.cli.options import DerivativesOption, ForOption, JobsOption, ProjectOption
 from tio2nn.wording import counted, size
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def featurize(
     project: ProjectOption = None,
     jobs: JobsOption = None,
-    forces: ForcesOption = None,
+    forces: DerivativesOption = None,
     target: ForOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="Also write one symXXXX.csv per structure.")] = False,
 ) -> None:
-    """Compute the symmetry functions of all structures, and their derivatives for training on forces."""
+    """Compute symmetry functions and their derivatives."""
     from tio2nn.parameters.targets import known_target
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
@@ -43,18 +43,18 @@ def featurize(
 def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
     """Compute the symmetry functions and report the result."""
     from tio2nn.parallel.workers import kernel_workers
-    from tio2nn.workflow.featurize import featurize
+    from tio2nn.workflow.featurize import compute_features
 
     def announce(estimate: Estimate) -> None:
         console.say(
             f"symmetry functions: {counted(estimate.n_structures, 'structure')}, {counted(estimate.n_atoms, 'atom')}, "
-            f"{counted(estimate.n_features, 'function')}; about {console.duration(estimate.seconds)} on "
+            f"{counted(estimate.n_features, 'function')}; {console.estimated(estimate.seconds)} on "
             f"{counted(estimate.jobs, 'process', 'processes')}, {size(estimate.memory_bytes)} of memory, "
             f"{size(estimate.disk_bytes)} of disk"
         )
 
-    with console.compile_notice():
-        summary = featurize(
+    with console.compile_notice("the symmetry functions"):
+        summary = compute_features(
             snapshot,
             jobs=jobs,
             make_executor=kernel_workers,
@@ -98,7 +98,7 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
     def announce(estimate: JacobianEstimate) -> None:
         console.say(
             f"derivatives: {counted(estimate.n_structures, 'structure')}, {counted(estimate.n_atoms, 'atom')}, "
-            f"{counted(estimate.n_features, 'function')}; about {console.duration(estimate.seconds)} on "
+            f"{counted(estimate.n_features, 'function')}; {console.estimated(estimate.seconds)} on "
             f"{counted(estimate.jobs, 'process', 'processes')}, {size(estimate.disk_bytes)} of disk"
         )
         if estimate.n_left_out:
@@ -108,7 +108,7 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
                 "and elements, the others train on energies alone (--forces computes all)"
             )
 
-    with console.compile_notice():
+    with console.compile_notice("the derivatives"):
         summary = differentiate(
             snapshot,
             jobs=jobs,

@@ -88,6 +88,14 @@ ForcesOption = Annotated[
         show_default=False,
     ),
 ]
+DerivativesOption = Annotated[
+    Optional[bool],  # noqa: UP045
+    typer.Option(
+        "--forces/--energies-only",
+        help="Compute derivatives for training on forces, or skip them. Default: as in params.json.",
+        show_default=False,
+    ),
+]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Exit with code 3 if there is a warning about a structure.")
 ]

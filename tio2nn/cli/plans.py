@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tio2nn.cli import console
+from tio2nn.files.strict_json import quote
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import Facts, fit_seconds, forces_of, uses_forces
 from tio2nn.project.jacobian_store import Selection
@@ -14,6 +15,7 @@ from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.evaluation.baseline import Comparison
+    from tio2nn.project.project import Project
 
 
 def labels_line(parameters: ParameterSet, facts: Facts) -> str:
@@ -42,19 +44,20 @@ def labels_line(parameters: ParameterSet, facts: Facts) -> str:
     return f"training on {labels}{reason}; --energies-only leaves the forces out"
 
 
-def without_derivatives_line(n: int, selection: Selection) -> str:
+def without_derivatives_line(n: int, selection: Selection, project: Project) -> str:
     """How many structures train on energies alone because their derivatives would take too much space.
 
     Args:
         n: number of training structures with forces but without derivatives.
         selection: the structures that have derivatives.
+        project: to which they belong.
     """
     train = counted(
         n, "structure with forces trains on its energy", "structures with forces train on their energies"
     )
     return (
         f"{train} alone: the derivatives of all would not fit into {selection.reason}; "
-        '"tio2nn featurize --forces" computes all'
+        f'"{project.command("featurize --forces")}" computes all'
     )
 
 
@@ -102,7 +105,7 @@ def warn_of_split(split: Split) -> None:
     if unknown := split.unknown:
         console.warn(
             f"the split names {counted(len(unknown), 'structure that was', 'structures that were')} not extracted, "
-            f"such as {unknown[0]!r}"
+            f"such as {quote(unknown[0])}"
         )
     if split.replaces_another:
         console.warn(

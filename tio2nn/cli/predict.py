@@ -118,7 +118,7 @@ def perform(
             directory, form, first_line, [*(file for file in files if file != "-"), *stdin], items
         )
     n_rejected, n_doubts = 0, Counter[str]()
-    with console.compile_notice():
+    with console.compile_notice("the symmetry functions"):
         for result in predict_stream(potential, items, forces=forces, threads=n_threads):
             name = output.next_name()
             try:
@@ -127,12 +127,15 @@ def perform(
                 output.take(text(result, form, options.xsf_forces), name, result.structure)
             except InputError as error:
                 n_rejected += 1
-                console.error(str(error))
+                if n_rejected <= console.SHOWN:
+                    console.error(str(error))
                 continue
             for kind, message in warnings(result).items():
                 n_doubts[kind] += 1
                 if n_doubts[kind] <= console.SHOWN:
                     console.warn(message)
+    if n_rejected > console.SHOWN:
+        console.error(f"... and {n_rejected - console.SHOWN} more")
     for kind, n in n_doubts.items():
         if n > console.SHOWN:
             console.warn(f"... and {n - console.SHOWN} more warnings about the {kind}")
@@ -206,7 +209,7 @@ class _Files:
         for taken in (self._directory / own_file_name(structure, self._form), path):
             if taken in self._inputs:
                 raise structure.error(
-                    f"expected an --output directory without the input files, got the directory of {taken}"
+                    f"refusing to overwrite the input file {taken}; choose another --output directory"
                 )
         _write_alone(path, self._head + text, structure)
         self._n_written += 1

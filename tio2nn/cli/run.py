@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -40,6 +40,7 @@ from tio2nn.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from tio2nn.files.paths import AnyPath
     from tio2nn.io.labels import ReadOptions
     from tio2nn.parameters.draft import Draft
     from tio2nn.parameters.parameter_set import ParameterSet
@@ -77,7 +78,7 @@ def run(
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     json: JsonOption = False,
 ) -> bool:
-    """Run every step that is missing or out of date, from structure files to an evaluated potential."""
+    """Run every step that is missing or out of date."""
     from tio2nn.io.labels import ReadOptions
     from tio2nn.parameters.targets import known_target
     from tio2nn.workflow.inputs import SplitRequest
@@ -123,7 +124,7 @@ class _ShownSteps:
     def extract(
         self,
         project: Project,
-        sources: Sequence[str],
+        sources: AnyPath | Iterable[AnyPath],
         limit: int | None,
         parameters: ParameterSet | Draft | None,
         options: ReadOptions | None,

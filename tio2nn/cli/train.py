@@ -93,7 +93,9 @@ def warn_of_stale_search(snapshot: Snapshot) -> None:
     from tio2nn.workflow.settings import stale_search
 
     if (what := stale_search(snapshot)) is not None:
-        console.warn(f'using the settings of an outdated search ({what}); to repeat it, run "tio2nn tune"')
+        console.warn(
+            f'using the settings of an outdated search ({what}); to repeat it, run "{snapshot.project.command("tune")}"'
+        )
 
 
 def perform(
@@ -116,7 +118,7 @@ def perform(
     from tio2nn.parameters.targets import warning_of
     from tio2nn.workflow.settings import require_features
 
-    require_features(snapshot, parameters)
+    require_features(snapshot, parameters, split.path)
     if (warning := warning_of(parameters.target, parameters.network.activation)) is not None:
         console.warn(warning)
     console.say("starting TensorFlow ...")
@@ -129,15 +131,16 @@ def perform(
     def on_data(data: TrainingData) -> None:
         console.say(labels_line(parameters, data.facts))
         console.say(
-            f"training on {counted(len(data.train.counts), 'structure')}, validating on {len(data.validation.counts)}, "
-            f"{len(data.split.indices('test'))} held out for the test{_unused(data)}; reference energies "
+            f"training on {counted(len(data.train.counts), 'structure')}{_held_out(data)}; reference energies "
             + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
         )
         console.say(cost_line(data.parameters, data.facts))
         warn_of_split(data.split)
         _tell_left_out(parameters, data)
         if data.selection is not None:
-            console.warn(without_derivatives_line(data.n_without_derivatives, data.selection))
+            console.warn(
+                without_derivatives_line(data.n_without_derivatives, data.selection, snapshot.project)
+            )
         if data.reference.underdetermined:
             console.warn(
                 "the training compositions do not determine the reference energies: total energies of other "
@@ -156,6 +159,7 @@ def perform(
             begun.add(member)
             shows[0](member, epoch.epoch, _errors(epoch))
 
+        stack.enter_context(console.compile_notice("the forces"))
         summary = train(
             snapshot,
             parameters,
@@ -170,7 +174,7 @@ def perform(
     if summary.validation_rmse is not None:
         judged = f"; validation RMSE {summary.validation_rmse:.2f}, MAE {summary.validation_mae:.2f} meV/atom"
     if summary.validation_force_rmse is not None:
-        judged += f", forces RMSE {summary.validation_force_rmse:.4f} eV/Å"
+        judged += f", force RMSE {summary.validation_force_rmse:.4f} eV/Å"
     console.say(
         f"trained {counted(summary.members, 'network')} in "
         f"{console.duration(summary.seconds)}{judged}; {summary.potential}"
@@ -189,12 +193,18 @@ def perform(
     return metrics
 
 
-def _unused(data: TrainingData) -> str:
-    """How many structures a split given by the user leaves out of all sets."""
+def _held_out(data: TrainingData) -> str:
+    """How many structures validate and test, and how many a split given by the user leaves out of all sets."""
     from tio2nn.structures.split import LEFT_OUT
 
-    n = data.split.parts.count(LEFT_OUT) - data.n_above_max_energy - len(data.outliers)
-    return f", {n} not used by the split" if n > 0 else ""
+    validation, test = (len(data.split.indices(part)) for part in ("validation", "test"))
+    unused = data.split.parts.count(LEFT_OUT) - data.n_above_max_energy - len(data.outliers)
+    told = [
+        *([f"validating on {validation}"] if validation else []),
+        *([f"testing on {test}"] if test else []),
+        *([f"{unused} not used by the split"] if unused > 0 else []),
+    ]
+    return "".join(f", {part}" for part in told)
 
 
 def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:

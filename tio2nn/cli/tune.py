@@ -74,7 +74,7 @@ def perform(
     from tio2nn.parallel.workers import trial_workers
     from tio2nn.workflow.settings import require_features
 
-    require_features(snapshot, parameters)
+    require_features(snapshot, parameters, split_file)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
         from tio2nn.workflow.tune import tune
@@ -84,27 +84,28 @@ def perform(
     def on_data(data: TrainingData) -> None:
         console.say(
             f"{parameters.tuning.strategy} search: each trial trains on {counted(len(data.train.counts), 'structure')}"
-            f"{'' if data.train_forces is None else ', energies and forces,'} and is validated on "
-            f"{counted(len(data.validation.counts), 'other')}; {jobs} at a time"
+            f"{'' if data.train_forces is None else ', energies and forces,'} and validates on "
+            f"{len(data.validation.counts)}; {counted(jobs, 'trial')} at a time"
         )
         warn_of_split(data.split)
 
     def on_trial(trial: Trial) -> None:
         console.say(f"trial {trial.describe()}")
 
-    summary = tune(
-        snapshot,
-        parameters,
-        jobs=jobs,
-        make_executor=trial_workers,
-        split_file=split_file,
-        on_data=on_data,
-        on_trial=on_trial,
-        command=sys.argv,
-    )
+    with console.compile_notice("the forces"):
+        summary = tune(
+            snapshot,
+            parameters,
+            jobs=jobs,
+            make_executor=trial_workers,
+            split_file=split_file,
+            on_data=on_data,
+            on_trial=on_trial,
+            command=sys.argv,
+        )
     console.say(
-        f"searched for {console.duration(summary.seconds)}; {summary.n_known} of {len(summary.ranked)} trials came "
-        "from an earlier run"
+        f"searched for {console.duration(summary.seconds)}; "
+        f"{summary.n_known} of {counted(len(summary.ranked), 'trial')} from an earlier run"
     )
     columns = ["rank", "layers", "nodes", "learning rate", "dropout", "epochs", "RMSE meV/atom", "status"]
     rows = [
@@ -115,11 +116,11 @@ def perform(
         columns.insert(-1, "eV/Å")
         for row, trial in zip(rows, summary.ranked, strict=True):
             row.insert(-1, trial.shown_force_rmse)
-    console.table(f"{len(summary.ranked)} trials, best first", columns, rows[: console.SHOWN])
+    console.table(f"{counted(len(summary.ranked), 'trial')}, best first", columns, rows[: console.SHOWN])
     if len(rows) > console.SHOWN:
         console.say(f"... all trials are in {snapshot.project.trials_file}")
     console.say(
-        f"wrote best settings to {snapshot.project.best_trial_file}; "
+        f"wrote the best settings to {snapshot.project.best_trial_file}; "
         f"next: tio2nn train{snapshot.project.as_option()} --tuned"
     )
     return summary.best

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK
 from tio2nn.errors import InputError
-from tio2nn.structures.structure import Structure
+from tio2nn.structures.structure import Structure, checked_structure
 
 Result = TypeVar("Result")
 
@@ -36,6 +36,7 @@ def batches(structures: Iterable[Structure]) -> Iterator[Sequence[Structure]]:
 
     Raises:
         InputError: of a reader that they come from; those before are in batches that came.
+        TypeError: an item that is no structure.
     """
     if isinstance(structures, Structure):
         raise TypeError("structures: expected several, got one Structure; put it in a list")
@@ -43,6 +44,7 @@ def batches(structures: Iterable[Structure]) -> Iterator[Sequence[Structure]]:
     n_atoms = 0
     try:
         for structure in structures:
+            checked_structure(structure)
             if batch and n_atoms + structure.n_atoms > CENTERS_PER_BLOCK:
                 yield batch
                 batch, n_atoms = [], 0

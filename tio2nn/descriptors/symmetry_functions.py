@@ -38,7 +38,7 @@ from tio2nn.descriptors.tables import (
 )
 from tio2nn.descriptors.verlet import VerletList
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.structures.structure import Structure
+from tio2nn.structures.structure import Structure, checked_structure
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -57,6 +57,10 @@ class SymmetryCalculator:
     """
 
     def __init__(self, parameters: ParameterSet) -> None:
+        if not isinstance(parameters, ParameterSet):
+            raise TypeError(
+                f"parameters: expected a ParameterSet, got {parameters!r}; ParameterSet.load reads a params.json"
+            )
         self.cutoff = parameters.cutoff
         self.n_features = parameters.n_features
         elements = parameters.elements
@@ -175,7 +179,7 @@ class SymmetryCalculator:
         Raises:
             InputError: as for features.
         """
-        n = structure.n_atoms
+        n = checked_structure(structure).n_atoms
         jacobian = np.empty((n, self.n_features, n, 3), dtype)
         search = self._search([structure])
         for neighbors in map(search, search.tasks()):
@@ -193,7 +197,7 @@ class SymmetryCalculator:
         return jacobian
 
     def _search(self, structures: Sequence[Structure], threads: int = 1) -> NeighborSearch:
-        kinds = np.concatenate([self._kinds(s) for s in structures])
+        kinds = np.concatenate([self._kinds(checked_structure(s)) for s in structures])
         return NeighborSearch(structures, self.cutoff, kinds, self._n_kinds, threads)
 
     def _features(self, structures: Sequence[Structure]) -> FloatArray:
@@ -269,9 +273,10 @@ class SymmetryCalculator:
     def _kinds(self, structure: Structure) -> IntArray:
         try:
             return np.array([self._kind_of[element] for element in structure.elements], dtype=np.int64)
-        except KeyError as unknown:
+        except KeyError:
+            others = sorted(structure.composition.keys() - self._kind_of.keys())
             raise structure.error(
-                f"expected elements {', '.join(self._kind_of)}, got {unknown.args[0]}"
+                f"expected the elements {', '.join(self._kind_of)}, got {', '.join(others)}"
             ) from None
 
 

@@ -31,8 +31,17 @@ def opened_arrays(path: AnyPath) -> Iterator[Mapping[str, NDArray[Any]]]:
         Exception: a damaged file; zipfile and NumPy raise errors of many kinds.
     """
     # np.load leaves a file that it opened itself open if the content is damaged
-    with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in arrays.zip.infolist()):
-            # our files are not compressed, and a few compressed bytes could fill the memory
-            raise ValueError("compressed arrays")
-        yield arrays
+    with Path(path).open("rb") as handle:
+        if not zipfile.is_zipfile(handle):
+            # NumPy would advise to unpickle it
+            raise ValueError("another kind of file")
+        handle.seek(0)
+        with np.load(handle, allow_pickle=False) as arrays:
+            _check_stored(arrays)
+            yield arrays
+
+
+def _check_stored(arrays: Any) -> None:
+    if any(member.compress_type != zipfile.ZIP_STORED for member in arrays.zip.infolist()):
+        # our files are not compressed, and a few compressed bytes could fill the memory
+        raise ValueError("compressed arrays")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tio2nn.errors import InputError
+from tio2nn.errors import InputError, unreadable
 from tio2nn.files.paths import AnyPath
 
 # Wide enough for a row of symmetry functions, and narrow enough for a screen.
@@ -51,8 +51,7 @@ def load(path: AnyPath) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        reason = f"cannot read the file: {error.strerror}"
-        raise InputError(reason, file=str(path)) from None
+        raise InputError(unreadable(error), file=str(path)) from None
     return parse(decode(data, file=str(path)), file=str(path))
 
 

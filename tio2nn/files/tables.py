@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tio2nn.errors import InputError
+from tio2nn.errors import InputError, unreadable
 from tio2nn.files.atomic import atomic_write
 from tio2nn.files.strict_json import decode, parse
 
@@ -32,7 +32,7 @@ def count_rows(path: Path) -> int:
         with path.open(encoding="utf-8", newline="") as handle:
             n_rows = sum(1 for _ in csv.reader(handle, strict=True))
     except OSError as error:
-        raise InputError(f"cannot read the table: {error.strerror}", file=str(path)) from None
+        raise InputError(unreadable(error), file=str(path)) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"expected a table, got: {error}", file=str(path)) from None
     if n_rows == 0:
@@ -50,7 +50,7 @@ def read_json(path: Path) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror}", file=file) from None
+        raise InputError(unreadable(error), file=file) from None
     return parse(decode(data, file=file), file=file)
 
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from types import NoneType
+from typing import Literal, NamedTuple, get_args
 
 from tio2nn.files.text import parse_number, quoted
 from tio2nn.structures.structure import Structure
@@ -29,11 +30,22 @@ class ReadOptions:
         energy_key: key of the total energy in extended XYZ; by default a common one.
         forces_key: columns of the forces in extended XYZ; by default common ones.
         xsf_forces: unit of forces in XSF files that do not state it.
+
+    Raises:
+        TypeError, ValueError: a key that is no text, or an unknown unit.
     """
 
     energy_key: str | None = None
     forces_key: str | None = None
     xsf_forces: XsfForces = "eV/A"
+
+    def __post_init__(self) -> None:
+        for name, key in (("energy_key", self.energy_key), ("forces_key", self.forces_key)):
+            if not isinstance(key, (str, NoneType)):
+                raise TypeError(f"{name}: expected a key or None, got {key!r}")
+        if self.xsf_forces not in get_args(XsfForces):
+            units = " or ".join(map(repr, get_args(XsfForces)))
+            raise ValueError(f"xsf_forces: expected {units}, got {self.xsf_forces!r}")
 
 
 class Label(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from types import NoneType
 from typing import Literal, overload
 
 from tio2nn.errors import InputError
@@ -68,10 +69,13 @@ def read_structures(
     Raises:
         InputError: an unusable file or frame, unless errors are yielded; at the end, a key that the options name and
             no structure has.
+        TypeError, ValueError: sources that are no paths, or other arguments of a wrong kind.
     """
     if errors not in ("raise", "yield"):
         raise ValueError(f"errors: expected 'raise' or 'yield', got {errors!r}")
-    items = _structures_and_errors(sources, stdin, options or ReadOptions())
+    if not isinstance(options, (ReadOptions, NoneType)):
+        raise TypeError(f"options: expected ReadOptions or None, got {options!r}")
+    items = _structures_and_errors(iter_source_files(sources, stdin), options or ReadOptions())
     return items if errors == "yield" else _up_to_an_error(items)
 
 
@@ -83,11 +87,11 @@ def _up_to_an_error(items: Iterable[Structure | InputError]) -> Iterator[Structu
 
 
 def _structures_and_errors(
-    sources: AnyPath | Iterable[AnyPath], stdin: Iterable[str] | None, options: ReadOptions
+    files: Iterable[SourceFile | InputError], options: ReadOptions
 ) -> Iterator[Structure | InputError]:
     search = _KeySearch(options)
     waiting: list[Structure | InputError] = []
-    for source in iter_source_files(sources, stdin):
+    for source in files:
         waiting += [source] if isinstance(source, InputError) else search.watch(_parse(source, options))
         if len(waiting) >= _CHECKED_TOGETHER:
             yield from _without_overlaps(waiting)
@@ -123,8 +127,9 @@ class _KeySearch:
             if what not in self._found:
                 extras, key = structure.extras, self._wanted[what]
                 reasons = (extras.no_energy,) if what == "energy" else extras.remarks
-                reason = next((text for text in reasons if repr(key) in text), f"expected {key!r}, got none")
-                raise structure.error(f"{reason}; no other structure has it")
+                found = next((text.partition("; ")[2] for text in reasons if repr(key) in text), "")
+                advice = f"; {found}" if found else ""
+                raise structure.error(f"no structure has the key {key!r} given by --{what}-key{advice}")
 
 
 def _parse(source: SourceFile, options: ReadOptions) -> Iterator[Structure | InputError]:

@@ -23,6 +23,7 @@ from typing import BinaryIO, NamedTuple
 
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
+from tio2nn.io.other_formats import is_read_by_ase
 from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, natural_key
 
 STRUCTURE_SUFFIXES = (".xsf", ".axsf", ".xyz", ".extxyz")
@@ -88,8 +89,12 @@ def iter_source_files(
     """
     if isinstance(stdin, str):
         raise TypeError("stdin: expected lines, got a single string")
+    return _files_of(_names(sources), stdin)
+
+
+def _files_of(names: Iterable[str], stdin: Iterable[str] | None) -> Iterator[SourceFile | InputError]:
     seen: set[str] = set()
-    for name in _names(sources):
+    for name in names:
         if name == "-":
             yield from _from_list(sys.stdin if stdin is None else stdin, seen)
         else:
@@ -98,12 +103,18 @@ def iter_source_files(
 
 def _names(sources: AnyPath | Iterable[AnyPath]) -> Iterator[str]:
     """The names of the sources; a single string is one name, not a sequence of letters."""
-    several = [sources] if isinstance(sources, (str, bytes, os.PathLike)) else sources
-    for source in several:
-        name = os.fspath(source)
-        if not isinstance(name, str):
-            raise TypeError(f"sources: expected strings or paths, got {name!r}")
-        yield name
+    if isinstance(sources, (str, os.PathLike)):
+        return iter([_name_of(sources)])
+    if not isinstance(sources, Iterable) or isinstance(sources, bytes):  # type: ignore[unreachable]
+        raise TypeError(f"sources: expected a path or several paths, got {sources!r}")
+    return map(_name_of, sources)
+
+
+def _name_of(source: AnyPath) -> str:
+    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
+    if not isinstance(name, str):
+        raise TypeError(f"sources: expected strings or paths, got {name!r}")
+    return name
 
 
 class NamedFiles:
@@ -157,7 +168,7 @@ def _from_source(source: str, seen: set[str]) -> Iterator[SourceFile | InputErro
         yield from _from_path(place, seen)
     if not places:
         nothing = "no file matches this pattern" if has_magic(source) else "no such file or folder"
-        yield InputError(nothing, file=printable(source))
+        yield InputError(nothing, file=printable(source) or '""')
 
 
 def _places(source: str) -> list[Path]:
@@ -191,8 +202,9 @@ def _from_path(path: Path, seen: set[str]) -> Iterator[SourceFile | InputError]:
     else:
         expected = ", ".join(STRUCTURE_SUFFIXES)
         got = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+        advice = "; ASE converts it to extended XYZ" if is_read_by_ase(path.name) else ""
         yield InputError(
-            f"expected a structure file ({expected}, also with .gz) or a tar archive, got {got}",
+            f"expected a structure file ({expected}, also with .gz) or a tar archive, got {got}{advice}",
             file=printable(str(path)),
         )
 
@@ -226,7 +238,8 @@ def _from_file(path: Path, suffix: str, seen: set[str]) -> Iterator[SourceFile |
     except InputError as error:
         yield error
     except _UNREADABLE as error:
-        yield InputError(f"cannot read the file: {_reason(error)}", file=file)
+        missing = isinstance(error, FileNotFoundError)
+        yield InputError("no such file" if missing else f"cannot read the file: {_reason(error)}", file=file)
     else:
         yield SourceFile(file, suffix, data)
 

@@ -15,7 +15,6 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.cores import available_cores
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
 from tio2nn.parallel.progress import Track
@@ -66,13 +65,13 @@ class Workers:
     """How work is distributed.
 
     Attributes:
-        jobs: largest number of worker processes; None for one per core.
+        jobs: largest number of worker processes.
         are_fixed: use a pool even if it does not pay.
         make_executor: makes a pool of that many workers.
         track: reports progress in atoms.
     """
 
-    jobs: int | None
+    jobs: int
     are_fixed: bool
     make_executor: Callable[[int], Executor]
     track: Track
@@ -99,7 +98,7 @@ def carry_out(
     """
     jobs = 1
     if workers.are_fixed or seconds >= _POOL_PAYS_SECONDS:
-        jobs = min(workers.jobs or available_cores(), len(shards))
+        jobs = min(workers.jobs, len(shards))
     announce(jobs, seconds / jobs)
     with workers.track(work.title, sum(map(work.n_atoms, shards))) as advance:
 

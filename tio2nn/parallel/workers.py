@@ -39,7 +39,7 @@ from multiprocessing.context import SpawnProcess
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple, TypeVar
 
-from tio2nn.cores import THREADS_VARIABLE
+from tio2nn.cores import THREADS_VARIABLE, available_cores
 
 ResultT = TypeVar("ResultT")
 
@@ -47,6 +47,22 @@ ResultT = TypeVar("ResultT")
 _NO_END = 10**9  # tasks; the memory of a process that computes symmetry functions does not grow
 # each fit leaves some 20 MB behind in its process; a new process costs 5 s, as much as a trial
 _TRIALS_PER_WORKER = 12
+
+
+def worker_count(jobs: int | None) -> int:
+    """The number of worker processes that a caller asks for; with None, one per core.
+
+    Raises:
+        TypeError: no whole number.
+        ValueError: a number below 1.
+    """
+    if jobs is None:
+        return available_cores()
+    if isinstance(jobs, bool) or not hasattr(jobs, "__index__"):
+        raise TypeError(f"jobs: expected a whole number or None, got {jobs!r}")
+    if jobs < 1:
+        raise ValueError(f"jobs: expected at least 1, got {jobs}")
+    return jobs
 
 
 def kernel_workers(workers: int) -> WorkerProcesses:

@@ -21,6 +21,7 @@ from tio2nn.parameters.recipes import DEFAULT_RECIPE, open_settings
 from tio2nn.parameters.schema import to_json
 from tio2nn.parameters.targets import Target
 from tio2nn.parameters.validation import SCHEMA_KEY
+from tio2nn.wording import listed
 
 _KEY = "preset"
 _CHOSEN = ("cutoff", "radial", "angular")
@@ -88,15 +89,13 @@ def load_parameters(path: AnyPath) -> ParameterSet | Draft:
 def _from_document(document: dict[str, Any], file: str | None) -> Draft:
     """Read it as a parameter set, with placeholders for what is not chosen yet."""
     if document[_KEY] != AUTO:
-        known = 'the functions of others are written by "tio2nn init DIR --preset NAME"'
+        known = 'for another preset, run "tio2nn init DIR --preset NAME"'
         raise ParameterError(
             [f"{_KEY}: expected {quote(AUTO)}, got {quote(document[_KEY])}; {known}"], file=file
         )
     if own := [quote(key) for key in _CHOSEN if key in document]:
         raise ParameterError(
-            [
-                f"{_KEY}: expected no functions beside it, which it chooses, got {', '.join(own)}; take out either"
-            ],
+            [f'{_KEY} "{AUTO}" chooses the cutoff and functions: remove "{_KEY}" or {listed(own)}'],
             file=file,
         )
     del document[_KEY]

@@ -133,7 +133,10 @@ def known(name: str, names: Collection[str], kind: str) -> str:
 
     Raises:
         UsageError: it is not; the message says which `kind` of name was expected, with a suggestion.
+        TypeError: it is no text.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"{kind}: expected a name, got {name!r}")
     if name in names:
         return name
     raise UsageError(

@@ -154,7 +154,7 @@ def _problem(place: _Place, details: ErrorDetails) -> tuple[tuple[float, ...], s
         message = f"{_join(place.parent_path, context['field'])}: {context['problem']}"
         return (*place.rank[:-1], math.inf, *place.rank[-1:]), message
     if kind == REPEATED:
-        problem = f"expected no repetition, got the same as {place.parent_path}[{context['first']}]"
+        problem = f"expected distinct items, got the same as {place.parent_path}[{context['first']}]"
     elif kind in ("extra_forbidden", "unexpected_keyword_argument"):
         key = str(details["loc"][-1])
         known = place.parent.get("properties", {})

@@ -21,7 +21,7 @@ from tio2nn.cores import thread_count
 from tio2nn.descriptors.batches import batch_wise
 from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator
 from tio2nn.descriptors.verlet import VerletList
-from tio2nn.errors import InputError, ParameterError, one_line
+from tio2nn.errors import InputError, ParameterError, one_line, unreadable
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.special_files import is_special
@@ -307,10 +307,10 @@ class Potential:
                 return cls._from_arrays(json.loads(str(arrays["header"])), arrays, file)
         except InputError:
             raise
-        except FileNotFoundError:
-            raise InputError("cannot load the potential: no such file", file=file) from None
         except OSError as error:
-            raise InputError(f"cannot load the potential: {error.strerror}", file=file) from None
+            raise InputError(unreadable(error), file=file) from None
+        except json.JSONDecodeError:
+            raise InputError(f"{expected} a damaged or foreign file", file=file) from None
         except Exception as error:
             reason = f"{expected} a damaged or foreign file ({one_line(error)})"
             raise InputError(reason, file=file) from None

@@ -146,12 +146,12 @@ class Prediction:
         if self.extrapolations:
             worst = max(self.extrapolations, key=lambda extrapolation: extrapolation.distance)
             place = (
-                f"{worst.function} lies outside the training range by {worst.excess:.2g} times its width"
+                f"{worst.function} lies outside the training range by {_plain(worst.excess, 2)} times its width"
                 if worst.excess > 0.0
                 else f"its functions are in range, but in a new combination; {worst.function} is nearest to its limit"
             )
             repulsion = (
-                f"atoms closer than any in the training set add a repulsion of {self.repulsion:.3g} eV; "
+                f"atoms closer than any in the training set add a repulsion of {_plain(self.repulsion, 3)} eV; "
                 if self.repulsion
                 else ""
             )
@@ -161,6 +161,11 @@ class Prediction:
                 f"ordinary distance: {place}; {repulsion}train on structures like this one"
             )
         return found
+
+
+def _plain(number: float, digits: int) -> str:
+    """A number with so many digits, or more if they stand before the point."""
+    return f"{number:.{digits}g}" if number < 10 ** (digits - 1) else f"{number:,.0f}"
 
 
 def _atoms(n: int, of: int) -> str:

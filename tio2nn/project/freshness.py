@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from tio2nn.descriptors.kernel_version import fingerprint, is_of_older_kernels
 from tio2nn.errors import InputError, MissingInputError, StaleError
 from tio2nn.files.lock import Holder, holder
+from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import count_rows, read_json
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -21,6 +22,7 @@ from tio2nn.project.derivative_budget import planned_layout
 from tio2nn.project.facts import needs_derivatives
 from tio2nn.project.feature_store import Manifest, digest_of
 from tio2nn.project.jacobian_store import JacobianLayout, Selection, open_jacobian
+from tio2nn.project.named import project_of
 from tio2nn.project.parts import (
     BROKEN,
     DERIVATIVES,
@@ -42,7 +44,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import digest_of_file, inputs_of_model
 from tio2nn.project.structure_store import StructureStore, read_store
 from tio2nn.structures.split import covers, read_parts
-from tio2nn.wording import counted, size
+from tio2nn.wording import counted, other, size
 
 # what reading a damaged or edited file may raise
 _UNUSABLE = (InputError, ValueError, KeyError, TypeError, OverflowError)
@@ -59,9 +61,9 @@ class Snapshot:
         self.project = project
 
     @classmethod
-    def of(cls, project: Project | Snapshot) -> Snapshot:
-        """The snapshot itself, or a new snapshot of a project."""
-        return project if isinstance(project, Snapshot) else cls(project)
+    def of(cls, project: Project | AnyPath | Snapshot) -> Snapshot:
+        """The snapshot itself, or a new snapshot of a project; raises as `project_of`."""
+        return project if isinstance(project, Snapshot) else cls(project_of(project))
 
     def seen_by(self, parameters: ParameterSet) -> Snapshot:
         """The same project, as seen by a fit with other parameters."""
@@ -117,7 +119,7 @@ class Snapshot:
     # --- states -----------------------------------------------------------------------------------------------
 
     def state(self, part: Part) -> State:
-        """The state of a part: there, stale, missing, broken, or in progress."""
+        """The state of a part: up to date, stale, missing, broken, or in progress."""
         found = self._looked_at(part)
         if (other := self.at_work) is None:
             return found
@@ -217,7 +219,7 @@ class Snapshot:
         what = counted(n_chosen, "structure")
         if layout.selection is not None:
             what = f"{n_chosen} of {counted(n_with_forces, 'structure')} with forces"
-        return State(FRESH, f"of {what}, {size(layout.n_bytes)}")
+        return State(FRESH, f"{what}, {size(layout.n_bytes)}")
 
     def _of_split(self) -> State:
         file = self.project.split_file
@@ -254,7 +256,7 @@ class Snapshot:
             looked_at = [name for name in SEARCH.records if on_forces or name != "forces"]
             others = self._changed(recorded, self.parameters, looked_at)
             if others:
-                return State(STALE, f"{trials}; made with other {' and '.join(others)}", others)
+                return State(STALE, f"{trials}; made with {other(others)}", others)
         return State(FRESH, trials)
 
     def changed_since(self, potential: Mapping[str, Any]) -> tuple[str, ...]:
@@ -294,7 +296,7 @@ class Snapshot:
             if fit is not None and fit.training.forces and about.get("selection") != digest:
                 others += ("derivatives",)
             if others:
-                return State(STALE, f"{what}; trained on other {' and '.join(others)}", others)
+                return State(STALE, f"{what}; trained on {other(others)}", others)
         if any(project.model_directory.glob("checkpoint-*.npz")):
             what += "; a later training was interrupted, train resumes it"
         return State(FRESH, what)

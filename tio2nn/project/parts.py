@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-FRESH, STALE, MISSING, BROKEN, IN_PROGRESS = "there", "stale", "missing", "broken", "in progress"
+FRESH, STALE, MISSING, BROKEN, IN_PROGRESS = "up to date", "stale", "missing", "broken", "in progress"
 
 
 class Part(NamedTuple):

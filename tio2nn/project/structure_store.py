@@ -118,7 +118,7 @@ def read_store(path: AnyPath) -> StructureStore:
     except FileNotFoundError:
         raise InputError(f"expected a structure store, got no file; {advice}", file=file) from None
     except Exception as error:
-        reason = f"expected a structure store, got: {one_line(error)}; {advice}"
+        reason = f"expected a structure store, got {one_line(error)}; {advice}"
         raise InputError(reason, file=file) from None
     return store
 

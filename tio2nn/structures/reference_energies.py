@@ -18,6 +18,7 @@ from tio2nn.structures.outliers import (
     beyond_gap,
 )
 from tio2nn.structures.structure import FloatArray
+from tio2nn.wording import counted
 
 # eV/atom; crystals, surfaces and melts of one material lie closer than this, and structures within it shift the
 # reference energies by no more than the first epochs of a fit undo
@@ -74,7 +75,7 @@ class ReferenceEnergies:
         matrix = np.asarray(compositions, dtype=np.float64)
         values, rank, far = _robust(matrix, np.asarray(energies, dtype=np.float64))
         n_far = int(np.count_nonzero(far))
-        apart = f" to all but {n_far} structure{'s' if n_far > 1 else ''}" if n_far else ""
+        apart = f" to all but {counted(n_far, 'structure')}" if n_far else ""
         return cls(
             elements=elements,
             values=values,

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.errors import InputError
+from tio2nn.errors import InputError, unreadable
+from tio2nn.files.strict_json import quote
 from tio2nn.files.tables import write_csv
 from tio2nn.files.text import quoted
 from tio2nn.structures.coverage import with_every_kind_in_training
@@ -147,7 +148,7 @@ def read_split(
         more = ", ..." if len(unknown) > 1 else ""
         raise InputError(
             f"expected names of extracted structures, got {counted(len(unknown), 'unknown name')}: "
-            f"{unknown[0]!r}{more}",
+            f"{quote(unknown[0])}{more}",
             file=str(path),
         )
     parts = [rows.get(name, LEFT_OUT) for name in names]
@@ -189,10 +190,8 @@ def _rows(path: Path) -> list[_Row]:
     file = str(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise InputError("no such file", file=file) from None
     except OSError as error:
-        raise InputError(f"cannot read the file: {error.strerror}", file=file) from None
+        raise InputError(unreadable(error), file=file) from None
     except UnicodeDecodeError:
         raise InputError("expected UTF-8 text, got another encoding", file=file) from None
     try:
@@ -221,12 +220,14 @@ def _by_name(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
     for line, name, part in rows:
         if part not in (*PARTS, LEFT_OUT):
             raise InputError(
-                f"expected the part {', '.join(PARTS[:-1])} or {PARTS[-1]}, got {part!r}",
+                f"expected the part {', '.join(PARTS[:-1])} or {PARTS[-1]}, got {quote(part)}",
                 file=str(path),
                 line=line,
             )
         if name in parts:
-            raise InputError(f"expected each structure once, got {name!r} twice", file=str(path), line=line)
+            raise InputError(
+                f"expected each structure once, got {quote(name)} twice", file=str(path), line=line
+            )
         parts[name] = part
     if not parts:
         raise InputError("expected names of structures, got an empty file", file=str(path))

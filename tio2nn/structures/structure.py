@@ -60,7 +60,8 @@ class Structure:
     Attributes:
         name: the stem of the file, followed by a number if the file has several frames.
         elements: (n_atoms,) chemical symbols.
-        positions: (n_atoms, 3) Cartesian positions, Å; atoms may lie outside the cell.
+        positions: (n_atoms, 3) Cartesian positions, Å; atoms may lie outside the cell. Lists of numbers become arrays,
+            as for cell and forces.
         cell: (3, 3) one cell vector per row, Å; rows of non-periodic axes may be zero.
         periodic: whether the structure is periodic along each cell vector.
         energy: total energy, eV, or None.
@@ -85,6 +86,11 @@ class Structure:
         if isinstance(self.elements, str):  # type: ignore[unreachable]  # callers need not check types
             # letters would be taken for symbols: CO would be carbon and oxygen
             raise TypeError(f"elements: expected one chemical symbol for each atom, got {self.elements!r}")
+        object.__setattr__(self, "elements", tuple(self.elements))
+        for name in ("positions", "cell", "forces"):
+            given = getattr(self, name)
+            if given is not None and not (isinstance(given, np.ndarray) and given.dtype == np.float64):
+                object.__setattr__(self, name, _numbers(name, given))
         n = len(self.elements)
         if self.positions.shape != (n, 3):
             raise ValueError(f"positions: expected shape ({n}, 3), got {self.positions.shape}")
@@ -171,6 +177,31 @@ class Structure:
         digest.update(np.ascontiguousarray(self.cell, dtype="<f8").tobytes())
         digest.update(bytes(self.periodic))
         return digest.hexdigest()
+
+
+def _numbers(name: str, given: object) -> FloatArray:
+    try:
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected an array of numbers, got {given!r}") from None
+
+
+def checked_structure(item: object) -> Structure:
+    """The item, if it is a structure.
+
+    Raises:
+        TypeError: it is something else; the message says what to do.
+    """
+    if isinstance(item, Structure):
+        return item
+    got = type(item).__name__
+    if isinstance(item, InputError):
+        advice = "leave out the errors that read_structures yields"
+    elif type(item).__module__.partition(".")[0] == "ase":
+        advice = "convert ASE's Atoms with Structure.from_ase"
+    else:
+        advice = "read files with read_structures"
+    raise TypeError(f"expected a Structure, got {got}; {advice}")
 
 
 def _known_result(atoms: Atoms, name: str) -> Any:

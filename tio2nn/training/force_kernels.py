@@ -101,3 +101,15 @@ def force_losses(
                 target[f] = total
                 place += U(width)
     return results
+
+
+def compile_force_losses(jacobian: Float32Array) -> None:
+    """Compile the loss, or load it from Numba's cache, so that worker processes find it on disk.
+
+    Args:
+        jacobian: of the fit; whether it may be written to decides what is compiled.
+    """
+    labels = np.zeros((0, 3), np.float32), np.zeros(0, np.float32)
+    nothing = ForceBatch(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64), *labels)
+    rows = np.zeros((3, 0, 3), np.float32)
+    force_losses(jacobian, nothing, rows[0], 1.0, rows[1], rows[2])

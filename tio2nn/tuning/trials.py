@@ -21,6 +21,7 @@ from tio2nn.parameters.recipes import Overrides
 from tio2nn.parameters.schema import to_json
 from tio2nn.parameters.validation import read
 from tio2nn.project.project import command_for
+from tio2nn.wording import counted
 
 COMPLETED = "completed"
 DIVERGED = "diverged"
@@ -115,7 +116,7 @@ class Trial(Outcome, Candidate):
         """One line: number, settings, outcome."""
         what = (
             f"{self.trial}: {self.layers} × {self.nodes} nodes, learning rate {self.learning_rate:g}, "
-            f"dropout {self.dropout:g}, {self.epochs} epochs: "
+            f"dropout {self.dropout:g}, {counted(self.epochs, 'epoch')}: "
         )
         if self.status == COMPLETED:
             forces = "" if self.validation_force_rmse_eV_per_A is None else f", {self.shown_force_rmse} eV/Å"

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError, Tio2nnError
+from tio2nn.files.paths import AnyPath
 from tio2nn.parallel.progress import Track, silent
 from tio2nn.parallel.shards import ShardWork, Workers, calculator_of, carry_out, measured_seconds
-from tio2nn.parallel.workers import kernel_workers
+from tio2nn.parallel.workers import kernel_workers, worker_count
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.derivative_budget import (
     RESERVE,
@@ -90,7 +91,7 @@ class JacobianSummary:
 
 
 def differentiate(
-    project: Project | Snapshot,
+    project: Project | Snapshot | AnyPath,
     *,
     jobs: int | None = None,
     make_executor: Callable[[int], Executor] = kernel_workers,
@@ -103,15 +104,17 @@ def differentiate(
 
     Args:
         insist: compute all of them, even if they exceed the limits in `derivative_budget`.
-        project, jobs, make_executor, jobs_are_fixed, track: as for `featurize`.
+        project, jobs, make_executor, jobs_are_fixed, track: as for `compute_features`.
         announce: called with the estimate before the work begins.
 
     Raises:
         MissingInputError: there are no parameters or no structures.
         InputError: no structure has forces, the disk is too small, a structure cannot be described, or a worker
             process died.
+        TypeError, ValueError: jobs is no positive whole number.
     """
     begin = time.perf_counter()
+    n_workers = worker_count(jobs)
     snapshot = Snapshot.of(project)
     project, parameters, store = snapshot.project, snapshot.parameters, snapshot.structures
     has_forces = store.has_forces
@@ -176,7 +179,7 @@ def differentiate(
         # the cost is proportional to the amount of data written
         sizes = jacobian_sizes(store.n_atoms, 1, has_derivatives)
         seconds = measured_seconds(store, pending, work.compute, sizes, _SAMPLE_ATOMS)
-        carry_out(work, missing, seconds, Workers(jobs, jobs_are_fixed, make_executor, track), announced)
+        carry_out(work, missing, seconds, Workers(n_workers, jobs_are_fixed, make_executor, track), announced)
     # an existing file may be longer
     os.truncate(path, layout.n_bytes)
     done = tuple(replace(shard, checksum=ledger.checksums[shard.offset]) for shard in layout.shards)

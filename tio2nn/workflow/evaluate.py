@@ -32,6 +32,7 @@ from tio2nn.structures.names import natural_key
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import LEFT_OUT, Split, read_parts
 from tio2nn.structures.structure import FloatArray
+from tio2nn.wording import listed
 from tio2nn.workflow.predict import predict_stream
 
 
@@ -72,7 +73,7 @@ class EvaluationSummary:
 
 
 def evaluate(
-    project: Project | Snapshot | None,
+    project: Project | Snapshot | AnyPath | None,
     sources: AnyPath | Sequence[AnyPath] = (),
     *,
     potential_file: AnyPath | None = None,
@@ -87,7 +88,8 @@ def evaluate(
     out as gross outliers, are removed from the test set, but not from the sources.
 
     Args:
-        project: provides the test set, the potential, and the data set whose energies are plotted; or None.
+        project: project, or its directory, with the test set, the potential, and the data set whose energies are
+            plotted; or None.
         sources: as for `tio2nn.io.read.read_structures`; empty for the test set.
         potential_file: a potential other than that of the project.
         directory: directory for the results; by default `evaluation` in the project, or `evaluation/other` for given
@@ -267,7 +269,7 @@ def _require_of_today(snapshot: Snapshot, potential: Potential) -> None:
     others = snapshot.changed_since(potential.about.get("inputs", {}))
     if others:
         project = snapshot.project
-        expected = f"expected a potential trained on the current {' and '.join(others)}, got an older one"
+        expected = f"expected a potential trained on the current {listed(others)}, got an older one"
         raise StaleError(
             f'{expected}; run "{project.command("train")}" again', file=str(project.potential_file)
         )

@@ -18,6 +18,7 @@ from tio2nn.parallel.progress import Track, silent
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import in_published_order
+from tio2nn.project.named import project_of
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.structures.audit import Audit, audit, compositions
@@ -54,7 +55,7 @@ class ExtractSummary:
 
 
 def extract(
-    project: Project,
+    project: Project | AnyPath,
     sources: AnyPath | Iterable[AnyPath],
     *,
     parameters: ParameterSet | Draft | None = None,
@@ -69,7 +70,7 @@ def extract(
     functions chosen for the structures, and written to `params.json`.
 
     Args:
-        project: project to write to.
+        project: project to write to, or its directory, which then needs a `params.json`.
         sources: as for `tio2nn.io.read.read_structures`.
         parameters: which elements to accept, and their reference energies; by default those of the project, and
             every element, with fitted reference energies, if it has none.
@@ -80,8 +81,11 @@ def extract(
 
     Raises:
         InputError: no structure has a key named in the options, or no functions can be chosen for these structures.
+        MissingInputError: there is no project in this directory.
         OSError: a file cannot be written.
+        TypeError, ValueError: an argument of a wrong kind.
     """
+    project = project_of(project)
     if parameters is None and project.parameters_file.exists():
         parameters = project.parameters_or_draft()
     elements = None if parameters is None else parameters.elements

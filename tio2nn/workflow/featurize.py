@@ -1,4 +1,4 @@
-"""The verb featurize: symmetry functions of all structures of a project, in a pool of processes."""
+"""The verb featurize: symmetry functions, and their derivatives for a fit to forces, in a pool of processes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError
 from tio2nn.files.atomic import atomic_write
+from tio2nn.files.paths import AnyPath
 from tio2nn.parallel.progress import Track, silent
 from tio2nn.parallel.shards import ShardWork, Workers, calculator_of, carry_out, measured_seconds
-from tio2nn.parallel.workers import kernel_workers
+from tio2nn.parallel.workers import kernel_workers, worker_count
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import (
     Manifest,
@@ -32,6 +33,8 @@ from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure
+from tio2nn.workflow.differentiate import JacobianSummary, differentiate
+from tio2nn.workflow.settings import training_parameters
 
 _SAMPLE_ATOMS = 300  # sample for the time estimate: about 20 ms
 _WORKER_BYTES = 180e6  # measured for a worker with its libraries; the features of a shard add to it
@@ -68,6 +71,7 @@ class FeaturizeSummary:
         n_computed: number of structures computed in this run; the others existed before.
         seconds: wall time.
         csv_files: number of `symXXXX.csv` files written.
+        derivatives: result of computing the derivatives; None if they were not needed.
     """
 
     n_structures: int
@@ -76,10 +80,45 @@ class FeaturizeSummary:
     n_computed: int
     seconds: float
     csv_files: int
+    derivatives: JacobianSummary | None = None
 
 
 def featurize(
-    project: Project | Snapshot,
+    project: Project | Snapshot | AnyPath,
+    *,
+    forces: bool | None = None,
+    jobs: int | None = None,
+    make_executor: Callable[[int], Executor] = kernel_workers,
+    csv: bool = False,
+    track: Track = silent,
+) -> FeaturizeSummary:
+    """Compute the missing features of a project and, if its potential will be trained on forces, their derivatives.
+
+    Args:
+        project: project with parameters and extracted structures, or its directory.
+        forces: train on forces, or on energies alone; None to keep the setting of `params.json`.
+        jobs, make_executor, csv, track: as for `compute_features`.
+
+    Raises:
+        MissingInputError, InputError, TypeError, ValueError: as `compute_features` and `differentiate`.
+    """
+    snapshot = Snapshot.of(project)
+    found = compute_features(snapshot, jobs=jobs, make_executor=make_executor, csv=csv, track=track)
+    fitted = training_parameters(snapshot, forces=forces)
+    if not snapshot.needs_derivatives(fitted):
+        return found
+    derivatives = differentiate(
+        snapshot,
+        jobs=jobs,
+        make_executor=make_executor,
+        insist=fitted.training.forces is True,
+        track=track,
+    )
+    return replace(found, derivatives=derivatives)
+
+
+def compute_features(
+    project: Project | Snapshot | AnyPath,
     *,
     jobs: int | None = None,
     make_executor: Callable[[int], Executor] = kernel_workers,
@@ -91,7 +130,7 @@ def featurize(
     """Compute the missing features of all structures of a project.
 
     Args:
-        project: a project with parameters and extracted structures.
+        project: project with parameters and extracted structures, or its directory.
         jobs: maximum number of worker processes; by default one per core.
         make_executor: makes a pool of that many workers, if one is needed; by default of local processes.
         jobs_are_fixed: use a pool even if it is not faster.
@@ -102,8 +141,10 @@ def featurize(
     Raises:
         MissingInputError: there are no parameters or no structures.
         InputError: a structure cannot be described, or a worker process died.
+        TypeError, ValueError: jobs is no positive whole number.
     """
     begin = time.perf_counter()
+    n_workers = worker_count(jobs)
     snapshot = Snapshot.of(project)
     project, parameters, store = snapshot.project, snapshot.parameters, snapshot.structures
     directory = project.features_directory
@@ -128,7 +169,7 @@ def featurize(
             work,
             missing,
             measured_seconds(store, pending, work.compute, store.n_atoms, _SAMPLE_ATOMS),
-            Workers(jobs, jobs_are_fixed, make_executor, track),
+            Workers(n_workers, jobs_are_fixed, make_executor, track),
             lambda *cost: announce(_estimate(parameters, shards, missing, *cost)) if announce else None,
         )
     checksums |= {shard.file: file_checksum(directory / shard.file) for shard in missing}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from tio2nn.errors import InputError, UsageError
 from tio2nn.files.paths import AnyPath
 from tio2nn.io.labels import ReadOptions
+from tio2nn.parallel.workers import worker_count
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import in_published_order
@@ -22,8 +23,9 @@ from tio2nn.project.project import Project
 from tio2nn.structures.split import read_parts
 from tio2nn.training.splits import FEWEST_TO_TRAIN, drawn_split, given_split
 from tio2nn.workflow.init import init, preset_parameters
-from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest, own_split
-from tio2nn.workflow.settings import set_target, training_parameters, with_flags
+from tio2nn.workflow.inputs import SplitRequest, own_split
+from tio2nn.workflow.settings import set_target, split_request, training_parameters, with_flags
+from tio2nn.workflow.silent_steps import SilentSteps
 
 DEFAULT_DIRECTORY = Path("tio2nn-project")
 
@@ -33,7 +35,7 @@ class RunSettings:
     """Settings of a run.
 
     Attributes:
-        sources: structure files.
+        sources: structure files, as for `tio2nn.io.read.read_structures`.
         directory: project directory; by default the current directory if it has a `params.json`, else a new
             directory in it.
         preset: preset of a new project; an existing project must match it.
@@ -42,14 +44,14 @@ class RunSettings:
         target: program that the potential is made for; None to keep the setting.
         tuning: tune before training; None to let the recipe decide.
         forces: train on forces, or on energies alone; None to keep the setting.
-        split: split to use instead of that of the project.
+        split: split to use instead of that of the project, or its file.
         flags: fields of the training section from the command line; None for those not given.
         limit: number of structures to use.
         jobs: number of worker processes.
         options: how to read structure files.
     """
 
-    sources: Sequence[str]
+    sources: AnyPath | Iterable[AnyPath]
     directory: AnyPath | None = None
     preset: str | None = None
     elements: tuple[str, ...] | None = None
@@ -57,7 +59,7 @@ class RunSettings:
     target: Target | None = None
     tuning: bool | None = None
     forces: bool | None = None
-    split: SplitRequest = PROJECTS_OWN
+    split: SplitRequest | AnyPath | None = None
     flags: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = None
     jobs: int | None = None
@@ -87,7 +89,7 @@ class Steps(Protocol):
     def extract(
         self,
         project: Project,
-        sources: Sequence[str],
+        sources: AnyPath | Iterable[AnyPath],
         limit: int | None,
         parameters: ParameterSet | Draft | None,
         options: ReadOptions | None,
@@ -124,18 +126,26 @@ class Steps(Protocol):
         """Report that the split has no test set."""
 
 
-def run(settings: RunSettings, steps: Steps) -> RunSummary:
+def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
     """Extract, since the files may have changed, then run each step whose result is missing or out of date.
+
+    Args:
+        settings: what to run on, and how.
+        steps: carries out the steps and reports on them; by default in silence.
 
     Raises:
         UsageError: a name does not exist, or an existing project does not match; raised before any work.
         InputError: a step failed.
+        TypeError, ValueError: a setting of a wrong kind.
     """
+    steps = SilentSteps() if steps is None else steps
+    split = split_request(settings.split)
+    worker_count(settings.jobs)
     here = Project(Path()).parameters_file.exists()
     project = Project(settings.directory or (Path() if here else DEFAULT_DIRECTORY))
-    parameters = _check(project, settings)
+    parameters = _check(project, settings, split)
     project.root.mkdir(parents=True, exist_ok=True)
-    jobs, split = settings.jobs, settings.split
+    jobs = settings.jobs
     with project.locked("run"):
         if settings.target is not None:
             if project.parameters_file.exists():
@@ -150,7 +160,9 @@ def run(settings: RunSettings, steps: Steps) -> RunSummary:
             # a named preset, with the elements of the structures
             _create(project, settings, in_published_order(snapshot.structures.elements), steps)
         if (n := len(snapshot.structures)) < FEWEST_TO_TRAIN:
-            raise InputError(f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {n}")
+            raise InputError(
+                f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {n}; add structures"
+            )
         steps.featurize(snapshot, jobs)
         fitted = _fitted(snapshot, settings, tuned=False)
         steps.differentiate(snapshot, fitted, jobs)
@@ -173,7 +185,7 @@ def _fitted(snapshot: Snapshot, settings: RunSettings, *, tuned: bool) -> Parame
     return training_parameters(snapshot, settings.recipe, tuned, settings.flags, settings.forces)
 
 
-def _check(project: Project, settings: RunSettings) -> ParameterSet | Draft | None:
+def _check(project: Project, settings: RunSettings, split: SplitRequest) -> ParameterSet | Draft | None:
     """Check at the start what would otherwise fail in a later step.
 
     Returns:
@@ -185,8 +197,8 @@ def _check(project: Project, settings: RunSettings) -> ParameterSet | Draft | No
     with_flags(wanted.settings if isinstance(wanted, Draft) else wanted, "training", settings.flags)
     if settings.recipe is not None:
         known_recipe(settings.recipe)
-    if settings.split.path is not None:
-        read_parts(settings.split.path)
+    if split.path is not None:
+        read_parts(split.path)
     if project.root.exists() and not project.root.is_dir():
         raise UsageError(f"{project.root}: expected a project directory, got a file")
     if not project.parameters_file.exists():

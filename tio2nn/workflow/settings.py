@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tio2nn.errors import ParameterError, UsageError
+from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.targets import Target, require_expressible
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import DERIVATIVES, FEATURES, SEARCH, STALE
 from tio2nn.project.project import Project
+from tio2nn.structures.split import read_parts
+from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest
+
+# fields whose options have other names
+_OPTIONS = {"split": "split-by", "test_fraction": "no-test", "outliers": "keep-outliers"}
 
 
 def training_parameters(
-    project: Project | Snapshot,
+    project: Project | Snapshot | AnyPath,
     recipe: str | None = None,
     tuned: bool = False,
     training: Mapping[str, Any] | None = None,
@@ -99,7 +106,18 @@ def with_flags(parameters: ParameterSet, section: str, flags: Mapping[str, Any])
     try:
         return parameters.with_overrides(**{section: given})
     except ParameterError as error:
-        raise UsageError(str(error)) from None
+        told = [_naming_the_option(problem, section, given) for problem in error.problems]
+        raise UsageError("; ".join(told)) from None
+
+
+def _naming_the_option(problem: str, section: str, given: Mapping[str, Any]) -> str:
+    """The problem of a field, told of the option that set it."""
+    path, separator, reason = problem.partition(": ")
+    for name in given:
+        if path == f"{section}.{name}":
+            option = _OPTIONS.get(name, name.replace("_", "-"))
+            return f"--{option}{separator}{reason}"
+    return problem
 
 
 def asks_for_new_split(split_file: Path | None, kind: str | None, new: bool, no_test: bool) -> bool:
@@ -110,8 +128,23 @@ def asks_for_new_split(split_file: Path | None, kind: str | None, new: bool, no_
     """
     asked = kind is not None or new or no_test
     if split_file is not None and asked:
-        raise UsageError("expected either --split or --split-by, --new-split or --no-test, got both")
+        raise UsageError("--split cannot be combined with --split-by, --new-split or --no-test")
     return asked
+
+
+def split_request(split: SplitRequest | AnyPath | None) -> SplitRequest:
+    """The request itself, that for a split file, or, with None, that for the split of the project.
+
+    Raises:
+        TypeError: something else.
+    """
+    if split is None:
+        return PROJECTS_OWN
+    if isinstance(split, SplitRequest):
+        return split
+    if not isinstance(split, (str, os.PathLike)):
+        raise TypeError(f"split: expected a SplitRequest, the path of a file, or None, got {split!r}")
+    return SplitRequest(split)
 
 
 def fields_of_switches(no_test: bool, keep_outliers: bool) -> dict[str, Any]:
@@ -119,12 +152,19 @@ def fields_of_switches(no_test: bool, keep_outliers: bool) -> dict[str, Any]:
     return {"test_fraction": 0.0 if no_test else None, "outliers": "keep" if keep_outliers else None}
 
 
-def require_features(snapshot: Snapshot, parameters: ParameterSet) -> None:
-    """Require features, and derivatives for training on forces, before TensorFlow takes seconds to start.
+def require_features(snapshot: Snapshot, parameters: ParameterSet, split: Path | None = None) -> None:
+    """Require what a fit reads, before TensorFlow takes seconds to start.
+
+    Args:
+        snapshot: needs features, and derivatives for training on forces.
+        parameters: of the fit.
+        split: file of the split, if the user gave one; it must be readable.
 
     Raises:
         MissingInputError, StaleError, InputError: the message names the command to run.
     """
+    if split is not None:
+        read_parts(split)
     snapshot.require(FEATURES)
     if snapshot.needs_derivatives(parameters):
         way_out = "" if parameters.training.forces is True else ", or train with --energies-only"

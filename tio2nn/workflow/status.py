@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tio2nn.files.paths import AnyPath
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import (
     DERIVATIVES,
@@ -34,7 +35,7 @@ class Row:
     Attributes:
         name: name of the part.
         command: command that makes it.
-        state: "there", "stale", "missing", "broken" or "in progress".
+        state: "up to date", "stale", "missing", "broken" or "in progress".
         what: its content in one line, or the reason for its state.
     """
 
@@ -59,10 +60,11 @@ class Status:
         return {"root": str(self.root), "parts": [asdict(part) for part in self.parts], "advice": self.advice}
 
 
-def status(project: Project | Snapshot) -> Status:
+def status(project: Project | Snapshot | AnyPath) -> Status:
     """Read the state of a project without changing it.
 
     Raises:
+        MissingInputError: there is no project in this directory.
         InputError: params.json is not a valid parameter set.
     """
     snapshot = Snapshot.of(project)

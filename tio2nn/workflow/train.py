@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tio2nn.cores import available_cores
 from tio2nn.errors import InputError
 from tio2nn.evaluation.baseline import Comparison, about_training
 from tio2nn.files.atomic import atomic_path
+from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import write_csv, write_json
-from tio2nn.parallel.workers import member_workers
+from tio2nn.parallel.workers import member_workers, worker_count
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.targets import require_expressible
 from tio2nn.potential.layers import Layer
@@ -32,9 +32,11 @@ from tio2nn.project.structure_store import StructureStore
 from tio2nn.training.committee import CommitteeFiles, fit_committee
 from tio2nn.training.data import TrainingData, prepare
 from tio2nn.training.fit import Fit, configure_threads
+from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
-from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest, choose_split, keep_split, read_inputs
+from tio2nn.workflow.inputs import SplitRequest, choose_split, keep_split, read_inputs
+from tio2nn.workflow.settings import split_request
 
 _MEV = 1000.0  # meV in an eV
 
@@ -79,10 +81,10 @@ class TrainSummary:
 
 
 def train(
-    project: Project | Snapshot,
+    project: Project | Snapshot | AnyPath,
     parameters: ParameterSet | None = None,
     *,
-    split: SplitRequest = PROJECTS_OWN,
+    split: SplitRequest | AnyPath | None = None,
     jobs: int | None = None,
     make_executor: Callable[[int], Executor] = member_workers,
     command: Sequence[str] = (),
@@ -94,10 +96,10 @@ def train(
     Committee members are fitted one after the other, or in parallel in worker processes, with bitwise equal results.
 
     Args:
-        project: project with features.
+        project: project with features, or its directory.
         parameters: parameters of the project, with any changes from the command line or tuning; their recipe sets
             what they leave open.
-        split: split to use instead of that of the project.
+        split: split to use instead of that of the project, or its file.
         jobs: number of members to fit in parallel; by default one per core.
         make_executor: makes a pool of that many worker processes, if more than one; by default of local processes.
         command: the command line to record.
@@ -108,8 +110,10 @@ def train(
         MissingInputError, StaleError: a part of the project is missing or out of date.
         InputError: a part is damaged, the target cannot express the network, the fit diverges, or a worker process
             dies.
+        TypeError, ValueError: jobs is no positive whole number, or the split is no path.
     """
     begin = time.perf_counter()
+    n_workers, request = worker_count(jobs), split_request(split)
     configure_threads()
     snapshot = Snapshot.of(project)
     project = snapshot.project
@@ -119,10 +123,12 @@ def train(
         parameters.target, parameters.network.activation, project.command(f"train --for {parameters.target}")
     )
     inputs = read_inputs(snapshot, parameters)
-    chosen = choose_split(snapshot, parameters, split)
+    chosen = choose_split(snapshot, parameters, request)
     parameters = resolved(parameters, inputs.store, chosen, inputs.selection)
     data = prepare(inputs, parameters, chosen)
     keep_split(snapshot, chosen)
+    if data.train_forces is not None:
+        compile_force_losses(data.train_forces.jacobian)
     if on_data is not None:
         on_data(data)
     project.model_directory.mkdir(exist_ok=True)
@@ -133,7 +139,7 @@ def train(
             parameters,
             data,
             files,
-            jobs=jobs or available_cores(),
+            jobs=n_workers,
             make_executor=make_executor,
             on_epoch=on_epoch,
         )

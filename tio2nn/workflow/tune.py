@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from tio2nn.cores import available_cores
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
-from tio2nn.parallel.workers import trial_workers
+from tio2nn.parallel.workers import trial_workers, worker_count
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import forces_of
@@ -31,6 +30,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import versions
 from tio2nn.structures.split import LEFT_OUT, Split
 from tio2nn.training.data import TrainingData, prepare
+from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.splits import FEWEST_TO_VALIDATE
 from tio2nn.tuning.oracles import BLIND, Oracle, candidates
 from tio2nn.tuning.trial import TrialTask, run_trial
@@ -68,7 +68,7 @@ class TuneSummary:
 
 
 def tune(
-    project: Project | Snapshot,
+    project: Project | Snapshot | AnyPath,
     parameters: ParameterSet | None = None,
     *,
     jobs: int | None = None,
@@ -81,7 +81,7 @@ def tune(
     """Search on the training set of a project, scored on its validation set, with forces if the fit uses them.
 
     Args:
-        project: project with features, and with derivatives for a search on forces.
+        project: project, or its directory, with features and, for a search on forces, derivatives.
         parameters: parameters of the project, with any changes from the command line; their recipe sets what they
             leave open.
         jobs: number of trials to run in parallel; by default one per core.
@@ -94,9 +94,10 @@ def tune(
     Raises:
         MissingInputError, StaleError: as for `tio2nn.workflow.inputs.read_inputs`.
         InputError: the features are damaged, a set is empty, or no trial completes.
+        TypeError, ValueError: jobs is no positive whole number.
     """
     begin = time.perf_counter()
-    jobs = jobs or available_cores()
+    n_workers = worker_count(jobs)
     snapshot = Snapshot.of(project)
     project = snapshot.project
     if parameters is None:
@@ -118,13 +119,15 @@ def tune(
             f"{FEWEST_TO_VALIDATE} structures have no validation set"
         )
     keep_split(snapshot, chosen)
+    if data.train_forces is not None:
+        compile_force_losses(data.train_forces.jacobian)
     if on_data is not None:
         on_data(data)
     project.tuning_directory.mkdir(exist_ok=True)
-    search = _Search(project, parameters, data, jobs, on_trial)
+    search = _Search(project, parameters, data, n_workers, on_trial)
     data.save(project.trial_data_file)
     try:
-        with make_executor(jobs) as executor:
+        with make_executor(n_workers) as executor:
             trials = search.blind(executor) if tuning.strategy in BLIND else search.guided(executor)
     finally:
         project.trial_data_file.unlink(missing_ok=True)

@@ -11,8 +11,10 @@ from tio2nn.errors import InputError
 from tio2nn.files.text import parse_count, quoted
 from tio2nn.io.xsf.rows import RowParser
 from tio2nn.io.xsf.sections import COORDINATES, PERIODIC_AXES, VECTORS, Energy, Section
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Extras, FloatArray, Structure
 from tio2nn.wording import counted
+
+_EXTRAS = Extras(no_energy="expected a comment '# total energy = ... eV', got none")
 
 
 class XsfFrames:
@@ -232,6 +234,7 @@ class XsfFrames:
             forces=table[:, 3:] * self._force_unit if table.shape[1] == 6 else None,
             file=self._rows.file,
             line=self._first_line if self.n_announced == 1 else line,
+            extras=_EXTRAS,
         )
 
     def _vectors_of(self, coordinates: str, number: int) -> Section:
