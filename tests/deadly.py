@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 from unittest import mock
 
-from tio2nn.descriptors.neighbors import NeighborList
+from tio2nn.descriptors.neighbors import NeighborSearch
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.parallel.workers import WorkerProcesses
 from tio2nn.structures.structure import Structure
@@ -37,12 +37,14 @@ class DeadlyWorkers(WorkerProcesses):
 def _killed_by(
     names: frozenset[str], together: int, fn: Callable[..., ResultT], *args: Any, **kwargs: Any
 ) -> ResultT:
-    search = SymmetryCalculator._neighbors
+    search = SymmetryCalculator._search
 
-    def deadly(calculator: SymmetryCalculator, structures: Sequence[Structure]) -> Iterator[NeighborList]:
+    def deadly(
+        calculator: SymmetryCalculator, structures: Sequence[Structure], threads: int = 1
+    ) -> NeighborSearch:
         if sum(structure.name in names for structure in structures) >= together:
             os.kill(os.getpid(), signal.SIGKILL)
-        return search(calculator, structures)
+        return search(calculator, structures, threads)
 
-    with mock.patch.object(SymmetryCalculator, "_neighbors", deadly):
+    with mock.patch.object(SymmetryCalculator, "_search", deadly):
         return fn(*args, **kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -100,14 +100,16 @@ def test_a_structure_for_which_memory_is_short_is_named_where_no_pool_was_at_wor
     monkeypatch.setattr(
         "tio2nn.workflow.featurize._SAMPLE_ATOMS", 1
     )  # the estimate does not come upon it before
-    search = SymmetryCalculator._neighbors
+    search = SymmetryCalculator._search
 
-    def short_of_memory(calculator: SymmetryCalculator, structures: Sequence[Structure]) -> Iterator[Any]:
+    def short_of_memory(
+        calculator: SymmetryCalculator, structures: Sequence[Structure], threads: int = 1
+    ) -> Any:
         if any(structure.name == "structure0007" for structure in structures):
             raise MemoryError
-        return search(calculator, structures)
+        return search(calculator, structures, threads)
 
-    monkeypatch.setattr(SymmetryCalculator, "_neighbors", short_of_memory)
+    monkeypatch.setattr(SymmetryCalculator, "_search", short_of_memory)
     with pytest.raises(InputError, match=r"cannot compute structure0007 .*: out of memory, even with"):
         compute_features(project, jobs=1, make_executor=lambda _: Dying())
 
