@@ -29,7 +29,7 @@ MOST_ARGUMENTS = 8
 # From the ground to the roof. A folder stands for all of its modules; "" is the package tio2nn itself, the front door,
 # which offers names of every floor and which no module of the package goes through.
 FLOORS = (
-    # the ground: what everything may stand on
+    # the ground: what everything may import
     ("cores", "errors", "version", "wording"),
     # how bytes reach the disk and come back
     ("files",),
@@ -51,7 +51,7 @@ FLOORS = (
     ("evaluation",),
     # the verbs
     ("workflow",),
-    # guests: other programs' view of a potential
+    # wrappers: other programs' view of a potential
     ("interfaces",),
     # what people see
     ("cli",),

@@ -223,7 +223,7 @@ def test_status_prints_a_table_and_what_is_next(here: Path) -> None:
     extracted_project(here / "p")
     out, err = invoke("status", "-C", "p")
     assert err == ""
-    assert [line.split()[:2] for line in out.splitlines()[1:4]] == [
+    assert [re.split(r"\s{2,}", line)[:2] for line in out.splitlines()[1:4]] == [
         ["parameters", "up to date"],
         ["structures", "up to date"],
         ["features", "missing"],
@@ -280,6 +280,6 @@ def test_a_split_that_somebody_damaged_is_not_replaced_in_silence(here: Path) ->
     project.split_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     before = project.split_file.read_bytes()
     _, err = invoke("train", "-C", "p", code=3)
-    assert re.search(r"split\.csv:5: expected the part train, validation or test, got 'T", err)
+    assert re.search(r'split\.csv:5: expected the part train, validation or test, got "T', err)
     assert project.split_file.read_bytes() == before
     invoke("train", "--new-split", "--epochs", 1, "-C", "p")

@@ -338,5 +338,5 @@ def test_a_structure_larger_than_a_block_of_centers_has_one_jacobian() -> None:
 
 
 def test_the_jacobian_refuses_an_element_that_the_parameters_lack(molecule: Structure) -> None:
-    with pytest.raises(InputError, match="expected elements Ti, O, got Cs"):
+    with pytest.raises(InputError, match="expected the elements Ti, O, got Cs"):
         _mixed().jacobian(replace(molecule, elements=("Cs", "O", "O", "O")))

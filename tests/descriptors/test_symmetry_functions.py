@@ -285,12 +285,12 @@ def test_a_spawned_process_computes_the_same_bits(skew_crystal: Structure, thin_
 
 def test_an_unknown_element_is_an_error_with_file_and_line(molecule: Structure) -> None:
     strange = replace(molecule, elements=("Ti", "O", "N", "O"), line=7)
-    with pytest.raises(InputError, match=r"^molecule\.xsf:7: expected elements Ti, O, got N$"):
+    with pytest.raises(InputError, match=r"^molecule\.xsf:7: expected the elements Ti, O, got N$"):
         _mixed()(strange)
 
 
 def test_a_structure_without_a_file_is_called_by_its_name(molecule: Structure) -> None:
-    with pytest.raises(InputError, match=r"^molecule: expected elements Ti, O, got N$"):
+    with pytest.raises(InputError, match=r"^molecule: expected the elements Ti, O, got N$"):
         _mixed()(replace(molecule, elements=("N",) * 4, file=""))
 
 

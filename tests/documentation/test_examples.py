@@ -101,10 +101,6 @@ def write_what_pages_name() -> None:
         frame.calc = None
     ase.io.write("relabelled.xyz", frames, format="extxyz")
     shutil.copytree("sample_data", "from-ase")
-    compressed = labelled(Path("sample_data/structure0001.xsf"))
-    compressed.set_cell(0.85 * compressed.cell[:], scale_atoms=True)
-    compressed.calc = None
-    ase.io.write("compressed.xsf", compressed)
     with tarfile.open("data-set-2016-TiO2.tar.bz2", "w:bz2") as archive:
         archive.add("sample_data")
     parts = [("validation", "test")[k] if k < 2 else "train" for k in range(len(frames))]

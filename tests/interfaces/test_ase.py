@@ -261,7 +261,7 @@ def test_a_single_network_has_no_spread(atoms: Atoms) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (Atoms("Ti2Si", positions=2.0 * np.eye(3)), "Ti2Si: expected elements Ti, O, got Si"),
+        (Atoms("Ti2Si", positions=2.0 * np.eye(3)), "Ti2Si: expected the elements Ti, O, got Si"),
         (
             Atoms("TiO2", [[0, 0, 0], [2, 0, 0], [2, 0, 0]]),
             "TiO2: expected atoms at different places, got atoms 2 and 3 at the same place",
@@ -388,6 +388,6 @@ def test_after_a_failure_no_energy_of_other_atoms_is_returned(atoms: Atoms) -> N
     other = Atoms("Fe", cell=[3.0, 3.0, 3.0], pbc=True)
     other.calc = calculator
     for _ in range(2):
-        with pytest.raises(CalculatorSetupError, match="expected elements Ti, O, got Fe"):
+        with pytest.raises(CalculatorSetupError, match="expected the elements Ti, O, got Fe"):
             other.get_potential_energy()
     assert calculator.prediction is None

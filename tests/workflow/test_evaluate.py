@@ -189,14 +189,16 @@ def test_what_cannot_be_used_is_rejected_with_its_place_and_the_rest_is_evaluate
         "nickel.xsf",
         f"{two.name}.xsf",
     ]
-    assert summary.rejected[2].reason == "expected a total energy, got none"
+    assert summary.rejected[2].reason == "expected a comment '# total energy = ... eV', got none"
     assert "Ni" in summary.rejected[1].reason
 
 
 def test_when_nothing_can_be_used_the_reason_is_the_error(potential_file: Path, tmp_path: Path) -> None:
     unlabelled = [replace(structure, energy=None) for structure in named(*TEST)]
     files = write_files(tmp_path / "files", unlabelled)
-    with pytest.raises(InputError, match=r"structure0003\.xsf.* expected a total energy, got none$"):
+    with pytest.raises(
+        InputError, match=r"structure0003\.xsf.* expected a comment '# total energy = .* eV', got none$"
+    ):
         evaluate(None, files[:1], potential_file=potential_file)
     with pytest.raises(InputError, match=r"got 4 that cannot be used; the first: .*structure0003\.xsf"):
         evaluate(None, files, potential_file=potential_file)

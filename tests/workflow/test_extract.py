@@ -133,7 +133,7 @@ def test_what_cannot_be_trusted_is_listed_and_stops_nothing() -> None:
         "data/none.xsf: no such file or folder",
         "data/s2.xsf:9: expected 6 atoms, got 5",
         "data/s3.xsf:1: expected text, got binary data",
-        "data/s9.xsf:2: expected a total energy, got none",
+        "data/s9.xsf:2: expected a comment '# total energy = ... eV', got none",
     ]
     assert [row["structure"] for row in table()] == ["s1", "s10", "s11", "s12"]
     assert table("out/rejected.csv")[1] == {

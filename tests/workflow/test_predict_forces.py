@@ -304,7 +304,7 @@ def test_a_broken_file_among_good_ones_is_named_and_the_others_are_written(here:
         f"structure000{k}.xsf" for k in (1, 3, 5)
     ]
     assert "structure0002.xsf:3: expected PRIMCOORD or ATOMS, got neither" in err
-    assert "structure0004.xsf:3: expected elements Ti, O, got N" in err
+    assert "structure0004.xsf:3: expected the elements Ti, O, got N" in err
 
 
 def test_two_structures_of_one_name_are_called_by_their_paths(here: Path) -> None:

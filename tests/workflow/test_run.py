@@ -365,7 +365,7 @@ def test_the_parameters_of_the_project_may_be_named_again(
 @pytest.mark.parametrize(
     ("flags", "code", "expected"),
     [
-        (("--split-by", "chance"), 2, 'training.split: expected "random" or "grouped"'),
+        (("--split-by", "chance"), 2, '--split-by: expected "random" or "grouped"'),
         (
             ("--split", "mine.csv", "--no-test"),
             2,
