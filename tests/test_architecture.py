@@ -62,7 +62,7 @@ FLOORS = (
 # Where a library may be imported: modules, or folders with all of theirs. A library that is not in the table may be
 # imported anywhere.
 ROOMS = {
-    "ase": ("interfaces.ase", "structures.structure", "structures.geometry"),
+    "ase": ("interfaces.ase", "interfaces.lammps", "structures.structure", "structures.geometry"),
     "filelock": ("files.lock",),
     "keras": ("training", "tuning.trial"),
     "keras_tuner": ("tuning.oracles",),

@@ -356,6 +356,43 @@ def test_elements_that_do_not_fit_are_refused(elements: list[str], reason: str) 
 
 
 @needs_lammps
+def test_types_whose_masses_are_those_of_other_elements_are_refused() -> None:
+    reason = r"^elements: expected O for atom type 1, whose mass in LAMMPS is 15\.999, got Ti$"
+    with lammps(upright(CRYSTAL), types=("O", "Ti")) as instance, pytest.raises(InputError, match=reason):
+        LammpsDriver(instance, POTENTIAL, ["Ti", "O"])
+    # masses that come later, too
+    with lammps(upright(CRYSTAL)) as instance:
+        driver = LammpsDriver(instance, POTENTIAL, TYPES)
+        reason = r"^elements: expected Ti for atom type 2, whose mass in LAMMPS is 47\.867, got O$"
+        with pytest.raises(InputError, match=reason):
+            driver.commands("mass 2 47.867\nrun 0")
+
+
+@needs_lammps
+@pytest.mark.parametrize("masses", [("49.948", "17.999"), ("46", "30")])
+def test_isotopes_and_masses_of_choice_pass(masses: tuple[str, str]) -> None:
+    structure = upright(CRYSTAL)
+    with lammps(structure) as instance:
+        instance.commands_string("\n".join(f"mass {k} {mass}" for k, mass in enumerate(masses, start=1)))
+        LammpsDriver(instance, POTENTIAL, TYPES).commands("run 0")
+        assert instance.get_thermo("pe") == pytest.approx(POTENTIAL.energy(structure), rel=1e-13)
+
+
+@needs_lammps
+@pytest.mark.parametrize("style", ["atomic", "sphere"])
+def test_types_without_masses_are_not_checked(style: str) -> None:
+    instance = start_lammps()
+    try:
+        instance.commands_string(
+            f"units metal\natom_style {style}\nregion box block 0 9 0 9 0 9\ncreate_box 2 box"
+        )
+        LammpsDriver(instance, POTENTIAL, TYPES)
+        assert instance.has_id("fix", "tio2nn")
+    finally:
+        instance.close()
+
+
+@needs_lammps
 def test_a_lammps_without_a_box_is_refused() -> None:
     instance = start_lammps()
     try:

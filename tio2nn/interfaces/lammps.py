@@ -25,6 +25,7 @@ from importlib.metadata import PackageNotFoundError, files
 from typing import Any
 
 import numpy as np
+from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, one_line
@@ -110,8 +111,8 @@ class LammpsDriver:
             fix_id: ID of the fix in LAMMPS.
 
         Raises:
-            InputError: other units, no box, several MPI ranks, elements that do not fit the atom types or the
-                potential, a LAMMPS without `fix external`, or a bad potential.
+            InputError: other units, no box, several MPI ranks, elements that do not fit the atom types, their
+                masses or the potential, a LAMMPS without `fix external`, or a bad potential.
         """
         self.potential = potential if isinstance(potential, Potential) else Potential.load(potential)
         self.prediction: Prediction | None = None
@@ -122,6 +123,7 @@ class LammpsDriver:
             watch.check_potential(self.potential)
         self._energy_unit = self._checked_units()
         self._elements = self._checked_elements(elements)
+        self._check_masses()
         lammps.command(f"fix {fix_id} all external pf/callback 1 1")
         lammps.command(f"fix_modify {fix_id} energy yes virial yes")
         lammps.set_fix_external_callback(fix_id, self._called, None)
@@ -185,6 +187,23 @@ class LammpsDriver:
                 )
         return np.array(elements)
 
+    def _check_masses(self) -> None:
+        """Refuse a type whose mass is nearer to that of another element of the potential than to that of its own."""
+        masses = self._lammps.numpy.extract_atom("mass")
+        if masses is None:  # then each atom has one of its own
+            return
+        ordinary = {element: atomic_masses[atomic_numbers[element]] for element in self.potential.elements}
+        for number, element in enumerate(self._elements.tolist(), start=1):
+            mass = float(masses[number])
+            if not mass > 0.0:  # not set yet
+                continue
+            nearest = min(ordinary, key=lambda other: abs(ordinary[other] - mass))
+            if abs(ordinary[nearest] - mass) < abs(ordinary[element] - mass):
+                raise InputError(
+                    f"elements: expected {nearest} for atom type {number}, whose mass in LAMMPS is {mass:g}, got "
+                    f"{element}"
+                )
+
     def _called(
         self, _: Any, step: int, n_local: int, tags: IntArray, positions: FloatArray, forces: FloatArray
     ) -> None:
@@ -202,6 +221,8 @@ class LammpsDriver:
     ) -> None:
         """Write the forces on the local atoms, and give LAMMPS energies and virial."""
         forces[:] = 0.0
+        if self.prediction is None:
+            self._check_masses()  # they may have been set after the fix
         types = self._lammps.numpy.extract_atom("type")[:n_local]
         # LAMMPS sorts atoms by place, and bits of a sum depend on its order
         order = np.argsort(tags, kind="stable")
