@@ -210,6 +210,21 @@ def test_what_cannot_be_read_written_or_predicted_ends_in_one_line(tmp_path: Pat
         saved(POTENTIAL).compute_forces(data)
 
 
+def test_pairs_of_ghost_atoms_are_refused(saved: Any) -> None:
+    """With the last argument of the pair style 1, LAMMPS lists neighbors of ghost atoms, too."""
+    unified = saved(POTENTIAL)
+    data = MliapData(CRYSTAL, unified, range(CRYSTAL.n_atoms))
+    data.pair_i = np.append(data.pair_i, np.int32(CRYSTAL.n_atoms))
+    data.jatoms = np.append(data.jatoms, np.int32(0))
+    data.jelems = np.append(data.jelems, data.elems[0])
+    data.rij = np.vstack([data.rij, [[0.0, 0.0, 2.0]]])
+    data.npairs += 1
+    reason = "^expected neighbors of the rank's own atoms, got some of ghost atoms; write pair_style mliap unified FILE 0$"
+    with pytest.raises(InputError, match=reason):
+        unified.compute_forces(data)
+    assert np.isnan(data.energy)
+
+
 @pytest.mark.parametrize(("size", "reason"), [(np.nan, "is not finite"), (1e9, "exceeds the limit of 1000;")])
 def test_absurd_results_are_refused(size: float, reason: str, tmp_path: Path) -> None:
     POTENTIAL.save(tmp_path / "potential.npz")

@@ -88,7 +88,7 @@ class MliapPotential:
         """Give LAMMPS the energies of its atoms, eV, and the derivative by each vector, eV/Å.
 
         Raises:
-            InputError: atoms mapped to NULL, or no prediction for these neighbors.
+            InputError: atoms mapped to NULL, neighbors of ghost atoms, or no prediction for these neighbors.
         """
         n_atoms, n_pairs = int(data.nlistatoms), int(data.npairs)
         if not n_atoms:
@@ -98,10 +98,15 @@ class MliapPotential:
         if (elements < 0).any():
             raise InputError("expected an element for each atom type in pair_coeff, got NULL")
         # LAMMPS numbers atoms otherwise than it lists them
-        place = np.zeros(int(data.ntotal), np.int64)
+        place = np.full(int(data.ntotal), -1, np.int64)
         place[np.asarray(data.iatoms[:n_atoms])] = np.arange(n_atoms)
         if n_pairs:
             centers = place[np.asarray(data.pair_i)]
+            if (centers < 0).any():
+                raise InputError(
+                    "expected neighbors of the rank's own atoms, got some of ghost atoms; write pair_style mliap "
+                    "unified FILE 0"
+                )
             of_neighbors, vectors = np.array(data.jelems, np.int64), np.array(data.rij, np.float64)
         else:  # then there may be no arrays
             centers = of_neighbors = np.zeros(0, np.int64)
