@@ -157,6 +157,47 @@ def test_records_are_some_evaluations_apart_and_not_more_than_asked_for(tmp_path
     assert names == ["candidate-1", "candidate-2", "candidate-3"]
 
 
+def test_energy_and_then_forces_of_one_structure_are_one_evaluation(tmp_path: Path) -> None:
+    watch = Watch(record_at=0.01, file=tmp_path / "candidates.xyz", interval=3)
+    atoms = atoms_of(KNOWING, watch)
+    counts = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExtrapolationWarning)
+        for seed in range(7):
+            atoms.rattle(0.2, seed=seed)
+            atoms.get_potential_energy()
+            atoms.get_forces()
+            counts.append(watch.n_recorded)
+    assert counts == [1, 1, 1, 2, 2, 2, 3]
+
+
+def test_whoever_asks_again_after_a_stop_records_nothing_more(tmp_path: Path) -> None:
+    watch = Watch(stop_at=0.3, record_at=0.2, file=tmp_path / "candidates.xyz")
+    atoms = atoms_of(KNOWING, watch)
+    atoms.rattle(0.5, seed=1)
+    with pytest.warns(ExtrapolationWarning, match="recorded"):
+        for ask in (atoms.get_potential_energy, atoms.get_forces):
+            with pytest.raises(ExtrapolationError):
+                ask()
+    assert watch.n_recorded == len(list(read_structures(watch.file))) == 1
+
+
+def test_a_cell_or_an_element_alone_makes_another_structure(tmp_path: Path) -> None:
+    watch = Watch(record_at=0.01, file=tmp_path / "candidates.xyz", interval=1)
+    atoms = atoms_of(KNOWING, watch)
+    atoms.rattle(0.2, seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExtrapolationWarning)
+        atoms.get_potential_energy()
+        atoms.set_cell(1.01 * atoms.cell)
+        atoms.get_potential_energy()
+        atoms.symbols[0] = "O" if atoms.symbols[0] == "Ti" else "Ti"
+        atoms.get_potential_energy()
+        atoms.pbc = (True, True, False)
+        atoms.get_potential_energy()
+    assert watch.n_recorded == 4
+
+
 def test_the_structure_that_stops_a_run_is_recorded_whenever_the_last_one_was(tmp_path: Path) -> None:
     file = tmp_path / "candidates.xyz"
     watch = Watch(stop_at=0.3, record_at=0.001, file=file, interval=100)

@@ -11,13 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.special_files import is_special
 from tio2nn.io.extxyz_text import Predicted, write_extxyz
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
-from tio2nn.structures.structure import Extras
+from tio2nn.structures.structure import Extras, Structure
 
 Measure = Literal["distance", "spread"]
 _MEASURES = ("distance", "spread")
@@ -65,7 +67,7 @@ class Watch:
                 for never.
             by: what is compared.
             file: where structures are recorded; those of earlier runs stay.
-            interval: evaluations between two records, at least: successive steps hardly differ.
+            interval: structures from one record to the next, at least: successive steps hardly differ.
             most: records of this object, at most.
 
         Raises:
@@ -84,8 +86,9 @@ class Watch:
         self.stop_at, self.record_at, self.by = stop_at, record_at, by
         self.file, self.interval, self.most = Path(file), interval, most
         self.n_recorded = 0
-        self._n_evaluations = 0
+        self._n_structures = 0
         self._last_record: int | None = None
+        self._latest: Structure | None = None
         if record_at is not None:
             self._check_file()
 
@@ -109,10 +112,13 @@ class Watch:
             ExtrapolationError: the run is to stop.
             InputError: the file cannot be written.
         """
-        self._n_evaluations += 1
+        if self._latest is None or not _are_same(prediction.structure, self._latest):
+            # energy and then forces of one structure count once
+            self._n_structures += 1
+            self._latest = prediction.structure
         value, what = self._worst(prediction)
         stops = self.stop_at is not None and value > self.stop_at
-        if self.record_at is not None and value > self.record_at and (stops or self._is_due()):
+        if self.record_at is not None and value > self.record_at and self._is_due(stops):
             self._record(prediction, what)
             warnings.warn(
                 f"{where}: {what}, above the limit of {self.record_at:g}; recorded in {self.file}",
@@ -135,10 +141,11 @@ class Watch:
             return value, f"{name} is at {value:.3g} times an ordinary distance from training"
         return value, f"the committee disagrees by {value:.3g} eV/Å on the force on {name}"
 
-    def _is_due(self) -> bool:
-        if self.n_recorded >= self.most:
-            return False
-        return self._last_record is None or self._n_evaluations - self._last_record >= self.interval
+    def _is_due(self, stops: bool) -> bool:
+        if self._last_record is None:
+            return True
+        since = self._n_structures - self._last_record
+        return since > 0 if stops else self.n_recorded < self.most and since >= self.interval
 
     def _record(self, prediction: Prediction, reason: str) -> None:
         self._check_file()
@@ -156,7 +163,7 @@ class Watch:
         except OSError as error:
             raise self._unwritable(error) from None
         self.n_recorded += 1
-        self._last_record = self._n_evaluations
+        self._last_record = self._n_structures
 
     def _check_file(self) -> None:
         """Refuse a file to which no frame can be appended."""
@@ -178,3 +185,13 @@ class Watch:
 
     def _unwritable(self, error: OSError) -> InputError:
         return InputError(f"cannot record structures: {error.strerror}", file=str(self.file))
+
+
+def _are_same(one: Structure, other: Structure) -> bool:
+    """Whether two structures have the same atoms at the same places."""
+    return (
+        one.elements == other.elements
+        and one.periodic == other.periodic
+        and np.array_equal(one.positions, other.positions)
+        and np.array_equal(one.cell, other.cell)
+    )
