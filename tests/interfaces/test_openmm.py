@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
@@ -35,7 +35,9 @@ REPELLING = replace(POTENTIAL, repulsion=Repulsion(PARAMETERS.elements, np.full(
 
 
 @contextmanager
-def context(structure: Structure, potential: Potential, **options: Any) -> Iterator[Any]:
+def context(
+    structure: Structure, potential: Potential, elements: Sequence[str] | None = None, **options: Any
+) -> Iterator[Any]:
     import openmm
 
     system = openmm.System()
@@ -44,7 +46,7 @@ def context(structure: Structure, potential: Potential, **options: Any) -> Itera
     periodic = all(structure.periodic)
     if periodic:
         system.setDefaultPeriodicBoxVectors(*(structure.cell / 10.0))
-    system.addForce(openmm_force(potential, structure.elements, periodic=periodic, **options))
+    system.addForce(openmm_force(potential, elements or structure.elements, periodic=periodic, **options))
     integrator = openmm.VerletIntegrator(2e-4)
     made = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
     made.setPositions(structure.positions / 10.0)
@@ -99,6 +101,30 @@ def test_a_run_stops_far_from_training_with_a_line_that_says_why() -> None:
         with pytest.raises(OpenMMException, match=r"^time 0 ps: stopped: atom \d \(\w+\) is at ") as caught:
             made.getIntegrator().step(10)
         assert "\n" not in str(caught.value)
+
+
+@needs_openmm
+def test_an_interrupt_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from openmm import OpenMMException
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with context(BOX, POTENTIAL) as made:
+        monkeypatch.setattr(Potential, "predict", interrupted)
+        with pytest.raises(OpenMMException, match=r"^time 0 ps: interrupted$"):
+            made.getIntegrator().step(10)
+
+
+@needs_openmm
+@pytest.mark.parametrize("n_elements", [4, 6])
+def test_a_wrong_number_of_elements_is_called_so(n_elements: int) -> None:
+    from openmm import OpenMMException
+
+    elements = (*BOX.elements, "O")[:n_elements]
+    reason = f"^elements: expected 5 for the particles of the system, got {n_elements}$"
+    with context(BOX, POTENTIAL, elements=elements) as made, pytest.raises(OpenMMException, match=reason):
+        made.getIntegrator().step(1)
 
 
 @needs_openmm

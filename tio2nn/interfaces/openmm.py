@@ -35,11 +35,13 @@ def openmm_force(
     Args:
         potential: a potential or its file, `potential.npz`.
         elements: (n_particles,) the chemical symbol of each particle of the system.
-        periodic: along all three of the system's box vectors, or not at all.
+        periodic: along all three of the system's box vectors, or not at all. Set those vectors: OpenMM's own are
+            those of a cube of 2 nm.
         watch: where the run stops, and where it records a structure for labelling.
 
     Returns:
-        An `openmm.PythonForce`; its energy includes reference energies.
+        An `openmm.PythonForce`; its energy includes reference energies. Errors in a step, the `ExtrapolationError` of a
+        watch among them, come out of OpenMM as an `OpenMMException` with the same line.
 
     Raises:
         InputError: OpenMM is not installed or too old, an element unknown to the potential, or a bad potential.
@@ -76,14 +78,28 @@ class _Computation:
         """Energy, kJ/mol, and forces, kJ/mol/nm, for a `State`."""
         from openmm import unit
 
+        where = f"time {state.getTime().value_in_unit(unit.picosecond):g} ps"
+        try:
+            return self._energy_and_forces(state, where)
+        except KeyboardInterrupt:
+            # OpenMM keeps nothing of it but the text
+            raise KeyboardInterrupt(f"{where}: interrupted") from None
+
+    def _energy_and_forces(self, state: Any, where: str) -> tuple[float, NDArray[np.float64]]:
+        from openmm import unit
+
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer) * _LENGTH_UNIT
+        if len(positions) != len(self._elements):
+            raise InputError(
+                f"elements: expected {len(positions)} for the particles of the system, got {len(self._elements)}"
+            )
         cell = np.zeros((3, 3))
         if self._periodic:
             vectors = state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)
             cell = np.array(vectors, np.float64) * _LENGTH_UNIT
         prediction = self._predict(positions, cell)
         if self._watch is not None:
-            self._watch.check(prediction, f"time {state.getTime().value_in_unit(unit.picosecond):g} ps")
+            self._watch.check(prediction, where)
         assert prediction.forces is not None
         return _ENERGY_UNIT * prediction.energy, _ENERGY_UNIT * _LENGTH_UNIT * prediction.forces
 
