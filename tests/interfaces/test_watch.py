@@ -175,10 +175,10 @@ def test_whoever_asks_again_after_a_stop_records_nothing_more(tmp_path: Path) ->
     watch = Watch(stop_at=0.3, record_at=0.2, file=tmp_path / "candidates.xyz")
     atoms = atoms_of(KNOWING, watch)
     atoms.rattle(0.5, seed=1)
-    with pytest.warns(ExtrapolationWarning, match="recorded"):
-        for ask in (atoms.get_potential_energy, atoms.get_forces):
-            with pytest.raises(ExtrapolationError):
-                ask()
+    with pytest.warns(ExtrapolationWarning, match="recorded"), pytest.raises(ExtrapolationError):
+        atoms.get_potential_energy()
+    with pytest.raises(ExtrapolationError):
+        atoms.get_forces()
     assert watch.n_recorded == len(list(read_structures(watch.file))) == 1
 
 

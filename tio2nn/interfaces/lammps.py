@@ -88,6 +88,9 @@ class LammpsDriver:
     (`press` and barostats) are those of the potential, in LAMMPS's units; LAMMPS's own pair styles, if any, add to
     them. Fixes that overwrite forces, such as `setforce`, must be defined after the driver.
 
+    There are no virials of single atoms: what the potential adds to `compute stress/atom`, and to the virial part of
+    `compute heat/flux`, is zero.
+
     Attributes:
         potential: the potential.
         prediction: for the latest step, atoms in the order of their IDs; None before the first.
