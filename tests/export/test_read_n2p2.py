@@ -22,6 +22,7 @@ from tio2nn.export.units import UNITS
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import preset
 from tio2nn.potential.potential import Potential
+from tio2nn.potential.repulsion import Repulsion
 
 CRYSTALS = crystals(6)
 CLOSE = 1e-9  # eV, eV/Å
@@ -116,6 +117,14 @@ def test_functions_may_be_scaled_in_every_way_of_n2p2(tmp_path: Path, keywords: 
     check(read_n2p2(tmp_path), expected)
 
 
+@pytest.mark.parametrize("keyword", ["nnp_gen 2", "nnp_type 2G-HDNNP", "nnp_type 2"])
+def test_the_second_generation_is_what_is_read(tmp_path: Path, keyword: str) -> None:
+    expected = folder(tmp_path)
+    with (tmp_path / "input.nn").open("a") as handle:
+        handle.write(f"{keyword}\n")
+    check(read_n2p2(tmp_path), expected)
+
+
 def test_normalized_energies_are_taken_back(tmp_path: Path) -> None:
     expected = folder(tmp_path)
     (structure,) = CRYSTALS[:1]
@@ -190,6 +199,13 @@ DAMAGES = [
     ),
     ("input.nn", r"global_activation_short t t l", "global_activation_short t q l", r":\d+: expected 2 of"),
     ("input.nn", r"global_nodes_short 6 5", "", r"input.nn: expected a line global_nodes_short"),
+    ("input.nn", r"remove_atom_energies", "nnp_gen 4", r":\d+: expected one network for each element"),
+    (
+        "input.nn",
+        r"remove_atom_energies",
+        "nnp_type 4G-HDNNP",
+        r":\d+: expected one network for each element",
+    ),
     ("input.nn", r"remove_atom_energies", "normalize_nodes", r":\d+: expected one network for each element"),
     ("scaling.data", r"\n1 2 ", "\n1 3 ", r"scaling.data:3: expected element 1, function 2, got 1 3"),
     ("scaling.data", r"\n2 .*", "", r"scaling.data: expected 10 functions of Ti, got 0"),
@@ -225,6 +241,74 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
         read_n2p2(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        (1, "expected folders nnp-1 to nnp-3, got nnp-2, nnp-3"),
+        (2, "expected folders nnp-1 to nnp-3, got nnp-1, nnp-3"),
+        (3, "expected folders nnp-1 to nnp-3, got nnp-1, nnp-2"),
+    ],
+)
+@pytest.mark.parametrize("comments", [True, False])
+def test_a_missing_member_is_no_smaller_committee(
+    tmp_path: Path, lost: int, message: str, comments: bool
+) -> None:
+    folder(tmp_path, members=3)
+    shutil.rmtree(tmp_path / f"nnp-{lost}")
+    for file in [] if comments else tmp_path.rglob("input.nn"):
+        file.write_text(re.sub(r"(?m)^#.*\n", "", file.read_text(encoding="utf-8")), encoding="utf-8")
+    if lost == 3 and not comments:  # nothing says that there were more
+        assert len(read_n2p2(tmp_path, "metal").members) == 2
+        return
+    with pytest.raises(InputError, match=message):
+        read_n2p2(tmp_path, "metal")
+
+
+def test_a_member_that_is_named_is_read_alone(tmp_path: Path) -> None:
+    folder(tmp_path, members=3)
+    assert len(read_n2p2(tmp_path / "nnp-2").members) == 1
+
+
+def test_repulsion_and_target_come_back(tmp_path: Path) -> None:
+    repulsion = Repulsion(("Ti", "O"), np.array([[2.9, 2.5], [2.5, 1.0 / 0.3]]))
+    for units in ("metal", "atomic"):
+        parameters = PARAMETERS.with_overrides(target="cp2k")
+        expected = potential_for(parameters, CRYSTALS, members=2, repulsion=repulsion)
+        files = n2p2_files(expected, UNITS[units], weighted=units == "metal", train="")
+        write_files(tmp_path / units, files)
+        found = read_n2p2(tmp_path / units)
+        assert found.repulsion is not None
+        assert found.repulsion.elements == found.elements
+        assert np.array_equal(found.repulsion.outer, repulsion.outer)
+        assert found.parameters.target == "cp2k"
+        check(found, expected)
+        assert found.predict(CRYSTALS[:1])[0].repulsion > 0.1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (r"repulsion Ti O \S+", "repulsion Ti O x", r"input.nn:\d+: expected a number, got 'x'"),
+        (r"repulsion Ti O \S+", "repulsion Ti O -1", r"input.nn:\d+: expected a radius above 0, got -1"),
+        (r"repulsion Ti O .*", "repulsion Ti H 1.5", r"input.nn:\d+: expected elements of the folder, got H"),
+        (r"# tio2nn: repulsion Ti O .*\n", "", r"input.nn: expected a repulsion of Ti and O, got none"),
+        (r"target cp2k", "target vasp", r"input.nn:\d+: expected one of lammps, cp2k, aenet, got vasp"),
+        (r"members 1", "members x", r"input.nn:\d+: expected a number of members, got 'x'"),
+        (r"members 1", "member 1", r"input.nn:\d+: expected members, target or repulsion, got 'member'"),
+    ],
+)
+def test_what_comments_say_is_checked(tmp_path: Path, old: str, new: str, message: str) -> None:
+    repulsion = Repulsion(("Ti", "O"), np.full((2, 2), 2.0))
+    potential = potential_for(PARAMETERS.with_overrides(target="cp2k"), CRYSTALS, repulsion=repulsion)
+    write_files(tmp_path, n2p2_files(potential, UNITS["metal"], weighted=True, train=""))
+    text = (tmp_path / "input.nn").read_text(encoding="utf-8")
+    changed = re.sub(old, new, text, count=1)
+    assert changed != text
+    (tmp_path / "input.nn").write_text(changed, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        read_n2p2(tmp_path)
+
+
 def test_members_must_go_together(tmp_path: Path) -> None:
     folder(tmp_path / "one")
     folder(tmp_path / "other", PARAMETERS.with_overrides(cutoff=4.1))
@@ -253,6 +337,23 @@ def test_predict_takes_a_folder_and_foreign_ones_need_their_units(
     assert "nnp/input.nn: expected --units metal" in refusal("predict", "--potential", "nnp", file, code=3)
     out, _ = invoke("predict", "--potential", "nnp", file, "--units", "atomic")
     assert float(out.splitlines()[1].split("\t")[2]) == pytest.approx(prediction.energy, abs=1e-6)
+
+
+def test_units_are_not_those_that_a_folder_denies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder(Path("nnp"), members=2)
+    (file,) = write_structures(Path("files"), CRYSTALS[:1])
+    invoke("predict", "--potential", "nnp", file, "--units", "metal")
+    message = "nnp/nnp-1/input.nn:2: expected --units metal, as the file states, or none, got atomic"
+    assert refusal("predict", "--potential", "nnp", file, "--units", "atomic", code=3) == message
+    assert refusal("init", "p", "--from", "nnp/nnp-1/input.nn", "--units", "atomic", code=3) == message
+    assert not Path("p").exists()
+    other = Path("nnp/nnp-2/input.nn")
+    other.write_text(
+        other.read_text(encoding="utf-8").replace("units: metal", "units: atomic"), encoding="utf-8"
+    )
+    with pytest.raises(InputError, match=r"nnp-2/input.nn: expected the units of .*nnp-1, metal, got atomic"):
+        read_n2p2("nnp")
 
 
 @pytest.mark.parametrize("units", ["metal", "atomic"])
@@ -316,6 +417,9 @@ def test_init_takes_set_ups_of_aenet(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("eta=", "eta=a", "Ti.stp:11: expected eta=NUMBER"),
         ("70", "71", "expected more lines, got the end of the file"),
         ("Behler2011", "Chebyshev", "Ti.stp:9: expected functions of type=Behler2011"),
+        ("type2=O", "type2=H", "Ti.stp:11: expected a neighbor of ENV, Ti or O, got H"),
+        ("type2=Ti type3=Ti", "type2=Ti type3=H", "expected a neighbor of ENV, Ti or O, got H"),
+        ("ENV  2\nTi\nO\n", "", "expected ENV before the functions, got none"),
         ("RMIN", "RMAX", "Ti.stp:8: expected ATOM, ENV, RMIN or FUNCTIONS"),
     ],
 )
@@ -325,4 +429,20 @@ def test_a_damaged_set_up_is_named_with_its_line(
     monkeypatch.chdir(tmp_path)
     Path("Ti.stp").write_text(stp("Ti").replace(old, new, 1))
     assert message in refusal("init", "p", "--from", "Ti.stp", code=3)
+    assert not Path("p").exists()
+
+
+def test_set_ups_of_aenet_are_in_its_units_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder(Path("nnp"))
+    Path("Ti.stp").write_text(stp("Ti"))
+    for units in ("metal", "atomic"):
+        message = refusal("init", "p", "--from", "Ti.stp", "--units", units, code=3)
+        assert message == f"Ti.stp: expected no --units for a .stp, which is in Å, got {units}"
+    for files in (["Ti.stp", "nnp/input.nn"], ["nnp/input.nn", "Ti.stp"], ["nnp/input.nn", "nnp/input.nn"]):
+        message = refusal("init", "p", "--from", files[0], "--from", files[1], code=3)
+        assert (
+            message
+            == f"nnp/input.nn: expected one input.nn or the .stp of each element, got {' and '.join(files)}"
+        )
     assert not Path("p").exists()

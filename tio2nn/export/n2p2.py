@@ -17,8 +17,8 @@ from tio2nn.export.functions import (
     functions_of,
     in_n2p2_order,
 )
+from tio2nn.export.marks import UNITS_MARK
 from tio2nn.export.network import Architecture, architecture, layers_around, scaling_around
-from tio2nn.export.read_functions import UNITS_MARK
 from tio2nn.export.units import Units
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential

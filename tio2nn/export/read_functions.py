@@ -14,57 +14,21 @@ from typing import Any, NamedTuple, TypeVar
 
 from tio2nn.errors import InputError, ParameterError
 from tio2nn.export.functions import ANGULAR, RADIAL, WEIGHTED_ANGULAR, WEIGHTED_RADIAL
-from tio2nn.export.units import UNITS, Units
-from tio2nn.files.special_files import is_special
-from tio2nn.files.text import decode_text, parse_count, parse_number, quoted
+from tio2nn.export.lines import Line, lines_of
+from tio2nn.export.marks import stated_units
+from tio2nn.export.units import Units
+from tio2nn.files.text import parse_count, parse_number, quoted
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.parameters.presets import in_published_order
 from tio2nn.structures.elements import ATOMIC_NUMBERS
 
 FunctionT = TypeVar("FunctionT", RadialFunction, AngularFunction)
 
-UNITS_MARK = "# units: "
-"""Begins a line of `input.nn` that says what no keyword does."""
-
 # elements among the words of a function: its neighbors
 _NEIGHBORS = {RADIAL: 1, ANGULAR: 2, WEIGHTED_RADIAL: 0, WEIGHTED_ANGULAR: 0}
 # numbers after them
 _NUMBERS = {RADIAL: 3, WEIGHTED_RADIAL: 3, ANGULAR: 4, WEIGHTED_ANGULAR: 5}
 _ROUNDING = 1e-9  # relative; of a cutoff in another unit
-
-
-class Line(NamedTuple):
-    """A line of a file, split into words."""
-
-    file: str
-    number: int
-    words: tuple[str, ...]
-
-    def error(self, reason: str) -> InputError:
-        return InputError(reason, file=self.file, line=self.number)
-
-    def value(self, place: int) -> float:
-        """The number at a place.
-
-        Raises:
-            InputError: there is none.
-        """
-        found = parse_number(self.words[place]) if place < len(self.words) else None
-        if found is None:
-            got = quoted(self.words[place]) if place < len(self.words) else "the end of the line"
-            raise self.error(f"expected a number, got {got}")
-        return found
-
-    def element(self, place: int) -> str:
-        """The chemical symbol at a place.
-
-        Raises:
-            InputError: there is none.
-        """
-        if place >= len(self.words) or self.words[place] not in ATOMIC_NUMBERS:
-            got = quoted(self.words[place]) if place < len(self.words) else "the end of the line"
-            raise self.error(f"expected a chemical symbol, got {got}")
-        return self.words[place]
 
 
 class ReadFunction(NamedTuple):
@@ -155,7 +119,7 @@ def read_setup(files: Sequence[Path], units: Units | None = None) -> SetUp:
 
     Args:
         files: as the user named them.
-        units: of `input.nn`; by default those that the file states, as an export does.
+        units: of an `input.nn` that does not state them, as an export does.
 
     Raises:
         InputError: not such files; with the line.
@@ -164,10 +128,16 @@ def read_setup(files: Sequence[Path], units: Units | None = None) -> SetUp:
     for file in files:
         lines = list(lines_of(file, "#"))
         if any(line.words[0] == "symfunction_short" for line in lines):
-            chosen = units or stated_units(file)
+            if len(files) > 1:
+                raise _several(file, files)
+            chosen = stated_units(file, units)
             for line in lines:
                 _read_keyword(line, setup, chosen)
         elif any(line.words[0].upper() in ("SYMMFUNC", "FUNCTIONS", "BASIS") for line in lines):
+            if units is not None:
+                raise InputError(
+                    f"expected no --units for a .stp, which is in Å, got {units.name}", file=str(file)
+                )
             _read_stp(file, setup)
         else:
             raise InputError(
@@ -177,30 +147,9 @@ def read_setup(files: Sequence[Path], units: Units | None = None) -> SetUp:
     return setup
 
 
-def stated_units(file: Path) -> Units:
-    """The units that `input.nn` states.
-
-    Raises:
-        InputError: it states none.
-    """
-    for line in _text(file).splitlines():
-        if line.startswith(UNITS_MARK):
-            name = line.removeprefix(UNITS_MARK).split()[:1]
-            if name and name[0] in UNITS:
-                return UNITS[name[0]]
-    raise InputError(
-        "expected --units metal (Å, eV) or atomic (Bohr, Hartree): the file does not state its units",
-        file=str(file),
-    )
-
-
-def lines_of(file: Path, *comments: str) -> Iterator[Line]:
-    """The lines of a file that say something, without comments."""
-    for number, text in enumerate(_text(file).splitlines(), start=1):
-        for mark in comments:
-            text = text.partition(mark)[0]
-        if words := text.split():
-            yield Line(str(file), number, tuple(words))
+def _several(file: Path, files: Sequence[Path]) -> InputError:
+    named = " and ".join(map(str, files))
+    return InputError(f"expected one input.nn or the .stp of each element, got {named}", file=str(file))
 
 
 def read_function(line: Line, units: Units) -> ReadFunction:
@@ -280,6 +229,7 @@ def check_cutoff_type(line: Line) -> None:
 def _read_stp(file: Path, setup: SetUp) -> None:
     lines = iter(list(lines_of(file, "!", "#")))
     center, is_description = None, False
+    around: list[str] = []
     for line in lines:
         keyword = line.words[0].upper()
         if is_description or keyword == "DESCR":
@@ -289,15 +239,23 @@ def _read_stp(file: Path, setup: SetUp) -> None:
             setup.add_element(center)
         elif keyword == "ENV":
             for _ in range(_count(line, 1)):
-                setup.add_element(_next(lines, line).element(0))
+                around.append(_next(lines, line).element(0))
+                setup.add_element(around[-1])
         elif keyword in ("SYMMFUNC", "FUNCTIONS"):
             if center is None:
                 raise line.error("expected ATOM before the functions, got none")
+            if not around:
+                raise line.error("expected ENV before the functions, got none")
             if "type=Behler2011" not in "".join(line.words):
                 raise line.error(f"expected functions of type=Behler2011, got {' '.join(line.words[1:])}")
             first = _next(lines, line)
             for _ in range(_count(first, 0)):
-                setup.functions.append(_read_stp_function(_next(lines, first), center))
+                found = _read_stp_function(_next(lines, first), center)
+                for neighbor in found.neighbors:
+                    if neighbor not in around:
+                        expected = " or ".join(around)
+                        raise found.line.error(f"expected a neighbor of ENV, {expected}, got {neighbor}")
+                setup.functions.append(found)
         elif keyword != "RMIN":
             raise line.error(
                 f"expected ATOM, ENV, RMIN or FUNCTIONS type=Behler2011, got {quoted(line.words[0])}"
@@ -341,14 +299,3 @@ def _next(lines: Iterator[Line], before: Line) -> Line:
     for line in lines:
         return line
     raise before.error("expected more lines, got the end of the file")
-
-
-def _text(file: Path) -> str:
-    if is_special(file):
-        raise InputError("expected a regular file, got another kind", file=str(file))
-    try:
-        return decode_text(file.read_bytes(), str(file))
-    except FileNotFoundError:
-        raise InputError("expected a file, got none of this name", file=str(file)) from None
-    except IsADirectoryError:
-        raise InputError("expected a file, got a directory", file=str(file)) from None

@@ -21,8 +21,10 @@ from tio2nn.export.functions import (
     functions_of,
     in_n2p2_order,
 )
+from tio2nn.export.lines import Line, lines_of
+from tio2nn.export.marks import stated_units
 from tio2nn.export.n2p2 import INPUT, LETTERS, SCALING, weights_file
-from tio2nn.export.read_functions import Line, ReadFunction, SetUp, lines_of, read_setup, stated_units
+from tio2nn.export.read_functions import ReadFunction, SetUp, read_setup
 from tio2nn.export.units import METAL, UNITS, Units, UnitsName
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.text import parse_count
@@ -42,6 +44,8 @@ _NOT_READ = re.compile(
     r"element_(hidden_layers|nodes|activation)_short|(element|global)_symfunction_short|normalize_nodes|nnp_(type|gen)"
     r"|use_electrostatics|use_vdw"
 )
+# what is read
+_SECOND_GENERATION = (("nnp_gen", "2"), ("nnp_type", "2"), ("nnp_type", "2G-HDNNP"))
 
 
 class _Folder(NamedTuple):
@@ -49,12 +53,14 @@ class _Folder(NamedTuple):
 
     Attributes:
         setup: functions.
+        units: of its files.
         layers: of each element, on scaled functions.
         scaling: of each element, (n_functions, 4): lowest, highest, factor a and offset b of a G + b.
         energies: of an atom of each element.
     """
 
     setup: SetUp
+    units: Units
     layers: dict[str, list[Layer]]
     scaling: dict[str, FloatArray]
     energies: dict[str, float]
@@ -68,7 +74,8 @@ def read_n2p2(directory: AnyPath, units: UnitsName | None = None) -> Potential:
 
     Args:
         directory: the folder.
-        units: metal (Å, eV) or atomic (Bohr, Hartree); by default those that `input.nn` states, as an export does.
+        units: metal (Å, eV) or atomic (Bohr, Hartree), of a folder whose `input.nn` does not state them, as an export
+            does.
 
     Raises:
         InputError: a file is missing or damaged, with the line, or means what a potential cannot be.
@@ -78,8 +85,8 @@ def read_n2p2(directory: AnyPath, units: UnitsName | None = None) -> Potential:
     if not (directory / INPUT).exists():
         numbered = [(int(path.name[4:]), path) for path in directory.glob("nnp-*") if path.name[4:].isdigit()]
         folders = [path for _, path in sorted(numbered)] or folders
-    chosen = UNITS[units] if units is not None else stated_units(folders[0] / INPUT)
-    found = [_read_folder(folder, chosen) for folder in folders]
+    given = None if units is None else UNITS[units]
+    found = [_read_folder(folder, given) for folder in folders]
     first = found[0]
     hidden = next(iter(first.layers.values()))[:-1]
     parameters = first.setup.parameters(
@@ -89,6 +96,11 @@ def read_n2p2(directory: AnyPath, units: UnitsName | None = None) -> Potential:
         )
     )
     for folder, other in zip(folders[1:], found[1:], strict=True):
+        if other.units != first.units:
+            raise InputError(
+                f"expected the units of {folders[0]}, {first.units.name}, got {other.units.name}",
+                file=str(folder / INPUT),
+            )
         same = other.setup.parameters(network=parameters.network) == parameters
         if not same or other.energies != first.energies:
             raise InputError(
@@ -123,11 +135,12 @@ def load_potential(path: AnyPath, units: UnitsName | None = None) -> Potential:
     return read_n2p2(path, units) if Path(path).is_dir() else Potential.load(path)
 
 
-def _read_folder(directory: Path, units: Units) -> _Folder:
+def _read_folder(directory: Path, given: Units | None) -> _Folder:
+    units = stated_units(directory / INPUT, given)
     setup = read_setup([directory / INPUT], units)
     keywords = {line.words[0]: line for line in lines_of(directory / INPUT, "#")}
     for line in keywords.values():
-        if _NOT_READ.fullmatch(line.words[0]):
+        if _NOT_READ.fullmatch(line.words[0]) and line.words[:2] not in _SECOND_GENERATION:
             raise line.error(f"expected one network for each element and no other terms, got {line.words[0]}")
     energies = dict.fromkeys(setup.elements, 0.0)
     for line in lines_of(directory / INPUT, "#"):
@@ -145,7 +158,7 @@ def _read_folder(directory: Path, units: Units) -> _Folder:
         own = _read_layers(directory / weights_file(element), [n_functions, *nodes, 1], activations)
         own[-1] = Layer(own[-1].kernel / factor, own[-1].bias / factor, own[-1].activation)
         layers[element] = own
-    return _Folder(setup, layers, _read_scaling(directory / SCALING, counts, keywords), energies)
+    return _Folder(setup, units, layers, _read_scaling(directory / SCALING, counts, keywords), energies)
 
 
 def _architecture(keywords: Mapping[str, Line], file: Path) -> tuple[list[int], list[str]]:
