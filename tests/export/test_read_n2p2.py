@@ -282,7 +282,8 @@ def test_repulsion_and_target_come_back(tmp_path: Path) -> None:
         assert np.array_equal(found.repulsion.outer, repulsion.outer)
         assert found.parameters.target == "cp2k"
         check(found, expected)
-        assert found.predict(CRYSTALS[:1])[0].repulsion > 0.1
+        (prediction,) = found.predict(CRYSTALS[:1])
+        assert prediction.repulsion > 0.1
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ def test_repulsion_and_target_come_back(tmp_path: Path) -> None:
         (r"repulsion Ti O \S+", "repulsion Ti O -1", r"input.nn:\d+: expected a radius above 0, got -1"),
         (r"repulsion Ti O .*", "repulsion Ti H 1.5", r"input.nn:\d+: expected elements of the folder, got H"),
         (r"# tio2nn: repulsion Ti O .*\n", "", r"input.nn: expected a repulsion of Ti and O, got none"),
-        (r"target cp2k", "target vasp", r"input.nn:\d+: expected one of lammps, cp2k, aenet, got vasp"),
+        (r"target cp2k", "target vasp", r"input.nn:\d+: expected one of lammps, cp2k, aenet, got 'vasp'"),
         (r"members 1", "members x", r"input.nn:\d+: expected a number of members, got 'x'"),
         (r"members 1", "member 1", r"input.nn:\d+: expected members, target or repulsion, got 'member'"),
     ],
@@ -315,7 +316,7 @@ def test_members_must_go_together(tmp_path: Path) -> None:
     shutil.move(tmp_path / "one", tmp_path / "nnp-1")
     shutil.move(tmp_path / "other", tmp_path / "nnp-2")
     with pytest.raises(
-        InputError, match=r"nnp-2: expected functions and atom energies of .*nnp-1, got others"
+        InputError, match=r"nnp-2: expected functions, atom energies and comments of .*nnp-1, got others"
     ):
         read_n2p2(tmp_path)
 

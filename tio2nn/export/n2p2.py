@@ -17,7 +17,7 @@ from tio2nn.export.functions import (
     functions_of,
     in_n2p2_order,
 )
-from tio2nn.export.marks import UNITS_MARK
+from tio2nn.export.marks import UNITS_MARK, lines_of_marks
 from tio2nn.export.network import Architecture, architecture, layers_around, scaling_around
 from tio2nn.export.units import Units
 from tio2nn.potential.layers import Layer
@@ -88,6 +88,7 @@ def _input(
 ) -> Iterator[str]:
     yield f"# neural network potential for {', '.join(elements)}"
     yield f"{UNITS_MARK}{units.name} ({units.described})"
+    yield from lines_of_marks(potential)
     yield f"number_of_elements {len(elements)}"
     yield f"elements {' '.join(elements)}"
     for element in elements:

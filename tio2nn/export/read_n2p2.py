@@ -22,7 +22,7 @@ from tio2nn.export.functions import (
     in_n2p2_order,
 )
 from tio2nn.export.lines import Line, lines_of
-from tio2nn.export.marks import stated_units
+from tio2nn.export.marks import Marks, marks_of, stated_units
 from tio2nn.export.n2p2 import INPUT, LETTERS, SCALING, weights_file
 from tio2nn.export.read_functions import ReadFunction, SetUp, read_setup
 from tio2nn.export.units import METAL, UNITS, Units, UnitsName
@@ -54,6 +54,7 @@ class _Folder(NamedTuple):
     Attributes:
         setup: functions.
         units: of its files.
+        marks: what its comments say.
         layers: of each element, on scaled functions.
         scaling: of each element, (n_functions, 4): lowest, highest, factor a and offset b of a G + b.
         energies: of an atom of each element.
@@ -61,6 +62,7 @@ class _Folder(NamedTuple):
 
     setup: SetUp
     units: Units
+    marks: Marks
     layers: dict[str, list[Layer]]
     scaling: dict[str, FloatArray]
     energies: dict[str, float]
@@ -81,19 +83,19 @@ def read_n2p2(directory: AnyPath, units: UnitsName | None = None) -> Potential:
         InputError: a file is missing or damaged, with the line, or means what a potential cannot be.
     """
     directory = Path(directory)
-    folders = [directory]
-    if not (directory / INPUT).exists():
-        numbered = [(int(path.name[4:]), path) for path in directory.glob("nnp-*") if path.name[4:].isdigit()]
-        folders = [path for _, path in sorted(numbered)] or folders
+    folders = _folders(directory)
     given = None if units is None else UNITS[units]
     found = [_read_folder(folder, given) for folder in folders]
     first = found[0]
+    if folders != [directory]:
+        _require_all(directory, [int(folder.name[4:]) for folder in folders], first.marks)
     hidden = next(iter(first.layers.values()))[:-1]
     parameters = first.setup.parameters(
         network=NetworkParameters(
             hidden_layers=tuple(layer.kernel.shape[1] for layer in hidden),
             activation=hidden[0].activation,  # type: ignore[arg-type]
-        )
+        ),
+        target=first.marks.target,
     )
     for folder, other in zip(folders[1:], found[1:], strict=True):
         if other.units != first.units:
@@ -101,10 +103,11 @@ def read_n2p2(directory: AnyPath, units: UnitsName | None = None) -> Potential:
                 f"expected the units of {folders[0]}, {first.units.name}, got {other.units.name}",
                 file=str(folder / INPUT),
             )
-        same = other.setup.parameters(network=parameters.network) == parameters
-        if not same or other.energies != first.energies:
+        same = other.setup.parameters(network=parameters.network, target=other.marks.target) == parameters
+        if not same or (other.energies, other.marks) != (first.energies, first.marks):
             raise InputError(
-                f"expected functions and atom energies of {folders[0]}, got others", file=str(folder)
+                f"expected functions, atom energies and comments of {folders[0]}, got others",
+                file=str(folder),
             )
     elements = parameters.elements
     whitenings = tuple(_whitening(first, parameters, element) for element in elements)
@@ -122,8 +125,24 @@ def read_n2p2(directory: AnyPath, units: UnitsName | None = None) -> Potential:
         ),
         training_atoms=tuple(_training_atoms(first, parameters, element) for element in elements),
         composition_span=np.eye(len(elements)),
-        about={"read_from": "n2p2"},
+        about={"read_from": "n2p2", "units": first.units.name},
+        repulsion=first.marks.repulsion(elements, folders[0] / INPUT),
     )
+
+
+def _folders(directory: Path) -> list[Path]:
+    """The folder of each member."""
+    if (directory / INPUT).exists():
+        return [directory]
+    found = [(int(path.name[4:]), path) for path in directory.glob("nnp-*") if path.name[4:].isdecimal()]
+    return [path for _, path in sorted(found)] or [directory]
+
+
+def _require_all(directory: Path, numbers: list[int], marks: Marks) -> None:
+    n_members = max(marks.members or 1, *numbers)
+    if numbers != list(range(1, n_members + 1)):
+        got = ", ".join(f"nnp-{number}" for number in numbers)
+        raise InputError(f"expected folders nnp-1 to nnp-{n_members}, got {got}", file=str(directory))
 
 
 def load_potential(path: AnyPath, units: UnitsName | None = None) -> Potential:
@@ -158,7 +177,8 @@ def _read_folder(directory: Path, given: Units | None) -> _Folder:
         own = _read_layers(directory / weights_file(element), [n_functions, *nodes, 1], activations)
         own[-1] = Layer(own[-1].kernel / factor, own[-1].bias / factor, own[-1].activation)
         layers[element] = own
-    return _Folder(setup, units, layers, _read_scaling(directory / SCALING, counts, keywords), energies)
+    scaling = _read_scaling(directory / SCALING, counts, keywords)
+    return _Folder(setup, units, marks_of(directory / INPUT, setup.elements), layers, scaling, energies)
 
 
 def _architecture(keywords: Mapping[str, Line], file: Path) -> tuple[list[int], list[str]]:
