@@ -11,6 +11,7 @@ from export.exported import potential_for
 from projects import PARAMETERS
 from projects import structures as crystals
 
+from tio2nn.export.read_n2p2 import read_n2p2
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.repulsion import Repulsion
 from tio2nn.project.project import Project
@@ -128,3 +129,57 @@ def test_files_for_aenet_come_with_the_input_of_predict() -> None:
     )
     saved("softplus")
     assert 'aenet has no activation "softplus"' in refused("--format", "aenet", "other")
+
+
+@pytest.mark.parametrize("units", ["metal", "atomic"])
+def test_a_folder_is_exported_again_with_all_it_has(units: str) -> None:
+    saved(repulsion=REPULSION, members=2)
+    export("--units", units, "nnp")
+    _, err = invoke("export", "--potential", "nnp", "again")
+    assert ("without the short-range repulsion" in err) == (units == "atomic")
+    assert f"# units: {units}" in Path("again/nnp-1/input.nn").read_text(encoding="utf-8")
+    assert "zbl" in Path("again/README.md").read_text(encoding="utf-8")
+    one, other = (read_n2p2(folder) for folder in ("nnp", "again"))
+    assert one.repulsion is not None
+    assert other.repulsion is not None
+    assert np.array_equal(one.repulsion.outer, other.repulsion.outer)
+    # and in other units where one asks for them
+    invoke("export", "--potential", "again", "--units", "atomic", "third")
+    assert "# units: atomic" in Path("third/nnp-1/input.nn").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("directory", ["nnp", "nnp/../nnp", "nnp/nnp-1", "nnp/deeper"])
+def test_a_folder_is_not_written_onto_itself(directory: str) -> None:
+    saved(members=2)
+    export("nnp")
+    before = {path: path.read_bytes() for path in Path("nnp").rglob("*.*")}
+    message = refusal("export", "--potential", "nnp", directory, code=3)
+    assert (
+        message == f"{directory}: expected a directory apart from that of the potential, nnp, got one with it"
+    )
+    assert {path: path.read_bytes() for path in Path("nnp").rglob("*.*")} == before
+    assert "apart from that of the potential" in refusal("export", "--potential", "nnp/nnp-1", "nnp", code=3)
+
+
+def test_the_current_directory_may_be_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved()
+    Path("nnp").mkdir()
+    monkeypatch.chdir("nnp")
+    for _ in range(2):  # empty, then an earlier export
+        invoke("export", "--potential", "../potential.npz", ".")
+        assert sorted(path.name for path in Path().iterdir()) == [
+            "README.md",
+            "input.nn",
+            "scaling.data",
+            "weights.008.data",
+            "weights.022.data",
+        ]
+    assert [path.name for path in sorted(Path("..").iterdir())] == ["nnp", "potential.npz"]
+
+
+def test_a_place_without_room_for_a_folder_is_named() -> None:
+    saved()
+    message = invoke("export", "--potential", "potential.npz", "/proc/x", code=3)[1]
+    assert len(message.splitlines()) == 1
+    assert "/proc/x" in message
+    assert ".part" not in message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -61,3 +62,41 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="got another kind of file"):
         write_folder(tmp_path / "d", FILES)
     assert (tmp_path / "d").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("error", [OSError(5, "no luck"), KeyboardInterrupt()])
+@pytest.mark.parametrize("after", range(5))
+def test_a_folder_that_cannot_be_replaced_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int
+) -> None:
+    write_folder(tmp_path / "d", FILES)
+    before = content(tmp_path)
+    renames: list[Path] = []
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        renames.append(self)
+        if len(renames) == after + 1:
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(type(error)):
+        write_folder(tmp_path / "d", {README: FILES[README], "O.nn": "another\n"})
+    assert content(tmp_path) == before
+    monkeypatch.setattr(Path, "rename", rename)
+    write_folder(tmp_path / "d", {README: FILES[README], "O.nn": "another\n"})
+    assert (tmp_path / "d" / "O.nn").read_text(encoding="utf-8") == "another\n"
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == ["O.nn", README]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "no luck"), KeyboardInterrupt()])
+def test_a_new_folder_that_cannot_be_put_in_place_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr(Path, "rename", Mock(side_effect=error))
+    with pytest.raises(type(error)) as caught:
+        write_folder(tmp_path / "d", FILES)
+    if isinstance(caught.value, OSError):
+        assert caught.value.filename == str(tmp_path / "d")
+    assert list(tmp_path.iterdir()) == []

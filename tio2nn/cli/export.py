@@ -39,7 +39,7 @@ def export(
         typer.Option(
             "--units",
             metavar="NAME",
-            help="metal (Å, eV) or atomic (Bohr, Hartree), which CP2K wants. Default: metal, but for CP2K.",
+            help="metal (Å, eV) or atomic (Bohr, Hartree), for CP2K. Default: as a folder has it, else what the program wants.",
             show_default=False,
         ),
     ] = None,
@@ -54,9 +54,10 @@ def export(
     from tio2nn.workflow.export import known_format
 
     chosen, chosen_units = known_format(form), known_units(units)
-    loaded = opened(potential_file(project, potential), None)
+    source = potential_file(project, potential)
+    loaded = opened(source, None)
     train = Project.find(project).command("train") if potential is None else "tio2nn train"
-    made = verb(loaded, directory, chosen, units=chosen_units, strict=strict, train=train)
+    made = verb(loaded, directory, chosen, units=chosen_units, strict=strict, train=train, source=source)
     for warning in made.warnings:
         console.warn(warning)
     for remark in made.remarks:

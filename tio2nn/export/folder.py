@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tio2nn.errors import InputError, naming
+from tio2nn.errors import InputError
 
 README = "README.md"
 MARK = "exported by tio2nn"
@@ -23,23 +24,59 @@ def write_folder(directory: Path, files: Mapping[str, str | bytes]) -> None:
 
     Raises:
         InputError: the directory holds something else; nothing is changed.
-        OSError: it cannot be written.
+        OSError: it cannot be written; what was there still is.
     """
     _require_ours(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent))
+    with _about(directory):
+        is_new = not directory.exists()
+        place = directory.resolve()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # of an old folder only what it holds is replaced: it may be the current one, or a mounted disk
+        beside = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=place.parent if is_new else place))
+    new, old = beside / "new", beside / "old"
     try:
-        new, old = beside / "new", beside / "old"
+        old.mkdir()
         for name, content in files.items():
             path = new / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with naming(directory / name):
+            with _about(directory / name):
                 path.write_bytes(content.encode() if isinstance(content, str) else content)
-        if directory.exists():
-            directory.replace(old)
-        new.replace(directory)
+        if is_new:
+            moves = [(new, place)]
+        else:
+            moves = [(path, old / path.name) for path in place.iterdir() if path != beside]
+            moves += [(path, place / path.name) for path in new.iterdir()]
+        with _about(directory):
+            _move(moves)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
+        with suppress(OSError):  # what could not be moved back stays there
+            old.rmdir()
+        with suppress(OSError):
+            beside.rmdir()
+
+
+def _move(moves: Sequence[tuple[Path, Path]]) -> None:
+    """Rename all or none."""
+    try:
+        for source, target in moves:
+            source.rename(target)
+    except BaseException:
+        for source, target in reversed(moves):
+            if target.exists() and not source.exists():
+                with suppress(OSError):
+                    target.rename(source)
+        raise
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Errors name what the user knows, not a temporary name."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _require_ours(directory: Path) -> None:

@@ -64,6 +64,7 @@ def export(
     units: UnitsName | None = None,
     strict: bool = False,
     train: str = "tio2nn train",
+    source: Path | None = None,
 ) -> Exported:
     """Write a potential as a folder for other programs.
 
@@ -71,15 +72,18 @@ def export(
         potential: any.
         directory: new, empty, or an earlier export, which is replaced.
         form: of the files; by default aenet for a potential that is made for it, else n2p2.
-        units: of the files; by default atomic for a potential that is made for CP2K, else metal. A folder in atomic
-            units is for CP2K, too, so it holds only what CP2K reads.
+        units: of the files; by default those of the folder that the potential was read from, else atomic for one that
+            is made for CP2K, else metal. A folder in atomic units is for CP2K, too, so it holds only what CP2K reads.
         strict: refuse where the other program would compute something else.
         train: the command that trains the potential, for messages.
+        source: what the potential was read from, if that is known; a folder is not written over.
 
     Raises:
         UsageError: units that the format does not have.
         InputError: the format cannot hold the potential, or the directory holds something else; nothing is written.
     """
+    if source is not None and source.is_dir():
+        _require_apart(directory, source)
     target = potential.parameters.target
     if (form or ("aenet" if target == "aenet" else "n2p2")) == "aenet":
         if units == "atomic":
@@ -88,7 +92,8 @@ def export(
         files: Mapping[str, str | bytes] = aenet_files(potential, train=train)
         readme = aenet_readme(potential, directory, warnings)
     else:
-        chosen = UNITS[units or ("atomic" if target == "cp2k" else "metal")]
+        own = potential.about.get("units") or ("atomic" if target == "cp2k" else "metal")
+        chosen = UNITS[units or own]
         for_cp2k = chosen.name == "atomic"
         warnings = _warnings(potential, "cp2k") if for_cp2k else ()
         remarks = (_on_narrow_cells(potential),) if for_cp2k else ()
@@ -98,6 +103,15 @@ def export(
         raise InputError(f"cannot export the potential: {'; '.join(warnings)}")
     write_folder(directory, {README: readme, **files})
     return Exported(directory, len(potential.members), directory / README, warnings, remarks)
+
+
+def _require_apart(directory: Path, source: Path) -> None:
+    one, other = directory.resolve(), source.resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise InputError(
+            f"expected a directory apart from that of the potential, {source}, got one with it",
+            file=str(directory),
+        )
 
 
 def _on_narrow_cells(potential: Potential) -> str:
