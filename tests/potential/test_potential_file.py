@@ -18,6 +18,7 @@ from projects import ATOMIC_ENERGIES, trained_project
 from projects import structures as crystals
 
 from tio2nn.errors import InputError
+from tio2nn.interfaces.ase import BehlerParrinello
 from tio2nn.potential.potential import Potential
 from tio2nn.project.structure_store import write_store
 
@@ -250,7 +251,7 @@ def test_compressed_arrays_are_refused_for_they_could_fill_the_memory(tmp_path: 
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path) == "cannot read the file: Is a directory"
+    assert "got a directory" in refused(tmp_path)
 
 
 def test_a_potential_of_format_2_measures_distances_with_the_matrix_of_its_networks() -> None:
@@ -262,3 +263,11 @@ def test_a_potential_of_format_2_measures_distances_with_the_matrix_of_its_netwo
     for whitening, matrix in zip(Potential.load(path).whitenings, matrices, strict=True):
         np.testing.assert_array_equal(whitening.metric, matrix)
         np.testing.assert_array_equal(whitening.matrix, matrix)
+
+
+def test_a_folder_is_read_by_another_function(tmp_path: Path) -> None:
+    (tmp_path / "nnp").mkdir()
+    message = "nnp: expected a potential written by tio2nn train, got a directory; tio2nn.read_n2p2 reads n2p2 folders"
+    for load in (Potential.load, BehlerParrinello):
+        with pytest.raises(InputError, match=re.escape(message)):
+            load(tmp_path / "nnp")

@@ -307,6 +307,9 @@ class Potential:
                 return cls._from_arrays(json.loads(str(arrays["header"])), arrays, file)
         except InputError:
             raise
+        except IsADirectoryError:
+            reason = f"{expected} a directory; tio2nn.read_n2p2 reads n2p2 folders"
+            raise InputError(reason, file=file) from None
         except OSError as error:
             raise InputError(unreadable(error), file=file) from None
         except json.JSONDecodeError:
