@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import invoke
-from export.cp2k import energy_in, needs_cp2k, run_cp2k, start_cp2k
+from command_line import invoke, rows
+from export.cp2k import HARTREE, energy_in, needs_cp2k, run_cp2k, start_cp2k
 from export.exported import potential_for
 from pages import blocks
 from places import ROOT
@@ -112,5 +112,28 @@ def test_the_input_of_the_documentation_runs_as_it_stands(
     Path("crystal.inp").write_text(text, encoding="utf-8")
     potential = potential_for(preset("artrith-urban-2016"), (rutile(0.1),), "tanh", 3)
     export(potential, Path("nnp-cp2k"), units="atomic")
-    (expected,) = potential.predict([rutile()])
-    assert energy_in(start_cp2k(tmp_path, "crystal.inp")) == pytest.approx(expected.energy, abs=CLOSE)
+    energy = energy_in(start_cp2k(tmp_path, "crystal.inp"))
+    # as the page has it, with the folder for the project
+    commands = [line for block in blocks(page, "sh") for line in block.text.splitlines()]
+    (command,) = (line for line in commands if "crystal.xyz" in line)
+    words = command.replace("-C for-cp2k", "--potential nnp-cp2k").split()[1:]
+    table = rows(invoke(*words)[0])
+    assert energy == pytest.approx(float(table[1][table[0].index("energy_eV")]), abs=CLOSE)
+
+
+def test_sigma_of_a_committee_divides_by_the_number_of_members(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the factor of the README it becomes the spread of a prediction."""
+    monkeypatch.chdir(tmp_path)
+    potential = potential_for(WIDE, CRYSTALS, "tanh", 3)
+    made = export(potential, Path("nnp"), units="atomic")
+    *lines, last = lines_for_cp2k(made.readme)
+    run_cp2k(tmp_path, [*lines, "&PRINT", "&ENERGIES", "&END ENERGIES", "&END PRINT", last], CRYSTALS[0])
+    sigma = float(
+        Path("structure-nnp-energies-1.data").read_text(encoding="utf-8").splitlines()[1].split()[1]
+    )
+    (factor,) = re.findall(r"sigma times (\S+) is", made.readme.read_text(encoding="utf-8"))
+    (expected,) = potential.predict(CRYSTALS[:1])
+    assert expected.spread is not None
+    assert expected.spread * CRYSTALS[0].n_atoms == pytest.approx(sigma * float(factor) * HARTREE, abs=CLOSE)

@@ -39,7 +39,7 @@ def export(
         typer.Option(
             "--units",
             metavar="NAME",
-            help="metal (Å, eV) or atomic (Bohr, Hartree), for CP2K. Default: as a folder has it, else what the program wants.",
+            help="metal (Å, eV) or atomic (Bohr, Hartree), for CP2K. Default: as the folder, else the program, has it.",
             show_default=False,
         ),
     ] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
@@ -54,6 +55,12 @@ def n2p2_readme(potential: Potential, units: Units, directory: PurePath, warning
             _block("text", list(cp2k_lines(n_members, directory))),
             f"Cells must be wider than {cutoff} between opposite faces.",
         ]
+        if n_members > 1:
+            factor = math.sqrt(n_members / (n_members - 1))
+            parts.append(
+                "CP2K's sigma of the committee divides by the number N of members, tio2nn's spread by N - 1: "
+                f"sigma times {factor:.10f} is the spread, of energies that of the whole structure, not per atom."
+            )
     else:
         parts.append(
             "CP2K reads folders in Bohr and Hartree: export the potential again with `--units atomic`."
