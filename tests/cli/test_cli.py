@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 from unittest.mock import Mock
 
+import ase.io
 import pytest
 from command_line import invoke, refusal
 from potentials import POTENTIAL
@@ -145,17 +146,20 @@ def test_other_formats_of_structures_are_sent_to_ase(here: Path, name: str, got:
     assert refusal("extract", "notes.txt", "-C", "p", code=3).endswith("got the suffix '.txt'")
 
 
-def test_foreign_elements_are_all_named_and_rejections_shown_up_to_ten(here: Path) -> None:
+def test_foreign_elements_are_all_named_and_rejections_of_a_file_shown_up_to_ten(here: Path) -> None:
     POTENTIAL.save(here / "potential.npz")
     foreign = [replace(s, elements=("Cu", "Au", *s.elements[2:])) for s in structures()[:12]]
     write_files(here / "files", [structures()[12], *foreign])
     out, err = invoke("predict", "files", "--potential", "potential.npz", code=3)
     assert len(out.splitlines()) == 2
+    assert err.count("got Au, Cu") == 12
+    ase.io.write(here / "frames.xyz", [structure.to_ase() for structure in foreign], format="extxyz")
+    _, err = invoke("predict", "frames.xyz", "--potential", "potential.npz", code=3)
     lines = [line for line in err.splitlines() if line != "compiling the symmetry functions ..."]
     assert len(lines) == 11
     for line in lines[:10]:
-        assert re.fullmatch(r"files/\S+: expected the elements Ti, O, got Au, Cu", line)
-    assert lines[10] == "... and 2 more"
+        assert re.fullmatch(r"frames\.xyz:\d+: expected the elements Ti, O, got Au, Cu", line)
+    assert lines[10] == "frames.xyz: ... and 2 more structures"
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def perform(
         output = _Files(
             directory, form, first_line, [*(file for file in files if file != "-"), *stdin], items
         )
-    n_rejected, n_doubts = 0, Counter[str]()
+    n_rejected, n_doubts = Counter[str](), Counter[str]()
     with console.compile_notice("the symmetry functions"):
         for result in predict_stream(potential, items, forces=forces, threads=n_threads):
             name = output.next_name()
@@ -126,21 +126,24 @@ def perform(
                     raise result
                 output.take(text(result, form, options.xsf_forces), name, result.structure)
             except InputError as error:
-                n_rejected += 1
-                if n_rejected <= console.SHOWN:
+                # every file is named, but of a long trajectory only the first frames
+                file = error.file or ""
+                n_rejected[file] += 1
+                if n_rejected[file] <= console.SHOWN:
                     console.error(str(error))
                 continue
             for kind, message in warnings(result).items():
                 n_doubts[kind] += 1
                 if n_doubts[kind] <= console.SHOWN:
                     console.warn(message)
-    if n_rejected > console.SHOWN:
-        console.error(f"... and {n_rejected - console.SHOWN} more")
+    for file, n in n_rejected.items():
+        if n > console.SHOWN:
+            console.error(f"{file}: ... and {counted(n - console.SHOWN, 'more structure')}")
     for kind, n in n_doubts.items():
         if n > console.SHOWN:
             console.warn(f"... and {n - console.SHOWN} more warnings about the {kind}")
     output.end()
-    return n_rejected == 0 and not (strict and n_doubts)
+    return not n_rejected and not (strict and n_doubts)
 
 
 class _Printed:
