@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from tio2nn.cores import threaded
-from tio2nn.descriptors.kernels.groups import fill_groups, find_neighbors, most_candidates, near_groups
+from tio2nn.descriptors.kernels.groups import (
+    NearGroups,
+    fill_groups,
+    find_neighbors,
+    most_candidates,
+    near_groups,
+)
 from tio2nn.descriptors.kernels.images import image_ranges, place_images
 from tio2nn.errors import InputError
 from tio2nn.structures.geometry import complete_cell, reduced_cell, spans_volume
@@ -150,8 +156,9 @@ class NeighborSearch:
         counts, found = zip(*threaded(near, tasks, threads), strict=True)
         sizes = np.zeros(len(groups.radii) + 1, np.int64)
         sizes[of_atoms + 1] = np.concatenate(counts)
-        self._near = np.cumsum(sizes), np.concatenate(found)
-        if most_candidates(groups, *self._near) > MOST_NEIGHBORS:
+        first, near_each = np.cumsum(sizes), np.concatenate(found)
+        self._near = NearGroups(first, near_each, most_candidates(groups, first, near_each))
+        if self._near.most > MOST_NEIGHBORS:
             self._check_density(len(kinds))
 
     def tasks(self) -> list[tuple[int, int]]:
@@ -167,7 +174,7 @@ class NeighborSearch:
         """
         first, vectors, atoms, coincident = find_neighbors(
             self._groups,
-            *self._near,
+            self._near,
             task,
             self._points,
             self._owners,

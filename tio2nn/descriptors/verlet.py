@@ -80,7 +80,7 @@ class VerletList:
 
     def _is_within_skin(self, positions: FloatArray) -> bool:
         moved = ((positions - self._start) ** 2).sum(axis=1).max()
-        # a number that is none is beyond
+        # false for NaN
         return bool(moved < (0.5 * self._skin) ** 2)
 
     def tasks(self) -> list[tuple[int, int]]:

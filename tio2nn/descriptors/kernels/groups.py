@@ -32,6 +32,14 @@ class Groups(NamedTuple):
     radii: FloatArray  # (n_groups,) largest distance of a point of each from its center, Å
 
 
+class NearGroups(NamedTuple):
+    """The groups near each group, itself among them."""
+
+    first: IntArray  # (n_groups + 1,) where those near each begin below
+    groups: IntArray  # in ascending order
+    most: int  # points in the groups near one of them, at most
+
+
 @compiled_once(nogil=True)
 def fill_groups(
     order: IntArray,
@@ -144,8 +152,7 @@ def most_candidates(groups: Groups, first: IntArray, near: IntArray) -> int:
 @compiled_once(nogil=True)
 def find_neighbors(
     groups: Groups,
-    near_first: IntArray,
-    near: IntArray,
+    near: NearGroups,
     atoms: tuple[int, int],
     points: FloatArray,
     owners: IntArray,
@@ -158,7 +165,7 @@ def find_neighbors(
 
     Args:
         groups: of all points.
-        near_first, near: of `sort_pairs`.
+        near: the groups near each.
         atoms: the first, and the one after the last.
         points: (n_points, 4) of `place_images`.
         owners: (n_points,) index of the atom that each point is an image of.
@@ -177,21 +184,15 @@ def find_neighbors(
     first = np.zeros((stop - start) * n_kinds + 1, np.int64)
     room = 128 * (stop - start)
     found, n_found = np.empty(room, np.int64), 0
-    longest = 0
-    for group in range(near_first.shape[0] - 1):
-        n = 0
-        for g in near[near_first[group] : near_first[group + 1]]:
-            n += groups.first[g + 1] - groups.first[g]
-        longest = max(longest, n)
     for center in range(start, stop):
         group = groups.group_of[center]
         cx, cy, cz = points[center, 0], points[center, 1], points[center, 2]
-        if n_found + longest > found.shape[0]:
-            more = np.empty(2 * (n_found + longest), np.int64)
+        if n_found + near.most > found.shape[0]:
+            more = np.empty(2 * (n_found + near.most), np.int64)
             more[:n_found] = found[:n_found]
             found = more
         begin_found = n_found
-        for g in near[near_first[group] : near_first[group + 1]]:
+        for g in near.groups[near.first[group] : near.first[group + 1]]:
             begin, end = groups.first[g], groups.first[g + 1]
             for place in range(U(begin), U(end)):
                 dx, dy, dz = x[place] - cx, y[place] - cy, z[place] - cz
