@@ -19,6 +19,32 @@ from numba.extending import intrinsic
 TILE_ETA, TILE_ROWS = 3, 6
 
 
+class _Access:
+    """How the code reaches numbers, alone and four at a time.
+
+    Attributes:
+        builder: of the code.
+        whole: the type of indices.
+        lanes: the type of four numbers.
+    """
+
+    def __init__(self, builder: Any, whole: Any) -> None:
+        self.builder, self.whole = builder, whole
+        self.lanes = ir.VectorType(ir.DoubleType(), 4)
+
+    def number(self, value: int) -> Any:
+        return ir.Constant(self.whole, value)
+
+    def load(self, array: Any, position: Any) -> Any:
+        """One number of an array."""
+        return self.builder.load(self.builder.gep(array, [position]))
+
+    def four(self, array: Any, position: Any) -> Any:
+        """Where the four numbers of a place lie."""
+        first = self.builder.gep(array, [self.builder.mul(position, self.number(4))])
+        return self.builder.bitcast(first, self.lanes.as_pointer())
+
+
 @intrinsic
 def sum_tile(
     _: Any, left: Any, partners: Any, factors: Any, powers: Any, rows: Any, tile: Any, out: Any
@@ -40,18 +66,12 @@ def _tile_code(context: Any, builder: Any, signature: Any, arguments: Any) -> An
     first_eta, first_row, shape, begin, end = cgutils.unpack_tuple(builder, tile, 5)
     n_eta = cgutils.unpack_tuple(builder, arrays[0].shape)[1]
     n_power, size = cgutils.unpack_tuple(builder, arrays[3].shape)
-    whole, lanes = context.get_value_type(types.intp), ir.VectorType(ir.DoubleType(), 4)
+    access = _Access(builder, context.get_value_type(types.intp))
+    whole, lanes = access.whole, access.lanes
     undefined, zeros = ir.Constant(lanes, ir.Undefined), ir.Constant(lanes, [0.0] * 4)
     all_first = ir.Constant(ir.VectorType(ir.IntType(32), 4), [0] * 4)
 
-    def number(value: int) -> Any:
-        return ir.Constant(whole, value)
-
-    def load(array: Any, position: Any) -> Any:
-        return builder.load(builder.gep(array, [position]))
-
-    def four(array: Any, position: Any) -> Any:
-        return builder.bitcast(builder.gep(array, [builder.mul(position, number(4))]), lanes.as_pointer())
+    number, load, four = access.number, access.load, access.four
 
     def spread(value: Any) -> Any:
         vector = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
@@ -121,18 +141,12 @@ def _moving_code(context: Any, builder: Any, signature: Any, arguments: Any) -> 
         builder.gep(table.data, [builder.mul(row, size)])
         for row in cgutils.unpack_tuple(builder, arguments[1], 3)
     )
-    whole, lanes = context.get_value_type(types.intp), ir.VectorType(ir.DoubleType(), 4)
+    access = _Access(builder, context.get_value_type(types.intp))
+    whole, lanes = access.whole, access.lanes
     short, undefined = ir.IntType(32), ir.Constant(lanes, ir.Undefined)
     first_three = ir.Constant(ir.VectorType(short, 4), [0, 0, 0, 1])
 
-    def number(value: int) -> Any:
-        return ir.Constant(whole, value)
-
-    def load(array: Any, position: Any) -> Any:
-        return builder.load(builder.gep(array, [position]))
-
-    def four(array: Any, position: Any) -> Any:
-        return builder.bitcast(builder.gep(array, [builder.mul(position, number(4))]), lanes.as_pointer())
+    number, load, four = access.number, access.load, access.four
 
     def joined(three: Any, fourth: Any) -> Any:
         vector = builder.insert_element(undefined, three, ir.Constant(short, 0))
