@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from tio2nn.errors import UsageError
-from tio2nn.files.strict_json import quote
+from tio2nn.parameters.validation import known
 
 UnitsName = Literal["metal", "atomic"]
 UNITS_NAMES: tuple[UnitsName, ...] = ("metal", "atomic")
@@ -43,10 +42,4 @@ def known_units(name: str | None) -> UnitsName | None:
     Raises:
         UsageError: no such units.
     """
-    from tio2nn.parameters.validation import did_you_mean
-
-    for units in (None, *UNITS_NAMES):
-        if name == units:
-            return units
-    hint = did_you_mean(str(name), UNITS_NAMES)
-    raise UsageError(f"--units: expected one of {', '.join(UNITS_NAMES)}, got {quote(name)}{hint}")
+    return None if name is None else known(name, UNITS_NAMES, "--units")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tio2nn.errors import ParameterError, UsageError
+from tio2nn.errors import ParameterError
 from tio2nn.files.strict_json import quote
 from tio2nn.parameters.parameter_set import (
     AngularElements,
@@ -16,7 +16,7 @@ from tio2nn.parameters.parameter_set import (
     RadialFunction,
 )
 from tio2nn.parameters.recipes import DEFAULT_RECIPE, open_settings
-from tio2nn.parameters.validation import did_you_mean
+from tio2nn.parameters.validation import known
 
 AUTO = "auto"
 """The default; `choose_functions` chooses the functions once the structures are known."""
@@ -88,7 +88,7 @@ def preset(name: str, elements: Sequence[str] = DEFAULT_ELEMENTS) -> ParameterSe
         UsageError: no such preset.
         ParameterError: `elements` are not chemical symbols, or some come twice.
     """
-    chosen = PRESETS[known(name, PRESETS, "preset")]
+    chosen = PRESETS[known(name, sorted(PRESETS), "preset")]
     radial, angular = functions_of(chosen)
     parameters = ParameterSet(
         elements=symbols(elements),
@@ -126,19 +126,3 @@ def symbols(elements: Sequence[str]) -> tuple[str, ...]:
 def in_published_order(elements: Sequence[str]) -> tuple[str, ...]:
     """Ti and O in the order of the published presets; other elements as given."""
     return DEFAULT_ELEMENTS if set(elements) == set(DEFAULT_ELEMENTS) else tuple(elements)
-
-
-def known(name: str, names: Collection[str], kind: str) -> str:
-    """Return the name if it is one of `names`.
-
-    Raises:
-        UsageError: it is not; the message says which `kind` of name was expected, with a suggestion.
-        TypeError: it is no text.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"{kind}: expected a name, got {name!r}")
-    if name in names:
-        return name
-    raise UsageError(
-        f"{kind}: expected one of {', '.join(sorted(names))}, got {quote(name)}{did_you_mean(name, names)}"
-    )

@@ -14,8 +14,6 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tio2nn.errors import UsageError
-from tio2nn.files.strict_json import quote
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.fit_parameters import (
     RECIPE_NAMES,
@@ -26,7 +24,7 @@ from tio2nn.parameters.fit_parameters import (
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.schema import fields, to_json
 from tio2nn.parameters.targets import activation_for
-from tio2nn.parameters.validation import did_you_mean
+from tio2nn.parameters.validation import known
 
 Overrides = dict[str, dict[str, Any]]
 
@@ -131,10 +129,7 @@ def known_recipe(name: str) -> str:
     Raises:
         UsageError: no such recipe.
     """
-    if name in RECIPE_NAMES:
-        return name
-    known = ", ".join(sorted(RECIPE_NAMES))
-    raise UsageError(f"recipe: expected one of {known}, got {quote(name)}{did_you_mean(name, RECIPE_NAMES)}")
+    return known(name, sorted(RECIPE_NAMES), "recipe")
 
 
 def settings_of(name: str, facts: Facts) -> Overrides:

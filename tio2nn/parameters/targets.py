@@ -22,9 +22,10 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from tio2nn.errors import InputError, UsageError
+from tio2nn.errors import InputError
 from tio2nn.files.strict_json import quote
 from tio2nn.parameters.fit_parameters import Activation
+from tio2nn.parameters.validation import known
 
 Target = Literal["lammps", "cp2k", "aenet"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -56,14 +57,7 @@ def known_target(name: str) -> Target:
     Raises:
         UsageError: no such target.
     """
-    from tio2nn.parameters.validation import did_you_mean
-
-    for target in TARGETS:
-        if name == target:
-            return target
-    raise UsageError(
-        f"--for: expected one of {', '.join(TARGETS)}, got {quote(name)}{did_you_mean(name, TARGETS)}"
-    )
+    return known(name, TARGETS, "--for")
 
 
 def works(target: Target | None, activation: Activation) -> bool:

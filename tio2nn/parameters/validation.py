@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from tio2nn.errors import ParameterError
+from tio2nn.errors import ParameterError, UsageError
 from tio2nn.files.strict_json import JsonObject, quote
 from tio2nn.parameters.fields import REPEATED, RULE, Affects, is_noise, key_of
 from tio2nn.parameters.schema import expected, fields, object_schema, to_json
@@ -50,6 +50,7 @@ class Section(metaclass=_Reporting):
 
 
 SectionT = TypeVar("SectionT", bound=Section)
+NameT = TypeVar("NameT", bound=str)
 
 
 def read(cls: type[SectionT], document: object, *, file: str | None = None) -> SectionT:
@@ -80,6 +81,28 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     by_lowercase = {candidate.lower(): candidate for candidate in candidates}
     matches = difflib.get_close_matches(word.lower(), by_lowercase, n=1)
     return f", did you mean {quote(by_lowercase[matches[0]])}?" if matches else ""
+
+
+def known(name: str, names: Collection[NameT], kind: str) -> NameT:
+    """The one of `names` that equals `name`.
+
+    Args:
+        name: what a user typed.
+        names: all that there are, in the order in which a message lists them.
+        kind: what such a name is, for the message.
+
+    Raises:
+        UsageError: it is none of them; the message suggests a similar one.
+        TypeError: it is no text.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"{kind}: expected a name, got {name!r}")
+    for one in names:
+        if one == name:
+            return one
+    raise UsageError(
+        f"{kind}: expected one of {', '.join(names)}, got {quote(name)}{did_you_mean(name, names)}"
+    )
 
 
 def _repeated_keys(document: object) -> Iterator[str]:

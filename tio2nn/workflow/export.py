@@ -14,10 +14,9 @@ from tio2nn.export.folder import README, write_folder
 from tio2nn.export.n2p2 import n2p2_files
 from tio2nn.export.n2p2_text import n2p2_readme
 from tio2nn.export.units import UNITS, UnitsName
-from tio2nn.files.strict_json import quote
 from tio2nn.parameters.fit_parameters import ACTIVATIONS
 from tio2nn.parameters.targets import NAMES, Target, warning_of
-from tio2nn.parameters.validation import did_you_mean
+from tio2nn.parameters.validation import known
 from tio2nn.potential.potential import Potential
 
 Format = Literal["n2p2", "aenet"]
@@ -48,12 +47,7 @@ def known_format(name: str | None) -> Format | None:
     Raises:
         UsageError: no such format.
     """
-    for form in (None, *FORMATS):
-        if name == form:
-            return form
-    raise UsageError(
-        f"--format: expected one of {', '.join(FORMATS)}, got {quote(name)}{did_you_mean(str(name), FORMATS)}"
-    )
+    return None if name is None else known(name, FORMATS, "--format")
 
 
 def export(

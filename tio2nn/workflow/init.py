@@ -21,10 +21,10 @@ def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> Par
         UsageError: the preset or an element does not exist.
     """
     from tio2nn.parameters import presets
+    from tio2nn.parameters.validation import known
 
-    name = presets.known(
-        presets.AUTO if preset is None else preset, (presets.AUTO, *presets.PRESETS), "preset"
-    )
+    names = sorted((presets.AUTO, *presets.PRESETS))
+    name = known(presets.AUTO if preset is None else preset, names, "preset")
     try:
         if name == presets.AUTO:
             return Draft.new(elements)
