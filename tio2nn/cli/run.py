@@ -38,6 +38,7 @@ from tio2nn.cli.options import (
     XsfForcesUnit,
     element_symbols,
 )
+from tio2nn.workflow.steps import Steps
 
 if TYPE_CHECKING:
     from tio2nn.files.paths import AnyPath
@@ -115,8 +116,8 @@ def run(
     return summary.used_all
 
 
-class _ShownSteps:
-    """The steps of `run` with their terminal output; implements `tio2nn.workflow.run.Steps`."""
+class _ShownSteps(Steps):
+    """The steps of a run with their terminal output."""
 
     def created(self, project: Project) -> None:
         console.say(f"created {project.parameters_file}")

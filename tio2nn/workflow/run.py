@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from tio2nn.errors import InputError, UsageError
 from tio2nn.files.paths import AnyPath
@@ -25,7 +25,7 @@ from tio2nn.training.splits import FEWEST_TO_TRAIN, drawn_split, given_split
 from tio2nn.workflow.init import init, preset_parameters
 from tio2nn.workflow.inputs import SplitRequest, own_split
 from tio2nn.workflow.settings import set_target, split_request, training_parameters, with_flags
-from tio2nn.workflow.silent_steps import SilentSteps
+from tio2nn.workflow.steps import Steps
 
 DEFAULT_DIRECTORY = Path("tio2nn-project")
 
@@ -80,52 +80,6 @@ class RunSummary(NamedTuple):
     used_all: bool
 
 
-class Steps(Protocol):
-    """The steps of a run; an implementation carries them out and reports on them."""
-
-    def created(self, project: Project) -> None:
-        """Report that a project was created."""
-
-    def extract(
-        self,
-        project: Project,
-        sources: AnyPath | Iterable[AnyPath],
-        limit: int | None,
-        parameters: ParameterSet | Draft | None,
-        options: ReadOptions | None,
-    ) -> bool:
-        """Extract structures and complete a draft; return whether every source could be used."""
-
-    def featurize(self, snapshot: Snapshot, jobs: int | None) -> None:
-        """Compute missing features."""
-
-    def differentiate(self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:
-        """Compute missing derivatives if a fit with these parameters needs them."""
-
-    def tune(
-        self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, split_file: Path | None
-    ) -> None:
-        """Search for the best settings."""
-
-    def train(
-        self,
-        snapshot: Snapshot,
-        parameters: ParameterSet,
-        split: SplitRequest,
-        jobs: int | None,
-    ) -> None:
-        """Fit the potential."""
-
-    def trained_before(self) -> None:
-        """Report that the model is up to date with structures, split and settings."""
-
-    def evaluate(self, snapshot: Snapshot) -> dict[str, Any]:
-        """Evaluate on the test set; return the metrics."""
-
-    def nothing_to_evaluate(self) -> None:
-        """Report that the split has no test set."""
-
-
 def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
     """Extract, since the files may have changed, then run each step whose result is missing or out of date.
 
@@ -138,7 +92,7 @@ def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
         InputError: a step failed.
         TypeError, ValueError: a setting of a wrong kind.
     """
-    steps = SilentSteps() if steps is None else steps
+    steps = steps or Steps()
     split = split_request(settings.split)
     worker_count(settings.jobs)
     here = Project(Path()).parameters_file.exists()

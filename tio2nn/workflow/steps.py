@@ -1,30 +1,31 @@
-"""The steps of a run that say nothing, for scripts."""
+"""The steps of a run, which a subclass may report on.
+
+Nothing is imported before its step begins, so that a command line can make its own subclass at no cost.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tio2nn.errors import InputError
-from tio2nn.files.paths import AnyPath
-from tio2nn.io.labels import ReadOptions
-from tio2nn.parameters.draft import Draft
-from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.project.freshness import Snapshot
-from tio2nn.project.project import Project
-from tio2nn.workflow.differentiate import differentiate
-from tio2nn.workflow.evaluate import evaluate
-from tio2nn.workflow.extract import extract
-from tio2nn.workflow.featurize import compute_features
-from tio2nn.workflow.inputs import SplitRequest
+
+if TYPE_CHECKING:
+    from tio2nn.files.paths import AnyPath
+    from tio2nn.io.labels import ReadOptions
+    from tio2nn.parameters.draft import Draft
+    from tio2nn.parameters.parameter_set import ParameterSet
+    from tio2nn.project.freshness import Snapshot
+    from tio2nn.project.project import Project
+    from tio2nn.workflow.inputs import SplitRequest
 
 
-class SilentSteps:
-    """Calls the verbs and reports nothing; implements `tio2nn.workflow.run.Steps`."""
+class Steps:
+    """Carries out the steps of a run in silence."""
 
     def created(self, project: Project) -> None:
-        """Say nothing."""
+        """Report that a project was created."""
 
     def extract(
         self,
@@ -35,6 +36,8 @@ class SilentSteps:
         options: ReadOptions | None,
     ) -> bool:
         """Extract structures and complete a draft; return whether every source could be used."""
+        from tio2nn.workflow.extract import extract
+
         summary = extract(project, sources, parameters=parameters, limit=limit, options=options)
         if summary.audit is None:
             raise nothing_extracted(summary.rejected)
@@ -42,10 +45,14 @@ class SilentSteps:
 
     def featurize(self, snapshot: Snapshot, jobs: int | None) -> None:
         """Compute missing features."""
+        from tio2nn.workflow.featurize import compute_features
+
         compute_features(snapshot, jobs=jobs)
 
     def differentiate(self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:
         """Compute missing derivatives if a fit with these parameters needs them."""
+        from tio2nn.workflow.differentiate import differentiate
+
         if snapshot.needs_derivatives(parameters):
             differentiate(snapshot, jobs=jobs, insist=parameters.training.forces is True)
 
@@ -53,7 +60,6 @@ class SilentSteps:
         self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, split_file: Path | None
     ) -> None:
         """Search for the best settings."""
-        # loads TensorFlow, as `train`
         from tio2nn.workflow.tune import tune
 
         tune(snapshot, parameters, jobs=jobs, split_file=split_file)
@@ -67,14 +73,16 @@ class SilentSteps:
         train(snapshot, parameters, split=split, jobs=jobs)
 
     def trained_before(self) -> None:
-        """Say nothing."""
+        """Report that the model is up to date with structures, split and settings."""
 
     def evaluate(self, snapshot: Snapshot) -> dict[str, Any]:
         """Evaluate on the test set; return the metrics."""
+        from tio2nn.workflow.evaluate import evaluate
+
         return evaluate(snapshot).metrics
 
     def nothing_to_evaluate(self) -> None:
-        """Say nothing."""
+        """Report that the split has no test set."""
 
 
 def nothing_extracted(rejected: Iterable[InputError]) -> InputError:
