@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -43,6 +43,7 @@ from tio2nn.project.parts import (
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import digest_of_file, inputs_of_model
 from tio2nn.project.structure_store import StructureStore, read_store
+from tio2nn.structures.split import PARTS as SETS
 from tio2nn.structures.split import covers, read_parts
 from tio2nn.wording import counted, other, size
 
@@ -207,7 +208,7 @@ class Snapshot:
         store = self.structures
         try:
             layout = JacobianLayout.read(project.jacobian_table)
-            if _without_checksums(layout) != planned_layout(self.parameters, store, layout.selection):
+            if layout.as_planned() != planned_layout(self.parameters, store, layout.selection):
                 made = "made with another parameter set, by another version, or from other structures with forces"
                 return State(STALE, made, DERIVATIVES.records)
             open_jacobian(project.features_directory, layout)
@@ -222,19 +223,24 @@ class Snapshot:
         return State(FRESH, f"{what}, {size(layout.n_bytes)}")
 
     def _of_split(self) -> State:
+        found = self._split()
+        if isinstance(found, State):
+            return found
+        counts = Counter(found.values())
+        return State(FRESH, ", ".join(f"{counts[name]} {name}" for name in SETS))
+
+    def _split(self) -> Mapping[str, str] | State:
+        """The set that each structure is in; the state of the split if it is not fresh."""
         file = self.project.split_file
         if not file.exists():
             return State(MISSING)
         try:
             parts = read_parts(file)
-            if self.has_structures and not covers(parts, self.structures.names):
-                return State(STALE, "made for other structures", SPLIT.records)
         except InputError as error:
             return State(BROKEN, str(error))
-        sizes = ", ".join(
-            f"{list(parts.values()).count(name)} {name}" for name in ("train", "validation", "test")
-        )
-        return State(FRESH, sizes)
+        if self.has_structures and not covers(parts, self.structures.names):
+            return State(STALE, "made for other structures", SPLIT.records)
+        return parts
 
     def _of_search(self) -> State:
         project = self.project
@@ -324,8 +330,8 @@ class Snapshot:
 
     def _has_no_test(self) -> bool:
         # of a split that is stale or broken nothing follows
-        is_fresh = self._looked_at(SPLIT).kind == FRESH
-        return is_fresh and "test" not in read_parts(self.project.split_file).values()
+        found = self._split()
+        return not isinstance(found, State) and "test" not in found.values()
 
     def _changed(
         self, recorded: Mapping[str, Any], parameters: ParameterSet, names: list[str]
@@ -382,10 +388,6 @@ class Snapshot:
         """
         self.require(DERIVATIVES)
         return JacobianLayout.read(self.project.jacobian_table)
-
-
-def _without_checksums(layout: JacobianLayout) -> JacobianLayout:
-    return replace(layout, shards=tuple(replace(shard, checksum=None) for shard in layout.shards))
 
 
 def _told(file: Path, error: Exception) -> str:

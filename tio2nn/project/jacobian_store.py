@@ -13,7 +13,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,10 @@ class JacobianLayout:
     shards: tuple[JacobianShard, ...]
     unit: str = "1/Å"
     selection: Selection | None = None
+
+    def as_planned(self) -> JacobianLayout:
+        """The layout as it was before anything was computed, without checksums."""
+        return replace(self, shards=tuple(replace(shard, checksum=None) for shard in self.shards))
 
     @classmethod
     def plan(

@@ -163,24 +163,12 @@ def train(
         facts=_facts(parameters, inputs.store, data, fits[-1].n_steps),
         potential=project.potential_file,
         earlier=project.earlier_potential_file if project.potential_file.exists() else None,
-        earlier_is_of_others=_trained_on_others(snapshot),
+        earlier_is_of_others="energies" in snapshot.model().of,
     )
     _write_model(project, parameters, inputs.store, data, fits, summary, command)
     for left in (*checkpoints, files.data):
         left.unlink(missing_ok=True)
     return summary
-
-
-def _trained_on_others(snapshot: Snapshot) -> bool:
-    """Whether the project holds a potential of structures that are not those of today."""
-    potential = snapshot.project.potential_file
-    if not potential.exists():
-        return False
-    try:
-        about = Potential.load(potential).about
-    except InputError:
-        return False
-    return "energies" in snapshot.changed_since(about.get("inputs", {}))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
