@@ -36,7 +36,7 @@ SHORTER = {
 }
 # not run here: these install, run all tests, build the pages, or take hours
 PASSED_OVER = (
-    "python -m venv",
+    "python3 -m venv",
     ". .venv",
     "pip",
     "pre-commit",

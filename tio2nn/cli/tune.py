@@ -70,8 +70,7 @@ def perform(
 ) -> dict[str, Any]:
     """Search, show the ranking and return the best trial."""
     from tio2nn.cli.plans import warn_of_split
-    from tio2nn.cores import available_cores
-    from tio2nn.parallel.workers import trial_workers
+    from tio2nn.parallel.workers import trial_workers, worker_count
     from tio2nn.workflow.settings import require_features
 
     require_features(snapshot, parameters, split_file)
@@ -79,7 +78,7 @@ def perform(
     with console.native_messages_hidden():
         from tio2nn.workflow.tune import tune
 
-    jobs = jobs or available_cores()
+    jobs = worker_count(jobs)
 
     def on_data(data: TrainingData) -> None:
         console.say(
