@@ -99,6 +99,16 @@ def test_the_short_cutoff_polynomial_is_accurate_where_its_factor_counts() -> No
     np.testing.assert_allclose(found, cosine_cutoff(np.sqrt(1.0 - t), 1.0), rtol=0, atol=5e-15)
 
 
+@given(st.floats(0.0, 400.0))
+def test_the_attenuation_of_a_triplet_is_as_accurate_as_it_is_small(exponent: float) -> None:
+    tolerance, tau = 1e-13, np.linspace(0.0, 3.0, 2001)
+    fit = TripletGaussian.fit(exponent, tolerance, is_relative=True)
+    found = polynomial.polyval(tau, fit.polynomial) ** (2**fit.squarings)
+    expected = np.exp(-exponent * (3.0 - tau))
+    rtol = 2.0 * tolerance + 4e-15 * max(1.0, exponent)
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-16 * rtol)
+
+
 @given(st.floats(0.0, 400.0), st.sampled_from((5e-15, 1e-13)))
 def test_the_attenuation_of_a_triplet_is_accurate_for_any_width(exponent: float, tolerance: float) -> None:
     t = np.random.default_rng(4).uniform(0.0, 1.0, (3, 3000))

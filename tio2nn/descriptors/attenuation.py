@@ -29,6 +29,8 @@ _GAUSSIAN_LIMIT = 2.0
 _LARGEST_SPAN = 16.0
 # Of errors at places where all three atoms are near the cutoff.
 _LEAST_WEIGHT = 1e-7
+# Gaussians below this have no relative tolerance.
+_NEGLIGIBLE = 1e-16
 _ROUNDING = 2e-16
 
 
@@ -115,12 +117,13 @@ class TripletGaussian:
     @classmethod
     @lru_cache(maxsize=256)
     @np.errstate(over="ignore", invalid="ignore")  # of fits that are refused
-    def fit(cls, exponent: float, tolerance: float) -> TripletGaussian:
-        """The cheapest that, times the factors f_c, is within the tolerance.
+    def fit(cls, exponent: float, tolerance: float, *, is_relative: bool = False) -> TripletGaussian:
+        """The cheapest that is within the tolerance.
 
         Args:
             exponent: η R_c².
-            tolerance: absolute, beside rounding.
+            tolerance: beside rounding; absolute, of the product with the factors f_c.
+            is_relative: the tolerance is that of the Gaussian alone, relative to it.
         """
         first = int(max(np.ceil(np.log2(max(3.0 * exponent, 1e-3) / _LARGEST_SPAN)), 0))
         factors = np.maximum((_cutoff_quotient(_POINTS) * _POINTS**2) ** 3, _LEAST_WEIGHT)
@@ -132,12 +135,13 @@ class TripletGaussian:
             values = np.exp(-part * (1.0 - _POINTS))
             # of a squared number, the error doubles
             power = 2**squarings
-            weights = np.maximum(factors * power * values ** (power - 1), _LEAST_WEIGHT)
+            scale = 1.0 / np.maximum(values**power, _NEGLIGIBLE) if is_relative else factors
+            weights = np.maximum(scale * power * values ** (power - 1), _LEAST_WEIGHT)
             most = min([MOST_TERMS, *(cost - 2 * squarings - 1 for cost, _ in found)])
             for terms in range(2, most + 1):
                 coefficients = _fitted(values, weights, terms)
                 wrong = np.polyval(coefficients[::-1], _POINTS) ** power - values**power
-                error = float(np.nan_to_num((np.abs(wrong) * factors).max(), nan=np.inf))
+                error = float(np.nan_to_num((np.abs(wrong) * scale).max(), nan=np.inf))
                 fit = cls(coefficients / 3.0 ** np.arange(terms), squarings)
                 # squarings double the rounding, too
                 if error <= tolerance + power * _ROUNDING:

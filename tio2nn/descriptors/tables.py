@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,10 +44,22 @@ def radial_tables(functions: Sequence[RadialFunction], cutoff: float) -> RadialT
     )
 
 
-def triplet_tables(functions: Sequence[AngularFunction], cutoff: float, tolerance: float) -> TripletTables:
-    """Of angular functions; the cutoff in Å, and what an attenuation may be off."""
+class Precision(NamedTuple):
+    """How accurate the attenuation of a triplet is, see `TripletGaussian.fit`."""
+
+    tolerance: float
+    is_relative: bool
+
+
+def triplet_tables(
+    functions: Sequence[AngularFunction], cutoff: float, precision: Precision
+) -> TripletTables:
+    """Of angular functions; the cutoff in Å."""
     etas = sorted({f.eta for f in functions})
-    fits = [TripletGaussian.fit(eta * cutoff**2, tolerance) for eta in etas]
+    fits = [
+        TripletGaussian.fit(eta * cutoff**2, precision.tolerance, is_relative=precision.is_relative)
+        for eta in etas
+    ]
     polynomials = np.zeros((len(etas), MOST_TERMS))
     for row, fit in zip(polynomials, fits, strict=True):
         row[: len(fit.polynomial)] = fit.polynomial
