@@ -29,6 +29,7 @@ NAMES = (
     "symmetry-functions",
     "derivatives",
     "forces",
+    "epochs",
     "commands",
     "scale",
     "accuracy",

@@ -281,6 +281,16 @@ def test_commands_run_in_turn_on_the_data(program: str, capsys: pytest.CaptureFi
     assert all(row["seconds"] > 0 and row["memory_MB"] > 0 for row in rows)
 
 
+def test_epochs_cost_what_more_of_them_add(
+    program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (tmp_path, "--other", program, tmp_path, "--repeats", 1, "--program", program)
+    rows = measured(capsys, "epochs", *words)
+    expected = [(1, "here"), (1, "there"), (4, "here"), (4, "there")]
+    assert [(row["members"], row["version"]) for row in rows] == expected
+    assert all(abs(row["cpu_seconds"]) < 1 and row["memory_MB"] > 0 for row in rows)
+
+
 def test_a_program_that_fails_ends_the_benchmark_with_what_it_says() -> None:
     benchmark, arguments = parse(
         ["commands", str(SAMPLE_DATA / "structure0001.xsf"), "--program", "python -c 1/0"]

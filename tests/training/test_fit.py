@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from memory import peak_bytes
 
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.training import fit as training
+from tio2nn.training.batches import Batches, Part
 from tio2nn.training.dataset import AtomTable, FitData, Labels
-from tio2nn.training.fit import Fit, configure_threads
+from tio2nn.training.fit import Fit, Resumption, configure_threads, run_in_company
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN
 
@@ -78,6 +80,10 @@ def per_atom(train: float, validation: float) -> dict[str, Labels]:
     }
 
 
+# best early, stopped soon after
+EARLY: dict[str, Any] = {"early_stopping": 2, "epochs": 20, "learning_rate": 0.05, **per_atom(1.0, 0.3)}
+
+
 def weights(fit: Fit) -> list[np.ndarray]:
     return [np.array(weight) for weight in fit.network.trainable_variables]
 
@@ -106,14 +112,6 @@ def stop_in(number: int) -> Callable[[Epoch], None]:
 
 
 @pytest.fixture
-def eager() -> Iterator[None]:
-    """Without compiling a graph, which takes far longer than so short a fit."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-@pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint after each epoch."""
     monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", -1.0)
@@ -132,8 +130,7 @@ def checkpoint(tmp_path: Path) -> Path:
     "settings",
     [
         {"dropout": 0.3},
-        # best early, stopped soon after
-        {"early_stopping": 2, "epochs": 20, "learning_rate": 0.05, **per_atom(1.0, 0.3)},
+        EARLY,
     ],
     ids=["dropout", "early stopping"],
 )
@@ -143,10 +140,10 @@ def test_a_fit_that_was_killed_ends_with_the_bits_of_one_that_was_not(
     undisturbed = make_fit(**settings)
     undisturbed.run()
     with pytest.raises(KilledError):
-        make_fit(**settings).run(checkpoint, "same", stop_in(4))
+        make_fit(**settings).run(Resumption(checkpoint, "same"), stop_in(4))
     heard: list[int] = []
     resumed = make_fit(**settings)
-    resumed.run(checkpoint, "same", lambda epoch: heard.append(epoch.epoch))
+    resumed.run(Resumption(checkpoint, "same"), lambda epoch: heard.append(epoch.epoch))
     assert heard == list(range(4, len(undisturbed.history) + 1))
     assert without_time(resumed.history) == without_time(undisturbed.history)
     assert resumed.chosen == resumed.history[undisturbed.chosen.epoch - 1]
@@ -154,22 +151,21 @@ def test_a_fit_that_was_killed_ends_with_the_bits_of_one_that_was_not(
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.usefixtures("eager")
 def test_a_fit_that_ended_is_not_run_again(checkpoint: Path) -> None:
     first, second = make_fit(epochs=2), make_fit(epochs=2)
-    first.run(checkpoint, "same")
-    second.run(checkpoint, "same", stop_in(1))
+    first.run(Resumption(checkpoint, "same"))
+    second.run(Resumption(checkpoint, "same"), stop_in(1))
     assert second.history == first.history
     for found, expected in zip(weights(second), weights(first), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.usefixtures("always", "eager")
+@pytest.mark.usefixtures("always")
 def test_a_checkpoint_of_another_fit_is_ignored(checkpoint: Path) -> None:
     with pytest.raises(KilledError):
-        make_fit(epochs=3).run(checkpoint, "another", stop_in(3))
+        make_fit(epochs=3).run(Resumption(checkpoint, "another"), stop_in(3))
     with pytest.raises(KilledError):
-        make_fit(epochs=3).run(checkpoint, "this", stop_in(1))
+        make_fit(epochs=3).run(Resumption(checkpoint, "this"), stop_in(1))
 
 
 def _damages() -> dict[str, Callable[[bytes], bytes]]:
@@ -187,21 +183,99 @@ def _damages() -> dict[str, Callable[[bytes], bytes]]:
     }
 
 
-@pytest.mark.usefixtures("always", "eager")
+@pytest.mark.usefixtures("always")
 def test_a_damaged_checkpoint_is_ignored(checkpoint: Path) -> None:
     with pytest.raises(KilledError):
-        make_fit(epochs=3).run(checkpoint, "same", stop_in(3))
+        make_fit(epochs=3).run(Resumption(checkpoint, "same"), stop_in(3))
     data = checkpoint.read_bytes()
     fit = make_fit(epochs=3)
     with pytest.raises(KilledError):  # the whole one is taken
-        fit.run(checkpoint, "same", stop_in(3))
+        fit.run(Resumption(checkpoint, "same"), stop_in(3))
     assert len(fit.history) == 3
     for name, damage in _damages().items():
         checkpoint.write_bytes(damage(data))
         begun = make_fit(epochs=3)
         with pytest.raises(KilledError):
-            begun.run(checkpoint, "same", stop_in(1))
+            begun.run(Resumption(checkpoint, "same"), stop_in(1))
         assert [replace(epoch, seconds=0.0) for epoch in begun.history] == without_time(fit.history[:1]), name
+
+
+# --- in company ---------------------------------------------------------------------------------------------
+
+
+def make_members(n: int, **settings: Any) -> list[Fit]:
+    """Networks with first weights of their own, and the order of structures in common."""
+    fits = []
+    for member in range(1, n + 1):
+        fit = make_fit(**settings)
+        keras.utils.set_random_seed(member)
+        for subnet in fit.network.subnets.values():
+            for layer in subnet.layers:
+                if isinstance(layer, keras.layers.Dense):
+                    layer.kernel.assign(np.random.default_rng(member).normal(size=layer.kernel.shape))
+        fits.append(Fit(fit.network, fit.parameters, fit.seed, fit.data, member))
+    return fits
+
+
+def same_as(found: Fit, expected: Fit) -> bool:
+    """Whether two fits have the same bits."""
+    same = all(np.array_equal(a, b) for a, b in zip(weights(found), weights(expected), strict=True))
+    return same and without_time(found.history) == without_time(expected.history)
+
+
+def nothing(_: int, __: Epoch) -> None:
+    """Listens to no epoch."""
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("settings", [{"dropout": 0.3}, EARLY], ids=["dropout", "early stopping"])
+def test_a_member_has_the_same_bits_alone_and_in_company(threads: int, settings: dict[str, Any]) -> None:
+    alone = make_members(3, **settings)
+    for fit in alone:
+        fit.run()
+    together = make_members(3, **settings)
+    run_in_company(together, None, nothing, threads)
+    assert not any(same_as(fit, alone[0]) for fit in alone[1:])
+    for fit, expected in zip(together, alone, strict=True):
+        assert same_as(fit, expected)
+    lengths = {len(fit.history) for fit in together}
+    assert (len(lengths) > 1) == ("early_stopping" in settings)  # members leave when they stop
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("settings", [{"dropout": 0.3}, EARLY], ids=["dropout", "early stopping"])
+def test_members_that_resume_at_different_epochs_catch_up_and_end_with_the_same_bits(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    expected = make_members(3, **settings)
+    run_in_company(expected, None, nothing)
+    resumptions = [Resumption(tmp_path / f"{k}.npz", str(k)) for k in range(3)]
+
+    def kill(place: int, epoch: Epoch) -> None:
+        # the first member has saved this epoch, the others have not
+        if (place, epoch.epoch) == (1, 3):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run_in_company(make_members(3, **settings), resumptions, kill)
+    resumptions[2].checkpoint.unlink()
+    heard: list[tuple[int, int]] = []
+    resumed = make_members(3, **settings)
+    run_in_company(resumed, resumptions, lambda place, epoch: heard.append((place, epoch.epoch)))
+    assert heard[:5] == [(2, 1), (2, 2), (1, 3), (2, 3), (0, 4)]
+    assert all(same_as(fit, other) for fit, other in zip(resumed, expected, strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_in_company_leaves_no_thread_behind(threads: int) -> None:
+    before = threading.active_count()
+
+    def fail(_: int, __: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_company(make_members(2), None, fail, threads)
+    assert threading.active_count() == before
 
 
 # --- what is taken in the end -------------------------------------------------------------------------------
@@ -239,7 +313,6 @@ def test_without_early_stopping_the_last_weights_are_taken() -> None:
     assert np.sqrt(np.mean(errors**2)) == pytest.approx(fit.chosen.validation_rmse_meV_per_atom, rel=1e-4)
 
 
-@pytest.mark.usefixtures("eager")
 def test_the_weights_are_averaged_and_forget_their_random_beginning() -> None:
     start = weights(make_fit())
     last, averaged = (
@@ -262,7 +335,6 @@ def _loss(kind: str, target: str, errors: np.ndarray, n_atoms: np.ndarray) -> np
     return scaled**2 if kind == "mse" else np.sqrt(1.0 + scaled**2) - 1.0
 
 
-@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("target", ["per-atom", "total"])
 @pytest.mark.parametrize("kind", ["pseudo-huber", "mae", "mse"])
 def test_losses_and_errors_are_those_of_the_equations(kind: str, target: str) -> None:
@@ -282,7 +354,6 @@ def test_losses_and_errors_are_those_of_the_equations(kind: str, target: str) ->
     assert epoch.validation_loss == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.usefixtures("eager")
 def test_the_loss_of_an_epoch_counts_every_structure_once() -> None:
     # steps too small to move anything: batches of 4, 4 and 3 see the same weights
     fit = make_fit(epochs=1, learning_rate=1e-12, loss="mse", huber_scale=1000.0)
@@ -296,7 +367,6 @@ def test_the_loss_of_an_epoch_counts_every_structure_once() -> None:
     assert fit.history[0].loss == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_the_learning_rate_rises_linearly_and_falls_as_half_a_cosine(schedule: str) -> None:
     fit = make_fit(epochs=4, batch_size=6, warmup_epochs=2, schedule=schedule)
@@ -309,7 +379,6 @@ def test_the_learning_rate_rises_linearly_and_falls_as_half_a_cosine(schedule: s
     np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(("warmup", "rate"), [(0, 0.01), (4, 0.01 / 4)])
 def test_the_first_step_moves_the_weights_by_the_learning_rate(warmup: int, rate: float) -> None:
     settings = {**PLAIN, "epochs": 1, "batch_size": 11, "learning_rate": 0.01, "warmup_epochs": warmup}
@@ -320,7 +389,6 @@ def test_the_first_step_moves_the_weights_by_the_learning_rate(warmup: int, rate
     np.testing.assert_allclose(np.abs(steps), rate, rtol=0.02)
 
 
-@pytest.mark.usefixtures("eager")
 def test_weight_decay_shrinks_kernels_and_leaves_biases() -> None:
     plain, decayed = (
         make_fit(epochs=1, batch_size=11, **{**PLAIN, "weight_decay": decay}) for decay in (0.0, 0.5)
@@ -342,7 +410,6 @@ def test_a_fit_learns_in_the_order_that_its_seed_gives() -> None:
     assert fit.history[-1].loss != other.history[-1].loss
 
 
-@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("epochs", [1, 8])
 def test_a_fit_that_diverges_says_in_which_epoch(epochs: int) -> None:
     # with one batch an epoch, the loss of epoch 1 is still that of the first weights
@@ -354,11 +421,9 @@ def test_a_fit_that_diverges_says_in_which_epoch(epochs: int) -> None:
 
 def test_an_epoch_copies_the_features_of_one_subnet_after_the_other() -> None:
     def large(n: int) -> tuple[AtomTable, Labels]:
-        features = tuple(np.ones((5 * n, 20), np.float32) for _ in range(3))
+        features = tuple(np.ones((5 * n, 40), np.float32) for _ in range(3))
         return AtomTable(features, np.full((n, 3), 5)), Labels(np.zeros(n), np.ones(n))
 
-    network = BPNN.from_parameters(NetworkParameters(hidden_layers=(5,)), ("Ti", "O", "H"), 20)
-    parameters = TrainingParameters(epochs=2, batch_size=100)
-    fit = Fit(network, parameters, 3, FitData(*large(3000), *large(100)))
-    # 4 bytes for each number of the tensors, and for those of one subnet on their way
-    assert peak_bytes(lambda: fit._epoch_inputs(0)) < 6.5 * 3000 * 15 * 20
+    part = Part(*large(3000), None)
+    # 4 bytes for each number of the features in order, and for those of one subnet on their way
+    assert peak_bytes(lambda: Batches(part, np.arange(3000), 100)) < 6.5 * 3000 * 15 * 40

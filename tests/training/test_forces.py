@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -8,12 +9,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
+from tio2nn.parameters.fit_parameters import ACTIVATIONS, NetworkParameters, TrainingParameters
+from tio2nn.training import fit as training
+from tio2nn.training.batches import Batches, Part
 from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.training.fit import Fit, configure_threads
 from tio2nn.training.force_kernels import ForceBatch, force_losses
-from tio2nn.training.forces import ForceTerm
 from tio2nn.training.network import BPNN
+from tio2nn.training.schedule import Schedule
+from tio2nn.training.stepper import Stepper
 
 configure_threads()
 
@@ -97,95 +101,166 @@ def in_atom_order(table: AtomTable, labels: ForceLabels, parts: list[tf.Tensor])
     return tf.gather(tf.concat(parts, axis=0), places)
 
 
-def test_loss_and_its_derivatives_are_those_of_the_printed_formula() -> None:
-    term = ForceTerm(DATA, SCALE, 1.0, 0)
+def batches(size: int, order: np.ndarray | None = None, data: FitData = DATA) -> Batches:
+    part_of_fit = Part(data.train, data.train_labels, data.train_forces)
+    return Batches(part_of_fit, np.arange(11) if order is None else order, size)
+
+
+def first_steps(
+    networks: list[BPNN], steps: Batches, parameters: TrainingParameters, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of losses and errors of each network, and the gradient (n_networks, n_weights) of the last batch."""
+    fits = [Fit(network, parameters, 3, DATA) for network in networks]
+    states = np.stack([fit.state for fit in fits], axis=1)
+    schedule = Schedule(parameters, steps.n)
+    with closing(Stepper(fits[0].flat_network.shape, DATA, parameters, schedule, threads)) as stepper:
+        totals = stepper.train(steps, states, 0, [0] * len(fits))
+    return totals, states[1] / np.float32(0.1)
+
+
+def settings(force_weight: float, **others: Any) -> TrainingParameters:
+    """Steps so small that they move nothing."""
+    small = {"learning_rate": 1e-30, "gradient_clip": None, "force_huber_scale": SCALE}
+    return TrainingParameters(**{**small, "force_weight": force_weight, "weight_decay": 0.0, **others})
+
+
+def reference(
+    network: BPNN, parameters: TrainingParameters, force_weight: float
+) -> tuple[float, float, float, list[np.ndarray]]:
+    """By TensorFlow, for a batch of all structures: losses of energies and forces, squared errors of forces, and the
+    derivatives of the whole loss for each weight."""
     labels = DATA.train_forces
     assert labels is not None
-    n_components = term.start_epoch(0, np.arange(11), 11)
-    assert n_components == 3 * labels.n_atoms[labels.has_forces].sum()
-    gradients = [tf.constant(0.1 * p) for p in DATA.train.features]
-    with tf.GradientTape() as tape:
-        tape.watch(gradients)
-        loss, squares = term.loss(tf.constant(0), gradients)
-    found = tape.gradient(loss, gradients)
-    with tf.GradientTape() as tape:
-        tape.watch(gradients)
+    features = [tf.constant(p) for p in DATA.train.features]
+    segments = [tf.constant(DATA.train.segments(k)) for k in range(2)]
+    n_atoms = DATA.train.n_atoms
+    with tf.GradientTape() as outer:
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(features)
+            energies = network.whitened_energies(features, segments, 11)
+        gradients = inner.gradient(energies, features, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         raw = [g @ tf.constant(m.T, tf.float32) for g, m in zip(gradients, MATRICES, strict=True)]
-        expected, expected_squares = reference_loss(
+        of_forces, squares = reference_loss(
             in_atom_order(DATA.train, labels, raw), labels, DATA.train_labels.weights
         )
-    for own, reference in zip(found, tape.gradient(expected, gradients), strict=True):
-        np.testing.assert_allclose(own, reference, rtol=1e-3, atol=1e-6)
-    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
-    assert float(squares) == pytest.approx(expected_squares, rel=1e-5)
+        errors = tf.cast(energies, tf.float64) - DATA.train_labels.energies
+        scaled = 1000.0 * errors / (n_atoms * parameters.huber_scale)
+        of_energies = tf.reduce_mean(DATA.train_labels.weights * (tf.sqrt(1.0 + scaled**2) - 1.0))
+        loss = of_energies + force_weight * of_forces
+    found = outer.gradient(
+        loss, network.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return float(of_energies), float(of_forces), squares, [np.asarray(g) for g in found]
 
 
-@pytest.mark.parametrize("size", [1, 3, 4, 11])
+def a_network(layers: tuple[int, ...], activation: Any = "silu", seed: int = 5) -> BPNN:
+    keras.utils.set_random_seed(seed)
+    settings = NetworkParameters(hidden_layers=layers, activation=activation)
+    network = BPNN.from_parameters(settings, ("Ti", "O"), N_FEATURES)
+    for weight in network.trainable_variables:  # biases and last layers that matter, too
+        weight.assign(np.random.default_rng(seed).normal(size=weight.shape) / np.sqrt(weight.shape[0]))
+    return network
+
+
+@pytest.mark.parametrize(
+    ("layers", "activation"),
+    [
+        *(((6, 5), activation) for activation in ACTIVATIONS),
+        ((), "silu"),
+        ((18,), "tanh"),
+        ((33, 17, 40), "silu"),
+    ],
+)
+def test_losses_and_their_derivatives_are_those_of_the_printed_formulas(
+    layers: tuple[int, ...], activation: str
+) -> None:
+    parameters = settings(2.0, huber_scale=500.0)
+    network = a_network(layers, activation)
+    of_energies, of_forces, squares, expected = reference(network, parameters, 2.0)
+    (totals,), (gradient,) = first_steps([network], batches(11), parameters)
+    assert totals[0] == pytest.approx(of_energies, rel=1e-5)
+    assert totals[2] == pytest.approx(2.0 * of_forces, rel=1e-5)
+    assert totals[3] == pytest.approx(squares, rel=1e-5)
+    flat = np.concatenate([np.ravel(g) for g in expected])
+    assert sorted(np.shape(gradient)) == sorted(flat.shape)
+    np.testing.assert_allclose(gradient, flat, rtol=2e-4, atol=2e-5 * np.abs(flat).max())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_network_has_the_same_bits_whatever_its_company_and_the_threads(threads: int) -> None:
+    parameters = settings(2.0, learning_rate=0.01)
+    networks = [a_network((17, 6), seed=seed) for seed in range(3)]
+    totals, gradients = first_steps(networks, batches(4), parameters, threads)
+    for k, network in enumerate(networks):
+        (own_totals,), (own_gradient,) = first_steps([network], batches(4), parameters)
+        np.testing.assert_array_equal(totals[k], own_totals)
+        np.testing.assert_array_equal(gradients[k], own_gradient)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 6, 11])
 def test_batches_add_up_to_the_whole_whatever_their_size_and_order(size: int) -> None:
     order = np.random.default_rng(size).permutation(11)
-    table = DATA.train.select(order)
-    term = ForceTerm(DATA, SCALE, 1.0, 0)
-    term.start_epoch(0, order, size)
-    total = 0.0
-    for batch in range(-(-11 // size)):
-        own = np.arange(batch * size, min(11, (batch + 1) * size))
-        gradients = [tf.constant(0.1 * p) for p in table.select(own).features]
-        total += float(term.loss(tf.constant(batch), gradients)[1])
-    whole = ForceTerm(DATA, SCALE, 1.0, 0)
-    whole.start_epoch(0, np.arange(11), 11)
-    squares = whole.loss(tf.constant(0), [tf.constant(0.1 * p) for p in DATA.train.features])[1]
-    assert total == pytest.approx(float(squares), rel=1e-5)
+    parameters = settings(1.0)
+    (totals,), _ = first_steps([a_network((5,))], batches(size, order), parameters)
+    (whole,), _ = first_steps([a_network((5,))], batches(11), parameters)
+    # the mean over the structures of a batch, and over the atoms that a batch has on average
+    np.testing.assert_allclose(totals[[0, 2]] * size, whole[[0, 2]] * 11, rtol=1e-5)
+    np.testing.assert_allclose(totals[[1, 3]], whole[[1, 3]], rtol=1e-5)
 
 
-def test_an_atom_counts_alike_in_a_full_batch_and_in_the_last_one() -> None:
-    term = ForceTerm(DATA, SCALE, 1.0, 0)
-    losses = {}
-    for size in (4, 11):
-        term.start_epoch(0, np.arange(11), size)
-        batches = [np.arange(begin, min(11, begin + size)) for begin in range(0, 11, size)]
-        losses[size] = (
-            sum(
-                float(
-                    term.loss(
-                        tf.constant(k), [tf.constant(0.1 * p) for p in DATA.train.select(own).features]
-                    )[0]
-                )
-                for k, own in enumerate(batches)
-            )
-            * size
-        )
-    assert losses[4] == pytest.approx(losses[11], rel=1e-5)
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_predictions_do_not_depend_on_the_batches(size: int) -> None:
+    fit = make_fit(force_huber_scale=SCALE)
+    part_of_fit = Part(DATA.validation, DATA.validation_labels, DATA.validation_forces)
+    with closing(
+        Stepper(fit.flat_network.shape, DATA, fit.parameters, Schedule(fit.parameters, 1), 2)
+    ) as own:
+        found, whole = (own.predict(Batches(part_of_fit, np.arange(5), n), fit.state[:1]) for n in (size, 5))
+    np.testing.assert_allclose(found.energies, whole.energies, rtol=1e-5)
+    np.testing.assert_allclose(found.forces, whole.forces, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.force_losses, whole.force_losses, rtol=1e-5)
+    assert found.energies.shape == (1, 5)
 
 
 def test_a_fraction_takes_the_forces_of_other_structures_in_each_epoch() -> None:
-    term = ForceTerm(DATA, SCALE, 0.5, 0)
-    whole = ForceTerm(DATA, SCALE, 1.0, 0).start_epoch(0, np.arange(11), 4)
-    counts = [term.start_epoch(number, np.arange(11), 4) for number in range(40)]
+    def components(fraction: float, number: int) -> int:
+        with closing(training._Company(make_fit(force_fraction=fraction), 1)) as company:
+            of_epoch = company.batches(number).forces
+            assert of_epoch is not None
+            return of_epoch.n_components
+
+    whole = components(1.0, 0)
+    counts = [components(0.5, number) for number in range(40)]
     assert len(set(counts)) > 3
     assert np.mean(counts) == pytest.approx(0.5 * whole, rel=0.25)
-    again = ForceTerm(DATA, SCALE, 0.5, 0)
-    assert [again.start_epoch(number, np.arange(11), 4) for number in range(40)] == counts
+    assert [components(0.5, number) for number in range(40)] == counts
 
 
-def test_structures_that_are_left_out_change_nothing() -> None:
-    predicted, derivatives = np.full((2, 3), 7.0, np.float32), np.full((2, N_FEATURES), 7.0, np.float32)
-    found = force_losses(
-        np.ones(1, np.float32),
-        ForceBatch(
-            offsets=np.array([-1]),
-            first_atom=np.array([0, 2]),
-            rows=np.arange(2),
-            targets=np.ones((2, 3), np.float32),
-            weights=np.ones(1, np.float32),
-        ),
-        np.ones((2, N_FEATURES), np.float32),
-        SCALE,
-        predicted,
-        derivatives,
+def test_forces_that_are_left_out_change_nothing() -> None:
+    none = Part(DATA.train, DATA.train_labels, DATA.train_forces).without_forces(np.ones(11, bool))
+    networks = [a_network((5,))]
+    (totals,), gradients = first_steps(networks, Batches(none, np.arange(11), 11), settings(1e3))
+    assert totals[2:].tolist() == [0.0, 0.0]
+    _, without = first_steps(networks, batches(11), settings(1e-30))
+    np.testing.assert_allclose(gradients, without, rtol=1e-5, atol=1e-6)
+
+
+def test_the_kernel_fills_what_belongs_to_structures_that_are_left_out_with_zeros() -> None:
+    predicted, derivatives, losses = (
+        np.full(shape, 7.0, dtype)
+        for shape, dtype in (((2, 2, 3), "f4"), ((2, 2, N_FEATURES), "f4"), ((1, 2, 2), "f8"))
     )
-    assert not found.any()
-    assert not predicted.any()
-    assert not derivatives.any()
+    batch = ForceBatch(
+        offsets=np.array([-1]),
+        first_atom=np.array([0, 2]),
+        rows=np.arange(2),
+        targets=np.ones((2, 3), np.float32),
+        weights=np.ones(1, np.float32),
+    )
+    gradients = np.ones((2, 2, N_FEATURES), np.float32)
+    force_losses(np.ones(1, np.float32), batch, gradients, SCALE, predicted, derivatives, losses)
+    for found in (predicted, derivatives, losses):
+        assert not found.any()
 
 
 def test_a_fit_to_forces_makes_their_errors_smaller() -> None:
@@ -214,14 +289,8 @@ def test_the_loss_weighs_forces_against_energies() -> None:
     assert plain.history[0].train_force_rmse_eV_per_A is None
 
 
-def test_a_fit_without_forces_in_the_data_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected forces"):
-        ForceTerm(replace(DATA, train_forces=None), SCALE, 1.0, 0)
-
-
 def test_the_weight_of_forces_goes_from_its_first_to_its_last_value_in_equal_factors() -> None:
-    fit = make_fit(epochs=4, force_weight=8.0, final_force_weight=0.5)
-    n_batches = 3
-    weights = [float(fit._schedule.force_weight(tf.constant(n_batches * epoch))) for epoch in range(5)]
-    np.testing.assert_allclose(weights, [8.0, 4.0, 2.0, 1.0, 0.5], rtol=1e-5)
-    assert float(make_fit(force_weight=3.0)._schedule.force_weight(tf.constant(7))) == 3.0
+    schedule = Schedule(TrainingParameters(epochs=4, force_weight=8.0, final_force_weight=0.5), 3)
+    weights = schedule.force_weights(3 * np.arange(5))
+    np.testing.assert_allclose(weights, [8.0, 4.0, 2.0, 1.0, 0.5], rtol=1e-12)
+    assert Schedule(TrainingParameters(force_weight=3.0), 3).force_weights(np.array([7])) == 3.0

@@ -123,12 +123,12 @@ def test_extract_takes_the_elements_of_the_project(tmp_path: Path) -> None:
         (featurize, workers.kernel_workers),
         (differentiate, workers.kernel_workers),
         (tune, workers.trial_workers),
-        (train, workers.member_workers),
+        (train, None),
     ],
-    ids=lambda verb: verb.__name__,
+    ids=["featurize", "differentiate", "tune", "train"],
 )
-def test_local_processes_work_unless_others_are_named(
-    verb: Callable[..., object], make_executor: Callable[[int], Executor]
+def test_local_processes_or_threads_work_unless_others_are_named(
+    verb: Callable[..., object], make_executor: Callable[[int], Executor] | None
 ) -> None:
     defaults = inspect.signature(verb).parameters
     assert defaults["make_executor"].default is make_executor

@@ -175,13 +175,13 @@ def test_the_command_shows_errors_of_forces(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_one_after_the_other(
+def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_in_company(
     tmp_path: Path,
 ) -> None:
     parameters = FORCES.with_overrides(training={"members": 3})
     first, second = (project_with_derivatives(tmp_path / name, parameters) for name in ("first", "second"))
     heard: list[tuple[int, int]] = []
-    train(first, parameters, jobs=1)
+    train(first, parameters)
     train(
         second,
         parameters,

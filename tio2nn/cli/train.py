@@ -114,7 +114,6 @@ def perform(
         without_derivatives_line,
     )
     from tio2nn.files.tables import read_json
-    from tio2nn.parallel.workers import member_workers
     from tio2nn.parameters.targets import warning_of
     from tio2nn.workflow.settings import require_features
 
@@ -165,7 +164,6 @@ def perform(
             parameters,
             split=split,
             jobs=jobs,
-            make_executor=member_workers,
             command=sys.argv,
             on_data=on_data,
             on_epoch=on_epoch,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,38 +14,38 @@ from numpy.typing import NDArray
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.training.history import Epoch
 
+Float32Array = NDArray[np.float32]
+
 
 class Checkpoint(NamedTuple):
     """Everything that the next epoch depends on.
 
     Attributes:
-        variables: of network, optimizer and weight average, in order.
+        state: (4, n_weights) weights, moments of their gradient, average.
         chosen: weights that the fit would return if it ended now.
         history: the epochs so far.
         best_loss: smallest validation loss so far.
         since_best: epochs since then.
     """
 
-    variables: Sequence[NDArray[Any]]
-    chosen: Sequence[NDArray[Any]]
+    state: Float32Array
+    chosen: Float32Array
     history: Sequence[Epoch]
     best_loss: float
     since_best: int
 
     def write(self, path: Path, fingerprint: str) -> None:
         """Write the checkpoint atomically; `fingerprint` identifies everything that the fit depends on."""
-        arrays = {f"state_{k}": value for k, value in enumerate(self.variables)}
-        arrays |= {f"chosen_{k}": value for k, value in enumerate(self.chosen)}
         about = {
             "fingerprint": fingerprint,
             "history": [astuple(epoch) for epoch in self.history],
             "best_loss": self.best_loss,
             "since_best": self.since_best,
         }
-        write_arrays(path, {"about": np.array(json.dumps(about)), **arrays})
+        write_arrays(path, {"about": np.array(json.dumps(about)), "state": self.state, "chosen": self.chosen})
 
     @classmethod
-    def read(cls, path: Path, fingerprint: str, n_variables: int, n_chosen: int) -> Checkpoint | None:
+    def read(cls, path: Path, fingerprint: str) -> Checkpoint | None:
         """Read a checkpoint; None if it is missing, damaged or of another fit."""
         try:
             with opened_arrays(path) as arrays:
@@ -53,8 +53,8 @@ class Checkpoint(NamedTuple):
                 if about["fingerprint"] != fingerprint:
                     return None
                 return cls(
-                    [arrays[f"state_{k}"] for k in range(n_variables)],
-                    [arrays[f"chosen_{k}"] for k in range(n_chosen)],
+                    arrays["state"],
+                    arrays["chosen"],
                     [Epoch(*row) for row in about["history"]],
                     about["best_loss"],
                     about["since_best"],

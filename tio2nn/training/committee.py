@@ -1,4 +1,25 @@
-"""The committee of a fit: its members one after the other, or side by side in worker processes."""
+"""The committee of a fit: members in company, which share the order of the structures and differ in first weights.
+
+Sharing the order loses no accuracy, and lets one pass over the Jacobian serve all members. Networks of every
+combination of first weights and orders, and committees of them that share an order or have orders apart, on held-out
+structures (mean absolute errors, means over all such committees):
+
+================================  ==============  ==============  =================  =================
+..                                energies        forces          energies           forces
+..                                meV/atom        meV/Å           RMSE, meV/atom     RMSE, meV/Å
+================================  ==============  ==============  =================  =================
+Si, one network (16)              1.54            59.3            2.54               107.2
+Si, four, order shared (4)        1.463           54.83           2.383              95.1
+Si, four, orders apart (24)       1.464           54.80           2.383              95.1
+Si, four, same first weights (4)  1.54            58.9            2.52               106.3
+TiO2, one network (9)             0.97            59.8            1.69               105.8
+TiO2, three, order shared (3)     0.847           54.84           1.478              96.7
+TiO2, three, orders apart (6)     0.847           54.84           1.482              96.8
+================================  ==============  ==============  =================  =================
+
+Si: 43 of 214 structures held out, recipe `auto`; TiO2: 600 of 6,028, 60 epochs of the recipe `forces`. It is the first
+weights that make members differ; their spread is the same, too (26.6 and 31.5 meV/Å, either way).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +27,6 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -17,10 +37,10 @@ from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import digest_of
 from tio2nn.training.data import TrainingData
-from tio2nn.training.fit import Fit, configure_threads
+from tio2nn.training.fit import Fit, Resumption, configure_threads, run_in_company
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers, initial_network
-from tio2nn.training.task import FitTask
+from tio2nn.training.task import FitTask, seed_of
 
 
 class CommitteeFiles(NamedTuple):
@@ -55,32 +75,36 @@ def fit_committee(
 ) -> list[Fit]:
     """Fit all members, each from its checkpoint if it has one.
 
-    The bits do not depend on `jobs`.
+    The bits of a member depend neither on `jobs` nor on its company.
 
     Args:
         parameters: with nothing left to a recipe.
         data: the training data.
         files: working files; the checkpoints are kept.
-        jobs: members fitted in parallel.
-        make_executor: creates a pool of that many worker processes; needed for more than one.
+        jobs: threads that work at the same time; of an executor, members fitted in parallel.
+        make_executor: creates a pool of that many worker processes, each of which fits a member by itself; None to fit
+            all in company, in this process.
         on_epoch: called after each epoch, with the number of the member from 1.
 
     Raises:
         FloatingPointError: a loss is not finite.
         InputError: a worker process died.
     """
-    jobs = min(jobs, parameters.training.members)
-    if make_executor is not None and jobs > 1:
-        with make_executor(jobs) as executor:
+    if make_executor is not None:
+        with make_executor(min(jobs, parameters.training.members)) as executor:
             _fit_side_by_side(executor, parameters, data, files, on_epoch)
         on_epoch = None  # only the checkpoints remain to be read
-    fits = []
+    fits, resumptions = [], []
     for member, checkpoint in enumerate(files.checkpoints, start=1):
-        seed = _seed_of(parameters, member)
-        fit = Fit(new_network(parameters, data, seed), parameters.training, seed, data)
-        listen = None if on_epoch is None else partial(on_epoch, member)
-        fit.run(checkpoint, _fingerprint(parameters, data, seed), listen)
-        fits.append(fit)
+        network = new_network(parameters, data, seed_of(parameters.training.seed, member))
+        fits.append(Fit(network, parameters.training, parameters.training.seed, data, member))
+        resumptions.append(Resumption(checkpoint, fingerprint_of(parameters, data, member)))
+
+    def listen(place: int, epoch: Epoch) -> None:
+        if on_epoch is not None:
+            on_epoch(place + 1, epoch)
+
+    run_in_company(fits, resumptions, listen, jobs)
     return fits
 
 
@@ -89,18 +113,16 @@ class MemberTask(FitTask):
     """The fit of one member.
 
     Attributes:
-        checkpoint: receives the result of the fit.
-        fingerprint: of everything that the fit depends on.
+        resumption: where the result of the fit is kept.
     """
 
-    checkpoint: Path
-    fingerprint: str
+    resumption: Resumption
 
 
 def fit_member(task: MemberTask) -> None:
     """Fit one member up to its final checkpoint, and report each epoch; runs in a worker process."""
-    configure_threads()
-    task.begin().run(task.checkpoint, task.fingerprint, tell)
+    configure_threads(1)
+    task.begin().run(task.resumption, tell)
 
 
 def _fit_side_by_side(
@@ -116,16 +138,15 @@ def _fit_side_by_side(
     try:
         running = {}
         for member, checkpoint in enumerate(files.checkpoints, start=1):
-            seed = _seed_of(parameters, member)
             task = MemberTask(
                 data=files.data,
                 elements=parameters.elements,
                 n_features=parameters.n_features,
                 network=parameters.network,
                 training=parameters.training,
-                seed=seed,
-                checkpoint=checkpoint,
-                fingerprint=_fingerprint(parameters, data, seed),
+                seed=parameters.training.seed,
+                member=member,
+                resumption=Resumption(checkpoint, fingerprint_of(parameters, data, member)),
             )
 
             def listen(epoch: Epoch, member: int = member) -> None:
@@ -153,12 +174,8 @@ def _fit_side_by_side(
         files.data.unlink(missing_ok=True)
 
 
-def _seed_of(parameters: ParameterSet, member: int) -> int:
-    return parameters.training.seed + member - 1
-
-
-def _fingerprint(parameters: ParameterSet, data: TrainingData, seed: int) -> str:
+def fingerprint_of(parameters: ParameterSet, data: TrainingData, member: int) -> str:
     """Digest of everything that the weights of one member depend on."""
     network, training = (part.affecting(Affects.FIT) for part in (parameters.network, parameters.training))
-    settings = {"network": network, **training, "seed": seed}
+    settings = {"network": network, **training, "seed": parameters.training.seed, "member": member}
     return digest_of([data.fingerprint, json.dumps(settings, sort_keys=True), str(data.reference.as_dict())])

@@ -1,38 +1,42 @@
-"""The fit of one network: epochs, batches, validation, and the choice of weights.
+"""The fit of networks: epochs, batches, validation, and the choice of weights.
 
 One compiled graph runs a whole epoch: with 10⁵ atoms an epoch of 94 batches takes 0.10 s this way, and 0.45 s with
-`keras.Model.fit` on the same flat layout. The atoms of an epoch are gathered once, in the order of its batches, so each
-batch is a slice.
+`keras.Model.fit` on the same flat layout. Networks in company go through the same batches.
 
-All randomness in epoch n follows from the seed and n, or from variables in the checkpoint: a fit that was killed and
-resumed ends with the same bits as one that was not.
+All randomness in epoch n follows from the seed and n: a fit that was killed and resumed ends with the same bits as one
+that was not.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from tio2nn.parameters.fit_parameters import TrainingParameters
+from tio2nn.training.batches import Batches, Part
 from tio2nn.training.checkpoint import Checkpoint
-from tio2nn.training.dataset import AtomTable, FitData
-from tio2nn.training.forces import ForceTerm
+from tio2nn.training.dataset import FitData
+from tio2nn.training.flat_network import FlatNetwork
 from tio2nn.training.history import Epoch, Validation
 from tio2nn.training.losses import MEV, energy_losses
 from tio2nn.training.network import BPNN
 from tio2nn.training.schedule import Schedule
+from tio2nn.training.stepper import Predictions, Stepper
 
 FloatArray = NDArray[np.float64]
 
 _CHECKPOINT_SECONDS = 5.0  # work lost by a kill, at most; writing a checkpoint takes about 10 ms
+
+_VALIDATION_BATCH = 128  # structures; each atom takes some 5 kB
 
 
 def configure_threads(parallel_operations: int = 2) -> None:
@@ -40,15 +44,35 @@ def configure_threads(parallel_operations: int = 2) -> None:
 
     The matrices of a batch are too small to share between threads: an epoch takes 0.10 s this way, 0.28 s with two
     threads per operation and one operation at a time, 0.14 s with two and two. It also fixes the order of every sum.
+    No graph is rewritten by the rules of algebra: which of them applies depends on the names of operations, so the
+    bits of a network would depend on its company.
     GPUs stay hidden: TensorFlow would use the first one for everything, round products to ten bits (TF32), and take
     all its memory in each worker process; a fit would give other numbers where there is one. Call it before TensorFlow
-    computes anything.
+    computes anything; once it has, the number of operations stays what it is.
     """
     tf.config.set_visible_devices([], "GPU")
-    tf.config.threading.set_inter_op_parallelism_threads(parallel_operations)
+    # a library may train several times in one process, on other numbers of threads
+    with suppress(RuntimeError):
+        tf.config.threading.set_inter_op_parallelism_threads(parallel_operations)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
+    tf.config.optimizer.set_experimental_options(
+        {"arithmetic_optimization": False, "constant_folding": False}
+    )
     tf.config.list_logical_devices()  # start the runtime now, while its notices about hardware are hidden
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Where the state of a fit is kept.
+
+    Attributes:
+        checkpoint: the file, not removed by the fit.
+        fingerprint: of everything that the fit depends on; a checkpoint with another one is ignored.
+    """
+
+    checkpoint: Path
+    fingerprint: str
 
 
 class Fit:
@@ -57,38 +81,36 @@ class Fit:
     Args:
         network: receives the weights; its whitening is not used here.
         parameters: training settings.
-        seed: of the batches.
+        seed: of the order of the structures, and of the forces that count.
         data: training and validation data.
+        member: sets networks with the same seed apart in what else is drawn.
     """
 
-    def __init__(self, network: BPNN, parameters: TrainingParameters, seed: int, data: FitData) -> None:
+    def __init__(
+        self, network: BPNN, parameters: TrainingParameters, seed: int, data: FitData, member: int = 1
+    ) -> None:
         self.network = network
         self.parameters = parameters
-        self.seed = seed
+        self.seed, self.member = seed, member
+        self.data = data
         self.history: list[Epoch] = []
-        self._train, self._train_labels = data.train, data.train_labels
-        self._validation, self._validation_labels = data.validation, data.validation_labels
-        self._batch_size = min(parameters.batch_size, len(data.train.counts))
-        self._n_batches = math.ceil(len(data.train.counts) / self._batch_size)
-        self._schedule = Schedule(parameters, self._n_batches)
-        self._optimizer = keras.optimizers.AdamW(
-            parameters.learning_rate, weight_decay=parameters.weight_decay
-        )
-        self._optimizer.exclude_from_weight_decay(var_names=["bias"])
-        self._weights = network.trainable_variables
-        self._optimizer.build(self._weights)
-        self._average = [tf.Variable(weight, trainable=False) for weight in self._weights]
-        self._chosen_weights = [np.asarray(weight) for weight in self._weights]
+        self.flat_network = FlatNetwork(network)
+        weights = self.flat_network.weights()
+        # what the next epoch depends on: weights, first and second moment of their gradient, average of the weights
+        self.state = np.array([weights, np.zeros_like(weights), np.zeros_like(weights), weights])
+        self._chosen_weights = weights
         self._best_loss = math.inf
         self._since_best = 0
-        self._run_epoch = tf.function(self._epoch_graph)
-        self._predict = tf.function(self._predict_graph)
-        self._validation_inputs = _inputs(data.validation, np.arange(len(data.validation.counts)))
-        self._forces = (
-            None
-            if data.train_forces is None
-            else ForceTerm(data, parameters.force_huber_scale, parameters.force_fraction, seed)
-        )
+        self._saved = 0.0
+
+    @property
+    def n_batches(self) -> int:
+        """Of an epoch."""
+        return math.ceil(len(self.data.train.counts) / self.batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        return min(self.parameters.batch_size, len(self.data.train.counts))
 
     @property
     def finished(self) -> bool:
@@ -99,7 +121,7 @@ class Fit:
     @property
     def n_steps(self) -> int:
         """Optimizer steps so far."""
-        return len(self.history) * self._n_batches
+        return len(self.history) * self.n_batches
 
     @property
     def chosen(self) -> Epoch:
@@ -116,217 +138,200 @@ class Fit:
 
     def run(
         self,
-        checkpoint: Path | None = None,
-        fingerprint: str = "",
+        resumption: Resumption | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
+        threads: int = 1,
     ) -> None:
         """Train to the end, from a checkpoint of the same fit if there is one; then set the chosen weights.
 
         Args:
-            checkpoint: file of the checkpoint, not removed here.
-            fingerprint: of everything that the fit depends on; a checkpoint with another one is ignored.
+            resumption: where the state is kept, if it is.
             on_epoch: called after each epoch of this run.
+            threads: that work at the same time; the bits do not depend on it.
 
         Raises:
             FloatingPointError: a loss is not finite.
         """
-        if checkpoint is not None:
-            self._load(checkpoint, fingerprint)
-        saved = time.monotonic()
-        while not self.finished:
-            epoch = self._epoch()
-            self.history.append(epoch)
+
+        def listen(_: int, epoch: Epoch) -> None:
             if on_epoch is not None:
                 on_epoch(epoch)
-            if checkpoint is not None and (self.finished or time.monotonic() - saved > _CHECKPOINT_SECONDS):
-                self._save(checkpoint, fingerprint)
-                saved = time.monotonic()
-        for weight, chosen in zip(self._weights, self._chosen_weights, strict=True):
-            weight.assign(chosen)
 
-    def _epoch(self) -> Epoch:
-        begin = time.perf_counter()
-        number = len(self.history)
-        inputs, n_components = self._epoch_inputs(number)
-        loss, squares, force_squares = self._run_epoch(*inputs, tf.constant(number * self._n_batches))
-        _check_finite("loss", number + 1, float(loss))
-        found = self._validate()
-        improved = found.loss is None or found.loss < self._best_loss
-        if found.loss is not None:
+        run_in_company([self], None if resumption is None else [resumption], listen, threads)
+
+    def begin(self, resumption: Resumption | None) -> None:
+        """Continue from a checkpoint of the same fit, if there is one."""
+        self._saved = time.monotonic()
+        if resumption is None:
+            return
+        found = Checkpoint.read(resumption.checkpoint, resumption.fingerprint)
+        if found is None:
+            return
+        self.state, self._chosen_weights = found.state, found.chosen
+        self.history = list(found.history)
+        self._best_loss, self._since_best = found.best_loss, found.since_best
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        """Note an epoch, whose weights are in the state.
+
+        Raises:
+            FloatingPointError: a loss is not finite.
+        """
+        _check_finite("loss", epoch.epoch, epoch.loss)
+        loss = epoch.validation_loss
+        improved = loss is None or loss < self._best_loss
+        if loss is not None:
             # no batch loss includes the last step of an epoch
-            _check_finite("validation loss", number + 1, found.loss)
-            self._best_loss = min(self._best_loss, found.loss)
+            _check_finite("validation loss", epoch.epoch, loss)
+            self._best_loss = min(self._best_loss, loss)
         self._since_best = 0 if improved else self._since_best + 1
         if improved or self.parameters.early_stopping == 0:
-            self._chosen_weights = [average.numpy() for average in self._average]
-        return Epoch(
-            epoch=number + 1,
-            learning_rate=float(
-                self._schedule.learning_rate(tf.constant((number + 1) * self._n_batches - 1))
-            ),
-            loss=float(loss),
-            validation_loss=found.loss,
-            train_rmse_meV_per_atom=MEV * math.sqrt(float(squares) / len(self._train.counts)),
-            validation_rmse_meV_per_atom=found.rmse_meV_per_atom,
-            validation_mae_meV_per_atom=found.mae_meV_per_atom,
-            train_force_rmse_eV_per_A=math.sqrt(float(force_squares) / n_components)
-            if n_components
-            else None,
-            validation_force_rmse_eV_per_A=found.force_rmse_eV_per_A,
-            validation_force_mae_eV_per_A=found.force_mae_eV_per_A,
-            seconds=time.perf_counter() - begin,
-        )
+            self._chosen_weights = self.state[3].copy()
+        self.history.append(epoch)
 
-    def _validate(self) -> Validation:
-        """Errors of the averaged weights on the validation set."""
-        if not len(self._validation.counts):
-            return Validation()
-        current = [weight.numpy() for weight in self._weights]
-        for weight, average in zip(self._weights, self._average, strict=True):
-            weight.assign(average)
-        predicted, gradients = self._predict(*self._validation_inputs, len(self._validation.counts))
-        for weight, value in zip(self._weights, current, strict=True):
-            weight.assign(value)
-        energies, labels = np.asarray(predicted, np.float64), self._validation_labels.energies
-        n_atoms = self._validation.n_atoms
-        residuals = (energies - labels) / n_atoms
-        loss, errors = 0.0, np.empty(0)
-        if self._forces is not None:
-            force_loss, force_errors = self._forces.validation_errors(gradients)
-            settings, errors = self.parameters, np.asarray(force_errors, np.float64)
-            loss = (settings.final_force_weight or settings.force_weight) * force_loss
+    def save_now_and_then(self, resumption: Resumption) -> None:
+        """Write a checkpoint at the end of the fit, and if the last one is old."""
+        if self.finished or time.monotonic() - self._saved > _CHECKPOINT_SECONDS:
+            Checkpoint(
+                self.state, self._chosen_weights, self.history, self._best_loss, self._since_best
+            ).write(resumption.checkpoint, resumption.fingerprint)
+            self._saved = time.monotonic()
+
+    def end(self) -> None:
+        """Set the chosen weights."""
+        self.flat_network.assign(self._chosen_weights)
+
+
+def run_in_company(
+    fits: Sequence[Fit],
+    resumptions: Sequence[Resumption] | None,
+    on_epoch: Callable[[int, Epoch], None],
+    threads: int = 1,
+) -> None:
+    """Train networks with the same data, settings and seed to the end, as `Fit.run` does each.
+
+    Fits that resume from earlier epochs catch up first; one that stops early leaves.
+
+    Args:
+        fits: of the networks.
+        resumptions: one for each fit, or None.
+        on_epoch: called after each epoch with the place of the fit, from 0.
+        threads: that work at the same time.
+
+    Raises:
+        FloatingPointError: a loss is not finite.
+    """
+    for place, fit in enumerate(fits):
+        fit.begin(None if resumptions is None else resumptions[place])
+    with closing(_Company(fits[0], threads)) as company:
+        while behind := [len(fit.history) for fit in fits if not fit.finished]:
+            number = min(behind)
+            present = [
+                place for place, fit in enumerate(fits) if not fit.finished and len(fit.history) == number
+            ]
+            epochs = company.epoch(number, [fits[place] for place in present])
+            for place, epoch in zip(present, epochs, strict=True):
+                fits[place].end_epoch(epoch)
+                on_epoch(place, epoch)
+                if resumptions is not None:
+                    fits[place].save_now_and_then(resumptions[place])
+    for fit in fits:
+        fit.end()
+
+
+class _Company:
+    """The epochs of fits that have everything in common but their weights."""
+
+    def __init__(self, like: Fit, threads: int) -> None:
+        data, self._parameters, self._seed = like.data, like.parameters, like.seed
+        self._batch_size, self._n_batches = like.batch_size, like.n_batches
+        self._schedule = Schedule(like.parameters, like.n_batches)
+        self._stepper = Stepper(like.flat_network.shape, data, like.parameters, self._schedule, threads)
+        self._train = Part(data.train, data.train_labels, data.train_forces)
+        self._validation = Part(data.validation, data.validation_labels, data.validation_forces)
+        n = len(self._validation)
+        size = min(n, _VALIDATION_BATCH)
+        self._validation_batches = Batches(self._validation, np.arange(n), size) if n else None
+
+    def epoch(self, number: int, fits: Sequence[Fit]) -> list[Epoch]:
+        """Train fits that are at the epoch of this number, from 0, and validate them."""
+        begin = time.perf_counter()
+        batches = self.batches(number)
+        states = np.stack([fit.state for fit in fits], axis=1)
+        keys = [_key(fit.seed, fit.member) for fit in fits]
+        totals = self._stepper.train(batches, states, number * self._n_batches, keys)
+        found = self._validate(states[3])
+        n_components = 0 if batches.forces is None else batches.forces.n_components
+        last_step = np.array([(number + 1) * self._n_batches - 1])
+        epochs = []
+        for m, fit in enumerate(fits):
+            fit.state = states[:, m].copy()
+            losses, squares, force_losses, force_squares = totals[m].tolist()
+            epochs.append(
+                Epoch(
+                    epoch=number + 1,
+                    learning_rate=float(self._schedule.learning_rates(last_step)[0]),
+                    loss=(losses + force_losses) / self._n_batches,
+                    validation_loss=found[m].loss,
+                    train_rmse_meV_per_atom=MEV * math.sqrt(squares / len(self._train)),
+                    validation_rmse_meV_per_atom=found[m].rmse_meV_per_atom,
+                    validation_mae_meV_per_atom=found[m].mae_meV_per_atom,
+                    train_force_rmse_eV_per_A=math.sqrt(force_squares / n_components)
+                    if n_components
+                    else None,
+                    validation_force_rmse_eV_per_A=found[m].force_rmse_eV_per_A,
+                    validation_force_mae_eV_per_A=found[m].force_mae_eV_per_A,
+                    seconds=time.perf_counter() - begin,
+                )
+            )
+        return epochs
+
+    def close(self) -> None:
+        """End its threads."""
+        self._stepper.close()
+
+    def batches(self, number: int) -> Batches:
+        """Those of an epoch, in which the forces of some structures may not count."""
+        train, n = self._train, len(self._train)
+        order = np.random.default_rng([self._seed, number]).permutation(n)
+        fraction = self._parameters.force_fraction
+        if train.forces is not None and fraction < 1.0:
+            left_out = np.random.default_rng([self._seed, number, 1]).random(n) >= fraction
+            train = train.without_forces(left_out)
+        return Batches(train, order, self._batch_size)
+
+    def _validate(self, average: NDArray[np.float32]) -> list[Validation]:
+        """Errors of averaged weights (n_members, n_weights) on the validation set."""
+        if self._validation_batches is None:
+            return [Validation()] * len(average)
+        predictions = self._stepper.predict(self._validation_batches, average)
+        return [self._errors(predictions, m) for m in range(len(average))]
+
+    def _errors(self, predictions: Predictions, member: int) -> Validation:
+        settings = self._parameters
+        labels, forces = self._validation.labels, self._validation.forces
+        n_atoms = self._validation.table.n_atoms
+        energies = predictions.energies[member].astype(np.float64)
+        losses = energy_losses(settings, *map(tf.constant, (energies, labels.energies, n_atoms * 1.0)))
+        loss, errors = float(np.mean(losses)), np.empty(0)
+        if forces is not None:
+            known = np.repeat(forces.has_forces, forces.n_atoms)
+            errors = (predictions.forces[member] - forces.forces)[known].astype(np.float64).ravel()
+            loss += (settings.final_force_weight or settings.force_weight) * predictions.force_losses[member]
+        residuals = (energies - labels.energies) / n_atoms
         return Validation(
-            loss
-            + float(
-                np.mean(energy_losses(self.parameters, *map(tf.constant, (energies, labels, n_atoms * 1.0))))
-            ),
+            loss,
             MEV * _rms(residuals),
             MEV * float(np.mean(np.abs(residuals))),
             _rms(errors) if len(errors) else None,
             float(np.mean(np.abs(errors))) if len(errors) else None,
         )
 
-    def _epoch_inputs(self, number: int) -> tuple[tuple[Any, ...], int]:
-        """Inputs of the epoch graph, with atoms in the order of the batches, and the number of force components; the
-        last batch is padded with structures without atoms and weight."""
-        order = np.random.default_rng([self.seed, number]).permutation(len(self._train.counts))
-        shape = (self._n_batches, self._batch_size)
-        fill = (0, shape[0] * shape[1] - len(order))
-        counts = np.pad(self._train.counts[order], (fill, (0, 0))).reshape(*shape, -1).sum(axis=1)
-        edges = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), np.cumsum(counts, axis=0)])
-        features, segments = _inputs(self._train, order)
-        labels = self._train_labels
-        columns = (
-            np.pad(labels.energies[order], fill),
-            np.pad(self._train.n_atoms[order], fill, constant_values=1),
-            np.pad(labels.weights[order], fill),
-        )
-        inputs = (
-            features,
-            [segment % self._batch_size for segment in segments],
-            tf.constant(edges),
-            *(tf.constant(column.reshape(shape), tf.float32) for column in columns),
-        )
-        return inputs, 0 if self._forces is None else self._forces.start_epoch(
-            number, order, self._batch_size
-        )
 
-    def _epoch_graph(
-        self,
-        features: list[tf.Tensor],
-        segments: list[tf.Tensor],
-        edges: tf.Tensor,
-        energies: tf.Tensor,
-        n_atoms: tf.Tensor,
-        weights: tf.Tensor,
-        first_step: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Run all batches of an epoch; mean loss, sum of squared errors of energies per atom, (eV/atom)², and of
-        forces, (eV/Å)²."""
-        loss, squares, force_squares = 0.0, 0.0, 0.0
-        for batch in tf.range(self._n_batches):
-            begin, end = edges[batch], edges[batch + 1]
-            step = first_step + batch
-            self._optimizer.learning_rate.assign(self._schedule.learning_rate(step))
-            part = [f[begin[k] : end[k]] for k, f in enumerate(features)]
-            owners = [s[begin[k] : end[k]] for k, s in enumerate(segments)]
-            target, n, weight = energies[batch], n_atoms[batch], weights[batch]
-            with tf.GradientTape() as tape:
-                batch_loss, predicted, batch_squares = self._batch_loss(
-                    batch, step, part, owners, target, n, weight
-                )
-            gradients = tape.gradient(batch_loss, self._weights)
-            if self.parameters.gradient_clip is not None:
-                gradients, _ = tf.clip_by_global_norm(gradients, self.parameters.gradient_clip)
-            self._optimizer.apply(gradients, self._weights)
-            decay = self._schedule.averaging(step)
-            for average, weight_variable in zip(self._average, self._weights, strict=True):
-                average.assign(decay * average + (1.0 - decay) * weight_variable)
-            loss += batch_loss / self._n_batches
-            force_squares += batch_squares
-            squares += tf.reduce_sum(tf.where(weight > 0.0, ((predicted - target) / n) ** 2, 0.0))
-        return loss, squares, force_squares
-
-    def _batch_loss(
-        self,
-        batch: tf.Tensor,
-        step: tf.Tensor,
-        features: list[tf.Tensor],
-        segments: list[tf.Tensor],
-        target: tf.Tensor,
-        n_atoms: tf.Tensor,
-        weight: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Loss of a batch, its energies, and the sum of its squared force errors."""
-        size = self._batch_size
-        if self._forces is None:
-            predicted = self.network.whitened_energies(features, segments, size, training=True)
-            loss, squares = 0.0, tf.zeros(())
-        else:
-            predicted, gradients = self._with_gradients(features, segments, size, training=True)
-            force_loss, squares = self._forces.loss(batch, gradients)
-            loss = self._schedule.force_weight(step) * force_loss
-        return (
-            loss + tf.reduce_sum(weight * energy_losses(self.parameters, predicted, target, n_atoms)) / size,
-            predicted,
-            squares,
-        )
-
-    def _with_gradients(
-        self, features: list[tf.Tensor], segments: list[tf.Tensor], n_structures: Any, training: bool
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Energies of structures, and their derivatives with respect to the features."""
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(features)
-            energies = self.network.whitened_energies(features, segments, n_structures, training=training)
-        return energies, tape.gradient(energies, features)
-
-    def _predict_graph(
-        self, features: Any, segments: Any, n_structures: Any
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        if self._forces is None:
-            return self.network.whitened_energies(features, segments, n_structures), []
-        return self._with_gradients(features, segments, n_structures, training=False)
-
-    def _state(self) -> list[Any]:
-        """Every variable that the next epoch depends on."""
-        return [*self.network.variables, *self._optimizer.variables, *self._average]
-
-    def _save(self, path: Path, fingerprint: str) -> None:
-        variables = [np.asarray(variable) for variable in self._state()]
-        state = (variables, self._chosen_weights, self.history, self._best_loss, self._since_best)
-        Checkpoint(*state).write(path, fingerprint)
-
-    def _load(self, path: Path, fingerprint: str) -> None:
-        """Resume from a checkpoint of the same fit, if there is one."""
-        variables = self._state()
-        found = Checkpoint.read(path, fingerprint, len(variables), len(self._chosen_weights))
-        if found is None:
-            return
-        for variable, value in zip(variables, found.variables, strict=True):
-            variable.assign(value)
-        self._chosen_weights, self.history = list(found.chosen), list(found.history)
-        self._best_loss, self._since_best = found.best_loss, found.since_best
+def _key(*numbers: int) -> int:
+    """A key of the dropout, another one for other numbers."""
+    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def _check_finite(name: str, epoch: int, loss: float) -> None:
@@ -336,10 +341,3 @@ def _check_finite(name: str, epoch: int, loss: float) -> None:
 
 def _rms(errors: FloatArray) -> float:
     return math.sqrt(float(np.mean(np.square(errors))))
-
-
-def _inputs(table: AtomTable, order: NDArray[np.int64]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Features and structures of the atoms, copied one subnet at a time to save memory."""
-    features = [tf.constant(part[table.rows(k, order)]) for k, part in enumerate(table.features)]
-    owners = np.arange(len(order), dtype=np.int32)
-    return features, [tf.constant(np.repeat(owners, counts)) for counts in table.counts[order].T]

@@ -1,4 +1,4 @@
-"""The energy loss; the force loss, which needs the Jacobian, is in `forces`."""
+"""The energy loss; the force loss, which needs the Jacobian, is in `force_kernels`."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ class FitTask:
         n_features: columns of the features.
         network, training: settings of the fit.
         seed: of initial weights and batches.
+        member: number of the committee member, from 1; members have the same batches, and first weights of their own.
     """
 
     data: Path
@@ -30,12 +31,19 @@ class FitTask:
     network: NetworkParameters
     training: TrainingParameters
     seed: int
+    member: int = 1
 
     def begin(self) -> Fit:
         """The fit at its first epoch; the data are read once per process."""
         data = _load(self.data)
-        network = initial_network(self.network, self.elements, self.n_features, data, self.seed)
-        return Fit(network, self.training, self.seed, data)
+        own_seed = seed_of(self.seed, self.member)
+        network = initial_network(self.network, self.elements, self.n_features, data, own_seed)
+        return Fit(network, self.training, self.seed, data, self.member)
+
+
+def seed_of(seed: int, member: int) -> int:
+    """Seed of the first weights of a committee member, from that of the fit and its number from 1."""
+    return seed + member - 1
 
 
 @lru_cache(maxsize=1)

@@ -21,16 +21,16 @@ class TrialTask(FitTask):
     """The fit of one trial.
 
     Attributes:
-        parallel_operations: number of operations that TensorFlow may run in parallel.
+        threads: that work at the same time.
     """
 
-    parallel_operations: int
+    threads: int
 
 
 def run_trial(task: TrialTask) -> Outcome:
     """Fit one network and return its errors; divergence and lack of memory are outcomes, not errors."""
     begin = time.perf_counter()
-    _configure_once(task.parallel_operations)
+    _configure_once(task.threads)
     try:
         outcome = _fit(task)
     except FloatingPointError as error:
@@ -46,7 +46,7 @@ def run_trial(task: TrialTask) -> Outcome:
 
 def _fit(task: TrialTask) -> Outcome:
     fit = task.begin()
-    fit.run()
+    fit.run(threads=task.threads)
     chosen = fit.chosen
     return Outcome(
         status=COMPLETED,
@@ -59,5 +59,5 @@ def _fit(task: TrialTask) -> Outcome:
 
 
 @lru_cache(maxsize=1)
-def _configure_once(parallel_operations: int) -> None:
-    configure_threads(parallel_operations)
+def _configure_once(threads: int) -> None:
+    configure_threads(threads)

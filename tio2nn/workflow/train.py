@@ -18,7 +18,7 @@ from tio2nn.evaluation.baseline import Comparison, about_training
 from tio2nn.files.atomic import atomic_path
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import write_csv, write_json
-from tio2nn.parallel.workers import member_workers, worker_count
+from tio2nn.parallel.workers import worker_count
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.targets import require_expressible
 from tio2nn.potential.layers import Layer
@@ -86,22 +86,22 @@ def train(
     *,
     split: SplitRequest | AnyPath | None = None,
     jobs: int | None = None,
-    make_executor: Callable[[int], Executor] = member_workers,
+    make_executor: Callable[[int], Executor] | None = None,
     command: Sequence[str] = (),
     on_data: Callable[[TrainingData], None] | None = None,
     on_epoch: Callable[[int, Epoch], None] | None = None,
 ) -> TrainSummary:
     """Fit the potential of a project.
 
-    Committee members are fitted one after the other, or in parallel in worker processes, with bitwise equal results.
+    Committee members are fitted in company, or apart in the workers of an executor, with bitwise equal results.
 
     Args:
         project: project with features, or its directory.
         parameters: parameters of the project, with any changes from the command line or tuning; their recipe sets
             what they leave open.
         split: split to use instead of that of the project, or its file.
-        jobs: number of members to fit in parallel; by default one per core.
-        make_executor: makes a pool of that many worker processes, if more than one; by default of local processes.
+        jobs: number of threads, or of workers of an executor; by default one per core.
+        make_executor: makes a pool of that many workers; None to fit all members in this process.
         command: the command line to record.
         on_data: called with the data of the fit before it begins.
         on_epoch: called after each epoch with the number of the member, from 1, and the epoch.
@@ -114,7 +114,7 @@ def train(
     """
     begin = time.perf_counter()
     n_workers, request = worker_count(jobs), split_request(split)
-    configure_threads()
+    configure_threads(n_workers)
     snapshot = Snapshot.of(project)
     project = snapshot.project
     if parameters is None:

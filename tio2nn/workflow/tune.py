@@ -275,7 +275,7 @@ class _Search:
             training=training,
             seed=tuning.seed,
             # parallel trials share the cores; a single one may use two
-            parallel_operations=1 if self._jobs > 1 else 2,
+            threads=1 if self._jobs > 1 else 2,
         )
         return executor.submit(run_trial, task)
 

@@ -1,0 +1,355 @@
+"""Networks in company: they see the same batches in the same order, so each Jacobian is read once for all of them.
+
+One graph of TensorFlow runs all batches of an epoch. The operations of a network do not depend on its company, nor do
+its bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tio2nn.parameters.fit_parameters import TrainingParameters
+from tio2nn.training.backpropagation import forward, to_features, to_weights
+from tio2nn.training.batches import Batches
+from tio2nn.training.dataset import FitData
+from tio2nn.training.flat_network import Shape, joined, layers_of
+from tio2nn.training.losses import energy_losses
+from tio2nn.training.schedule import Schedule
+
+Float32Array = NDArray[np.float32]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What members say of the structures of a part.
+
+    Attributes:
+        energies: (n_members, n_structures) eV.
+        forces: (n_members, n_atoms, 3) eV/Å, zeros where a structure has none; no atoms without forces.
+        force_losses: (n_members,) mean loss of an atom.
+    """
+
+    energies: Float32Array
+    forces: Float32Array
+    force_losses: FloatArray
+
+
+class Stepper:
+    """Steps and predictions of networks of one shape; close it at the end.
+
+    Args:
+        shape: of the networks.
+        data: of the fit.
+        parameters: training settings.
+        schedule: of the steps.
+        threads: that work on forces at the same time; bits do not depend on it.
+    """
+
+    def __init__(
+        self, shape: Shape, data: FitData, parameters: TrainingParameters, schedule: Schedule, threads: int
+    ) -> None:
+        self.shape, self.parameters, self._schedule = shape, parameters, schedule
+        self.with_forces = data.train_forces is not None
+        self.whitenings = [tf.constant(matrix, tf.float32) for matrix in data.whitening_matrices]
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 and self.with_forces else None
+        self._batches: Batches | None = None  # those that the graph works through
+        self._companies: dict[int, _Company] = {}
+        self._predict = tf.function(self._predict_graph, reduce_retracing=True)
+
+    def train(
+        self, batches: Batches, states: Float32Array, first_step: int, keys: Sequence[int]
+    ) -> FloatArray:
+        """Work through all batches.
+
+        Args:
+            batches: of an epoch.
+            states: (4, n_members, n_weights) weights, first and second moments of their gradients, average of the
+                weights; changed in place.
+            first_step: number of the first batch among all steps of the fit, from 0.
+            keys: (n_members,) set the dropout of members apart.
+
+        Returns:
+            (n_members, 4) sums over the batches: loss of the energies, their squared errors per atom, (eV/atom)²;
+            weighted loss of the forces, squared errors of their components, (eV/Å)².
+        """
+        self._batches = batches
+        n_members, n_weights = states.shape[1:]
+        if n_members not in self._companies:
+            self._companies[n_members] = _Company(self, n_members, n_weights)
+        steps = first_step + np.arange(batches.n)
+        rates = np.stack(
+            [
+                self._schedule.learning_rates(steps),
+                self._schedule.force_weights(steps),
+                self._schedule.averaging(steps),
+            ],
+            axis=1,
+        )
+        return self._companies[n_members].train(batches, states, first_step, rates, keys)
+
+    def predict(self, batches: Batches, weights: Float32Array) -> Predictions:
+        """Energies and forces of all structures.
+
+        Args:
+            batches: of the structures.
+            weights: (n_members, n_weights)
+        """
+        energies = []
+        forces = [np.empty((len(weights), 0, 3), np.float32)]
+        losses = np.zeros(len(weights))
+        for batch in range(batches.n):
+            features, segments = batches.atoms(batch)
+            found = [self._predict(tf.constant(own), features, segments, batches.size) for own in weights]
+            energies.append(np.array([own.numpy() for own, _ in found]))
+            if batches.forces is not None:
+                gradients = np.array([own.numpy() for _, own in found])
+                results, _, of_batch = self._force_product(batches, batch, gradients)
+                losses += results[:, 0]
+                forces.append(of_batch)
+        return Predictions(
+            np.concatenate(energies, axis=1)[:, : batches.n_structures],
+            np.concatenate(forces, axis=1),
+            losses * (batches.size / batches.n_structures),
+        )
+
+    def _predict_graph(
+        self, weights: tf.Tensor, features: list[tf.Tensor], segments: list[tf.Tensor], size: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Energies (size,) and, with forces, ∂E/∂G (n_atoms, n_features) of a batch."""
+        network = _Network(self, weights, features, segments, size)
+        return network.energies, network.gradients() if self.with_forces else tf.zeros(())
+
+    def _force_product(self, batches: Batches, batch: int, gradients: Float32Array) -> Any:
+        """As `ForceBatches.product`."""
+        assert batches.forces is not None, "there are forces"
+        scale = self.parameters.force_huber_scale
+        share = map if self._pool is None else self._pool.map
+        return batches.forces.product(batch, gradients, scale, self._threads, share)
+
+    def close(self) -> None:
+        """End its threads."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def force_losses(
+        self, batch: tf.Tensor, gradients: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Losses of the forces of one of the batches, and their derivatives, in the graph.
+
+        Args:
+            batch: its number.
+            gradients: of each member, (n_atoms, n_features) ∂E/∂G.
+
+        Returns:
+            (n_members, 2) loss and sum of squared errors; of each member, its derivatives with respect to the
+            gradients.
+        """
+
+        def product(batch: Any, stacked: Float32Array) -> tuple[Float32Array, Float32Array]:
+            assert self._batches is not None, "an epoch has begun"
+            results, derivatives, _ = self._force_product(self._batches, int(batch), stacked)
+            return results.astype(np.float32), derivatives
+
+        losses, derivatives = tf.numpy_function(
+            product, [batch, tf.stack(gradients)], [tf.float32, tf.float32]
+        )
+        losses.set_shape((len(gradients), 2))
+        derivatives.set_shape((len(gradients), *gradients[0].shape))
+        return losses, tf.unstack(derivatives)
+
+
+class _Network:
+    """One network at one batch, in the graph.
+
+    Args:
+        stepper: knows shape and whitening.
+        weights: (n_weights,)
+        features, segments: of the atoms of each subnet.
+        size: structures of the batch.
+        seed: of the dropout, two numbers; None for none.
+    """
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        weights: tf.Tensor,
+        features: Sequence[tf.Tensor],
+        segments: Sequence[tf.Tensor],
+        size: int,
+        seed: tf.Tensor | None = None,
+    ) -> None:
+        self._stepper, self._segments = stepper, segments
+        self._layers = layers_of(stepper.shape, weights)
+        self._done = [
+            forward(stepper.shape, own, part, self._masks(k, part, seed))
+            for k, (own, part) in enumerate(zip(self._layers, features, strict=True))
+        ]
+        self._back: list[Any] = [None] * len(features)
+        self.energies = tf.add_n(
+            [
+                tf.math.unsorted_segment_sum(done.energies, own, size)
+                for done, own in zip(self._done, segments, strict=True)
+            ]
+        )
+
+    def _masks(self, subnet: int, features: tf.Tensor, seed: tf.Tensor | None) -> list[tf.Tensor] | None:
+        """Factors of the nodes of each hidden layer, whose mean is 1."""
+        shape = self._stepper.shape
+        if seed is None or shape.dropout == 0.0:
+            return None
+        masks = []
+        for level, width in enumerate(shape.widths[1:-1]):
+            own_seed = seed + tf.constant([0, 7919 * (subnet * len(shape.widths) + level)])
+            drawn = tf.random.stateless_uniform((tf.shape(features)[0], width), own_seed)
+            masks.append(tf.cast(drawn >= shape.dropout, tf.float32) / (1.0 - shape.dropout))
+        return masks
+
+    def gradients(self) -> tf.Tensor:
+        """(n_atoms, n_features) ∂E/∂G of the atoms of all subnets."""
+        self._back = [
+            to_features(own, done, whitening)
+            for own, done, whitening in zip(self._layers, self._done, self._stepper.whitenings, strict=True)
+        ]
+        return tf.concat([back.gradients for back in self._back], axis=0)
+
+    def to_weights(self, of_energies: tf.Tensor, of_gradients: tf.Tensor | None = None) -> tf.Tensor:
+        """(n_weights,) derivatives of a loss, from those with respect to energies (size,) and `gradients`."""
+        of_atoms = [tf.gather(of_energies, own) for own in self._segments]
+        if of_gradients is None:
+            return joined(list(map(to_weights, self._layers, self._done, of_atoms)))
+        parts = tf.split(of_gradients, [tf.shape(done.energies)[0] for done in self._done])
+        whitenings = self._stepper.whitenings
+        return joined(
+            list(map(to_weights, self._layers, self._done, of_atoms, self._back, parts, whitenings))
+        )
+
+
+class _Company:
+    """Variables of so many members, and the graph that moves them."""
+
+    def __init__(self, stepper: Stepper, n_members: int, n_weights: int) -> None:
+        self._stepper = stepper
+        # variables of their own for each member: what an operation does to a number may depend on its place
+        zeros = np.zeros(n_weights, np.float32)
+        self._weights = [keras.Variable(zeros) for _ in range(n_members)]
+        self._averages = [tf.Variable(zeros, trainable=False) for _ in range(n_members)]
+        self._optimizer = keras.optimizers.Adam()
+        self._optimizer.build(self._weights)
+        _, _, *moments = self._optimizer.variables  # after steps done and learning rate; two for each member
+        self._state = [self._weights, moments[::2], moments[1::2], self._averages]
+        self._run = tf.function(self._epoch)
+
+    def train(
+        self, batches: Batches, states: Float32Array, first_step: int, rates: FloatArray, keys: Sequence[int]
+    ) -> FloatArray:
+        """As `Stepper.train`; `rates` (n_batches, 3) are learning rate, weight of the forces, decay of the average."""
+        for variables, state in zip(self._state, states, strict=True):
+            for variable, own in zip(variables, state, strict=True):
+                variable.assign(own)
+        totals = self._run(
+            batches.features,
+            batches.segments,
+            batches.edges,
+            (batches.energies, batches.n_atoms, batches.weights),
+            tf.constant(rates, tf.float32),
+            tf.constant(first_step),
+            tf.constant(list(keys), tf.int32),
+        )
+        for variables, state in zip(self._state, states, strict=True):
+            state[:] = [variable.numpy() for variable in variables]
+        return totals.numpy().astype(np.float64)  # type: ignore[no-any-return]
+
+    def _epoch(
+        self,
+        features: list[tf.Tensor],
+        segments: list[tf.Tensor],
+        edges: tf.Tensor,
+        labels: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+        rates: tf.Tensor,
+        first_step: tf.Tensor,
+        keys: tf.Tensor,
+    ) -> tf.Tensor:
+        totals = tf.zeros((len(self._weights), 4))
+        for batch in tf.range(tf.shape(rates)[0]):
+            begin, end, step = edges[batch], edges[batch + 1], first_step + batch
+            own_features = [part[begin[k] : end[k]] for k, part in enumerate(features)]
+            own_segments = [part[begin[k] : end[k]] for k, part in enumerate(segments)]
+            of_batch = [column[batch] for column in labels]
+            rate = rates[batch]
+            networks = [
+                _Network(
+                    self._stepper,
+                    weights.value,
+                    own_features,
+                    own_segments,
+                    of_batch[0].shape[0],
+                    tf.stack([keys[member], step]),
+                )
+                for member, weights in enumerate(self._weights)
+            ]
+            found, gradients = self._losses(batch, networks, of_batch, rate[1])
+            totals += found
+            self._move(gradients, step, rate)
+        return totals
+
+    def _losses(
+        self,
+        batch: tf.Tensor,
+        networks: Sequence[_Network],
+        labels: Sequence[tf.Tensor],
+        force_weight: tf.Tensor,
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Losses and errors (n_members, 4) as in `Stepper.train`, and of each member the derivatives (n_weights,)."""
+        target, n_atoms, weight = labels
+        parameters = self._stepper.parameters
+        totals, of_energies = [], []
+        for network in networks:
+            with tf.GradientTape() as tape:
+                tape.watch(network.energies)
+                losses = energy_losses(parameters, network.energies, target, n_atoms)
+                loss = tf.reduce_sum(weight * losses) / target.shape[0]
+            of_energies.append(tape.gradient(loss, network.energies))
+            errors = (network.energies - target) / n_atoms
+            squares = tf.reduce_sum(tf.where(weight > 0.0, errors * errors, 0.0))
+            totals.append(tf.stack([loss, squares, 0.0, 0.0]))
+        if not self._stepper.with_forces:
+            return tf.stack(totals), [
+                network.to_weights(own) for network, own in zip(networks, of_energies, strict=True)
+            ]
+        force_losses, derivatives = self._stepper.force_losses(
+            batch, [network.gradients() for network in networks]
+        )
+        both = [
+            own + tf.stack([0.0, 0.0, force_weight * of_forces[0], of_forces[1]])
+            for own, of_forces in zip(totals, tf.unstack(force_losses), strict=True)
+        ]
+        return tf.stack(both), [
+            network.to_weights(own, force_weight * of_gradients)
+            for network, own, of_gradients in zip(networks, of_energies, derivatives, strict=True)
+        ]
+
+    def _move(self, gradients: Sequence[tf.Tensor], step: tf.Tensor, rate: tf.Tensor) -> None:
+        """One step of the optimizer."""
+        parameters = self._stepper.parameters
+        clip = parameters.gradient_clip
+        if clip is not None:
+            gradients = [tf.clip_by_norm(gradient, clip) for gradient in gradients]
+        if parameters.weight_decay:
+            decays = tf.constant(self._stepper.shape.decays) * (parameters.weight_decay * rate[0])
+            for weights in self._weights:
+                weights.assign_sub(weights * decays)
+        self._optimizer.iterations.assign(tf.cast(step, self._optimizer.iterations.dtype))
+        self._optimizer.learning_rate.assign(rate[0])
+        self._optimizer.apply(gradients, self._weights)
+        for average, weights in zip(self._averages, self._weights, strict=True):
+            average.assign(rate[2] * average + (1.0 - rate[2]) * weights)
