@@ -45,6 +45,15 @@ JobsOption = Annotated[
         "--jobs", "-j", min=1, metavar="N", help="Worker processes. Default: one per core if that is faster."
     ),
 ]
+PartOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--part",
+        metavar="K/N",
+        help="Do share K of N only, from 1/N to N/N; all may run at once, on machines that share the files.",
+        show_default=False,
+    ),
+]
 ThreadsOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(
