@@ -48,8 +48,9 @@ def featurize(
         perform(snapshot, jobs, csv, own)
         differentiate_if_needed(snapshot, training_parameters(snapshot, forces=forces), jobs, own)
     if own is not None:
+        words = "featurize" + {None: "", True: " --forces", False: " --energies-only"}[forces]
         console.say(
-            f"part {own.number} of {own.total} is done; {found.command('featurize')} after all of them"
+            f'part {own.number} of {own.total} is done; after all of them run "{found.command(words)}"'
         )
 
 

@@ -54,6 +54,19 @@ PartOption = Annotated[
         show_default=False,
     ),
 ]
+PrepareOption = Annotated[
+    bool,
+    typer.Option("--prepare", help="Only make what members that are fitted one by one have in common."),
+]
+MemberOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--member",
+        metavar="K",
+        help="Only fit member K, from 1, as prepared; all may run at once, on machines that share the files.",
+        show_default=False,
+    ),
+]
 ThreadsOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(

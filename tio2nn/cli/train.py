@@ -17,9 +17,11 @@ from tio2nn.cli.options import (
     JsonOption,
     KeepOutliersOption,
     MaxEnergyOption,
+    MemberOption,
     MembersOption,
     NewSplitOption,
     NoTestOption,
+    PrepareOption,
     ProjectOption,
     RecipeOption,
     SeedOption,
@@ -27,6 +29,7 @@ from tio2nn.cli.options import (
     SplitKindOption,
     TunedOption,
 )
+from tio2nn.errors import UsageError
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
@@ -55,10 +58,13 @@ def train(
     epochs: EpochsOption = None,
     members: MembersOption = None,
     seed: SeedOption = None,
+    prepare: PrepareOption = False,
+    member: MemberOption = None,
     jobs: JobsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Fit the potential; resumes an interrupted fit."""
+    from tio2nn.cli import members as one_by_one
     from tio2nn.parameters.targets import known_target
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
@@ -71,18 +77,32 @@ def train(
     )
 
     new = asks_for_new_split(split, split_by, new_split, no_test)
+    flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
+    flags |= fields_of_switches(no_test, keep_outliers)
+    settings = (recipe, target, forces, split, *flags.values())
+    is_bare = not (tuned or new) and all(value is None for value in settings)
+    if (prepare or member is not None) and (json or jobs is not None):
+        raise UsageError("--prepare and --member cannot be combined with --json or --jobs")
+    if member is not None and (prepare or not is_bare):
+        raise UsageError("--member takes its settings from the preparation; give them to --prepare")
     found = Project.find(project)
+    if member is not None:
+        with found.joined(f"train --member {member}"):
+            one_by_one.fit(Snapshot(found), member)
+        return
     if target is not None:
         wanted = known_target(target)
         with found.locked("train"):
             set_target(found, wanted)
     snapshot = Snapshot(found)
-    flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
-    flags |= fields_of_switches(no_test, keep_outliers)
     if tuned:
         warn_of_stale_search(snapshot)
     parameters = training_parameters(snapshot, recipe, tuned, flags, forces)
     with found.locked("train"):
+        if prepare:
+            one_by_one.prepare(snapshot, parameters, SplitRequest(split, new))
+            return
+        parameters = one_by_one.prepared(snapshot, None if is_bare else parameters) or parameters
         metrics = perform(snapshot, parameters, SplitRequest(split, new), jobs)
     if json:
         console.print_json(metrics)
@@ -105,14 +125,7 @@ def perform(
     jobs: int | None = None,
 ) -> dict[str, Any]:
     """Fit the potential and report the result; return the content of `model/metrics.json`."""
-    from tio2nn.cli.plans import (
-        constant_line,
-        cost_line,
-        labels_line,
-        show_comparison,
-        warn_of_split,
-        without_derivatives_line,
-    )
+    from tio2nn.cli.plans import show_comparison
     from tio2nn.files.tables import read_json
     from tio2nn.parallel.workers import member_workers
     from tio2nn.parameters.targets import warning_of
@@ -129,25 +142,7 @@ def perform(
     shows: list[Callable[[int, int, str], None]] = []
 
     def on_data(data: TrainingData) -> None:
-        console.say(labels_line(parameters, data.facts))
-        console.say(
-            f"training on {counted(len(data.train.counts), 'structure')}{_held_out(data)}; reference energies "
-            + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
-        )
-        console.say(cost_line(data.parameters, data.facts))
-        warn_of_split(data.split)
-        _tell_left_out(parameters, data)
-        if data.selection is not None:
-            console.warn(
-                without_derivatives_line(data.n_without_derivatives, data.selection, snapshot.project)
-            )
-        if data.reference.underdetermined:
-            console.warn(
-                "the training compositions do not determine the reference energies: total energies of other "
-                "compositions will be off"
-            )
-        if data.constant_features:
-            console.warn(constant_line(data.constant_features))
+        show_data(snapshot, parameters, data)
         # the live line must come last
         shows.append(stack.enter_context(console.epochs(data.parameters.training.epochs)))
 
@@ -157,7 +152,7 @@ def perform(
             if member not in begun and epoch.epoch > 1:
                 console.say(f"member {member}: resuming after epoch {epoch.epoch - 1}")
             begun.add(member)
-            shows[0](member, epoch.epoch, _errors(epoch))
+            shows[0](member, epoch.epoch, errors_of(epoch))
 
         stack.enter_context(console.compile_notice("the forces"))
         summary = train(
@@ -191,6 +186,35 @@ def perform(
         show_comparison("validation", summary.n_validation, summary.comparison, summary.facts)
     metrics: dict[str, Any] = read_json(snapshot.project.training_metrics_file)
     return metrics
+
+
+def show_data(snapshot: Snapshot, parameters: ParameterSet, data: TrainingData) -> None:
+    """Report what a fit is made from, and what it costs."""
+    from tio2nn.cli.plans import (
+        constant_line,
+        cost_line,
+        labels_line,
+        warn_of_split,
+        without_derivatives_line,
+    )
+
+    console.say(labels_line(parameters, data.facts))
+    console.say(
+        f"training on {counted(len(data.train.counts), 'structure')}{_held_out(data)}; reference energies "
+        + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
+    )
+    console.say(cost_line(data.parameters, data.facts))
+    warn_of_split(data.split)
+    _tell_left_out(parameters, data)
+    if data.selection is not None:
+        console.warn(without_derivatives_line(data.n_without_derivatives, data.selection, snapshot.project))
+    if data.reference.underdetermined:
+        console.warn(
+            "the training compositions do not determine the reference energies: total energies of other "
+            "compositions will be off"
+        )
+    if data.constant_features:
+        console.warn(constant_line(data.constant_features))
 
 
 def _held_out(data: TrainingData) -> str:
@@ -233,7 +257,7 @@ def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
         console.warn("no validation set: the errors on new structures are unknown during training")
 
 
-def _errors(epoch: Epoch) -> str:
+def errors_of(epoch: Epoch) -> str:
     """RMSE of energies and forces on the training and validation sets."""
     validation = epoch.validation_rmse_meV_per_atom
     shown = f"RMSE training {epoch.train_rmse_meV_per_atom:.2f}"

@@ -46,6 +46,7 @@ from tio2nn.project.parts import (
     Part,
     State,
 )
+from tio2nn.project.preparation import unfinished_training
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import digest_of_file, inputs_of_model
 from tio2nn.project.structure_store import StructureStore, read_store
@@ -268,8 +269,7 @@ class Snapshot:
         """
         project = self.project
         if not project.potential_file.exists() or not project.training_metrics_file.exists():
-            interrupted = any(project.model_directory.glob("checkpoint-*.npz"))
-            return State(MISSING, "interrupted; train resumes it" if interrupted else "")
+            return State(MISSING, unfinished_training(project))
         try:
             about = read_json(project.training_metrics_file)
             recorded = dict(about["inputs"])
@@ -287,8 +287,8 @@ class Snapshot:
                 others += ("derivatives",)
             if others:
                 return State(STALE, f"{what}; trained on {other(others)}", others)
-        if any(project.model_directory.glob("checkpoint-*.npz")):
-            what += "; a later training was interrupted, train resumes it"
+        if unfinished := unfinished_training(project):
+            what += f"; a later training was {unfinished}"
         return State(FRESH, what)
 
     def _of_evaluation(self) -> State:

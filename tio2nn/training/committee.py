@@ -16,6 +16,7 @@ from tio2nn.parallel.workers import submit_listening, tell
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import digest_of
+from tio2nn.project.preparation import Member
 from tio2nn.training.data import TrainingData
 from tio2nn.training.fit import Fit, configure_threads
 from tio2nn.training.history import Epoch
@@ -151,6 +152,12 @@ def _fit_side_by_side(
                 ) from None
     finally:
         files.data.unlink(missing_ok=True)
+
+
+def keys_of_members(parameters: ParameterSet, data: TrainingData) -> list[Member]:
+    """Seed and fingerprint of each member, for members that are fitted one by one as a `MemberTask`."""
+    seeds = [_seed_of(parameters, member) for member in range(1, parameters.training.members + 1)]
+    return [Member(seed, _fingerprint(parameters, data, seed)) for seed in seeds]
 
 
 def _seed_of(parameters: ParameterSet, member: int) -> int:
