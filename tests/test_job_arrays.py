@@ -6,15 +6,32 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from command_line import end, invoke, refusal
-from commands import features_of, jacobian_of, text_of
+from command_line import end, invoke, refusal, start
+from commands import features_of, jacobian_of, potential_of, text_of
 from job_arrays import start_part
-from projects import extracted_project, structures_with_forces
+from projects import (
+    extracted_project,
+    project_with_derivatives,
+    small_project,
+    structures,
+    structures_with_forces,
+    trained_project,
+    write_files,
+)
 
+from tio2nn.io.extxyz_text import Predicted, write_extxyz
+from tio2nn.potential.potential import Potential
+from tio2nn.project.preparation import Preparation
 from tio2nn.project.project import Project
+from tio2nn.workflow.featurize import featurize
+from tio2nn.workflow.members import fit_member, prepare_members
+from tio2nn.workflow.train import train
 
 FEATURIZE = ("featurize", "--forces", "-j", 1)
 
@@ -141,3 +158,213 @@ def test_parts_of_other_parameters_are_named(here: Path) -> None:
     assert code == 0, err
     assert features_of(array) == features_of(one)
     assert jacobian_of(array) == jacobian_of(one)
+
+
+# --- train ---------------------------------------------------------------------------------------------------
+
+SETTINGS = ("--forces", "--epochs", 300, "--members", 3)
+
+
+@pytest.mark.slow
+def test_members_fitted_one_by_one_and_one_that_was_killed_give_the_bits_of_one_training(
+    tmp_path: Path,
+) -> None:
+    made = project_with_derivatives(tmp_path / "array")
+    one = Project(tmp_path / "one")
+    shutil.copytree(made.root, one.root)
+    invoke("train", "-C", one.root, "-j", 1, *SETTINGS)
+    invoke("train", "-C", made.root, "--prepare", *SETTINGS)
+    out, _ = invoke("status", "-C", made.root)
+    assert "prepared; none of 3 members fitted" in out
+    first, second = (start(tmp_path, "train", "-C", "array", "--member", k) for k in (1, 2))
+    kill_when(second, made.model_directory, "checkpoint-2.npz")
+    code, _, err = end(first)
+    assert code == 0, err
+    # a folder that has moved, as it has on a machine that mounts it elsewhere
+    moved = Project(tmp_path / "elsewhere/array")
+    moved.root.parent.mkdir()
+    made.root.rename(moved.root)
+    code, _, err = end(start(tmp_path, "train", "-C", moved.root, "--member", 3))
+    assert code == 0, err
+    assert err.splitlines()[-1].endswith("members 1 and 3 of 3 fitted")
+    out, _ = invoke("status", "-C", moved.root)
+    assert "prepared; members 1 and 3 of 3 fitted" in out
+    _, err = invoke("train", "-C", moved.root)
+    assert err.splitlines()[0] == "warning: member 2 of 3 not fitted; fitting here what is missing"
+    assert potential_of(moved) == potential_of(one)
+
+
+def test_a_member_needs_a_preparation_and_is_one_of_it(tmp_path: Path) -> None:
+    project = small_project(tmp_path / "p")
+    line = refusal("train", "-C", project.root, "--member", 1, code=3)
+    assert line == f'no preparation in {project.root}; run "tio2nn train -C {project.root} --prepare" first'
+    invoke("train", "-C", project.root, "--prepare", "--members", 2, "--epochs", 2)
+    for member, expected in ((0, "from 1"), (-1, "from 1"), (3, "from 1 to 2, as prepared")):
+        line = refusal("train", "-C", project.root, "--member", member, code=2)
+        assert line == f"--member: expected a number {expected}, got {member}"
+    for option in (
+        ("--epochs", 3),
+        ("--seed", 1),
+        ("--new-split",),
+        ("--forces",),
+        ("--tuned",),
+        ("--prepare",),
+    ):
+        line = refusal("train", "-C", project.root, "--member", 1, *option, code=2)
+        assert line == "--member takes its settings from the preparation; give them to --prepare"
+    with project.joined("train --member 2"):
+        line = refusal("train", "-C", project.root, "--member", 2, code=3)
+        assert "cannot start: tio2nn train --member 2 (process " in line
+        line = refusal("train", "-C", project.root, code=3)
+        assert "cannot start: tio2nn train --member 2 (process " in line
+        invoke("train", "-C", project.root, "--member", 1)
+
+
+def test_a_preparation_of_another_state_is_refused_and_begun_anew(tmp_path: Path) -> None:
+    project = small_project(tmp_path / "p")
+    prepare = ("train", "-C", project.root, "--prepare", "--members", 2, "--epochs", 2)
+    invoke(*prepare)
+    text = text_of(project.parameters_file)
+    project.parameters_file.write_text(text.replace('"seed": 0', '"seed": 1'), encoding="utf-8")
+    line = refusal("train", "-C", project.root, "--member", 1, code=3)
+    again = f'run "tio2nn train -C {project.root} --prepare" again'
+    assert line == f"the preparation in {project.root} was made with other settings; {again}"
+    _, err = invoke("train", "-C", project.root, "--epochs", 2)
+    assert err.startswith(
+        "warning: the project has changed since its members were prepared; beginning anew\n"
+    )
+    invoke(*prepare)
+    invoke("train", "-C", project.root, "--member", 1)
+    _, err = invoke("train", "-C", project.root, "--epochs", 3)
+    assert err.startswith("warning: the members were prepared with other settings; beginning anew\n")
+    assert not list(project.model_directory.glob("prepar*"))
+    assert not list(project.model_directory.glob("checkpoint*"))
+
+
+def test_reference_energies_and_whitening_are_those_that_the_members_saw(tmp_path: Path) -> None:
+    """Another processor may compute others, with which the weights would be worthless."""
+    project = small_project(tmp_path / "p")
+    invoke("train", "-C", project.root, "--prepare", "--members", 1, "--epochs", 2)
+    found = Preparation.read(project.preparation_file)
+    turned = tuple(replace(w, matrix=-w.matrix, metric=-w.metric) for w in found.whitenings)
+    shifted = {element: value + 1.0 for element, value in found.reference.items()}
+    replace(found, whitenings=turned, reference=shifted).write(project.preparation_file)
+    train(project, jobs=1)
+    potential = Potential.load(project.potential_file)
+    assert potential.reference_energies == shifted
+    for whitening, expected in zip(potential.whitenings, turned, strict=True):
+        np.testing.assert_array_equal(whitening.matrix, expected.matrix)
+
+
+# --- predict -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def potential(tmp_path: Path) -> Path:
+    return trained_project(tmp_path / "p").potential_file
+
+
+@pytest.mark.parametrize("form", ["tsv", "csv", "json", "extxyz"])
+def test_parts_of_a_prediction_are_joined_to_what_one_command_prints(
+    tmp_path: Path, potential: Path, form: str
+) -> None:
+    write_files(tmp_path / "files", structures())
+    (tmp_path / "files/structure0005.xsf").write_text("nothing", encoding="utf-8")
+    common = ("predict", tmp_path / "files", "--potential", potential, "--forces", "-f", form)
+    expected, _ = invoke(*common, code=3)
+    joined = tmp_path / f"all.{form}"
+    for k in (1, 3, 4):
+        invoke(*common, "--to", joined, "--part", f"{k}/4", code=3 if k == 1 else 0)
+    assert not joined.exists()
+    _, err = invoke(*common, "--to", joined, code=3)
+    assert err.startswith("warning: part 2 of 4 did not finish; predicting here what is missing\n")
+    assert joined.read_text(encoding="utf-8") == expected
+    assert [path.name for path in tmp_path.glob("*all*")] == [joined.name]
+    _, err = invoke(*common, "--to", joined, code=3)
+    assert joined.read_text(encoding="utf-8") == expected
+
+
+def test_the_structures_of_a_long_trajectory_are_divided_too(tmp_path: Path, potential: Path) -> None:
+    text = "".join(write_extxyz(structure, Predicted(0.0, None, None, None)) for structure in structures())
+    (tmp_path / "long.xyz").write_text(text, encoding="utf-8")
+    common = ("predict", tmp_path / "long.xyz", "--potential", potential)
+    expected, _ = invoke(*common)
+    told = []
+    for k in range(1, 6):
+        _, err = invoke(*common, "--to", tmp_path / "all.tsv", "--part", f"{k}/5")
+        told.append(err.split("; ")[0])
+    assert told[0] == "part 1 of 5: 4 structures"
+    assert sum(int(line.split()[4]) for line in told) == 24
+    _, err = invoke(*common, "--to", tmp_path / "all.tsv")
+    assert err.startswith("wrote 24 structures to ")
+    assert (tmp_path / "all.tsv").read_text(encoding="utf-8") == expected
+
+
+def test_parts_of_a_prediction_at_once_and_one_that_was_killed(tmp_path: Path, potential: Path) -> None:
+    write_files(tmp_path / "files", structures())
+    common = ("predict", "files", "--potential", potential)
+    code, expected, err = end(start(tmp_path, *common))
+    assert code == 0, err
+    parts = {k: start(tmp_path, *common, "--to", "all.tsv", "--part", f"{k}/3") for k in (1, 2, 3)}
+    kill_when(parts.pop(2), tmp_path, ".all.tsv.part-2-of-3.*")
+    for part in parts.values():
+        code, _, err = end(part)
+        assert code == 0, err
+    code, out, err = end(start(tmp_path, *common, "--to", "all.tsv"))
+    assert (code, out) == (0, ""), err
+    assert text_of(tmp_path / "all.tsv") == expected
+    assert [path.name for path in tmp_path.glob("*all*")] == ["all.tsv"]
+
+
+def test_parts_by_another_potential_or_of_other_files_are_not_joined(tmp_path: Path, potential: Path) -> None:
+    files = write_files(tmp_path / "files", structures())
+    common = ("predict", tmp_path / "files", "--potential", potential)
+    to = ("--to", tmp_path / "all.tsv")
+    invoke(*common, *to, "--part", "1/2")
+    files[0].unlink()
+    invoke(*common, *to, "--part", "2/2")
+    _, err = invoke(*common, *to)
+    assert err.startswith(
+        "warning: part 1 of 2 had another potential, other files or options; predicting here"
+    )
+    expected, _ = invoke(*common)
+    assert text_of(tmp_path / "all.tsv") == expected
+
+
+def test_a_part_of_a_prediction_has_to_know_its_file(tmp_path: Path, potential: Path) -> None:
+    (file,) = write_files(tmp_path / "files", structures()[:1])
+    common = ("predict", file, "--potential", potential)
+    line = refusal(*common, "--part", "1/2", code=2)
+    assert line == "--part needs --to FILE, the file that all parts write for"
+    for option in (("-o", tmp_path), ("-f", "xsf")):
+        line = refusal(*common, "--to", tmp_path / "all", *option, code=2)
+        assert line == "--to cannot be combined with --output or --format xsf"
+    line = refusal(*common, "--to", file, code=2)
+    assert line == f"refusing to overwrite the input file {file}; choose another file with --to"
+    assert "--part: expected K/N" in refusal(*common, "--to", tmp_path / "all", "--part", "3/2", code=2)
+
+
+# --- from Python ---------------------------------------------------------------------------------------------
+
+
+def test_parts_and_members_from_python(tmp_path: Path) -> None:
+    one = project_with_derivatives(tmp_path / "one")
+    train(one, jobs=1)
+    array = extracted_project(tmp_path / "array", chosen=structures_with_forces())
+    for part in ((1, 2), (2, 2)):
+        featurize(array, forces=True, part=part, jobs=1)
+    assert featurize(array, forces=True, jobs=1).n_computed == 0
+    assert jacobian_of(array) == jacobian_of(one)
+    prepare_members(array)
+    assert fit_member(array, 1).fitted == [1]
+    train(array, jobs=1)
+    assert potential_of(array) == potential_of(one)
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"), [((0, 2), ValueError), ((3, 2), ValueError), ("1/2", TypeError), ((1, 2.0), TypeError)]
+)
+def test_a_part_that_is_none_is_refused_in_python(tmp_path: Path, part: Any, kind: type[Exception]) -> None:
+    project = extracted_project(tmp_path / "p")
+    with pytest.raises(kind, match="^part: expected"):
+        featurize(project, part=part)

@@ -265,6 +265,15 @@ OutputOption = Annotated[
         show_default=False,
     ),
 ]
+ToOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--to",
+        metavar="FILE",
+        help="Write all to FILE instead of printing; joins what --part has written for FILE.",
+        show_default=False,
+    ),
+]
 
 
 def element_symbols(text: str | None) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 import typer
 
@@ -20,16 +20,19 @@ from tio2nn.cli.options import (
     FormatOption,
     OutputFormat,
     OutputOption,
+    PartOption,
     ProjectOption,
     SourcesArgument,
     StrictOption,
     ThreadsOption,
+    ToOption,
     UnitsOption,
     XsfForcesOption,
     XsfForcesUnit,
 )
 from tio2nn.cli.potential_file import opened, potential_file
 from tio2nn.errors import InputError, UsageError
+from tio2nn.job_part import JobPart
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from tio2nn.potential.potential import Potential
     from tio2nn.structures.structure import Structure
     from tio2nn.workflow.predict import Format
+    from tio2nn.workflow.predict_parts import Outcome
 
 _REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 
@@ -52,6 +56,8 @@ def predict(
         typer.Option("--forces", help="Also predict forces and stress; tables then have one line per atom."),
     ] = False,
     output: OutputOption = None,
+    to: ToOption = None,
+    part: PartOption = None,
     strict: StrictOption = False,
     units: UnitsOption = None,
     threads: ThreadsOption = None,
@@ -60,71 +66,97 @@ def predict(
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
 ) -> bool:
     """Predict energies and forces of structures; print them or write files."""
+    from tio2nn.cores import thread_count
     from tio2nn.io.labels import ReadOptions
 
+    own = None if part is None else JobPart.parse(part)
+    if own is not None and to is None:
+        raise UsageError("--part needs --to FILE, the file that all parts write for")
+    if to is not None and (output is not None or form is OutputFormat.XSF):
+        raise UsageError("--to cannot be combined with --output or --format xsf")
     options = ReadOptions(energy_key, forces_key, xsf_forces.value)
-    loaded = opened(potential_file(project, potential), units)
-    return perform(files, loaded, form.value, forces, output, strict, options, threads)
+    place = potential_file(project, potential)
+    how = PredictSettings(opened(place, units), form.value, forces, options, thread_count(threads))
+    if to is None:
+        outcome = perform(files, how, output)
+    else:
+        from tio2nn.cli.predict_to import perform_to
+
+        outcome = perform_to(files, how, to, own, place)
+    return not outcome.n_rejected and not (strict and outcome.n_doubts)
 
 
-def perform(
-    files: Sequence[str],
-    potential: Potential,
-    form: Format,
-    forces: bool = False,
-    directory: Path | None = None,
-    strict: bool = False,
-    options: ReadOptions | None = None,
-    threads: int | None = None,
-) -> bool:
-    """Print the prediction for each structure or write it to a file; return whether all structures succeeded.
+class PredictSettings(NamedTuple):
+    """How structures are predicted.
+
+    Attributes:
+        potential: what predicts.
+        form: output format.
+        forces: also predict forces and stress.
+        options: how to read structure files; XSF output has forces in the same unit.
+        threads: as for `Potential.predict`.
+    """
+
+    potential: Potential
+    form: Format
+    forces: bool
+    options: ReadOptions
+    threads: int
+
+
+def perform(files: Sequence[str], how: PredictSettings, directory: Path | None = None) -> Outcome:
+    """Print the prediction for each structure or write it to a file.
 
     Args:
         files: structure files and other sources.
-        potential: to predict by.
-        form: output format.
-        forces: also predict forces and stress.
+        how: what predicts, and what is written.
         directory: directory for one file per structure; None for stdout.
-        strict: count a structure with a warning as failed.
-        options: how to read structure files; XSF output has forces in the same unit.
-        threads: as for `Potential.predict`.
 
     Raises:
-        UsageError: XSF of several structures on stdout, where they could not be told apart, or TIO2NN_THREADS that is
-            no positive number.
+        UsageError: XSF of several structures on stdout, where they could not be told apart.
     """
-    from tio2nn.cores import thread_count
-    from tio2nn.io.labels import ReadOptions
     from tio2nn.io.read import read_structures
-    from tio2nn.workflow.predict import header, predict_stream, text, warnings
+    from tio2nn.workflow.predict import header
 
-    options = options or ReadOptions()
-    n_threads = thread_count(threads)
-    first_line = header(form, forces=forces)
+    first_line = header(how.form, forces=how.forces)
     stdin: Iterable[str] = sys.stdin
     if directory is not None:
         # read all names first: an input must not be overwritten before it is read
-        stdin = _all_names(sys.stdin) if "-" in files else ()
+        stdin = all_names(sys.stdin) if "-" in files else ()
     items: Iterable[Structure | InputError] = read_structures(
-        files, stdin=stdin, options=options, errors="yield"
+        files, stdin=stdin, options=how.options, errors="yield"
     )
-    output: _Printed | _Files
     if directory is None:
-        output = _Printed(form, first_line)
-    else:
-        # the name of a structure depends on the others
-        items = list(items)
-        output = _Files(
-            directory, form, first_line, [*(file for file in files if file != "-"), *stdin], items
-        )
-    n_rejected, n_doubts = Counter[str](), Counter[str]()
+        return predict_into(_Printed(how.form, first_line), items, how)
+    # the name of a structure depends on the others
+    items = list(items)
+    inputs = [*(file for file in files if file != "-"), *stdin]
+    return predict_into(_Files(directory, how.form, first_line, inputs, items), items, how)
+
+
+class Output(Protocol):
+    """Where predictions go."""
+
+    def next_name(self) -> str: ...
+
+    def take(self, text: str, name: str, structure: Structure) -> None: ...
+
+    def end(self) -> None: ...
+
+
+def predict_into(output: Output, items: Iterable[Structure | InputError], how: PredictSettings) -> Outcome:
+    """Predict structures, and report what could not be used and what is in doubt."""
+    from tio2nn.workflow.predict import predict_stream, text, warnings
+    from tio2nn.workflow.predict_parts import Outcome
+
+    n_rejected, n_doubts, n_predicted = Counter[str](), Counter[str](), 0
     with console.compile_notice("the symmetry functions"):
-        for result in predict_stream(potential, items, forces=forces, threads=n_threads):
+        for result in predict_stream(how.potential, items, forces=how.forces, threads=how.threads):
             name = output.next_name()
             try:
                 if isinstance(result, InputError):
                     raise result
-                output.take(text(result, form, options.xsf_forces), name, result.structure)
+                output.take(text(result, how.form, how.options.xsf_forces), name, result.structure)
             except InputError as error:
                 # every file is named, but of a long trajectory only the first frames
                 file = error.file or ""
@@ -132,6 +164,7 @@ def perform(
                 if n_rejected[file] <= console.SHOWN:
                     console.error(str(error))
                 continue
+            n_predicted += 1
             for kind, message in warnings(result).items():
                 n_doubts[kind] += 1
                 if n_doubts[kind] <= console.SHOWN:
@@ -143,7 +176,7 @@ def perform(
         if n > console.SHOWN:
             console.warn(f"... and {n - console.SHOWN} more warnings about the {kind}")
     output.end()
-    return not n_rejected and not (strict and n_doubts)
+    return Outcome(n_predicted, n_rejected.total(), n_doubts.total())
 
 
 class _Printed:
@@ -192,7 +225,7 @@ class _Files:
         inputs: Sequence[str],
         items: Sequence[Structure | InputError],
     ) -> None:
-        from tio2nn.io.sources import NamedFiles
+        from tio2nn.io.source_names import NamedFiles
         from tio2nn.workflow.predict import file_names
 
         self._directory, self._form = directory, form
@@ -221,7 +254,7 @@ class _Files:
         console.say(f"wrote {counted(self._n_written, 'file')} to {self._directory}")
 
 
-def _all_names(lines: Iterable[str]) -> list[str]:
+def all_names(lines: Iterable[str]) -> list[str]:
     try:
         return [name for line in lines if (name := line.rstrip("\r\n"))]
     except UnicodeDecodeError:
