@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tio2nn.cli import console
+from tio2nn.cli.fit_lines import errors_of, show_data
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 def prepare(snapshot: Snapshot, parameters: ParameterSet, split: SplitRequest) -> None:
     """Make what all members have in common, and report it."""
-    from tio2nn.cli.train import show_data
     from tio2nn.workflow.settings import require_features
 
     require_features(snapshot, parameters, split.path)
@@ -39,7 +39,6 @@ def prepare(snapshot: Snapshot, parameters: ParameterSet, split: SplitRequest) -
 
 def fit(snapshot: Snapshot, member: int) -> None:
     """Fit one member and report the result."""
-    from tio2nn.cli.train import errors_of
     from tio2nn.project.preparation import told_members
     from tio2nn.workflow.prepared import require_preparation
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,13 +30,13 @@ from tio2nn.cli.options import (
     XsfForcesUnit,
 )
 from tio2nn.cli.potential_file import opened, potential_file
+from tio2nn.cli.predict_to import perform_to
+from tio2nn.cli.predicted import PredictSettings, all_names, predict_into
 from tio2nn.errors import InputError, UsageError
 from tio2nn.job_part import JobPart
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
-    from tio2nn.io.labels import ReadOptions
-    from tio2nn.potential.potential import Potential
     from tio2nn.structures.structure import Structure
     from tio2nn.workflow.predict import Format
     from tio2nn.workflow.predict_parts import Outcome
@@ -77,31 +76,8 @@ def predict(
     options = ReadOptions(energy_key, forces_key, xsf_forces.value)
     place = potential_file(project, potential)
     how = PredictSettings(opened(place, units), form.value, forces, options, thread_count(threads))
-    if to is None:
-        outcome = perform(files, how, output)
-    else:
-        from tio2nn.cli.predict_to import perform_to
-
-        outcome = perform_to(files, how, to, own, place)
+    outcome = perform(files, how, output) if to is None else perform_to(files, how, to, own, place)
     return not outcome.n_rejected and not (strict and outcome.n_doubts)
-
-
-class PredictSettings(NamedTuple):
-    """How structures are predicted.
-
-    Attributes:
-        potential: what predicts.
-        form: output format.
-        forces: also predict forces and stress.
-        options: how to read structure files; XSF output has forces in the same unit.
-        threads: as for `Potential.predict`.
-    """
-
-    potential: Potential
-    form: Format
-    forces: bool
-    options: ReadOptions
-    threads: int
 
 
 def perform(files: Sequence[str], how: PredictSettings, directory: Path | None = None) -> Outcome:
@@ -132,51 +108,6 @@ def perform(files: Sequence[str], how: PredictSettings, directory: Path | None =
     items = list(items)
     inputs = [*(file for file in files if file != "-"), *stdin]
     return predict_into(_Files(directory, how.form, first_line, inputs, items), items, how)
-
-
-class Output(Protocol):
-    """Where predictions go."""
-
-    def next_name(self) -> str: ...
-
-    def take(self, text: str, name: str, structure: Structure) -> None: ...
-
-    def end(self) -> None: ...
-
-
-def predict_into(output: Output, items: Iterable[Structure | InputError], how: PredictSettings) -> Outcome:
-    """Predict structures, and report what could not be used and what is in doubt."""
-    from tio2nn.workflow.predict import predict_stream, text, warnings
-    from tio2nn.workflow.predict_parts import Outcome
-
-    n_rejected, n_doubts, n_predicted = Counter[str](), Counter[str](), 0
-    with console.compile_notice("the symmetry functions"):
-        for result in predict_stream(how.potential, items, forces=how.forces, threads=how.threads):
-            name = output.next_name()
-            try:
-                if isinstance(result, InputError):
-                    raise result
-                output.take(text(result, how.form, how.options.xsf_forces), name, result.structure)
-            except InputError as error:
-                # every file is named, but of a long trajectory only the first frames
-                file = error.file or ""
-                n_rejected[file] += 1
-                if n_rejected[file] <= console.SHOWN:
-                    console.error(str(error))
-                continue
-            n_predicted += 1
-            for kind, message in warnings(result).items():
-                n_doubts[kind] += 1
-                if n_doubts[kind] <= console.SHOWN:
-                    console.warn(message)
-    for file, n in n_rejected.items():
-        if n > console.SHOWN:
-            console.error(f"{file}: ... and {counted(n - console.SHOWN, 'more structure')}")
-    for kind, n in n_doubts.items():
-        if n > console.SHOWN:
-            console.warn(f"... and {n - console.SHOWN} more warnings about the {kind}")
-    output.end()
-    return Outcome(n_predicted, n_rejected.total(), n_doubts.total())
 
 
 class _Printed:
@@ -252,13 +183,6 @@ class _Files:
 
     def end(self) -> None:
         console.say(f"wrote {counted(self._n_written, 'file')} to {self._directory}")
-
-
-def all_names(lines: Iterable[str]) -> list[str]:
-    try:
-        return [name for line in lines if (name := line.rstrip("\r\n"))]
-    except UnicodeDecodeError:
-        raise InputError("expected file names in UTF-8, got other bytes", file="-") from None
 
 
 def _write_alone(path: Path, text: str, structure: Structure) -> None:

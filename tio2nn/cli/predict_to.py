@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tio2nn.cli import console
-from tio2nn.cli.predict import all_names, predict_into
+from tio2nn.cli.predicted import all_names, predict_into
 from tio2nn.errors import UsageError
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
-    from tio2nn.cli.predict import PredictSettings
+    from tio2nn.cli.predicted import PredictSettings
     from tio2nn.job_part import JobPart
     from tio2nn.structures.structure import Structure
     from tio2nn.workflow.predict_parts import Outcome, PartWriter
