@@ -269,8 +269,12 @@ def _check_disk(directory: Path, path: Path, layout: JacobianLayout) -> None:
     free = shutil.disk_usage(directory).free
     # a piece is copied before it is removed
     needed = layout.n_bytes - there + max(pieces, default=0) + RESERVE
-    if needed > free:
-        raise InputError(
-            f"expected {needed / 1e9:.1f} GB of free disk for the derivatives, got {free / 1e9:.1f} GB",
-            file=str(directory),
-        )
+    if needed <= free:
+        return
+    # parts of a job array leave these alone, as others may use them
+    others = [name for other in directory.glob("jacobian-*.f32") if (name := other.name) != path.name]
+    advice = f"; derivatives of other inputs lie there: delete {', '.join(others)}" if others else ""
+    raise InputError(
+        f"expected {needed / 1e9:.1f} GB of free disk for the derivatives, got {free / 1e9:.1f} GB{advice}",
+        file=str(directory),
+    )
