@@ -17,6 +17,7 @@ from commands import features_of, jacobian_of, potential_of, text_of
 from job_arrays import start_part
 from projects import (
     extracted_project,
+    no_pool,
     project_with_derivatives,
     small_project,
     structures,
@@ -368,3 +369,12 @@ def test_a_part_that_is_none_is_refused_in_python(tmp_path: Path, part: Any, kin
     project = extracted_project(tmp_path / "p")
     with pytest.raises(kind, match="part: expected"):
         featurize(project, part=part)
+
+
+def test_the_last_command_starts_no_process_for_members_that_are_fitted(tmp_path: Path) -> None:
+    project = small_project(tmp_path / "p")
+    prepare_members(project, project.parameters().with_overrides(training={"members": 2, "epochs": 2}))
+    for member in (1, 2):
+        fit_member(project, member)
+    summary = train(project, jobs=2, make_executor=no_pool)
+    assert summary.members == 2

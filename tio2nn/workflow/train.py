@@ -121,6 +121,9 @@ def train(
     preparation = usable_preparation(snapshot)
     if parameters is None:
         parameters = snapshot.parameters if preparation is None else preparation.parameters
+    n_fitted = 0
+    if preparation is not None and preparation.parameters == parameters:
+        n_fitted = len(preparation.fitted(project))
     parameters, inputs, data = basis_of(snapshot, parameters, request, preparation)
     if data.train_forces is not None:
         compile_force_losses(data.train_forces.jacobian)
@@ -134,7 +137,8 @@ def train(
             parameters,
             data,
             files,
-            jobs=n_workers,
+            # what is fitted is only read; a worker takes seconds to start
+            jobs=max(1, min(n_workers, len(checkpoints) - n_fitted)),
             make_executor=make_executor,
             on_epoch=on_epoch,
         )
