@@ -35,3 +35,15 @@ def size(n_bytes: float) -> str:
     while n_bytes >= 999.5 and exponent < 4:  # from here on, three digits would show 1e+03
         n_bytes, exponent = n_bytes / 1000, exponent + 1
     return f"{n_bytes:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[exponent]}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as a list, three or more in a row by their ends: "1 to 4, 7 and 9"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    told = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else [str(number) for number in run] for run in runs]
+    return listed([word for words in told for word in words])

@@ -124,6 +124,8 @@ def labelled(path: Path) -> Atoms:
 
 def shortened(words: list[str]) -> list[str]:
     """Of options that are given twice the last counts, but what a page says of members stays."""
+    if "--prepare" in words:
+        return [*words, "--epochs", "2"]
     added = SHORTER.get(words[0], [])
     if "--members" in words and "--members" in added:
         place = added.index("--members")
@@ -147,7 +149,7 @@ def run_line(line: str) -> str:
             if not code:
                 raise
             out, err = invoke(*shortened(words[1:]), code=code)
-        is_printed = words[1] in PRINTING and "--output" not in words
+        is_printed = words[1] in PRINTING and not {"--output", "--to"} & {*words}
         assert bool(out) == (is_printed or "--json" in words), line
         shown += out + err
     return shown
@@ -156,13 +158,15 @@ def run_line(line: str) -> str:
 def run_in_a_shell(script: str, programs: Path) -> str:
     """What a block prints that needs a shell; its calls of tio2nn are shortened, too."""
     programs.mkdir(exist_ok=True)
-    cases = "".join(f'{verb}) set -- "$@" {" ".join(options)};;\n' for verb, options in SHORTER.items())
+    cases = "".join(f'{verb}*) set -- "$@" {" ".join(options)};;\n' for verb, options in SHORTER.items())
+    cases = f"*--member*) ;;\n{cases}"  # a member takes its settings from the preparation
     program = programs / "tio2nn"
-    program.write_text(f'#!/bin/sh\ncase $1 in\n{cases}esac\nexec "{sys.executable}" -m tio2nn "$@"\n')
+    program.write_text(f'#!/bin/sh\ncase "$*" in\n{cases}esac\nexec "{sys.executable}" -m tio2nn "$@"\n')
     program.chmod(0o755)
     (programs / "python").unlink(missing_ok=True)
     (programs / "python").symlink_to(sys.executable)
     environment = {**os.environ, "PATH": os.pathsep.join([str(programs), os.environ["PATH"]])}
+    environment |= {"SLURM_ARRAY_TASK_ID": "1", "SLURM_CPUS_PER_TASK": "2"}
     ended = subprocess.run(
         ["sh", "-ec", script], capture_output=True, text=True, check=False, env=environment
     )

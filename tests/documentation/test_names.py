@@ -28,7 +28,8 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import PRESETS, preset
 from tio2nn.parameters.schema import describe
 from tio2nn.project import parts
-from tio2nn.project.project import ENTRIES, Project
+from tio2nn.project.entries import ENTRIES
+from tio2nn.project.project import Project
 from tio2nn.workflow.train import train
 
 MAIN = cast(Any, get_command(app))

@@ -8,7 +8,8 @@ import pytest
 
 from tio2nn.errors import InputError, MissingInputError, UsageError
 from tio2nn.parameters.presets import preset
-from tio2nn.project.project import ENTRIES, ENVIRONMENT_VARIABLE, Project
+from tio2nn.project.entries import ENTRIES
+from tio2nn.project.project import ENVIRONMENT_VARIABLE, Project
 
 PARAMETERS = preset("artrith-urban-2016")
 

@@ -8,13 +8,16 @@ import typer
 
 from tio2nn.cli import console
 from tio2nn.cli.app import command
-from tio2nn.cli.options import DerivativesOption, ForOption, JobsOption, ProjectOption
+from tio2nn.cli.options import DerivativesOption, ForOption, JobsOption, PartOption, ProjectOption
+from tio2nn.errors import UsageError
+from tio2nn.job_part import JobPart
 from tio2nn.wording import counted, size
 
 if TYPE_CHECKING:
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.project.freshness import Snapshot
-    from tio2nn.workflow.featurize import Estimate
+    from tio2nn.workflow.differentiate import JacobianSummary
+    from tio2nn.workflow.featurize import Estimate, FeaturizeSummary
 
 
 @command
@@ -23,6 +26,7 @@ def featurize(
     jobs: JobsOption = None,
     forces: DerivativesOption = None,
     target: ForOption = None,
+    part: PartOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="Also write one symXXXX.csv per structure.")] = False,
 ) -> None:
     """Compute symmetry functions and their derivatives."""
@@ -31,21 +35,36 @@ def featurize(
     from tio2nn.project.project import Project
     from tio2nn.workflow.settings import set_target, training_parameters
 
+    own = None if part is None else JobPart.parse(part)
+    if own is not None and (target is not None or csv):
+        raise UsageError(
+            "--part cannot be combined with --for or --csv; the command without --part takes them"
+        )
     found = Project.find(project)
-    with found.locked("featurize"):
+    with found.locked("featurize") if own is None else found.joined(f"featurize --part {own}"):
         if target is not None:
             set_target(found, known_target(target))
         snapshot = Snapshot(found)
-        perform(snapshot, jobs, csv)
-        differentiate_if_needed(snapshot, training_parameters(snapshot, forces=forces), jobs)
+        perform(snapshot, jobs, csv, own)
+        differentiate_if_needed(snapshot, training_parameters(snapshot, forces=forces), jobs, own)
+    if own is not None:
+        words = "featurize" + {None: "", True: " --forces", False: " --energies-only"}[forces]
+        console.say(
+            f'part {own.number} of {own.total} is done; after all of them run "{found.command(words)}"'
+        )
 
 
-def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
-    """Compute the symmetry functions and report the result."""
+def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False, part: JobPart | None = None) -> None:
+    """Compute the symmetry functions, all or those of one part, and report the result."""
     from tio2nn.parallel.workers import kernel_workers
     from tio2nn.workflow.featurize import compute_features
 
+    if part is not None and (others := snapshot.notes_of_features.others(part)):
+        them = "it" if others.startswith("part ") else "them"
+        console.warn(f"{others} had other parameters or structures; run {them} again")
+
     def announce(estimate: Estimate) -> None:
+        _say_undone("symmetry functions", estimate.undone_parts)
         console.say(
             f"symmetry functions: {counted(estimate.n_structures, 'structure')}, {counted(estimate.n_atoms, 'atom')}, "
             f"{counted(estimate.n_features, 'function')}; {console.estimated(estimate.seconds)} on "
@@ -56,6 +75,7 @@ def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
     with console.compile_notice("the symmetry functions"):
         summary = compute_features(
             snapshot,
+            part=part,
             jobs=jobs,
             make_executor=kernel_workers,
             jobs_are_fixed=jobs is not None,
@@ -65,29 +85,44 @@ def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
         )
     if summary.n_computed:
         console.say(
-            f"symmetry functions: {counted(summary.n_computed, 'structure')} computed, {summary.n_structures} in all, "
+            f"symmetry functions: {counted(summary.n_computed, 'structure')} computed, {_in_all(summary, part)}, "
             f"in {console.duration(summary.seconds)}"
         )
     else:
-        _say_all_there("symmetry functions", summary.n_structures)
+        _say_all_there("symmetry functions", summary.n_structures, part)
     if summary.csv_files:
         console.say(
             f"wrote {counted(summary.csv_files, 'CSV file')} to {snapshot.project.features_directory}"
         )
 
 
-def _say_all_there(what: str, n: int) -> None:
+def _in_all(summary: FeaturizeSummary | JacobianSummary, part: JobPart | None) -> str:
+    return f"{summary.n_structures} in {'all' if part is None else f'part {part.number} of {part.total}'}"
+
+
+def _say_all_there(what: str, n: int, part: JobPart | None) -> None:
     there = "the one structure is there" if n == 1 else f"all {n} structures are there"
-    console.say(f"{what}: nothing to do, {there}")
+    of = "" if part is None else f" of part {part.number} of {part.total}"
+    console.say(f"{what}{of}: nothing to do, {there}")
 
 
-def differentiate_if_needed(snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:
-    """Compute the derivatives if a fit with these parameters trains on forces."""
+def _say_undone(what: str, parts: str) -> None:
+    """Report the parts of a job array whose work is left to this command."""
+    if parts:
+        console.warn(f"{what}: {parts}; computing here what is missing")
+
+
+def differentiate_if_needed(
+    snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, part: JobPart | None = None
+) -> None:
+    """Compute the derivatives, all or those of one part, if a fit with these parameters trains on forces."""
     if snapshot.needs_derivatives(parameters):
-        differentiate(snapshot, jobs, insist=parameters.training.forces is True)
+        differentiate(snapshot, jobs, insist=parameters.training.forces is True, part=part)
 
 
-def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False) -> None:
+def differentiate(
+    snapshot: Snapshot, jobs: int | None, *, insist: bool = False, part: JobPart | None = None
+) -> None:
     """Compute the derivatives that training on forces needs, and report the result.
 
     They are computed for as many structures as fit, or, with `insist`, for all structures with forces.
@@ -96,6 +131,7 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
     from tio2nn.workflow.differentiate import JacobianEstimate, differentiate
 
     def announce(estimate: JacobianEstimate) -> None:
+        _say_undone("derivatives", estimate.undone_parts)
         console.say(
             f"derivatives: {counted(estimate.n_structures, 'structure')}, {counted(estimate.n_atoms, 'atom')}, "
             f"{counted(estimate.n_features, 'function')}; {console.estimated(estimate.seconds)} on "
@@ -111,6 +147,7 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
     with console.compile_notice("the derivatives"):
         summary = differentiate(
             snapshot,
+            part=part,
             jobs=jobs,
             make_executor=kernel_workers,
             jobs_are_fixed=jobs is not None,
@@ -120,11 +157,11 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
         )
     if summary.n_computed:
         console.say(
-            f"derivatives: {counted(summary.n_computed, 'structure')} computed, {summary.n_structures} in all, "
+            f"derivatives: {counted(summary.n_computed, 'structure')} computed, {_in_all(summary, part)}, "
             f"{size(summary.disk_bytes)}, in {console.duration(summary.seconds)}"
         )
     else:
-        _say_all_there("derivatives", summary.n_structures)
+        _say_all_there("derivatives", summary.n_structures, part)
     if summary.n_left_out:
         console.say(
             counted(

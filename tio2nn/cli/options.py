@@ -49,6 +49,28 @@ JobsOption = Annotated[
         help="Worker processes; of train, threads. Default: one per core if that is faster.",
     ),
 ]
+PartOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--part",
+        metavar="K/N",
+        help="Do share K of N only, from 1/N to N/N; all may run at once, on machines that share the files.",
+        show_default=False,
+    ),
+]
+PrepareOption = Annotated[
+    bool,
+    typer.Option("--prepare", help="Only make what members that are fitted one by one have in common."),
+]
+MemberOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--member",
+        metavar="K",
+        help="Only fit member K, from 1, as prepared; all may run at once, on machines that share the files.",
+        show_default=False,
+    ),
+]
 ThreadsOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(
@@ -244,6 +266,15 @@ OutputOption = Annotated[
         "-o",
         metavar="DIR",
         help="Write one file per structure to DIR instead of printing.",
+        show_default=False,
+    ),
+]
+ToOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--to",
+        metavar="FILE",
+        help="Write all to FILE instead of printing; joins what --part has written for FILE.",
         show_default=False,
     ),
 ]

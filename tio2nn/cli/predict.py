@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,23 +19,27 @@ from tio2nn.cli.options import (
     FormatOption,
     OutputFormat,
     OutputOption,
+    PartOption,
     ProjectOption,
     SourcesArgument,
     StrictOption,
     ThreadsOption,
+    ToOption,
     UnitsOption,
     XsfForcesOption,
     XsfForcesUnit,
 )
 from tio2nn.cli.potential_file import opened, potential_file
+from tio2nn.cli.predict_to import perform_to
+from tio2nn.cli.predicted import PredictSettings, all_names, predict_into
 from tio2nn.errors import InputError, UsageError
+from tio2nn.job_part import JobPart
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
-    from tio2nn.io.labels import ReadOptions
-    from tio2nn.potential.potential import Potential
     from tio2nn.structures.structure import Structure
     from tio2nn.workflow.predict import Format
+    from tio2nn.workflow.predict_parts import Outcome
 
 _REFUSED_NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 
@@ -52,6 +55,8 @@ def predict(
         typer.Option("--forces", help="Also predict forces and stress; tables then have one line per atom."),
     ] = False,
     output: OutputOption = None,
+    to: ToOption = None,
+    part: PartOption = None,
     strict: StrictOption = False,
     units: UnitsOption = None,
     threads: ThreadsOption = None,
@@ -60,90 +65,49 @@ def predict(
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
 ) -> bool:
     """Predict energies and forces of structures; print them or write files."""
+    from tio2nn.cores import thread_count
     from tio2nn.io.labels import ReadOptions
 
+    own = None if part is None else JobPart.parse(part)
+    if own is not None and to is None:
+        raise UsageError("--part needs --to FILE, the file that all parts write for")
+    if to is not None and (output is not None or form is OutputFormat.XSF):
+        raise UsageError("--to cannot be combined with --output or --format xsf")
     options = ReadOptions(energy_key, forces_key, xsf_forces.value)
-    loaded = opened(potential_file(project, potential), units)
-    return perform(files, loaded, form.value, forces, output, strict, options, threads)
+    place = potential_file(project, potential)
+    how = PredictSettings(opened(place, units), form.value, forces, options, thread_count(threads))
+    outcome = perform(files, how, output) if to is None else perform_to(files, how, to, own, place)
+    return not outcome.n_rejected and not (strict and outcome.n_doubts)
 
 
-def perform(
-    files: Sequence[str],
-    potential: Potential,
-    form: Format,
-    forces: bool = False,
-    directory: Path | None = None,
-    strict: bool = False,
-    options: ReadOptions | None = None,
-    threads: int | None = None,
-) -> bool:
-    """Print the prediction for each structure or write it to a file; return whether all structures succeeded.
+def perform(files: Sequence[str], how: PredictSettings, directory: Path | None = None) -> Outcome:
+    """Print the prediction for each structure or write it to a file.
 
     Args:
         files: structure files and other sources.
-        potential: to predict by.
-        form: output format.
-        forces: also predict forces and stress.
+        how: what predicts, and what is written.
         directory: directory for one file per structure; None for stdout.
-        strict: count a structure with a warning as failed.
-        options: how to read structure files; XSF output has forces in the same unit.
-        threads: as for `Potential.predict`.
 
     Raises:
-        UsageError: XSF of several structures on stdout, where they could not be told apart, or TIO2NN_THREADS that is
-            no positive number.
+        UsageError: XSF of several structures on stdout, where they could not be told apart.
     """
-    from tio2nn.cores import thread_count
-    from tio2nn.io.labels import ReadOptions
     from tio2nn.io.read import read_structures
-    from tio2nn.workflow.predict import header, predict_stream, text, warnings
+    from tio2nn.workflow.predict import header
 
-    options = options or ReadOptions()
-    n_threads = thread_count(threads)
-    first_line = header(form, forces=forces)
+    first_line = header(how.form, forces=how.forces)
     stdin: Iterable[str] = sys.stdin
     if directory is not None:
         # read all names first: an input must not be overwritten before it is read
-        stdin = _all_names(sys.stdin) if "-" in files else ()
+        stdin = all_names(sys.stdin) if "-" in files else ()
     items: Iterable[Structure | InputError] = read_structures(
-        files, stdin=stdin, options=options, errors="yield"
+        files, stdin=stdin, options=how.options, errors="yield"
     )
-    output: _Printed | _Files
     if directory is None:
-        output = _Printed(form, first_line)
-    else:
-        # the name of a structure depends on the others
-        items = list(items)
-        output = _Files(
-            directory, form, first_line, [*(file for file in files if file != "-"), *stdin], items
-        )
-    n_rejected, n_doubts = Counter[str](), Counter[str]()
-    with console.compile_notice("the symmetry functions"):
-        for result in predict_stream(potential, items, forces=forces, threads=n_threads):
-            name = output.next_name()
-            try:
-                if isinstance(result, InputError):
-                    raise result
-                output.take(text(result, form, options.xsf_forces), name, result.structure)
-            except InputError as error:
-                # every file is named, but of a long trajectory only the first frames
-                file = error.file or ""
-                n_rejected[file] += 1
-                if n_rejected[file] <= console.SHOWN:
-                    console.error(str(error))
-                continue
-            for kind, message in warnings(result).items():
-                n_doubts[kind] += 1
-                if n_doubts[kind] <= console.SHOWN:
-                    console.warn(message)
-    for file, n in n_rejected.items():
-        if n > console.SHOWN:
-            console.error(f"{file}: ... and {counted(n - console.SHOWN, 'more structure')}")
-    for kind, n in n_doubts.items():
-        if n > console.SHOWN:
-            console.warn(f"... and {n - console.SHOWN} more warnings about the {kind}")
-    output.end()
-    return not n_rejected and not (strict and n_doubts)
+        return predict_into(_Printed(how.form, first_line), items, how)
+    # the name of a structure depends on the others
+    items = list(items)
+    inputs = [*(file for file in files if file != "-"), *stdin]
+    return predict_into(_Files(directory, how.form, first_line, inputs, items), items, how)
 
 
 class _Printed:
@@ -192,7 +156,7 @@ class _Files:
         inputs: Sequence[str],
         items: Sequence[Structure | InputError],
     ) -> None:
-        from tio2nn.io.sources import NamedFiles
+        from tio2nn.io.source_names import NamedFiles
         from tio2nn.workflow.predict import file_names
 
         self._directory, self._form = directory, form
@@ -219,13 +183,6 @@ class _Files:
 
     def end(self) -> None:
         console.say(f"wrote {counted(self._n_written, 'file')} to {self._directory}")
-
-
-def _all_names(lines: Iterable[str]) -> list[str]:
-    try:
-        return [name for line in lines if (name := line.rstrip("\r\n"))]
-    except UnicodeDecodeError:
-        raise InputError("expected file names in UTF-8, got other bytes", file="-") from None
 
 
 def _write_alone(path: Path, text: str, structure: Structure) -> None:

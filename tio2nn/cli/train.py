@@ -8,7 +8,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from tio2nn.cli import console
+from tio2nn.cli import members as one_by_one
 from tio2nn.cli.app import command
+from tio2nn.cli.fit_lines import errors_of, show_data
 from tio2nn.cli.options import (
     EpochsOption,
     ForcesOption,
@@ -17,9 +19,11 @@ from tio2nn.cli.options import (
     JsonOption,
     KeepOutliersOption,
     MaxEnergyOption,
+    MemberOption,
     MembersOption,
     NewSplitOption,
     NoTestOption,
+    PrepareOption,
     ProjectOption,
     RecipeOption,
     SeedOption,
@@ -27,6 +31,7 @@ from tio2nn.cli.options import (
     SplitKindOption,
     TunedOption,
 )
+from tio2nn.errors import UsageError
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
@@ -35,8 +40,6 @@ if TYPE_CHECKING:
     from tio2nn.training.data import TrainingData
     from tio2nn.training.history import Epoch
     from tio2nn.workflow.inputs import SplitRequest
-
-_SHOWN_NAMES = 3  # gross outliers to name
 
 
 @command
@@ -55,6 +58,8 @@ def train(
     epochs: EpochsOption = None,
     members: MembersOption = None,
     seed: SeedOption = None,
+    prepare: PrepareOption = False,
+    member: MemberOption = None,
     jobs: JobsOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -71,18 +76,32 @@ def train(
     )
 
     new = asks_for_new_split(split, split_by, new_split, no_test)
+    flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
+    flags |= fields_of_switches(no_test, keep_outliers)
+    settings = (recipe, target, forces, split, *flags.values())
+    is_bare = not (tuned or new) and all(value is None for value in settings)
+    if (prepare or member is not None) and (json or jobs is not None):
+        raise UsageError("--prepare and --member cannot be combined with --json or --jobs")
+    if member is not None and (prepare or not is_bare):
+        raise UsageError("--member takes its settings from the preparation; give them to --prepare")
     found = Project.find(project)
+    if member is not None:
+        with found.joined(f"train --member {member}"):
+            one_by_one.fit(Snapshot(found), member)
+        return
     if target is not None:
         wanted = known_target(target)
         with found.locked("train"):
             set_target(found, wanted)
     snapshot = Snapshot(found)
-    flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
-    flags |= fields_of_switches(no_test, keep_outliers)
     if tuned:
         warn_of_stale_search(snapshot)
     parameters = training_parameters(snapshot, recipe, tuned, flags, forces)
     with found.locked("train"):
+        if prepare:
+            one_by_one.prepare(snapshot, parameters, SplitRequest(split, new))
+            return
+        parameters = one_by_one.prepared(snapshot, None if is_bare else parameters) or parameters
         metrics = perform(snapshot, parameters, SplitRequest(split, new), jobs)
     if json:
         console.print_json(metrics)
@@ -105,14 +124,7 @@ def perform(
     jobs: int | None = None,
 ) -> dict[str, Any]:
     """Fit the potential and report the result; return the content of `model/metrics.json`."""
-    from tio2nn.cli.plans import (
-        constant_line,
-        cost_line,
-        labels_line,
-        show_comparison,
-        warn_of_split,
-        without_derivatives_line,
-    )
+    from tio2nn.cli.plans import show_comparison
     from tio2nn.files.tables import read_json
     from tio2nn.parameters.targets import warning_of
     from tio2nn.workflow.settings import require_features
@@ -128,25 +140,7 @@ def perform(
     shows: list[Callable[[int, int, str], None]] = []
 
     def on_data(data: TrainingData) -> None:
-        console.say(labels_line(parameters, data.facts))
-        console.say(
-            f"training on {counted(len(data.train.counts), 'structure')}{_held_out(data)}; reference energies "
-            + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
-        )
-        console.say(cost_line(data.parameters, data.facts))
-        warn_of_split(data.split)
-        _tell_left_out(parameters, data)
-        if data.selection is not None:
-            console.warn(
-                without_derivatives_line(data.n_without_derivatives, data.selection, snapshot.project)
-            )
-        if data.reference.underdetermined:
-            console.warn(
-                "the training compositions do not determine the reference energies: total energies of other "
-                "compositions will be off"
-            )
-        if data.constant_features:
-            console.warn(constant_line(data.constant_features))
+        show_data(snapshot, parameters, data)
         # the live line must come last
         shows.append(stack.enter_context(console.epochs(data.parameters.training.epochs)))
 
@@ -156,7 +150,7 @@ def perform(
             if member not in begun and epoch.epoch > 1:
                 console.say(f"member {member}: resuming after epoch {epoch.epoch - 1}")
             begun.add(member)
-            shows[0](member, epoch.epoch, _errors(epoch))
+            shows[0](member, epoch.epoch, errors_of(epoch))
 
         stack.enter_context(console.compile_notice("the forces"))
         summary = train(
@@ -189,55 +183,3 @@ def perform(
         show_comparison("validation", summary.n_validation, summary.comparison, summary.facts)
     metrics: dict[str, Any] = read_json(snapshot.project.training_metrics_file)
     return metrics
-
-
-def _held_out(data: TrainingData) -> str:
-    """How many structures validate and test, and how many a split given by the user leaves out of all sets."""
-    from tio2nn.structures.split import LEFT_OUT
-
-    validation, test = (len(data.split.indices(part)) for part in ("validation", "test"))
-    unused = data.split.parts.count(LEFT_OUT) - data.n_above_max_energy - len(data.outliers)
-    told = [
-        *([f"validating on {validation}"] if validation else []),
-        *([f"testing on {test}"] if test else []),
-        *([f"{unused} not used by the split"] if unused > 0 else []),
-    ]
-    return "".join(f", {part}" for part in told)
-
-
-def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
-    """Report structures left out, gross outliers that are kept, and a missing validation or test set."""
-    from tio2nn.training.splits import FEWEST_TO_TEST
-
-    if data.n_above_max_energy:
-        console.say(
-            f"leaving out {counted(data.n_above_max_energy, 'structure')} above --max-energy "
-            f"{parameters.training.max_energy:g} eV/atom"
-        )
-    if n := len(data.outliers):
-        shown = ", ".join(data.outliers[:_SHOWN_NAMES]) + (" ..." if n > _SHOWN_NAMES else "")
-        what = f"{counted(n, 'gross outlier')}, far beyond the energies or forces of the others ({shown})"
-        if parameters.training.outliers == "leave-out":
-            console.warn(f"{what}: left out of the split; --keep-outliers keeps outliers")
-        else:
-            console.warn(f'{what}: kept; to leave outliers out, set "outliers": "leave-out" in params.json')
-    n_validation, n_test = (len(data.split.indices(part)) for part in ("validation", "test"))
-    if not n_validation and not n_test:
-        advice = "add structures"
-        if parameters.training.split == "grouped" and len(data.split.indices("train")) >= FEWEST_TO_TEST:
-            advice = "grouped splits need all of them for training; use --split-by random --new-split"
-        console.warn(f"no structures are held out: the accuracy of this potential is unknown; {advice}")
-    elif not n_validation:
-        console.warn("no validation set: the errors on new structures are unknown during training")
-
-
-def _errors(epoch: Epoch) -> str:
-    """RMSE of energies and forces on the training and validation sets."""
-    validation = epoch.validation_rmse_meV_per_atom
-    shown = f"RMSE training {epoch.train_rmse_meV_per_atom:.2f}"
-    shown += " meV/atom" if validation is None else f", validation {validation:.2f} meV/atom"
-    forces = (epoch.train_force_rmse_eV_per_A, epoch.validation_force_rmse_eV_per_A)
-    if forces == (None, None):
-        return shown
-    told = forces[:1] if validation is None else forces
-    return f"{shown}; {', '.join('unknown' if rmse is None else f'{rmse:.3f}' for rmse in told)} eV/Å"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -73,6 +74,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_once(path: Path, text: str) -> None:
+    """Write a file unless it is there: of several processes that write at once, on any machine, the first succeeds.
+
+    Raises:
+        OSError: the folder is not writable, or the disk is full.
+    """
+    if path.exists():
+        return
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    with atomic_write(beside) as handle:
+        handle.write(text)
+    try:
+        os.link(beside, path)  # fails if there is one, over NFS, too
+    except FileExistsError:
+        pass
+    except OSError:
+        # a file system without hard links
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def remove_unfinished(path: Path) -> None:

@@ -1,14 +1,20 @@
-"""The project lock: one command at a time. The lock ends with the process that holds it; a note names the holder."""
+"""The locks of a project. A lock ends with the process that holds it; a note beside it names the holder.
+
+One command at a time holds the lock of the project. Jobs of an array share a project: each holds a lock of its own, of
+the name of its work, so that no work is done twice at once. A command does not start beside jobs, nor a job beside a
+command. Both first take their own lock and then look for those of others, so that at least one sees the other.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +23,8 @@ from tio2nn.errors import InputError
 
 FILE_NAME = ".tio2nn.lock"
 # a file of its own, as on Windows nobody else can read the locked file
-HOLDER_NAME = ".tio2nn.lock.json"
+HOLDER_NAME = f"{FILE_NAME}.json"
+_JOBS = ".tio2nn.job-*.lock"
 
 # a busy lock may only be held by a process that checks it, for microseconds
 _ATTEMPTS = 3
@@ -53,33 +60,87 @@ def locked(directory: Path, command: str) -> Iterator[bool]:
         Whether the lock is held and keeps others out.
 
     Raises:
-        InputError: another process holds the lock, or the lock file is a link or no regular file.
+        InputError: another process holds the lock, or jobs share the directory, or the lock file is a link or no
+            regular file.
     """
-    descriptor = _open(directory / FILE_NAME, os.O_RDWR | os.O_CREAT)
-    if descriptor is None:
-        yield False
-        return
-    note = directory / HOLDER_NAME
-    try:
-        holds = _take(descriptor)
-        if holds is False:
-            other = _read(note) or "another command"
-            raise InputError(
-                f"cannot start: {other} is running in this project; wait until it ends",
-                file=str(directory),
-            )
-        about = Holder(command, os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"))
-        with suppress(OSError):  # a full disk: the lock holds even without the note
-            note.unlink(missing_ok=True)  # left by a killed process
-            with note.open("x", encoding="utf-8") as handle:  # never through a link
-                json.dump(about._asdict(), handle)
+    with _held(directory, FILE_NAME, command) as holds:
+        if others := jobs(directory):
+            raise _refusal(directory, told(others), len(others))
+        if holds:
+            for left in directory.glob(_JOBS):
+                # a job that is just acquiring one notices, see `_held`
+                left.unlink(missing_ok=True)
+                left.with_name(f"{left.name}.json").unlink(missing_ok=True)
+        yield holds
+
+
+@contextmanager
+def joined(directory: Path, command: str) -> Iterator[None]:
+    """Hold the lock of one job of an array, which shares a directory with other jobs.
+
+    Args:
+        directory: an existing directory.
+        command: the work, such as "featurize --part 3/20", shown to others as the holder.
+
+    Raises:
+        InputError: the same job or a command is at work there, or a lock file is a link or no regular file.
+    """
+    name = _JOBS.replace("*", re.sub(r"[^a-z0-9]+", "-", command))
+    with _held(directory, name, command):
+        if (other := holder(directory)) is not None:
+            raise _refusal(directory, str(other))
+        yield
+
+
+@contextmanager
+def _held(directory: Path, name: str, command: str) -> Iterator[bool]:
+    """Hold one lock, with a note beside it; yields whether the file system has locks."""
+    while True:
+        descriptor = _open(directory / name, os.O_RDWR | os.O_CREAT)
+        if descriptor is None:
+            yield False
+            return
+        note = directory / f"{name}.json"
         try:
-            yield holds is True
+            holds = _take(descriptor)
+            if holds is False:
+                raise _refusal(directory, str(_read(note) or "another command"))
+            if not _is_there(directory / name, descriptor):
+                continue  # a command has removed the file meanwhile
+            about = Holder(command, os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"))
+            with suppress(OSError):  # a full disk: the lock holds even without the note
+                note.unlink(missing_ok=True)  # left by a killed process
+                with note.open("x", encoding="utf-8") as handle:  # never through a link
+                    json.dump(about._asdict(), handle)
+            try:
+                yield holds is True
+            finally:
+                with suppress(OSError):
+                    note.unlink(missing_ok=True)
+            return
         finally:
-            with suppress(OSError):
-                note.unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
+            os.close(descriptor)
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _refusal(directory: Path, others: str, n: int = 1) -> InputError:
+    are, end = ("is", "it ends") if n == 1 else ("are", "they end")
+    return InputError(
+        f"cannot start: {others} {are} running in this project; wait until {end}", file=str(directory)
+    )
+
+
+def told(holders: Sequence[Holder]) -> str:
+    """At least one holder for messages: the first, and how many more there are."""
+    more = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
+    return f"{holders[0]}{more}"
 
 
 def holder(directory: Path) -> Holder | None:
@@ -87,11 +148,22 @@ def holder(directory: Path) -> Holder | None:
 
     Never waits or writes, whatever the two files are.
     """
+    return _holder_of(directory / FILE_NAME)
+
+
+def jobs(directory: Path) -> list[Holder]:
+    """The jobs of an array that share a directory, in the order of their names; never waits or writes."""
+    places = sorted(directory.glob(_JOBS), key=lambda place: (len(place.name), place.name))
+    return [job for place in places if (job := _holder_of(place)) is not None]
+
+
+def _holder_of(lock: Path) -> Holder | None:
+    """The process that holds a lock and has left a note."""
     descriptor = None
     try:
         # usually there is no note, and importing filelock takes a tenth of a second
-        about = _read(directory / HOLDER_NAME)
-        descriptor = None if about is None else _open(directory / FILE_NAME, os.O_RDWR)
+        about = _read(lock.with_name(f"{lock.name}.json"))
+        descriptor = None if about is None else _open(lock, os.O_RDWR)
         # a killed process leaves its note, but not its lock
         return about if descriptor is not None and _take(descriptor) is False else None
     except (InputError, OSError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import NoneType
 from typing import Literal, overload
 
@@ -75,7 +75,9 @@ def read_structures(
         raise ValueError(f"errors: expected 'raise' or 'yield', got {errors!r}")
     if not isinstance(options, (ReadOptions, NoneType)):
         raise TypeError(f"options: expected ReadOptions or None, got {options!r}")
-    items = _structures_and_errors(iter_source_files(sources, stdin), options or ReadOptions())
+    options = options or ReadOptions()
+    search = _KeySearch(options)
+    items = _searched(structures_and_errors(iter_source_files(sources, stdin), options, search.watch), search)
     return items if errors == "yield" else _up_to_an_error(items)
 
 
@@ -86,18 +88,32 @@ def _up_to_an_error(items: Iterable[Structure | InputError]) -> Iterator[Structu
         yield item
 
 
-def _structures_and_errors(
-    files: Iterable[SourceFile | InputError], options: ReadOptions
+def _searched(
+    items: Iterable[Structure | InputError], search: _KeySearch
 ) -> Iterator[Structure | InputError]:
-    search = _KeySearch(options)
+    yield from items
+    search.end()
+
+
+def structures_and_errors(
+    files: Iterable[SourceFile | InputError],
+    options: ReadOptions,
+    watch: Callable[[Iterator[Structure | InputError]], Iterator[Structure | InputError]] = iter,
+) -> Iterator[Structure | InputError]:
+    """The structures in files, and the errors, as `read_structures` yields them.
+
+    Args:
+        files: contents of files.
+        options: as for `read_structures`; here nobody requires that some structure has the keys.
+        watch: passes on what is in each file.
+    """
     waiting: list[Structure | InputError] = []
     for source in files:
-        waiting += [source] if isinstance(source, InputError) else search.watch(_parse(source, options))
+        waiting += [source] if isinstance(source, InputError) else watch(_parse(source, options))
         if len(waiting) >= _CHECKED_TOGETHER:
             yield from _without_overlaps(waiting)
             waiting = []
     yield from _without_overlaps(waiting)
-    search.end()
 
 
 class _KeySearch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import lzma
 import os
@@ -24,9 +25,14 @@ from typing import BinaryIO, NamedTuple
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
 from tio2nn.io.other_formats import is_read_by_ase
+from tio2nn.io.source_names import (
+    STRUCTURE_SUFFIXES,
+    names_of,
+    places_of,
+    printable,
+    structure_suffix,
+)
 from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, natural_key
-
-STRUCTURE_SUFFIXES = (".xsf", ".axsf", ".xyz", ".extxyz")
 
 # an XSF file of this size has 3 million atoms, and parsing takes 20 times its size in memory
 _LARGEST_FILE = 256 * 2**20
@@ -78,7 +84,7 @@ class SourceFile(NamedTuple):
 
 
 def iter_source_files(
-    sources: AnyPath | Iterable[AnyPath], stdin: Iterable[str] | None = None
+    sources: AnyPath | Iterable[AnyPath], stdin: Iterable[str] | None = None, places: range | None = None
 ) -> Iterator[SourceFile | InputError]:
     """Every structure file of the sources, once; an error for each file that cannot be read.
 
@@ -86,130 +92,109 @@ def iter_source_files(
         sources: files, folders (searched recursively, hidden files left out), tar archives, patterns with
             `*`, `?`, `[...]` and `**`, or "-" to read such names from `stdin`, one per line; one or several.
         stdin: the lines for "-"; by default the standard input.
+        places: places in the order of all files, from 0; the others are not read. None for all.
     """
     if isinstance(stdin, str):
         raise TypeError("stdin: expected lines, got a single string")
-    return _files_of(_names(sources), stdin)
+    return _files_of(names_of(sources), stdin, _Walk(places))
 
 
-def _files_of(names: Iterable[str], stdin: Iterable[str] | None) -> Iterator[SourceFile | InputError]:
-    seen: set[str] = set()
-    for name in names:
-        if name == "-":
-            yield from _from_list(sys.stdin if stdin is None else stdin, seen)
-        else:
-            yield from _from_source(name, seen)
+class Listing(NamedTuple):
+    """The structure files of sources without their content.
 
-
-def _names(sources: AnyPath | Iterable[AnyPath]) -> Iterator[str]:
-    """The names of the sources; a single string is one name, not a sequence of letters."""
-    if isinstance(sources, (str, os.PathLike)):
-        return iter([_name_of(sources)])
-    if not isinstance(sources, Iterable) or isinstance(sources, bytes):  # type: ignore[unreachable]
-        raise TypeError(f"sources: expected a path or several paths, got {sources!r}")
-    return map(_name_of, sources)
-
-
-def _name_of(source: AnyPath) -> str:
-    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
-    if not isinstance(name, str):
-        raise TypeError(f"sources: expected strings or paths, got {name!r}")
-    return name
-
-
-class NamedFiles:
-    """The structure files of sources, to tell whether a file is one of them.
-
-    Args:
-        sources: as for `iter_source_files`, without "-".
+    Attributes:
+        n_files: their number.
+        digest: of their names in their order.
     """
 
-    def __init__(self, sources: AnyPath | Iterable[AnyPath]) -> None:
-        self._files: set[tuple[int, int]] = set()
-        self._folders: set[Path] = set()
-        for name in _names(sources):
-            for place in _places(name):
-                if place.is_dir():
-                    self._folders.add(place.resolve())
-                elif place.exists():
-                    self._files.add(_identity(place))
-
-    def __contains__(self, path: Path) -> bool:
-        """Whether this file exists and is one of them."""
-        if not os.path.exists(path):  # noqa: PTH110 -- Path.exists raises an error for a name that is too long
-            return False
-        is_structure_file = _structure_suffix(path.name.lower()) is not None
-        return _identity(path) in self._files or (
-            is_structure_file and not self._folders.isdisjoint(path.resolve().parents)
-        )
+    n_files: int
+    digest: str
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    about = path.stat()
-    return about.st_dev, about.st_ino
+def list_source_files(sources: AnyPath | Iterable[AnyPath], stdin: Iterable[str] | None = None) -> Listing:
+    """Count the structure files of the sources without reading them; arguments as for `iter_source_files`."""
+    walk = _Walk(range(0))
+    for _ in _files_of(names_of(sources), stdin, walk):
+        pass
+    return Listing(walk.place, walk.digest.hexdigest())
 
 
-def _from_list(lines: Iterable[str], seen: set[str]) -> Iterator[SourceFile | InputError]:
+class _Walk:
+    """The way through sources: what was seen, and whose turn it is.
+
+    Args:
+        places: of the files to read; None for all.
+    """
+
+    def __init__(self, places: range | None) -> None:
+        self._places = places
+        self.seen: set[str] = set()
+        self.place = 0
+        self.digest = hashlib.blake2b(digest_size=12)
+
+    def takes(self, file: str) -> bool:
+        """Whether the next file, or the error in its place, is wanted."""
+        place, self.place = self.place, self.place + 1
+        if self._places is None:
+            return True
+        self.digest.update(f"{file}\n".encode("utf-8", "surrogateescape"))
+        return place in self._places
+
+    def errors(self, *errors: InputError) -> Iterator[InputError]:
+        """The errors that are wanted."""
+        return (error for error in errors if self.takes(error.file or ""))
+
+
+def _files_of(
+    names: Iterable[str], stdin: Iterable[str] | None, walk: _Walk
+) -> Iterator[SourceFile | InputError]:
+    for name in names:
+        if name == "-":
+            yield from _from_list(sys.stdin if stdin is None else stdin, walk)
+        else:
+            yield from _from_source(name, walk)
+
+
+def _from_list(lines: Iterable[str], walk: _Walk) -> Iterator[SourceFile | InputError]:
     n_names = 0
     try:
         for line in lines:
             if name := line.rstrip("\r\n"):
                 n_names += 1
-                yield from _from_source(name, seen)
+                yield from _from_source(name, walk)
     except UnicodeDecodeError:
-        yield InputError("expected file names in UTF-8, got another encoding", file="-")
+        yield from walk.errors(InputError("expected file names in UTF-8, got another encoding", file="-"))
     if n_names == 0:
-        yield InputError("expected file names, one per line, got none", file="-")
+        yield from walk.errors(InputError("expected file names, one per line, got none", file="-"))
 
 
-def _from_source(source: str, seen: set[str]) -> Iterator[SourceFile | InputError]:
-    places = _places(source)
+def _from_source(source: str, walk: _Walk) -> Iterator[SourceFile | InputError]:
+    places = places_of(source)
     for place in places:
-        yield from _from_path(place, seen)
+        yield from _from_path(place, walk)
     if not places:
         nothing = "no file matches this pattern" if has_magic(source) else "no such file or folder"
-        yield InputError(nothing, file=printable(source) or '""')
+        yield from walk.errors(InputError(nothing, file=printable(source) or '""'))
 
 
-def _places(source: str) -> list[Path]:
-    """The paths that a name other than "-" stands for: itself, or the matches of a pattern."""
-    if os.path.lexists(source):
-        return [Path(source)]
-    return _matches(source) if has_magic(source) else []
-
-
-def _matches(pattern: str) -> list[Path]:
-    """Matches as in a shell: without hidden files, unless the last part of the pattern begins with a dot."""
-    path = Path(pattern)
-    anchor = Path(path.anchor)
-    try:
-        matches = list(anchor.glob(str(path.relative_to(anchor))))
-    except ValueError:  # invalid pattern, such as `**` beside other characters
-        return []
-    visible = [match for match in matches if path.name.startswith(".") or not match.name.startswith(".")]
-    return sorted(visible, key=lambda match: natural_key(str(match)))
-
-
-def _from_path(path: Path, seen: set[str]) -> Iterator[SourceFile | InputError]:
+def _from_path(path: Path, walk: _Walk) -> Iterator[SourceFile | InputError]:
     name = path.name.lower()
     if path.is_dir():
-        yield from _from_folder(path, seen)
+        yield from _from_folder(path, walk)
     elif name.endswith(ARCHIVE_SUFFIXES):
-        if _is_new(path, seen):
-            yield from _from_archive(path)
-    elif (suffix := _structure_suffix(name)) is not None:
-        yield from _from_file(path, suffix, seen)
+        if _is_new(path, walk):
+            yield from _from_archive(path, walk)
+    elif (suffix := structure_suffix(name)) is not None:
+        yield from _from_file(path, suffix, walk)
     else:
         expected = ", ".join(STRUCTURE_SUFFIXES)
         got = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         advice = "; ASE converts it to extended XYZ" if is_read_by_ase(path.name) else ""
-        yield InputError(
-            f"expected a structure file ({expected}, also with .gz) or a tar archive, got {got}{advice}",
-            file=printable(str(path)),
-        )
+        refused = f"expected a structure file ({expected}, also with .gz) or a tar archive, got {got}{advice}"
+        yield from walk.errors(InputError(refused, file=printable(str(path))))
 
 
-def _from_folder(folder: Path, seen: set[str]) -> Iterator[SourceFile | InputError]:
+def _from_folder(folder: Path, walk: _Walk) -> Iterator[SourceFile | InputError]:
     problems: list[OSError] = []
     paths = []
     for parent, folders, files in os.walk(folder, onerror=problems.append):
@@ -218,20 +203,21 @@ def _from_folder(folder: Path, seen: set[str]) -> Iterator[SourceFile | InputErr
         paths += [Path(parent, name) for name in files if not name.startswith(".")]
     n_files = 0
     for path in sorted(paths, key=lambda path: natural_key(str(path))):
-        suffix = _structure_suffix(path.name.lower())
+        suffix = structure_suffix(path.name.lower())
         if suffix is not None:
             n_files += 1
-            yield from _from_file(path, suffix, seen)
+            yield from _from_file(path, suffix, walk)
     for problem in problems:
-        yield InputError(f"cannot read the folder: {problem.strerror}", file=printable(str(problem.filename)))
+        reason = f"cannot read the folder: {problem.strerror}"
+        yield from walk.errors(InputError(reason, file=printable(str(problem.filename))))
     if n_files == 0 and not problems:
-        yield _no_structure_files("folder", str(folder))
+        yield from walk.errors(_no_structure_files("folder", str(folder)))
 
 
-def _from_file(path: Path, suffix: str, seen: set[str]) -> Iterator[SourceFile | InputError]:
-    if not _is_new(path, seen):
-        return
+def _from_file(path: Path, suffix: str, walk: _Walk) -> Iterator[SourceFile | InputError]:
     file = printable(str(path))
+    if not _is_new(path, walk) or not walk.takes(file):
+        return
     try:
         with _open_regular(path, file) as stream:
             data = _read_whole(stream, path.name, file)
@@ -252,7 +238,7 @@ def _open_regular(path: Path, file: str) -> BinaryIO:
     return path.open("rb")
 
 
-def _from_archive(path: Path) -> Iterator[SourceFile | InputError]:
+def _from_archive(path: Path, walk: _Walk) -> Iterator[SourceFile | InputError]:
     archive = printable(str(path))
     members: set[str] = set()
     try:
@@ -262,27 +248,27 @@ def _from_archive(path: Path) -> Iterator[SourceFile | InputError]:
                 while (member := tar.next()) is not None:
                     # tarfile keeps every member, 1 kB each
                     tar.members.clear()  # type: ignore[attr-defined]
-                    suffix = _structure_suffix(member.name.lower())
+                    suffix = structure_suffix(member.name.lower())
                     if suffix is None or member.isdir():
                         continue
                     name = posixpath.normpath(member.name)
                     if any(part.startswith(".") and part != ".." for part in name.split("/")):
                         continue
                     file = f"{archive}{MEMBER_SEPARATOR}{printable(name)}"
-                    yield _read_member(tar, member, suffix, file, members)
+                    if walk.takes(file):
+                        yield _read_member(tar, member, suffix, file, members)
                     members.add(file)
             # to tarfile, a damaged header looks like the end; the real end is a block of zeros
             if stream.last_block != bytes(_TAR_BLOCK):
-                yield InputError(
-                    "expected the end mark of a tar archive, got other data: truncated?", file=archive
-                )
+                truncated = "expected the end mark of a tar archive, got other data: truncated?"
+                yield from walk.errors(InputError(truncated, file=archive))
     except InputError as error:
-        yield error
+        yield from walk.errors(error)
     except _UNREADABLE as error:
-        yield InputError(f"cannot read the archive: {_reason(error)}", file=archive)
+        yield from walk.errors(InputError(f"cannot read the archive: {_reason(error)}", file=archive))
     else:
         if not members:
-            yield _no_structure_files("archive", archive)
+            yield from walk.errors(_no_structure_files("archive", archive))
 
 
 def _read_member(
@@ -356,26 +342,13 @@ def _read_whole(stream: BinaryIO, name: str, file: str) -> bytes:
     return data
 
 
-def _structure_suffix(name: str) -> str | None:
-    """The suffix, without `.gz`, of a structure file; None for other files."""
-    name = name.removesuffix(".gz")
-    return next((suffix for suffix in STRUCTURE_SUFFIXES if name.endswith(suffix)), None)
-
-
-def _is_new(path: Path, seen: set[str]) -> bool:
+def _is_new(path: Path, walk: _Walk) -> bool:
     """Whether this path was not read before."""
     place = os.path.normpath(path.absolute())
-    if place in seen:
+    if place in walk.seen:
         return False
-    seen.add(place)
+    walk.seen.add(place)
     return True
-
-
-def printable(name: str) -> str:
-    """A file name as one line of UTF-8, with escapes for undecodable bytes and control characters."""
-    if name.isprintable():
-        return name
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
 def _reason(error: Exception) -> str:

@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 
 from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.errors import InputError
+from tio2nn.files.atomic import write_once
+from tio2nn.files.strict_json import format_json
 from tio2nn.files.tables import write_json
 from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.project.feature_store import digest_of
 from tio2nn.project.jacobian_store import JacobianLayout, Selection, jacobian_sizes, size_on_disk
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore
@@ -34,7 +37,6 @@ RESERVE = 1e8
 # The file cache of the system shares the memory with the network and other programs
 _OF_MEMORY = 0.5
 _OF_DISK = 0.9
-_PLANS = "jacobian-*.plan"
 
 
 class Budget(NamedTuple):
@@ -151,8 +153,8 @@ def select_derivatives(
     if insist:
         return None
     limit = parameters.training.derivatives_limit
-    for path in (project.jacobian_table, *sorted(project.features_directory.glob(_PLANS))):
-        recorded = _recorded(path, parameters, store)
+    for path in (project.jacobian_table, plan_file(project, parameters, store)):
+        recorded = recorded_layout(path, parameters, store)
         if recorded is not None and (recorded.selection is None or recorded.selection.limit == limit):
             return recorded.selection
     sizes = 4 * jacobian_sizes(store.n_atoms, parameters.n_features, store.has_forces)
@@ -178,18 +180,47 @@ def select_derivatives(
     return selection
 
 
-def record_plan(project: Project, layout: JacobianLayout) -> None:
+def plan_file(project: Project, parameters: ParameterSet, store: StructureStore) -> Path:
+    """The record of the chosen structures, which `jacobian.json` replaces when all are computed.
+
+    Its name contains a digest of what the choice depends on, machine apart.
+    """
+    training = parameters.training
+    depends_on = [
+        fingerprint(parameters),
+        *store.geometry_hashes,
+        np.packbits(store.has_forces).tobytes().hex(),
+        repr(training.derivatives_limit),
+        repr(training.seed),
+    ]
+    return project.features_directory / f"jacobian-{digest_of(depends_on)}.plan"
+
+
+def record_plan(path: Path, layout: JacobianLayout) -> None:
     """Record the chosen structures, so that a computation that was killed resumes with them."""
-    if layout.selection is not None:
-        write_json(project.features_directory / f"{layout.file}.plan", asdict(layout))
+    write_json(path, asdict(layout))
 
 
-def remove_plan(project: Project, layout: JacobianLayout) -> None:
-    """Remove the record, which `jacobian.json` replaces."""
-    (project.features_directory / f"{layout.file}.plan").unlink(missing_ok=True)
+def settle_plan(
+    path: Path, layout: JacobianLayout, parameters: ParameterSet, store: StructureStore
+) -> JacobianLayout:
+    """Record the chosen structures unless another machine has done so, and return what is recorded.
+
+    Machines with more or less memory would choose differently; the first decides for all parts of a job array.
+
+    Raises:
+        InputError: the record cannot be read.
+    """
+    write_once(path, format_json(asdict(layout)))
+    settled = recorded_layout(path, parameters, store)
+    if settled is None:
+        raise InputError(
+            "expected a choice of structures, got another content; delete this file", file=str(path)
+        )
+    return settled
 
 
-def _recorded(path: Path, parameters: ParameterSet, store: StructureStore) -> JacobianLayout | None:
+def recorded_layout(path: Path, parameters: ParameterSet, store: StructureStore) -> JacobianLayout | None:
     """A recorded choice for the same functions and structures, or None."""
     if not path.is_file():
         return None
@@ -197,7 +228,7 @@ def _recorded(path: Path, parameters: ParameterSet, store: StructureStore) -> Ja
         layout = JacobianLayout.read(path)
     except InputError:
         return None
-    # the file name contains a digest of everything that it depends on
+    # the file name contains a digest of everything that its content depends on
     is_of_these = layout.file == planned_layout(parameters, store, layout.selection).file
     return layout if is_of_these else None
 

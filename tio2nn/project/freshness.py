@@ -11,17 +11,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tio2nn.descriptors.kernel_version import fingerprint, is_of_older_kernels
+from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.errors import InputError, MissingInputError, StaleError
-from tio2nn.files.lock import Holder, holder
+from tio2nn.files.lock import Holder, holder, jobs, told
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import count_rows, read_json
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.project.derivative_budget import planned_layout
 from tio2nn.project.facts import needs_derivatives
+from tio2nn.project.feature_states import (
+    parts_with_derivatives,
+    parts_with_features,
+    state_of_derivatives,
+    state_of_features,
+)
 from tio2nn.project.feature_store import Manifest, digest_of
-from tio2nn.project.jacobian_store import JacobianLayout, Selection, open_jacobian
+from tio2nn.project.jacobian_store import JacobianLayout, Selection
+from tio2nn.project.job_parts import PartNotes
 from tio2nn.project.named import project_of
 from tio2nn.project.parts import (
     BROKEN,
@@ -40,12 +46,13 @@ from tio2nn.project.parts import (
     Part,
     State,
 )
+from tio2nn.project.preparation import unfinished_training
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import digest_of_file, inputs_of_model
 from tio2nn.project.structure_store import StructureStore, read_store
 from tio2nn.structures.split import PARTS as SETS
 from tio2nn.structures.split import covers, read_parts
-from tio2nn.wording import counted, other, size
+from tio2nn.wording import counted, other
 
 # what reading a damaged or edited file may raise
 _UNUSABLE = (InputError, ValueError, KeyError, TypeError, OverflowError)
@@ -102,12 +109,22 @@ class Snapshot:
         """Digest of all geometries."""
         return digest_of(self.structures.geometry_hashes)
 
+    @property
+    def notes_of_features(self) -> PartNotes:
+        """What the parts of a job array noted that compute features."""
+        inputs = digest_of([fingerprint(self.parameters), self.geometries])
+        return PartNotes(self.project.features_directory, "features", inputs)
+
+    @cached_property
+    def jobs_at_work(self) -> list[Holder]:
+        """The jobs of an array that are running in the project."""
+        return [job for job in jobs(self.project.root) if not _is_this_process(job)]
+
     @cached_property
     def at_work(self) -> Holder | None:
         """The other command that is running in the project, if any."""
         found = holder(self.project.root)
-        itself = found is not None and (found.process, found.host) == (os.getpid(), socket.gethostname())
-        return None if itself else found
+        return None if found is None or _is_this_process(found) else found
 
     def inputs(self, parameters: ParameterSet) -> dict[str, str]:
         """Digests of what a fit with these parameters depends on, by the names in `MODEL.records`."""
@@ -122,12 +139,14 @@ class Snapshot:
     def state(self, part: Part) -> State:
         """The state of a part: up to date, stale, missing, broken, or in progress."""
         found = self._looked_at(part)
+        verb = part.command.split()[0]
+        # jobs, as run does, leave alone what is fresh
+        jobs = [job for job in self.jobs_at_work if job.command.split()[0] == verb and found.kind != FRESH]
+        if jobs:
+            return State(IN_PROGRESS, "; ".join(filter(None, (told(jobs), found.what))))
         if (other := self.at_work) is None:
             return found
-        # run leaves alone what is fresh
-        makes_it = other.command == part.command.split()[0] or (
-            other.command == "run" and found.kind != FRESH
-        )
+        makes_it = other.command == verb or (other.command == "run" and found.kind != FRESH)
         return State(IN_PROGRESS, str(other)) if makes_it else found
 
     def _looked_at(self, part: Part) -> State:
@@ -172,55 +191,21 @@ class Snapshot:
         return State(FRESH, what + f"{counted(rejected, 'file')} rejected")
 
     def _of_features(self) -> State:
-        directory, manifest_file = self.project.features_directory, self.project.features_manifest
-        if not manifest_file.exists():
-            shards = len(list(directory.glob("shard-*.npz")))
-            what = f"interrupted, {counted(shards, 'shard')} done" if shards else ""
-            return State(MISSING, what)
-        try:
-            manifest = Manifest.read(manifest_file)
-        except InputError as error:
-            return State(BROKEN, str(error))
-        made = {}
-        if is_of_older_kernels(manifest.fingerprint, self.parameters):
-            made["functions"] = "by an earlier version of tio2nn, whose numbers differ in the last digits"
-        elif manifest.fingerprint != fingerprint(self.parameters):
-            made["functions"] = "with another parameter set (elements, cutoff or functions)"
-        if self.has_structures and manifest.structures != self.geometries:
-            made["geometries"] = "from other structures"
-        if made:
-            of = tuple(name for name in FEATURES.records if name in made)
-            return State(STALE, f"made {' and '.join(made.values())}", of)
-        lost = [s.file for s in manifest.shards if not (directory / s.file).exists()]
-        if lost:
-            are = "is" if len(lost) == 1 else "are"
-            return State(BROKEN, f"{len(lost)} of {counted(len(manifest.shards), 'shard')} {are} missing")
-        n_atoms = sum(shard.n_atoms for shard in manifest.shards)
-        functions = counted(len(manifest.feature_names), "function")
-        return State(FRESH, f"{counted(n_atoms, 'atom')} × {functions}")
+        geometries = self.geometries if self.has_structures else None
+        found = state_of_features(self.project, self.parameters, geometries)
+        if found.kind in (FRESH, BROKEN) or not self.has_structures:
+            return found
+        return _with_parts(
+            found, parts_with_features(self.notes_of_features, self.parameters, self.structures)
+        )
 
     def _of_derivatives(self) -> State:
-        project = self.project
-        if not project.jacobian_table.exists():
-            return State(MISSING)
         if not self.has_structures:
-            return State(FRESH)
-        store = self.structures
-        try:
-            layout = JacobianLayout.read(project.jacobian_table)
-            if layout.as_planned() != planned_layout(self.parameters, store, layout.selection):
-                made = "made with another parameter set, by another version, or from other structures with forces"
-                return State(STALE, made, DERIVATIVES.records)
-            open_jacobian(project.features_directory, layout)
-        except InputError as error:
-            return State(BROKEN, str(error))
-        n_chosen, n_with_forces = (
-            int(mask.sum()) for mask in (layout.has_derivatives(store.has_forces), store.has_forces)
-        )
-        what = counted(n_chosen, "structure")
-        if layout.selection is not None:
-            what = f"{n_chosen} of {counted(n_with_forces, 'structure')} with forces"
-        return State(FRESH, f"{what}, {size(layout.n_bytes)}")
+            return State(FRESH if self.project.jacobian_table.exists() else MISSING)
+        found = state_of_derivatives(self.project, self.parameters, self.structures)
+        if found.kind in (FRESH, BROKEN):
+            return found
+        return _with_parts(found, parts_with_derivatives(self.project, self.parameters, self.structures))
 
     def _of_split(self) -> State:
         found = self._split()
@@ -284,8 +269,7 @@ class Snapshot:
         """
         project = self.project
         if not project.potential_file.exists() or not project.training_metrics_file.exists():
-            interrupted = any(project.model_directory.glob("checkpoint-*.npz"))
-            return State(MISSING, "interrupted; train resumes it" if interrupted else "")
+            return State(MISSING, unfinished_training(project))
         try:
             about = read_json(project.training_metrics_file)
             recorded = dict(about["inputs"])
@@ -303,8 +287,8 @@ class Snapshot:
                 others += ("derivatives",)
             if others:
                 return State(STALE, f"{what}; trained on {other(others)}", others)
-        if any(project.model_directory.glob("checkpoint-*.npz")):
-            what += "; a later training was interrupted, train resumes it"
+        if unfinished := unfinished_training(project):
+            what += f"; a later training was {unfinished}"
         return State(FRESH, what)
 
     def _of_evaluation(self) -> State:
@@ -388,6 +372,17 @@ class Snapshot:
         """
         self.require(DERIVATIVES)
         return JacobianLayout.read(self.project.jacobian_table)
+
+
+def _is_this_process(holder: Holder) -> bool:
+    return (holder.process, holder.host) == (os.getpid(), socket.gethostname())
+
+
+def _with_parts(found: State, parts: str) -> State:
+    """The state with what the parts of a job array have done."""
+    if not parts:
+        return found
+    return found._replace(what=f"{found.what}; {parts}" if found.kind == STALE else parts)
 
 
 def _told(file: Path, error: Exception) -> str:

@@ -258,6 +258,11 @@ class ShardLedger:
         self._path.unlink(missing_ok=True)
 
 
+def byte_span(shard: JacobianShard) -> range:
+    """Where the bytes of a shard lie in the file."""
+    return range(_BYTES * shard.offset, _BYTES * (shard.offset + shard.n_values))
+
+
 def write_jacobian_shard(path: Path, shard: JacobianShard, jacobians: Iterable[Float32Array]) -> int:
     """Write the derivatives of a shard to their place in the file.
 
@@ -272,7 +277,8 @@ def write_jacobian_shard(path: Path, shard: JacobianShard, jacobians: Iterable[F
     Raises:
         OSError: for example, the disk is full.
     """
-    checksum, place = 0, _BYTES * shard.offset
+    span = byte_span(shard)
+    checksum, place = 0, span.start
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         for jacobian in jacobians:
@@ -286,7 +292,7 @@ def write_jacobian_shard(path: Path, shard: JacobianShard, jacobians: Iterable[F
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    if place != _BYTES * (shard.offset + shard.n_values):
+    if place != span.stop:
         raise ValueError(f"{path}: expected {shard.n_values} values, got another number")
     return checksum
 
@@ -323,8 +329,8 @@ def size_on_disk(directory: Path) -> int:
     return sum(512 * path.lstat().st_blocks for path in directory.glob(_PATTERN))
 
 
-def remove_other_jacobians(directory: Path, layout: JacobianLayout) -> None:
-    """Delete files of earlier inputs."""
+def remove_other_jacobians(directory: Path, layout: JacobianLayout, plan: Path) -> None:
+    """Delete files of earlier inputs; `plan` is the record of the present choice."""
     for path in directory.glob(_PATTERN):
-        if not path.name.startswith(layout.file):
+        if not path.name.startswith(layout.file) and path != plan:
             path.unlink()

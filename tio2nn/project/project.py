@@ -5,55 +5,19 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from tio2nn.errors import InputError, MissingInputError, UsageError
-from tio2nn.files.lock import locked
+from tio2nn.files.lock import joined, locked
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.special_files import is_special
 from tio2nn.parameters.draft import Draft, load_parameters
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.project import parts
+from tio2nn.project.entries import ENTRIES, PARAMETERS_NAME, Entry
 
 ENVIRONMENT_VARIABLE = "TIO2NN_PROJECT"
-
-_PARAMETERS_NAME = "params.json"
-
-
-class Entry(NamedTuple):
-    """An entry of the project directory.
-
-    Attributes:
-        path: a file or folder directly below the root.
-        part: the part of the project that it belongs to.
-        name: in messages.
-    """
-
-    path: str
-    part: parts.Part
-    name: str
-
-    @property
-    def command(self) -> str:
-        """The command that makes it, without options."""
-        return self.part.command.split()[0]
-
-
-ENTRIES = (
-    Entry(_PARAMETERS_NAME, parts.PARAMETERS, _PARAMETERS_NAME),
-    Entry("energies.csv", parts.STRUCTURES, "energies"),
-    Entry("structures", parts.STRUCTURES, parts.STRUCTURES.name),
-    Entry("rejected.csv", parts.STRUCTURES, "rejected.csv"),
-    Entry("features", parts.FEATURES, parts.FEATURES.name),
-    Entry("tuning", parts.SEARCH, "tuning results"),
-    Entry("split.csv", parts.SPLIT, parts.SPLIT.name),
-    Entry("split-earlier.csv", parts.SPLIT, "split of other structures"),
-    Entry("model", parts.MODEL, parts.MODEL.name),
-    Entry("evaluation", parts.EVALUATION, parts.EVALUATION.name),
-)
 
 
 @dataclass(frozen=True, init=False)
@@ -92,16 +56,16 @@ class Project:
             return cls(cwd / named)._existing(named_by=ENVIRONMENT_VARIABLE)
         start = cwd.absolute()
         for directory in (start, *start.parents):
-            if (directory / _PARAMETERS_NAME).is_file():
+            if (directory / PARAMETERS_NAME).is_file():
                 return cls(_as_typed(directory))._existing()
         place = cls(_as_typed(start)).shown()
-        there = sorted(path.parent.name for path in start.glob(f"*/{_PARAMETERS_NAME}"))
+        there = sorted(path.parent.name for path in start.glob(f"*/{PARAMETERS_NAME}"))
         advice = (
             f"name a project with -C, such as -C {shlex.quote(there[0])}"
             if there
             else 'run "tio2nn init" first'
         )
-        raise MissingInputError(f"no {_PARAMETERS_NAME} in {place} or above; {advice}")
+        raise MissingInputError(f"no {PARAMETERS_NAME} in {place} or above; {advice}")
 
     @classmethod
     def create(cls, root: AnyPath, parameters: ParameterSet | Draft, *, exist_ok: bool = False) -> Project:
@@ -164,6 +128,14 @@ class Project:
                     remove_unfinished(self.root / entry.path)
             yield
 
+    def joined(self, command: str) -> AbstractContextManager[None]:
+        """Hold the lock of one job of an array, which does not wait for other jobs; `command` names its work.
+
+        Raises:
+            InputError: the same job, or a command that is no such job, is running; the message names it.
+        """
+        return joined(self.root, command)
+
     def command(self, words: str) -> str:
         """A command line for this project, ready to be pasted: "tio2nn train -C DIR"."""
         verb, *options = words.split()
@@ -182,7 +154,7 @@ class Project:
 
     @property
     def parameters_file(self) -> Path:
-        return self.root / _PARAMETERS_NAME
+        return self.root / PARAMETERS_NAME
 
     @property
     def energies_file(self) -> Path:
@@ -259,6 +231,11 @@ class Project:
     def fit_data_file(self) -> Path:
         """The data for the members of a committee in training."""
         return self.model_directory / "data.npz"
+
+    @property
+    def preparation_file(self) -> Path:
+        """What was prepared for members that are fitted one by one; removed when a training ends."""
+        return self.model_directory / "preparation.npz"
 
     @property
     def potential_file(self) -> Path:

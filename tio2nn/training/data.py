@@ -24,6 +24,7 @@ from tio2nn.project.jacobian_store import (
     jacobian_sizes,
     with_derivatives,
 )
+from tio2nn.project.preparation import Preparation
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import Split
@@ -101,7 +102,9 @@ class Inputs:
         return with_derivatives(self.store.has_forces, self.selection)
 
 
-def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingData:
+def prepare(
+    inputs: Inputs, parameters: ParameterSet, split: Split, earlier: Preparation | None = None
+) -> TrainingData:
     """Prepare reference energies, whitening and labels of a fit.
 
     Features of the training and validation sets are held in float64, 8 bytes per value, until they are whitened and
@@ -111,6 +114,7 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
         inputs: derivatives are ignored if the fit does not use them.
         parameters: with nothing left to a recipe.
         split: the split.
+        earlier: of the same data, perhaps by another processor: gives reference energies and whitenings.
 
     Raises:
         ValueError: `parameters` leave a setting to their recipe.
@@ -131,6 +135,9 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     reference = fitted
     if (given := parameters.reference_energies) is not None:
         reference = ReferenceEnergies.given({element: given[element] for element in elements})
+    if earlier is not None:
+        values = np.array([earlier.reference[element] for element in elements])
+        reference = replace(reference, values=values)
     energies = store.energies - reference.baseline(compositions)
     subnets = _Subnets.of(parameters, store)
     train_table, validation_table = AtomTable.gather(
@@ -138,8 +145,11 @@ def prepare(inputs: Inputs, parameters: ParameterSet, split: Split) -> TrainingD
     )
     repulsion = Repulsion.beyond([store[k] for k in train.tolist()], elements, parameters.cutoff)
     features = [np.asarray(part, np.float64) for part in train_table.features]
-    whitenings = _whitenings(
-        parameters, features, train_table.counts, subnets.natural_sizes(parameters, repulsion.closest)
+    sizes = subnets.natural_sizes(parameters, repulsion.closest)
+    whitenings = (
+        _whitenings(parameters, features, train_table.counts, sizes)
+        if earlier is None
+        else earlier.whitenings
     )
     in_training = np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)
     elements_of_training = subnets.element_of_atom[in_training]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,7 +221,7 @@ class FitData:
         return float(np.mean(self.train_labels.energies / self.train.n_atoms))
 
     def save(self, path: Path) -> None:
-        """Write the data for worker processes; of derivatives, only the path of their file.
+        """Write the data for other processes; of derivatives, only the path of their file, from the folder of `path`.
 
         Raises:
             ValueError: derivatives that are not memory-mapped from a file.
@@ -235,7 +236,9 @@ class FitData:
             arrays[f"{part}_energies"], arrays[f"{part}_weights"] = labels.energies, labels.weights
             if forces is not None:
                 arrays |= {f"{part}_force_{name}": getattr(forces, name) for name in _OF_FORCES}
-                arrays["jacobian_file"] = np.array(str(_mapped_file(forces.jacobian)))
+                arrays["jacobian_file"] = np.array(
+                    os.path.relpath(_mapped_file(forces.jacobian), path.parent)
+                )
         arrays |= {f"whitening_matrix_{k}": matrix for k, matrix in enumerate(self.whitening_matrices)}
         write_arrays(path, arrays)
 
@@ -246,7 +249,9 @@ class FitData:
             n_subnets = arrays["train_counts"].shape[1]
             jacobian = None
             if "jacobian_file" in arrays:
-                jacobian = np.memmap(Path(str(arrays["jacobian_file"])), dtype="<f4", mode="r")
+                jacobian = np.memmap(
+                    path.parent.resolve() / str(arrays["jacobian_file"]), dtype="<f4", mode="r"
+                )
             return FitData(
                 *_part(arrays, "train"),
                 *_part(arrays, "validation"),
@@ -266,7 +271,7 @@ def _mapped_file(jacobian: NDArray[np.float32]) -> Path:
     """The file of memory-mapped derivatives."""
     if not isinstance(jacobian, np.memmap) or jacobian.filename is None:
         raise ValueError("jacobian: expected a memory-mapped file, got an array")
-    return Path(jacobian.filename).absolute()
+    return Path(jacobian.filename).resolve()
 
 
 def _forces(arrays: Mapping[str, NDArray[Any]], part: str, jacobian: NDArray[np.float32]) -> ForceLabels:

@@ -16,6 +16,7 @@ from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError
 from tio2nn.files.atomic import atomic_write
 from tio2nn.files.paths import AnyPath
+from tio2nn.job_part import JobPart
 from tio2nn.parallel.progress import Track, silent
 from tio2nn.parallel.shards import ShardWork, Workers, calculator_of, carry_out, measured_seconds
 from tio2nn.parallel.workers import kernel_workers, worker_count
@@ -50,7 +51,8 @@ class Estimate:
         jobs: number of processes.
         seconds: wall time on `jobs` processes.
         memory_bytes: memory of all processes.
-        disk_bytes: size of all features.
+        disk_bytes: size of all features, or of those of the part.
+        undone_parts: parts of a job array that have left work, as text.
     """
 
     n_structures: int
@@ -60,6 +62,7 @@ class Estimate:
     seconds: float
     memory_bytes: float
     disk_bytes: float
+    undone_parts: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class FeaturizeSummary:
     """Result of a featurization.
 
     Attributes:
-        n_structures, n_atoms, n_features: numbers in the project.
+        n_structures, n_atoms, n_features: numbers in the project, or in the part.
         n_computed: number of structures computed in this run; the others existed before.
         seconds: wall time.
         csv_files: number of `symXXXX.csv` files written.
@@ -87,6 +90,7 @@ def featurize(
     project: Project | Snapshot | AnyPath,
     *,
     forces: bool | None = None,
+    part: tuple[int, int] | None = None,
     jobs: int | None = None,
     make_executor: Callable[[int], Executor] = kernel_workers,
     csv: bool = False,
@@ -97,18 +101,21 @@ def featurize(
     Args:
         project: project with parameters and extracted structures, or its directory.
         forces: train on forces, or on energies alone; None to keep the setting of `params.json`.
-        jobs, make_executor, csv, track: as for `compute_features`.
+        part, jobs, make_executor, csv, track: as for `compute_features`.
 
     Raises:
         MissingInputError, InputError, TypeError, ValueError: as `compute_features` and `differentiate`.
     """
     snapshot = Snapshot.of(project)
-    found = compute_features(snapshot, jobs=jobs, make_executor=make_executor, csv=csv, track=track)
+    found = compute_features(
+        snapshot, part=part, jobs=jobs, make_executor=make_executor, csv=csv, track=track
+    )
     fitted = training_parameters(snapshot, forces=forces)
     if not snapshot.needs_derivatives(fitted):
         return found
     derivatives = differentiate(
         snapshot,
+        part=part,
         jobs=jobs,
         make_executor=make_executor,
         insist=fitted.training.forces is True,
@@ -120,6 +127,7 @@ def featurize(
 def compute_features(
     project: Project | Snapshot | AnyPath,
     *,
+    part: tuple[int, int] | None = None,
     jobs: int | None = None,
     make_executor: Callable[[int], Executor] = kernel_workers,
     jobs_are_fixed: bool = False,
@@ -131,29 +139,40 @@ def compute_features(
 
     Args:
         project: project with parameters and extracted structures, or its directory.
+        part: (K, N) for the share K, from 1, of a job array of N, which may be at work all at once; None for all that
+            is missing, and for the manifest without which no command uses features.
         jobs: maximum number of worker processes; by default one per core.
         make_executor: makes a pool of that many workers, if one is needed; by default of local processes.
         jobs_are_fixed: use a pool even if it is not faster.
-        csv: also write one `symXXXX.csv` per structure.
+        csv: also write one `symXXXX.csv` per structure; not with a part.
         announce: called with the estimate before the work begins.
         track: reports progress in atoms.
 
     Raises:
         MissingInputError: there are no parameters or no structures.
         InputError: a structure cannot be described, or a worker process died.
-        TypeError, ValueError: jobs is no positive whole number.
+        TypeError, ValueError: jobs is no positive whole number, or there is no such part.
     """
     begin = time.perf_counter()
-    n_workers = worker_count(jobs)
+    n_workers, own = worker_count(jobs), JobPart.of(part)
+    if csv and own is not None:
+        raise ValueError("csv: expected no part, got one; the last command writes the tables")
     snapshot = Snapshot.of(project)
     project, parameters, store = snapshot.project, snapshot.parameters, snapshot.structures
     directory = project.features_directory
     directory.mkdir(exist_ok=True)
-    shards = plan_shards(fingerprint(parameters), store.geometry_hashes, store.n_atoms.tolist())
+    all_shards = plan_shards(fingerprint(parameters), store.geometry_hashes, store.n_atoms.tolist())
+    shards = all_shards if own is None else own.share(all_shards)
     earlier = _earlier_manifest(project.features_manifest)
     checksums = _usable_checksums(directory, shards, earlier)
     missing = [shard for shard in shards if shard.file not in checksums]
+    notes = snapshot.notes_of_features
+    made_of = None if earlier is None else (earlier.fingerprint, earlier.structures)
+    if own is not None and (missing or made_of != (fingerprint(parameters), snapshot.geometries)):
+        notes.write(own)
     if missing:
+        left = [place for place, shard in enumerate(shards) if shard.file not in checksums]
+        undone = notes.undone(left) if own is None else ""
         compile_kernels()
         work: ShardWork[Shard, None] = ShardWork(
             title="symmetry functions",
@@ -170,27 +189,33 @@ def compute_features(
             missing,
             measured_seconds(store, pending, work.compute, store.n_atoms, _SAMPLE_ATOMS),
             Workers(n_workers, jobs_are_fixed, make_executor, track),
-            lambda *cost: announce(_estimate(parameters, shards, missing, *cost)) if announce else None,
+            lambda *cost: (
+                announce(_estimate(parameters, shards, missing, undone, *cost)) if announce else None
+            ),
         )
-    checksums |= {shard.file: file_checksum(directory / shard.file) for shard in missing}
-    manifest = Manifest(
-        fingerprint(parameters),
-        snapshot.geometries,
-        parameters.feature_names,
-        tuple(replace(shard, checksum=checksums[shard.file]) for shard in shards),
-    )
-    if manifest != earlier:
-        for table in directory.glob("sym*.csv"):
-            table.unlink()  # out of date
-        manifest.write(project.features_manifest)
-    remove_other_shards(directory, shards)
+    n_csv = 0
+    if own is None:
+        checksums |= {shard.file: file_checksum(directory / shard.file) for shard in missing}
+        manifest = Manifest(
+            fingerprint(parameters),
+            snapshot.geometries,
+            parameters.feature_names,
+            tuple(replace(shard, checksum=checksums[shard.file]) for shard in shards),
+        )
+        if manifest != earlier:
+            for table in directory.glob("sym*.csv"):
+                table.unlink()  # out of date
+            manifest.write(project.features_manifest)
+        remove_other_shards(directory, shards)
+        notes.remove()
+        n_csv = write_csv(store, directory, manifest, track) if csv else 0
     return FeaturizeSummary(
-        n_structures=len(store),
+        n_structures=sum(shard.last - shard.first for shard in shards),
         n_atoms=sum(shard.n_atoms for shard in shards),
         n_features=parameters.n_features,
         n_computed=sum(shard.last - shard.first for shard in missing),
         seconds=time.perf_counter() - begin,
-        csv_files=write_csv(store, directory, manifest, track) if csv else 0,
+        csv_files=n_csv,
     )
 
 
@@ -221,7 +246,12 @@ def _features(parameters: ParameterSet, structures: Sequence[Structure]) -> Iter
 
 
 def _estimate(
-    parameters: ParameterSet, shards: Sequence[Shard], missing: Sequence[Shard], jobs: int, seconds: float
+    parameters: ParameterSet,
+    shards: Sequence[Shard],
+    missing: Sequence[Shard],
+    undone_parts: str,
+    jobs: int,
+    seconds: float,
 ) -> Estimate:
     row = 8.0 * parameters.n_features
     largest = max(shard.n_atoms for shard in missing)
@@ -233,6 +263,7 @@ def _estimate(
         seconds=seconds,
         memory_bytes=jobs * (_WORKER_BYTES + 3 * largest * row),
         disk_bytes=sum(shard.n_atoms for shard in shards) * row,
+        undone_parts=undone_parts,
     )
 
 

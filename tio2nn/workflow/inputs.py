@@ -97,13 +97,14 @@ def keep_split(snapshot: Snapshot, split: Split) -> None:
     """
     project = snapshot.project
     if project.split_file.exists():
-        if _holds(project.split_file, split):
+        if holds(project.split_file, split):
             return
         project.split_file.replace(project.earlier_split_file)
     split.write(project.split_file, snapshot.structures.groups)
 
 
-def _holds(file: Path, split: Split) -> bool:
+def holds(file: Path, split: Split) -> bool:
+    """Whether a file has this split."""
     try:
         return read_parts(file) == dict(zip(split.names, split.parts, strict=True))
     except InputError:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tio2nn.files.lock import told
 from tio2nn.files.paths import AnyPath
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import (
@@ -111,6 +112,9 @@ def _advice(snapshot: Snapshot, rows: Sequence[Row]) -> str:
     """What to run next."""
     if (other := snapshot.at_work) is not None:
         return f"{other} is running; wait until it ends"
+    if jobs := snapshot.jobs_at_work:
+        are, end = ("is", "it ends") if len(jobs) == 1 else ("are", "they end")
+        return f"{told(jobs)} {are} running; wait until {end}"
     # a search is optional: a stale one need not be repeated
     todo = [row for row in rows if row.state != FRESH and (row.name, row.state) != (SEARCH.name, STALE)]
     if not todo:

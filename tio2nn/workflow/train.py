@@ -13,29 +13,29 @@ from typing import Any
 
 import numpy as np
 
-from tio2nn.errors import InputError
 from tio2nn.evaluation.baseline import Comparison, about_training
 from tio2nn.files.atomic import atomic_path
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import write_csv, write_json
 from tio2nn.parallel.workers import worker_count
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.targets import require_expressible
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Limits
-from tio2nn.project.facts import resolved
 from tio2nn.project.freshness import Snapshot
+from tio2nn.project.preparation import remove_preparation
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model, versions
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.training.committee import CommitteeFiles, fit_committee
-from tio2nn.training.data import TrainingData, prepare
+from tio2nn.training.data import TrainingData
 from tio2nn.training.fit import Fit, configure_threads
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
-from tio2nn.workflow.inputs import SplitRequest, choose_split, keep_split, read_inputs
+from tio2nn.workflow.inputs import SplitRequest
+from tio2nn.workflow.members import basis_of, diverged
+from tio2nn.workflow.prepared import usable_preparation
 from tio2nn.workflow.settings import split_request
 
 _MEV = 1000.0  # meV in an eV
@@ -98,7 +98,8 @@ def train(
     Args:
         project: project with features, or its directory.
         parameters: parameters of the project, with any changes from the command line or tuning; their recipe sets
-            what they leave open.
+            what they leave open. By default those of `prepare_members`, if the project has not changed since, else
+            those of the project.
         split: split to use instead of that of the project, or its file.
         jobs: number of threads, or of workers of an executor; by default one per core.
         make_executor: makes a pool of that many workers; None to fit all members in this process.
@@ -117,16 +118,13 @@ def train(
     configure_threads(n_workers)
     snapshot = Snapshot.of(project)
     project = snapshot.project
+    preparation = usable_preparation(snapshot)
     if parameters is None:
-        parameters = snapshot.parameters
-    require_expressible(
-        parameters.target, parameters.network.activation, project.command(f"train --for {parameters.target}")
-    )
-    inputs = read_inputs(snapshot, parameters)
-    chosen = choose_split(snapshot, parameters, request)
-    parameters = resolved(parameters, inputs.store, chosen, inputs.selection)
-    data = prepare(inputs, parameters, chosen)
-    keep_split(snapshot, chosen)
+        parameters = snapshot.parameters if preparation is None else preparation.parameters
+    n_fitted = 0
+    if preparation is not None and preparation.parameters == parameters:
+        n_fitted = len(preparation.fitted(project))
+    parameters, inputs, data = basis_of(snapshot, parameters, request, preparation)
     if data.train_forces is not None:
         compile_force_losses(data.train_forces.jacobian)
     if on_data is not None:
@@ -140,12 +138,12 @@ def train(
             data,
             files,
             jobs=n_workers,
-            make_executor=make_executor,
+            # what is fitted is only read; a worker takes seconds to start
+            make_executor=make_executor if n_fitted < len(checkpoints) else None,
             on_epoch=on_epoch,
         )
     except FloatingPointError as error:
-        advice = f"try a learning_rate below {parameters.training.learning_rate:g}"
-        raise InputError(f"the fit diverged: {error}; {advice}") from None
+        raise diverged(error, parameters) from None
     epochs = [fit.chosen for fit in fits]
     summary = TrainSummary(
         n_train=len(data.train.counts),
@@ -168,6 +166,7 @@ def train(
     _write_model(project, parameters, inputs.store, data, fits, summary, command)
     for left in (*checkpoints, files.data):
         left.unlink(missing_ok=True)
+    remove_preparation(project)
     return summary
 
 

@@ -1,0 +1,97 @@
+"""What train shows of the data and the errors of a fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tio2nn.cli import console
+from tio2nn.wording import counted
+
+if TYPE_CHECKING:
+    from tio2nn.parameters.parameter_set import ParameterSet
+    from tio2nn.project.freshness import Snapshot
+    from tio2nn.training.data import TrainingData
+    from tio2nn.training.history import Epoch
+
+_SHOWN_NAMES = 3  # gross outliers to name
+
+
+def show_data(snapshot: Snapshot, parameters: ParameterSet, data: TrainingData) -> None:
+    """Report what a fit is made from, and what it costs."""
+    from tio2nn.cli.plans import (
+        constant_line,
+        cost_line,
+        labels_line,
+        warn_of_split,
+        without_derivatives_line,
+    )
+
+    console.say(labels_line(parameters, data.facts))
+    console.say(
+        f"training on {counted(len(data.train.counts), 'structure')}{_held_out(data)}; reference energies "
+        + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
+    )
+    console.say(cost_line(data.parameters, data.facts))
+    warn_of_split(data.split)
+    _tell_left_out(parameters, data)
+    if data.selection is not None:
+        console.warn(without_derivatives_line(data.n_without_derivatives, data.selection, snapshot.project))
+    if data.reference.underdetermined:
+        console.warn(
+            "the training compositions do not determine the reference energies: total energies of other "
+            "compositions will be off"
+        )
+    if data.constant_features:
+        console.warn(constant_line(data.constant_features))
+
+
+def _held_out(data: TrainingData) -> str:
+    """How many structures validate and test, and how many a split given by the user leaves out of all sets."""
+    from tio2nn.structures.split import LEFT_OUT
+
+    validation, test = (len(data.split.indices(part)) for part in ("validation", "test"))
+    unused = data.split.parts.count(LEFT_OUT) - data.n_above_max_energy - len(data.outliers)
+    told = [
+        *([f"validating on {validation}"] if validation else []),
+        *([f"testing on {test}"] if test else []),
+        *([f"{unused} not used by the split"] if unused > 0 else []),
+    ]
+    return "".join(f", {part}" for part in told)
+
+
+def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
+    """Report structures left out, gross outliers that are kept, and a missing validation or test set."""
+    from tio2nn.training.splits import FEWEST_TO_TEST
+
+    if data.n_above_max_energy:
+        console.say(
+            f"leaving out {counted(data.n_above_max_energy, 'structure')} above --max-energy "
+            f"{parameters.training.max_energy:g} eV/atom"
+        )
+    if n := len(data.outliers):
+        shown = ", ".join(data.outliers[:_SHOWN_NAMES]) + (" ..." if n > _SHOWN_NAMES else "")
+        what = f"{counted(n, 'gross outlier')}, far beyond the energies or forces of the others ({shown})"
+        if parameters.training.outliers == "leave-out":
+            console.warn(f"{what}: left out of the split; --keep-outliers keeps outliers")
+        else:
+            console.warn(f'{what}: kept; to leave outliers out, set "outliers": "leave-out" in params.json')
+    n_validation, n_test = (len(data.split.indices(part)) for part in ("validation", "test"))
+    if not n_validation and not n_test:
+        advice = "add structures"
+        if parameters.training.split == "grouped" and len(data.split.indices("train")) >= FEWEST_TO_TEST:
+            advice = "grouped splits need all of them for training; use --split-by random --new-split"
+        console.warn(f"no structures are held out: the accuracy of this potential is unknown; {advice}")
+    elif not n_validation:
+        console.warn("no validation set: the errors on new structures are unknown during training")
+
+
+def errors_of(epoch: Epoch) -> str:
+    """RMSE of energies and forces on the training and validation sets."""
+    validation = epoch.validation_rmse_meV_per_atom
+    shown = f"RMSE training {epoch.train_rmse_meV_per_atom:.2f}"
+    shown += " meV/atom" if validation is None else f", validation {validation:.2f} meV/atom"
+    forces = (epoch.train_force_rmse_eV_per_A, epoch.validation_force_rmse_eV_per_A)
+    if forces == (None, None):
+        return shown
+    told = forces[:1] if validation is None else forces
+    return f"{shown}; {', '.join('unknown' if rmse is None else f'{rmse:.3f}' for rmse in told)} eV/Å"

@@ -1,0 +1,94 @@
+"""tio2nn train --prepare and --member: a committee whose members are fitted one by one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tio2nn.cli import console
+from tio2nn.cli.fit_lines import errors_of, show_data
+from tio2nn.wording import counted
+
+if TYPE_CHECKING:
+    from tio2nn.parameters.parameter_set import ParameterSet
+    from tio2nn.project.freshness import Snapshot
+    from tio2nn.training.data import TrainingData
+    from tio2nn.training.history import Epoch
+    from tio2nn.workflow.inputs import SplitRequest
+
+
+def prepare(snapshot: Snapshot, parameters: ParameterSet, split: SplitRequest) -> None:
+    """Make what all members have in common, and report it."""
+    from tio2nn.workflow.settings import require_features
+
+    require_features(snapshot, parameters, split.path)
+    console.say("starting TensorFlow ...")
+    with console.native_messages_hidden():
+        from tio2nn.workflow.members import prepare_members
+
+    def on_data(data: TrainingData) -> None:
+        show_data(snapshot, parameters, data)
+
+    with console.compile_notice("the forces"):
+        preparation = prepare_members(snapshot, parameters, split=split, on_data=on_data)
+    n, command = len(preparation.members), snapshot.project.command
+    console.say(
+        f'prepared {counted(n, "member")}; fit each with "{command("train --member K")}", K from 1 to {n}, '
+        f'then run "{command("train")}"'
+    )
+
+
+def fit(snapshot: Snapshot, member: int) -> None:
+    """Fit one member and report the result."""
+    from tio2nn.project.preparation import told_members
+    from tio2nn.workflow.prepared import require_preparation
+
+    # before TensorFlow takes seconds to start
+    preparation = require_preparation(snapshot, member)
+    console.say("starting TensorFlow ...")
+    with console.native_messages_hidden():
+        from tio2nn.workflow.members import fit_member
+    n_epochs = preparation.resolved.training.epochs
+    with console.compile_notice("the forces"), console.epochs(n_epochs) as show:
+        begun = False
+
+        def on_epoch(epoch: Epoch) -> None:
+            nonlocal begun
+            if not begun and epoch.epoch > 1:
+                console.say(f"member {member}: resuming after epoch {epoch.epoch - 1}")
+            begun = True
+            show(member, epoch.epoch, errors_of(epoch))
+
+        summary = fit_member(snapshot, member, on_epoch=on_epoch)
+    told = told_members(summary.fitted, summary.members)
+    then = f'; run "{snapshot.project.command("train")}"' if len(summary.fitted) == summary.members else ""
+    console.say(
+        f"fitted member {member} in {console.duration(summary.seconds)}, {counted(summary.epochs, 'epoch')}; "
+        f"{told} fitted{then}"
+    )
+
+
+def prepared(snapshot: Snapshot, given: ParameterSet | None) -> ParameterSet | None:
+    """The parameters of a training: those given, else those of the preparation, else None.
+
+    Args:
+        snapshot: of a project that may have a preparation.
+        given: parameters with changes from the command line; None if nothing is changed there.
+    """
+    from tio2nn.project.preparation import told_members
+    from tio2nn.workflow.prepared import usable_preparation
+
+    if not snapshot.project.preparation_file.exists():
+        return given
+    if (preparation := usable_preparation(snapshot)) is None:
+        console.warn("the project has changed since its members were prepared; beginning anew")
+        return given
+    if given not in (None, preparation.parameters):
+        console.warn("the members were prepared with other settings; beginning anew")
+        return given
+    n, fitted = len(preparation.members), preparation.fitted(snapshot.project)
+    missing = [member for member in range(1, n + 1) if member not in fitted]
+    if missing:
+        console.warn(f"{told_members(missing, n)} not fitted; fitting here what is missing")
+    else:
+        console.say(f"found all {counted(n, 'member')} fitted")
+    return preparation.parameters

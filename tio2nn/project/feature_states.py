@@ -1,0 +1,98 @@
+"""The states of features and derivatives, and what the parts of a job array have done of them."""
+
+from __future__ import annotations
+
+from tio2nn.descriptors.kernel_version import fingerprint, is_of_older_kernels
+from tio2nn.errors import InputError
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.project.derivative_budget import plan_file, planned_layout, recorded_layout
+from tio2nn.project.feature_store import Manifest, plan_shards
+from tio2nn.project.jacobian_pieces import missing_shards
+from tio2nn.project.jacobian_store import JacobianLayout, ShardLedger, open_jacobian
+from tio2nn.project.job_parts import PartNotes
+from tio2nn.project.parts import BROKEN, DERIVATIVES, FEATURES, FRESH, MISSING, STALE, State
+from tio2nn.project.project import Project
+from tio2nn.project.structure_store import StructureStore
+from tio2nn.wording import counted, size
+
+
+def state_of_features(project: Project, parameters: ParameterSet, geometries: str | None) -> State:
+    """The state of the features.
+
+    Args:
+        project: may have features.
+        parameters: of the project.
+        geometries: digest of all geometries; None if there are no structures.
+    """
+    directory, manifest_file = project.features_directory, project.features_manifest
+    if not manifest_file.exists():
+        shards = len(list(directory.glob("shard-*.npz")))
+        what = f"interrupted, {counted(shards, 'shard')} done" if shards else ""
+        return State(MISSING, what)
+    try:
+        manifest = Manifest.read(manifest_file)
+    except InputError as error:
+        return State(BROKEN, str(error))
+    made = {}
+    if is_of_older_kernels(manifest.fingerprint, parameters):
+        made["functions"] = "by an earlier version of tio2nn, whose numbers differ in the last digits"
+    elif manifest.fingerprint != fingerprint(parameters):
+        made["functions"] = "with another parameter set (elements, cutoff or functions)"
+    if geometries is not None and manifest.structures != geometries:
+        made["geometries"] = "from other structures"
+    if made:
+        of = tuple(name for name in FEATURES.records if name in made)
+        return State(STALE, f"made {' and '.join(made.values())}", of)
+    lost = [s.file for s in manifest.shards if not (directory / s.file).exists()]
+    if lost:
+        are = "is" if len(lost) == 1 else "are"
+        return State(BROKEN, f"{len(lost)} of {counted(len(manifest.shards), 'shard')} {are} missing")
+    n_atoms = sum(shard.n_atoms for shard in manifest.shards)
+    functions = counted(len(manifest.feature_names), "function")
+    return State(FRESH, f"{counted(n_atoms, 'atom')} × {functions}")
+
+
+def state_of_derivatives(project: Project, parameters: ParameterSet, store: StructureStore) -> State:
+    """The state of the derivatives of these structures."""
+    if not project.jacobian_table.exists():
+        return State(MISSING)
+    try:
+        layout = JacobianLayout.read(project.jacobian_table)
+        if layout.as_planned() != planned_layout(parameters, store, layout.selection):
+            made = "made with another parameter set, by another version, or from other structures with forces"
+            return State(STALE, made, DERIVATIVES.records)
+        open_jacobian(project.features_directory, layout)
+    except InputError as error:
+        return State(BROKEN, str(error))
+    n_chosen, n_with_forces = (
+        int(mask.sum()) for mask in (layout.has_derivatives(store.has_forces), store.has_forces)
+    )
+    what = counted(n_chosen, "structure")
+    if layout.selection is not None:
+        what = f"{n_chosen} of {counted(n_with_forces, 'structure')} with forces"
+    return State(FRESH, f"{what}, {size(layout.n_bytes)}")
+
+
+def parts_with_features(notes: PartNotes, parameters: ParameterSet, store: StructureStore) -> str:
+    """Which parts of a job array have computed their features, for messages; "" if there is no array."""
+    if not notes.are_there:
+        return ""
+    shards = plan_shards(fingerprint(parameters), store.geometry_hashes, store.n_atoms.tolist())
+    there = {path.name for path in notes.directory.iterdir()}
+    return notes.done([place for place, shard in enumerate(shards) if shard.file not in there])
+
+
+def parts_with_derivatives(project: Project, parameters: ParameterSet, store: StructureStore) -> str:
+    """Which parts of a job array have computed their derivatives, for messages; "" if there is no array."""
+    directory = project.features_directory
+    recorded = recorded_layout(plan_file(project, parameters, store), parameters, store)
+    for layout in filter(None, (recorded, planned_layout(parameters, store, None))):
+        notes = PartNotes(directory, "derivatives", layout.file)
+        path = directory / layout.file
+        if not notes.are_there:
+            continue
+        # without the file its ledger means nothing
+        finished = ShardLedger(path, layout).checksums if path.exists() else {}
+        if told := notes.done(missing_shards(path, layout, finished)):
+            return told
+    return ""

@@ -1,0 +1,147 @@
+"""What members of a committee need that are fitted one by one, on any machines: made once, used by all of them.
+
+Another processor may turn a whitening, or change the last digit of a reference energy. So both are recorded, and the
+potential is put together with those that its members were fitted with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tio2nn.errors import InputError
+from tio2nn.files.arrays import opened_arrays, write_arrays
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.potential.whitening import Whitening
+from tio2nn.project.feature_store import digest_of
+from tio2nn.project.project import Project
+from tio2nn.project.provenance import inputs_of_model
+from tio2nn.project.structure_store import StructureStore
+from tio2nn.wording import counted, ranges
+
+_DATA = "prepared-*.npz"
+_OF_WHITENING = ("mean", "matrix", "constant", "metric")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The content of `preparation.npz`.
+
+    Attributes:
+        parameters: of the fit, with what the command line changed, before its recipe is applied.
+        resolved: the same with nothing left to the recipe.
+        inputs: digests of parts of the project, and of `params.json`, as they were.
+        derivatives: file with the derivatives; None for a fit to energies alone.
+        members: of each member, the fingerprint of everything that its weights depend on.
+        reference: reference energy of each element, eV.
+        whitenings: one per subnet.
+    """
+
+    parameters: ParameterSet
+    resolved: ParameterSet
+    inputs: dict[str, str]
+    derivatives: str | None
+    members: tuple[str, ...]
+    reference: dict[str, float]
+    whitenings: tuple[Whitening, ...]
+
+    def data_file(self, project: Project) -> Path:
+        """The data of the fit, which its members read; its name tells one preparation from another."""
+        return project.model_directory / _DATA.replace("*", digest_of(self.members))
+
+    def write(self, path: Path) -> None:
+        """Write it; the data file must be there before."""
+        about = {
+            "parameters": self.parameters.to_json(),
+            "resolved": self.resolved.to_json(),
+            "inputs": self.inputs,
+            "derivatives": self.derivatives,
+            "members": self.members,
+            "reference": self.reference,
+            "n_whitenings": len(self.whitenings),
+        }
+        arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
+        for k, whitening in enumerate(self.whitenings):
+            arrays |= {f"{name}_{k}": array for name, array in asdict(whitening).items()}
+        write_arrays(path, arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> Preparation:
+        """Read a file of `write`.
+
+        Raises:
+            InputError: it is damaged, or no preparation.
+        """
+        try:
+            with opened_arrays(path) as arrays:
+                about = json.loads(str(arrays["about"]))
+                return cls(
+                    ParameterSet.from_json(about["parameters"]),
+                    ParameterSet.from_json(about["resolved"]),
+                    dict(about["inputs"]),
+                    about["derivatives"],
+                    tuple(map(str, about["members"])),
+                    dict(about["reference"]),
+                    tuple(
+                        Whitening(*(arrays[f"{name}_{k}"] for name in _OF_WHITENING))
+                        for k in range(about["n_whitenings"])
+                    ),
+                )
+        except Exception:  # zipfile and NumPy raise errors of many kinds
+            raise InputError("expected a preparation, got a damaged file", file=str(path)) from None
+
+    def fitted(self, project: Project) -> list[int]:
+        """Numbers of the members whose fit has ended, from 1."""
+        found = enumerate(self.members, start=1)
+        return [n for n, own in found if self._has_ended(project.checkpoint_file(n), own)]
+
+    def _has_ended(self, checkpoint: Path, fingerprint: str) -> bool:
+        training = self.resolved.training
+        try:
+            with opened_arrays(checkpoint) as arrays:
+                about = json.loads(str(arrays["about"]))
+                stopped = 0 < training.early_stopping <= about["since_best"]
+                return about["fingerprint"] == fingerprint and (
+                    stopped or len(about["history"]) >= training.epochs
+                )
+        except Exception:
+            return False  # missing or damaged: the fit begins anew
+
+
+def unfinished_training(project: Project) -> str:
+    """What a training that has not ended has left, for messages; "" if there is none."""
+    if project.preparation_file.exists():
+        try:
+            preparation = Preparation.read(project.preparation_file)
+        except InputError as error:
+            return f"prepared: {error}"
+        n, fitted = len(preparation.members), preparation.fitted(project)
+        told = told_members(fitted, n) if fitted else f"none of {counted(n, 'member')}"
+        return f"prepared; {told} fitted"
+    interrupted = any(project.model_directory.glob("checkpoint-*.npz"))
+    return "interrupted; train resumes it" if interrupted else ""
+
+
+def told_members(numbers: Sequence[int], n: int) -> str:
+    """Members in a message: "member 3 of 8", "members 1 to 4 of 8"."""
+    return f"member{'s' if len(numbers) > 1 else ''} {ranges(numbers)} of {n}"
+
+
+def remove_preparation(project: Project, but: Sequence[Path] = ()) -> None:
+    """Remove a preparation, which is used up or out of date, and what an interrupted one left."""
+    for path in (project.preparation_file, *project.model_directory.glob(_DATA)):
+        if path not in but:
+            path.unlink(missing_ok=True)
+
+
+def inputs_of_preparation(
+    parameters: ParameterSet, store: StructureStore, split_file: Path
+) -> dict[str, str]:
+    """Digests of what a preparation depends on, the last of them of the settings in `params.json`."""
+    found = inputs_of_model(parameters, store, split_file)
+    return {**found, "settings": digest_of([found["settings"], parameters.recipe])}

@@ -1,0 +1,195 @@
+"""The verb train in steps for job arrays: prepare once, then fit each member of the committee, wherever."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tio2nn.cores import thread_count
+from tio2nn.errors import InputError
+from tio2nn.files.paths import AnyPath
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.targets import require_expressible
+from tio2nn.project.facts import resolved
+from tio2nn.project.freshness import Snapshot
+from tio2nn.project.preparation import Preparation, inputs_of_preparation, remove_preparation
+from tio2nn.project.project import Project
+from tio2nn.training.committee import MemberTask, fingerprint_of
+from tio2nn.training.data import Inputs, TrainingData, prepare
+from tio2nn.training.fit import Resumption, configure_threads
+from tio2nn.training.force_kernels import compile_force_losses
+from tio2nn.training.history import Epoch
+from tio2nn.workflow.inputs import SplitRequest, choose_split, holds, keep_split, read_inputs
+from tio2nn.workflow.prepared import require_preparation
+from tio2nn.workflow.settings import split_request
+
+
+class Basis(NamedTuple):
+    """What the members of a committee have in common.
+
+    Attributes:
+        parameters: with nothing left to a recipe.
+        inputs: what the fit reads from the project.
+        data: the data of the fit.
+    """
+
+    parameters: ParameterSet
+    inputs: Inputs
+    data: TrainingData
+
+
+@dataclass(frozen=True)
+class MemberSummary:
+    """Result of fitting one member.
+
+    Attributes:
+        member: its number, from 1.
+        members: size of the committee.
+        epochs: of the fit.
+        seconds: wall time of this run.
+        fitted: numbers of the members that are fitted now.
+    """
+
+    member: int
+    members: int
+    epochs: int
+    seconds: float
+    fitted: list[int]
+
+
+def basis_of(
+    snapshot: Snapshot,
+    parameters: ParameterSet,
+    request: SplitRequest,
+    preparation: Preparation | None = None,
+) -> Basis:
+    """Read and prepare the data of a fit, and keep its split.
+
+    Args:
+        snapshot: of a project with features.
+        parameters: of the fit; their recipe need not have been applied.
+        request: which split to use.
+        preparation: an earlier one; if it is of the same parameters and split, its reference energies and whitenings
+            are used.
+    """
+    project = snapshot.project
+    require_expressible(
+        parameters.target, parameters.network.activation, project.command(f"train --for {parameters.target}")
+    )
+    inputs = read_inputs(snapshot, parameters)
+    chosen = choose_split(snapshot, parameters, request)
+    is_prepared = (
+        preparation is not None and preparation.parameters == parameters and holds(project.split_file, chosen)
+    )
+    parameters = resolved(parameters, inputs.store, chosen, inputs.selection)
+    data = prepare(inputs, parameters, chosen, preparation if is_prepared else None)
+    keep_split(snapshot, chosen)
+    return Basis(parameters, inputs, data)
+
+
+def prepare_members(
+    project: Project | Snapshot | AnyPath,
+    parameters: ParameterSet | None = None,
+    *,
+    split: SplitRequest | AnyPath | None = None,
+    on_data: Callable[[TrainingData], None] | None = None,
+) -> Preparation:
+    """Make split, reference energies and whitening once, for members that `fit_member` fits and `train` assembles.
+
+    Args:
+        project, parameters, split, on_data: as for `train`.
+
+    Raises:
+        MissingInputError, StaleError, InputError, TypeError: as for `train`.
+    """
+    request = split_request(split)
+    configure_threads()
+    snapshot = Snapshot.of(project)
+    project = snapshot.project
+    if parameters is None:
+        parameters = snapshot.parameters
+    basis = basis_of(snapshot, parameters, request)
+    data = basis.data
+    if on_data is not None:
+        on_data(data)
+    if data.train_forces is not None:
+        compile_force_losses(data.train_forces.jacobian)  # members find it compiled
+    project.model_directory.mkdir(exist_ok=True)
+    preparation = Preparation(
+        parameters=parameters,
+        resolved=basis.parameters,
+        inputs=inputs_of_preparation(snapshot.parameters, basis.inputs.store, project.split_file),
+        derivatives=None if data.train_forces is None else snapshot.derivatives().file,
+        members=tuple(
+            fingerprint_of(basis.parameters, data, member)
+            for member in range(1, basis.parameters.training.members + 1)
+        ),
+        reference=data.reference.as_dict(),
+        whitenings=data.whitenings,
+    )
+    # in this order, a member never reads the data of another preparation
+    project.preparation_file.unlink(missing_ok=True)
+    data.save(preparation.data_file(project))
+    preparation.write(project.preparation_file)
+    remove_preparation(project, but=(project.preparation_file, preparation.data_file(project)))
+    return preparation
+
+
+def fit_member(
+    project: Project | Snapshot | AnyPath,
+    member: int,
+    *,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> MemberSummary:
+    """Fit one member of a prepared committee to its finished checkpoint; a fit that was killed resumes.
+
+    Members are fitted at once on any machines that share the project. `train` then assembles the potential.
+
+    Args:
+        project: project with a preparation, or its directory.
+        member: its number, from 1.
+        on_epoch: called after each epoch.
+
+    Raises:
+        MissingInputError: nothing is prepared.
+        StaleError: the project has changed since.
+        UsageError: there is no such member.
+        InputError: the preparation is damaged, or the fit diverges.
+    """
+    begin = time.perf_counter()
+    snapshot = Snapshot.of(project)
+    project = snapshot.project
+    preparation = require_preparation(snapshot, member)
+    threads = thread_count()
+    configure_threads(threads)
+    settings = preparation.resolved
+    task = MemberTask(
+        data=preparation.data_file(project),
+        elements=settings.elements,
+        n_features=settings.n_features,
+        network=settings.network,
+        training=settings.training,
+        seed=settings.training.seed,
+        member=member,
+        resumption=Resumption(project.checkpoint_file(member), preparation.members[member - 1]),
+    )
+    fit = task.begin()
+    try:
+        fit.run(task.resumption, on_epoch, threads)
+    except FloatingPointError as error:
+        raise diverged(error, settings) from None
+    return MemberSummary(
+        member=member,
+        members=len(preparation.members),
+        epochs=len(fit.history),
+        seconds=time.perf_counter() - begin,
+        fitted=preparation.fitted(project),
+    )
+
+
+def diverged(error: FloatingPointError, parameters: ParameterSet) -> InputError:
+    """The error of a fit whose loss is not finite."""
+    advice = f"try a learning_rate below {parameters.training.learning_rate:g}"
+    return InputError(f"the fit diverged: {error}; {advice}")

@@ -1,0 +1,59 @@
+"""The preparation of a project's committee: whether there is one, and whether it is of the project as it is now."""
+
+from __future__ import annotations
+
+from tio2nn.errors import InputError, MissingInputError, StaleError, UsageError
+from tio2nn.project.freshness import Snapshot
+from tio2nn.project.preparation import Preparation, inputs_of_preparation
+from tio2nn.wording import other
+
+PREPARE = "train --prepare"
+
+
+def require_preparation(snapshot: Snapshot, member: int) -> Preparation:
+    """The preparation that a member is fitted from.
+
+    Raises:
+        MissingInputError: there is none, or no derivatives.
+        StaleError: the project has changed since.
+        UsageError: there is no such member.
+        InputError: it is damaged, or its data are gone.
+    """
+    project = snapshot.project
+    command = project.command(PREPARE)
+    if member < 1:
+        raise UsageError(f"--member: expected a number from 1, got {member}")
+    if not project.preparation_file.exists():
+        raise MissingInputError(f'no preparation in {project.shown()}; run "{command}" first')
+    preparation = Preparation.read(project.preparation_file)
+    if member > (n := len(preparation.members)):
+        raise UsageError(f"--member: expected a number from 1 to {n}, as prepared, got {member}")
+    if changed := _changes(snapshot, preparation):
+        raise StaleError(
+            f'the preparation in {project.shown()} was made with {other(changed)}; run "{command}" again'
+        )
+    if not (data := preparation.data_file(project)).exists():
+        raise InputError(
+            f'expected the data of the preparation, got no file; run "{command}" again', file=str(data)
+        )
+    return preparation
+
+
+def usable_preparation(snapshot: Snapshot) -> Preparation | None:
+    """The preparation of a project as it is now; None if there is none."""
+    try:
+        preparation = Preparation.read(snapshot.project.preparation_file)
+        return None if _changes(snapshot, preparation) else preparation
+    except InputError:
+        return None
+
+
+def _changes(snapshot: Snapshot, preparation: Preparation) -> tuple[str, ...]:
+    """What has changed since, by the names of `MODEL.records`, and "derivatives"."""
+    split_file = snapshot.project.split_file
+    now = inputs_of_preparation(snapshot.parameters, snapshot.structures, split_file)
+    changed = tuple(name for name, digest in now.items() if preparation.inputs.get(name) != digest)
+    on_forces = preparation.derivatives is not None
+    if not changed and on_forces and snapshot.derivatives().file != preparation.derivatives:
+        changed = ("derivatives",)
+    return changed
