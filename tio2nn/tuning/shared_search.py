@@ -55,12 +55,12 @@ class SharedSearch:
             InputError: the file system has no locks, or the ledgers contradict each other.
         """
         jobs = self._record.conditions.jobs
-        done: Set[Future[Outcome]] = set()
         with Oracle(self._record.conditions.parameters.tuning) as oracle:
             while True:
                 with turn(self._turns):
                     self._record.ledger.refresh()
                     self._follow(oracle)
+                    done = [future for future in self._running if future.done()]
                     for future in sorted(done, key=self._running.__getitem__):
                         self._finish(oracle, future)
                     others = self._at_work()
@@ -68,7 +68,7 @@ class SharedSearch:
                         self._begin(oracle, executor, number)
                 if self._running:
                     timeout = _PAUSE if len(self._running) < jobs else None
-                    done, _ = wait(self._running, timeout, FIRST_COMPLETED)
+                    wait(self._running, timeout, FIRST_COMPLETED)
                 elif oracle.has_ended or self._stopping.is_over or not self._of_others(others):
                     break
                 else:
