@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow as tf
 from command_line import end, invoke, refusal
 from places import TESTS
 from projects import PARAMETERS, small_project
@@ -22,9 +24,9 @@ from searches import GRID, Here, invented, search, table
 from tio2nn.errors import InputError
 from tio2nn.parallel.workers import WorkerDied
 from tio2nn.project.project import Project
-from tio2nn.tuning.trial import TrialTask
+from tio2nn.tuning.trial import TrialTask, run_trial
 from tio2nn.tuning.trials import Outcome
-from tio2nn.workflow.tune import PartSummary, tune_part
+from tio2nn.workflow.tune import PartSummary, tune, tune_part
 
 # 36 settings
 SPACE: dict[str, Any] = {"layers": [1, 2, 3], "nodes": [2, 3, 4, 5], "learning_rate": [0.1, 0.01, 0.001]}
@@ -85,6 +87,14 @@ def other(featurized: Path, tmp_path: Path) -> Project:
     """The same project once more, for a search by one process."""
     shutil.copytree(featurized, tmp_path / "other")
     return Project(tmp_path / "other")
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Without compiling a graph, which takes longer than two epochs of one batch."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 # --- grid and random ----------------------------------------------------------------------------------------
@@ -341,8 +351,6 @@ def test_parts_of_other_settings_and_unfinished_ones_are_named(project: Project)
     options: dict[str, Any] = {"jobs": 1, "make_executor": lambda _: Here(invented), "on_data": listen}
     tune_part(project, (1, 3), changed, **options)
     tune_part(project, (2, 3), parameters, **options)
-    from tio2nn.workflow.tune import tune
-
     tune(project, parameters, **options)
     assert heard == [
         "",
@@ -363,6 +371,26 @@ def test_status_says_that_parts_have_searched(project: Project) -> None:
 
 
 # --- real fits, real processes ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_trial_can_be_repeated_from_its_line(project: Project, other: Project) -> None:
+    changes = {"strategy": "random", "max_trials": 2, "dropout": [0.0, 0.3], "seed": 5, "structures": 20}
+    search_part(project, (2, 2), run_trial, **changes)
+    (line,) = table(project.tuning_directory / "ledger-2-of-2.csv")
+    # as docs/how-to/tuning.md says
+    parameters = json.loads(
+        (project.tuning_directory / f"settings-{line['settings']}.json").read_text("utf-8")
+    )
+    one = {name: [json.loads(line[name])] for name in ("layers", "nodes", "learning_rate", "dropout")}
+    parameters["tuning"].update(one, epochs=json.loads(line["epochs"]), strategy="grid")
+    other.parameters_file.write_text(json.dumps(parameters), encoding="utf-8")
+    tune(other, jobs=1, make_executor=lambda _: Here(run_trial))
+    (again,) = table(other.trial_ledger_file)
+    differing = {"trial", "seconds"}
+    assert {name: cell for name, cell in again.items() if name not in differing} == {
+        name: cell for name, cell in line.items() if name not in differing
+    }
 
 
 _COMMAND = f"""
@@ -398,7 +426,7 @@ def start_part(project: Project, *arguments: object) -> subprocess.Popen[str]:
 def test_processes_at_once_of_which_some_are_killed_finish_every_trial(
     project: Project, other: Project, strategy: str
 ) -> None:
-    changes = {"strategy": strategy, "max_trials": 24, "epochs": 4, **SPACE}
+    changes = {"strategy": strategy, "max_trials": 15, "epochs": 4, **SPACE}
     for own in (project, other):
         text = PARAMETERS.with_overrides(tuning={**GRID, **changes}).to_json()
         own.parameters_file.write_text(text, encoding="utf-8")
@@ -424,4 +452,5 @@ def test_processes_at_once_of_which_some_are_killed_finish_every_trial(
     else:
         # what died came back in another part
         assert left == []
+    # nor does the one that was killed leave its data
     assert not list(project.tuning_directory.glob("data*.npz"))

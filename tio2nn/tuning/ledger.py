@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tio2nn.errors import InputError, naming, unreadable
+from tio2nn.files.atomic import write_once
 from tio2nn.files.tables import write_csv
 from tio2nn.job_part import JobPart
 from tio2nn.tuning.trials import COLUMNS, FAILED, STARTED, Candidate, Trial, cells_of, trial_from
@@ -84,8 +85,7 @@ class Ledger:
 
         An empty one is written if there is none, so that every machine that looks for it by its name finds it.
         """
-        if not path.exists():
-            write_csv(path, _HEADER, ())
+        write_once(path, _text_of(_HEADER).decode())
         self._files.setdefault(path, _File(path, self._command))
 
     def refresh(self) -> None:

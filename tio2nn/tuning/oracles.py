@@ -38,7 +38,7 @@ class Oracle:
         tuning: the strategy, and the values to choose from.
 
     Attributes:
-        has_ended: whether there is nothing more to propose, whatever results arrive.
+        has_ended: whether there was nothing more to propose, whatever results arrive.
 
     KerasTuner must write files: into a temporary directory, removed at the end of the `with` block.
     """
@@ -65,8 +65,8 @@ class Oracle:
         number = max(self._trials, default=0) + 1
         # an oracle gives each tuner one trial at a time, so every trial gets its own tuner
         trial = self._oracle.create_trial(f"tuner-{number}")
+        self.has_ended = trial.status == "STOPPED"
         if trial.status != "RUNNING":
-            self.has_ended = trial.status == "STOPPED"
             return None
         self._trials[number] = trial
         values = trial.hyperparameters.values

@@ -143,6 +143,9 @@ def tune(
     }
     document = write_best(project.best_trial_file, best, about)
     notes.remove()
+    if not _at_work(project):
+        for left in project.tuning_directory.glob(f"{project.trial_data_file.stem}-*-of-*.npz"):
+            left.unlink(missing_ok=True)  # by parts that were killed
     return TuneSummary(
         ranked=ranked(trials),
         best=document,
