@@ -375,7 +375,13 @@ def test_status_says_that_parts_have_searched(project: Project) -> None:
 
 @pytest.mark.usefixtures("eager")
 def test_a_trial_can_be_repeated_from_its_line(project: Project, other: Project) -> None:
-    changes = {"strategy": "random", "max_trials": 2, "dropout": [0.0, 0.3], "seed": 5, "structures": 20}
+    changes: dict[str, Any] = {
+        "strategy": "random",
+        "max_trials": 2,
+        "dropout": [0.0, 0.3],
+        "seed": 5,
+        "structures": 20,
+    }
     search_part(project, (2, 2), run_trial, **changes)
     (line,) = table(project.tuning_directory / "ledger-2-of-2.csv")
     # as docs/how-to/tuning.md says
@@ -432,7 +438,7 @@ def start_part(project: Project, *arguments: object) -> subprocess.Popen[str]:
 def test_processes_at_once_of_which_one_is_killed_finish_every_trial(
     project: Project, other: Project, strategy: str
 ) -> None:
-    changes = {"strategy": strategy, "max_trials": 18, "epochs": 4, **SPACE}
+    changes: dict[str, Any] = {"strategy": strategy, "max_trials": 18, "epochs": 4, **SPACE}
     for own in (project, other):
         text = PARAMETERS.with_overrides(tuning={**GRID, **changes}).to_json()
         own.parameters_file.write_text(text, encoding="utf-8")
