@@ -12,7 +12,8 @@ from tio2nn.project.feature_store import Manifest, Shard, read_shard
 from tio2nn.project.jacobian_store import JacobianLayout, open_jacobian
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store
-from tio2nn.tuning.trials import Ledger, read_best
+from tio2nn.tuning.ledger import Ledger
+from tio2nn.tuning.trials import read_best
 
 SHARD = Shard("shard.npz", 0, 1, 8)
 LAYOUT = JacobianLayout("", "", 1, "jacobian.f32", ())
@@ -36,8 +37,16 @@ READERS: dict[str, tuple[Callable[[Project], Path], Callable[[Path], object], st
         lambda path: open_jacobian(path.parent, LAYOUT),
         "tio2nn featurize{} --forces",
     ),
-    "the best trial": (lambda p: p.best_trial_file, read_best, "tio2nn tune{}"),
-    "the ledger of trials": (lambda p: p.trial_ledger_file, Ledger, "tio2nn tune{}"),
+    "the best trial": (
+        lambda p: p.best_trial_file,
+        lambda path: read_best(path, Project(path.parent.parent).command("tune")),
+        "tio2nn tune{}",
+    ),
+    "the ledger of trials": (
+        lambda p: p.trial_ledger_file,
+        lambda path: Ledger(path, Project(path.parent.parent).command("tune")),
+        "tio2nn tune{}",
+    ),
 }
 
 

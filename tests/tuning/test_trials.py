@@ -4,115 +4,20 @@ import csv
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from projects import PARAMETERS
+from trials import COMMAND, make_trial
 
 from tio2nn.errors import InputError
 from tio2nn.tuning.trials import (
-    COMPLETED,
     DIVERGED,
     FAILED,
-    Candidate,
-    Ledger,
-    Outcome,
-    Trial,
     ranked,
     read_best,
     write_best,
     write_trials,
 )
-
-CANDIDATE = Candidate(layers=2, nodes=16, learning_rate=5e-4, dropout=0.1, epochs=20)
-
-
-def make_trial(number: int = 1, rmse: float | None = 12.5, status: str = COMPLETED, **changes: Any) -> Trial:
-    mae = None if rmse is None else rmse / 3  # a number without a short decimal form
-    outcome = Outcome(
-        status=status,
-        validation_rmse_meV_per_atom=rmse,
-        validation_mae_meV_per_atom=mae,
-        best_epoch=None if rmse is None else 17,
-        n_parameters=None if rmse is None else 400,
-        seconds=1.25,
-    )
-    return replace(Trial.of(number, CANDIDATE, outcome), **changes)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.csv"
-
-
-def test_a_new_ledger_gives_back_what_another_was_given(file: Path) -> None:
-    trials = [
-        make_trial(1),
-        make_trial(2, 1e-300, nodes=32),
-        make_trial(3, None, DIVERGED, nodes=64, message='the loss, "of" epoch 1 is nan'),
-    ]
-    ledger = Ledger(file)
-    for trial in trials:
-        ledger.add("settings", trial)
-    again = Ledger(file)
-    assert [again.find("settings", trial.candidate, trial.trial) for trial in trials] == trials
-
-
-def test_a_trial_is_renumbered_for_the_search_that_asks(file: Path) -> None:
-    Ledger(file).add("settings", make_trial(1))
-    assert Ledger(file).find("settings", CANDIDATE, 9) == make_trial(9)
-
-
-def test_only_the_same_candidate_under_the_same_settings_is_found(file: Path) -> None:
-    ledger = Ledger(file)
-    ledger.add("settings", make_trial())
-    assert ledger.find("others", CANDIDATE, 1) is None
-    for change in ({"layers": 3}, {"nodes": 8}, {"learning_rate": 1e-4}, {"dropout": 0.0}, {"epochs": 21}):
-        assert ledger.find("settings", replace(CANDIDATE, **change), 1) is None
-
-
-def test_a_failed_trial_is_tried_again_and_then_replaced(file: Path) -> None:
-    ledger = Ledger(file)
-    ledger.add("settings", make_trial(1, None, FAILED, message="out of memory"))
-    assert Ledger(file).find("settings", CANDIDATE, 1) is None
-    ledger.add("settings", make_trial(1))
-    assert Ledger(file).find("settings", CANDIDATE, 1) == make_trial(1)
-    assert len(file.read_text(encoding="utf-8").splitlines()) == 2
-
-
-@pytest.mark.parametrize("cut", [0, 1])
-def test_a_torn_ledger_is_refused_with_its_line(file: Path, cut: int) -> None:
-    ledger = Ledger(file)
-    for nodes in (1, 2, 3):
-        ledger.add("settings", make_trial(nodes=nodes))
-    lines = file.read_text(encoding="utf-8").splitlines()
-    lines[1 + cut] = lines[1 + cut][:20]
-    file.write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(
-        InputError, match=r'expected a trial, got: .*; delete it and run "tio2nn tune -C .*" again'
-    ) as caught:
-        Ledger(file)
-    assert (caught.value.file, caught.value.line) == (str(file), 2 + cut)
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00binary", b'settings,"', b"", b"a,b\n1,2\n"])
-def test_another_file_is_no_ledger(file: Path, content: bytes) -> None:
-    file.write_bytes(content)
-    with pytest.raises(InputError, match="; delete it and run") as caught:
-        Ledger(file)
-    assert str(caught.value).startswith(f"{file}:")
-    assert "\n" not in str(caught.value)
-    assert file.read_bytes() == content
-
-
-def test_a_ledger_of_a_search_that_knew_no_forces_is_read(file: Path) -> None:
-    trial = make_trial()
-    Ledger(file).add("settings", trial)
-    rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))
-    at = rows[0].index("validation_force_rmse_eV_per_A")
-    with file.open("w", encoding="utf-8", newline="") as handle:
-        csv.writer(handle).writerows([*row[:at], *row[at + 1 :]] for row in rows)
-    assert Ledger(file).find("settings", CANDIDATE, 1) == trial
 
 
 def test_forces_count_as_much_as_energies_whatever_their_unit() -> None:
@@ -162,7 +67,7 @@ def test_what_the_best_trial_changes_can_be_read_back(tmp_path: Path) -> None:
     document = write_best(path, make_trial(), {"strategy": "grid"})
     assert document["strategy"] == "grid"
     assert document["validation_rmse_meV_per_atom"] == 12.5
-    changed = PARAMETERS.with_overrides(**read_best(path))
+    changed = PARAMETERS.with_overrides(**read_best(path, COMMAND))
     assert changed.network == replace(PARAMETERS.network, hidden_layers=(16, 16), dropout=0.1)
     assert changed.training == replace(PARAMETERS.training, learning_rate=5e-4)
 
@@ -184,7 +89,7 @@ def test_a_best_trial_without_settings_is_refused(tmp_path: Path, text: str, got
     path = tmp_path / "best.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=rf"^{path}:.*{got}"):
-        read_best(path)
+        read_best(path, COMMAND)
     path.unlink()
     with pytest.raises(InputError, match="no such file"):
-        read_best(path)
+        read_best(path, COMMAND)

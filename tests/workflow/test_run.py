@@ -151,7 +151,7 @@ def test_run_tunes_first_if_it_is_asked_or_the_recipe_searches(
 
     monkeypatch.setattr(tune, "perform", search)
     monkeypatch.setattr(
-        "tio2nn.tuning.trials.read_best", lambda path: json.loads(path.read_text(encoding="utf-8"))
+        "tio2nn.tuning.trials.read_best", lambda path, _: json.loads(path.read_text(encoding="utf-8"))
     )
     Project.create(here, PARAMETERS)
     invoke("run", "files")

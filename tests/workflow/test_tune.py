@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from projects import (
     small_project,
     structures,
 )
+from searches import GRID, Here, invented, search, table
 
 from tio2nn.errors import InputError
 from tio2nn.parallel.workers import WorkerDied
@@ -34,66 +33,7 @@ from tio2nn.structures.split import LEFT_OUT, Split
 from tio2nn.training.data import TrainingData
 from tio2nn.tuning.trial import TrialTask, run_trial
 from tio2nn.tuning.trials import Candidate, Outcome, read_best
-from tio2nn.workflow.tune import TuneSummary, own_candidate, subset, tune
-
-GRID: dict[str, Any] = {
-    "layers": [1, 2],
-    "nodes": [3, 4],
-    "learning_rate": [0.01],
-    "dropout": [0.0],
-    "epochs": 2,
-    "batch_size": 20,
-}
-
-
-class Here(Executor):
-    """Runs trials at once, in this process.
-
-    Attributes:
-        tasks: what was run.
-    """
-
-    def __init__(self, run: Callable[[TrialTask], Outcome] = run_trial) -> None:
-        self.tasks: list[TrialTask] = []
-        self._run = run
-
-    def submit(self, _function: Any, /, *args: Any, **_: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.tasks.append(args[0])
-        try:
-            future.set_result(self._run(*args))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-
-def invented(task: TrialTask) -> Outcome:
-    """An outcome without a fit: the larger the network, and the nearer the learning rate to 0.01, the better."""
-    layers, rate = task.network.hidden_layers, task.training.learning_rate
-    rmse = 100.0 / sum(layers) + abs(rate - 0.01) / task.training.epochs
-    return Outcome(
-        status="completed",
-        validation_rmse_meV_per_atom=rmse,
-        validation_mae_meV_per_atom=0.8 * rmse,
-        best_epoch=task.training.epochs,
-        n_parameters=sum(layers),
-        seconds=1.0,
-    )
-
-
-def search(
-    project: Project, run: Callable[[TrialTask], Outcome] = invented, jobs: int = 1, **changes: Any
-) -> tuple[TuneSummary, list[TrialTask]]:
-    """A search over `GRID` with changes, and the trials that it computed."""
-    here = Here(run)
-    parameters = PARAMETERS.with_overrides(tuning={**GRID, **changes})
-    return tune(project, parameters, jobs=jobs, make_executor=lambda _: here), here.tasks
-
-
-def table(path: Path, *without: str) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    return [{name: cell for name, cell in row.items() if name not in without} for row in rows]
+from tio2nn.workflow.tune import own_candidate, subset, tune
 
 
 @pytest.fixture(scope="module")
@@ -288,18 +228,17 @@ def test_a_search_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(
     ("damage", "line"),
     [
         (lambda rows: [*rows[:2], rows[2].replace(",completed,", ",completed,x"), *rows[3:]], ":3"),
-        (lambda rows: [*rows[:3], rows[3][: len(rows[3]) // 2]], ":4"),
+        (lambda rows: [*rows[:3], rows[3][: len(rows[3]) // 2], *rows[3:]], ":4"),
         (lambda rows: ["trial,status", *rows[1:]], ":1"),
-        (lambda _: [], ":1"),
     ],
-    ids=["a cell", "cut off", "other columns", "empty"],
+    ids=["a cell", "cut off", "other columns"],
 )
 def test_a_damaged_ledger_is_named_with_its_line(
     project: Project, damage: Callable[[list[str]], list[str]], line: str
 ) -> None:
     search(project)
     rows = damage(project.trial_ledger_file.read_text(encoding="utf-8").splitlines())
-    project.trial_ledger_file.write_text("\n".join(rows), encoding="utf-8")
+    project.trial_ledger_file.write_text("\n".join(rows) + "\n", encoding="utf-8")
     before = project.trial_ledger_file.read_bytes()
     with pytest.raises(InputError, match=r'; delete it and run "tio2nn tune -C .*" again') as caught:
         search(project)
@@ -426,7 +365,7 @@ def test_fits_of_a_bayesian_search_are_reproducible(project: Project, tmp_path: 
 def test_a_search_on_some_structures_takes_so_many_of_both_parts(project: Project) -> None:
     heard: list[tuple[int, int]] = []
 
-    def listen(data: TrainingData) -> None:
+    def listen(data: TrainingData, _undone: str) -> None:
         heard.append((len(data.train.counts), len(data.validation.counts)))
 
     for n_structures in (None, 8):
@@ -454,7 +393,7 @@ def test_a_subset_keeps_parts_and_follows_from_its_seed() -> None:
 
 def test_the_best_trial_changes_a_parameter_set(project: Project) -> None:
     summary, _ = search(project, learning_rate=[0.1, 0.02], dropout=[0.2])
-    overrides = read_best(project.best_trial_file)
+    overrides = read_best(project.best_trial_file, "tio2nn tune")
     changed = PARAMETERS.with_overrides(**overrides)
     assert changed.network.hidden_layers == (4, 4)
     assert (changed.network.dropout, changed.training.learning_rate) == (0.2, 0.02)

@@ -15,10 +15,13 @@ from tio2nn.cli.options import (
     ForcesOption,
     JobsOption,
     JsonOption,
+    PartOption,
     ProjectOption,
     RecipeOption,
     SplitFileOption,
 )
+from tio2nn.errors import UsageError
+from tio2nn.job_part import JobPart
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
@@ -43,11 +46,22 @@ def tune(
         Optional[int],  # noqa: UP045
         typer.Option("--max-trials", min=1, metavar="N", help="Maximum number of trials."),
     ] = None,
+    patience: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            "--patience",
+            min=1,
+            metavar="N",
+            help="End after N trials in a row without an improvement. Default: 30, and never for a grid.",
+            show_default=False,
+        ),
+    ] = None,
     epochs: EpochsOption = None,
     structures: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--structures", min=2, metavar="N", help="Search with N structures drawn at random."),
     ] = None,
+    part: PartOption = None,
     json: JsonOption = False,
 ) -> None:
     """Search for network size, learning rate and dropout; resumes an interrupted search."""
@@ -55,12 +69,25 @@ def tune(
     from tio2nn.project.project import Project
     from tio2nn.workflow.settings import training_parameters, with_flags
 
+    own = None if part is None else JobPart.parse(part)
+    if own is not None and json:
+        raise UsageError("--part cannot be combined with --json; the command without --part has the result")
     found = Project.find(project)
     snapshot = Snapshot(found)
     parameters = training_parameters(snapshot, recipe, forces=forces)
-    flags = {"strategy": strategy, "max_trials": max_trials, "epochs": epochs, "structures": structures}
+    flags = {
+        "strategy": strategy,
+        "max_trials": max_trials,
+        "patience": patience,
+        "epochs": epochs,
+        "structures": structures,
+    }
+    parameters = with_flags(parameters, "tuning", flags)
+    if own is not None:
+        perform_part(snapshot, own, parameters, jobs, split)
+        return
     with found.locked("tune"):
-        best = perform(snapshot, with_flags(parameters, "tuning", flags), jobs, split)
+        best = perform(snapshot, parameters, jobs, split)
     if json:
         console.print_json(best)
 
@@ -69,27 +96,17 @@ def perform(
     snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, split_file: Path | None
 ) -> dict[str, Any]:
     """Search, show the ranking and return the best trial."""
-    from tio2nn.cli.plans import warn_of_split
     from tio2nn.parallel.workers import trial_workers, worker_count
-    from tio2nn.workflow.settings import require_features
 
-    require_features(snapshot, parameters, split_file)
-    console.say("starting TensorFlow ...")
-    with console.native_messages_hidden():
-        from tio2nn.workflow.tune import tune
+    _start(snapshot, parameters, split_file)
+    from tio2nn.workflow.tune import tune
 
     jobs = worker_count(jobs)
 
-    def on_data(data: TrainingData) -> None:
-        console.say(
-            f"{parameters.tuning.strategy} search: each trial trains on {counted(len(data.train.counts), 'structure')}"
-            f"{'' if data.train_forces is None else ', energies and forces,'} and validates on "
-            f"{len(data.validation.counts)}; {counted(jobs, 'trial')} at a time"
-        )
-        warn_of_split(data.split)
-
-    def on_trial(trial: Trial) -> None:
-        console.say(f"trial {trial.describe()}")
+    def on_data(data: TrainingData, undone: str) -> None:
+        if undone:
+            console.warn(f"{undone}; running here what is missing")
+        _say_data(parameters, data, jobs)
 
     with console.compile_notice("the forces"):
         summary = tune(
@@ -99,7 +116,7 @@ def perform(
             make_executor=trial_workers,
             split_file=split_file,
             on_data=on_data,
-            on_trial=on_trial,
+            on_trial=_say_trial,
             command=sys.argv,
         )
     console.say(
@@ -123,3 +140,62 @@ def perform(
         f"next: tio2nn train{snapshot.project.as_option()} --tuned"
     )
     return summary.best
+
+
+def perform_part(
+    snapshot: Snapshot, part: JobPart, parameters: ParameterSet, jobs: int | None, split_file: Path | None
+) -> None:
+    """Run the trials of one part of a search, and say what comes after all parts."""
+    from tio2nn.parallel.workers import trial_workers, worker_count
+
+    _start(snapshot, parameters, split_file)
+    from tio2nn.workflow.tune import tune_part
+
+    jobs = worker_count(jobs)
+
+    def on_data(data: TrainingData, others: str) -> None:
+        if others:
+            console.warn(f"{others} searched with other settings or data, or over another space")
+        _say_data(parameters, data, jobs)
+
+    with console.compile_notice("the forces"):
+        summary = tune_part(
+            snapshot,
+            part,
+            parameters,
+            jobs=jobs,
+            make_executor=trial_workers,
+            split_file=split_file,
+            on_data=on_data,
+            on_trial=_say_trial,
+        )
+    console.say(
+        f"part {part.number} of {part.total} is done, {counted(summary.n_run, 'trial')} in "
+        f'{console.duration(summary.seconds)}; after all of them run "{snapshot.project.command("tune")}" '
+        "with the same options"
+    )
+
+
+def _start(snapshot: Snapshot, parameters: ParameterSet, split_file: Path | None) -> None:
+    """Load TensorFlow, once there is something to train on."""
+    from tio2nn.workflow.settings import require_features
+
+    require_features(snapshot, parameters, split_file)
+    console.say("starting TensorFlow ...")
+    with console.native_messages_hidden():
+        import tio2nn.workflow.tune  # noqa: F401
+
+
+def _say_data(parameters: ParameterSet, data: TrainingData, jobs: int) -> None:
+    from tio2nn.cli.plans import warn_of_split
+
+    console.say(
+        f"{parameters.tuning.strategy} search: each trial trains on {counted(len(data.train.counts), 'structure')}"
+        f"{'' if data.train_forces is None else ', energies and forces,'} and validates on "
+        f"{len(data.validation.counts)}; {counted(jobs, 'trial')} at a time"
+    )
+    warn_of_split(data.split)
+
+
+def _say_trial(trial: Trial) -> None:
+    console.say(f"trial {trial.describe()}")

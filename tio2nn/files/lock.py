@@ -122,6 +122,28 @@ def _held(directory: Path, name: str, command: str) -> Iterator[bool]:
             os.close(descriptor)
 
 
+@contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Hold the lock of a file for a moment, after those who hold it now; the file stays.
+
+    Raises:
+        InputError: the file system has no locks, or the file is a link or no regular file.
+    """
+    descriptor = _open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        while (holds := None if descriptor is None else _take(descriptor)) is False:
+            time.sleep(_PAUSE)
+        if not holds:
+            raise InputError(
+                "expected a file system with locks, by which workers take turns, got one without",
+                file=str(path),
+            )
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def _is_there(path: Path, descriptor: int) -> bool:
     """Whether an open file still has its name."""
     try:

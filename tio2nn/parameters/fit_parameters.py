@@ -316,6 +316,15 @@ class TuningParameters(Section):
     max_trials: Annotated[
         Count | None, About("Largest number of trials; null for all of the grid", Affects.SEARCH)
     ] = None
+    patience: Annotated[
+        Count | None,
+        About(
+            "Number of trials in a row, none better than the best before by 1 %, after which the search ends; null for "
+            "30, and for all of a grid",
+            Affects.SEARCH,
+            unit="trials",
+        ),
+    ] = None
     epochs: Annotated[
         Count,
         About("Number of passes over the training set in each trial", Affects.SEARCH, by_recipe=True),

@@ -229,6 +229,8 @@ class Snapshot:
 
     def _of_search(self) -> State:
         project = self.project
+        if begun := PartNotes(project.tuning_directory, "search", "").begun:
+            return State(MISSING, f"{begun} searched; the command without --part ends the search")
         if not project.trials_file.exists():
             return State(MISSING)
         try:

@@ -45,6 +45,16 @@ class PartNotes(NamedTuple):
         for path in self._files():
             path.unlink(missing_ok=True)
 
+    @property
+    def begun(self) -> str:
+        """The parts that have begun, whatever they were computed for, for messages; "" if there are none."""
+        parts = self._read()
+        totals = Counter(part.total for part in parts)
+        if not totals:
+            return ""
+        total = max(totals, key=lambda total: (totals[total], total))
+        return named(sorted(part.number for part in parts if part.total == total), total)
+
     def others(self, part: JobPart) -> str:
         """The other parts of this array that were computed for other inputs, for messages; "" if there are none."""
         numbers = self._outdated(part.total)

@@ -1,13 +1,7 @@
-"""Trials of a search: candidates, outcomes, and the files that store both.
-
-KerasTuner's own files lose trials when a search is killed and restarted. Here each finished trial is a row of
-`ledger.csv`, with a digest of everything that it depends on. A search looks up the ledger before it computes, so it
-resumes after a kill, and reuses trials of searches over other grids.
-"""
+"""Trials of a search: candidates, outcomes, which is best, and the files `trials.csv` and `best.json`."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -20,13 +14,14 @@ from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParamete
 from tio2nn.parameters.recipes import Overrides
 from tio2nn.parameters.schema import to_json
 from tio2nn.parameters.validation import read
-from tio2nn.project.project import command_for
 from tio2nn.wording import counted
 
 COMPLETED = "completed"
 DIVERGED = "diverged"
 FAILED = "failed"
 """A trial whose process died or ran out of memory; the next search repeats it."""
+STARTED = "started"
+"""A trial without an outcome, running or lost with its worker: one of several that share a search."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +124,7 @@ class Trial(Outcome, Candidate):
 # errors, and its fit worse by a sixth on the test set.
 _CLEARLY_BETTER = 2.0
 
-_COLUMNS = (
+COLUMNS = (
     "trial",
     "status",
     "validation_rmse_meV_per_atom",
@@ -145,12 +140,10 @@ _COLUMNS = (
     "seconds",
     "message",
 )
-_ERRORS = _COLUMNS[2:5]
+_ERRORS = COLUMNS[2:5]
 _REAL = frozenset((*_ERRORS, "learning_rate", "dropout", "seconds"))
 _TEXT = frozenset(("status", "message"))
 _OPTIONAL = frozenset((*_ERRORS, "best_epoch", "n_parameters"))
-# ledgers of 0.1.0, without forces
-_COLUMNS_WITHOUT_FORCES = tuple(name for name in _COLUMNS if name != "validation_force_rmse_eV_per_A")
 
 
 def ranked(trials: Iterable[Trial]) -> tuple[Trial, ...]:
@@ -184,42 +177,7 @@ def best_of(trials: Iterable[Trial], own: Candidate | None, n_validation: int) -
 
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:
     """Write `trials.csv`: one row for each trial, in the order of the search."""
-    write_csv(path, _COLUMNS, [_row(trial) for trial in sorted(trials, key=lambda trial: trial.trial)])
-
-
-class Ledger:
-    """All trials that were ever finished in a project, `ledger.csv`.
-
-    Attributes:
-        path: of the file, which need not exist.
-
-    Raises:
-        InputError: the file is no ledger.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._trials: dict[tuple[str, Candidate], Trial] = {}
-        if path.exists():
-            for settings, trial in _read_ledger(path):
-                self._trials[settings, trial.candidate] = trial
-
-    def find(self, settings: str, candidate: Candidate, number: int) -> Trial | None:
-        """The finished trial of a candidate with these settings, renumbered; failed trials do not count.
-
-        Args:
-            settings: digest of everything but the candidate that its outcome depends on.
-            candidate: the candidate.
-            number: of the trial in the present search.
-        """
-        trial = self._trials.get((settings, candidate))
-        return None if trial is None or trial.status == FAILED else replace(trial, trial=number)
-
-    def add(self, settings: str, trial: Trial) -> None:
-        """Add a trial, and write the ledger at once."""
-        self._trials[settings, trial.candidate] = trial
-        rows = [(key[0], *_row(kept)) for key, kept in self._trials.items()]
-        write_csv(self.path, ("settings", *_COLUMNS), rows)
+    write_csv(path, COLUMNS, [cells_of(trial) for trial in sorted(trials, key=lambda trial: trial.trial)])
 
 
 def write_best(path: Path, best: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,8 +196,12 @@ def write_best(path: Path, best: Trial, about: Mapping[str, Any]) -> dict[str, A
     return document
 
 
-def read_best(path: Path) -> Overrides:
-    """The changes of the best trial to a parameter set: `parameters.with_overrides(**read_best(path))`.
+def read_best(path: Path, command: str) -> Overrides:
+    """The changes of the best trial to a parameter set: `parameters.with_overrides(**read_best(path, command))`.
+
+    Args:
+        path: of the file.
+        command: the command that makes it, for messages.
 
     Raises:
         InputError: not readable, not JSON, or without these settings.
@@ -255,8 +217,7 @@ def read_best(path: Path) -> Overrides:
         if not isinstance(found, dict) or set(found) != set(names):
             got = ", ".join(found) if isinstance(found, dict) and found else "none"
             raise InputError(
-                f"expected a section {section} with {' and '.join(names)}, got {got}; "
-                f'run "{command_for(path, "tune")}" again',
+                f'expected a section {section} with {" and ".join(names)}, got {got}; run "{command}" again',
                 file=file,
             )
         checked = to_json(read(cls, found, file=file))
@@ -265,33 +226,27 @@ def read_best(path: Path) -> Overrides:
 
 
 def _facts(best: Trial) -> dict[str, Any]:
-    names = (*_COLUMNS[:1], *_ERRORS, "epochs", "best_epoch", "n_parameters")
+    names = (*COLUMNS[:1], *_ERRORS, "epochs", "best_epoch", "n_parameters")
     return {name: getattr(best, name) for name in names}
 
 
-def _row(trial: Trial) -> list[object]:
-    return [getattr(trial, name) for name in _COLUMNS]
+def cells_of(trial: Trial) -> list[object]:
+    """The row of a trial in a table with `COLUMNS`."""
+    return [getattr(trial, name) for name in COLUMNS]
 
 
-def _read_ledger(path: Path) -> Iterable[tuple[str, Trial]]:
-    file = str(path)
-    advice = f'delete it and run "{command_for(path, "tune")}" again'
-    try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"expected a table of trials, got: {error}; {advice}", file=file) from None
-    known = ["settings", *_COLUMNS], ["settings", *_COLUMNS_WITHOUT_FORCES]
-    if not rows or rows[0] not in known:
-        raise InputError(
-            f"expected the columns settings, {', '.join(_COLUMNS)}, got others; {advice}", file=file, line=1
-        )
-    for line, row in enumerate(rows[1:], start=2):
-        try:
-            settings, *cells = row
-            values = {name: _value(name, cell) for name, cell in zip(rows[0][1:], cells, strict=True)}
-        except ValueError as error:
-            raise InputError(f"expected a trial, got: {error}; {advice}", file=file, line=line) from None
-        yield settings, Trial(**values)
+def trial_from(cells: Mapping[str, str]) -> Trial:
+    """The trial of a row, by column; columns may be missing that earlier versions did not write.
+
+    Raises:
+        ValueError: no such trial.
+    """
+    trial = Trial(**{name: _value(name, cell) for name, cell in cells.items()})
+    if trial.status not in (COMPLETED, DIVERGED, FAILED, STARTED):
+        raise ValueError(f"the status {trial.status!r}")
+    if trial.status == COMPLETED and not math.isfinite(trial.score):
+        raise ValueError("a completed trial without an error")
+    return trial
 
 
 def _value(name: str, cell: str) -> Any:

@@ -54,7 +54,8 @@ def training_parameters(
     if tuned:
         from tio2nn.tuning.trials import read_best
 
-        parameters = parameters.with_overrides(**read_best(project.require(project.best_trial_file)))
+        best = read_best(project.require(project.best_trial_file), project.command("tune"))
+        parameters = parameters.with_overrides(**best)
     require_expressible(
         parameters.target,
         parameters.network.activation,

@@ -86,8 +86,9 @@ def status(project: Project | Snapshot | AnyPath) -> Status:
     derivatives = snapshot.state(DERIVATIVES)
     if derivatives.kind not in (MISSING, IN_PROGRESS) or _are_missed(snapshot, model):
         rows.append(_row(DERIVATIVES, derivatives))
-    if snapshot.project.trials_file.exists():
-        rows.append(_row(SEARCH, snapshot.state(SEARCH)))
+    search = snapshot.state(SEARCH)
+    if search.kind != MISSING or search.what:
+        rows.append(_row(SEARCH, search))
     rows += [
         _row(SPLIT, snapshot.state(SPLIT)),
         _row(MODEL, model),

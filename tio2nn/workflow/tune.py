@@ -1,51 +1,48 @@
 """The verb tune: search for the best network size, learning rate and dropout.
 
-KerasTuner proposes trials, and worker processes run them. A ledger records every finished trial, so that a killed
-search can resume and gives the same result as one without interruption.
+KerasTuner proposes trials, and worker processes run them. Ledgers record every finished trial, so that a killed search
+can resume and gives the same result as one without interruption. The parts of a job array search together; the command
+without a part runs what they left and writes the result.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tio2nn.errors import InputError
+from tio2nn.files.atomic import write_once
+from tio2nn.files.lock import jobs as jobs_at_work
+from tio2nn.files.lock import turn
 from tio2nn.files.paths import AnyPath
+from tio2nn.files.strict_json import format_json
+from tio2nn.job_part import JobPart
 from tio2nn.parallel.workers import trial_workers, worker_count
-from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import forces_of
-from tio2nn.parameters.schema import fields
-from tio2nn.parameters.validation import Section
+from tio2nn.parameters.schema import to_json
 from tio2nn.project.facts import facts_of, resolved
-from tio2nn.project.feature_store import digest_of
 from tio2nn.project.freshness import Snapshot
+from tio2nn.project.job_parts import PartNotes
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import versions
 from tio2nn.structures.split import LEFT_OUT, Split
 from tio2nn.training.data import TrainingData, prepare
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.splits import FEWEST_TO_VALIDATE
-from tio2nn.tuning.oracles import BLIND, Oracle, candidates
-from tio2nn.tuning.trial import TrialTask, run_trial
-from tio2nn.tuning.trials import (
-    COMPLETED,
-    FAILED,
-    Candidate,
-    Ledger,
-    Outcome,
-    Trial,
-    best_of,
-    ranked,
-    write_best,
-    write_trials,
-)
+from tio2nn.tuning.ledger import Ledger, of_part
+from tio2nn.tuning.oracles import BLIND
+from tio2nn.tuning.record import Conditions, Record
+from tio2nn.tuning.search import missing_trials, search_blindly, search_guided
+from tio2nn.tuning.shared_search import SharedSearch
+from tio2nn.tuning.trials import COMPLETED, Candidate, Trial, best_of, ranked, write_best
 from tio2nn.wording import counted
 from tio2nn.workflow.inputs import SplitRequest, choose_split, keep_split, read_inputs
 
@@ -57,13 +54,26 @@ class TuneSummary:
     Attributes:
         ranked: all trials, best first.
         best: the content of `best.json`; not the first trial if that is hardly better than the present settings.
-        n_known: number of trials taken from the ledger.
+        n_known: number of trials taken from the ledgers.
         seconds: wall time.
     """
 
     ranked: tuple[Trial, ...]
     best: dict[str, Any]
     n_known: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What one part of a search did.
+
+    Attributes:
+        n_run: number of trials that ran here.
+        seconds: wall time.
+    """
+
+    n_run: int
     seconds: float
 
 
@@ -74,7 +84,7 @@ def tune(
     jobs: int | None = None,
     make_executor: Callable[[int], Executor] = trial_workers,
     split_file: AnyPath | None = None,
-    on_data: Callable[[TrainingData], None] | None = None,
+    on_data: Callable[[TrainingData, str], None] | None = None,
     on_trial: Callable[[Trial], None] | None = None,
     command: Sequence[str] = (),
 ) -> TuneSummary:
@@ -87,7 +97,8 @@ def tune(
         jobs: number of trials to run in parallel; by default one per core.
         make_executor: makes worker processes; if one dies, the others must survive; by default local processes.
         split_file: a split file given by the user.
-        on_data: called with the training and validation data of the trials.
+        on_data: called with the training and validation data of the trials, and with the parts of a job array that have
+            left trials to this call, as text.
         on_trial: called after each trial, including those of earlier searches.
         command: the command line to record.
 
@@ -100,6 +111,124 @@ def tune(
     n_workers = worker_count(jobs)
     snapshot = Snapshot.of(project)
     project = snapshot.project
+    parameters, data, chosen = _prepared(snapshot, parameters, split_file)
+    keep_split(snapshot, chosen)
+    project.tuning_directory.mkdir(exist_ok=True)
+    conditions = Conditions.of(parameters, data, project.trial_data_file, n_workers)
+    ledger = Ledger(project.trial_ledger_file, project.command("tune"))
+    record = Record(conditions, ledger, on_trial, project.trials_file)
+    notes = _notes(project, conditions)
+    is_blind = parameters.tuning.strategy in BLIND
+    if on_data is not None:
+        missing = missing_trials(record) if notes.are_there and is_blind else []
+        on_data(data, notes.undone(missing))
+    with _opened(project, conditions, data, make_executor) as executor:
+        if is_blind:
+            trials = search_blindly(record, executor)
+        elif any(line.search == conditions.search for line in ledger.lines):
+            trials = SharedSearch(record, _turns(project), lambda: _at_work(project)).run(executor)
+        else:
+            trials = search_guided(record, executor)
+    best = best_of(trials, own_candidate(parameters), len(data.validation.counts))
+    if best.status != COMPLETED:
+        raise InputError(
+            f"none of {counted(len(trials), 'trial')} completed: {best.status}, {best.message}; "
+            f"see {project.trials_file}"
+        )
+    about = {
+        "inputs": snapshot.inputs(parameters),
+        "strategy": parameters.tuning.strategy,
+        "command": list(command),
+        "versions": versions(),
+    }
+    document = write_best(project.best_trial_file, best, about)
+    notes.remove()
+    if not _at_work(project):
+        for left in project.tuning_directory.glob(f"{project.trial_data_file.stem}-*-of-*.npz"):
+            left.unlink(missing_ok=True)  # by parts that were killed
+    return TuneSummary(
+        ranked=ranked(trials),
+        best=document,
+        n_known=record.n_known,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def tune_part(
+    project: Project | Snapshot | AnyPath,
+    part: tuple[int, int],
+    parameters: ParameterSet | None = None,
+    *,
+    jobs: int | None = None,
+    make_executor: Callable[[int], Executor] = trial_workers,
+    split_file: AnyPath | None = None,
+    on_data: Callable[[TrainingData, str], None] | None = None,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> PartSummary:
+    """Run some trials of a search, while other parts run others; `tune` after all of them writes the result.
+
+    Of a grid or a random search, a part runs the trials of its share. A Bayesian or Hyperband search belongs to all
+    parts: each runs the next trial when it has room for one. A part writes only files of its own, in `tuning/`.
+
+    Args:
+        part: number and total, such as (3, 20).
+        project, parameters, jobs, make_executor, split_file, on_trial: as for `tune`.
+        on_data: called with the data, and with the parts that searched with other settings or data, as text.
+
+    Raises:
+        InputError: as for `tune`; or the same part or another command is at work, or the file system has no locks.
+        MissingInputError, StaleError, TypeError, ValueError: as for `tune`; or no such part.
+    """
+    begin = time.perf_counter()
+    n_workers = worker_count(jobs)
+    if (own := JobPart.of(part)) is None:
+        raise TypeError("part: expected two whole numbers such as (3, 20), got None")
+    snapshot = Snapshot.of(project)
+    project = snapshot.project
+    with project.joined(f"{_VERB} {own}"):
+        parameters, data, _ = _prepared(snapshot, parameters, split_file)
+        project.tuning_directory.mkdir(exist_ok=True)
+        conditions = Conditions.of(parameters, data, of_part(project.trial_data_file, own), n_workers)
+        ledger = Ledger(of_part(project.trial_ledger_file, own), project.command(f"tune --part {own}"))
+        record = Record(conditions, ledger, on_trial)
+        notes = _notes(project, conditions)
+        notes.write(own)
+        if on_data is not None:
+            on_data(data, notes.others(own))
+        with _opened(project, conditions, data, make_executor) as executor:
+            if parameters.tuning.strategy in BLIND:
+                trials = search_blindly(record, executor, own)
+            else:
+                with turn(_turns(project)):
+                    for number in range(1, own.total + 1):
+                        ledger.expect(of_part(project.trial_ledger_file, JobPart(number, own.total)))
+                trials = SharedSearch(record, _turns(project), lambda: _at_work(project)).run(executor)
+    return PartSummary(len(trials) - record.n_known, time.perf_counter() - begin)
+
+
+_VERB = "tune --part"
+
+
+def _at_work(project: Project) -> set[Path]:
+    """The ledgers of the parts that are running."""
+    commands = [job.command.rpartition(" ") for job in jobs_at_work(project.root)]
+    return {
+        of_part(project.trial_ledger_file, JobPart.parse(part)) for verb, _, part in commands if verb == _VERB
+    }
+
+
+def _turns(project: Project) -> Path:
+    return project.tuning_directory / ".turns.lock"
+
+
+def _notes(project: Project, conditions: Conditions) -> PartNotes:
+    return PartNotes(project.tuning_directory, "search", conditions.search)
+
+
+def _prepared(
+    snapshot: Snapshot, parameters: ParameterSet | None, split_file: AnyPath | None
+) -> tuple[ParameterSet, TrainingData, Split]:
+    """The parameters completed by their recipe, the data of the trials, and the split that these belong to."""
     if parameters is None:
         parameters = snapshot.parameters
     inputs = read_inputs(snapshot, parameters)
@@ -118,37 +247,30 @@ def tune(
             "expected structures in the validation set to compare trials, got none; data sets of fewer than "
             f"{FEWEST_TO_VALIDATE} structures have no validation set"
         )
-    keep_split(snapshot, chosen)
     if data.train_forces is not None:
         compile_force_losses(data.train_forces.jacobian)
-    if on_data is not None:
-        on_data(data)
-    project.tuning_directory.mkdir(exist_ok=True)
-    search = _Search(project, parameters, data, n_workers, on_trial)
-    data.save(project.trial_data_file)
-    try:
-        with make_executor(n_workers) as executor:
-            trials = search.blind(executor) if tuning.strategy in BLIND else search.guided(executor)
-    finally:
-        project.trial_data_file.unlink(missing_ok=True)
-    best = best_of(trials, own_candidate(parameters), len(data.validation.counts))
-    if best.status != COMPLETED:
-        raise InputError(
-            f"none of {counted(len(trials), 'trial')} completed: {best.status}, {best.message}; "
-            f"see {project.trials_file}"
-        )
-    about = {
-        "inputs": snapshot.inputs(parameters),
-        "strategy": tuning.strategy,
-        "command": list(command),
-        "versions": versions(),
-    }
-    return TuneSummary(
-        ranked=ranked(trials),
-        best=write_best(project.best_trial_file, best, about),
-        n_known=search.n_known,
-        seconds=time.perf_counter() - begin,
+    return parameters, data, chosen
+
+
+@contextmanager
+def _opened(
+    project: Project,
+    conditions: Conditions,
+    data: TrainingData,
+    make_executor: Callable[[int], Executor],
+) -> Iterator[Executor]:
+    """Worker processes, and the files that trials need."""
+    # with it, the line of a trial says everything that it takes to repeat it
+    write_once(
+        project.tuning_directory / f"settings-{conditions.settings}.json",
+        format_json(to_json(conditions.parameters)) + "\n",
     )
+    data.save(conditions.data_file)
+    try:
+        with make_executor(conditions.jobs) as executor:
+            yield executor
+    finally:
+        conditions.data_file.unlink(missing_ok=True)
 
 
 def own_candidate(parameters: ParameterSet) -> Candidate | None:
@@ -183,133 +305,3 @@ def subset(split: Split, n_structures: int, seed: int) -> Split:
         for index in rng.permutation(split.indices(part))[:size]:
             parts[index] = part
     return replace(split, parts=tuple(parts))
-
-
-class _Search:
-    """Runs the trials that are not in the ledger."""
-
-    def __init__(
-        self,
-        project: Project,
-        parameters: ParameterSet,
-        data: TrainingData,
-        jobs: int,
-        on_trial: Callable[[Trial], None] | None,
-    ) -> None:
-        self.n_known = 0
-        self._parameters = parameters
-        self._jobs = jobs
-        self._on_trial = on_trial
-        self._ledger = Ledger(project.trial_ledger_file)
-        self._trials_file = project.trials_file
-        self._data_file = project.trial_data_file
-        self._settings = _settings(parameters, data)
-        self._trials: dict[int, Trial] = {}
-
-    def blind(self, executor: Executor) -> list[Trial]:
-        """Run all trials of a strategy that does not depend on results, as workers become free."""
-        waiting = dict(candidates(self._parameters.tuning))
-        for number in list(waiting):
-            if self._known(number, waiting[number]):
-                del waiting[number]
-        futures = {self._submit(executor, candidate): number for number, candidate in waiting.items()}
-        for future in _as_completed(futures):
-            number = futures[future]
-            self._finish(number, waiting[number], _outcome(future))
-        return list(self._trials.values())
-
-    def guided(self, executor: Executor) -> list[Trial]:
-        """Run all trials of a strategy that learns from results.
-
-        Results are passed to the oracle in the order of its proposals, and the oldest of `jobs` running trials must
-        finish before the next is proposed. Proposals therefore depend on results and on `jobs`, not on the speed of
-        the workers.
-        """
-        with Oracle(self._parameters.tuning) as oracle:
-            running: dict[int, tuple[Candidate, Future[Outcome] | None]] = {}
-            while True:
-                while len(running) < self._jobs and (proposal := oracle.ask()) is not None:
-                    number, candidate = proposal
-                    known = self._known(number, candidate)
-                    running[number] = candidate, None if known else self._submit(executor, candidate)
-                if not running:
-                    return list(self._trials.values())
-                number = min(running)
-                candidate, future = running.pop(number)
-                if future is not None:
-                    self._finish(number, candidate, _outcome(future))
-                oracle.tell(number, self._trials[number])
-
-    def _known(self, number: int, candidate: Candidate) -> bool:
-        trial = self._ledger.find(self._settings, candidate, number)
-        if trial is None:
-            return False
-        self.n_known += 1
-        self._record(trial)
-        return True
-
-    def _finish(self, number: int, candidate: Candidate, outcome: Outcome) -> None:
-        trial = Trial.of(number, candidate, outcome)
-        self._ledger.add(self._settings, trial)
-        self._record(trial)
-
-    def _record(self, trial: Trial) -> None:
-        self._trials[trial.trial] = trial
-        write_trials(self._trials_file, self._trials.values())
-        if self._on_trial is not None:
-            self._on_trial(trial)
-
-    def _submit(self, executor: Executor, candidate: Candidate) -> Future[Outcome]:
-        tuning = self._parameters.tuning
-        changed = self._parameters.with_overrides(**candidate.overrides)
-        training = replace(
-            changed.training,
-            epochs=candidate.epochs,
-            batch_size=tuning.batch_size or changed.training.batch_size,
-        )
-        task = TrialTask(
-            data=self._data_file,
-            elements=changed.elements,
-            n_features=changed.n_features,
-            network=changed.network,
-            training=training,
-            seed=tuning.seed,
-            # parallel trials share the cores; a single one may use two
-            threads=1 if self._jobs > 1 else 2,
-        )
-        return executor.submit(run_trial, task)
-
-
-def _settings(parameters: ParameterSet, data: TrainingData) -> str:
-    """Digest of all that determines the outcome of a trial besides the candidate."""
-    fixed: Mapping[str, Any] = {
-        "network": _without_searched(parameters.network, Affects.FIT),
-        # as 0.1.0 has it, which named the members
-        "training": {**_without_searched(parameters.training, Affects.DATA | Affects.FIT), "members": None},
-        **parameters.tuning.affecting(Affects.TRIAL),
-        "reference_energies": data.reference.as_dict(),
-    }
-    return digest_of([data.fingerprint, json.dumps(fixed, sort_keys=True)])
-
-
-def _without_searched(section: Section, part: Affects) -> dict[str, Any]:
-    """As JSON, what a part depends on, with null for what the candidate decides."""
-    return {
-        **section.affecting(part),
-        **{field.key: None for field in fields(type(section)) if field.about.searched},
-    }
-
-
-def _as_completed(futures: Mapping[Future[Outcome], int]) -> Iterator[Future[Outcome]]:
-    """Like `concurrent.futures.as_completed`, but in order of number if several are ready."""
-    pending = set(futures)
-    while pending:
-        done, pending = wait(pending, return_when=FIRST_COMPLETED)
-        yield from sorted(done, key=lambda future: futures[future])
-
-
-def _outcome(future: Future[Outcome]) -> Outcome:
-    try:
-        return future.result()
-    except BrokenExecutor as error:
-        return Outcome(status=FAILED, message=str(error))

@@ -1,0 +1,75 @@
+"""Searches over a small grid, whose trials run in this process or have invented outcomes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+from projects import PARAMETERS
+
+from tio2nn.project.project import Project
+from tio2nn.tuning.trial import TrialTask, run_trial
+from tio2nn.tuning.trials import Outcome
+from tio2nn.workflow.tune import TuneSummary, tune
+
+GRID: dict[str, Any] = {
+    "layers": [1, 2],
+    "nodes": [3, 4],
+    "learning_rate": [0.01],
+    "dropout": [0.0],
+    "epochs": 2,
+    "batch_size": 20,
+}
+
+
+class Here(Executor):
+    """Runs trials at once, in this process.
+
+    Attributes:
+        tasks: what was run.
+    """
+
+    def __init__(self, run: Callable[[TrialTask], Outcome] = run_trial) -> None:
+        self.tasks: list[TrialTask] = []
+        self._run = run
+
+    def submit(self, _function: Any, /, *args: Any, **_: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.tasks.append(args[0])
+        try:
+            future.set_result(self._run(*args))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+def invented(task: TrialTask) -> Outcome:
+    """An outcome without a fit: the larger the network, and the nearer the learning rate to 0.01, the better."""
+    layers, rate = task.network.hidden_layers, task.training.learning_rate
+    rmse = 100.0 / sum(layers) + abs(rate - 0.01) / task.training.epochs
+    return Outcome(
+        status="completed",
+        validation_rmse_meV_per_atom=rmse,
+        validation_mae_meV_per_atom=0.8 * rmse,
+        best_epoch=task.training.epochs,
+        n_parameters=sum(layers),
+        seconds=1.0,
+    )
+
+
+def search(
+    project: Project, run: Callable[[TrialTask], Outcome] = invented, jobs: int = 1, **changes: Any
+) -> tuple[TuneSummary, list[TrialTask]]:
+    """A search over `GRID` with changes, and the trials that it computed."""
+    here = Here(run)
+    parameters = PARAMETERS.with_overrides(tuning={**GRID, **changes})
+    return tune(project, parameters, jobs=jobs, make_executor=lambda _: here), here.tasks
+
+
+def table(path: Path, *without: str) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    return [{name: cell for name, cell in row.items() if name not in without} for row in rows]
