@@ -286,6 +286,10 @@ def test_the_loss_of_forces_is_compiled_once_and_said_so(tmp_path: Path) -> None
     project = project_with_derivatives(tmp_path / "p", PARAMETERS.with_overrides(training={"forces": True}))
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
 
+    def weights() -> list[np.ndarray]:
+        members = Potential.load(project.potential_file).members
+        return [layer.kernel for member in members for subnet in member for layer in subnet]
+
     def train_again(jobs: int) -> list[str]:
         flags = ["train", "-C", str(project.root), "--members", "2", "--jobs", str(jobs)]
         ended = subprocess.run(
@@ -305,5 +309,8 @@ def test_the_loss_of_forces_is_compiled_once_and_said_so(tmp_path: Path) -> None
         k for k, line in enumerate(first) if line.startswith("training on ")
     )
     assert n_compiled == 1
+    of_process_that_compiled = weights()
     assert "compiling the forces ..." not in train_again(jobs=1)
+    for found, expected in zip(weights(), of_process_that_compiled, strict=True):
+        np.testing.assert_array_equal(found, expected)
     assert len(list((tmp_path / "cache").rglob("*force_losses*.nbc"))) == 1
