@@ -1,12 +1,13 @@
-"""Time and memory of every command on synthetic projects of many structures.
+"""Time, memory and disk of every command on synthetic projects of many structures.
 
 For each size an archive of XSF files is made: crystals of TiO2 with 6 to 24 atoms, scaled and displaced at random; of
 ten structures two belong to a volume scan, five to a run of similar frames, three stand alone, some of them copies.
 Energies and forces are those of a made-up pair potential. With `--cells one` all have the elements and the number of
-atoms of one cell, which is the worst case for what compares structures. Each command runs as a process of its own, with
-one thread for matrices so that CPU time is work and not waiting; memory is that of its largest process. Kernels are
-compiled before, on a project of a few structures. A size takes about 1 kB of disk for each atom, with derivatives 1 kB
-more for each pair of atoms of a structure.
+atoms of one cell, which is the worst case for what compares structures; with `--cells small` they have 2 to 8 atoms.
+Each command runs as a process of its own, with one thread for matrices so that CPU time is work and not waiting; memory
+is that of its largest process, disk what it adds to the project and prints. Kernels are compiled before, on a project
+of a few structures. A size takes about 1 kB of disk for each atom, with derivatives 1 kB more for each pair of atoms of
+a structure.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from benchmarks.commands import DATA, N_WARM, costs
+from benchmarks.commands import DATA, N_WARM, Project
 from benchmarks.record import Row
 from numpy.typing import NDArray
 
@@ -35,6 +36,7 @@ from tio2nn.structures.structure import Structure
 
 FloatArray = NDArray[np.float64]
 
+POTENTIAL = "POTENTIAL"
 SCAN, RUN = 10, 25  # structures of a family
 # of families; a scan has 10 structures, a run 25: of the structures a fifth, a half and three tenths
 SHARES = {"scan": 0.02, "run": 0.02, "alone": 0.28, "copy": 0.02}
@@ -70,8 +72,25 @@ def rutile() -> Cell:
     return Cell(("Ti", "Ti", "O", "O", "O", "O"), sites, np.diag([4.594, 4.594, 2.959]))
 
 
-CELLS = tuple(repeated(rutile(), repeats) for repeats in ((1, 1, 1), (1, 1, 2), (1, 1, 3), (1, 2, 2)))
-"""6, 12, 18 and 24 atoms."""
+def cubic(edge: float, titanium: Sequence[Sequence[float]], oxygen: Sequence[Sequence[float]]) -> Cell:
+    elements = ("Ti",) * len(titanium) + ("O",) * len(oxygen)
+    return Cell(elements, np.array([*titanium, *oxygen]), edge * np.eye(3))
+
+
+FACES = ((0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0))
+CELLS = {
+    # 12 atoms
+    "one": (repeated(rutile(), (1, 1, 2)),),
+    # 6, 12, 18 and 24 atoms
+    "several": tuple(repeated(rutile(), repeats) for repeats in ((1, 1, 1), (1, 1, 2), (1, 1, 3), (1, 2, 2))),
+    # CsCl, simple cubic TiO2, rutile and rock salt: 2, 3, 6 and 8 atoms
+    "small": (
+        cubic(2.6, FACES[:1], [(0.5, 0.5, 0.5)]),
+        cubic(3.1, FACES[:1], [(0.5, 0.5, 0.0), (0.0, 0.5, 0.5)]),
+        rutile(),
+        cubic(4.2, FACES, [(0.5, 0.5, 0.5), (0.5, 0.0, 0.0), (0.0, 0.5, 0.0), (0.0, 0.0, 0.5)]),
+    ),
+}
 
 
 def labelled(structure: Structure) -> Structure:
@@ -131,40 +150,52 @@ def write_archive(path: Path, n: int, cells: Sequence[Cell]) -> int:
     return n_atoms
 
 
-def steps(*, forces: bool) -> list[list[str]]:
-    commands = [
-        ["extract", DATA],
-        ["featurize"],
-        ["train", "--epochs", "2"],
-        ["tune", "--max-trials", "2", "--structures", "2000", "--epochs", "2"],
+def steps(*, training: bool, forces: bool) -> list[list[str]]:
+    """Commands on a project; without training, with a potential that another project has trained."""
+    commands = [["extract", DATA], ["featurize", "--energies-only"]]
+    if not training:
+        return [*commands, ["status"], ["predict", DATA, "-p", POTENTIAL]]
+    commands += [
+        ["train", "--energies-only", "--epochs", "2"],
+        ["tune", "--energies-only", "--max-trials", "2", "--structures", "2000", "--epochs", "2"],
         ["predict", DATA],
         ["evaluate"],
         ["status"],
         ["evaluate", DATA],
     ]
     if forces:
-        commands += [["featurize", "--forces"], ["train", "--forces", "--epochs", "2"], ["evaluate"]]
+        fit = ["train", "--forces", "--epochs", "2"]
+        commands += [["featurize", "--forces"], fit, ["evaluate"]]
     return commands
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[3_000, 10_000], metavar="N")
     parser.add_argument("--forces-up-to", type=int, default=0, metavar="N")
-    parser.add_argument("--cells", choices=["one", "several"], default="several")
-    parser.add_argument("--directory", type=Path, metavar="DIR", help="keep the projects there")
+    parser.add_argument("--training-up-to", type=int, metavar="N", help="larger ones use the last potential")
+    parser.add_argument("--cells", choices=CELLS, default="several")
+    parser.add_argument("--preset", metavar="NAME", help="of the symmetry functions; by default auto")
+    parser.add_argument("--directory", type=Path, metavar="DIR", help="keep archives and projects there")
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
-    cells = CELLS[1:2] if arguments.cells == "one" else CELLS
+    cells = CELLS[arguments.cells]
+    init = () if arguments.preset is None else ("--preset", arguments.preset)
     with tempfile.TemporaryDirectory() as temporary:
         directory: Path = arguments.directory or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
-        archive = directory / "warm.tar"
-        write_archive(archive, N_WARM, cells)
-        for _ in costs(directory / "warm", [str(archive)], steps(forces=arguments.forces_up_to > 0)):
-            pass  # compiles
-        for n in arguments.sizes:
-            archive = directory / f"{n}.tar"
+        potential = directory / "warm/model/potential.npz"
+        for name, n in (("warm", N_WARM), *((str(n), n) for n in arguments.sizes)):
+            is_warm = name == "warm"  # compiles
+            archive = directory / f"{name}.tar"
             n_atoms = write_archive(archive, n, cells)
-            for row in costs(directory / str(n), [str(archive)], steps(forces=n <= arguments.forces_up_to)):
-                yield {"structures": n, "atoms": n_atoms, **row}
+            training = is_warm or arguments.training_up_to is None or n <= arguments.training_up_to
+            commands = steps(training=training, forces=n <= arguments.forces_up_to)
+            files = {DATA: [str(archive)], POTENTIAL: [str(potential)]}
+            for row in Project(directory / name, init=init).costs(commands, files):
+                if not is_warm:
+                    yield {"structures": n, "atoms": n_atoms, **row}
+            if training:
+                potential = directory / name / "model/potential.npz"
+            if arguments.directory is None and not is_warm:
+                archive.unlink()
