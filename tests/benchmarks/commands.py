@@ -1,7 +1,8 @@
 """Wall and CPU time, memory and disk of each command on a data set.
 
 Each one runs as a process of its own, with one thread for matrices so that CPU time is work and not waiting; memory is
-that of its largest process, disk what it adds to the project and prints. Kernels are compiled before, on a few of the structures.
+that of its largest process, disk what it adds to the project and prints. Kernels are compiled before, on a few of the
+structures.
 """
 
 from __future__ import annotations
