@@ -31,6 +31,7 @@ from benchmarks.commands import DATA, N_WARM, Project
 from benchmarks.record import Row
 from numpy.typing import NDArray
 
+from tio2nn.files.arrays import opened_arrays
 from tio2nn.io.xsf.file import write_xsf
 from tio2nn.structures.structure import Structure
 
@@ -134,20 +135,24 @@ def families(cells: Sequence[Cell], rng: np.random.Generator) -> Iterator[list[S
         yield last
 
 
-def write_archive(path: Path, n: int, cells: Sequence[Cell]) -> int:
-    """Write so many structures as XSF files in a tar archive; return the number of atoms."""
+def write_archive(path: Path, n: int, cells: Sequence[Cell]) -> None:
+    """Write so many structures as XSF files in a tar archive, whole."""
     rng = np.random.default_rng(0)
     structures = (structure for family in families(cells, rng) for structure in family)
-    n_atoms = 0
-    with tarfile.open(path, "w") as tar:
+    unfinished = path.with_suffix(".new")
+    with tarfile.open(unfinished, "w") as tar:
         for number, structure in enumerate(islice(structures, n), start=1):
             data = write_xsf(structure).encode()
             member = tarfile.TarInfo(f"structure{number:06d}.xsf")
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
             tar.members.clear()  # type: ignore[attr-defined]  # or it would remember all of them
-            n_atoms += structure.n_atoms
-    return n_atoms
+    unfinished.replace(path)
+
+
+def atoms_of(project: Project) -> int:
+    with opened_arrays(project.directory / "structures/structures.npz") as arrays:
+        return int(arrays["offsets"][-1])
 
 
 def steps(*, training: bool, forces: bool) -> list[list[str]]:
@@ -188,13 +193,15 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
         for name, n in (("warm", N_WARM), *((str(n), n) for n in arguments.sizes)):
             is_warm = name == "warm"  # compiles
             archive = directory / f"{name}.tar"
-            n_atoms = write_archive(archive, n, cells)
+            if not archive.exists():
+                write_archive(archive, n, cells)
             training = is_warm or arguments.training_up_to is None or n <= arguments.training_up_to
             commands = steps(training=training, forces=n <= arguments.forces_up_to)
             files = {DATA: [str(archive)], POTENTIAL: [str(potential)]}
-            for row in Project(directory / name, init=init).costs(commands, files):
+            project = Project(directory / name, init=init)
+            for row in project.costs(commands, files):
                 if not is_warm:
-                    yield {"structures": n, "atoms": n_atoms, **row}
+                    yield {"structures": n, "atoms": atoms_of(project), **row}
             if training:
                 potential = directory / name / "model/potential.npz"
             if arguments.directory is None and not is_warm:

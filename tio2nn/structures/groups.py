@@ -7,8 +7,8 @@ A group is a connected component of two relations:
 - *run*: consecutive frames with one cell, as in molecular dynamics or a relaxation: neighbors in natural order with
   the same elements in the same order and the same cell; without a cell, only frames of one file.
 
-Structures of one scan with the same scale are duplicates. "The same" is within a tolerance, which is four times as large
-in a crowd: where a structure has more than 64 others within it along the coordinates that vary most, and where none
+Structures of one scan with the same scale are duplicates. "The same" is within a tolerance, which is four times as
+large in a crowd: where a structure has more than 64 others within it along the coordinates that vary most, and none
 of the other coordinates varies much more than the tolerance. So the time stays proportional to the structures.
 """
 
