@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import tarfile
 import tempfile
@@ -38,6 +39,7 @@ from tio2nn.structures.structure import Structure
 FloatArray = NDArray[np.float64]
 
 POTENTIAL = "POTENTIAL"
+MILLIONS = (1, 10, 100)
 SCAN, RUN = 10, 25  # structures of a family
 # of families; a scan has 10 structures, a run 25: of the structures a fifth, a half and three tenths
 SHARES = {"scan": 0.02, "run": 0.02, "alone": 0.28, "copy": 0.02}
@@ -155,10 +157,10 @@ def atoms_of(project: Project) -> int:
         return int(arrays["offsets"][-1])
 
 
-def steps(*, training: bool, forces: bool) -> list[list[str]]:
-    """Commands on a project; without training, with a potential that another project has trained."""
+def steps(*, trains: bool, forces: bool = False) -> list[list[str]]:
+    """Commands on a project; without training, by a potential from elsewhere."""
     commands = [["extract", DATA], ["featurize", "--energies-only"]]
-    if not training:
+    if not trains:
         return [*commands, ["status"], ["predict", DATA, "-p", POTENTIAL]]
     commands += [
         ["train", "--energies-only", "--epochs", "2"],
@@ -177,32 +179,76 @@ def steps(*, training: bool, forces: bool) -> list[list[str]]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[3_000, 10_000], metavar="N")
     parser.add_argument("--forces-up-to", type=int, default=0, metavar="N")
-    parser.add_argument("--training-up-to", type=int, metavar="N", help="larger ones use the last potential")
     parser.add_argument("--cells", choices=CELLS, default="several")
     parser.add_argument("--preset", metavar="NAME", help="of the symmetry functions; by default auto")
+    parser.add_argument("--potential", type=Path, metavar="FILE", help="predict by it; train none")
     parser.add_argument("--directory", type=Path, metavar="DIR", help="keep archives and projects there")
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
-    cells = CELLS[arguments.cells]
+    cells, trains = CELLS[arguments.cells], arguments.potential is None
     init = () if arguments.preset is None else ("--preset", arguments.preset)
     with tempfile.TemporaryDirectory() as temporary:
         directory: Path = arguments.directory or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
-        potential = directory / "warm/model/potential.npz"
-        for name, n in (("warm", N_WARM), *((str(n), n) for n in arguments.sizes)):
-            is_warm = name == "warm"  # compiles
-            archive = directory / f"{name}.tar"
-            if not archive.exists():
-                write_archive(archive, n, cells)
-            training = is_warm or arguments.training_up_to is None or n <= arguments.training_up_to
-            commands = steps(training=training, forces=n <= arguments.forces_up_to)
-            files = {DATA: [str(archive)], POTENTIAL: [str(potential)]}
-            project = Project(directory / name, init=init)
-            for row in project.costs(commands, files):
-                if not is_warm:
-                    yield {"structures": n, "atoms": atoms_of(project), **row}
-            if training:
-                potential = directory / name / "model/potential.npz"
-            if arguments.directory is None and not is_warm:
-                archive.unlink()
+        warm = Project(directory / "warm", init=init)
+        for _ in warm.costs(steps(trains=trains), _files(directory / "warm.tar", N_WARM, cells, arguments)):
+            pass  # compiles
+        for n in arguments.sizes:
+            files = _files(directory / f"{n}.tar", n, cells, arguments)
+            project = Project(directory / str(n), init=init)
+            for row in project.costs(steps(trains=trains, forces=n <= arguments.forces_up_to), files):
+                yield {"structures": n, "atoms": atoms_of(project), **row}
+
+
+def _files(
+    archive: Path, n: int, cells: Sequence[Cell], arguments: argparse.Namespace
+) -> dict[str, list[str]]:
+    """What the commands read; an archive that is there is kept."""
+    if not archive.exists():
+        write_archive(archive, n, cells)
+    return {DATA: [str(archive)], POTENTIAL: [str(arguments.potential)]}
+
+
+def summarize(rows: Sequence[Row]) -> list[Row]:
+    """What a structure adds to each command, and what that comes to for 1, 10 and 100 million.
+
+    Lines through the smallest and the largest size measured, and for one size through nothing for no structures.
+    `growth` is the exponent of the CPU time between the two largest: at most 1 if it is linear.
+    """
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(str(row["command"]).removesuffix(f" -p {POTENTIAL}"), []).append(row)
+    return [_law(command, sorted(own, key=lambda row: row["structures"])) for command, own in found.items()]
+
+
+def _law(command: str, rows: Sequence[Row]) -> Row:
+    first, last = rows[0], rows[-1]
+    law: Row = {
+        "command": command,
+        "up_to": last["structures"],
+        "atoms_per_structure": round(last["atoms"] / last["structures"], 1),
+    }
+    # field of a row; unit of what a structure adds, of which a thousand are one of the row; the same for millions
+    for name, each, much, factor in (
+        ("cpu_seconds", "cpu_ms", "cpu_hours", 3600.0),
+        ("memory_MB", "memory_kB", "memory_GB", 1000.0),
+        ("disk_MB", "disk_kB", "disk_GB", 1000.0),
+    ):
+        slope, fixed = last[name] / last["structures"], 0.0
+        if len(rows) > 1:
+            slope = max(0.0, (last[name] - first[name]) / (last["structures"] - first["structures"]))
+            fixed = max(0.0, first[name] - slope * first["structures"])
+        law[each], law[f"fixed_{name}"] = _digits(1e3 * slope), _digits(fixed)
+        for million in MILLIONS:
+            law[f"{much}_of_{million}"] = _digits((fixed + 1e6 * million * slope) / factor)
+    law["growth"] = None
+    if len(rows) > 1:
+        times, sizes = ([row[name] for row in rows[-2:]] for name in ("cpu_seconds", "structures"))
+        law["growth"] = round(math.log(times[1] / times[0]) / math.log(sizes[1] / sizes[0]), 2)
+    return law
+
+
+def _digits(number: float) -> float:
+    """With three."""
+    return float(f"{number:.3g}")
