@@ -161,7 +161,7 @@ def steps(*, trains: bool, forces: bool = False) -> list[list[str]]:
     """Commands on a project; without training, by a potential from elsewhere."""
     commands = [["extract", DATA], ["featurize", "--energies-only"]]
     if not trains:
-        return [*commands, ["status"], ["predict", DATA, "-p", POTENTIAL]]
+        return [*commands, ["status"], ["predict", DATA, "--potential", POTENTIAL]]
     commands += [
         ["train", "--energies-only", "--epochs", "2"],
         ["tune", "--energies-only", "--max-trials", "2", "--structures", "2000", "--epochs", "2"],
@@ -218,7 +218,7 @@ def summarize(rows: Sequence[Row]) -> list[Row]:
     """
     found: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(str(row["command"]).removesuffix(f" -p {POTENTIAL}"), []).append(row)
+        found.setdefault(str(row["command"]).removesuffix(f" --potential {POTENTIAL}"), []).append(row)
     return [_law(command, sorted(own, key=lambda row: row["structures"])) for command, own in found.items()]
 
 
