@@ -8,7 +8,7 @@ import pytest
 from memory import peak_bytes
 from numpy.typing import NDArray
 
-from tio2nn.evaluation import leakage
+from tio2nn.evaluation import leakage, nearest
 from tio2nn.evaluation.leakage import fingerprints, fingerprints_of, nearest_in_training
 from tio2nn.potential.whitening import Whitening
 from tio2nn.training.dataset import AtomTable
@@ -38,23 +38,23 @@ def _brute_force(test: FloatArray, training: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt(((test[:, None] - training[None]) ** 2).mean(axis=2)) / pairs)
 
 
-@pytest.mark.parametrize("worth_all", [leakage._WORTH_ALL, 1])
+@pytest.mark.parametrize("worth_all", [nearest._WORTH_ALL, 1])
 @pytest.mark.parametrize("together", [16_384, 7])
 @pytest.mark.parametrize(("n_test", "n_columns"), [(1, 6), (700, 6), (700, 1), (60, 60)])
 def test_the_nearest_training_structure_is_found(
     n_test: int, n_columns: int, together: int, worth_all: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # with 1, the tree may be asked for all of them
-    monkeypatch.setattr(leakage, "_WORTH_ALL", worth_all)
-    monkeypatch.setattr(leakage, "_OF_TRAINING", together)
+    monkeypatch.setattr(nearest, "_WORTH_ALL", worth_all)
+    monkeypatch.setattr(nearest, "_OF_TRAINING", together)
     rng = np.random.default_rng(n_test)
     test, training = rng.normal(size=(n_test, n_columns)), rng.normal(size=(50, n_columns))
     names = [f"t{k}" for k in range(50)]
     found = nearest_in_training(test, training, names, ["a"] * n_test, ["b"] * 49 + ["a"])
     distances = _brute_force(test, training)
-    assert [nearest.name for nearest in found] == [names[k] for k in distances.argmin(axis=1)]
-    np.testing.assert_allclose([nearest.distance for nearest in found], distances.min(axis=1))
-    assert all(nearest.same_group for nearest in found)
+    assert [one.name for one in found] == [names[k] for k in distances.argmin(axis=1)]
+    np.testing.assert_allclose([one.distance for one in found], distances.min(axis=1))
+    assert all(one.same_group for one in found)
 
 
 def _frames(n: int, rng: np.random.Generator) -> FloatArray:
@@ -72,8 +72,8 @@ def test_the_nearest_of_many_frames_is_found(seed: int) -> None:
     names = [str(k) for k in range(800)]
     found = nearest_in_training(test, training, names, ["a"] * 200, ["b"] * 800)
     distances = _brute_force(test, training)
-    assert [int(nearest.name) for nearest in found] == distances.argmin(axis=1).tolist()
-    np.testing.assert_allclose([nearest.distance for nearest in found], distances.min(axis=1))
+    assert [int(one.name) for one in found] == distances.argmin(axis=1).tolist()
+    np.testing.assert_allclose([one.distance for one in found], distances.min(axis=1))
 
 
 def _compared(test: FloatArray, training: FloatArray, monkeypatch: pytest.MonkeyPatch) -> float:
@@ -91,10 +91,10 @@ def _compared(test: FloatArray, training: FloatArray, monkeypatch: pytest.Monkey
         return counted
 
     with monkeypatch.context() as patched:
-        few = counting(leakage._distances, lambda *arguments: arguments[-1].size)
-        patched.setattr(leakage, "_distances", few)
-        of_all = counting(leakage._closest_of_all, lambda part, _, chosen: len(part) * len(chosen))
-        patched.setattr(leakage, "_closest_of_all", of_all)
+        few = counting(nearest._distances, lambda *arguments: arguments[-1].size)
+        patched.setattr(nearest, "_distances", few)
+        of_all = counting(nearest._closest_of_all, lambda part, _, chosen: len(part) * len(chosen))
+        patched.setattr(nearest, "_closest_of_all", of_all)
         names = [str(k) for k in range(len(training))]
         nearest_in_training(test, training, names, ["a"] * len(test), ["b"] * len(training))
     return n / len(test)
@@ -134,14 +134,14 @@ def test_a_twin_in_training_is_at_distance_zero_to_rounding() -> None:
 
 
 def test_of_several_twins_in_training_the_first_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leakage, "_OF_TRAINING", 2)
+    monkeypatch.setattr(nearest, "_OF_TRAINING", 2)
     rows = np.array([[0.0, 0.0], [3.0, 1.0], [3.0, 1.0], [3.0, 1.0], [3.0, 1.0]])
     (found,) = nearest_in_training(rows[4:], rows, list("abcde"), ["a"], ["b"] * 5)
     assert found.name == "b"
 
 
 def test_memory_for_the_nearest_does_not_grow_with_the_training_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leakage, "_OF_TRAINING", 100)
+    monkeypatch.setattr(nearest, "_OF_TRAINING", 100)
     rng = np.random.default_rng(0)
     test, training = rng.normal(size=(200, 3)), rng.normal(size=(5000, 3))
     names = [str(k) for k in range(5000)]
