@@ -81,7 +81,13 @@ ROOMS = {
     "pydantic": ("parameters",),
     "pydantic_core": ("parameters",),
     "rich": ("cli.console",),
-    "scipy": ("descriptors.neighbors", "export.aenet", "structures.geometry", "structures.groups"),
+    "scipy": (
+        "descriptors.neighbors",
+        "evaluation.nearest",
+        "export.aenet",
+        "structures.geometry",
+        "structures.groups",
+    ),
     "tensorflow": ("training", "tuning.trial"),
     "typer": ("cli",),
     # a file that runs code when it is read is no file format; LAMMPS asks for one

@@ -8,7 +8,8 @@
     :::
 
 Each line is a column: its heading, and a format of the fields of a row. The rows are those of the summary, of the files
-one after the other; with `:each:` they are the single ones that it was made of. `:where:` takes some of them.
+one after the other; with `:each:` they are the single ones that it was made of. `:where:` takes some of them; a value
+may be several, with ` or ` between them.
 
 With `:beside:` a row stands beside the one of other files with the same values in the fields of `:by:`, whose fields
 are `{beside[FIELD]}`; `{ratio[FIELD]}` is a number of the row divided by that of the other. A value that was not
@@ -94,7 +95,7 @@ def selected(rows: Sequence[Row], where: str) -> list[Row]:
     wanted = [tuple(map(str.strip, part.split("=", 1))) for part in where.split(";") if part.strip()]
     if any(len(pair) != 2 for pair in wanted):
         raise ValueError(f"expected FIELD=VALUE, got {where!r}")
-    found = [row for row in rows if all(str(row.get(name)) == value for name, value in wanted)]
+    found = [row for row in rows if all(str(row.get(name)) in value.split(" or ") for name, value in wanted)]
     if not found:
         raise ValueError(f"expected rows with {where or 'anything'}, got none")
     return found

@@ -1,7 +1,8 @@
-"""Wall and CPU time and memory of each command on a data set.
+"""Wall and CPU time, memory and disk of each command on a data set.
 
 Each one runs as a process of its own, with one thread for matrices so that CPU time is work and not waiting; memory is
-that of its largest process. Kernels are compiled before, on a few of the structures.
+that of its largest process, disk what it adds to the project and prints. Kernels are compiled before, on a few of the
+structures.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import argparse
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -43,9 +45,11 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
         few.mkdir()
         for number, structure in enumerate(islice(structures, 0, None, 1 + len(structures) // N_WARM)):
             (few / f"{number}.xsf").write_text(write_xsf(structure), encoding="utf-8")
-        for _ in costs(Path(temporary) / "warm", [str(few)], steps([*train, "--epochs", "2"]), program):
+        warm = Project(Path(temporary) / "warm", program)
+        for _ in warm.costs(steps([*train, "--epochs", "2"]), {DATA: [str(few)]}):
             pass  # compiles
-        for row in costs(Path(temporary) / "project", arguments.data, steps(train), program):
+        project = Project(Path(temporary) / "project", program)
+        for row in project.costs(steps(train), {DATA: arguments.data}):
             yield about | row
 
 
@@ -60,17 +64,30 @@ def steps(train: Sequence[str]) -> list[list[str]]:
     ]
 
 
-def costs(
-    project: Path, data: Sequence[str], commands: Sequence[Sequence[str]], program: str | None = None
-) -> Iterator[Row]:
-    """Of each command in turn, on a project that does not exist yet; `DATA` in one stands for the data."""
-    run([*called(program), "init", str(project)])
-    for verb, *others in commands:
-        words = [part for word in others for part in (data if word == DATA else [word])]
-        cost, _ = run([*called(program), verb, "-C", str(project), *words])
-        yield {
-            "command": " ".join([verb, *others]),
-            "seconds": round(cost.wall, 2),
-            "cpu_seconds": round(cost.cpu, 2),
-            "memory_MB": round(cost.memory / 1e6),
-        }
+class Project(NamedTuple):
+    """A project that does not exist yet, and the program that works on it."""
+
+    directory: Path
+    program: str | None = None
+    init: Sequence[str] = ()  # options of init
+
+    def costs(self, commands: Sequence[Sequence[str]], files: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+        """Of each command in turn; names in capitals, such as `DATA`, stand for files."""
+        run([*called(self.program), "init", str(self.directory), *self.init])
+        before = self.size()
+        for verb, *others in commands:
+            words = [part for word in others for part in files.get(word, [word])]
+            cost, output = run([*called(self.program), verb, "-C", str(self.directory), *words])
+            after = self.size()
+            yield {
+                "command": " ".join([verb, *others]),
+                "seconds": round(cost.wall, 2),
+                "cpu_seconds": round(cost.cpu, 2),
+                "memory_MB": round(cost.memory / 1e6),
+                "disk_MB": round((after - before + len(output.encode())) / 1e6, 3),
+            }
+            before = after
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())

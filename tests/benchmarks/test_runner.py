@@ -16,11 +16,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from benchmarks import alloys, materials, runner
+from benchmarks import alloys, materials, runner, scale
 from benchmarks.record import Record, Row
 from benchmarks.runner import NAMES, THREADS, parse
 from places import ROOT, SAMPLE_DATA
 
+from tio2nn.io.read import read_structures
+from tio2nn.structures.structure import Structure
 from tio2nn.version import __version__
 
 HERE = Path(__file__).parent
@@ -257,6 +259,47 @@ def test_summaries_tell_mean_deviation_and_worst() -> None:
     (row,) = alloys.summarize(rows)
     assert (row["energy_rmse_over_spread"], row["energy_rmse_over_spread_worst"]) == (0.5, 0.75)
     assert row["force_mae_eV_per_A"] is None
+
+
+def test_scale_draws_a_line_through_the_smallest_and_the_largest() -> None:
+    def row(structures: int, command: str, cpu: float) -> Row:
+        memory, disk = 100.0 + 2e-3 * structures, 5e-4 * structures
+        about = {"structures": structures, "atoms": 5 * structures, "command": command}
+        return about | {"cpu_seconds": cpu, "memory_MB": memory, "disk_MB": disk}
+
+    rows = [row(100_000, "predict DATA", 61.0), row(1_000_000, "predict DATA --potential POTENTIAL", 601.0)]
+    linear, alone = scale.summarize([*rows, row(10_000, "predict DATA", 7.0), row(1000, "status", 3.6)])
+    assert (linear["command"], linear["up_to"], linear["atoms_per_structure"]) == (
+        "predict DATA",
+        1_000_000,
+        5.0,
+    )
+    assert (linear["cpu_ms"], linear["memory_kB"], linear["disk_kB"]) == (0.6, 2.0, 0.5)
+    assert (linear["fixed_cpu_seconds"], linear["fixed_memory_MB"], linear["fixed_disk_MB"]) == (
+        1.0,
+        100.0,
+        0.0,
+    )
+    assert [linear[f"cpu_hours_of_{million}"] for million in (1, 10, 100)] == [0.167, 1.67, 16.7]
+    assert [linear[f"memory_GB_of_{million}"] for million in (1, 10, 100)] == [2.1, 20.1, 200.0]
+    assert linear["growth"] == 0.99
+    # of one size alone nothing is known about the start
+    assert (alone["cpu_ms"], alone["fixed_cpu_seconds"], alone["growth"]) == (3.6, 0.0, None)
+
+
+def test_scale_makes_the_same_archive_again_and_keeps_one_that_is_there(tmp_path: Path) -> None:
+    arguments = argparse.Namespace(potential=None)
+    for name in ("one.tar", "other.tar"):
+        scale._files(tmp_path / name, 60, scale.CELLS["small"], arguments)
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "other.tar").read_bytes()
+    structures = [item for item in read_structures([tmp_path / "one.tar"]) if isinstance(item, Structure)]
+    assert len(structures) == 60
+    assert {structure.n_atoms for structure in structures} <= {2, 3, 6, 8}
+    (tmp_path / "other.tar").write_bytes(b"")
+    assert scale._files(tmp_path / "other.tar", 60, scale.CELLS["small"], arguments)["DATA"] == [
+        str(tmp_path / "other.tar")
+    ]
+    assert (tmp_path / "other.tar").read_bytes() == b""
 
 
 def test_accuracy_makes_a_fit_for_each_choice_of_options(

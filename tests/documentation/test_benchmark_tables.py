@@ -75,6 +75,7 @@ def test_rows_are_selected_by_values(tables: ModuleType) -> None:
     assert tables.selected(ROWS, "") == ROWS
     assert tables.selected(ROWS, "kind=b") == ROWS[1:]
     assert tables.selected(ROWS, "kind = a; seconds=2.0") == ROWS[:1]
+    assert tables.selected(ROWS, "kind=a or b") == ROWS
     for where in ("kind=c", "sort=a", "kind=a; seconds=3.0"):
         with pytest.raises(ValueError, match="got none"):
             tables.selected(ROWS, where)

@@ -31,6 +31,13 @@ def store(originals: list[Structure], tmp_path: Path) -> StructureStore:
     return read_store(path)
 
 
+def test_geometries_are_digested_without_making_structures(
+    store: StructureStore, originals: list[Structure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(StructureStore, "__getitem__")
+    assert store.geometry_hashes == tuple(original.geometry_hash for original in originals)
+
+
 def test_structures_come_back_to_the_last_bit(originals: list[Structure], store: StructureStore) -> None:
     assert len(store) == 3
     for original, structure in zip(originals, store, strict=True):

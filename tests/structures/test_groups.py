@@ -22,6 +22,20 @@ SLAB = (True, True, False)
 FREE = (False, False, False)
 
 
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pairs are compared in full, each time."""
+    found, compare = list[int](), module._distances
+
+    def counted(*arguments: np.ndarray) -> np.ndarray:
+        distances = compare(*arguments)
+        found.append(len(distances))
+        return distances
+
+    monkeypatch.setattr(module, "_distances", counted)
+    return found
+
+
 def random(seed: int, periodic: tuple[bool, bool, bool] = ALL, n_atoms: int = 4) -> Structure:
     structure = random_structure(np.random.default_rng(seed), n_atoms=n_atoms, periodic=periodic)
     return replace(structure, name=f"s{seed}", elements=("Ti", "O", "O", "O", "O")[:n_atoms])
@@ -179,7 +193,7 @@ def test_many_equal_structures_take_no_square_of_time_or_memory() -> None:
 
 
 def test_copies_of_two_structures_that_barely_differ_are_not_each_compared_with_each(
-    monkeypatch: pytest.MonkeyPatch,
+    compared: list[int],
 ) -> None:
     # an eighth of a cell from the first atom neither sine nor cosine tells 1.1 times the tolerance
     one, rng = (
@@ -192,65 +206,74 @@ def test_copies_of_two_structures_that_barely_differ_are_not_each_compared_with_
         for s in (one, other)
         for _ in range(1000)
     ]
-    compared = 0
-    compare = module._distances
-
-    def counted(*arguments: np.ndarray) -> np.ndarray:
-        nonlocal compared
-        distances = compare(*arguments)
-        compared += len(distances)
-        return distances
-
-    monkeypatch.setattr(module, "_distances", counted)
     assert find_groups(structures).duplicate_of.tolist() == [-1] + [0] * 999 + [-1] + [1000] * 999
-    assert compared <= 20 * len(structures)
+    assert sum(compared) <= 20 * len(structures)
 
 
 @pytest.mark.parametrize("tremor", [0.03, 0.003])
-def test_frames_of_one_cell_are_compared_with_few_others(
-    tremor: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_of_one_cell_are_compared_with_few_others(tremor: float, compared: list[int]) -> None:
     one, rng = random(1, n_atoms=5), np.random.default_rng(0)
     frames = [
         replace(one, positions=one.positions + rng.normal(scale=tremor, size=(5, 3))) for _ in range(3000)
     ]
-    rounds = compared = 0
-    compare = module._distances
-
-    def counted(*arguments: np.ndarray) -> np.ndarray:
-        nonlocal rounds, compared
-        rounds += 1
-        distances = compare(*arguments)
-        compared += len(distances)
-        return distances
-
-    monkeypatch.setattr(module, "_distances", counted)
     assert (find_groups(frames).duplicate_of == -1).all()
     # each round looks at four times as many neighbors
-    assert rounds <= 10
-    assert compared <= len(frames)
+    assert len(compared) <= 10
+    assert sum(compared) <= len(frames)
 
 
 @pytest.mark.parametrize("noise", [1e-8, 1e-6])
 def test_thousands_that_differ_within_the_tolerance_are_not_each_compared_with_each(
-    noise: float, monkeypatch: pytest.MonkeyPatch
+    noise: float, compared: list[int]
 ) -> None:
     one, rng = replace(random(1, n_atoms=5), cell=5.0 * np.eye(3)), np.random.default_rng(0)
     structures = [
         replace(one, positions=one.positions + 5.0 * rng.uniform(-noise, noise, (5, 3))) for _ in range(4000)
     ]
-    compared = 0
-    compare = module._distances
-
-    def counted(*arguments: np.ndarray) -> np.ndarray:
-        nonlocal compared
-        distances = compare(*arguments)
-        compared += len(distances)
-        return distances
-
-    monkeypatch.setattr(module, "_distances", counted)
     assert find_groups(structures).duplicate_of.tolist() == [-1] + [0] * 3999
-    assert compared <= 20 * len(structures)
+    assert sum(compared) <= 20 * len(structures)
+
+
+def trembling(n: int, noise: float) -> list[Structure]:
+    """A cell of 24 atoms whose coordinates differ by so much; all 72 columns vary alike."""
+    rng = np.random.default_rng(0)
+    one = Structure("s", ("O",) * 24, rng.uniform(0.0, 5.0, (24, 3)), 5.0 * np.eye(3))
+    return [
+        replace(one, positions=one.positions + 5.0 * rng.uniform(-noise, noise, (24, 3))) for _ in range(n)
+    ]
+
+
+@pytest.mark.parametrize("noise", [5e-6, 7e-6, 1e-5])
+def test_a_crowd_that_trembles_by_the_tolerance_is_not_compared_each_with_each(
+    noise: float, compared: list[int]
+) -> None:
+    structures = trembling(4000, noise)
+    duplicate_of = find_groups(structures).duplicate_of
+    # twice 64, and some in the rounds before
+    assert sum(compared) <= 160 * len(structures)
+    assert np.count_nonzero(duplicate_of >= 0) > 0.99 * len(structures)
+
+
+def test_a_crowd_is_one_wherever_its_members_stand() -> None:
+    structures, order = trembling(700, 7e-6), np.random.default_rng(1).permutation(700)
+    one, other = find_groups(structures).group, find_groups([structures[k] for k in order]).group
+    for k in range(5):
+        assert sorted(np.flatnonzero(one == one[k])) == sorted(order[other == other[order == k]])
+
+
+def test_twins_in_a_crowd_are_found_by_what_differs_in_it(compared: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    structures = []
+    for _ in range(4):
+        # the columns that vary most over all are those in which the 600 of one family agree
+        still = rng.uniform(0.0, 5.0, (29, 3))
+        for _ in range(300):
+            positions = np.concatenate([still, 2.5 + rng.uniform(-0.05, 0.05, (1, 3))])
+            tremor = rng.uniform(-1e-5, 1e-5, (2, 30, 3))
+            structures += [Structure("s", ("O",) * 30, positions + one, 5.0 * np.eye(3)) for one in tremor]
+    expected = [[-1, k] for k in range(0, 2400, 2)]
+    assert find_groups(structures).duplicate_of.reshape(-1, 2).tolist() == expected
+    assert sum(compared) <= 160 * len(structures)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.evaluation.nearest import closest_rows
 from tio2nn.evaluation.residuals import Nearest
 from tio2nn.potential.whitening import Whitening
 from tio2nn.training.dataset import AtomTable
@@ -23,9 +24,9 @@ from tio2nn.training.dataset import AtomTable
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# test and training structures compared at a time: 34 MB
+# structures whose distances are computed at a time
 _TOGETHER = 256
-_OF_TRAINING = 16_384
+_SAME = 1e-6  # distance of copies: which one of several so near is named has no meaning
 # atoms whose features are whitened at a time: 0.2 GB for 70 functions
 _ATOMS_TOGETHER = 65_536
 
@@ -102,7 +103,7 @@ def nearest_in_training(
     test_groups: Sequence[str],
     training_groups: Sequence[str],
 ) -> list[Nearest]:
-    """The nearest training structure of each test structure.
+    """The nearest training structure of each test structure; the first of those with the same fingerprint.
 
     Args:
         of_test: (n_test, n) fingerprints.
@@ -112,38 +113,17 @@ def nearest_in_training(
     """
     known = set(training_groups)
     unit = _typical_distance(of_training)
-    squares = (of_training**2).sum(axis=1)
+    closest = closest_rows(of_test, of_training, _SAME * unit)
     found = []
-    for begin in range(0, len(of_test), _TOGETHER):
-        part = of_test[begin : begin + _TOGETHER]
-        closest = _closest(part, of_training, squares)
-        # the expanded square is accurate enough to find the nearest, but not for its distance
-        distances = np.sqrt(((part - of_training[closest]) ** 2).mean(axis=1)) / unit
-        groups = test_groups[begin : begin + _TOGETHER]
-        for k, distance, group in zip(closest.tolist(), distances.tolist(), groups, strict=True):
+    for first in range(0, len(of_test), _TOGETHER):
+        own = slice(first, first + _TOGETHER)
+        apart = of_test[own] - of_training[closest[own]]
+        distances = np.sqrt((apart**2).mean(axis=1)) / unit
+        for k, distance, group in zip(
+            closest[own].tolist(), distances.tolist(), test_groups[own], strict=True
+        ):
             found.append(Nearest(training_names[k], distance, group in known))
     return found
-
-
-def _closest(part: FloatArray, of_training: FloatArray, squares: FloatArray) -> IntArray:
-    """(n,) row of `of_training` nearest to each row of `part`; the first if several are equally near.
-
-    Args:
-        part: (n, n_features)
-        of_training: (n_training, n_features)
-        squares: (n_training,) squared lengths of the rows of `of_training`.
-    """
-    doubled = 2.0 * part
-    closest = np.zeros(len(part), dtype=np.int64)
-    least = np.full(len(part), np.inf)
-    for begin in range(0, len(of_training), _OF_TRAINING):
-        own = slice(begin, begin + _OF_TRAINING)
-        apart = squares[own] - doubled @ of_training[own].T
-        here = apart.argmin(axis=1)
-        distance = apart[np.arange(len(part)), here]
-        nearer = distance < least
-        closest[nearer], least[nearer] = begin + here[nearer], distance[nearer]
-    return closest
 
 
 def _typical_distance(of_training: FloatArray) -> float:

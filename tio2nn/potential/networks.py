@@ -17,8 +17,9 @@ from tio2nn.structures.structure import Structure
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# that one thread evaluates at a time, whatever the number of threads
-_ATOMS_PER_TASK = 256
+# of one product of matrices, whatever the number of threads
+_ATOMS_PER_PRODUCT = 256
+_TASKS_PER_THREAD = 4
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,20 @@ class Networks:
             np.empty(n_atoms),
         )
 
-        def work(task: tuple[str, IntArray]) -> None:
-            self._evaluate_atoms(*task, features, found)
+        def work(products: Sequence[tuple[str, IntArray]]) -> None:
+            for element, rows in products:
+                self._evaluate_atoms(element, rows, features, found)
 
-        tasks = [
-            (element, rows[first : first + _ATOMS_PER_TASK])
+        products = [
+            (element, rows[first : first + _ATOMS_PER_PRODUCT])
             for structure, own in zip(structures, rows_of(structures), strict=True)
             for element, rows in _atoms_of_elements(structure, own.start)
-            for first in range(0, len(rows), _ATOMS_PER_TASK)
+            for first in range(0, len(rows), _ATOMS_PER_PRODUCT)
         ]
+        # to hand a small product over takes longer than the product
+        n_tasks = min(len(products), _TASKS_PER_THREAD * threads)
         with one_blas_thread():
-            for _ in threaded(work, tasks, threads):
+            for _ in threaded(work, [products[first::n_tasks] for first in range(n_tasks)], threads):
                 pass
         return found
 

@@ -7,7 +7,9 @@ A group is a connected component of two relations:
 - *run*: consecutive frames with one cell, as in molecular dynamics or a relaxation: neighbors in natural order with
   the same elements in the same order and the same cell; without a cell, only frames of one file.
 
-Structures of one scan with the same scale are duplicates.
+Structures of one scan with the same scale are duplicates. "The same" is within a tolerance, which is four times as
+large in a crowd: where a structure has more than 64 others within it along the coordinates that vary most, and none
+of the other coordinates varies much more than the tolerance. So the time stays proportional to the structures.
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ _COPY_TOLERANCE = 0.01 * _GEOMETRY_TOLERANCE  # of copies that differ in the las
 _TOGETHER = 1024  # structures of one composition at a time
 _DIMENSIONS = 8  # of the search for candidates, which are then compared in full
 _NEAREST_AT_ONCE = 1_000_000  # numbers; 16 MB
+# a structure near so many others is one of a crowd; four times as many decide as little, and take four times as long
+_CROWD = 64
+_COMPARED_IN_CROWD = 4  # of them, to see how a crowd differs
+_CROWD_TOLERANCE = 4.0 * _GEOMETRY_TOLERANCE
 # Å, for components of cell vectors: printed digits may differ between frames by less than this
 _CELL_TOLERANCE = 1e-4
 
@@ -141,40 +147,96 @@ def _equal_rows(rows: FloatArray, periods: FloatArray) -> IntArray:
     """Pairs (n_pairs, 2) of rows equal within the tolerance, enough to connect everything that such pairs connect.
 
     Copies agree far better than the tolerance; only the first is searched for, as all pairs of copies are too many.
+    Candidates are near each other in the columns that vary most. Where they are too many, more columns are taken, those
+    that vary among them. Where these vary no more than the tolerance, a crowd trembles by about that: which of its
+    pairs are equal would take a comparison of each with each, and means nothing. Its tolerance is a larger one.
 
     Args:
         rows: (n, n_columns).
         periods: (n_columns,) period of each column, 0 if it is not periodic.
     """
-    from scipy.spatial import cKDTree
-
     copy_of = _copies(rows, periods)
-    first = np.flatnonzero(copy_of == np.arange(len(rows)))
-    # 20,000 rows that differ within the tolerance take 1 s in 8 dimensions, 26 s in 81
-    columns = _most_varied(rows, periods)
-    points, periods_of_points = rows[np.ix_(first, columns)], periods[columns]
-    tree = cKDTree(points, boxsize=periods_of_points)
+    members = np.flatnonzero(copy_of == np.arange(len(rows)))
     pairs = np.stack([np.arange(len(rows)), copy_of], axis=1)
+    columns = _most_varied(rows, periods)
+    while True:
+        near = _Near(rows, periods, members, columns)
+        pairs, crowd = _connected(near, pairs)
+        if not len(crowd):
+            return pairs
+        more = _varied_among(near, crowd, columns)
+        if not len(more):
+            return np.concatenate([pairs, near.equal(crowd, _CROWD_TOLERANCE, _CROWD)[0]])
+        members, columns = members[crowd], np.concatenate([columns, more])
+
+
+class _Near:
+    """The search for rows near each other in some columns.
+
+    Attributes:
+        rows, periods: as for `_equal_rows`.
+        members: (n,) the rows among which it searches.
+        points, periods_of_points: these rows, in the chosen columns.
+    """
+
+    def __init__(self, rows: FloatArray, periods: FloatArray, members: IntArray, columns: IntArray) -> None:
+        from scipy.spatial import cKDTree
+
+        self.rows, self.periods, self.members = rows, periods, members
+        # 20,000 rows that differ within the tolerance take 1 s in 8 dimensions, 26 s in 81
+        self.points, self.periods_of_points = rows[np.ix_(members, columns)], periods[columns]
+        self._tree = cKDTree(self.points, boxsize=self.periods_of_points)
+
+    def nearest(self, some: IntArray, n_nearest: int) -> tuple[NDArray[np.bool_], IntArray]:
+        """Which of the nearest members of some, (n_some, n_nearest), are near, and their places."""
+        apart, nearest = self._tree.query(
+            self.points[some], n_nearest, p=np.inf, distance_upper_bound=_GEOMETRY_TOLERANCE
+        )
+        return np.isfinite(apart), nearest
+
+    def equal(self, some: IntArray, tolerance: float, n_nearest: int) -> tuple[IntArray, NDArray[np.bool_]]:
+        """Pairs (n_pairs, 2) of rows that are equal, of some members and their nearest; and which have more near."""
+        pairs, has_more = [np.empty((0, 2), dtype=np.int64)], [np.empty(0, dtype=np.bool_)]
+        for piece in np.array_split(some, 1 + len(some) * n_nearest // _NEAREST_AT_ONCE):
+            is_near, nearest = self.nearest(piece, n_nearest)
+            has_more.append(is_near[:, -1].copy())
+            is_near &= nearest != piece[:, None]
+            one, other = self.members[np.repeat(piece, is_near.sum(axis=1))], self.members[nearest[is_near]]
+            equal = _distances(self.rows, self.periods, one, other) <= tolerance
+            pairs.append(np.stack([one[equal], other[equal]], axis=1))
+        return np.concatenate(pairs), np.concatenate(has_more)
+
+
+def _connected(near: _Near, pairs: IntArray) -> tuple[IntArray, IntArray]:
+    """Pairs, and those of members found equal; and the members that are near to more than can be compared."""
     # each row checks its nearest rows; where more are near, checking more may connect more
-    searching, n_nearest = np.arange(len(points)), 4
-    has_more = np.ones(len(points), dtype=np.bool_)
-    while len(searching):
-        found = [pairs]
-        for some in np.array_split(searching, 1 + len(searching) * n_nearest // _NEAREST_AT_ONCE):
-            apart, nearest = tree.query(
-                points[some], n_nearest, p=np.inf, distance_upper_bound=_GEOMETRY_TOLERANCE
-            )
-            is_near = np.isfinite(apart)
-            has_more[some] = is_near[:, -1]
-            is_near &= nearest != some[:, None]
-            one, other = first[np.repeat(some, is_near.sum(axis=1))], first[nearest[is_near]]
-            equal = _distances(rows, periods, one, other) <= _GEOMETRY_TOLERANCE
-            found.append(np.stack([one[equal], other[equal]], axis=1))
-        pairs = np.concatenate(found)
-        part = _components(len(rows), pairs)[first]
-        searching = _near_another(np.flatnonzero(has_more), part, points, periods_of_points)
+    searching, n_nearest = np.arange(len(near.members)), 4
+    has_more = np.ones(len(near.members), dtype=np.bool_)
+    while True:
+        found, has_more[searching] = near.equal(searching, _GEOMETRY_TOLERANCE, n_nearest)
+        pairs = np.concatenate([pairs, found])
+        part = _components(len(near.rows), pairs)[near.members]
+        is_left = _near_another(has_more, part, near)
+        if n_nearest == _CROWD or not len(is_left):
+            return pairs, is_left
         n_nearest *= 4
-    return pairs
+        # to connect two components, searching from one is enough, unless that one ends in a crowd
+        is_largest = part[is_left] == np.bincount(part[is_left]).argmax()
+        searching = is_left if n_nearest == _CROWD else is_left[~is_largest]
+
+
+def _varied_among(near: _Near, crowd: IntArray, columns: IntArray) -> IntArray:
+    """The columns, besides some, in which members of a crowd differ most, by more than they tremble."""
+    squares = np.zeros(near.rows.shape[1])
+    for own in _pieces(len(crowd)):
+        _, nearest = near.nearest(crowd[own], _COMPARED_IN_CROWD)
+        one, other = near.members[crowd[own].repeat(_COMPARED_IN_CROWD)], near.members[nearest.reshape(-1)]
+        apart = np.abs(near.rows[one] - near.rows[other])
+        squares += (np.minimum(apart, np.abs(near.periods - apart)) ** 2).sum(axis=0)
+    squares[columns] = 0.0
+    most = np.argsort(squares, kind="stable")[-_DIMENSIONS:]
+    least = _COMPARED_IN_CROWD * len(crowd) * (2.0 * _GEOMETRY_TOLERANCE) ** 2
+    return np.asarray(most[squares[most] > least])
 
 
 def _most_varied(rows: FloatArray, periods: FloatArray) -> IntArray:
@@ -199,26 +261,22 @@ def _distances(rows: FloatArray, periods: FloatArray, one: IntArray, other: IntA
     return distances
 
 
-def _near_another(searching: IntArray, part: IntArray, points: FloatArray, periods: FloatArray) -> IntArray:
-    """Which of the rows with unchecked neighbors may connect to another component.
-
-    Rows of the largest component are left out: to connect two components, searching from one is enough.
-    """
+def _near_another(has_more: NDArray[np.bool_], part: IntArray, near: _Near) -> IntArray:
+    """Which of the members with unchecked neighbors may connect to another component."""
     from scipy.spatial import cKDTree
 
-    _, heads, place, sizes = np.unique(
-        part[searching], return_index=True, return_inverse=True, return_counts=True
-    )
+    unchecked = np.flatnonzero(has_more)
+    _, heads, place = np.unique(part[unchecked], return_index=True, return_inverse=True)
     if len(heads) < 2:
-        return searching[:0]
-    heads = searching[heads]
-    radius = _distances(points, periods, searching, heads[place]).max()
+        return unchecked[:0]
+    heads = unchecked[heads]
+    points, periods = near.points, near.periods_of_points
+    radius = _distances(points, periods, unchecked, heads[place]).max()
     # if two heads are farther apart than this, so are the rows around them
     bound = 2.0 * radius + 2.0 * _GEOMETRY_TOLERANCE
     tree = cKDTree(points[heads], boxsize=periods)
     is_near = np.isfinite(tree.query(points[heads], [2], p=np.inf, distance_upper_bound=bound)[0][:, 0])
-    is_near[sizes.argmax()] = False
-    return np.asarray(searching[is_near[place]])
+    return np.asarray(unchecked[is_near[place]])
 
 
 def _copies(rows: FloatArray, periods: FloatArray) -> IntArray:

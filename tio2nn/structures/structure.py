@@ -171,12 +171,17 @@ class Structure:
     @cached_property
     def geometry_hash(self) -> str:
         """Hexadecimal digest of elements, positions, cell and periodicity, which symmetry functions depend on."""
-        digest = hashlib.blake2b(digest_size=12)
-        digest.update(" ".join(self.elements).encode())
-        digest.update(np.ascontiguousarray(self.positions, dtype="<f8").tobytes())
-        digest.update(np.ascontiguousarray(self.cell, dtype="<f8").tobytes())
-        digest.update(bytes(self.periodic))
-        return digest.hexdigest()
+        return geometry_digest(
+            " ".join(self.elements).encode(),
+            np.ascontiguousarray(self.positions, dtype="<f8").tobytes(),
+            np.ascontiguousarray(self.cell, dtype="<f8").tobytes(),
+            bytes(self.periodic),
+        )
+
+
+def geometry_digest(*parts: bytes | memoryview) -> str:
+    """`Structure.geometry_hash`, of symbols with blanks between them and bytes of positions, cell and periodicity."""
+    return hashlib.blake2b(b"".join(parts), digest_size=12).hexdigest()
 
 
 def _numbers(name: str, given: object) -> FloatArray:
