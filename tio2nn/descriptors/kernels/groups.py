@@ -81,7 +81,10 @@ def fill_groups(
     for group in range(n_groups):
         begin, end = first[group], first[group + 1]
         for x in range(3):
-            centers[group, x] = 0.5 * (places[x, begin:end].min() + places[x, begin:end].max())
+            low, high = places[x, begin], places[x, begin]
+            for place in range(begin + 1, end):
+                low, high = min(low, places[x, place]), max(high, places[x, place])
+            centers[group, x] = 0.5 * (low + high)
         centers[group, 3] = points[order[begin], 3]
         for place in range(begin, end):
             square = 0.0
@@ -89,6 +92,75 @@ def fill_groups(
                 square += (places[x, place] - centers[group, x]) ** 2
             radii[group] = max(radii[group], np.sqrt(square))
     return Groups(first[: n_groups + 1].copy(), order, places, point_kinds, group_of, centers, radii)
+
+
+@compiled_once(nogil=True)
+def cells_of(points: FloatArray, first_atom: IntArray, spacing: float, edge: float) -> IntArray:
+    """The cell of each point in a grid that begins at the first atom of its structure.
+
+    Args:
+        points: (n_points, 4) of `place_images`.
+        first_atom: (n_structures + 1,) index of each structure's first atom, which is a point of the same index.
+        spacing: step of the fourth coordinate.
+        edge: of a cell, Å.
+
+    Returns:
+        (n_points, 4) structure, and cell along x, y, z.
+    """
+    cells = np.empty((points.shape[0], 4), np.int64)
+    for point in range(points.shape[0]):
+        structure = np.int64(np.rint(points[point, 3] / spacing))
+        cells[point, 0] = structure
+        for x in range(3):
+            cells[point, x + 1] = np.int64(
+                np.floor((points[point, x] - points[first_atom[structure], x]) / edge)
+            )
+    return cells
+
+
+@compiled_once(nogil=True)
+def all_near_groups(groups: Groups, chosen: IntArray, cutoff: float) -> NearGroups:
+    """The groups near some groups, each compared with all of its structure.
+
+    Args:
+        groups: of all points.
+        chosen: (n,) these groups, ascending; no others have any in what is returned.
+        cutoff: Å.
+    """
+    n_groups = groups.radii.shape[0]
+    x, y, z = groups.centers[:, 0].copy(), groups.centers[:, 1].copy(), groups.centers[:, 2].copy()
+    first, near, n_near, most = (
+        np.zeros(n_groups + 1, np.int64),
+        np.empty(64 * chosen.shape[0], np.int64),
+        0,
+        0,
+    )
+    begin, end = 0, 0  # of the structure
+    for group in chosen:
+        if group >= end:
+            begin = group
+            while begin > 0 and groups.centers[begin - 1, 3] == groups.centers[group, 3]:
+                begin -= 1
+            end = group + 1
+            while end < n_groups and groups.centers[end, 3] == groups.centers[group, 3]:
+                end += 1
+        if n_near + end - begin > near.shape[0]:
+            more = np.empty(2 * (n_near + end - begin), np.int64)
+            more[:n_near] = near[:n_near]
+            near = more
+        reach, candidates = cutoff + groups.radii[group], 0
+        before = n_near
+        for other in range(U(begin), U(end)):
+            dx, dy, dz = x[other] - x[group], y[other] - y[group], z[other] - z[group]
+            near[U(n_near)] = other
+            both = reach + groups.radii[other]
+            n_near += 1 if dx * dx + dy * dy + dz * dz <= both * both else 0
+        for other in near[before:n_near]:
+            candidates += groups.first[other + 1] - groups.first[other]
+        first[group + 1], most = n_near - before, max(most, candidates)
+    for group in range(n_groups):
+        first[group + 1] += first[group]
+    return NearGroups(first, near[:n_near].copy(), most)
 
 
 @compiled_once(nogil=True)
