@@ -4,7 +4,8 @@ POTENTIAL is a file `potential.npz` for titanium and oxygen. The structures are 
 one of many atoms, and 48 atoms that move from step to step as in molecular dynamics. `--other DIR` names another
 version of tio2nn, a checkout; each version runs in a process of its own, and they take turns. Times of one thread are
 CPU times; those of more are times on the clock, so leave the cores to them. DScribe, where it is installed, computes
-the same symmetry functions of the first structure.
+the same symmetry functions of the first structure; CP2K, where it is installed and knows the activation (tanh), does
+steps of molecular dynamics of both by the exported potential.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,6 +61,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for worker in workers.values():
             worker.close()
     yield from of_dscribe(arguments, about)
+    yield from of_cp2k(arguments, about)
 
 
 def of_dscribe(arguments: argparse.Namespace, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -75,6 +78,39 @@ def of_dscribe(arguments: argparse.Namespace, about: dict[str, Any]) -> Iterator
         micros = 1e6 * (time.process_time() - begin) / len(atoms)
         row = {"task": "values", "version": "DScribe", "threads": 1, "repeat": repeat}
         yield about | row | {"cpu_us_per_atom": micros}
+
+
+def of_cp2k(arguments: argparse.Namespace, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The steps of a longer run beyond those of a shorter one, without what CP2K does once."""
+    from export.cp2k import PROGRAM, cp2k_input, lines_for_cp2k, start_cp2k
+
+    from tio2nn.errors import InputError
+    from tio2nn.potential.potential import Potential
+    from tio2nn.workflow.export import export
+
+    def cpu_seconds(steps: int) -> float:
+        (here / "run.inp").write_text(cp2k_input(method, structure, steps), encoding="utf-8")
+        before = os.times()
+        start_cp2k(here, "run.inp")
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    if PROGRAM is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        try:
+            exported = export(Potential.load(arguments.potential), here / "nnp", units="atomic")
+        except InputError:  # it has no such activation
+            return
+        method = lines_for_cp2k(exported.readme)
+        for task, n_atoms, n_steps in (("forces", arguments.atoms, 4), ("step", 48, 60)):
+            structure = structure_of(rutile(n_atoms))
+            for repeat in range(min(arguments.repeats, 3)):
+                seconds = cpu_seconds(1 + n_steps) - cpu_seconds(1)
+                micros = 1e6 * seconds / (n_steps * structure.n_atoms)
+                row = {"task": task, "version": "CP2K", "threads": 1, "repeat": repeat}
+                yield about | row | {"cpu_us_per_atom": micros}
 
 
 def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ _GROUP = 0.6
 _GROUPS_PER_TASK = 256
 # Pairs of groups of one structure up to which all are tried; a tree finds those of larger ones. What precedes the
 # neighbors of single atoms, µs an atom, by trying all and by a tree: 48 atoms, 5,000 pairs, 5.2 and 10.0; 5,000 atoms,
-# 3 million, 1.4 and 2.6; 20,000 atoms, 30 million, 2.6 and 2.4.
+# 3 million, 1.4 and 2.6; 20,000 atoms, 30 million, 2.5 and 2.4.
 _FEW_PAIRS = 20_000_000
 _ROUNDING = 1e-6  # Å
 # Å; float64 resolves 1e-8 Å there
@@ -152,11 +152,7 @@ class NeighborSearch:
         self._groups = groups = fill_groups(
             np.lexsort(cells.T[::-1]), cells, points, owners, kinds, len(kinds)
         )
-        of_atoms = np.unique(groups.group_of)
-        if len(of_atoms) * len(groups.radii) <= _FEW_PAIRS or len(structures) > 1:
-            self._near = all_near_groups(groups, of_atoms, cutoff + _ROUNDING)
-        else:
-            self._near = _near_groups_of_many(groups, of_atoms, cutoff, threads)
+        self._near = _near_groups(groups, cutoff + _ROUNDING, threads, is_one=len(structures) == 1)
         if self._near.most > MOST_NEIGHBORS:
             self._check_density(len(kinds))
 
@@ -193,20 +189,24 @@ class NeighborSearch:
             _check_density(n_neighbors, start, self._cutoff, self._structures)
 
 
-def _near_groups_of_many(groups: Groups, of_atoms: IntArray, cutoff: float, threads: int) -> NearGroups:
-    """As `all_near_groups` of the groups that atoms are in, by a tree of all groups."""
-    tree = cKDTree(groups.centers, **_TREE)
-    reach = cutoff + 2.0 * groups.radii.max() + _ROUNDING
+def _near_groups(groups: Groups, cutoff: float, threads: int, *, is_one: bool) -> NearGroups:
+    """Those near each group that atoms are in, whether of one structure or of several smaller ones."""
+    of_atoms = np.unique(groups.group_of)
+    are_many = is_one and len(of_atoms) * len(groups.radii) > _FEW_PAIRS
+    tree = cKDTree(groups.centers, **_TREE) if are_many else None
+    largest = groups.radii.max()
 
     def near(chosen: IntArray) -> tuple[IntArray, IntArray]:
-        centers = cKDTree(groups.centers[chosen], **_TREE)
-        pairs = centers.sparse_distance_matrix(tree, reach, output_type="ndarray")
-        found: tuple[IntArray, IntArray] = near_groups(
-            pairs["i"], pairs["j"], pairs["v"], chosen, groups.radii, cutoff + _ROUNDING
-        )
+        found: tuple[IntArray, IntArray]
+        if tree is None:
+            found = all_near_groups(chosen, groups.centers, groups.radii, cutoff)
+        else:
+            centers = cKDTree(groups.centers[chosen], **_TREE)
+            pairs = centers.sparse_distance_matrix(tree, cutoff + 2.0 * largest, output_type="ndarray")
+            found = near_groups(pairs["i"], pairs["j"], pairs["v"], chosen, groups.radii, cutoff)
         return found
 
-    tasks = np.array_split(of_atoms, -(-len(of_atoms) // _GROUPS_PER_TASK))
+    tasks = [of_atoms[k : k + _GROUPS_PER_TASK] for k in range(0, len(of_atoms), _GROUPS_PER_TASK)]
     counts, found = zip(*threaded(near, tasks, threads), strict=True)
     sizes = np.zeros(len(groups.radii) + 1, np.int64)
     sizes[of_atoms + 1] = np.concatenate(counts)

@@ -119,48 +119,40 @@ def cells_of(points: FloatArray, first_atom: IntArray, spacing: float, edge: flo
 
 
 @compiled_once(nogil=True)
-def all_near_groups(groups: Groups, chosen: IntArray, cutoff: float) -> NearGroups:
-    """The groups near some groups, each compared with all of its structure.
+def all_near_groups(
+    chosen: IntArray, centers: FloatArray, radii: FloatArray, cutoff: float
+) -> tuple[IntArray, IntArray]:
+    """As `near_groups`, by comparing each with all groups of its structure.
 
     Args:
-        groups: of all points.
-        chosen: (n,) these groups, ascending; no others have any in what is returned.
+        chosen: (n,) groups, ascending.
+        centers, radii: of all groups, those of a structure together.
         cutoff: Å.
     """
-    n_groups = groups.radii.shape[0]
-    x, y, z = groups.centers[:, 0].copy(), groups.centers[:, 1].copy(), groups.centers[:, 2].copy()
-    first, near, n_near, most = (
-        np.zeros(n_groups + 1, np.int64),
-        np.empty(64 * chosen.shape[0], np.int64),
-        0,
-        0,
-    )
+    x, y, z = centers[:, 0].copy(), centers[:, 1].copy(), centers[:, 2].copy()
+    counts, near, n_near = np.empty(chosen.shape[0], np.int64), np.empty(64 * chosen.shape[0], np.int64), 0
     begin, end = 0, 0  # of the structure
-    for group in chosen:
+    for c in range(chosen.shape[0]):
+        group = chosen[c]
         if group >= end:
-            begin = group
-            while begin > 0 and groups.centers[begin - 1, 3] == groups.centers[group, 3]:
+            begin, end = group, group + 1
+            while begin > 0 and centers[begin - 1, 3] == centers[group, 3]:
                 begin -= 1
-            end = group + 1
-            while end < n_groups and groups.centers[end, 3] == groups.centers[group, 3]:
+            while end < radii.shape[0] and centers[end, 3] == centers[group, 3]:
                 end += 1
         if n_near + end - begin > near.shape[0]:
             more = np.empty(2 * (n_near + end - begin), np.int64)
             more[:n_near] = near[:n_near]
             near = more
-        reach, candidates = cutoff + groups.radii[group], 0
         before = n_near
+        cx, cy, cz, from_group = x[group], y[group], z[group], cutoff + radii[group]
         for other in range(U(begin), U(end)):
-            dx, dy, dz = x[other] - x[group], y[other] - y[group], z[other] - z[group]
+            dx, dy, dz = x[other] - cx, y[other] - cy, z[other] - cz
+            reach = from_group + radii[other]
             near[U(n_near)] = other
-            both = reach + groups.radii[other]
-            n_near += 1 if dx * dx + dy * dy + dz * dz <= both * both else 0
-        for other in near[before:n_near]:
-            candidates += groups.first[other + 1] - groups.first[other]
-        first[group + 1], most = n_near - before, max(most, candidates)
-    for group in range(n_groups):
-        first[group + 1] += first[group]
-    return NearGroups(first, near[:n_near].copy(), most)
+            n_near += 1 if dx * dx + dy * dy + dz * dz <= reach * reach else 0
+        counts[c] = n_near - before
+    return counts, near[:n_near].copy()
 
 
 @compiled_once(nogil=True)
