@@ -26,7 +26,11 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HERE = Path(__file__).resolve()
-TASKS = ("values", "forces", "step")
+TASKS = {
+    "values": "symmetry functions",
+    "forces": "energy and forces",
+    "step": "energy and forces of 48 atoms, a step of molecular dynamics",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,19 +118,25 @@ def of_cp2k(arguments: argparse.Namespace, about: dict[str, Any]) -> Iterator[di
 
 
 def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Medians of the repeats."""
-    table: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    """Medians of the repeats, and how many times the CPU time of this version each takes."""
+    grouped: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for row in rows:
-        table.setdefault((row["task"], row["version"], row["threads"]), []).append(row)
-    return [
-        {name: own[0][name] for name in ("processor", "task", "version", "threads")}
-        | {
-            name: statistics.median(row[name] for row in own)
-            for name in ("cpu_us_per_atom", "us_per_atom")
-            if name in own[0]
-        }
-        for own in table.values()
-    ]
+        grouped.setdefault((row["task"], row["version"], row["threads"]), []).append(row)
+    table = []
+    for (task, version, threads), own in grouped.items():
+        row = {name: own[0][name] for name in ("processor", "atoms")}
+        row |= {"task": task, "what": TASKS[task], "version": version, "threads": threads}
+        for name in ("cpu_us_per_atom", "us_per_atom"):
+            if name in own[0]:
+                row[name] = statistics.median(measured[name] for measured in own)
+        row["times_here"] = row["cpu_us_per_atom"] / _median_here(grouped, task)
+        table.append(row)
+    return table
+
+
+def _median_here(grouped: dict[tuple[str, str, int], list[dict[str, Any]]], task: str) -> float:
+    here = [own for (of, version, _), own in grouped.items() if (of, version) == (task, "here")]
+    return statistics.median(row["cpu_us_per_atom"] for row in here[0]) if here else float("nan")
 
 
 class Worker:
