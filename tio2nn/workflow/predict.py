@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import count
 from typing import Any, Literal
 
@@ -70,8 +69,10 @@ def predict_stream(
         forces, threads: as for `Potential.predict`.
     """
     n = thread_count(threads)
-    for results in _computed(_batches(items), partial(_predict_batch, potential, forces=forces), n):
-        for result in results:
+    for batch, predictions in _predicted_here(potential, _batches(items), forces, n):
+        results = iter(predictions)
+        for item in batch:
+            result = next(results) if isinstance(item, Structure) else item
             yield result if isinstance(result, InputError) else result.unusable() or result
 
 
@@ -79,16 +80,13 @@ def _batches(items: Iterable[Structure | InputError]) -> Iterator[Batch]:
     """Consecutive items; a structure that keeps several threads busy is alone."""
     batch: Batch = []
     for item in items:
-        if _is_large(item):
-            if batch:
-                yield batch
-            yield [item]
+        if batch and _is_large(item):
+            yield batch
             batch = []
-        else:
-            batch.append(item)
-            if len(batch) == _TOGETHER:
-                yield batch
-                batch = []
+        batch.append(item)
+        if _is_large(item) or len(batch) == _TOGETHER:
+            yield batch
+            batch = []
     if batch:
         yield batch
 
@@ -97,46 +95,44 @@ def _is_large(item: Structure | InputError) -> bool:
     return isinstance(item, Structure) and item.n_atoms > CENTERS_PER_BLOCK
 
 
-def _computed(
-    batches: Iterable[Batch], compute: Callable[[Batch, int], list[Prediction | InputError]], threads: int
-) -> Iterator[list[Prediction | InputError]]:
-    """The results of `compute(batch, threads)`, in order.
+def _structures(batch: Iterable[Structure | InputError]) -> list[Structure]:
+    return [item for item in batch if isinstance(item, Structure)]
+
+
+def _predicted_here(
+    potential: Potential, batches: Iterable[Batch], forces: bool, threads: int
+) -> Iterator[tuple[Batch, list[Prediction | InputError]]]:
+    """Batches and their predictions, in order.
 
     Each thread computes a batch of small structures while this one reads and writes others. With forces, 300 files of
     21 atoms on average take this thread 0.13 of 0.88 s of CPU time; 0.25 of 0.94 s where all threads share each batch.
     Processes would take 1.9 s each to start, as much as 650 such files: 1,200 files 7.4 s by two, 3.7 s by two threads.
     """
     if threads == 1:
-        yield from (compute(batch, 1) for batch in batches)
+        yield from ((batch, _predict_batch(potential, _structures(batch), forces, 1)) for batch in batches)
         return
-    running: deque[Future[list[Prediction | InputError]]] = deque()
+    running: deque[tuple[Batch, Future[list[Prediction | InputError]]]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="tio2nn")
     try:
         # here and not in each thread, where the first to end would undo it for the others
         with one_blas_thread():
             for batch in batches:
+                structures = _structures(batch)
                 if _is_large(batch[0]):
-                    yield from (future.result() for future in running)
+                    yield from ((earlier, future.result()) for earlier, future in running)
                     running.clear()
-                    yield compute(batch, threads)
+                    yield batch, _predict_batch(potential, structures, forces, threads)
                     continue
-                running.append(executor.submit(compute, batch, 1))
+                running.append((batch, executor.submit(_predict_batch, potential, structures, forces, 1)))
                 if len(running) > _AHEAD * threads:
-                    yield running.popleft().result()
-            yield from (future.result() for future in running)
+                    earlier, future = running.popleft()
+                    yield earlier, future.result()
+            yield from ((batch, future.result()) for batch, future in running)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _predict_batch(
-    potential: Potential, batch: Batch, threads: int, *, forces: bool
-) -> list[Prediction | InputError]:
-    structures = [item for item in batch if isinstance(item, Structure)]
-    results = iter(_predicted(potential, structures, forces, threads))
-    return [next(results) if isinstance(item, Structure) else item for item in batch]
-
-
-def _predicted(
     potential: Potential, structures: list[Structure], forces: bool, threads: int
 ) -> list[Prediction | InputError]:
     try:
@@ -147,7 +143,7 @@ def _predicted(
         return [
             result
             for structure in structures
-            for result in _predicted(potential, [structure], forces, threads)
+            for result in _predict_batch(potential, [structure], forces, threads)
         ]
 
 
