@@ -54,7 +54,7 @@ def training_parameters(
     if tuned:
         from tio2nn.tuning.trials import read_best
 
-        parameters = parameters.with_overrides(**read_best(project.require(project.best_trial_file)))
+        parameters = parameters.with_overrides(**read_best(project.existing_file(project.best_trial_file)))
     require_expressible(
         parameters.target,
         parameters.network.activation,
