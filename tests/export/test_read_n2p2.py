@@ -237,7 +237,7 @@ def test_a_damaged_file_is_named_with_its_line(
 def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
     folder(tmp_path)
     (tmp_path / file).unlink()
-    with pytest.raises(InputError, match=f"{file}: expected a file, got none of this name"):
+    with pytest.raises(InputError, match=f"{file}: no such file"):
         read_n2p2(tmp_path)
 
 
