@@ -128,6 +128,7 @@ def test_predictions_do_not_depend_on_the_company_or_its_order(
             np.testing.assert_array_equal(found.stress, alone.stress)
 
 
+@pytest.mark.slow
 def test_many_processes_compute_the_bits_of_one_for_features_and_derivatives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +190,7 @@ def test_predictions_do_not_depend_on_the_order_of_the_files(
         assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 def test_features_and_training_do_not_depend_on_the_order_of_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

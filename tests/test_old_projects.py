@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import invoke, rows
@@ -77,6 +78,44 @@ def test_an_old_potential_predicts_what_it_did(project: Project) -> None:
     out, _ = invoke("predict", "-C", "p", *(f"p/files/{name}.xsf" for name in recorded))
     for (_, _, energy, *_), row in zip(rows(out)[1:], recorded.values(), strict=True):
         assert float(energy) == pytest.approx(float(row["predicted_eV"]), rel=1e-12)
+
+
+def test_an_old_potential_makes_the_errors_that_it_did(project: Project) -> None:
+    recorded = json.loads(project.evaluation_metrics_file.read_text(encoding="utf-8"))
+    before = _residuals(project.residuals_file)
+    files = [f"p/files/{name}.xsf" for name in before]
+    out, _ = invoke("evaluate", "-C", "p", "--json", *files)
+    found = json.loads(out)
+    assert found["n_structures"] == recorded["n_structures"] == len(before)
+    for name in ("energy", "by_size", "by_energy", "by_composition"):
+        _check_alike(found[name], recorded[name], name)
+    for name in ("rmse_eV_per_A", "mae_eV_per_A", "max_eV_per_A"):
+        assert found["forces"][name] == pytest.approx(recorded["forces"][name], rel=1e-6)
+    after = _residuals(project.other_evaluation_directory / project.residuals_file.name)
+    columns = ("residual_eV", "residual_meV_per_atom", "force_rmse_eV_per_A", "force_max_eV_per_A")
+    for name, row in before.items():
+        for column in columns:
+            assert float(after[name][column]) == pytest.approx(float(row[column]), rel=1e-4), (name, column)
+
+
+def _residuals(file: Path) -> dict[str, dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as handle:
+        return {row["structure"]: row for row in csv.DictReader(handle)}
+
+
+def _check_alike(found: Any, recorded: Any, where: str) -> None:
+    """Numbers to the digits that stand in the file, everything else exactly."""
+    if isinstance(recorded, dict):
+        for name, value in recorded.items():
+            _check_alike(found[name], value, f"{where}.{name}")
+    elif isinstance(recorded, list):
+        assert len(found) == len(recorded), where
+        for k, value in enumerate(recorded):
+            _check_alike(found[k], value, f"{where}.{k}")
+    elif isinstance(recorded, float):
+        assert found == pytest.approx(recorded, rel=1e-6), where
+    else:
+        assert found == recorded, where
 
 
 def test_an_old_potential_measures_the_distances_that_it_did(project: Project, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ POTENTIAL is a file `potential.npz` for titanium and oxygen. The structures are 
 one of many atoms, and 48 atoms that move from step to step as in molecular dynamics. `--other DIR` names another
 version of tio2nn, a checkout; each version runs in a process of its own, and they take turns. Times of one thread are
 CPU times; those of more are times on the clock, so leave the cores to them. DScribe, where it is installed, computes
-the same symmetry functions of the first structure.
+the same symmetry functions of the first structure; CP2K, where it is installed and knows the activation (tanh), does
+steps of molecular dynamics of both by the exported potential.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +26,11 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HERE = Path(__file__).resolve()
-TASKS = ("values", "forces", "step")
+TASKS = {
+    "values": "symmetry functions",
+    "forces": "energy and forces",
+    "step": "energy and forces of 48 atoms, a step of molecular dynamics",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +65,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for worker in workers.values():
             worker.close()
     yield from of_dscribe(arguments, about)
+    yield from of_cp2k(arguments, about)
 
 
 def of_dscribe(arguments: argparse.Namespace, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -77,20 +84,59 @@ def of_dscribe(arguments: argparse.Namespace, about: dict[str, Any]) -> Iterator
         yield about | row | {"cpu_us_per_atom": micros}
 
 
+def of_cp2k(arguments: argparse.Namespace, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The steps of a longer run beyond those of a shorter one, without what CP2K does once."""
+    from export.cp2k import PROGRAM, cp2k_input, lines_for_cp2k, start_cp2k
+
+    from tio2nn.errors import InputError
+    from tio2nn.potential.potential import Potential
+    from tio2nn.workflow.export import export
+
+    def cpu_seconds(steps: int) -> float:
+        (here / "run.inp").write_text(cp2k_input(method, structure, steps), encoding="utf-8")
+        before = os.times()
+        start_cp2k(here, "run.inp")
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    if PROGRAM is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        try:
+            exported = export(Potential.load(arguments.potential), here / "nnp", units="atomic")
+        except InputError:  # it has no such activation
+            return
+        method = lines_for_cp2k(exported.readme)
+        for task, n_atoms, n_steps in (("forces", arguments.atoms, 4), ("step", 48, 60)):
+            structure = structure_of(rutile(n_atoms))
+            for repeat in range(min(arguments.repeats, 3)):
+                seconds = cpu_seconds(1 + n_steps) - cpu_seconds(1)
+                micros = 1e6 * seconds / (n_steps * structure.n_atoms)
+                row = {"task": task, "version": "CP2K", "threads": 1, "repeat": repeat}
+                yield about | row | {"cpu_us_per_atom": micros}
+
+
 def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Medians of the repeats."""
-    table: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    """Medians of the repeats, and how many times the CPU time of this version each takes."""
+    grouped: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for row in rows:
-        table.setdefault((row["task"], row["version"], row["threads"]), []).append(row)
-    return [
-        {name: own[0][name] for name in ("processor", "task", "version", "threads")}
-        | {
-            name: statistics.median(row[name] for row in own)
-            for name in ("cpu_us_per_atom", "us_per_atom")
-            if name in own[0]
-        }
-        for own in table.values()
-    ]
+        grouped.setdefault((row["task"], row["version"], row["threads"]), []).append(row)
+    table = []
+    for (task, version, threads), own in grouped.items():
+        row = {name: own[0][name] for name in ("processor", "atoms")}
+        row |= {"task": task, "what": TASKS[task], "version": version, "threads": threads}
+        for name in ("cpu_us_per_atom", "us_per_atom"):
+            if name in own[0]:
+                row[name] = statistics.median(measured[name] for measured in own)
+        row["times_here"] = row["cpu_us_per_atom"] / _median_here(grouped, task)
+        table.append(row)
+    return table
+
+
+def _median_here(grouped: dict[tuple[str, str, int], list[dict[str, Any]]], task: str) -> float:
+    here = [own for (of, version, _), own in grouped.items() if (of, version) == (task, "here")]
+    return statistics.median(row["cpu_us_per_atom"] for row in here[0]) if here else float("nan")
 
 
 class Worker:

@@ -183,3 +183,23 @@ def test_a_place_without_room_for_a_folder_is_named() -> None:
     assert len(message.splitlines()) == 1
     assert "/proc/x" in message
     assert ".part" not in message
+
+
+def test_a_folder_that_does_not_state_its_units_is_exported_in_others() -> None:
+    saved()
+    export("--units", "atomic", "nnp")
+    file = Path("nnp/input.nn")
+    kept = [line for line in file.read_text(encoding="utf-8").splitlines() if "units" not in line]
+    file.write_text("\n".join(kept), encoding="utf-8")
+    message = refusal("export", "--potential", "nnp", "again", "--units", "metal", code=3)
+    assert message.startswith("nnp/input.nn: expected units metal")
+    assert message.endswith("or by --from-units of tio2nn export")
+    assert not Path("again").exists()
+    invoke("export", "--potential", "nnp", "again", "--from-units", "atomic", "--units", "metal")
+    (structure, *_) = crystals(6)
+    expected, found = (
+        read_n2p2(name, units).energy(structure) for name, units in (("nnp", "atomic"), ("again", None))
+    )
+    assert found == pytest.approx(expected, rel=1e-12)
+    message = refusal("export", "--potential", "nnp", "third", "--from-units", "bohr", code=2)
+    assert message.startswith("--from-units: expected one of metal, atomic")

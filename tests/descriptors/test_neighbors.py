@@ -9,8 +9,10 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from strategies import structures
 
+from tio2nn.descriptors import neighbors as neighbors_module
 from tio2nn.descriptors.neighbors import CENTERS_PER_TASK, MOST_NEIGHBORS, neighbor_lists
 from tio2nn.errors import InputError
 from tio2nn.structures.structure import Structure
@@ -235,3 +237,29 @@ def test_the_number_of_neighbors_is_limited_and_not_that_of_atoms() -> None:
     assert large.n_atoms > MOST_NEIGHBORS
     n_pairs = sum(len(block.vectors) for block in neighbor_lists([large], 1.1, np.zeros(28**3, np.int64), 1))
     assert n_pairs == 6 * 28**3
+
+
+def test_a_tree_of_groups_finds_what_trying_all_of_them_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    cell = np.array([[40.0, 0.0, 0.0], [7.0, 30.0, 0.0], [0.0, 3.0, 24.0]])
+    positions = rng.uniform(size=(2000, 3)) @ cell
+    structure = Structure("amorphous", ("O",) * len(positions), positions, cell, (True, True, False))
+    kinds = rng.integers(0, 2, len(positions))
+    trees = 0
+
+    def tree(*arguments: object, **options: object) -> object:
+        nonlocal trees
+        trees += 1
+        return cKDTree(*arguments, **options)
+
+    monkeypatch.setattr(neighbors_module, "cKDTree", tree)
+    one_by_one = list(neighbor_lists([structure], 3.3, kinds, 2))
+    assert not trees
+    monkeypatch.setattr(neighbors_module, "_FEW_PAIRS", 0)
+    by_tree = list(neighbor_lists([structure], 3.3, kinds, 2))
+    assert trees
+    assert sum(len(block.vectors) for block in by_tree) > 10_000
+    for block, other in zip(one_by_one, by_tree, strict=True):
+        np.testing.assert_array_equal(block.first, other.first)
+        np.testing.assert_array_equal(block.vectors, other.vectors)
+        np.testing.assert_array_equal(block.atoms, other.atoms)

@@ -64,6 +64,7 @@ def test_examples_import_from_the_front_door(page: str) -> None:
     assert around == []
 
 
+@pytest.mark.slow
 def test_examples_have_no_type_errors(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     shown = {}
     for page, code in PYTHON.items():

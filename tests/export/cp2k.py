@@ -28,8 +28,9 @@ BOHR, HARTREE = 0.52917720859, 27.21138386  # Å, eV
 _INPUT = """\
 &GLOBAL
   PROJECT structure
-  RUN_TYPE ENERGY_FORCE
+  RUN_TYPE {run_type}
 &END GLOBAL
+{motion}
 &FORCE_EVAL
   STRESS_TENSOR ANALYTICAL
   {method}
@@ -51,6 +52,16 @@ _INPUT = """\
 &END FORCE_EVAL
 """
 
+_MOTION = """\
+&MOTION
+  &MD
+    ENSEMBLE NVE
+    STEPS {steps}
+    TIMESTEP 0.1
+  &END MD
+&END MOTION
+"""
+
 
 class Result(NamedTuple):
     """What CP2K says.
@@ -64,16 +75,37 @@ class Result(NamedTuple):
     forces: NDArray[np.float64]
 
 
-def run_cp2k(here: Path, method: Sequence[str], structure: Structure) -> Result:
-    """Run CP2K in a folder with the lines that the README has for it."""
+def lines_for_cp2k(readme: Path) -> list[str]:
+    """Those that the README of an exported folder has for CP2K."""
+    section = readme.read_text(encoding="utf-8").partition("## CP2K")[2]
+    block = re.search(r"```text\n(.*?)```", section, re.DOTALL)
+    assert block is not None
+    return block[1].splitlines()
+
+
+def cp2k_input(method: Sequence[str], structure: Structure, steps: int | None = None) -> str:
+    """An input for energy and forces of a structure, or for some steps of molecular dynamics from it."""
     rows = zip("ABC", structure.cell.tolist(), strict=True)
     cell = [" ".join([f"      {name}", *map(repr, row)]) for name, row in rows]
     atoms = [
         " ".join([f"      {element}", *map(repr, position)])
         for element, position in zip(structure.elements, structure.positions.tolist(), strict=True)
     ]
-    text = _INPUT.format(method="\n  ".join(method), cell="\n".join(cell), atoms="\n".join(atoms))
-    (here / "input.inp").write_text(text, encoding="utf-8")
+    run_type, motion = "ENERGY_FORCE", ""
+    if steps is not None:
+        run_type, motion = "MD", _MOTION.format(steps=steps)
+    return _INPUT.format(
+        run_type=run_type,
+        motion=motion,
+        method="\n  ".join(method),
+        cell="\n".join(cell),
+        atoms="\n".join(atoms),
+    )
+
+
+def run_cp2k(here: Path, method: Sequence[str], structure: Structure) -> Result:
+    """Run CP2K in a folder with the lines that the README has for it."""
+    (here / "input.inp").write_text(cp2k_input(method, structure), encoding="utf-8")
     said = start_cp2k(here, "input.inp")
     block = said.partition("ATOMIC FORCES in [a.u.]")[2].partition("SUM OF ATOMIC FORCES")[0]
     forces = [line.split()[3:6] for line in block.splitlines() if re.match(r"\s+\d+\s+\d+\s+[A-Z]", line)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import invoke, rows
-from export.cp2k import HARTREE, energy_in, needs_cp2k, run_cp2k, start_cp2k
+from export.cp2k import HARTREE, energy_in, lines_for_cp2k, needs_cp2k, run_cp2k, start_cp2k
 from export.exported import potential_for
 from pages import blocks
 from places import ROOT
@@ -33,13 +33,6 @@ WIDE = PARAMETERS.with_overrides(
     radial=(RadialFunction(0.7, 1.5), RadialFunction(0.05)),
     angular=(AngularFunction(0.09, 1, 2.5), AngularFunction(0.02, -1, 4), AngularFunction(0.02, 1, 1)),
 )
-
-
-def lines_for_cp2k(readme: Path) -> list[str]:
-    section = readme.read_text(encoding="utf-8").partition("## CP2K")[2]
-    block = re.search(r"```text\n(.*?)```", section, re.DOTALL)
-    assert block is not None
-    return block[1].splitlines()
 
 
 def check(here: Path, potential: Potential, structure: Structure, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -237,7 +237,7 @@ def test_a_damaged_file_is_named_with_its_line(
 def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
     folder(tmp_path)
     (tmp_path / file).unlink()
-    with pytest.raises(InputError, match=f"{file}: expected a file, got none of this name"):
+    with pytest.raises(InputError, match=f"{file}: no such file"):
         read_n2p2(tmp_path)
 
 
@@ -335,7 +335,7 @@ def test_predict_takes_a_folder_and_foreign_ones_need_their_units(
     assert float(out.splitlines()[1].split("\t")[2]) == pytest.approx(prediction.energy, abs=1e-6)
     text = Path("nnp/input.nn").read_text()
     Path("nnp/input.nn").write_text(re.sub(r"(?m)^#.*\n", "", text))
-    assert "nnp/input.nn: expected --units metal" in refusal("predict", "--potential", "nnp", file, code=3)
+    assert "nnp/input.nn: expected units metal" in refusal("predict", "--potential", "nnp", file, code=3)
     out, _ = invoke("predict", "--potential", "nnp", file, "--units", "atomic")
     assert float(out.splitlines()[1].split("\t")[2]) == pytest.approx(prediction.energy, abs=1e-6)
 
@@ -345,7 +345,7 @@ def test_units_are_not_those_that_a_folder_denies(tmp_path: Path, monkeypatch: p
     folder(Path("nnp"), members=2)
     (file,) = write_structures(Path("files"), CRYSTALS[:1])
     invoke("predict", "--potential", "nnp", file, "--units", "metal")
-    message = "nnp/nnp-1/input.nn:2: expected --units metal, as the file states, or none, got atomic"
+    message = "nnp/nnp-1/input.nn:2: expected units metal, as the file states, got atomic"
     assert refusal("predict", "--potential", "nnp", file, "--units", "atomic", code=3) == message
     assert refusal("init", "p", "--from", "nnp/nnp-1/input.nn", "--units", "atomic", code=3) == message
     assert not Path("p").exists()

@@ -48,7 +48,11 @@ def run(verb: Verb, project: Project, *deadly: str, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("verb", "content"), [(compute_features, features_bytes), (differentiate, derivatives_of)]
+    ("verb", "content"),
+    [
+        (compute_features, features_bytes),
+        pytest.param(differentiate, derivatives_of, marks=pytest.mark.slow),
+    ],
 )
 def test_a_structure_that_kills_its_worker_is_named_and_all_other_shards_are_computed(
     project: Project, verb: Verb, content: Callable[[Project], bytes]

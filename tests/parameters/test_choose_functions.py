@@ -56,7 +56,7 @@ def test_a_crystal_has_so_many_neighbors_within_the_cutoff() -> None:
     within = dense.neighbors(choice.cutoff)
     assert dense.neighbors(choice.cutoff - STEP) < RULE.neighbors <= within
     assert (
-        f"with about {within:.0f} neighbors within it"
+        f", about {within:.0f} neighbors: wide enough for {RULE.neighbors:g} neighbors on average"
         in dict(explained(dense, choice, choice.applied_to(preset("extended", ("Cu",)))))["cutoff"]
     )
 
@@ -120,7 +120,7 @@ def test_the_facts_name_what_was_seen_and_chosen() -> None:
     shown = dict(explained(MOLECULE, choice, choice.applied_to(preset("extended", ("Si",)))))
     assert shown == {
         "neighbors": "C-H 1.10 Å (median nearest distances); 5 % of the atoms have a neighbor within 1.00 Å",
-        "cutoff": "5.5 Å with about 8 neighbors within it: the distance that separates the atoms of most molecules",
+        "cutoff": "5.5 Å, about 8 neighbors: wide enough to span most molecules",
         "functions": (
             "136 for C, H: 8 radial, 40 angular, lengths 0.59 times those for TiO2, for closer atoms"
         ),

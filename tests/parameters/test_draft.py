@@ -179,7 +179,7 @@ def test_extract_takes_the_elements_of_the_structures_chooses_functions_and_says
     assert parameters.elements == ("Cu",)
     assert parameters.n_features == 48
     assert "preset" not in content()
-    assert f"cutoff     {parameters.cutoff:g} Å with about" in err
+    assert f"cutoff     {parameters.cutoff:g} Å, about" in err
     assert "functions  48 for Cu: 8 radial, 40 angular" in err
     assert err.splitlines()[-1] == (
         "wrote elements, cutoff and symmetry functions to p/params.json; edit that file to change them"

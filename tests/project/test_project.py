@@ -203,17 +203,17 @@ def test_networks_of_a_committee_are_numbered_from_the_second(project: Project) 
 def test_missing_input_names_the_command_that_makes_it(project: Project, name: str, expected: str) -> None:
     path = paths_of(project)[name]
     with pytest.raises(MissingInputError) as caught:
-        project.require(path)
+        project.existing_file(path)
     assert message(caught) == expected
     path.parent.mkdir(exist_ok=True)
     path.touch()
-    assert project.require(path) == path
+    assert project.existing_file(path) == path
 
 
 def test_what_an_interrupted_command_left_out_is_named_by_its_path(project: Project) -> None:
     project.features_directory.mkdir()
     with pytest.raises(MissingInputError) as caught:
-        project.require(project.features_manifest)
+        project.existing_file(project.features_manifest)
     assert (
         message(caught)
         == 'no features/manifest.json in my-project; run "tio2nn featurize -C my-project" first'

@@ -120,6 +120,7 @@ def test_featurize_computes_what_will_be_needed(here: Path) -> None:
     assert Project(here / "p").jacobian_table.exists()
 
 
+@pytest.mark.slow
 def test_structures_without_forces_are_no_obstacle(here: Path) -> None:
     shutil.rmtree(here / "files")
     write_files(here / "files", structures())

@@ -72,6 +72,7 @@ def test_a_script_runs_every_verb_in_silence(tmp_path: Path) -> None:
     assert Potential.load(project.potential_file).elements == ("Ti", "O")
 
 
+@pytest.mark.slow
 def test_a_script_runs_everything_in_silence(tmp_path: Path) -> None:
     write_files(tmp_path / "files", structures_with_forces())
     Project.create(tmp_path / "p", PARAMETERS.with_overrides(training={"forces": "auto"}))

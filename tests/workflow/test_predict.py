@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -212,10 +213,11 @@ def test_structures_that_cannot_be_described_are_named_and_spoil_no_other(single
     assert kinds == [False, True, False, True, True, False]
 
 
+@pytest.mark.parametrize(("threads", "most"), [(1, 2), (2, 2 * (2 * 2 + 1))])
 def test_a_long_stream_keeps_its_order_and_begins_before_it_is_read_to_the_end(
-    single: Potential, monkeypatch: pytest.MonkeyPatch
+    single: Potential, monkeypatch: pytest.MonkeyPatch, threads: int, most: int
 ) -> None:
-    monkeypatch.setattr(predict, "_TOGETHER", 5)
+    monkeypatch.setattr(predict, "_TOGETHER", 2)
     read: list[str] = []
 
     def items() -> Iterator[Structure]:
@@ -223,12 +225,40 @@ def test_a_long_stream_keeps_its_order_and_begins_before_it_is_read_to_the_end(
             read.append(structure.name)
             yield structure
 
-    stream = predict_stream(single, items())
+    assert len(structures()) > most
+    stream = predict_stream(single, items(), threads=threads)
     first = next(stream)
-    assert len(read) == 5
+    assert len(read) == most
     found = [first, *stream]
     names = [result.structure.name for result in found if isinstance(result, Prediction)]
     assert names == [structure.name for structure in structures()]
+
+
+@pytest.mark.parametrize("forces", [False, True])
+def test_a_stream_says_the_same_on_any_number_of_threads(
+    single: Potential, monkeypatch: pytest.MonkeyPatch, forces: bool
+) -> None:
+    monkeypatch.setattr(predict, "_TOGETHER", 3)
+    monkeypatch.setattr(predict, "CENTERS_PER_BLOCK", 20)  # more atoms than that are large
+    large = Structure.from_ase(structures()[0].to_ase().repeat((3, 2, 1)))
+    assert large.n_atoms > 20
+    items = [*structures()[:7], at_one_place("double"), large, InputError("bad", file="x"), *structures()[7:]]
+    found = [
+        [
+            str(result) if isinstance(result, InputError) else text(result, "json")
+            for result in predict_stream(single, items, forces=forces, threads=threads)
+        ]
+        for threads in (1, 2, 5)
+    ]
+    assert len(found[0]) == len(items)
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_stream_that_is_left_early_ends_its_threads(single: Potential) -> None:
+    stream = predict_stream(single, 20 * structures(), threads=2)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tio2nn")]
 
 
 # --- warnings -----------------------------------------------------------------------------------------------

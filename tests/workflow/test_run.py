@@ -210,6 +210,7 @@ def test_run_trains_again_where_a_second_training_was_killed_between_its_files(
     assert metrics["epochs"] == [2]
 
 
+@pytest.mark.slow
 def test_run_computes_and_trains_again_with_changed_functions(project: Path) -> None:
     change(project / "params.json", lambda content: content["radial"].pop())
     _, err = invoke("run", "files", "-C", "p")
@@ -276,6 +277,7 @@ FLAGS = (
 )
 
 
+@pytest.mark.slow
 def test_run_takes_what_train_takes_and_a_second_one_has_nothing_to_do(project: Path) -> None:
     _, err = invoke("run", "files", "-C", "p", *FLAGS, "-j", 1)
     assert "trained 2 networks" in err
@@ -287,6 +289,7 @@ def test_run_takes_what_train_takes_and_a_second_one_has_nothing_to_do(project: 
     assert NOT_TRAINED in invoke("run", "files", "-C", "p", *FLAGS)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("project")
 def test_without_a_test_part_all_but_the_validation_trains() -> None:
     _, err = invoke("run", "files", "-C", "p", "--no-test")

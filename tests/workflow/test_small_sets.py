@@ -123,6 +123,7 @@ def strained_copper(n: int, seed: int) -> list[Atoms]:
     return made
 
 
+@pytest.mark.slow
 def test_a_fit_to_small_cells_holds_in_a_large_one(tmp_path: Path) -> None:
     training = labelled(strained_copper(40, seed=1))
     large = bulk("Cu", "fcc", a=3.62, cubic=True) * (2, 2, 2)

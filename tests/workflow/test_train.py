@@ -197,6 +197,7 @@ def check_history(project: Project, summary: TrainSummary) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_smooth_pair_potential_is_learnt(tmp_path: Path) -> None:
     parameters = PARAMETERS.with_overrides(
         network={"hidden_layers": [16, 16]},
@@ -273,6 +274,7 @@ def test_a_training_that_is_interrupted_twice_ends_in_the_same_bits(
     assert list(project.model_directory.glob("checkpoint-*")) == []
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_fit_is_passed_over(
     trained: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,15 @@ def export(
             show_default=False,
         ),
     ] = None,
+    from_units: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--from-units",
+            metavar="NAME",
+            help="Units of the n2p2 folder given with --potential, if it does not state them: metal or atomic.",
+            show_default=False,
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse if the other program would compute something else.")
     ] = False,
@@ -54,8 +63,9 @@ def export(
     from tio2nn.workflow.export import known_format
 
     chosen, chosen_units = known_format(form), known_units(units)
+    own_units = known_units(from_units, "--from-units")
     source = potential_file(project, potential)
-    loaded = opened(source, None)
+    loaded = opened(source, own_units)
     train = Project.find(project).command("train") if potential is None else "tio2nn train"
     made = verb(loaded, directory, chosen, units=chosen_units, strict=strict, train=train, source=source)
     for warning in made.warnings:

@@ -44,7 +44,7 @@ def init(
 
     read = None
     if units is not None and not setup:
-        raise UsageError("expected --units together with --from, got it alone")
+        raise UsageError("expected --from beside --units, got --units alone")
     if setup:
         if preset is not None or elements is not None:
             raise UsageError("expected either --from or --preset and --elements, got both")

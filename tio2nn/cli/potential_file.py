@@ -20,7 +20,7 @@ def potential_file(project_option: Path | None, given: Path | None) -> Path:
     if given is not None:
         return given
     project = Project.find(project_option)
-    return project.require(project.potential_file)
+    return project.existing_file(project.potential_file)
 
 
 def opened(path: Path, units: str | None) -> Potential:

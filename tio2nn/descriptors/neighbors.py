@@ -1,4 +1,8 @@
-"""Neighbors of each atom within the cutoff, periodic images included, by `scipy.spatial.cKDTree`."""
+"""Neighbors of each atom within the cutoff, periodic images included.
+
+Points are put into groups, and groups near each other are found by `scipy.spatial.cKDTree`, or one by one where there
+are few.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,10 @@ from scipy.spatial import cKDTree
 
 from tio2nn.cores import threaded
 from tio2nn.descriptors.kernels.groups import (
+    Groups,
     NearGroups,
+    all_near_groups,
+    cells_of,
     fill_groups,
     find_neighbors,
     most_candidates,
@@ -38,6 +45,10 @@ _APART = 4.0
 # Cutoffs that the edge of a group is long: six atoms of a solid at a cutoff of 6.5 Å
 _GROUP = 0.6
 _GROUPS_PER_TASK = 256
+# Pairs of groups of one structure up to which all are tried; a tree finds those of larger ones. What precedes the
+# neighbors of single atoms, µs an atom, by trying all and by a tree: 48 atoms, 5,000 pairs, 5.2 and 10.0; 5,000 atoms,
+# 3 million, 1.4 and 2.6; 20,000 atoms, 30 million, 2.5 and 2.4.
+_FEW_PAIRS = 20_000_000
 _ROUNDING = 1e-6  # Å
 # Å; float64 resolves 1e-8 Å there
 _LONGEST = 1e8
@@ -110,7 +121,7 @@ def neighbor_lists(
 class NeighborSearch:
     """A search for neighbors of atoms of a batch of structures, of whichever of them are asked for.
 
-    All structures share one tree: a fourth coordinate keeps them apart. Its points are groups of near atoms and images.
+    A fourth coordinate keeps structures apart. What is searched first are groups of near atoms and images.
     """
 
     def __init__(
@@ -121,7 +132,7 @@ class NeighborSearch:
         n_kinds: int,
         threads: int = 1,
     ) -> None:
-        """Build the tree.
+        """Find the groups near each.
 
         Args:
             structures: any cells, any periodicity.
@@ -133,31 +144,15 @@ class NeighborSearch:
         Raises:
             InputError: a flat cell, or so many neighbors that the unit must be wrong.
         """
-        points, owners = _points(structures, cutoff)
+        first_atom = _first_atoms(structures)
+        points, owners = _points(structures, first_atom, cutoff)
         self._structures, self._cutoff, self._n_kinds = structures, cutoff, n_kinds
         self._points, self._owners = points, owners
-        cells = _cells(points, structures, cutoff)
+        cells = cells_of(points, first_atom, _APART * cutoff, _GROUP * cutoff)
         self._groups = groups = fill_groups(
             np.lexsort(cells.T[::-1]), cells, points, owners, kinds, len(kinds)
         )
-        tree = cKDTree(groups.centers, **_TREE)
-        of_atoms = np.unique(groups.group_of)
-        reach = cutoff + 2.0 * groups.radii.max() + _ROUNDING
-
-        def near(chosen: IntArray) -> tuple[IntArray, IntArray]:
-            centers = cKDTree(groups.centers[chosen], **_TREE)
-            pairs = centers.sparse_distance_matrix(tree, reach, output_type="ndarray")
-            found: tuple[IntArray, IntArray] = near_groups(
-                pairs["i"], pairs["j"], pairs["v"], chosen, groups.radii, cutoff + _ROUNDING
-            )
-            return found
-
-        tasks = np.array_split(of_atoms, -(-len(of_atoms) // _GROUPS_PER_TASK))
-        counts, found = zip(*threaded(near, tasks, threads), strict=True)
-        sizes = np.zeros(len(groups.radii) + 1, np.int64)
-        sizes[of_atoms + 1] = np.concatenate(counts)
-        first, near_each = np.cumsum(sizes), np.concatenate(found)
-        self._near = NearGroups(first, near_each, most_candidates(groups, first, near_each))
+        self._near = _near_groups(groups, cutoff + _ROUNDING, threads, is_one=len(structures) == 1)
         if self._near.most > MOST_NEIGHBORS:
             self._check_density(len(kinds))
 
@@ -194,18 +189,34 @@ class NeighborSearch:
             _check_density(n_neighbors, start, self._cutoff, self._structures)
 
 
-def _cells(points: FloatArray, structures: Sequence[Structure], cutoff: float) -> IntArray:
-    """(n_points, 4) structure of each point, and its cell in a grid that begins at its first atom."""
-    first_atom = _first_atoms(structures)
-    structure_of = np.rint(points[:, 3] / (_APART * cutoff)).astype(np.int64)
-    cells = np.empty((len(points), 4), np.int64)
-    cells[:, 0] = structure_of
-    origins = points[first_atom[:-1], :3]
-    cells[:, 1:] = np.floor((points[:, :3] - origins[structure_of]) / (_GROUP * cutoff))
-    return cells
+def _near_groups(groups: Groups, cutoff: float, threads: int, *, is_one: bool) -> NearGroups:
+    """Those near each group that atoms are in, whether of one structure or of several smaller ones."""
+    of_atoms = np.unique(groups.group_of)
+    are_many = is_one and len(of_atoms) * len(groups.radii) > _FEW_PAIRS
+    tree = cKDTree(groups.centers, **_TREE) if are_many else None
+    largest = groups.radii.max()
+
+    def near(chosen: IntArray) -> tuple[IntArray, IntArray]:
+        found: tuple[IntArray, IntArray]
+        if tree is None:
+            found = all_near_groups(chosen, groups.centers, groups.radii, cutoff)
+        else:
+            centers = cKDTree(groups.centers[chosen], **_TREE)
+            pairs = centers.sparse_distance_matrix(tree, cutoff + 2.0 * largest, output_type="ndarray")
+            found = near_groups(pairs["i"], pairs["j"], pairs["v"], chosen, groups.radii, cutoff)
+        return found
+
+    tasks = [of_atoms[k : k + _GROUPS_PER_TASK] for k in range(0, len(of_atoms), _GROUPS_PER_TASK)]
+    counts, found = zip(*threaded(near, tasks, threads), strict=True)
+    sizes = np.zeros(len(groups.radii) + 1, np.int64)
+    sizes[of_atoms + 1] = np.concatenate(counts)
+    first, near_each = np.cumsum(sizes), np.concatenate(found)
+    return NearGroups(first, near_each, most_candidates(groups, first, near_each))
 
 
-def _points(structures: Sequence[Structure], cutoff: float) -> tuple[FloatArray, IntArray]:
+def _points(
+    structures: Sequence[Structure], first_atom: IntArray, cutoff: float
+) -> tuple[FloatArray, IntArray]:
     """All atoms, then all images within reach.
 
     Returns:
@@ -215,13 +226,13 @@ def _points(structures: Sequence[Structure], cutoff: float) -> tuple[FloatArray,
     _check_lengths(structures)
     try:
         cells = np.stack([complete_cell(s.cell, s.periodic) for s in structures])
-        wrapped, ranges, n_points = _images(structures, cells, cutoff)
+        wrapped, ranges, n_points = _images(structures, first_atom, cells, cutoff)
         if not (n_points <= MOST_POINTS).all():
             # long vectors may still span a reasonable volume
             for s in _too_many(n_points):
                 _check_cell(structures[s])
                 cells[s] = reduced_cell(cells[s], structures[s].periodic)
-            wrapped, ranges, n_points = _images(structures, cells, cutoff)
+            wrapped, ranges, n_points = _images(structures, first_atom, cells, cutoff)
     except np.linalg.LinAlgError:
         for structure in structures:
             _check_cell(structure)
@@ -233,9 +244,7 @@ def _points(structures: Sequence[Structure], cutoff: float) -> tuple[FloatArray,
         )
     points = np.empty((int(n_points.sum()), 4))
     owners = np.empty(len(points), np.int64)
-    place_images(
-        wrapped, cells, _first_atoms(structures), _APART * cutoff, ranges.astype(np.int64), points, owners
-    )
+    place_images(wrapped, cells, first_atom, _APART * cutoff, ranges.astype(np.int64), points, owners)
     return points, owners
 
 
@@ -245,10 +254,9 @@ def _too_many(n_points: FloatArray) -> list[int]:
 
 
 def _images(
-    structures: Sequence[Structure], cells: FloatArray, cutoff: float
+    structures: Sequence[Structure], first_atom: IntArray, cells: FloatArray, cutoff: float
 ) -> tuple[FloatArray, IntArray, FloatArray]:
     """Atoms inside the cells (n_atoms, 3), the cells of their images (n_atoms, 3, 2), points per structure."""
-    first_atom = _first_atoms(structures)
     periodic = np.array([s.periodic for s in structures], dtype=np.bool_).reshape(-1, 3)
     inverses = np.linalg.inv(cells)
     wrapped = np.empty((first_atom[-1], 3))

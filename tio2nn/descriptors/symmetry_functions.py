@@ -299,7 +299,9 @@ class Description:
 
     def close_pairs(self, distance: float) -> ClosePairs:
         """The pairs closer than a distance, Å, up to the cutoff."""
-        return ClosePairs.joined([neighbors.within(distance) for neighbors in self._neighbors])
+        return ClosePairs.joined(
+            list(threaded(lambda neighbors: neighbors.within(distance), self._neighbors, self._threads))
+        )
 
     def gradient(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The product of a vector with the Jacobian, without the Jacobian.

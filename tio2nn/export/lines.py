@@ -66,6 +66,6 @@ def text_of(file: Path) -> str:
     try:
         return decode_text(file.read_bytes(), str(file))
     except FileNotFoundError:
-        raise InputError("expected a file, got none of this name", file=str(file)) from None
+        raise InputError("no such file", file=str(file)) from None
     except IsADirectoryError:
         raise InputError("expected a file, got a directory", file=str(file)) from None

@@ -28,7 +28,7 @@ def stated_units(file: Path, given: Units | None) -> Units:
 
     Args:
         file: the file.
-        given: with --units, if at all.
+        given: by the user, if at all.
 
     Raises:
         InputError: it states others than those given, or none and none are given.
@@ -38,7 +38,7 @@ def stated_units(file: Path, given: Units | None) -> Units:
         if name and name[0] in UNITS:
             if given not in (None, UNITS[name[0]]):
                 raise InputError(
-                    f"expected --units {name[0]}, as the file states, or none, got {given.name}",
+                    f"expected units {name[0]}, as the file states, got {given.name}",
                     file=str(file),
                     line=number,
                 )
@@ -46,7 +46,8 @@ def stated_units(file: Path, given: Units | None) -> Units:
     if given is not None:
         return given
     raise InputError(
-        "expected --units metal (Å, eV) or atomic (Bohr, Hartree): the file does not state its units",
+        "expected units metal (Å, eV) or atomic (Bohr, Hartree), and the file states none; give them by --units, or by "
+        "--from-units of tio2nn export",
         file=str(file),
     )
 

@@ -173,7 +173,7 @@ def read_function(line: Line, units: Units) -> ReadFunction:
             line, center, neighbors, cutoff, RadialFunction, eta, _tidy(numbers[1] / units.length)
         )
     if kind == WEIGHTED_ANGULAR and numbers.pop(1) != 0.0:
-        raise line.error("expected an angular function without a shift, got one")
+        raise line.error("expected an angular function without a shift, got a shifted one")
     return _checked(line, center, neighbors, cutoff, AngularFunction, eta, *_signed(line, *numbers[1:3]))
 
 

@@ -36,10 +36,10 @@ ATOMIC = Units("atomic", 1.0 / _BOHR, 1.0 / _HARTREE, "Bohr and Hartree")
 UNITS: dict[str, Units] = {units.name: units for units in (METAL, ATOMIC)}
 
 
-def known_units(name: str | None) -> UnitsName | None:
-    """The units of that name; None for none.
+def known_units(name: str | None, option: str = "--units") -> UnitsName | None:
+    """The units of that name, as given with an option; None for none.
 
     Raises:
         UsageError: no such units.
     """
-    return None if name is None else known(name, UNITS_NAMES, "--units")
+    return None if name is None else known(name, UNITS_NAMES, option)

@@ -133,7 +133,7 @@ def choose_functions(statistics: Statistics, rule: Rule = RULE) -> Choice:
     if set(elements) == set(DEFAULT_ELEMENTS):
         published = PRESETS[TIO2_PRESET]
         radial, angular = functions_of(published)
-        reasons = ("published for Ti and O", f"those of {TIO2_PRESET}")
+        reasons = ("as published for Ti and O", f"those of {TIO2_PRESET}")
         return Choice(elements, published.cutoff, radial, angular, "pairs", reasons)
     are_apart = statistics.spacing is None or statistics.spacing > rule.longest_spacing
     spacing = rule.reference_spacing if are_apart else statistics.spacing or rule.reference_spacing
@@ -154,7 +154,7 @@ def choose_functions(statistics: Statistics, rule: Rule = RULE) -> Choice:
     )
     kind: Literal["pairs", "weighted"] = "pairs" if len(elements) <= rule.most_for_pairs else "weighted"
     if kind == "weighted":
-        reason += "; angular ones weigh neighbors by atomic number, for so many elements"
+        reason += "; with this many elements, angular ones weight neighbors by atomic number"
     return Choice(elements, cutoff, radial, angular, kind, (why, reason))
 
 
@@ -172,7 +172,7 @@ def explained(statistics: Statistics, choice: Choice, parameters: ParameterSet) 
     n_neighbors = ""
     if choice.cutoff <= reach and statistics.spacing is not None:
         n = round(statistics.neighbors(choice.cutoff))
-        n_neighbors = f" with about {counted(n, 'neighbor')} within it"
+        n_neighbors = f", about {counted(n, 'neighbor')}"
     return [
         ("neighbors", _nearest_fact(statistics)),
         ("cutoff", f"{choice.cutoff:g} Å{n_neighbors}: {why_cutoff}"),
@@ -189,11 +189,14 @@ def _cutoff(statistics: Statistics, spacing: float, rule: Rule) -> tuple[float, 
     if statistics.is_finite:
         kind = "molecules"
         shortest, longest = max(rule.shortest_for_molecules, by_spacing), rule.longest_for_molecules
-        wanted, why = statistics.extent, "the distance that separates the atoms of most molecules"
+        wanted, why = statistics.extent, "wide enough to span most molecules"
     else:
         kind = "crystals"
         shortest, longest = by_spacing, rule.longest_cutoff
-        wanted, why = statistics.radius_of(rule.neighbors), "the number of neighbors that crystals get"
+        wanted, why = (
+            statistics.radius_of(rule.neighbors),
+            f"wide enough for {rule.neighbors:g} neighbors on average",
+        )
     if wanted < shortest:
         wanted, why = shortest, f"the shortest for {kind} with neighbors {spacing:.2f} Å apart"
     elif wanted > max(longest, shortest):

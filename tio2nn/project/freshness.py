@@ -102,7 +102,7 @@ class Snapshot:
             MissingInputError: there are none.
             InputError: the store is damaged.
         """
-        return read_store(self.project.require(self.project.structures_file))
+        return read_store(self.project.existing_file(self.project.structures_file))
 
     @cached_property
     def geometries(self) -> str:

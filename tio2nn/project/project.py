@@ -331,15 +331,15 @@ class Project:
             MissingInputError: there is no such file.
             InputError: it is neither.
         """
-        return load_parameters(self.require(self.parameters_file))
+        return load_parameters(self.existing_file(self.parameters_file))
 
     def entry_of(self, path: Path) -> Entry:
         """The entry that a path of this project belongs to."""
         first = path.relative_to(self.root).parts[0]
         return next(entry for entry in ENTRIES if entry.path == first)
 
-    def require(self, path: Path) -> Path:
-        """A path of this project, if it exists.
+    def existing_file(self, path: Path) -> Path:
+        """A file of this project, which may be out of date (`Snapshot.require`).
 
         Raises:
             MissingInputError: it does not exist; the message names the command that makes it.

@@ -110,7 +110,7 @@ def evaluate(
     if potential_file is None:
         if project is None:
             raise UsageError("expected a project or a potential, got neither")
-        potential_file = project.require(project.potential_file)
+        potential_file = project.existing_file(project.potential_file)
     potential_file, directory = Path(potential_file), None if directory is None else Path(directory)
     potential = Potential.load(potential_file)
     if sources:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
-from itertools import count, islice
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
 
+from tio2nn.cores import one_blas_thread, thread_count
+from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK
 from tio2nn.errors import InputError
 from tio2nn.io.extxyz_text import Predicted, write_extxyz
 from tio2nn.io.labels import XsfForces
@@ -20,6 +24,7 @@ from tio2nn.structures.names import stem, unique_names
 from tio2nn.structures.structure import Structure
 
 Format = Literal["tsv", "csv", "json", "extxyz", "xsf"]
+Batch = list[Structure | InputError]
 
 COLUMNS = (
     "file",
@@ -47,6 +52,7 @@ _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 # Structures per batch: enough for the kernels to be efficient, and few enough that the first line appears soon
 _TOGETHER = 64
+_AHEAD = 2  # batches per thread that are read, or computed, before the first of them is asked for
 
 
 def predict_stream(
@@ -62,17 +68,72 @@ def predict_stream(
         potential, items: what predicts, and for what.
         forces, threads: as for `Potential.predict`.
     """
-    iterator = iter(items)
-    while batch := list(islice(iterator, _TOGETHER)):
-        structures = [item for item in batch if isinstance(item, Structure)]
-        results = iter(_predict_batch(potential, structures, forces, threads))
+    n = thread_count(threads)
+    for batch, predictions in _predicted_here(potential, _batches(items), forces, n):
+        results = iter(predictions)
         for item in batch:
             result = next(results) if isinstance(item, Structure) else item
             yield result if isinstance(result, InputError) else result.unusable() or result
 
 
+def _batches(items: Iterable[Structure | InputError]) -> Iterator[Batch]:
+    """Consecutive items; a structure that keeps several threads busy is alone."""
+    batch: Batch = []
+    for item in items:
+        if batch and _is_large(item):
+            yield batch
+            batch = []
+        batch.append(item)
+        if _is_large(item) or len(batch) == _TOGETHER:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _is_large(item: Structure | InputError) -> bool:
+    return isinstance(item, Structure) and item.n_atoms > CENTERS_PER_BLOCK
+
+
+def _structures(batch: Iterable[Structure | InputError]) -> list[Structure]:
+    return [item for item in batch if isinstance(item, Structure)]
+
+
+def _predicted_here(
+    potential: Potential, batches: Iterable[Batch], forces: bool, threads: int
+) -> Iterator[tuple[Batch, list[Prediction | InputError]]]:
+    """Batches and their predictions, in order.
+
+    Each thread computes a batch of small structures while this one reads and writes others. With forces, 300 files of
+    21 atoms on average take this thread 0.13 of 0.88 s of CPU time; 0.25 of 0.94 s where all threads share each batch.
+    Processes would take 1.9 s each to start, as much as 650 such files: 1,200 files 7.4 s by two, 3.7 s by two threads.
+    """
+    if threads == 1:
+        yield from ((batch, _predict_batch(potential, _structures(batch), forces, 1)) for batch in batches)
+        return
+    running: deque[tuple[Batch, Future[list[Prediction | InputError]]]] = deque()
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="tio2nn")
+    try:
+        # here and not in each thread, where the first to end would undo it for the others
+        with one_blas_thread():
+            for batch in batches:
+                structures = _structures(batch)
+                if _is_large(batch[0]):
+                    yield from ((earlier, future.result()) for earlier, future in running)
+                    running.clear()
+                    yield batch, _predict_batch(potential, structures, forces, threads)
+                    continue
+                running.append((batch, executor.submit(_predict_batch, potential, structures, forces, 1)))
+                if len(running) > _AHEAD * threads:
+                    earlier, future = running.popleft()
+                    yield earlier, future.result()
+            yield from ((batch, future.result()) for batch, future in running)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
 def _predict_batch(
-    potential: Potential, structures: list[Structure], forces: bool, threads: int | None
+    potential: Potential, structures: list[Structure], forces: bool, threads: int
 ) -> list[Prediction | InputError]:
     try:
         return list(potential.predict(structures, forces=forces, threads=threads))

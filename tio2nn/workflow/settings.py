@@ -54,7 +54,7 @@ def training_parameters(
     if tuned:
         from tio2nn.tuning.trials import read_best
 
-        best = read_best(project.require(project.best_trial_file), project.command("tune"))
+        best = read_best(project.existing_file(project.best_trial_file), project.command("tune"))
         parameters = parameters.with_overrides(**best)
     require_expressible(
         parameters.target,

@@ -53,12 +53,11 @@ from tio2nn.descriptors.kernels.triplets import (
     add_power_sums,
     cut_neighbors,
     cut_triplets_with_slopes,
-    end_block,
     fill_gaussian,
     fill_powers_of_triplets,
-    find_partners,
-    gather_triplets,
+    gather_block,
     multiply_rows,
+    new_segments,
     place_in_rows,
 )
 
@@ -151,8 +150,7 @@ def angular_gradient(
     rows, partners = np.zeros((2, CANDIDATES + room + LANES)), np.zeros(size, np.int64)
     corners, moved = np.ones((room, 4)), np.empty((n_sets, room, 4))
     actions = np.zeros((3 * n_sets, size))
-    segment_j, segment_shift = np.empty(room + 1, np.int64), np.empty(room + 1, np.int64)
-    segment_end = np.zeros(room + 2, np.int64)
+    segments = new_segments(room)
     powers = np.zeros((0 if is_polynomial else n_power, size))
     power, power_slope = np.zeros(size), np.zeros(size)
     row_weights = np.empty((n_sets, n_eta, 2, n_power))
@@ -175,24 +173,12 @@ def angular_gradient(
                     _weigh_cosines(weights, i, column, tables.eta_rows, slopes, cosines, in_cosine)
                 else:
                     _weigh_rows(weights, i, column, tables.eta_rows, slopes, row_weights)
-                filled, tried, n_segments = 0, 0, 0
-                j_begin, j_end = first[i * n_kinds + a] - start, first[i * n_kinds + a + 1] - start
-                b_begin, k_end = first[i * n_kinds + b] - start, first[i * n_kinds + b + 1] - start
-                for j in range(j_begin, j_end):
-                    k_begin = j + 1 if a == b else b_begin
-                    n = find_partners(near, rows, partners, (j, k_begin, k_end, tried - k_begin), filled)
-                    if n > filled:
-                        segment_j[n_segments], segment_shift[n_segments] = j, tried - k_begin
-                        segment_end[n_segments + 1] = filled = n
-                        n_segments += 1
-                    tried += k_end - k_begin
-                    if filled < BLOCK and tried < CANDIDATES and j + 1 < j_end:
-                        continue
-                    for segment in range(n_segments):
-                        left, shift = segment_j[segment], segment_shift[segment]
-                        begin, end = segment_end[segment], segment_end[segment + 1]
-                        gather_triplets(near, rows, table, partners, (left, shift, begin, end))
-                    end_block(table, filled)
+                j, j_end = first[i * n_kinds + a] - start, first[i * n_kinds + a + 1] - start
+                k_first = first[i * n_kinds + b] - start if a != b else -1
+                k_end = first[i * n_kinds + b + 1] - start
+                while j < j_end:
+                    candidates = (j, j_end, k_first, k_end)
+                    j, filled, n_segments = gather_block(near, rows, table, partners, segments, candidates)
                     cut_triplets_with_slopes(table, cutoff_polynomial, cutoff_polynomial.shape[0], filled)
                     for row in range(3 * n_sets):
                         for m in range(U(filled + LANES)):
@@ -216,11 +202,11 @@ def angular_gradient(
                                 )
                                 add_power_sums(table, actions, 3 * s, power, power_slope, decay, filled)
                     for segment in range(n_segments):
-                        left, begin, end = segment_j[segment], segment_end[segment], segment_end[segment + 1]
+                        left = segments.lefts[segment]
+                        begin, end = segments.ends[segment], segments.ends[segment + 1]
                         for s in range(n_sets):
                             act_on_pairs(near, table, partners, actions, 3 * s, (left, begin, end))
                             move_pairs(table, _ROWS, partners, corners, moved, s, (left, begin, end))
-                    filled, tried, n_segments = 0, 0, 0
         for s in range(n_sets):
             for j in range(n_neighbors):
                 for x in range(3):

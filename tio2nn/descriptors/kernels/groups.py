@@ -81,7 +81,10 @@ def fill_groups(
     for group in range(n_groups):
         begin, end = first[group], first[group + 1]
         for x in range(3):
-            centers[group, x] = 0.5 * (places[x, begin:end].min() + places[x, begin:end].max())
+            low, high = places[x, begin], places[x, begin]
+            for place in range(begin + 1, end):
+                low, high = min(low, places[x, place]), max(high, places[x, place])
+            centers[group, x] = 0.5 * (low + high)
         centers[group, 3] = points[order[begin], 3]
         for place in range(begin, end):
             square = 0.0
@@ -89,6 +92,67 @@ def fill_groups(
                 square += (places[x, place] - centers[group, x]) ** 2
             radii[group] = max(radii[group], np.sqrt(square))
     return Groups(first[: n_groups + 1].copy(), order, places, point_kinds, group_of, centers, radii)
+
+
+@compiled_once(nogil=True)
+def cells_of(points: FloatArray, first_atom: IntArray, spacing: float, edge: float) -> IntArray:
+    """The cell of each point in a grid that begins at the first atom of its structure.
+
+    Args:
+        points: (n_points, 4) of `place_images`.
+        first_atom: (n_structures + 1,) index of each structure's first atom, which is a point of the same index.
+        spacing: step of the fourth coordinate.
+        edge: of a cell, Å.
+
+    Returns:
+        (n_points, 4) structure, and cell along x, y, z.
+    """
+    cells = np.empty((points.shape[0], 4), np.int64)
+    for point in range(points.shape[0]):
+        structure = np.int64(np.rint(points[point, 3] / spacing))
+        cells[point, 0] = structure
+        for x in range(3):
+            cells[point, x + 1] = np.int64(
+                np.floor((points[point, x] - points[first_atom[structure], x]) / edge)
+            )
+    return cells
+
+
+@compiled_once(nogil=True)
+def all_near_groups(
+    chosen: IntArray, centers: FloatArray, radii: FloatArray, cutoff: float
+) -> tuple[IntArray, IntArray]:
+    """As `near_groups`, by comparing each with all groups of its structure.
+
+    Args:
+        chosen: (n,) groups, ascending.
+        centers, radii: of all groups, those of a structure together.
+        cutoff: Å.
+    """
+    x, y, z = centers[:, 0].copy(), centers[:, 1].copy(), centers[:, 2].copy()
+    counts, near, n_near = np.empty(chosen.shape[0], np.int64), np.empty(64 * chosen.shape[0], np.int64), 0
+    begin, end = 0, 0  # of the structure
+    for c in range(chosen.shape[0]):
+        group = chosen[c]
+        if group >= end:
+            begin, end = group, group + 1
+            while begin > 0 and centers[begin - 1, 3] == centers[group, 3]:
+                begin -= 1
+            while end < radii.shape[0] and centers[end, 3] == centers[group, 3]:
+                end += 1
+        if n_near + end - begin > near.shape[0]:
+            more = np.empty(2 * (n_near + end - begin), np.int64)
+            more[:n_near] = near[:n_near]
+            near = more
+        before = n_near
+        cx, cy, cz, from_group = x[group], y[group], z[group], cutoff + radii[group]
+        for other in range(U(begin), U(end)):
+            dx, dy, dz = x[other] - cx, y[other] - cy, z[other] - cz
+            reach = from_group + radii[other]
+            near[U(n_near)] = other
+            n_near += 1 if dx * dx + dy * dy + dz * dz <= reach * reach else 0
+        counts[c] = n_near - before
+    return counts, near[:n_near].copy()
 
 
 @compiled_once(nogil=True)

@@ -13,7 +13,7 @@ neighbors that are not within reach of each other cost a comparison alone.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -105,6 +105,66 @@ def gather_triplets(k: Any, near: Any, rows: Any, table: Any, partners: Any, seg
         table[OWN_T].put(m, rows[ROW_T].gather(candidates))
         table[TAU].put(m, tj + near[T].gather(places))
         table[FACTOR].put(m, mine * near[VALUE].gather(places))
+
+
+@pasted
+def end_block(table: FloatArray, filled: int) -> None:
+    """Numbers without effect behind the last triplet, for the rest of the last step."""
+    for m in range(filled, filled + LANES):
+        table[COSINE, m] = table[OWN_T, m] = table[TAU, m] = table[FACTOR, m] = 0.0
+
+
+class Segments(NamedTuple):
+    """The triplets of one neighbor after the other in a block; (room + 1,) and one more for the ends."""
+
+    lefts: IntArray  # neighbor j of each
+    shifts: IntArray  # of its candidates in the rows, less k
+    ends: IntArray  # [0] is 0, then the end of each segment
+
+
+@pasted
+def new_segments(room: int) -> Segments:
+    """For so many neighbors."""
+    return Segments(np.empty(room + 1, np.int64), np.empty(room + 1, np.int64), np.zeros(room + 2, np.int64))
+
+
+@pasted
+def gather_block(
+    near: FloatArray,
+    rows: FloatArray,
+    table: FloatArray,
+    partners: IntArray,
+    segments: Segments,
+    candidates: tuple[int, int, int, int],
+) -> tuple[int, int, int]:
+    """Gather the triplets of some neighbors j, from one on: until the block is full, or to the last j.
+
+    Args:
+        near: all neighbors.
+        rows, table, partners, segments: filled here.
+        candidates: first j, end of j, first k (or -1, where j and k are of one kind: those behind j), end of k.
+
+    Returns:
+        The next j, how many triplets there are, and how many segments.
+    """
+    j, j_end, k_first, k_end = candidates
+    filled, tried, n_segments = 0, 0, 0
+    while True:
+        k_begin = j + 1 if k_first < 0 else k_first
+        n = find_partners(near, rows, partners, (j, k_begin, k_end, tried - k_begin), filled)
+        if n > filled:
+            segments.lefts[n_segments], segments.shifts[n_segments] = j, tried - k_begin
+            segments.ends[n_segments + 1] = filled = n
+            n_segments += 1
+        tried += k_end - k_begin
+        j += 1
+        if filled >= BLOCK or tried >= CANDIDATES or j >= j_end:
+            break
+    for s in range(n_segments):
+        begin, end = segments.ends[s], segments.ends[s + 1]
+        gather_triplets(near, rows, table, partners, (segments.lefts[s], segments.shifts[s], begin, end))
+    end_block(table, filled)
+    return j, filled, n_segments
 
 
 @lane_loop
@@ -260,13 +320,6 @@ def place_in_rows(vectors: FloatArray, begin: int, n: int, cutoff: float, near: 
         near[X, j], near[Y, j], near[Z, j] = vx / r, vy / r, vz / r
         near[R, j], near[R2, j], near[INVERSE, j] = r, r2, 1.0 / r
         near[T, j] = max(0.0, 1.0 - r2)
-
-
-@pasted
-def end_block(table: FloatArray, filled: int) -> None:
-    """Numbers without effect behind the last triplet, for the rest of the last step."""
-    for m in range(filled, filled + LANES):
-        table[COSINE, m] = table[OWN_T, m] = table[TAU, m] = table[FACTOR, m] = 0.0
 
 
 @pasted

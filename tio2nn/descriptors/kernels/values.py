@@ -27,12 +27,11 @@ from tio2nn.descriptors.kernels.triplets import (
     VALUE,
     cut_neighbors,
     cut_triplets,
-    end_block,
     fill_gaussian,
     fill_powers_of_triplets,
-    find_partners,
-    gather_triplets,
+    gather_block,
     multiply_rows,
+    new_segments,
     place_in_rows,
     sum_products,
 )
@@ -93,8 +92,7 @@ def angular_functions(around: Around, tables: TripletTables, first_column: int, 
     size = BLOCK + room + LANES
     near, table = np.zeros((N_NEAR, room + LANES)), np.zeros((N_ROWS, size))
     rows, partners = np.zeros((2, CANDIDATES + room + LANES)), np.zeros(size, np.int64)
-    segment_j, segment_shift = np.empty(room + 1, np.int64), np.empty(room + 1, np.int64)
-    segment_end = np.zeros(room + 2, np.int64)
+    segments = new_segments(room)
     attenuations, powers, sums = (
         np.zeros((n_eta, size)),
         np.zeros((n_power, size)),
@@ -111,25 +109,12 @@ def angular_functions(around: Around, tables: TripletTables, first_column: int, 
         for a in range(n_kinds):
             for b in range(a, n_kinds):
                 sums[:] = 0.0
-                filled, tried, n_segments = 0, 0, 0
-                j_begin, j_end = first[i * n_kinds + a] - start, first[i * n_kinds + a + 1] - start
-                b_begin, k_end = first[i * n_kinds + b] - start, first[i * n_kinds + b + 1] - start
-                for j in range(j_begin, j_end):
-                    k_begin = j + 1 if a == b else b_begin
-                    n = find_partners(near, rows, partners, (j, k_begin, k_end, tried - k_begin), filled)
-                    if n > filled:
-                        segment_j[n_segments], segment_shift[n_segments] = j, tried - k_begin
-                        segment_end[n_segments + 1] = filled = n
-                        n_segments += 1
-                    tried += k_end - k_begin
-                    if filled < BLOCK and tried < CANDIDATES and j + 1 < j_end:
-                        continue
-                    for s in range(n_segments):
-                        begin, end = segment_end[s], segment_end[s + 1]
-                        gather_triplets(
-                            near, rows, table, partners, (segment_j[s], segment_shift[s], begin, end)
-                        )
-                    end_block(table, filled)
+                j, j_end = first[i * n_kinds + a] - start, first[i * n_kinds + a + 1] - start
+                k_first = first[i * n_kinds + b] - start if a != b else -1
+                k_end = first[i * n_kinds + b + 1] - start
+                while j < j_end:
+                    candidates = (j, j_end, k_first, k_end)
+                    j, filled, _ = gather_block(near, rows, table, partners, segments, candidates)
                     cut_triplets(table, cutoff_polynomial, cutoff_polynomial.shape[0], filled)
                     for e in range(n_eta):
                         fill_gaussian(table, attenuations, e, polynomials, e, terms[e], filled)
@@ -140,7 +125,6 @@ def angular_functions(around: Around, tables: TripletTables, first_column: int, 
                     for e in range(0, n_eta, 3):
                         for r in range(0, n_power, 2):
                             sum_products(filled, attenuations, e, min(n_eta - e, 3), powers, r, sums)
-                    filled, tried, n_segments = 0, 0, 0
                 for f in range(tables.eta_rows.shape[0]):
                     column = first_column + f * n_element_pairs + pair
                     out[i, column] = 2.0 * sums[tables.eta_rows[f], tables.power_rows[f]]
