@@ -1,0 +1,300 @@
+"""A Dask cluster that somebody else started: connect, look at the workers, make executors, leave it as it was.
+
+The executors behave as the pools of local processes do, so that what works with those works with a cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tio2nn.errors import InputError, UsageError, one_line
+from tio2nn.parallel.brought_files import remove_files
+from tio2nn.parallel.hosts import Host, other_software, software, this_host
+from tio2nn.parallel.remote import RemotePool
+from tio2nn.parallel.remote_executor import RemoteExecutor, no_workers
+from tio2nn.parallel.scheduler import Scheduler
+from tio2nn.wording import counted, listed
+
+_INSTALL = "pip install 'tio2nn[cluster]'"
+_CLOSE_SECONDS = 2.0
+
+# as in the pools of local processes
+_NO_END = 10**9
+_TRIALS_PER_PROCESS = 12
+
+Say = Callable[[str], None]
+
+
+class Cluster:
+    """A connection to a cluster; made by `connected`.
+
+    Args:
+        client: of `distributed`.
+        scheduler: that it is connected to.
+        limit: of the tasks at a time; None for as many as the workers have threads.
+        say, warn: called with one line.
+    """
+
+    def __init__(self, client: Any, scheduler: Scheduler, limit: int | None, say: Say, warn: Say) -> None:
+        self.client = client
+        self.limit = limit
+        self.scheduler = scheduler
+        self.command = secrets.token_hex(8)
+        self.say, self.warn = say, warn
+        self._lock = threading.Lock()
+        self._seen: dict[Path, bool] = {}
+        self._compiled: dict[str, bool] = {}  # by machine: whether derivatives, too
+        self.hosts: dict[str, Host] = {}
+
+    # --- pools ---------------------------------------------------------------------------------------------
+
+    def kernel_workers(self, folder: Path, *, derivatives: bool = False) -> ClusterPool:
+        """A pool for symmetry functions, and, if asked for, their derivatives.
+
+        Args:
+            folder: that the paths in the arguments of tasks lie in.
+            derivatives: compile what derivatives need, too.
+        """
+        return ClusterPool(self, folder, _NO_END, partial(self.compile_kernels, derivatives))
+
+    def trial_workers(self, folder: Path) -> ClusterPool:
+        """A pool for trials of a search."""
+        return ClusterPool(self, folder, _TRIALS_PER_PROCESS)
+
+    def member_workers(self, folder: Path) -> ClusterPool:
+        """A pool for committee members."""
+        return ClusterPool(self, folder, 1)
+
+    @property
+    def n_workers(self) -> int:
+        """Tasks that can run at a time: the threads of all workers, up to the limit; at least one."""
+        return self.limited(sum(self.threads().values()))
+
+    def limited(self, n_threads: int) -> int:
+        """Tasks that so many threads can do at a time."""
+        n = max(1, n_threads)
+        return n if self.limit is None else min(n, self.limit)
+
+    @property
+    def address(self) -> str:
+        """Of the scheduler."""
+        return str(self.client.scheduler.addr)
+
+    def threads(self) -> dict[str, int]:
+        """The number of threads of each worker, by address; empty if the scheduler does not answer."""
+        with suppress(Exception):
+            return dict(self.client.nthreads())
+        return {}
+
+    @property
+    def is_this_machine(self) -> bool:
+        """Whether all workers that have been looked at are on this machine."""
+        here = this_host().machine
+        return all(host.machine == here for host in self.hosts.values())
+
+    # --- what is looked at once ------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Look at the workers: their software, and what may make their numbers differ.
+
+        Raises:
+            InputError: a worker has another version of tio2nn, or none; or there is no worker in time.
+            UsageError: a worker can be reached by others without TLS.
+        """
+        self._wait_for_a_worker()
+        addresses = [self.address, *self.threads()]
+        info = self.client.scheduler_info()
+        self.scheduler.require_protection([*addresses, str(info.get("address", addresses[0]))])
+        found = self._on_all(this_host)
+        for worker, host in found.items():
+            if isinstance(host, BaseException):
+                reason = one_line(host) if isinstance(host, Exception) else repr(host)
+                raise InputError(
+                    f"cannot use tio2nn on the worker {worker}: {reason}; install the same version there"
+                )
+            if host.software != software():
+                raise InputError(other_software(worker, host.software, software()))
+        self.hosts = found
+        if differing := _differing(this_host(), list(found.values())):
+            self.warn(differing)
+
+    def _wait_for_a_worker(self) -> None:
+        from distributed import TimeoutError as Late
+        from distributed import wait
+
+        # a cluster that grows with its tasks has no worker before there is one
+        first = self.client.submit(int, 0, pure=False, retries=0)
+        try:
+            wait(first, timeout=self.scheduler.wait)
+        except Late:
+            first.cancel()
+            raise InputError(no_workers(self.scheduler.wait)) from None
+
+    def _on_all(
+        self, function: Callable[..., Any], *args: Any, workers: Sequence[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """The results of a short function on all workers, by address; errors in place of results."""
+        results = self.client.run(
+            function, *args, workers=None if workers is None else list(workers), on_error="return", **kwargs
+        )
+        return dict(results)
+
+    def sees(self, folder: Path) -> bool:
+        """Whether all workers see a folder and may write there, tried with a file; told in one line."""
+        with self._lock:
+            if folder not in self._seen:
+                self._seen[folder] = self._tried(folder)
+            return self._seen[folder]
+
+    def _tried(self, folder: Path) -> bool:
+        probe, content = folder / f".cluster-{self.command}", secrets.token_hex(8)
+        probe.write_text(content, encoding="utf-8")
+        try:
+            found = self._on_all(this_host, (str(probe), content))
+        finally:
+            probe.unlink()
+        n = sum(isinstance(host, Host) and host.sees for host in found.values())
+        if n == len(found):
+            self.say(f"the workers share {folder}: they read and write there")
+            return True
+        who = (
+            "the workers do not share" if n == 0 else f"{len(found) - n} of {len(found)} workers do not share"
+        )
+        self.say(f"{who} {folder}: what they need and what they find goes over the network")
+        return False
+
+    def compile_kernels(self, derivatives: bool) -> None:
+        """Compile the kernels: for one processor model after the other, then on the other machines at once.
+
+        Machine code is kept in files, which machines may share.
+        """
+        from tio2nn.descriptors.symmetry_functions import compile_kernels
+
+        todo: dict[str, dict[str, str]] = {}
+        for worker, host in self.hosts.items():
+            if (
+                not self._compiled.get(host.machine, False) >= derivatives
+                or host.machine not in self._compiled
+            ):
+                todo.setdefault(host.features, {}).setdefault(host.machine, worker)
+        rounds = [list(machines.values())[:1] for machines in todo.values()]
+        rounds.append([worker for machines in todo.values() for worker in list(machines.values())[1:]])
+        for workers in filter(None, rounds):
+            with RemoteExecutor(self, None, 1) as executor:
+                for future in [
+                    executor.submit_to(worker, compile_kernels, derivatives) for worker in workers
+                ]:
+                    future.result()
+        self._compiled |= {machine: derivatives for machines in todo.values() for machine in machines}
+
+    def leave(self) -> None:
+        """Disconnect; the cluster stays."""
+        with suppress(Exception):
+            if self.client.status == "running":
+                self._on_all(remove_files, self.command)
+        with suppress(Exception):
+            self.client.close(timeout=_CLOSE_SECONDS)
+
+
+@dataclass(frozen=True)
+class ClusterPool(RemotePool):
+    """Makes the executors of one kind of work."""
+
+    cluster: Cluster
+    folder: Path
+    calls_per_process: int
+    prepare: Callable[[], None] | None = None
+
+    def __call__(self, workers: int) -> RemoteExecutor:  # noqa: ARG002
+        """An executor; of the number of tasks, only the limit of the cluster counts, as workers come and go."""
+        if self.prepare is not None:
+            self.prepare()
+        return RemoteExecutor(self.cluster, self.folder, self.calls_per_process)
+
+    @property
+    def is_this_machine(self) -> bool:
+        return self.cluster.is_this_machine
+
+
+@contextmanager
+def connected(
+    scheduler: Scheduler,
+    *,
+    limit: int | None = None,
+    say: Say = lambda _: None,
+    warn: Say = lambda _: None,
+) -> Iterator[Cluster]:
+    """Connect to a cluster, and disconnect at the end; what was submitted is then canceled, the cluster goes on.
+
+    Args:
+        scheduler: which one, and how to reach it.
+        limit: of the tasks at a time; None for as many as the workers have threads.
+        say, warn: called with one line about the workers.
+
+    Raises:
+        UsageError: `distributed` is not installed, or the address needs TLS.
+        InputError: the scheduler or workers are not there in time, or a worker has other software.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise UsageError(f"cannot use Dask: {one_line(error)}; {_INSTALL}") from None
+    # what it has to say, the user hears from us, in one line
+    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+    address = scheduler.address()
+    security = scheduler.security(address)
+    try:
+        client = distributed.Client(
+            address,
+            security=security,
+            timeout=scheduler.wait,
+            set_as_default=False,
+            name="tio2nn",
+        )
+    except (OSError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"cannot reach the scheduler {address} within {scheduler.wait:g} s: {one_line(error)}"
+        ) from None
+    cluster = Cluster(client, scheduler, limit, say, warn)
+    try:
+        cluster.look()
+        n = sum(cluster.threads().values())
+        machines = len({host.machine for host in cluster.hosts.values()})
+        say(
+            f"scheduler {address}: {counted(len(cluster.hosts), 'worker')} with {counted(n, 'thread')} on "
+            f"{counted(machines, 'machine')}"
+        )
+        yield cluster
+    finally:
+        cluster.leave()
+
+
+def _differing(here: Host, hosts: Sequence[Host]) -> str:
+    """What may make the last digits of numbers differ, or ""."""
+    told = []
+    processors: Mapping[str, set[str]] = {}
+    for host in hosts:
+        processors = {**processors, host.features: {*processors.get(host.features, set()), host.processor}}
+    if len(processors) > 1:
+        names = sorted(name for models in processors.values() for name in models)
+        told.append(f"the workers have different processors ({', '.join(names)})")
+    elif here.features not in processors:
+        told.append(f"the workers have another processor than this machine ({hosts[0].processor})")
+    names = [
+        name
+        for name in here.libraries
+        if any(host.libraries.get(name) != here.libraries[name] for host in hosts)
+    ]
+    if names:
+        told.append(f"other versions of {listed(names)} than here")
+    if not told:
+        return ""
+    return f"{'; '.join(told)}: the last digits of results depend on who computed them"
