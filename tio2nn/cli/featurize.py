@@ -8,7 +8,17 @@ import typer
 
 from tio2nn.cli import console
 from tio2nn.cli.app import command
-from tio2nn.cli.options import DerivativesOption, ForOption, JobsOption, ProjectOption
+from tio2nn.cli.options import (
+    DerivativesOption,
+    ForOption,
+    InsecureOption,
+    JobsOption,
+    ProjectOption,
+    SchedulerOption,
+    TlsOption,
+    WaitOption,
+)
+from tio2nn.cli.pools import Pool, pool
 from tio2nn.wording import counted, size
 
 if TYPE_CHECKING:
@@ -21,6 +31,10 @@ if TYPE_CHECKING:
 def featurize(
     project: ProjectOption = None,
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureOption = False,
+    wait: WaitOption = None,
     forces: DerivativesOption = None,
     target: ForOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="Also write one symXXXX.csv per structure.")] = False,
@@ -32,17 +46,16 @@ def featurize(
     from tio2nn.workflow.settings import set_target, training_parameters
 
     found = Project.find(project)
-    with found.locked("featurize"):
+    with found.locked("featurize"), pool(jobs, scheduler, tls, insecure, wait) as workers:
         if target is not None:
             set_target(found, known_target(target))
         snapshot = Snapshot(found)
-        perform(snapshot, jobs, csv)
-        differentiate_if_needed(snapshot, training_parameters(snapshot, forces=forces), jobs)
+        perform(snapshot, workers, csv)
+        differentiate_if_needed(snapshot, training_parameters(snapshot, forces=forces), workers)
 
 
-def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
+def perform(snapshot: Snapshot, workers: Pool, csv: bool = False) -> None:
     """Compute the symmetry functions and report the result."""
-    from tio2nn.parallel.workers import kernel_workers
     from tio2nn.workflow.featurize import compute_features
 
     def announce(estimate: Estimate) -> None:
@@ -56,9 +69,9 @@ def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False) -> None:
     with console.compile_notice("the symmetry functions"):
         summary = compute_features(
             snapshot,
-            jobs=jobs,
-            make_executor=kernel_workers,
-            jobs_are_fixed=jobs is not None,
+            jobs=workers.jobs,
+            make_executor=workers.kernels(snapshot.project),
+            jobs_are_fixed=workers.is_fixed,
             csv=csv,
             announce=announce,
             track=console.track,
@@ -81,18 +94,17 @@ def _say_all_there(what: str, n: int) -> None:
     console.say(f"{what}: nothing to do, {there}")
 
 
-def differentiate_if_needed(snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:
+def differentiate_if_needed(snapshot: Snapshot, parameters: ParameterSet, workers: Pool) -> None:
     """Compute the derivatives if a fit with these parameters trains on forces."""
     if snapshot.needs_derivatives(parameters):
-        differentiate(snapshot, jobs, insist=parameters.training.forces is True)
+        differentiate(snapshot, workers, insist=parameters.training.forces is True)
 
 
-def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False) -> None:
+def differentiate(snapshot: Snapshot, workers: Pool, *, insist: bool = False) -> None:
     """Compute the derivatives that training on forces needs, and report the result.
 
     They are computed for as many structures as fit, or, with `insist`, for all structures with forces.
     """
-    from tio2nn.parallel.workers import kernel_workers
     from tio2nn.workflow.differentiate import JacobianEstimate, differentiate
 
     def announce(estimate: JacobianEstimate) -> None:
@@ -111,9 +123,9 @@ def differentiate(snapshot: Snapshot, jobs: int | None, *, insist: bool = False)
     with console.compile_notice("the derivatives"):
         summary = differentiate(
             snapshot,
-            jobs=jobs,
-            make_executor=kernel_workers,
-            jobs_are_fixed=jobs is not None,
+            jobs=workers.jobs,
+            make_executor=workers.kernels(snapshot.project, derivatives=True),
+            jobs_are_fixed=workers.is_fixed,
             insist=insist,
             announce=announce,
             track=console.track,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,23 +19,28 @@ from tio2nn.cli.options import (
     EnergyKeyOption,
     ForcesKeyOption,
     FormatOption,
+    InsecureOption,
     OutputFormat,
     OutputOption,
     ProjectOption,
+    SchedulerOption,
     SourcesArgument,
     StrictOption,
     ThreadsOption,
+    TlsOption,
     UnitsOption,
+    WaitOption,
     XsfForcesOption,
     XsfForcesUnit,
 )
+from tio2nn.cli.pools import pool
 from tio2nn.cli.potential_file import opened, potential_file
 from tio2nn.errors import InputError, UsageError
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.io.labels import ReadOptions
-    from tio2nn.potential.potential import Potential
+    from tio2nn.potential.prediction import Prediction
     from tio2nn.structures.structure import Structure
     from tio2nn.workflow.predict import Format
 
@@ -55,51 +61,57 @@ def predict(
     strict: StrictOption = False,
     units: UnitsOption = None,
     threads: ThreadsOption = None,
+    scheduler: SchedulerOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureOption = False,
+    wait: WaitOption = None,
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
 ) -> bool:
     """Predict energies and forces of structures; print them or write files."""
+    from tio2nn.cores import thread_count
     from tio2nn.io.labels import ReadOptions
+    from tio2nn.workflow.predict import predict_stream
 
     options = ReadOptions(energy_key, forces_key, xsf_forces.value)
     loaded = opened(potential_file(project, potential), units)
-    return perform(files, loaded, form.value, forces, output, strict, options, threads)
+    n_threads = thread_count(threads)
+    with pool(None, scheduler, tls, insecure, wait) as workers:
+        predicted = partial(
+            predict_stream, loaded, forces=forces, threads=n_threads, workers=workers.predictors()
+        )
+        return perform(files, predicted, form.value, forces, output, strict, options)
 
 
 def perform(
     files: Sequence[str],
-    potential: Potential,
+    predicted: Callable[[Iterable[Structure | InputError]], Iterator[Prediction | InputError]],
     form: Format,
     forces: bool = False,
     directory: Path | None = None,
     strict: bool = False,
     options: ReadOptions | None = None,
-    threads: int | None = None,
 ) -> bool:
     """Print the prediction for each structure or write it to a file; return whether all structures succeeded.
 
     Args:
         files: structure files and other sources.
-        potential: to predict by.
+        predicted: gives the predictions for structures, in their order.
         form: output format.
-        forces: also predict forces and stress.
+        forces: whether they have forces and stress.
         directory: directory for one file per structure; None for stdout.
         strict: count a structure with a warning as failed.
         options: how to read structure files; XSF output has forces in the same unit.
-        threads: as for `Potential.predict`.
 
     Raises:
-        UsageError: XSF of several structures on stdout, where they could not be told apart, or TIO2NN_THREADS that is
-            no positive number.
+        UsageError: XSF of several structures on stdout, where they could not be told apart.
     """
-    from tio2nn.cores import thread_count
     from tio2nn.io.labels import ReadOptions
     from tio2nn.io.read import read_structures
-    from tio2nn.workflow.predict import header, predict_stream, text, warnings
+    from tio2nn.workflow.predict import header, text, warnings
 
     options = options or ReadOptions()
-    n_threads = thread_count(threads)
     first_line = header(form, forces=forces)
     stdin: Iterable[str] = sys.stdin
     if directory is not None:
@@ -119,7 +131,7 @@ def perform(
         )
     n_rejected, n_doubts = Counter[str](), Counter[str]()
     with console.compile_notice("the symmetry functions"):
-        for result in predict_stream(potential, items, forces=forces, threads=n_threads):
+        for result in predicted(items):
             name = output.next_name()
             try:
                 if isinstance(result, InputError):

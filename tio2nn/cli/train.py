@@ -13,6 +13,7 @@ from tio2nn.cli.options import (
     EpochsOption,
     ForcesOption,
     ForOption,
+    InsecureOption,
     JobsOption,
     JsonOption,
     KeepOutliersOption,
@@ -22,11 +23,15 @@ from tio2nn.cli.options import (
     NoTestOption,
     ProjectOption,
     RecipeOption,
+    SchedulerOption,
     SeedOption,
     SplitFileOption,
     SplitKindOption,
+    TlsOption,
     TunedOption,
+    WaitOption,
 )
+from tio2nn.cli.pools import Pool, pool
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
@@ -56,6 +61,10 @@ def train(
     members: MembersOption = None,
     seed: SeedOption = None,
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureOption = False,
+    wait: WaitOption = None,
     json: JsonOption = False,
 ) -> None:
     """Fit the potential; resumes an interrupted fit."""
@@ -82,8 +91,8 @@ def train(
     if tuned:
         warn_of_stale_search(snapshot)
     parameters = training_parameters(snapshot, recipe, tuned, flags, forces)
-    with found.locked("train"):
-        metrics = perform(snapshot, parameters, SplitRequest(split, new), jobs)
+    with found.locked("train"), pool(jobs, scheduler, tls, insecure, wait) as workers:
+        metrics = perform(snapshot, parameters, SplitRequest(split, new), workers)
     if json:
         console.print_json(metrics)
 
@@ -102,7 +111,7 @@ def perform(
     snapshot: Snapshot,
     parameters: ParameterSet,
     split: SplitRequest,
-    jobs: int | None = None,
+    workers: Pool,
 ) -> dict[str, Any]:
     """Fit the potential and report the result; return the content of `model/metrics.json`."""
     from tio2nn.cli.plans import (
@@ -114,7 +123,6 @@ def perform(
         without_derivatives_line,
     )
     from tio2nn.files.tables import read_json
-    from tio2nn.parallel.workers import member_workers
     from tio2nn.parameters.targets import warning_of
     from tio2nn.workflow.settings import require_features
 
@@ -164,8 +172,8 @@ def perform(
             snapshot,
             parameters,
             split=split,
-            jobs=jobs,
-            make_executor=member_workers,
+            jobs=workers.jobs,
+            make_executor=workers.members(snapshot.project),
             command=sys.argv,
             on_data=on_data,
             on_epoch=on_epoch,

@@ -13,12 +13,17 @@ from tio2nn.cli.app import command
 from tio2nn.cli.options import (
     EpochsOption,
     ForcesOption,
+    InsecureOption,
     JobsOption,
     JsonOption,
     ProjectOption,
     RecipeOption,
+    SchedulerOption,
     SplitFileOption,
+    TlsOption,
+    WaitOption,
 )
+from tio2nn.cli.pools import Pool, pool
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
@@ -32,6 +37,10 @@ if TYPE_CHECKING:
 def tune(
     project: ProjectOption = None,
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureOption = False,
+    wait: WaitOption = None,
     recipe: RecipeOption = None,
     forces: ForcesOption = None,
     split: SplitFileOption = None,
@@ -59,18 +68,18 @@ def tune(
     snapshot = Snapshot(found)
     parameters = training_parameters(snapshot, recipe, forces=forces)
     flags = {"strategy": strategy, "max_trials": max_trials, "epochs": epochs, "structures": structures}
-    with found.locked("tune"):
-        best = perform(snapshot, with_flags(parameters, "tuning", flags), jobs, split)
+    with found.locked("tune"), pool(jobs, scheduler, tls, insecure, wait) as workers:
+        best = perform(snapshot, with_flags(parameters, "tuning", flags), workers, split)
     if json:
         console.print_json(best)
 
 
 def perform(
-    snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, split_file: Path | None
+    snapshot: Snapshot, parameters: ParameterSet, workers: Pool, split_file: Path | None
 ) -> dict[str, Any]:
     """Search, show the ranking and return the best trial."""
     from tio2nn.cli.plans import warn_of_split
-    from tio2nn.parallel.workers import trial_workers, worker_count
+    from tio2nn.parallel.workers import worker_count
     from tio2nn.workflow.settings import require_features
 
     require_features(snapshot, parameters, split_file)
@@ -78,7 +87,7 @@ def perform(
     with console.native_messages_hidden():
         from tio2nn.workflow.tune import tune
 
-    jobs = worker_count(jobs)
+    jobs = worker_count(workers.jobs)
 
     def on_data(data: TrainingData) -> None:
         console.say(
@@ -96,7 +105,7 @@ def perform(
             snapshot,
             parameters,
             jobs=jobs,
-            make_executor=trial_workers,
+            make_executor=workers.trials(snapshot.project),
             split_file=split_file,
             on_data=on_data,
             on_trial=on_trial,

@@ -24,12 +24,15 @@ def stamp_of(path: Path) -> Stamp | None:
     return found.st_size, found.st_mtime_ns
 
 
+def _place(worker: Any, command: str) -> Path:
+    return Path(worker.local_directory).parent / f"tio2nn-{command}"
+
+
 def stand_in(worker: Any, command: str) -> Path:
     """The folder that stands in for that of a command; the workers of one machine share it."""
-    scratch = Path(worker.local_directory).parent
-    folder = scratch / f"tio2nn-{command}"
+    folder = _place(worker, command)
     if not folder.exists():
-        for other in scratch.glob("tio2nn-*"):
+        for other in folder.parent.glob("tio2nn-*"):
             with suppress(OSError):
                 if time.time() - other.stat().st_mtime > _KEPT_SECONDS:
                     shutil.rmtree(other, ignore_errors=True)
@@ -39,7 +42,7 @@ def stand_in(worker: Any, command: str) -> Path:
 
 def has_file(command: str, name: str, stamp: Stamp, dask_worker: Any) -> bool:
     """Whether a file has been brought to this machine."""
-    return is_that(stand_in(dask_worker, command) / name, stamp)
+    return is_that(_place(dask_worker, command) / name, stamp)
 
 
 def is_that(path: Path, stamp: Stamp) -> bool:
@@ -66,7 +69,7 @@ def changed_files(
     command: str, stamps: dict[str, Stamp | None], dask_worker: Any
 ) -> dict[str, tuple[Stamp, bytes]]:
     """Stamp and content of the files on this machine whose stamps are other ones."""
-    folder = stand_in(dask_worker, command)
+    folder = _place(dask_worker, command)
     found = {}
     for name, known in stamps.items():
         stamp = stamp_of(folder / name)
@@ -78,4 +81,4 @@ def changed_files(
 
 def remove_files(command: str, dask_worker: Any) -> None:
     """Remove what was brought to this machine for a command."""
-    shutil.rmtree(stand_in(dask_worker, command), ignore_errors=True)
+    shutil.rmtree(_place(dask_worker, command), ignore_errors=True)

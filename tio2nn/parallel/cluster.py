@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tio2nn.errors import InputError, UsageError, one_line
 from tio2nn.parallel.brought_files import remove_files
 from tio2nn.parallel.hosts import Host, other_software, software, this_host
 from tio2nn.parallel.remote import RemotePool
-from tio2nn.parallel.remote_executor import RemoteExecutor, no_workers
+from tio2nn.parallel.remote_executor import Files, RemoteExecutor, no_workers
 from tio2nn.parallel.scheduler import Scheduler
 from tio2nn.wording import counted, listed
 
@@ -128,12 +128,11 @@ class Cluster:
 
     def _wait_for_a_worker(self) -> None:
         from distributed import TimeoutError as Late
-        from distributed import wait
 
         # a cluster that grows with its tasks has no worker before there is one
         first = self.client.submit(int, 0, pure=False, retries=0)
         try:
-            wait(first, timeout=self.scheduler.wait)
+            first.result(timeout=self.scheduler.wait)
         except Late:
             first.cancel()
             raise InputError(no_workers(self.scheduler.wait)) from None
@@ -212,16 +211,23 @@ class ClusterPool(RemotePool):
     folder: Path
     calls_per_process: int
     prepare: Callable[[], None] | None = None
+    brings: bool = False
 
     def __call__(self, workers: int) -> RemoteExecutor:  # noqa: ARG002
         """An executor; of the number of tasks, only the limit of the cluster counts, as workers come and go."""
         if self.prepare is not None:
             self.prepare()
-        return RemoteExecutor(self.cluster, self.folder, self.calls_per_process)
+        files = Files(
+            self.folder, not self.brings and self.cluster.sees(self.folder), with_tasks=not self.brings
+        )
+        return RemoteExecutor(self.cluster, files, self.calls_per_process)
+
+    def bringing(self, folder: Path) -> ClusterPool:
+        return replace(self, folder=folder, brings=True)
 
     @property
-    def is_this_machine(self) -> bool:
-        return self.cluster.is_this_machine
+    def writes_in_place(self) -> bool:
+        return self.cluster.is_this_machine and self.cluster.sees(self.folder)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import TypeGuard
 
 from tio2nn.parallel.workers import ListeningExecutor
@@ -32,9 +33,13 @@ class RemotePool:
         """An executor for at most that many tasks at a time."""
         raise NotImplementedError
 
+    def bringing(self, folder: Path) -> RemotePool:
+        """The same pool for tasks that read the files of another folder, which are brought to each machine once."""
+        raise NotImplementedError
+
     @property
-    def is_this_machine(self) -> bool:
-        """Whether all workers are on this machine. Several machines must not write into one file at once."""
+    def writes_in_place(self) -> bool:
+        """Whether workers may write into one file of the project at once: not if they are on several machines."""
         raise NotImplementedError
 
 

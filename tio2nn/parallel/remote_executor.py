@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, wait
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,6 +50,21 @@ class SchedulerLostError(InputError):
     """The scheduler went away."""
 
 
+@dataclass(frozen=True)
+class Files:
+    """Where the files of tasks are.
+
+    Attributes:
+        folder: that the paths in the arguments lie in.
+        are_shared: whether all workers see it.
+        with_tasks: whether small files travel with each task, as those that change from task to task must.
+    """
+
+    folder: Path
+    are_shared: bool
+    with_tasks: bool = True
+
+
 class RemoteFuture(Future[Any]):
     """The future of a task; its result is fetched from the worker by the one who asks."""
 
@@ -77,14 +93,15 @@ class RemoteExecutor(ElasticExecutor):
 
     Args:
         cluster: that works.
-        folder: that the paths in the arguments lie in; None if there are none.
+        files: of the tasks; None if they have none.
         calls_per_process: tasks after which a process on a worker is replaced.
     """
 
-    def __init__(self, cluster: Cluster, folder: Path | None, calls_per_process: int) -> None:
+    def __init__(self, cluster: Cluster, files: Files | None, calls_per_process: int) -> None:
         self._cluster, self._client = cluster, cluster.client
-        self._folder = None if folder is None else Path(os.path.abspath(folder))  # noqa: PTH100 -- keep links
-        self._is_shared = self._folder is not None and cluster.sees(self._folder)
+        self._folder = None if files is None else Path(os.path.abspath(files.folder))  # noqa: PTH100 -- keep links
+        self._is_shared = files is not None and files.are_shared
+        self._largest_with_a_task = _LARGEST_WITH_A_TASK if files is None or files.with_tasks else -1
         self._calls_per_process = calls_per_process
         self._pool = secrets.token_hex(8)
         self._numbers = itertools.count()
@@ -141,7 +158,7 @@ class RemoteExecutor(ElasticExecutor):
             for name in names:
                 with suppress(FileNotFoundError):
                     found = (self._folder / name).stat()
-                    if found.st_size > _LARGEST_WITH_A_TASK:
+                    if found.st_size > self._largest_with_a_task:
                         expected[name] = (found.st_size, found.st_mtime_ns // 10**9)
                     else:
                         brought[name] = (self._folder / name).read_bytes()

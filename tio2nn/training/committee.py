@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 from tio2nn.errors import InputError
+from tio2nn.parallel.remote import is_remote
 from tio2nn.parallel.workers import submit_listening, tell
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -70,7 +71,7 @@ def fit_committee(
         InputError: a worker process died.
     """
     jobs = min(jobs, parameters.training.members)
-    if make_executor is not None and jobs > 1:
+    if make_executor is not None and (jobs > 1 or is_remote(make_executor)):
         with make_executor(jobs) as executor:
             _fit_side_by_side(executor, parameters, data, files, on_epoch)
         on_epoch = None  # only the checkpoints remain to be read
@@ -119,6 +120,7 @@ def _fit_side_by_side(
             seed = _seed_of(parameters, member)
             task = MemberTask(
                 data=files.data,
+                derivatives=data.derivatives_file,
                 elements=parameters.elements,
                 n_features=parameters.n_features,
                 network=parameters.network,

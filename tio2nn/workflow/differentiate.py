@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from tio2nn.descriptors.symmetry_functions import compile_kernels
 from tio2nn.errors import InputError, Tio2nnError
 from tio2nn.files.paths import AnyPath
 from tio2nn.parallel.progress import Track, silent
+from tio2nn.parallel.remote import is_remote
 from tio2nn.parallel.shards import ShardWork, Workers, calculator_of, carry_out, measured_seconds
 from tio2nn.parallel.workers import kernel_workers, worker_count
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -150,7 +151,7 @@ def differentiate(
     if pending:
         compile_kernels(derivatives=True)
         chosen = _Chosen(store, has_derivatives)
-        work = ShardWork(
+        work: ShardWork[JacobianShard, Any] = ShardWork(
             title="derivatives of symmetry functions",
             run=differentiate_shard,
             task=lambda shard: (parameters, chosen.structures(shard), path, shard),
@@ -159,6 +160,14 @@ def differentiate(
             compute=partial(_jacobians, parameters),
             on_done=ledger.append,
         )
+        if is_remote(make_executor) and not make_executor.writes_in_place:
+            # machines that write into one file at once damage each other's pages: this one alone writes
+            work = replace(
+                work,
+                run=jacobians_of_shard,
+                task=lambda shard: (parameters, chosen.structures(shard)),
+                on_done=lambda shard, found: ledger.append(shard, write_jacobian_shard(path, shard, found)),
+            )
 
         def announced(n_jobs: int, seconds: float) -> None:
             if announce is not None:
@@ -208,6 +217,11 @@ def differentiate_shard(
 ) -> int:
     """Compute one shard, write it at its offset, and return its checksum; runs in a worker."""
     return write_jacobian_shard(path, shard, _jacobians(parameters, structures))
+
+
+def jacobians_of_shard(parameters: ParameterSet, structures: Sequence[Structure]) -> list[np.ndarray]:
+    """Compute one shard; runs in a worker."""
+    return list(_jacobians(parameters, structures))
 
 
 def _jacobians(parameters: ParameterSet, structures: Sequence[Structure]) -> Iterator[np.ndarray]:

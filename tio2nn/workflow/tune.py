@@ -203,6 +203,7 @@ class _Search:
         self._ledger = Ledger(project.trial_ledger_file)
         self._trials_file = project.trials_file
         self._data_file = project.trial_data_file
+        self._derivatives_file = data.derivatives_file
         self._settings = _settings(parameters, data)
         self._trials: dict[int, Trial] = {}
 
@@ -269,6 +270,7 @@ class _Search:
         )
         task = TrialTask(
             data=self._data_file,
+            derivatives=self._derivatives_file,
             elements=changed.elements,
             n_features=changed.n_features,
             network=changed.network,

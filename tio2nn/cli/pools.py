@@ -1,0 +1,92 @@
+"""Who does the work of a command: processes of this machine, or a Dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tio2nn.errors import UsageError
+
+if TYPE_CHECKING:
+    from tio2nn.parallel.cluster import Cluster
+    from tio2nn.parallel.remote import MakeExecutor, RemotePool
+    from tio2nn.project.project import Project
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What the verbs need to know of who does the work.
+
+    Attributes:
+        asked: number of processes that --jobs asks for, if any.
+        cluster: that works instead of this machine.
+    """
+
+    asked: int | None = None
+    cluster: Cluster | None = None
+
+    @property
+    def jobs(self) -> int | None:
+        """Tasks at a time; None to leave it to the verb."""
+        return self.asked if self.cluster is None else self.cluster.n_workers
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether to use it even if it is not faster."""
+        return self.asked is not None or self.cluster is not None
+
+    def kernels(self, project: Project, *, derivatives: bool = False) -> MakeExecutor:
+        """For symmetry functions, and their derivatives."""
+        from tio2nn.parallel.workers import kernel_workers
+
+        if self.cluster is None:
+            return kernel_workers
+        return self.cluster.kernel_workers(project.root, derivatives=derivatives)
+
+    def trials(self, project: Project) -> MakeExecutor:
+        """For the trials of a search."""
+        from tio2nn.parallel.workers import trial_workers
+
+        return trial_workers if self.cluster is None else self.cluster.trial_workers(project.root)
+
+    def members(self, project: Project) -> MakeExecutor:
+        """For committee members."""
+        from tio2nn.parallel.workers import member_workers
+
+        return member_workers if self.cluster is None else self.cluster.member_workers(project.root)
+
+    def predictors(self) -> RemotePool | None:
+        """For predictions; None to predict in this process."""
+        return None if self.cluster is None else self.cluster.kernel_workers(Path(), derivatives=True)
+
+
+@contextmanager
+def pool(
+    jobs: int | None,
+    scheduler: str | None,
+    tls: tuple[Path, Path, Path] | None,
+    insecure: bool,
+    wait: float | None,
+) -> Iterator[Pool]:
+    """The pool that the options ask for; the arguments are those of `tio2nn.parallel.scheduler.Scheduler`.
+
+    Raises:
+        UsageError: options about a scheduler without one.
+        Tio2nnError: as `tio2nn.parallel.cluster.connected`.
+    """
+    if scheduler is None:
+        for given, option in ((tls, "--tls"), (insecure, "--insecure"), (wait, "--wait")):
+            if given:
+                raise UsageError(f"{option}: expected a --scheduler, too")
+        yield Pool(jobs)
+        return
+    from tio2nn.cli import console
+    from tio2nn.parallel.cluster import connected
+    from tio2nn.parallel.scheduler import WAIT_SECONDS, Scheduler
+
+    wanted = Scheduler(scheduler, tls, insecure, WAIT_SECONDS if wait is None else wait)
+    with connected(wanted, limit=jobs, say=console.say, warn=console.warn) as cluster:
+        yield Pool(jobs, cluster)
