@@ -183,7 +183,7 @@ class Cluster:
                 not self._compiled.get(host.machine, False) >= derivatives
                 or host.machine not in self._compiled
             ):
-                todo.setdefault(host.features, {}).setdefault(host.machine, worker)
+                todo.setdefault(host.instructions, {}).setdefault(host.machine, worker)
         rounds = [list(machines.values())[:1] for machines in todo.values()]
         rounds.append([worker for machines in todo.values() for worker in list(machines.values())[1:]])
         for workers in filter(None, rounds):
@@ -288,11 +288,14 @@ def _differing(here: Host, hosts: Sequence[Host]) -> str:
     told = []
     processors: Mapping[str, set[str]] = {}
     for host in hosts:
-        processors = {**processors, host.features: {*processors.get(host.features, set()), host.processor}}
+        processors = {
+            **processors,
+            host.instructions: {*processors.get(host.instructions, set()), host.processor},
+        }
     if len(processors) > 1:
         names = sorted(name for models in processors.values() for name in models)
         told.append(f"the workers have different processors ({', '.join(names)})")
-    elif here.features not in processors:
+    elif here.instructions not in processors:
         told.append(f"the workers have another processor than this machine ({hosts[0].processor})")
     names = [
         name

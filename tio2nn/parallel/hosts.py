@@ -22,7 +22,7 @@ class Host(NamedTuple):
         machine: differs between machines, and between two starts of one.
         name: of the machine.
         processor: its model, as it is called.
-        features: what its instructions are compiled for; the last bits of numbers depend on it.
+        instructions: what is compiled for; the last bits of numbers depend on it.
         software: of tio2nn, as in `software`.
         libraries: versions of Python and of libraries, by name.
         sees: whether it sees the folder that was asked for.
@@ -31,7 +31,7 @@ class Host(NamedTuple):
     machine: str
     name: str
     processor: str
-    features: str
+    instructions: str
     software: tuple[str, ...]
     libraries: dict[str, str]
     sees: bool
@@ -50,18 +50,17 @@ def this_host(probe: tuple[str, str] | None = None) -> Host:
     """
     from importlib import metadata
 
-    from llvmlite import binding  # type: ignore[import-untyped]
+    from tio2nn.descriptors.processor import instruction_set, model_name
 
     libraries = {"python": platform.python_version()}
     for library in _LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
             libraries[library] = metadata.version(library)
-    features = binding.get_host_cpu_features().flatten() if hasattr(binding, "get_host_cpu_features") else ""
     return Host(
         machine=f"{_text('/proc/sys/kernel/random/boot_id') or ''} {platform.node()}",
         name=platform.node(),
-        processor=_processor(),
-        features=f"{binding.get_host_cpu_name()} {features}",
+        processor=model_name(),
+        instructions=instruction_set(),
         software=software(),
         libraries=libraries,
         sees=probe is not None and _sees(*probe),
@@ -78,13 +77,6 @@ def _text(file: str) -> str | None:
         return Path(file).read_text(encoding="utf-8").strip()
     except OSError:
         return None
-
-
-def _processor() -> str:
-    for line in (_text("/proc/cpuinfo") or "").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def other_software(worker: str, there: tuple[str, ...], here: tuple[str, ...]) -> str:
