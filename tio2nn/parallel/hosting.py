@@ -76,8 +76,7 @@ def hosted(parcel: Parcel) -> Answer:
         future = process.submit_listening(send, perform, parcel.call, folder)
         result = _awaited(future, process, is_wanted, worker.memory_manager.memory_limit)
     if parcel.folder is not None:
-        there = {name: stamp[0] for name in parcel.names if (stamp := stamp_of(folder / name)) is not None}
-        return Answer(result, {}, there)
+        return Answer(result, {}, tuple(name for name in parcel.names if (folder / name).exists()))
     changed = [
         name
         for name in parcel.names
@@ -86,7 +85,7 @@ def hosted(parcel: Parcel) -> Answer:
     files = {name: (folder / name).read_bytes() for name in changed}
     for name in changed:
         (folder / name).unlink()
-    return Answer(result, files, {})
+    return Answer(result, files, ())
 
 
 def _folder(parcel: Parcel, worker: Any) -> Path:

@@ -51,12 +51,12 @@ class Answer:
     Attributes:
         result: of the call.
         files: content of the files that it wrote, by name, if files travel.
-        seen: size in bytes of the files that it names, otherwise.
+        seen: names of the files that are there, otherwise.
     """
 
     result: Any
     files: dict[str, bytes]
-    seen: dict[str, int]
+    seen: tuple[str, ...]
 
 
 class _Packer(pickle.Pickler):

@@ -95,6 +95,9 @@ class RemoteExecutor(ElasticExecutor):
         cluster: that works.
         files: of the tasks; None if they have none.
         calls_per_process: tasks after which a process on a worker is replaced.
+
+    Attributes:
+        pool: a name that no other executor has.
     """
 
     def __init__(self, cluster: Cluster, files: Files | None, calls_per_process: int) -> None:
@@ -103,7 +106,7 @@ class RemoteExecutor(ElasticExecutor):
         self._is_shared = files is not None and files.are_shared
         self._largest_with_a_task = _LARGEST_WITH_A_TASK if files is None or files.with_tasks else -1
         self._calls_per_process = calls_per_process
-        self._pool = secrets.token_hex(8)
+        self.pool = secrets.token_hex(8)
         self._numbers = itertools.count()
         self._listeners: dict[str, Callable[[Any], None]] = {}
         self._pending: set[RemoteFuture] = set()
@@ -113,7 +116,7 @@ class RemoteExecutor(ElasticExecutor):
         self._pushing = threading.Lock()
         self._capacity = cluster.n_workers
         self._waiting: deque[tuple[RemoteFuture, Callable[[Any], None] | None]] = deque()
-        self._client.subscribe_topic(self._pool, self._heard)
+        self._client.subscribe_topic(self.pool, self._heard)
         self._watcher = threading.Thread(target=self._watch, name="cluster", daemon=True)
         self._watcher.start()
 
@@ -167,9 +170,9 @@ class RemoteExecutor(ElasticExecutor):
             names=names,
             folder=str(self._folder or Path.cwd().root) if self._is_shared or self._folder is None else None,
             command=self._cluster.command,
-            pool=self._pool,
+            pool=self.pool,
             calls_per_process=self._calls_per_process,
-            topic=None if on_message is None else self._pool,
+            topic=None if on_message is None else self.pool,
             brought=brought,
             expected=expected,
             software=software(),
@@ -196,7 +199,7 @@ class RemoteExecutor(ElasticExecutor):
         if future.cancelled():
             self._end(future, None)
             return
-        key = f"tio2nn-{self._pool}-{next(self._numbers)}"
+        key = f"tio2nn-{self.pool}-{next(self._numbers)}"
         if on_message is not None:
             self._listeners[key] = on_message
         workers = {} if future.worker is None else {"workers": [future.worker]}
@@ -258,8 +261,8 @@ class RemoteExecutor(ElasticExecutor):
             for name, content in answer.files.items():
                 with atomic_path(self._folder / name) as temporary:
                     temporary.write_bytes(content)
-            for name, size in answer.seen.items():
-                _await_file(self._folder / name, size)
+            for name in answer.seen:
+                _await_file(self._folder / name)
         return answer.result
 
     # --- files ---------------------------------------------------------------------------------------------
@@ -341,8 +344,8 @@ class RemoteExecutor(ElasticExecutor):
         self._closed.set()
         with suppress(Exception):
             if self._client.status == "running":
-                self._client.unsubscribe_topic(self._pool)
-                self._client.run(end_pool, self._pool, on_error="ignore")
+                self._client.unsubscribe_topic(self.pool)
+                self._client.run(end_pool, self.pool, on_error="ignore")
 
     def _cancel(self) -> None:
         with self._lock:
@@ -384,21 +387,20 @@ def _as_here(error: BaseException) -> BaseException:
     return error
 
 
-def _await_file(path: Path, size: int) -> None:
-    """Wait until a file that another machine wrote is seen here as it is there.
+def _await_file(path: Path) -> None:
+    """Wait until a file that another machine wrote is seen here.
 
     Raises:
         InputError: it does not appear.
     """
     deadline = time.monotonic() + _APPEARS_SECONDS
     while True:
-        with suppress(OSError):
-            if path.stat().st_size == size:
-                return
+        if path.exists():
+            return
         if time.monotonic() > deadline:
             raise InputError(
-                f"expected a file of {size} bytes that a worker wrote, and do not see it after "
-                f"{_APPEARS_SECONDS:g} s; run the same command again",
+                f"expected a file that a worker wrote, got none after {_APPEARS_SECONDS:g} s; "
+                "run the same command again",
                 file=str(path),
             )
         with suppress(OSError):
