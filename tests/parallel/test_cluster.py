@@ -34,7 +34,8 @@ from projects import (
 
 from tio2nn.errors import InputError
 from tio2nn.parallel.cluster import Cluster, ClusterPool, connected
-from tio2nn.parallel.remote_executor import Files, RemoteExecutor, RemoteFuture, SchedulerLostError
+from tio2nn.parallel.remote_errors import SchedulerLostError
+from tio2nn.parallel.remote_executor import Files, RemoteExecutor, RemoteFuture
 from tio2nn.parallel.scheduler import Scheduler
 from tio2nn.parallel.workers import WorkerDied, tell
 from tio2nn.project import feature_store as features
@@ -97,7 +98,6 @@ def executor_of(cluster: Cluster, folder: Path, shared: bool = True) -> RemoteEx
         (compute_features, features_bytes, True),
         (differentiate, derivatives_of, False),
         pytest.param(compute_features, features_bytes, False, marks=pytest.mark.slow),
-        pytest.param(differentiate, derivatives_of, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_worker_killed_in_the_middle_changes_no_bit(

@@ -17,9 +17,11 @@ from typing import Any
 
 from tio2nn.errors import InputError, UsageError, one_line
 from tio2nn.parallel.brought_files import remove_files
+from tio2nn.parallel.connection import Connection, Say
 from tio2nn.parallel.hosts import Host, other_software, software, this_host
 from tio2nn.parallel.remote import RemotePool
-from tio2nn.parallel.remote_executor import Files, RemoteExecutor, no_workers
+from tio2nn.parallel.remote_errors import no_workers
+from tio2nn.parallel.remote_executor import Files, RemoteExecutor
 from tio2nn.parallel.scheduler import Scheduler
 from tio2nn.wording import counted, listed
 
@@ -30,25 +32,13 @@ _CLOSE_SECONDS = 2.0
 _NO_END = 10**9
 _TRIALS_PER_PROCESS = 12
 
-Say = Callable[[str], None]
 
-
-class Cluster:
-    """A connection to a cluster; made by `connected`.
-
-    Args:
-        client: of `distributed`.
-        scheduler: that it is connected to.
-        limit: of the tasks at a time; None for as many as the workers have threads.
-        say, warn: called with one line.
-    """
+class Cluster(Connection):
+    """A connection to a cluster whose workers have been looked at; made by `connected`."""
 
     def __init__(self, client: Any, scheduler: Scheduler, limit: int | None, say: Say, warn: Say) -> None:
-        self.client = client
-        self.limit = limit
-        self.scheduler = scheduler
-        self.command = secrets.token_hex(8)
-        self.say, self.warn = say, warn
+        super().__init__(client, scheduler, limit, say)
+        self.warn = warn
         self._lock = threading.Lock()
         self._seen: dict[Path, bool] = {}
         self._compiled: dict[str, bool] = {}  # by machine: whether derivatives, too
@@ -72,33 +62,6 @@ class Cluster:
     def member_workers(self, folder: Path) -> ClusterPool:
         """A pool for committee members."""
         return ClusterPool(self, folder, 1)
-
-    @property
-    def n_workers(self) -> int:
-        """Tasks that can run at a time: the threads of all workers, up to the limit; at least one."""
-        return self.limited(sum(self.threads().values()))
-
-    def limited(self, n_threads: int) -> int:
-        """Tasks that so many threads can do at a time."""
-        n = max(1, n_threads)
-        return n if self.limit is None else min(n, self.limit)
-
-    @property
-    def address(self) -> str:
-        """Of the scheduler."""
-        return str(self.client.scheduler.addr)
-
-    def threads(self) -> dict[str, int]:
-        """The number of threads of each worker, by address; empty if the scheduler does not answer."""
-        with suppress(Exception):
-            return dict(self.client.nthreads())
-        return {}
-
-    @property
-    def is_this_machine(self) -> bool:
-        """Whether all workers that have been looked at are on this machine."""
-        here = this_host().machine
-        return all(host.machine == here for host in self.hosts.values())
 
     # --- what is looked at once ------------------------------------------------------------------------------
 
@@ -224,10 +187,6 @@ class ClusterPool(RemotePool):
 
     def bringing(self, folder: Path) -> ClusterPool:
         return replace(self, folder=folder, brings=True)
-
-    @property
-    def writes_in_place(self) -> bool:
-        return self.cluster.is_this_machine and self.cluster.sees(self.folder)
 
 
 @contextmanager

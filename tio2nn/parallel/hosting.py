@@ -26,23 +26,12 @@ from tio2nn.files.atomic import atomic_path
 from tio2nn.parallel.brought_files import is_that, stamp_of, stand_in
 from tio2nn.parallel.hosts import other_software, software
 from tio2nn.parallel.parcels import Answer, Parcel, perform
+from tio2nn.parallel.remote_errors import AbandonedError, MissingFilesError
 from tio2nn.parallel.workers import WorkerDied, WorkerProcesses
 from tio2nn.wording import size
 
 _POLL_SECONDS = 0.25  # until a call that nobody waits for is ended
 _IDLE_SECONDS = 60.0  # a process whose command is gone ends after this time
-
-
-class MissingFilesError(Exception):
-    """Files that a call needs are not on this machine."""
-
-    def __init__(self, worker: str) -> None:
-        super().__init__(worker)
-        self.worker = worker
-
-
-class AbandonedError(Exception):
-    """Nobody waits for this call any more."""
 
 
 def hosted(parcel: Parcel) -> Answer:

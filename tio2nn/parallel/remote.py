@@ -37,11 +37,6 @@ class RemotePool:
         """The same pool for tasks that read the files of another folder, which are brought to each machine once."""
         raise NotImplementedError
 
-    @property
-    def writes_in_place(self) -> bool:
-        """Whether workers may write into one file of the project at once: not if they are on several machines."""
-        raise NotImplementedError
-
 
 def is_remote(make_executor: MakeExecutor | None) -> TypeGuard[RemotePool]:
     """Whether a pool works elsewhere."""

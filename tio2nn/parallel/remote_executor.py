@@ -14,25 +14,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from tio2nn.errors import InputError
 from tio2nn.files.atomic import atomic_path
 from tio2nn.parallel import brought_files
-from tio2nn.parallel.hosting import AbandonedError, MissingFilesError, end_pool, hosted
+from tio2nn.parallel.connection import Connection
+from tio2nn.parallel.hosting import end_pool, hosted
 from tio2nn.parallel.hosts import software
 from tio2nn.parallel.parcels import Answer, Parcel, packed
 from tio2nn.parallel.remote import ElasticExecutor
-from tio2nn.parallel.workers import WorkerDied
+from tio2nn.parallel.remote_errors import MissingFilesError, SchedulerLostError, as_here, no_workers
 from tio2nn.wording import counted
-
-if TYPE_CHECKING:
-    from tio2nn.parallel.cluster import Cluster
 
 ResultT = TypeVar("ResultT")
 Stamp = tuple[int, int]
@@ -44,10 +42,6 @@ _PIECE = 16 * 2**20  # bytes of a file on its way
 _WATCH_SECONDS = 1.0
 _CHECKPOINT_SECONDS = 20.0  # work lost if a worker dies, at most
 _APPEARS_SECONDS = 90.0  # a file that another machine wrote; NFS forgets that there was none after 60 s
-
-
-class SchedulerLostError(InputError):
-    """The scheduler went away."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,7 @@ class RemoteExecutor(ElasticExecutor):
         pool: a name that no other executor has.
     """
 
-    def __init__(self, cluster: Cluster, files: Files | None, calls_per_process: int) -> None:
+    def __init__(self, cluster: Connection, files: Files | None, calls_per_process: int) -> None:
         self._cluster, self._client = cluster, cluster.client
         self._folder = None if files is None else Path(os.path.abspath(files.folder))  # noqa: PTH100 -- keep links
         self._is_shared = files is not None and files.are_shared
@@ -222,7 +216,7 @@ class RemoteExecutor(ElasticExecutor):
         elif task.status != "finished":
             error = self._lost()
         self._listeners.pop(task.key, None)
-        self._end(future, None if error is None else _as_here(error))
+        self._end(future, None if error is None else as_here(error))
         self._send_more()
 
     def _end(self, future: RemoteFuture, error: BaseException | None) -> None:
@@ -256,7 +250,7 @@ class RemoteExecutor(ElasticExecutor):
         try:
             answer: Answer = future.task.result()
         except Exception as error:
-            raise (self._lost() if self._client.status != "running" else _as_here(error)) from None
+            raise (self._lost() if self._client.status != "running" else as_here(error)) from None
         if self._folder is not None:
             for name, content in answer.files.items():
                 with atomic_path(self._folder / name) as temporary:
@@ -372,21 +366,6 @@ def _wait(futures: set[RemoteFuture]) -> None:
     wait(list(futures))
 
 
-def _as_here(error: BaseException) -> BaseException:
-    """An error as a local pool would raise it."""
-    from distributed.scheduler import KilledWorker
-
-    if isinstance(error, KilledWorker):
-        return WorkerDied(
-            f"the worker {error.last_worker.address} died, as did {error.allowed_failures} before it"
-            if error.allowed_failures
-            else f"the worker {error.last_worker.address} died"
-        )
-    if isinstance(error, AbandonedError):
-        return BrokenExecutor("the task was canceled on the cluster")
-    return error
-
-
 def _await_file(path: Path) -> None:
     """Wait until a file that another machine wrote is seen here.
 
@@ -406,11 +385,3 @@ def _await_file(path: Path) -> None:
         with suppress(OSError):
             list(path.parent.iterdir())  # makes NFS look again
         time.sleep(0.1)
-
-
-def no_workers(seconds: float) -> str:
-    """The message that there have been no workers for that long."""
-    return (
-        f"the cluster has had no worker for {seconds:g} s; start workers, or wait longer with --wait; "
-        "finished work is kept"
-    )
