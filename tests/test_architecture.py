@@ -64,7 +64,7 @@ FLOORS = (
 ROOMS = {
     "ase": ("interfaces.ase", "interfaces.lammps", "structures.structure", "structures.geometry"),
     "dask": ("parallel",),
-    "distributed": ("parallel",),
+    "distributed": ("parallel", "cli.pools"),
     "filelock": ("files.lock",),
     "keras": ("training", "tuning.trial"),
     "keras_tuner": ("tuning.oracles",),

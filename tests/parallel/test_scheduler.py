@@ -64,9 +64,13 @@ def test_the_file_of_a_scheduler_gives_its_address(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="refusing to use tcp://node17:8786: without TLS, anyone"):
         Scheduler(str(file)).address()
     file.write_text("[]", encoding="utf-8")
-    with pytest.raises(InputError, match='scheduler.json: expected a scheduler\'s file with "address", got another'):
+    with pytest.raises(
+        InputError, match='scheduler.json: expected a scheduler\'s file with "address", got another'
+    ):
         Scheduler(str(file)).address()
-    with pytest.raises(InputError, match="expected a scheduler's file, got no file after 0.2 s; start the scheduler"):
+    with pytest.raises(
+        InputError, match="expected a scheduler's file, got no file after 0.2 s; start the scheduler"
+    ):
         Scheduler(str(tmp_path / "none.json"), wait=0.2).address()
 
 
@@ -129,6 +133,9 @@ def test_what_makes_last_digits_differ_is_told() -> None:
     other = _HERE._replace(machine="b 1", processor="EPYC", instructions="5678")
     end = ": the last digits of results depend on who computed them"
     assert _differing(_HERE, [other, _HERE]) == f"the workers have different processors (EPYC, Xeon){end}"
-    assert _differing(_HERE, [other, other]) == f"the workers have another processor than this machine (EPYC){end}"
+    assert (
+        _differing(_HERE, [other, other])
+        == f"the workers have another processor than this machine (EPYC){end}"
+    )
     newer = _HERE._replace(libraries={"python": "3.12.1", "numpy": "2.1", "tensorflow": "2.18"})
     assert _differing(_HERE, [_HERE, newer]) == f"other versions of python than here{end}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from tio2nn.parallel.cluster import Cluster
     from tio2nn.parallel.remote import MakeExecutor, RemotePool
     from tio2nn.project.project import Project
+
+
+_LIBRARIES = ("distributed", "dask", "tornado", "asyncio")
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Pool:
 
     def predictors(self) -> RemotePool | None:
         """For predictions; None to predict in this process."""
-        return None if self.cluster is None else self.cluster.kernel_workers(Path(), derivatives=True)
+        return None if self.cluster is None else self.cluster.predicting_workers()
 
 
 @contextmanager
@@ -88,5 +92,21 @@ def pool(
     from tio2nn.parallel.scheduler import WAIT_SECONDS, Scheduler
 
     wanted = Scheduler(scheduler, tls, insecure, WAIT_SECONDS if wait is None else wait)
-    with connected(wanted, limit=jobs, say=console.say, warn=console.warn) as cluster:
+    with _libraries_silent(), connected(wanted, limit=jobs, say=console.say, warn=console.warn) as cluster:
         yield Pool(jobs, cluster)
+
+
+@contextmanager
+def _libraries_silent() -> Iterator[None]:
+    """Dask does not write to stderr; what matters to a user we say in one line."""
+    with suppress(ImportError):  # told by what needs it
+        import distributed  # noqa: F401 -- it makes its loggers
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _LIBRARIES]
+    loggers = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in loggers.items():
+            logger.setLevel(level)

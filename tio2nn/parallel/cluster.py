@@ -5,9 +5,9 @@ The executors behave as the pools of local processes do, so that what works with
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ class Cluster(Connection):
         self.warn = warn
         self._lock = threading.Lock()
         self._seen: dict[Path, bool] = {}
-        self._compiled: dict[str, bool] = {}  # by machine: whether derivatives, too
+        self._compiled: set[tuple[str, str]] = set()  # what, on which machine
         self.hosts: dict[str, Host] = {}
 
     # --- pools ---------------------------------------------------------------------------------------------
@@ -53,7 +53,18 @@ class Cluster(Connection):
             folder: that the paths in the arguments of tasks lie in.
             derivatives: compile what derivatives need, too.
         """
-        return ClusterPool(self, folder, _NO_END, partial(self.compile_kernels, derivatives))
+        from tio2nn.descriptors.symmetry_functions import compile_kernels
+
+        name = "derivatives" if derivatives else "functions"
+        return ClusterPool(
+            self, folder, _NO_END, partial(self.compile, partial(compile_kernels, derivatives), name)
+        )
+
+    def predicting_workers(self) -> ClusterPool:
+        """A pool for predictions."""
+        from tio2nn.descriptors.symmetry_functions import compile_gradients
+
+        return ClusterPool(self, Path(), _NO_END, partial(self.compile, compile_gradients, "gradients"))
 
     def trial_workers(self, folder: Path) -> ClusterPool:
         """A pool for trials of a search."""
@@ -117,14 +128,14 @@ class Cluster(Connection):
             return self._seen[folder]
 
     def _tried(self, folder: Path) -> bool:
-        probe, content = folder / f".cluster-{self.command}", secrets.token_hex(8)
+        probe, content = folder.absolute() / f".cluster-{self.command}", secrets.token_hex(8)
         probe.write_text(content, encoding="utf-8")
         try:
             found = self._on_all(this_host, (str(probe), content))
         finally:
             probe.unlink()
         n = sum(isinstance(host, Host) and host.sees for host in found.values())
-        if n == len(found):
+        if found and n == len(found):
             self.say(f"the workers share {folder}: they read and write there")
             return True
         who = (
@@ -133,29 +144,26 @@ class Cluster(Connection):
         self.say(f"{who} {folder}: what they need and what they find goes over the network")
         return False
 
-    def compile_kernels(self, derivatives: bool) -> None:
-        """Compile the kernels: for one processor model after the other, then on the other machines at once.
+    def compile(self, compiling: Callable[[], None], name: str) -> None:
+        """Let the workers compile: one of each processor model after the other, then those on other machines at once.
 
         Machine code is kept in files, which machines may share.
-        """
-        from tio2nn.descriptors.symmetry_functions import compile_kernels
 
+        Args:
+            compiling: compiles kernels, or finds them compiled.
+            name: of what it compiles; done once for each.
+        """
         todo: dict[str, dict[str, str]] = {}
         for worker, host in self.hosts.items():
-            if (
-                not self._compiled.get(host.machine, False) >= derivatives
-                or host.machine not in self._compiled
-            ):
+            if (name, host.machine) not in self._compiled:
                 todo.setdefault(host.instructions, {}).setdefault(host.machine, worker)
         rounds = [list(machines.values())[:1] for machines in todo.values()]
         rounds.append([worker for machines in todo.values() for worker in list(machines.values())[1:]])
         for workers in filter(None, rounds):
             with RemoteExecutor(self, None, 1) as executor:
-                for future in [
-                    executor.submit_to(worker, compile_kernels, derivatives) for worker in workers
-                ]:
+                for future in [executor.submit_to(worker, compiling) for worker in workers]:
                     future.result()
-        self._compiled |= {machine: derivatives for machines in todo.values() for machine in machines}
+        self._compiled |= {(name, machine) for machines in todo.values() for machine in machines}
 
     def leave(self) -> None:
         """Disconnect; the cluster stays."""
@@ -212,18 +220,19 @@ def connected(
         import distributed
     except ImportError as error:
         raise UsageError(f"cannot use Dask: {one_line(error)}; {_INSTALL}") from None
-    # what it has to say, the user hears from us, in one line
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
     address = scheduler.address()
     security = scheduler.security(address)
     try:
-        client = distributed.Client(
-            address,
-            security=security,
-            timeout=scheduler.wait,
-            set_as_default=False,
-            name="tio2nn",
-        )
+        with warnings.catch_warnings():
+            # versions that differ are told in one line below
+            warnings.simplefilter("ignore")
+            client = distributed.Client(
+                address,
+                security=security,
+                timeout=scheduler.wait,
+                set_as_default=False,
+                name="tio2nn",
+            )
     except (OSError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"cannot reach the scheduler {address} within {scheduler.wait:g} s: {one_line(error)}"

@@ -29,7 +29,13 @@ from tio2nn.parallel.hosting import end_pool, hosted
 from tio2nn.parallel.hosts import software
 from tio2nn.parallel.parcels import Answer, Parcel, packed
 from tio2nn.parallel.remote import ElasticExecutor
-from tio2nn.parallel.remote_errors import MissingFilesError, SchedulerLostError, as_here, no_workers
+from tio2nn.parallel.remote_errors import (
+    AbandonedError,
+    MissingFilesError,
+    SchedulerLostError,
+    as_here,
+    no_workers,
+)
 from tio2nn.wording import counted
 
 ResultT = TypeVar("ResultT")
@@ -135,7 +141,7 @@ class RemoteExecutor(ElasticExecutor):
         return self._submit(fn, args, {}, on_message)
 
     def submit_to(self, worker: str, fn: Callable[..., ResultT], /, *args: Any) -> Future[ResultT]:
-        """As `submit`, on this worker."""
+        """As `submit`, on this worker, unless it is gone."""
         return self._submit(fn, args, {}, worker=worker)
 
     def _submit(
@@ -153,7 +159,7 @@ class RemoteExecutor(ElasticExecutor):
         expected: dict[str, Stamp] = {}
         if self._folder is not None and not self._is_shared:
             for name in names:
-                with suppress(FileNotFoundError):
+                if (self._folder / name).is_file():
                     found = (self._folder / name).stat()
                     if found.st_size > self._largest_with_a_task:
                         expected[name] = (found.st_size, found.st_mtime_ns // 10**9)
@@ -196,7 +202,9 @@ class RemoteExecutor(ElasticExecutor):
         key = f"tio2nn-{self.pool}-{next(self._numbers)}"
         if on_message is not None:
             self._listeners[key] = on_message
-        workers = {} if future.worker is None else {"workers": [future.worker]}
+        workers: dict[str, Any] = (
+            {} if future.worker is None else {"workers": [future.worker], "allow_other_workers": True}
+        )
         future.task = self._client.submit(hosted, future.parcel, key=key, pure=False, retries=0, **workers)
         future.task.add_done_callback(lambda task: self._settle(future, task))
 
@@ -214,7 +222,7 @@ class RemoteExecutor(ElasticExecutor):
                     self._send(future, self._listeners.pop(task.key, None))
                     return
         elif task.status != "finished":
-            error = self._lost()
+            error = AbandonedError() if self._client.status == "running" else self._lost()
         self._listeners.pop(task.key, None)
         self._end(future, None if error is None else as_here(error))
         self._send_more()
