@@ -13,6 +13,14 @@ from tio2nn.parallel.cluster import _differing
 from tio2nn.parallel.hosts import Host
 from tio2nn.parallel.scheduler import Scheduler, is_protected
 
+_REFUSED = (
+    "refusing to use tcp://10.0.0.5:8786: without TLS, anyone who reaches that port runs programs as you; start scheduler "
+    "and workers with TLS, or on 127.0.0.1 alone, or take the risk with --insecure"
+)
+_WITHOUT_CERTIFICATES = (
+    "expected certificates for tls://10.0.0.5:8786, got none; name them with --tls CA CERTIFICATE KEY or in Dask's "
+    "configuration, distributed.comm.tls"
+)
 _PEM = (Path("authority.pem"), Path("certificate.pem"), Path("key.pem"))
 
 
@@ -64,13 +72,9 @@ def test_the_file_of_a_scheduler_gives_its_address(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="refusing to use tcp://node17:8786: without TLS, anyone"):
         Scheduler(str(file)).address()
     file.write_text("[]", encoding="utf-8")
-    with pytest.raises(
-        InputError, match='scheduler.json: expected a scheduler\'s file with "address", got another'
-    ):
+    with pytest.raises(InputError, match=r"expected a scheduler's file with .address., got another"):
         Scheduler(str(file)).address()
-    with pytest.raises(
-        InputError, match="expected a scheduler's file, got no file after 0.2 s; start the scheduler"
-    ):
+    with pytest.raises(InputError, match=r"got no file after 0\.2 s; start the scheduler with"):
         Scheduler(str(tmp_path / "none.json"), wait=0.2).address()
 
 
@@ -80,14 +84,12 @@ def test_the_file_of_a_scheduler_gives_its_address(tmp_path: Path) -> None:
         (
             ["--scheduler", "tcp://10.0.0.5:8786"],
             2,
-            "refusing to use tcp://10.0.0.5:8786: without TLS, anyone who reaches that port runs programs as you; start "
-            "scheduler and workers with TLS, or on 127.0.0.1 alone, or take the risk with --insecure",
+            _REFUSED,
         ),
         (
             ["--scheduler", "tls://10.0.0.5:8786"],
             2,
-            "expected certificates for tls://10.0.0.5:8786, got none; name them with --tls CA CERTIFICATE KEY or in "
-            "Dask's configuration, distributed.comm.tls",
+            _WITHOUT_CERTIFICATES,
         ),
         (
             ["--scheduler", "tcp://127.0.0.1:1", "--tls", "a.pem", "b.pem", "c.pem"],
