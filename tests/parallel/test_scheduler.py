@@ -14,8 +14,8 @@ from tio2nn.parallel.hosts import Host
 from tio2nn.parallel.scheduler import Scheduler, is_protected
 
 _REFUSED = (
-    "refusing to use tcp://10.0.0.5:8786: without TLS, anyone who reaches that port runs programs as you; start scheduler "
-    "and workers with TLS, or on 127.0.0.1 alone, or take the risk with --insecure"
+    "refusing to use tcp://10.0.0.5:8786: without TLS, anyone who reaches that port runs programs as you; start "
+    "scheduler and workers with TLS, or on 127.0.0.1 alone, or take the risk with --insecure"
 )
 _WITHOUT_CERTIFICATES = (
     "expected certificates for tls://10.0.0.5:8786, got none; name them with --tls CA CERTIFICATE KEY or in Dask's "
