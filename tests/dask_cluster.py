@@ -17,6 +17,8 @@ from typing import Any
 
 import tio2nn
 
+# they end by themselves, should the tests be killed
+_NO_ORPHANS = ("--idle-timeout", "1800s", "--death-timeout", "60")
 _SECONDS = 120.0  # a busy machine starts a worker in ten
 
 
@@ -93,14 +95,14 @@ class DaskCluster:
 
     def start_scheduler(self) -> None:
         self.scheduler = self._start(
-            "scheduler", ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file)]
+            "scheduler", ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file), *_NO_ORPHANS[:2]]
         )
         wait_until(lambda: self.file.exists() and bool(self.file.read_text("utf-8").strip()))
 
     def start_worker(self, threads: int = 1, *more: str) -> None:
         worker = ["--scheduler-file", str(self.file), "--nthreads", str(threads), "--host", "127.0.0.1"]
         scratch = ["--local-directory", str(self.directory / "scratch")]
-        self.workers.append(self._start("worker", [*worker, *scratch, *more]))
+        self.workers.append(self._start("worker", [*worker, *scratch, *_NO_ORPHANS[2:], *more]))
 
     def _start(self, kind: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         files = ("--tls-ca-file", "--tls-cert", "--tls-key")
