@@ -95,7 +95,8 @@ class DaskCluster:
 
     def start_scheduler(self) -> None:
         self.scheduler = self._start(
-            "scheduler", ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file), *_NO_ORPHANS[:2]]
+            "scheduler",
+            ["--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file), *_NO_ORPHANS[:2]],
         )
         wait_until(lambda: self.file.exists() and bool(self.file.read_text("utf-8").strip()))
 

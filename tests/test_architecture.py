@@ -89,7 +89,7 @@ ROOMS = {
     "psutil": ("parallel.hosting",),
     # a file that runs code when it is read is no file format; LAMMPS asks for one. Between the machines of a cluster,
     # which run what they are sent, tasks and their messages travel so.
-    "pickle": ("interfaces.mliap", "parallel.hosting", "parallel.parcels", "parallel.remote_executor"),
+    "pickle": ("interfaces.mliap", "parallel.parcels"),
 }
 
 # What `--help` must not wait for, and what only training may wait for

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from tio2nn.errors import InputError
 from tio2nn.files.atomic import atomic_path
 from tio2nn.parallel.brought_files import is_that, stamp_of, stand_in
 from tio2nn.parallel.hosts import other_software, software
-from tio2nn.parallel.parcels import Answer, Parcel, perform
+from tio2nn.parallel.parcels import Answer, Parcel, perform, sealed
 from tio2nn.parallel.remote_errors import AbandonedError, MissingFilesError
 from tio2nn.parallel.workers import WorkerDied, WorkerProcesses
 from tio2nn.wording import size
@@ -55,7 +54,7 @@ def hosted(parcel: Parcel) -> Answer:
 
     def send(message: object) -> None:
         if parcel.topic is not None:
-            worker.log_event(parcel.topic, [key, pickle.dumps(message)])
+            worker.log_event(parcel.topic, [key, sealed(message)])
 
     def is_wanted() -> bool:
         task = worker.state.tasks.get(key)

@@ -95,6 +95,16 @@ def packed(
     return buffer.getvalue(), tuple(sorted(packer.names))
 
 
+def sealed(message: object) -> bytes:
+    """A message as bytes."""
+    return pickle.dumps(message, protocol=5)
+
+
+def opened(message: bytes) -> Any:
+    """The message in these bytes, from a process that was asked to send one."""
+    return pickle.loads(message)
+
+
 def perform(call: bytes, folder: Path) -> Any:
     """Carry out a call, with its files in this folder; runs in a process of the worker."""
     function, args, kwargs = _Unpacker(io.BytesIO(call), folder).load()

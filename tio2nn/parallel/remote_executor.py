@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import pickle
 import secrets
 import threading
 import time
@@ -27,7 +26,7 @@ from tio2nn.parallel import brought_files
 from tio2nn.parallel.connection import Connection
 from tio2nn.parallel.hosting import end_pool, hosted
 from tio2nn.parallel.hosts import software
-from tio2nn.parallel.parcels import Answer, Parcel, packed
+from tio2nn.parallel.parcels import Answer, Parcel, opened, packed
 from tio2nn.parallel.remote import ElasticExecutor
 from tio2nn.parallel.remote_errors import (
     AbandonedError,
@@ -249,7 +248,7 @@ class RemoteExecutor(ElasticExecutor):
     def _heard(self, event: tuple[float, Any]) -> None:
         key, content = event[1]
         if (listener := self._listeners.get(key)) is not None:
-            listener(pickle.loads(content))
+            listener(opened(content))
 
     # --- results -------------------------------------------------------------------------------------------
 

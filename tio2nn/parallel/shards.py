@@ -97,13 +97,14 @@ def carry_out(
     Raises:
         InputError, Exception: as `work_through`.
     """
-    jobs = 1
+    jobs, title = 1, work.title
     if is_remote(workers.make_executor):
         jobs = workers.jobs
+        title += f" on {counted(jobs, 'thread')} of workers"
     elif workers.are_fixed or seconds >= _POOL_PAYS_SECONDS:
         jobs = min(workers.jobs, len(shards))
     announce(jobs, seconds / jobs)
-    with workers.track(work.title, sum(map(work.n_atoms, shards))) as advance:
+    with workers.track(title, sum(map(work.n_atoms, shards))) as advance:
 
         def on_done(shard: Item, result: Result) -> None:
             work.on_done(shard, result)
