@@ -42,7 +42,11 @@ SourcesArgument = Annotated[
 JobsOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(
-        "--jobs", "-j", min=1, metavar="N", help="Worker processes. Default: one per core if that is faster."
+        "--jobs",
+        "-j",
+        min=1,
+        metavar="N",
+        help="Worker processes, or tasks at a time on a cluster. Default: one per core if that is faster.",
     ),
 ]
 SchedulerOption = Annotated[

@@ -111,14 +111,14 @@ class Cluster(Connection):
             first.cancel()
             raise InputError(no_workers(self.scheduler.wait)) from None
 
-    def _on_all(
-        self, function: Callable[..., Any], *args: Any, workers: Sequence[str] | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
+    def _on_all(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
         """The results of a short function on all workers, by address; errors in place of results."""
-        results = self.client.run(
-            function, *args, workers=None if workers is None else list(workers), on_error="return", **kwargs
-        )
-        return dict(results)
+        try:
+            return dict(self.client.run(function, *args, on_error="return"))
+        except Exception:
+            if self.is_lost:
+                raise self.lost() from None
+            raise
 
     def sees(self, folder: Path) -> bool:
         """Whether all workers see a folder and may write there, tried with a file; told in one line."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from tio2nn.parallel.remote_errors import SchedulerLostError
 from tio2nn.parallel.scheduler import Scheduler
 
 Say = Callable[[str], None]
@@ -30,7 +31,19 @@ class Connection:
         self.scheduler = scheduler
         self.limit = limit
         self.say = say
+        self._address = str(client.scheduler.addr)
         self.command = secrets.token_hex(8)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the scheduler does not answer any more."""
+        return bool(self.client.status != "running")
+
+    def lost(self) -> SchedulerLostError:
+        """The error of a scheduler that went away."""
+        return SchedulerLostError(
+            f"lost the scheduler {self.address}; finished work is kept; run the same command again once it is back"
+        )
 
     @property
     def n_workers(self) -> int:
@@ -45,7 +58,7 @@ class Connection:
     @property
     def address(self) -> str:
         """Of the scheduler."""
-        return str(self.client.scheduler.addr)
+        return self._address
 
     def threads(self) -> dict[str, int]:
         """The number of threads of each worker, by address; empty if the scheduler does not answer."""

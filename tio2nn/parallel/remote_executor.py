@@ -31,7 +31,6 @@ from tio2nn.parallel.remote import ElasticExecutor
 from tio2nn.parallel.remote_errors import (
     AbandonedError,
     MissingFilesError,
-    SchedulerLostError,
     as_here,
     no_workers,
 )
@@ -115,6 +114,8 @@ class RemoteExecutor(ElasticExecutor):
         self._pushing = threading.Lock()
         self._capacity = cluster.n_workers
         self._waiting: deque[tuple[RemoteFuture, Callable[[Any], None] | None]] = deque()
+        if cluster.is_lost:
+            raise cluster.lost()
         self._client.subscribe_topic(self.pool, self._heard)
         self._watcher = threading.Thread(target=self._watch, name="cluster", daemon=True)
         self._watcher.start()
@@ -204,7 +205,13 @@ class RemoteExecutor(ElasticExecutor):
         workers: dict[str, Any] = (
             {} if future.worker is None else {"workers": [future.worker], "allow_other_workers": True}
         )
-        future.task = self._client.submit(hosted, future.parcel, key=key, pure=False, retries=0, **workers)
+        try:
+            future.task = self._client.submit(
+                hosted, future.parcel, key=key, pure=False, retries=0, **workers
+            )
+        except Exception as error:
+            self._end(future, self._cluster.lost() if self._cluster.is_lost else error)
+            return
         future.task.add_done_callback(lambda task: self._settle(future, task))
 
     def _settle(self, future: RemoteFuture, task: Any) -> None:
@@ -216,12 +223,12 @@ class RemoteExecutor(ElasticExecutor):
                 try:
                     self._bring(future.parcel.expected, error.worker)
                 except Exception as failed:
-                    error = self._lost() if self._client.status != "running" else failed
+                    error = self._cluster.lost() if self._cluster.is_lost else failed
                 else:
                     self._send(future, self._listeners.pop(task.key, None))
                     return
         elif task.status != "finished":
-            error = AbandonedError() if self._client.status == "running" else self._lost()
+            error = self._cluster.lost() if self._cluster.is_lost else AbandonedError()
         self._listeners.pop(task.key, None)
         self._end(future, None if error is None else as_here(error))
         self._send_more()
@@ -239,12 +246,6 @@ class RemoteExecutor(ElasticExecutor):
             else:
                 future.set_exception(error)
 
-    def _lost(self) -> InputError:
-        return SchedulerLostError(
-            f"lost the scheduler {self._cluster.address}; finished work is kept; run the same command again "
-            "once it is back"
-        )
-
     def _heard(self, event: tuple[float, Any]) -> None:
         key, content = event[1]
         if (listener := self._listeners.get(key)) is not None:
@@ -257,7 +258,7 @@ class RemoteExecutor(ElasticExecutor):
         try:
             answer: Answer = future.task.result()
         except Exception as error:
-            raise (self._lost() if self._client.status != "running" else as_here(error)) from None
+            raise (self._cluster.lost() if self._cluster.is_lost else as_here(error)) from None
         if self._folder is not None:
             for name, content in answer.files.items():
                 with atomic_path(self._folder / name) as temporary:
@@ -309,7 +310,7 @@ class RemoteExecutor(ElasticExecutor):
         known: int | None = None
         while not self._closed.wait(_WATCH_SECONDS):
             now = time.monotonic()
-            if not self._pending or self._client.status != "running":
+            if not self._pending or self._cluster.is_lost:
                 last_worker = now
                 continue
             n = sum(self._cluster.threads().values())
@@ -344,7 +345,7 @@ class RemoteExecutor(ElasticExecutor):
             return
         self._closed.set()
         with suppress(Exception):
-            if self._client.status == "running":
+            if not self._cluster.is_lost:
                 self._client.unsubscribe_topic(self.pool)
                 self._client.run(end_pool, self.pool, on_error="ignore")
 
@@ -356,7 +357,7 @@ class RemoteExecutor(ElasticExecutor):
         for future in pending:
             Future.cancel(future)
         with suppress(Exception):
-            if self._client.status == "running":
+            if not self._cluster.is_lost:
                 self._client.cancel([future.task for future in pending if future.task is not None])
 
     def __exit__(
