@@ -134,6 +134,7 @@ class _Processes:
         self._lock = threading.Lock()
         self._waiting: list[tuple[str, float, WorkerProcesses]] = []
         self._at_work: set[WorkerProcesses] = set()
+        self._is_watched = False
 
     @contextmanager
     def one_of(self, pool: str, calls_per_process: int) -> Iterator[WorkerProcesses]:
@@ -155,16 +156,23 @@ class _Processes:
                 self._at_work.remove(process)
                 if not process.is_killed:
                     self._waiting.append((pool, time.monotonic(), process))
-            timer = threading.Timer(_IDLE_SECONDS, self._end_idle)
-            timer.daemon = True
-            timer.start()
+                if not self._is_watched:
+                    self._is_watched = True
+                    threading.Thread(target=self._end_idle, name="tio2nn-idle", daemon=True).start()
 
     def end(self, pool: str) -> None:
         """End the waiting processes of a pool."""
         self._end(lambda entry: entry[0] == pool)
 
     def _end_idle(self) -> None:
-        self._end(lambda entry: time.monotonic() - entry[1] >= 0.9 * _IDLE_SECONDS)
+        """End processes that nobody asks for any more, until there is none."""
+        while True:
+            time.sleep(_IDLE_SECONDS / 4)
+            self._end(lambda entry: time.monotonic() - entry[1] >= _IDLE_SECONDS)
+            with self._lock:
+                if not self._waiting:
+                    self._is_watched = False
+                    return
 
     def _end(self, condition: Callable[[tuple[str, float, WorkerProcesses]], bool]) -> None:
         with self._lock:
