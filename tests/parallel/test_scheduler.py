@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command_line import refusal
 from projects import extracted_project
 
 from tio2nn.errors import InputError, UsageError
-from tio2nn.parallel.cluster import _differing
-from tio2nn.parallel.hosts import Host
+from tio2nn.parallel.cluster import Cluster, _differing
+from tio2nn.parallel.hosts import Host, this_host
 from tio2nn.parallel.scheduler import Scheduler, is_protected
 
 _REFUSED = (
@@ -141,3 +142,23 @@ def test_what_makes_last_digits_differ_is_told() -> None:
     )
     newer = _HERE._replace(libraries={"python": "3.12.1", "numpy": "2.1", "tensorflow": "2.18"})
     assert _differing(_HERE, [_HERE, newer]) == f"other versions of python than here{end}"
+
+
+@pytest.mark.parametrize(
+    ("workers", "listens"), [("127.0.0.1", "10.0.0.5"), ("10.0.0.6", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")]
+)
+def test_what_others_reach_is_refused_however_it_was_reached(workers: str, listens: str) -> None:
+    """A scheduler may listen to all the world and be asked from its own machine, or have workers that do."""
+    client = SimpleNamespace(
+        status="running",
+        scheduler=SimpleNamespace(addr="tcp://127.0.0.1:8786"),
+        nthreads=lambda: {f"tcp://{workers}:1234": 2},
+        scheduler_info=lambda: {"address": f"tcp://{listens}:8786"},
+        run=lambda *_, **__: {f"tcp://{workers}:1234": this_host()},
+    )
+    cluster = Cluster(client, Scheduler("127.0.0.1:8786"), None, lambda _: None, pytest.fail)
+    if workers == listens:
+        cluster.look()
+        return
+    with pytest.raises(UsageError, match=r"^refusing to use tcp://10\.0\.0\.\d:\d+: without TLS"):
+        cluster.look()

@@ -103,6 +103,8 @@ class Cluster(Connection):
     def _wait_for_a_worker(self) -> None:
         from distributed import TimeoutError as Late
 
+        if self.threads():
+            return
         # a cluster that grows with its tasks has no worker before there is one
         first = self.client.submit(int, 0, pure=False, retries=0)
         try:
@@ -110,6 +112,8 @@ class Cluster(Connection):
         except Late:
             first.cancel()
             raise InputError(no_workers(self.scheduler.wait)) from None
+        except Exception:
+            raise self.lost() from None
 
     def _on_all(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
         """The results of a short function on all workers, by address; errors in place of results."""
