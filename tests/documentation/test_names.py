@@ -46,7 +46,7 @@ OPTIONS = {
 }
 OF_THE_PROGRAM = {option for param in MAIN.params for option in param.opts} | {"-h", "--help"}
 # pip, pytest and the like have options of their own
-OF_OTHER_PROGRAMS = ("python ", "pip ", "ruff ", "sphinx-build ", "/usr/bin/time ")
+OF_OTHER_PROGRAMS = ("python ", "pip ", "ruff ", "sphinx-build ", "/usr/bin/time ", "dask ")
 MOST_BYTES = 6_000
 
 

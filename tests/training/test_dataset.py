@@ -133,7 +133,7 @@ def test_forces_are_read_back_and_their_derivatives_stay_where_they_are(tmp_path
     mapped = np.memmap(tmp_path / "jacobian.f32", dtype="<f4", mode="r")
     data = with_forces(mapped)
     data.save(tmp_path / "data.npz")
-    again = FitData.load(tmp_path / "data.npz")
+    again = FitData.load(tmp_path / "data.npz", data.derivatives_file)
     for one, other in (
         (data.train_forces, again.train_forces),
         (data.validation_forces, again.validation_forces),
@@ -147,13 +147,15 @@ def test_forces_are_read_back_and_their_derivatives_stay_where_they_are(tmp_path
     for matrix, same in zip(data.whitening_matrices, again.whitening_matrices, strict=True):
         np.testing.assert_array_equal(matrix, same)
     with pytest.raises(ValueError, match="expected a memory-mapped file, got an array"):
-        with_forces(numbers).save(tmp_path / "data.npz")
+        _ = with_forces(numbers).derivatives_file
 
 
 def test_data_without_forces_come_back_without(tmp_path: Path) -> None:
     one = table([[0, 1], [1, 0, 0]])
     labels = Labels(np.array([1.0, 2.0]), np.ones(2))
-    FitData(one, labels, one, labels).save(tmp_path / "data.npz")
-    again = FitData.load(tmp_path / "data.npz")
+    data = FitData(one, labels, one, labels)
+    data.save(tmp_path / "data.npz")
+    assert data.derivatives_file is None
+    again = FitData.load(tmp_path / "data.npz", None)
     assert (again.train_forces, again.validation_forces, again.whitening_matrices) == (None, None, ())
     np.testing.assert_array_equal(again.train.features[0], one.features[0])

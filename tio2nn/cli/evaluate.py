@@ -15,17 +15,23 @@ from tio2nn.cli.app import command
 from tio2nn.cli.options import (
     EnergyKeyOption,
     ForcesKeyOption,
+    InsecureOption,
     JsonOption,
     PotentialOption,
     ProjectOption,
+    SchedulerOption,
     StrictOption,
+    TlsOption,
+    WaitOption,
     XsfForcesOption,
     XsfForcesUnit,
 )
+from tio2nn.cli.pools import pool
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.io.labels import ReadOptions
+    from tio2nn.parallel.remote import RemotePool
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
 
@@ -46,6 +52,10 @@ def evaluate(
     project: ProjectOption = None,
     potential: PotentialOption = None,
     strict: StrictOption = False,
+    scheduler: SchedulerOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureOption = False,
+    wait: WaitOption = None,
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
@@ -58,8 +68,9 @@ def evaluate(
     options = ReadOptions(energy_key, forces_key, xsf_forces.value)
 
     found = None if potential is not None and project is None else Project.find(project)
-    with nullcontext() if found is None else found.locked("evaluate"):
-        metrics, good = perform(found, sources or [], potential, strict, options)
+    lock = nullcontext() if found is None else found.locked("evaluate")
+    with lock, pool(None, scheduler, tls, insecure, wait) as workers:
+        metrics, good = perform(found, sources or [], potential, strict, options, workers.predictors())
     if json:
         console.print_json(metrics)
     return good
@@ -71,6 +82,7 @@ def perform(
     potential: Path | None = None,
     strict: bool = False,
     options: ReadOptions | None = None,
+    workers: RemotePool | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """Evaluate and show the errors; return the metrics and whether every source could be used.
 
@@ -81,7 +93,13 @@ def perform(
 
     with console.compile_notice("the symmetry functions"):
         summary = evaluate(
-            project, sources, potential_file=potential, stdin=sys.stdin, options=options, track=console.track
+            project,
+            sources,
+            potential_file=potential,
+            stdin=sys.stdin,
+            options=options,
+            workers=workers,
+            track=console.track,
         )
     console.rejected(summary.rejected)
     for remark in summary.remarks:

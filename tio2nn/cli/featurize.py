@@ -8,7 +8,18 @@ import typer
 
 from tio2nn.cli import console
 from tio2nn.cli.app import command
-from tio2nn.cli.options import DerivativesOption, ForOption, JobsOption, PartOption, ProjectOption
+from tio2nn.cli.options import (
+    DerivativesOption,
+    ForOption,
+    InsecureOption,
+    JobsOption,
+    PartOption,
+    ProjectOption,
+    SchedulerOption,
+    TlsOption,
+    WaitOption,
+)
+from tio2nn.cli.pools import Pool, pool, refuse_both
 from tio2nn.errors import UsageError
 from tio2nn.job_part import JobPart
 from tio2nn.wording import counted, size
@@ -24,6 +35,10 @@ if TYPE_CHECKING:
 def featurize(
     project: ProjectOption = None,
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureOption = False,
+    wait: WaitOption = None,
     forces: DerivativesOption = None,
     target: ForOption = None,
     part: PartOption = None,
@@ -41,12 +56,16 @@ def featurize(
             "--part cannot be combined with --for or --csv; the command without --part takes them"
         )
     found = Project.find(project)
-    with found.locked("featurize") if own is None else found.joined(f"featurize --part {own}"):
+    refuse_both(part, scheduler)
+    with (
+        found.locked("featurize") if own is None else found.joined(f"featurize --part {own}"),
+        pool(jobs, scheduler, tls, insecure, wait) as workers,
+    ):
         if target is not None:
             set_target(found, known_target(target))
         snapshot = Snapshot(found)
-        perform(snapshot, jobs, csv, own)
-        differentiate_if_needed(snapshot, training_parameters(snapshot, forces=forces), jobs, own)
+        perform(snapshot, workers, csv, own)
+        differentiate_if_needed(snapshot, training_parameters(snapshot, forces=forces), workers, own)
     if own is not None:
         words = "featurize" + {None: "", True: " --forces", False: " --energies-only"}[forces]
         console.say(
@@ -54,9 +73,8 @@ def featurize(
         )
 
 
-def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False, part: JobPart | None = None) -> None:
+def perform(snapshot: Snapshot, workers: Pool, csv: bool = False, part: JobPart | None = None) -> None:
     """Compute the symmetry functions, all or those of one part, and report the result."""
-    from tio2nn.parallel.workers import kernel_workers
     from tio2nn.workflow.featurize import compute_features
 
     if part is not None and (others := snapshot.notes_of_features.others(part)):
@@ -76,9 +94,9 @@ def perform(snapshot: Snapshot, jobs: int | None, csv: bool = False, part: JobPa
         summary = compute_features(
             snapshot,
             part=part,
-            jobs=jobs,
-            make_executor=kernel_workers,
-            jobs_are_fixed=jobs is not None,
+            jobs=workers.jobs,
+            make_executor=workers.kernels(snapshot.project),
+            jobs_are_fixed=workers.is_fixed,
             csv=csv,
             announce=announce,
             track=console.track,
@@ -113,21 +131,20 @@ def _say_undone(what: str, parts: str) -> None:
 
 
 def differentiate_if_needed(
-    snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, part: JobPart | None = None
+    snapshot: Snapshot, parameters: ParameterSet, workers: Pool, part: JobPart | None = None
 ) -> None:
     """Compute the derivatives, all or those of one part, if a fit with these parameters trains on forces."""
     if snapshot.needs_derivatives(parameters):
-        differentiate(snapshot, jobs, insist=parameters.training.forces is True, part=part)
+        differentiate(snapshot, workers, insist=parameters.training.forces is True, part=part)
 
 
 def differentiate(
-    snapshot: Snapshot, jobs: int | None, *, insist: bool = False, part: JobPart | None = None
+    snapshot: Snapshot, workers: Pool, *, insist: bool = False, part: JobPart | None = None
 ) -> None:
     """Compute the derivatives that training on forces needs, and report the result.
 
     They are computed for as many structures as fit, or, with `insist`, for all structures with forces.
     """
-    from tio2nn.parallel.workers import kernel_workers
     from tio2nn.workflow.differentiate import JacobianEstimate, differentiate
 
     def announce(estimate: JacobianEstimate) -> None:
@@ -148,9 +165,9 @@ def differentiate(
         summary = differentiate(
             snapshot,
             part=part,
-            jobs=jobs,
-            make_executor=kernel_workers,
-            jobs_are_fixed=jobs is not None,
+            jobs=workers.jobs,
+            make_executor=workers.kernels(snapshot.project, derivatives=True),
+            jobs_are_fixed=workers.is_fixed,
             insist=insist,
             announce=announce,
             track=console.track,

@@ -46,7 +46,7 @@ JobsOption = Annotated[
         "-j",
         min=1,
         metavar="N",
-        help="Worker processes; of train, threads. Default: one per core if that is faster.",
+        help="Processes, tasks at a time on a cluster, threads of train. Default: one per core if that is faster.",
     ),
 ]
 PartOption = Annotated[
@@ -68,6 +68,41 @@ MemberOption = Annotated[
         "--member",
         metavar="K",
         help="Only fit member K, from 1, as prepared; all may run at once, on machines that share the files.",
+        show_default=False,
+    ),
+]
+SchedulerOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS|FILE",
+        help="Work on a Dask cluster: the address of its scheduler, or the file that the scheduler wrote.",
+        show_default=False,
+    ),
+]
+TlsOption = Annotated[
+    Optional[tuple[Path, Path, Path]],  # noqa: UP045
+    typer.Option(
+        "--tls",
+        metavar="CA CERTIFICATE KEY",
+        help="PEM files for a scheduler with TLS. Default: those in Dask's configuration.",
+        show_default=False,
+    ),
+]
+InsecureOption = Annotated[
+    bool,
+    typer.Option(
+        "--insecure",
+        help="Use a scheduler without TLS beyond this machine; anyone who reaches it runs programs as you.",
+    ),
+]
+WaitOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(
+        "--wait",
+        min=0.0,
+        metavar="SECONDS",
+        help="How long to wait for the scheduler, and whenever there is no worker. Default: 60.",
         show_default=False,
     ),
 ]

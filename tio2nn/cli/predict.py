@@ -17,18 +17,23 @@ from tio2nn.cli.options import (
     EnergyKeyOption,
     ForcesKeyOption,
     FormatOption,
+    InsecureOption,
     OutputFormat,
     OutputOption,
     PartOption,
     ProjectOption,
+    SchedulerOption,
     SourcesArgument,
     StrictOption,
     ThreadsOption,
+    TlsOption,
     ToOption,
     UnitsOption,
+    WaitOption,
     XsfForcesOption,
     XsfForcesUnit,
 )
+from tio2nn.cli.pools import pool, refuse_both
 from tio2nn.cli.potential_file import opened, potential_file
 from tio2nn.cli.predict_to import perform_to
 from tio2nn.cli.predicted import PredictSettings, all_names, predict_into
@@ -60,6 +65,10 @@ def predict(
     strict: StrictOption = False,
     units: UnitsOption = None,
     threads: ThreadsOption = None,
+    scheduler: SchedulerOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureOption = False,
+    wait: WaitOption = None,
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
@@ -74,9 +83,13 @@ def predict(
     if to is not None and (output is not None or form is OutputFormat.XSF):
         raise UsageError("--to cannot be combined with --output or --format xsf")
     options = ReadOptions(energy_key, forces_key, xsf_forces.value)
+    refuse_both(part, scheduler)
     place = potential_file(project, potential)
-    how = PredictSettings(opened(place, units), form.value, forces, options, thread_count(threads))
-    outcome = perform(files, how, output) if to is None else perform_to(files, how, to, own, place)
+    with pool(None, scheduler, tls, insecure, wait) as workers:
+        how = PredictSettings(
+            opened(place, units), form.value, forces, options, thread_count(threads), workers.predictors()
+        )
+        outcome = perform(files, how, output) if to is None else perform_to(files, how, to, own, place)
     return not outcome.n_rejected and not (strict and outcome.n_doubts)
 
 

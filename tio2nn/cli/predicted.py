@@ -12,6 +12,7 @@ from tio2nn.wording import counted
 
 if TYPE_CHECKING:
     from tio2nn.io.labels import ReadOptions
+    from tio2nn.parallel.remote import RemotePool
     from tio2nn.potential.potential import Potential
     from tio2nn.structures.structure import Structure
     from tio2nn.workflow.predict import Format
@@ -27,6 +28,7 @@ class PredictSettings(NamedTuple):
         forces: also predict forces and stress.
         options: how to read structure files; XSF output has forces in the same unit.
         threads: as for `Potential.predict`.
+        workers: other machines to predict on; None for this one.
     """
 
     potential: Potential
@@ -34,6 +36,7 @@ class PredictSettings(NamedTuple):
     forces: bool
     options: ReadOptions
     threads: int
+    workers: RemotePool | None = None
 
 
 class Output(Protocol):
@@ -53,7 +56,10 @@ def predict_into(output: Output, items: Iterable[Structure | InputError], how: P
 
     n_rejected, n_doubts, n_predicted = Counter[str](), Counter[str](), 0
     with console.compile_notice("the symmetry functions"):
-        for result in predict_stream(how.potential, items, forces=how.forces, threads=how.threads):
+        found = predict_stream(
+            how.potential, items, forces=how.forces, threads=how.threads, workers=how.workers
+        )
+        for result in found:
             name = output.next_name()
             try:
                 if isinstance(result, InputError):

@@ -19,6 +19,7 @@ from tio2nn.cli.options import (
     ForcesKeyOption,
     ForcesOption,
     ForOption,
+    InsecureOption,
     JobsOption,
     JsonOption,
     KeepOutliersOption,
@@ -30,14 +31,18 @@ from tio2nn.cli.options import (
     PresetOption,
     RecipeOption,
     RunProjectOption,
+    SchedulerOption,
     SeedOption,
     SourcesArgument,
     SplitFileOption,
     SplitKindOption,
+    TlsOption,
+    WaitOption,
     XsfForcesOption,
     XsfForcesUnit,
     element_symbols,
 )
+from tio2nn.cli.pools import Pool, pool
 from tio2nn.workflow.steps import Steps
 
 if TYPE_CHECKING:
@@ -74,6 +79,10 @@ def run(
     seed: SeedOption = None,
     limit: LimitOption = None,
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureOption = False,
+    wait: WaitOption = None,
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
@@ -105,7 +114,8 @@ def run(
         options=ReadOptions(energy_key, forces_key, xsf_forces.value),
     )
     begin = time.perf_counter()
-    summary = verb(settings, _ShownSteps())
+    with pool(jobs, scheduler, tls, insecure, wait) as workers:
+        summary = verb(settings, _ShownSteps(workers))
     made = summary.project
     console.say(
         f"finished in {console.duration(time.perf_counter() - begin)}; the potential is {made.potential_file}; "
@@ -117,7 +127,14 @@ def run(
 
 
 class _ShownSteps(Steps):
-    """The steps of a run with their terminal output."""
+    """The steps of a run with their terminal output.
+
+    Args:
+        workers: who does the work.
+    """
+
+    def __init__(self, workers: Pool) -> None:
+        self._workers = workers
 
     def created(self, project: Project) -> None:
         console.say(f"created {project.parameters_file}")
@@ -132,16 +149,20 @@ class _ShownSteps(Steps):
     ) -> bool:
         return extract.perform(project, sources, limit, parameters, options)
 
-    def featurize(self, snapshot: Snapshot, jobs: int | None) -> None:
-        featurize.perform(snapshot, jobs)
+    def featurize(self, snapshot: Snapshot, jobs: int | None) -> None:  # noqa: ARG002
+        featurize.perform(snapshot, self._workers)
 
-    def differentiate(self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:
-        featurize.differentiate_if_needed(snapshot, parameters, jobs)
+    def differentiate(self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:  # noqa: ARG002
+        featurize.differentiate_if_needed(snapshot, parameters, self._workers)
 
     def tune(
-        self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, split_file: Path | None
+        self,
+        snapshot: Snapshot,
+        parameters: ParameterSet,
+        jobs: int | None,  # noqa: ARG002
+        split_file: Path | None,
     ) -> None:
-        tune.perform(snapshot, parameters, jobs, split_file)
+        tune.perform(snapshot, parameters, self._workers, split_file)
         train.warn_of_stale_search(snapshot)
 
     def train(
@@ -149,15 +170,15 @@ class _ShownSteps(Steps):
         snapshot: Snapshot,
         parameters: ParameterSet,
         split: SplitRequest,
-        jobs: int | None,
+        jobs: int | None,  # noqa: ARG002
     ) -> None:
-        train.perform(snapshot, parameters, split, jobs)
+        train.perform(snapshot, parameters, split, self._workers)
 
     def trained_before(self) -> None:
         console.say("training: nothing to do, the model is up to date with structures, split and settings")
 
     def evaluate(self, snapshot: Snapshot) -> dict[str, Any]:
-        return evaluate.perform(snapshot)[0]
+        return evaluate.perform(snapshot, workers=self._workers.predictors())[0]
 
     def nothing_to_evaluate(self) -> None:
         console.say("evaluation: nothing to do, the split has no test set")

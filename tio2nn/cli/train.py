@@ -15,6 +15,7 @@ from tio2nn.cli.options import (
     EpochsOption,
     ForcesOption,
     ForOption,
+    InsecureOption,
     JobsOption,
     JsonOption,
     KeepOutliersOption,
@@ -26,11 +27,15 @@ from tio2nn.cli.options import (
     PrepareOption,
     ProjectOption,
     RecipeOption,
+    SchedulerOption,
     SeedOption,
     SplitFileOption,
     SplitKindOption,
+    TlsOption,
     TunedOption,
+    WaitOption,
 )
+from tio2nn.cli.pools import Pool, pool
 from tio2nn.errors import UsageError
 from tio2nn.wording import counted
 
@@ -61,6 +66,10 @@ def train(
     prepare: PrepareOption = False,
     member: MemberOption = None,
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureOption = False,
+    wait: WaitOption = None,
     json: JsonOption = False,
 ) -> None:
     """Fit the potential; resumes an interrupted fit."""
@@ -84,6 +93,10 @@ def train(
         raise UsageError("--prepare and --member cannot be combined with --json or --jobs")
     if member is not None and (prepare or not is_bare):
         raise UsageError("--member takes its settings from the preparation; give them to --prepare")
+    if scheduler is not None and (prepare or member is not None):
+        raise UsageError(
+            "--prepare and --member cannot be combined with --scheduler, which shares the members out"
+        )
     found = Project.find(project)
     if member is not None:
         with found.joined(f"train --member {member}"):
@@ -102,7 +115,8 @@ def train(
             one_by_one.prepare(snapshot, parameters, SplitRequest(split, new))
             return
         parameters = one_by_one.prepared(snapshot, None if is_bare else parameters) or parameters
-        metrics = perform(snapshot, parameters, SplitRequest(split, new), jobs)
+        with pool(jobs, scheduler, tls, insecure, wait) as workers:
+            metrics = perform(snapshot, parameters, SplitRequest(split, new), workers)
     if json:
         console.print_json(metrics)
 
@@ -121,7 +135,7 @@ def perform(
     snapshot: Snapshot,
     parameters: ParameterSet,
     split: SplitRequest,
-    jobs: int | None = None,
+    workers: Pool,
 ) -> dict[str, Any]:
     """Fit the potential and report the result; return the content of `model/metrics.json`."""
     from tio2nn.cli.plans import show_comparison
@@ -157,7 +171,8 @@ def perform(
             snapshot,
             parameters,
             split=split,
-            jobs=jobs,
+            jobs=workers.jobs,
+            make_executor=workers.members(snapshot.project),
             command=sys.argv,
             on_data=on_data,
             on_epoch=on_epoch,

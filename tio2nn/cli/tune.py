@@ -13,13 +13,18 @@ from tio2nn.cli.app import command
 from tio2nn.cli.options import (
     EpochsOption,
     ForcesOption,
+    InsecureOption,
     JobsOption,
     JsonOption,
     PartOption,
     ProjectOption,
     RecipeOption,
+    SchedulerOption,
     SplitFileOption,
+    TlsOption,
+    WaitOption,
 )
+from tio2nn.cli.pools import Pool, pool, refuse_both
 from tio2nn.errors import UsageError
 from tio2nn.job_part import JobPart
 from tio2nn.wording import counted
@@ -35,6 +40,10 @@ if TYPE_CHECKING:
 def tune(
     project: ProjectOption = None,
     jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureOption = False,
+    wait: WaitOption = None,
     recipe: RecipeOption = None,
     forces: ForcesOption = None,
     split: SplitFileOption = None,
@@ -72,6 +81,7 @@ def tune(
     own = None if part is None else JobPart.parse(part)
     if own is not None and json:
         raise UsageError("--part cannot be combined with --json; the command without --part has the result")
+    refuse_both(part, scheduler)
     found = Project.find(project)
     snapshot = Snapshot(found)
     parameters = training_parameters(snapshot, recipe, forces=forces)
@@ -86,22 +96,22 @@ def tune(
     if own is not None:
         perform_part(snapshot, own, parameters, jobs, split)
         return
-    with found.locked("tune"):
-        best = perform(snapshot, parameters, jobs, split)
+    with found.locked("tune"), pool(jobs, scheduler, tls, insecure, wait) as workers:
+        best = perform(snapshot, parameters, workers, split)
     if json:
         console.print_json(best)
 
 
 def perform(
-    snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, split_file: Path | None
+    snapshot: Snapshot, parameters: ParameterSet, workers: Pool, split_file: Path | None
 ) -> dict[str, Any]:
     """Search, show the ranking and return the best trial."""
-    from tio2nn.parallel.workers import trial_workers, worker_count
+    from tio2nn.parallel.workers import worker_count
 
     _start(snapshot, parameters, split_file)
     from tio2nn.workflow.tune import tune
 
-    jobs = worker_count(jobs)
+    jobs = worker_count(workers.jobs)
 
     def on_data(data: TrainingData, undone: str) -> None:
         if undone:
@@ -113,7 +123,7 @@ def perform(
             snapshot,
             parameters,
             jobs=jobs,
-            make_executor=trial_workers,
+            make_executor=workers.trials(snapshot.project),
             split_file=split_file,
             on_data=on_data,
             on_trial=_say_trial,

@@ -339,12 +339,24 @@ def compile_kernels(derivatives: bool = False) -> None:
     Args:
         derivatives: what Jacobians need, too.
     """
+    calculator, water = _smallest()
+    calculator(water)
+    if derivatives:
+        calculator.jacobian(water, np.float32)
+
+
+def compile_gradients() -> None:
+    """As `compile_kernels`, for what predictions with forces need."""
+    calculator, water = _smallest()
+    described = calculator.describe([water])
+    described.gradient(np.ones_like(described.features))
+
+
+def _smallest() -> tuple[SymmetryCalculator, Structure]:
+    """A calculator and a structure that need every kernel."""
     parameters = ParameterSet(
         elements=("H",), cutoff=2.0, radial=(RadialFunction(1.0),), angular=(AngularFunction(1.0, 1, 1.0),)
     )
     positions = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     water = Structure("water", ("H",) * 3, positions, np.zeros((3, 3)), (False,) * 3)
-    calculator = SymmetryCalculator(parameters)
-    calculator(water)
-    if derivatives:
-        calculator.jacobian(water, np.float32)
+    return SymmetryCalculator(parameters), water

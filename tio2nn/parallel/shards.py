@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
 from tio2nn.parallel.progress import Track
+from tio2nn.parallel.remote import capacity_of, is_remote
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure
@@ -96,11 +97,14 @@ def carry_out(
     Raises:
         InputError, Exception: as `work_through`.
     """
-    jobs = 1
-    if workers.are_fixed or seconds >= _POOL_PAYS_SECONDS:
+    jobs, title = 1, work.title
+    if is_remote(workers.make_executor):
+        jobs = workers.jobs
+        title += f" on {counted(jobs, 'thread')} of workers"
+    elif workers.are_fixed or seconds >= _POOL_PAYS_SECONDS:
         jobs = min(workers.jobs, len(shards))
     announce(jobs, seconds / jobs)
-    with workers.track(work.title, sum(map(work.n_atoms, shards))) as advance:
+    with workers.track(title, sum(map(work.n_atoms, shards))) as advance:
 
         def on_done(shard: Item, result: Result) -> None:
             work.on_done(shard, result)
@@ -157,7 +161,7 @@ def work_through(
     Args:
         work: what is done.
         shards: what it is done to.
-        jobs: number of worker processes; with one, work runs in this process.
+        jobs: number of worker processes; with one, work runs in this process, unless the pool is elsewhere.
         make_executor: creates the pool.
 
     Raises:
@@ -165,7 +169,7 @@ def work_through(
         Exception: the first error of a worker; shards not yet started are skipped.
     """
     died: list[Died[Item]] = []
-    if jobs == 1:
+    if jobs == 1 and not is_remote(make_executor):
         for shard in shards:
             try:
                 result = work.run(*work.task(shard))
@@ -175,7 +179,7 @@ def work_through(
                 work.on_done(shard, result)
     else:
         with make_executor(jobs) as executor:
-            died = _pooled(work, shards, executor, _AHEAD * jobs)
+            died = _pooled(work, shards, executor, jobs)
     if not died:
         return
     died.sort(key=lambda pair: shards.index(pair[0]))  # the same message, whichever died first
@@ -188,15 +192,15 @@ def work_through(
             elif (found := _first_death(executor, work.compute, work.structures(shard))) is not None:
                 deadly.append(found)
             else:
-                undone.extend(_pooled(work, [shard], executor, 1))
+                undone.extend(_pooled(work, [shard], executor, jobs))
     if deadly or undone:
         raise _report(deadly, [(work.structures(shard), error) for shard, error in undone])
 
 
 def _pooled(
-    work: ShardWork[Item, Result], shards: Iterable[Item], executor: Executor, most: int
+    work: ShardWork[Item, Result], shards: Iterable[Item], executor: Executor, jobs: int
 ) -> list[Died[Item]]:
-    """Process the shards, at most `most` at a time; return those whose workers died."""
+    """Process the shards, some at a time; return those whose workers died."""
     running: dict[Future[Result], Item] = {}
     died: list[Died[Item]] = []
 
@@ -213,7 +217,7 @@ def _pooled(
                 work.on_done(shard, result)
 
     for shard in shards:
-        if len(running) >= most:
+        while len(running) >= _AHEAD * capacity_of(executor, jobs):
             collect()
         running[executor.submit(work.run, *work.task(shard))] = shard
     while running:

@@ -108,16 +108,26 @@ class _Message(NamedTuple):
     content: Any
 
 
+class ListeningExecutor(Executor):
+    """An executor whose tasks may send messages by `tell` before they end."""
+
+    def submit_listening(
+        self, on_message: Callable[[Any], None], fn: Callable[..., ResultT], /, *args: Any
+    ) -> Future[ResultT]:
+        """Like `submit`, and receive the messages of the task, on another thread."""
+        raise NotImplementedError
+
+
 def submit_listening(
     executor: Executor, on_message: Callable[[Any], None], fn: Callable[..., ResultT], /, *args: Any
 ) -> Future[ResultT]:
     """Submit a task and receive its messages, on another thread; other executors than ours pass none on."""
-    if isinstance(executor, WorkerProcesses):
+    if isinstance(executor, ListeningExecutor):
         return executor.submit_listening(on_message, fn, *args)
     return executor.submit(fn, *args)
 
 
-class WorkerProcesses(Executor):
+class WorkerProcesses(ListeningExecutor):
     """Processes that start empty and each run one task at a time.
 
     Args:
@@ -125,12 +135,16 @@ class WorkerProcesses(Executor):
         tasks_per_worker: tasks after which a process is replaced by a new one.
 
     Output to stderr is dropped: native libraries print notices there; errors come back as exceptions.
+
+    Attributes:
+        is_killed: whether `kill` was called.
     """
 
     def __init__(self, workers: int, tasks_per_worker: int) -> None:
         self._tasks_per_worker = tasks_per_worker
         self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closed = False
+        self.is_killed = False
         self._slots = [_Slot() for _ in range(workers)]
         self._threads = [
             threading.Thread(target=self._work, args=(slot,), name=f"worker-{k}", daemon=True)
@@ -149,7 +163,7 @@ class WorkerProcesses(Executor):
     def submit_listening(
         self, on_message: Callable[[Any], None], fn: Callable[..., ResultT], /, *args: Any
     ) -> Future[ResultT]:
-        """Like `submit`, and receive the messages of the task; `on_message` runs on the thread of its worker."""
+        """As `submit`; `on_message` runs on the thread of the worker."""
         return self._put(_Task(Future(), fn, args, {}, on_message))
 
     def _put(self, task: _Task) -> Future[Any]:
@@ -177,10 +191,21 @@ class WorkerProcesses(Executor):
     ) -> None:
         """Finish the submitted tasks; after an error or Ctrl-C, end at once."""
         if error_type is not None:
-            self._cancel_waiting()
-            for slot in self._slots:
-                slot.kill()
+            self.kill()
         self.shutdown(wait=True)
+
+    def kill(self) -> None:
+        """End all processes at once; their tasks raise `WorkerDied`."""
+        self.is_killed = True
+        self._cancel_waiting()
+        for slot in self._slots:
+            slot.kill()
+        self.shutdown(wait=False)
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the processes that have started."""
+        return [found for slot in self._slots if (found := slot.process_id) is not None]
 
     def _cancel_waiting(self) -> None:
         while True:
@@ -242,6 +267,11 @@ class _Slot:
         if process is not None:
             process.join()
             process.close()
+
+    @property
+    def process_id(self) -> int | None:
+        with self._lock:
+            return None if self._process is None else self._process.pid
 
     def kill(self) -> None:
         """Kill the process, and never start another."""

@@ -140,6 +140,7 @@ def _fit_side_by_side(
         for member, checkpoint in enumerate(files.checkpoints, start=1):
             task = MemberTask(
                 data=files.data,
+                derivatives=data.derivatives_file,
                 elements=parameters.elements,
                 n_features=parameters.n_features,
                 network=parameters.network,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,11 +220,7 @@ class FitData:
         return float(np.mean(self.train_labels.energies / self.train.n_atoms))
 
     def save(self, path: Path) -> None:
-        """Write the data for other processes; of derivatives, only the path of their file, from the folder of `path`.
-
-        Raises:
-            ValueError: derivatives that are not memory-mapped from a file.
-        """
+        """Write the data for worker processes, without the derivatives, which have their own file."""
         arrays: dict[str, NDArray[Any]] = {}
         for part, table, labels, forces in (
             ("train", self.train, self.train_labels, self.train_forces),
@@ -236,22 +231,24 @@ class FitData:
             arrays[f"{part}_energies"], arrays[f"{part}_weights"] = labels.energies, labels.weights
             if forces is not None:
                 arrays |= {f"{part}_force_{name}": getattr(forces, name) for name in _OF_FORCES}
-                arrays["jacobian_file"] = np.array(
-                    os.path.relpath(_mapped_file(forces.jacobian), path.parent)
-                )
         arrays |= {f"whitening_matrix_{k}": matrix for k, matrix in enumerate(self.whitening_matrices)}
         write_arrays(path, arrays)
 
+    @property
+    def derivatives_file(self) -> Path | None:
+        """The file that the derivatives are mapped from; None for a fit to energies alone.
+
+        Raises:
+            ValueError: derivatives that are not memory-mapped from a file.
+        """
+        return None if self.train_forces is None else _mapped_file(self.train_forces.jacobian)
+
     @staticmethod
-    def load(path: Path) -> FitData:
+    def load(path: Path, derivatives: Path | None) -> FitData:
         """Read a file of `save`; derivatives stay in their own file."""
         with opened_arrays(path) as arrays:
             n_subnets = arrays["train_counts"].shape[1]
-            jacobian = None
-            if "jacobian_file" in arrays:
-                jacobian = np.memmap(
-                    path.parent.resolve() / str(arrays["jacobian_file"]), dtype="<f4", mode="r"
-                )
+            jacobian = None if derivatives is None else np.memmap(derivatives, dtype="<f4", mode="r")
             return FitData(
                 *_part(arrays, "train"),
                 *_part(arrays, "validation"),

@@ -18,6 +18,7 @@ class FitTask:
 
     Attributes:
         data: file of the `FitData`.
+        derivatives: file of the derivatives; None for a fit to energies alone.
         elements: chemical symbols, in the order of the data's subnets.
         n_features: columns of the features.
         network, training: settings of the fit.
@@ -26,6 +27,7 @@ class FitTask:
     """
 
     data: Path
+    derivatives: Path | None
     elements: tuple[str, ...]
     n_features: int
     network: NetworkParameters
@@ -35,7 +37,7 @@ class FitTask:
 
     def begin(self) -> Fit:
         """The fit at its first epoch; the data are read once per process."""
-        data = _load(self.data)
+        data = _load(self.data, self.derivatives)
         own_seed = seed_of(self.seed, self.member)
         network = initial_network(self.network, self.elements, self.n_features, data, own_seed)
         return Fit(network, self.training, self.seed, data, self.member)
@@ -47,5 +49,5 @@ def seed_of(seed: int, member: int) -> int:
 
 
 @lru_cache(maxsize=1)
-def _load(path: Path) -> FitData:
-    return FitData.load(path)
+def _load(path: Path, derivatives: Path | None) -> FitData:
+    return FitData.load(path, derivatives)

@@ -33,6 +33,7 @@ class Conditions:
         settings: digest of all that an outcome depends on besides the candidate.
         search: digest of all that proposals depend on besides outcomes.
         data_file: the data of all trials.
+        derivatives_file: their derivatives; None for a search on energies alone.
         jobs: number of trials at a time.
     """
 
@@ -40,6 +41,7 @@ class Conditions:
     settings: str
     search: str
     data_file: Path
+    derivatives_file: Path | None
     jobs: int
 
     @classmethod
@@ -51,7 +53,14 @@ class Conditions:
             for name in ("strategy", "layers", "nodes", "learning_rate", "dropout", "epochs", "seed")
         }
         search = digest_of([settings, json.dumps(space, sort_keys=True), version("keras-tuner")])
-        return cls(parameters=parameters, settings=settings, search=search, data_file=data_file, jobs=jobs)
+        return cls(
+            parameters=parameters,
+            settings=settings,
+            search=search,
+            data_file=data_file,
+            derivatives_file=data.derivatives_file,
+            jobs=jobs,
+        )
 
     def submit(self, executor: Executor, candidate: Candidate) -> Future[Outcome]:
         """Let a worker process run a trial."""
@@ -64,6 +73,7 @@ class Conditions:
         )
         task = TrialTask(
             data=self.data_file,
+            derivatives=self.derivatives_file,
             elements=changed.elements,
             n_features=changed.n_features,
             network=changed.network,

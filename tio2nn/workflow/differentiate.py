@@ -20,6 +20,7 @@ from tio2nn.errors import InputError, Tio2nnError
 from tio2nn.files.paths import AnyPath
 from tio2nn.job_part import JobPart
 from tio2nn.parallel.progress import Track, silent
+from tio2nn.parallel.remote import is_remote
 from tio2nn.parallel.shards import ShardWork, Workers, calculator_of, carry_out, measured_seconds
 from tio2nn.parallel.workers import kernel_workers, worker_count
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -187,6 +188,14 @@ def differentiate(
             compute=partial(_jacobians, parameters),
             on_done=ledger.append if own is None else lambda *_: None,
         )
+        if is_remote(make_executor):
+            # machines that write into one file at once damage each other's pages: this one alone writes
+            work = replace(
+                work,
+                run=jacobians_of_shard,
+                task=lambda shard: (parameters, chosen.structures(shard)),
+                on_done=lambda shard, found: ledger.append(shard, write_jacobian_shard(path, shard, found)),
+            )
 
         def announced(n_jobs: int, seconds: float) -> None:
             if announce is not None:
@@ -246,6 +255,11 @@ def differentiate_piece(
 ) -> None:
     """Compute one shard and write it to a file of its own; runs in a worker."""
     write_piece(path, shard, _jacobians(parameters, structures))
+
+
+def jacobians_of_shard(parameters: ParameterSet, structures: Sequence[Structure]) -> list[np.ndarray]:
+    """Compute one shard; runs in a worker."""
+    return list(_jacobians(parameters, structures))
 
 
 def _jacobians(parameters: ParameterSet, structures: Sequence[Structure]) -> Iterator[np.ndarray]:

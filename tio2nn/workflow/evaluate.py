@@ -20,6 +20,7 @@ from tio2nn.files.paths import AnyPath
 from tio2nn.io.labels import ReadOptions, Remarks
 from tio2nn.io.read import read_structures
 from tio2nn.parallel.progress import Track, silent
+from tio2nn.parallel.remote import RemotePool
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.project.feature_store import Manifest, StoredFeatures
@@ -80,6 +81,7 @@ def evaluate(
     directory: AnyPath | None = None,
     stdin: Iterable[str] | None = None,
     options: ReadOptions | None = None,
+    workers: RemotePool | None = None,
     track: Track = silent,
 ) -> EvaluationSummary:
     """Compare predicted with true energies and forces, on the test set of a project or on labeled structures.
@@ -96,6 +98,7 @@ def evaluate(
             sources or another potential; without a project, nothing is written.
         stdin: lines to read for the source "-".
         options: how to read structure files.
+        workers: other machines to predict on; energies from stored features are computed here.
         track: reports progress, one step per structure.
 
     Raises:
@@ -116,9 +119,9 @@ def evaluate(
     if sources:
         items = read_structures(sources, stdin=stdin, options=options, errors="yield")
         training = _training_geometries(snapshot) if snapshot is not None and its_own else frozenset()
-        part = _Part(predict_stream(potential, items, forces=True), training=training)
+        part = _Part(predict_stream(potential, items, forces=True, workers=workers), training=training)
     elif snapshot is not None:
-        part = _test_part(snapshot, potential, its_own=its_own)
+        part = _test_part(snapshot, potential, its_own=its_own, workers=workers)
     else:
         raise UsageError("expected labeled structures or a project with a test set, got neither")
     remarks = Remarks()
@@ -188,7 +191,9 @@ def _training_geometries(snapshot: Snapshot) -> frozenset[str]:
     )
 
 
-def _test_part(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> _Part:
+def _test_part(
+    snapshot: Snapshot, potential: Potential, *, its_own: bool, workers: RemotePool | None
+) -> _Part:
     """Predictions for the test set of a project; its own potential must be up to date."""
     project, store = snapshot.project, snapshot.structures
     snapshot.require(SPLIT)
@@ -212,7 +217,7 @@ def _test_part(snapshot: Snapshot, potential: Potential, *, its_own: bool) -> _P
     has_forces = bool(store.has_forces[chosen].any())
     structures = (store[k] for k in chosen.tolist())
     if features is None or has_forces:
-        results = predict_stream(potential, structures, forces=has_forces)
+        results = predict_stream(potential, structures, forces=has_forces, workers=workers)
     else:
         results = map(potential.predict_features, structures, features.of_structures(chosen, store.offsets))
     nearest = {}

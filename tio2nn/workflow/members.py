@@ -167,6 +167,9 @@ def fit_member(
     settings = preparation.resolved
     task = MemberTask(
         data=preparation.data_file(project),
+        derivatives=None
+        if preparation.derivatives is None
+        else project.features_directory / preparation.derivatives,
         elements=settings.elements,
         n_features=settings.n_features,
         network=settings.network,

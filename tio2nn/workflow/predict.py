@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import lru_cache
 from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +21,7 @@ from tio2nn.errors import InputError
 from tio2nn.io.extxyz_text import Predicted, write_extxyz
 from tio2nn.io.labels import XsfForces
 from tio2nn.io.xsf.file import write_xsf
+from tio2nn.parallel.remote import RemotePool, capacity_of
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.names import stem, unique_names
@@ -52,7 +56,7 @@ _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 # Structures per batch: enough for the kernels to be efficient, and few enough that the first line appears soon
 _TOGETHER = 64
-_AHEAD = 2  # batches per thread that are read, or computed, before the first of them is asked for
+_AHEAD = 2  # batches per thread or worker that are read, or computed, before the first of them is asked for
 
 
 def predict_stream(
@@ -61,15 +65,21 @@ def predict_stream(
     *,
     forces: bool = False,
     threads: int | None = None,
+    workers: RemotePool | None = None,
 ) -> Iterator[Prediction | InputError]:
     """Yield predictions in the order of the items; errors pass through, and a bad structure does not affect others.
 
     Args:
         potential, items: what predicts, and for what.
         forces, threads: as for `Potential.predict`.
+        workers: other machines to predict on, one batch per thread of theirs; by default this one.
     """
-    n = thread_count(threads)
-    for batch, predictions in _predicted_here(potential, _batches(items), forces, n):
+    batches = _batches(items)
+    if workers is None:
+        found = _predicted_here(potential, batches, forces, thread_count(threads))
+    else:
+        found = _predicted_elsewhere(potential, batches, forces, workers)
+    for batch, predictions in found:
         results = iter(predictions)
         for item in batch:
             result = next(results) if isinstance(item, Structure) else item
@@ -130,6 +140,55 @@ def _predicted_here(
             yield from ((batch, future.result()) for batch, future in running)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _predicted_elsewhere(
+    potential: Potential, batches: Iterable[Batch], forces: bool, workers: RemotePool
+) -> Iterator[tuple[Batch, list[Prediction | InputError]]]:
+    """Batches and their predictions, in order; no more batches are read ahead than keep the workers busy."""
+    with TemporaryDirectory(prefix="tio2nn-") as name:
+        potential.save(file := Path(name) / "potential.npz")
+        with workers.bringing(Path(name))(1) as executor:
+            running: deque[tuple[Batch, Future[list[Prediction | InputError]]]] = deque()
+            for batch in batches:
+                structures = _structures(batch)
+                running.append((batch, executor.submit(predict_batch, file, structures, forces)))
+                if len(running) >= _AHEAD * capacity_of(executor, 1):
+                    yield _arrived(executor, file, forces, *running.popleft())
+            while running:
+                yield _arrived(executor, file, forces, *running.popleft())
+
+
+def _arrived(
+    executor: Executor,
+    file: Path,
+    forces: bool,
+    batch: Batch,
+    future: Future[list[Prediction | InputError]],
+) -> tuple[Batch, list[Prediction | InputError]]:
+    """A batch and its predictions; if its worker died, structure by structure, to name the one that kills."""
+    try:
+        return batch, future.result()
+    except BrokenExecutor:
+        results: list[Prediction | InputError] = []
+        for structure in _structures(batch):
+            try:
+                results += executor.submit(predict_batch, file, [structure], forces).result()
+            except BrokenExecutor as error:
+                results.append(structure.error(f"cannot predict it: {error}, even with no other structure"))
+        return batch, results
+
+
+def predict_batch(
+    potential: Path, structures: list[Structure], forces: bool
+) -> list[Prediction | InputError]:
+    """Predict some structures by a potential that is read once per process; runs in a worker."""
+    return _predict_batch(_loaded(potential), structures, forces, 1)
+
+
+@lru_cache(maxsize=1)
+def _loaded(potential: Path) -> Potential:
+    return Potential.load(potential)
 
 
 def _predict_batch(

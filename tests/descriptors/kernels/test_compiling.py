@@ -81,3 +81,18 @@ def test_machine_code_is_made_anew_when_a_file_that_is_inlined_has_changed(tmp_p
         for sources in ("before", "before", "after", "after")
     ]
     assert misses == ["1", "0", "1", "0"]
+
+
+def test_each_processor_model_has_files_of_its_own(tmp_path: Path) -> None:
+    """Two models that compile at once in a shared directory would otherwise give their files the same names."""
+    loop = tmp_path / "loop.py"
+    loop.write_text(_LOOP, encoding="utf-8")
+    kept = tmp_path / "kept"
+    counts = []
+    for processor in ("", "generic", "", "generic"):
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(kept)}
+        if processor:
+            environment |= {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
+        subprocess.run([sys.executable, str(loop), "same"], env=environment, check=True, capture_output=True)
+        counts.append((len(list(kept.rglob("*.nbi"))), len(list(kept.rglob("*.nbc")))))
+    assert counts == [(1, 1), (2, 2), (2, 2), (2, 2)]

@@ -10,6 +10,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from tio2nn.descriptors.processor import instruction_set
+
 # Not so under NUMBA_DISABLE_JIT=1, which leaves the loops to Python and its debuggers.
 IS_COMPILED = not numba.config.DISABLE_JIT
 
@@ -28,8 +30,14 @@ _SOURCES = sorted(
 )
 
 
+_PROCESSOR = instruction_set()
+
+
 def compiled_once(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator: `numba.njit`, its machine code kept beside the module, else in the user's own cache directory.
+
+    Each processor model has files of its own: processes on machines that share a directory may compile at once, and
+    Numba gives the files of one model names that are free at that moment.
 
     Nothing depends on it: an installation and a home that cannot be written, or a disk that is full, cost time alone.
 
@@ -46,7 +54,11 @@ def compiled_once(**options: Any) -> Callable[[Callable[..., Any]], Callable[...
             # neither place can be written; numba says so in this way
             return numba.njit(**options)(function)  # type: ignore[no-any-return]
         cache = dispatcher._cache
-        cache._cache_file._source_stamp = (cache._cache_file._source_stamp, _SOURCES)
+        file = cache._cache_file
+        file._source_stamp = (file._source_stamp, _SOURCES)
+        name = f"{file._index_name.removesuffix('.nbi')}.{_PROCESSOR}"
+        file._index_name, file._data_name_pattern = f"{name}.nbi", f"{name}.{{number:d}}.nbc"
+        file._index_path = str(Path(file._cache_path) / file._index_name)
         save = cache.save_overload
 
         def save_if_possible(*args: Any) -> None:
