@@ -295,7 +295,9 @@ def test_pairs_that_training_never_had_begin_at_a_part_of_a_bond() -> None:
 
 
 def test_the_covalent_radii_are_those_of_another_program() -> None:
-    assert list(COVALENT_RADII.values()) == covalent_radii[1:].tolist()
+    # up to curium, the last that was measured; for the others ASE had 0.2 Å once and has 2.0 Å now
+    assert list(COVALENT_RADII.values())[:96] == covalent_radii[1:97].tolist()
+    assert set(list(COVALENT_RADII.values())[96:]) == {2.0}
 
 
 @pytest.mark.parametrize("seed", range(3))
