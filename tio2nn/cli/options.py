@@ -46,7 +46,17 @@ JobsOption = Annotated[
         "-j",
         min=1,
         metavar="N",
-        help="Processes, tasks at a time on a cluster, threads of train. Default: one per core if that is faster.",
+        help="Worker processes, or tasks at a time on a cluster. Default: one per core if that is faster.",
+    ),
+]
+FitJobsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        metavar="N",
+        help="Threads, or members at a time on a cluster. Default: one per core.",
     ),
 ]
 PartOption = Annotated[

@@ -13,10 +13,10 @@ from tio2nn.cli.app import command
 from tio2nn.cli.fit_lines import errors_of, show_data
 from tio2nn.cli.options import (
     EpochsOption,
+    FitJobsOption,
     ForcesOption,
     ForOption,
     InsecureOption,
-    JobsOption,
     JsonOption,
     KeepOutliersOption,
     MaxEnergyOption,
@@ -65,7 +65,7 @@ def train(
     seed: SeedOption = None,
     prepare: PrepareOption = False,
     member: MemberOption = None,
-    jobs: JobsOption = None,
+    jobs: FitJobsOption = None,
     scheduler: SchedulerOption = None,
     tls: TlsOption = None,
     insecure: InsecureOption = False,
