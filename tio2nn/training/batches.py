@@ -68,9 +68,10 @@ class Batches:
         self._edges = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), np.cumsum(in_batch, axis=0)])
         # one subnet at a time, to save memory
         self.features = [tf.constant(own[table.rows(k, order)]) for k, own in enumerate(table.features)]
-        owners = np.arange(len(order), dtype=np.int32) % size
+        # int64, because TensorFlow keeps int32 on the host, where edges belong, whatever the device
+        owners = np.arange(len(order)) % size
         self.segments = [tf.constant(np.repeat(owners, own)) for own in counts.T]
-        self.edges = tf.constant(self._edges)
+        self.edges = tf.constant(self._edges, tf.int32)
         self.energies, self.n_atoms, self.weights = (
             tf.constant(column.reshape(shape), tf.float32)
             for column in (
@@ -102,27 +103,34 @@ class ForceBatches:
         counts: (n_structures, n_subnets)
         size: structures of a batch.
         weights: (n_structures,) of the losses.
+
+    Attributes:
+        labels, size: as above.
+        rows: (n_atoms,) the place of each atom among those of its batch, subnet after subnet.
+        first_atom: (n_structures + 1,) where the atoms of each structure begin.
+        weights: (n_structures,) of the losses, divided by the atoms with forces of a batch on average.
+        n_components: of all forces.
     """
 
     def __init__(self, labels: ForceLabels, counts: IntArray, size: int, weights: FloatArray) -> None:
-        self._labels, self._size = labels, size
+        self.labels, self.size = labels, size
         batch_of_structure = np.arange(len(counts)) // size
         in_batch = np.zeros((int(batch_of_structure[-1]) + 1, counts.shape[1]), np.int64)
         np.add.at(in_batch, batch_of_structure, counts)
         first_of_batch = np.cumsum(in_batch, axis=0) - in_batch  # among all atoms of a subnet
         first_of_subnet = np.cumsum(in_batch, axis=1) - in_batch  # among the rows of a batch
         batch = np.repeat(batch_of_structure, labels.n_atoms)
-        self._rows = np.empty(len(batch), np.int64)
+        self.rows = np.empty(len(batch), np.int64)
         for k in range(counts.shape[1]):
             own = labels.subnets == k
             rank = np.arange(np.count_nonzero(own))
-            self._rows[own] = rank - first_of_batch[batch[own], k] + first_of_subnet[batch[own], k]
-        self._first_atom = np.concatenate([[0], np.cumsum(labels.n_atoms)])
+            self.rows[own] = rank - first_of_batch[batch[own], k] + first_of_subnet[batch[own], k]
+        self.first_atom = np.concatenate([[0], np.cumsum(labels.n_atoms)])
         # The loss of a batch is the sum over its atoms with forces divided by those of a full batch on average, so that
         # atoms count alike in batches with few of them. The mean of the losses of all full batches is then the mean
         # loss of an atom.
         n_labelled = int(labels.n_atoms[labels.has_forces].sum())
-        self._weights = weights / max(1.0, n_labelled * size / len(counts))
+        self.weights = weights / max(1.0, n_labelled * size / len(counts))
         self.n_components = 3 * n_labelled
 
     def product(
@@ -146,16 +154,16 @@ class ForceBatches:
             (n_members, 2) loss and sum of squared errors of all components; its derivatives with respect to the
             gradients; forces (n_members, n_atoms of the batch, 3), structure after structure.
         """
-        own, labels = slice(batch * self._size, (batch + 1) * self._size), self._labels
-        first_atom = self._first_atom[own.start : own.stop + 1]
+        own, labels = slice(batch * self.size, (batch + 1) * self.size), self.labels
+        first_atom = self.first_atom[own.start : own.stop + 1]
         atoms = slice(int(first_atom[0]), int(first_atom[-1]))
         first_atom = first_atom - first_atom[0]
         whole = ForceBatch(
             labels.offsets[own],
             first_atom,
-            self._rows[atoms],
+            self.rows[atoms],
             labels.forces[atoms],
-            self._weights[own].astype(np.float32),
+            self.weights[own].astype(np.float32),
         )
         forces = np.empty((len(gradients), atoms.stop - atoms.start, 3), np.float32)
         derivatives = np.empty_like(gradients)

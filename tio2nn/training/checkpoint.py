@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.files.arrays import opened_arrays, write_arrays
+from tio2nn.parallel.devices import Device
 from tio2nn.training.history import Epoch
 
 Float32Array = NDArray[np.float32]
@@ -26,6 +27,7 @@ class Checkpoint(NamedTuple):
         history: the epochs so far.
         best_loss: smallest validation loss so far.
         since_best: epochs since then.
+        device: that computed them; another one computes other bits.
     """
 
     state: Float32Array
@@ -33,6 +35,7 @@ class Checkpoint(NamedTuple):
     history: Sequence[Epoch]
     best_loss: float
     since_best: int
+    device: Device
 
     def write(self, path: Path, fingerprint: str) -> None:
         """Write the checkpoint atomically; `fingerprint` identifies everything that the fit depends on."""
@@ -41,6 +44,7 @@ class Checkpoint(NamedTuple):
             "history": [astuple(epoch) for epoch in self.history],
             "best_loss": self.best_loss,
             "since_best": self.since_best,
+            "device": self.device,
         }
         write_arrays(path, {"about": np.array(json.dumps(about)), "state": self.state, "chosen": self.chosen})
 
@@ -58,6 +62,7 @@ class Checkpoint(NamedTuple):
                     [Epoch(*row) for row in about["history"]],
                     about["best_loss"],
                     about["since_best"],
+                    about["device"],
                 )
         except Exception:
             return None

@@ -32,6 +32,7 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 from tio2nn.errors import InputError
+from tio2nn.parallel.devices import Device
 from tio2nn.parallel.workers import submit_listening, tell
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -72,6 +73,7 @@ def fit_committee(
     jobs: int = 1,
     make_executor: Callable[[int], Executor] | None = None,
     on_epoch: Callable[[int, Epoch], None] | None = None,
+    device: Device = "cpu",
 ) -> list[Fit]:
     """Fit all members, each from its checkpoint if it has one.
 
@@ -85,10 +87,12 @@ def fit_committee(
         make_executor: creates a pool of that many worker processes, each of which fits a member by itself; None to fit
             all in company, in this process.
         on_epoch: called after each epoch, with the number of the member from 1.
+        device: what to compute on; an executor has the CPU.
 
     Raises:
+        DoesNotFitError: the derivatives do not fit on the device; nothing has been done.
         FloatingPointError: a loss is not finite.
-        InputError: a worker process died.
+        InputError: a worker process died, or a fit was begun on another device.
     """
     if make_executor is not None:
         with make_executor(min(jobs, parameters.training.members)) as executor:
@@ -104,7 +108,7 @@ def fit_committee(
         if on_epoch is not None:
             on_epoch(place + 1, epoch)
 
-    run_in_company(fits, resumptions, listen, jobs)
+    run_in_company(fits, resumptions, listen, jobs, device)
     return fits
 
 

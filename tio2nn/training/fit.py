@@ -21,16 +21,20 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tio2nn.errors import InputError
+from tio2nn.parallel.devices import Device
 from tio2nn.parameters.fit_parameters import TrainingParameters
 from tio2nn.training.batches import Batches, Part
 from tio2nn.training.checkpoint import Checkpoint
 from tio2nn.training.dataset import FitData
+from tio2nn.training.devices import force_products, on, use_gpu
 from tio2nn.training.flat_network import FlatNetwork
 from tio2nn.training.history import Epoch, Validation
 from tio2nn.training.losses import MEV, energy_losses
 from tio2nn.training.network import BPNN
 from tio2nn.training.schedule import Schedule
 from tio2nn.training.stepper import Predictions, Stepper
+from tio2nn.wording import counted
 
 FloatArray = NDArray[np.float64]
 
@@ -39,26 +43,34 @@ _CHECKPOINT_SECONDS = 5.0  # work lost by a kill, at most; writing a checkpoint 
 _VALIDATION_BATCH = 128  # structures; each atom takes some 5 kB
 
 
-def configure_threads(parallel_operations: int = 2) -> None:
-    """Run this many operations in parallel, each on one thread, deterministically.
+def configure_threads(parallel_operations: int = 2, device: Device = "cpu") -> None:
+    """Run this many operations in parallel, each on one thread; on the CPU, deterministically.
 
     The matrices of a batch are too small to share between threads: an epoch takes 0.10 s this way, 0.28 s with two
     threads per operation and one operation at a time, 0.14 s with two and two. It also fixes the order of every sum.
     No graph is rewritten by the rules of algebra: which of them applies depends on the names of operations, so the
     bits of a network would depend on its company.
-    GPUs stay hidden: TensorFlow would use the first one for everything, round products to ten bits (TF32), and take
+    Without being asked for, GPUs stay hidden: TensorFlow would use the first one for everything, round products to ten bits (TF32), and take
     all its memory in each worker process; a fit would give other numbers where there is one. Call it before TensorFlow
     computes anything; once it has, the number of operations stays what it is.
+
+    Raises:
+        UsageError: the device cannot be used.
     """
-    tf.config.set_visible_devices([], "GPU")
     # a library may train several times in one process, on other numbers of threads
     with suppress(RuntimeError):
         tf.config.threading.set_inter_op_parallelism_threads(parallel_operations)
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.experimental.enable_op_determinism()
     tf.config.optimizer.set_experimental_options(
         {"arithmetic_optimization": False, "constant_folding": False}
     )
+    if device == "gpu":
+        use_gpu()
+        return
+    # a library may have trained on a GPU before; then it stays visible, and is not used
+    with suppress(RuntimeError):
+        tf.config.set_visible_devices([], "GPU")
+    tf.config.experimental.enable_op_determinism()
     tf.config.list_logical_devices()  # start the runtime now, while its notices about hardware are hidden
 
 
@@ -102,6 +114,7 @@ class Fit:
         self._best_loss = math.inf
         self._since_best = 0
         self._saved = 0.0
+        self._device: Device | None = None  # of the epochs so far
 
     @property
     def n_batches(self) -> int:
@@ -141,6 +154,7 @@ class Fit:
         resumption: Resumption | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
         threads: int = 1,
+        device: Device = "cpu",
     ) -> None:
         """Train to the end, from a checkpoint of the same fit if there is one; then set the chosen weights.
 
@@ -148,16 +162,17 @@ class Fit:
             resumption: where the state is kept, if it is.
             on_epoch: called after each epoch of this run.
             threads: that work at the same time; the bits do not depend on it.
+            device: what to compute on.
 
         Raises:
-            FloatingPointError: a loss is not finite.
+            As for `run_in_company`.
         """
 
         def listen(_: int, epoch: Epoch) -> None:
             if on_epoch is not None:
                 on_epoch(epoch)
 
-        run_in_company([self], None if resumption is None else [resumption], listen, threads)
+        run_in_company([self], None if resumption is None else [resumption], listen, threads, device)
 
     def begin(self, resumption: Resumption | None) -> None:
         """Continue from a checkpoint of the same fit, if there is one."""
@@ -168,8 +183,23 @@ class Fit:
         if found is None:
             return
         self.state, self._chosen_weights = found.state, found.chosen
+        self._device = found.device
         self.history = list(found.history)
         self._best_loss, self._since_best = found.best_loss, found.since_best
+
+    def require(self, device: Device, checkpoint: Path) -> None:
+        """Refuse to go on with the epochs of another device.
+
+        Raises:
+            InputError: they are of another one.
+        """
+        if self._device not in (None, device):
+            raise InputError(
+                f"expected a fit begun on the {device}, got one of {counted(len(self.history), 'epoch')} on the "
+                f"{self._device}; --device {self._device} goes on with it; to begin anew, remove the file",
+                file=str(checkpoint),
+            )
+        self._device = device
 
     def end_epoch(self, epoch: Epoch) -> None:
         """Note an epoch, whose weights are in the state.
@@ -193,7 +223,12 @@ class Fit:
         """Write a checkpoint at the end of the fit, and if the last one is old."""
         if self.finished or time.monotonic() - self._saved > _CHECKPOINT_SECONDS:
             Checkpoint(
-                self.state, self._chosen_weights, self.history, self._best_loss, self._since_best
+                self.state,
+                self._chosen_weights,
+                self.history,
+                self._best_loss,
+                self._since_best,
+                self._device or "cpu",
             ).write(resumption.checkpoint, resumption.fingerprint)
             self._saved = time.monotonic()
 
@@ -207,6 +242,7 @@ def run_in_company(
     resumptions: Sequence[Resumption] | None,
     on_epoch: Callable[[int, Epoch], None],
     threads: int = 1,
+    device: Device = "cpu",
 ) -> None:
     """Train networks with the same data, settings and seed to the end, as `Fit.run` does each.
 
@@ -217,36 +253,52 @@ def run_in_company(
         resumptions: one for each fit, or None.
         on_epoch: called after each epoch with the place of the fit, from 0.
         threads: that work at the same time.
+        device: what to compute on.
 
     Raises:
+        DoesNotFitError: the derivatives do not fit on the device; nothing has been done.
         FloatingPointError: a loss is not finite.
+        InputError: a fit was begun on another device.
     """
     for place, fit in enumerate(fits):
         fit.begin(None if resumptions is None else resumptions[place])
-    with closing(_Company(fits[0], threads)) as company:
-        while behind := [len(fit.history) for fit in fits if not fit.finished]:
-            number = min(behind)
-            present = [
-                place for place, fit in enumerate(fits) if not fit.finished and len(fit.history) == number
-            ]
-            epochs = company.epoch(number, [fits[place] for place in present])
-            for place, epoch in zip(present, epochs, strict=True):
-                fits[place].end_epoch(epoch)
-                on_epoch(place, epoch)
-                if resumptions is not None:
-                    fits[place].save_now_and_then(resumptions[place])
+    if not all(fit.finished for fit in fits):
+        with on(device), closing(_Company(fits[0], threads, device)) as company:
+            if resumptions is not None:
+                for fit, resumption in zip(fits, resumptions, strict=True):
+                    if not fit.finished:
+                        fit.require(device, resumption.checkpoint)
+            _train(company, fits, resumptions, on_epoch)
     for fit in fits:
         fit.end()
+
+
+def _train(
+    company: _Company,
+    fits: Sequence[Fit],
+    resumptions: Sequence[Resumption] | None,
+    on_epoch: Callable[[int, Epoch], None],
+) -> None:
+    while behind := [len(fit.history) for fit in fits if not fit.finished]:
+        number = min(behind)
+        present = [place for place, fit in enumerate(fits) if not fit.finished and len(fit.history) == number]
+        epochs = company.epoch(number, [fits[place] for place in present])
+        for place, epoch in zip(present, epochs, strict=True):
+            fits[place].end_epoch(epoch)
+            on_epoch(place, epoch)
+            if resumptions is not None:
+                fits[place].save_now_and_then(resumptions[place])
 
 
 class _Company:
     """The epochs of fits that have everything in common but their weights."""
 
-    def __init__(self, like: Fit, threads: int) -> None:
+    def __init__(self, like: Fit, threads: int, device: Device = "cpu") -> None:
         data, self._parameters, self._seed = like.data, like.parameters, like.seed
         self._batch_size, self._n_batches = like.batch_size, like.n_batches
         self._schedule = Schedule(like.parameters, like.n_batches)
-        self._stepper = Stepper(like.flat_network.shape, data, like.parameters, self._schedule, threads)
+        forces = force_products(data, like.parameters, (like.batch_size, _VALIDATION_BATCH), threads, device)
+        self._stepper = Stepper(like.flat_network.shape, data, like.parameters, self._schedule, forces)
         self._train = Part(data.train, data.train_labels, data.train_forces)
         self._validation = Part(data.validation, data.validation_labels, data.validation_forces)
         n = len(self._validation)

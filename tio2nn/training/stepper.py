@@ -7,7 +7,6 @@ its bits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from tio2nn.training.backpropagation import forward, to_features, to_weights
 from tio2nn.training.batches import Batches
 from tio2nn.training.dataset import FitData
 from tio2nn.training.flat_network import Shape, joined, layers_of
+from tio2nn.training.force_products import ForceProducts
 from tio2nn.training.losses import energy_losses
 from tio2nn.training.schedule import Schedule
 
@@ -51,18 +51,20 @@ class Stepper:
         data: of the fit.
         parameters: training settings.
         schedule: of the steps.
-        threads: that work on forces at the same time; bits do not depend on it.
+        forces: products with the Jacobian; None for a fit to energies.
     """
 
     def __init__(
-        self, shape: Shape, data: FitData, parameters: TrainingParameters, schedule: Schedule, threads: int
+        self,
+        shape: Shape,
+        data: FitData,
+        parameters: TrainingParameters,
+        schedule: Schedule,
+        forces: ForceProducts | None,
     ) -> None:
         self.shape, self.parameters, self._schedule = shape, parameters, schedule
-        self.with_forces = data.train_forces is not None
+        self.forces = forces
         self.whitenings = [tf.constant(matrix, tf.float32) for matrix in data.whitening_matrices]
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 and self.with_forces else None
-        self._batches: Batches | None = None  # those that the graph works through
         self._companies: dict[int, _Company] = {}
         self._predict = tf.function(self._predict_graph, reduce_retracing=True)
 
@@ -82,7 +84,6 @@ class Stepper:
             (n_members, 4) sums over the batches: loss of the energies, their squared errors per atom, (eV/atom)²;
             weighted loss of the forces, squared errors of their components, (eV/Å)².
         """
-        self._batches = batches
         n_members, n_weights = states.shape[1:]
         if n_members not in self._companies:
             self._companies[n_members] = _Company(self, n_members, n_weights)
@@ -107,15 +108,15 @@ class Stepper:
         energies = []
         forces = [np.empty((len(weights), 0, 3), np.float32)]
         losses = np.zeros(len(weights))
+        given = None if self.forces is None else self.forces.begin(batches)
         for batch in range(batches.n):
             features, segments = batches.atoms(batch)
             found = [self._predict(tf.constant(own), features, segments, batches.size) for own in weights]
             energies.append(np.array([own.numpy() for own, _ in found]))
-            if batches.forces is not None:
-                gradients = np.array([own.numpy() for _, own in found])
-                results, _, of_batch = self._force_product(batches, batch, gradients)
-                losses += results[:, 0]
-                forces.append(of_batch)
+            if self.forces is not None:
+                of_batch, own_forces = self.forces.predict(given, batch, [own for _, own in found])
+                losses += of_batch
+                forces.append(own_forces)
         return Predictions(
             np.concatenate(energies, axis=1)[:, : batches.n_structures],
             np.concatenate(forces, axis=1),
@@ -127,45 +128,12 @@ class Stepper:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Energies (size,) and, with forces, ∂E/∂G (n_atoms, n_features) of a batch."""
         network = _Network(self, weights, features, segments, size)
-        return network.energies, network.gradients() if self.with_forces else tf.zeros(())
-
-    def _force_product(self, batches: Batches, batch: int, gradients: Float32Array) -> Any:
-        """As `ForceBatches.product`."""
-        assert batches.forces is not None, "there are forces"
-        scale = self.parameters.force_huber_scale
-        share = map if self._pool is None else self._pool.map
-        return batches.forces.product(batch, gradients, scale, self._threads, share)
+        return network.energies, network.gradients() if self.forces is not None else tf.zeros(())
 
     def close(self) -> None:
         """End its threads."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def force_losses(
-        self, batch: tf.Tensor, gradients: Sequence[tf.Tensor]
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Losses of the forces of one of the batches, and their derivatives, in the graph.
-
-        Args:
-            batch: its number.
-            gradients: of each member, (n_atoms, n_features) ∂E/∂G.
-
-        Returns:
-            (n_members, 2) loss and sum of squared errors; of each member, its derivatives with respect to the
-            gradients.
-        """
-
-        def product(batch: Any, stacked: Float32Array) -> tuple[Float32Array, Float32Array]:
-            assert self._batches is not None, "an epoch has begun"
-            results, derivatives, _ = self._force_product(self._batches, int(batch), stacked)
-            return results.astype(np.float32), derivatives
-
-        losses, derivatives = tf.numpy_function(
-            product, [batch, tf.stack(gradients)], [tf.float32, tf.float32]
-        )
-        losses.set_shape((len(gradients), 2))
-        derivatives.set_shape((len(gradients), *gradients[0].shape))
-        return losses, tf.unstack(derivatives)
+        if self.forces is not None:
+            self.forces.close()
 
 
 class _Network:
@@ -264,6 +232,7 @@ class _Company:
             tf.constant(rates, tf.float32),
             tf.constant(first_step),
             tf.constant(list(keys), tf.int32),
+            () if self._stepper.forces is None else self._stepper.forces.begin(batches),
         )
         for variables, state in zip(self._state, states, strict=True):
             state[:] = [variable.numpy() for variable in variables]
@@ -278,6 +247,7 @@ class _Company:
         rates: tf.Tensor,
         first_step: tf.Tensor,
         keys: tf.Tensor,
+        given: Any,
     ) -> tf.Tensor:
         totals = tf.zeros((len(self._weights), 4))
         for batch in tf.range(tf.shape(rates)[0]):
@@ -297,13 +267,14 @@ class _Company:
                 )
                 for member, weights in enumerate(self._weights)
             ]
-            found, gradients = self._losses(batch, networks, of_batch, rate[1])
+            found, gradients = self._losses(given, batch, networks, of_batch, rate[1])
             totals += found
             self._move(gradients, step, rate)
         return totals
 
     def _losses(
         self,
+        given: Any,
         batch: tf.Tensor,
         networks: Sequence[_Network],
         labels: Sequence[tf.Tensor],
@@ -322,12 +293,12 @@ class _Company:
             errors = (network.energies - target) / n_atoms
             squares = tf.reduce_sum(tf.where(weight > 0.0, errors * errors, 0.0))
             totals.append(tf.stack([loss, squares, 0.0, 0.0]))
-        if not self._stepper.with_forces:
+        if self._stepper.forces is None:
             return tf.stack(totals), [
                 network.to_weights(own) for network, own in zip(networks, of_energies, strict=True)
             ]
-        force_losses, derivatives = self._stepper.force_losses(
-            batch, [network.gradients() for network in networks]
+        force_losses, derivatives = self._stepper.forces.losses(
+            given, batch, [network.gradients() for network in networks]
         )
         both = [
             own + tf.stack([0.0, 0.0, force_weight * of_forces[0], of_forces[1]])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from tio2nn.parallel.devices import Device
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.training.dataset import FitData
 from tio2nn.training.fit import Fit
@@ -24,6 +25,7 @@ class FitTask:
         network, training: settings of the fit.
         seed: of initial weights and batches.
         member: number of the committee member, from 1; members have the same batches, and first weights of their own.
+        device: what to compute on.
     """
 
     data: Path
@@ -34,6 +36,7 @@ class FitTask:
     training: TrainingParameters
     seed: int
     member: int = 1
+    device: Device = "cpu"
 
     def begin(self) -> Fit:
         """The fit at its first epoch; the data are read once per process."""

@@ -1,0 +1,22 @@
+"""What a fit computes on, by name."""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+from tio2nn.errors import UsageError
+
+Device = Literal["cpu", "gpu"]
+
+DEVICES: tuple[Device, ...] = get_args(Device)
+
+
+def known_device(name: str) -> Device:
+    """The device of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in DEVICES:
+        raise UsageError(f"device: expected {' or '.join(DEVICES)}, got {name}")
+    return cast(Device, name)

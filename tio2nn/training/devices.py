@@ -1,0 +1,78 @@
+"""The device that TensorFlow computes a fit on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tio2nn.errors import UsageError, one_line
+from tio2nn.parallel.devices import Device
+from tio2nn.parameters.fit_parameters import TrainingParameters
+from tio2nn.training.dataset import FitData
+from tio2nn.training.force_products import ForceProducts, HostForces
+from tio2nn.training.resident_forces import ResidentForces
+
+
+def on(device: Device) -> Any:
+    """A context in which TensorFlow computes there."""
+    return tf.device("/GPU:0" if device == "gpu" else "/CPU:0")
+
+
+def require_gpu() -> tf.config.PhysicalDevice:
+    """The first GPU.
+
+    Raises:
+        UsageError: TensorFlow finds none.
+    """
+    found = tf.config.list_physical_devices("GPU")
+    if not found:
+        raise UsageError(
+            "device: expected a GPU that TensorFlow can use, got none; nvidia-smi lists GPUs, "
+            "pip install 'tio2nn[gpu]' brings the libraries they need"
+        )
+    return found[0]
+
+
+def use_gpu() -> None:
+    """Let TensorFlow see the first GPU, and start it.
+
+    It takes memory as it needs it, and multiplies float32 without rounding it to ten bits (TF32). Order of sums is free:
+    some operations have none that is fixed.
+
+    Raises:
+        UsageError: there is none, it does not work, or TensorFlow has started without it.
+    """
+    gpu = require_gpu()
+    try:
+        tf.config.set_visible_devices([gpu], "GPU")
+        tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        with on("gpu"):
+            tf.reduce_sum(tf.ones((2, 2)) @ tf.ones((2, 2))).numpy()
+    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+        raise UsageError(f"device: expected a GPU that works, got {one_line(error)}") from None
+
+
+def force_products(
+    data: FitData, parameters: TrainingParameters, batch_sizes: tuple[int, int], threads: int, device: Device
+) -> ForceProducts | None:
+    """Products with the Jacobian on a device; None for a fit to energies alone.
+
+    Args:
+        data: of the fit.
+        parameters: training settings.
+        batch_sizes: structures of a batch of the training and of the validation set, at most.
+        threads: that work at the same time, on the CPU.
+        device: where.
+
+    Raises:
+        DoesNotFitError: not enough memory on the device.
+    """
+    if data.train_forces is None or data.validation_forces is None:
+        return None
+    scale = parameters.force_huber_scale
+    if device == "cpu":
+        return HostForces(scale, threads)
+    parts = (data.train_forces, data.validation_forces)
+    return ResidentForces(parts, batch_sizes, len(data.whitening_matrices[0]), scale)
