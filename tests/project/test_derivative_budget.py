@@ -33,7 +33,7 @@ from tio2nn.workflow import differentiate as verb
 from tio2nn.workflow.differentiate import JacobianEstimate, JacobianSummary, differentiate
 from tio2nn.workflow.inputs import read_inputs
 from tio2nn.workflow.status import status
-from tio2nn.workflow.train import train
+from tio2nn.workflow.train import TrainListener, train
 
 FORCES = PARAMETERS.with_overrides(training={"forces": True, "epochs": 2})
 # of the sizes that `structures_with_forces` have with ten functions: about half of all 67 kB
@@ -234,7 +234,7 @@ def test_a_fit_to_other_forces_is_another_fit(project: Project) -> None:
 def test_a_training_uses_them(project: Project) -> None:
     run(project)
     heard: list[TrainingData] = []
-    summary = train(project, project.parameters(), on_data=heard.append)
+    summary = train(project, project.parameters(), listener=TrainListener(on_data=heard.append))
     [data] = heard
     assert data.train_forces is not None
     n_trained = int(data.train_forces.has_forces.sum())

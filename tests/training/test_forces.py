@@ -215,7 +215,9 @@ def test_predictions_do_not_depend_on_the_batches(size: int) -> None:
     fit = make_fit(force_huber_scale=SCALE)
     part_of_fit = Part(DATA.validation, DATA.validation_labels, DATA.validation_forces)
     with closing(
-        Stepper(fit.flat_network.shape, DATA, fit.parameters, Schedule(fit.parameters, 1), HostForces(SCALE, 2))
+        Stepper(
+            fit.flat_network.shape, DATA, fit.parameters, Schedule(fit.parameters, 1), HostForces(SCALE, 2)
+        )
     ) as own:
         found, whole = (own.predict(Batches(part_of_fit, np.arange(5), n), fit.state[:1]) for n in (size, 5))
     np.testing.assert_allclose(found.energies, whole.energies, rtol=1e-5)

@@ -39,7 +39,7 @@ from tio2nn.training.history import Epoch
 from tio2nn.training.network import dense_layers
 from tio2nn.version import __version__
 from tio2nn.workflow.inputs import SplitRequest
-from tio2nn.workflow.train import TrainingData, TrainSummary, train
+from tio2nn.workflow.train import TrainingData, TrainListener, TrainSummary, train
 
 Arrays = dict[str, Any]
 
@@ -99,8 +99,10 @@ def test_members_share_the_order_of_structures_and_differ_in_first_weights(train
         trained,
         committee,
         jobs=1,
-        on_data=data.append,
-        on_epoch=lambda member, epoch: heard.append((member, epoch.epoch)),
+        listener=TrainListener(
+            on_data=data.append,
+            on_epoch=lambda member, epoch: heard.append((member, epoch.epoch)),
+        ),
     )
     assert heard == [(member, epoch) for epoch in (1, 2, 3, 4) for member in (1, 2)]
     assert summary.members == 2
@@ -123,7 +125,9 @@ def test_what_a_training_leaves_behind_says_how_it_was_made(project: Project) ->
     parameters = PARAMETERS.with_overrides(training={"seed": 3, "members": 2, "early_stopping": 2})
     heard: list[TrainingData] = []
     command = ["tio2nn", "train", "--seed", "3"]
-    summary = train(project, parameters, jobs=1, command=command, on_data=heard.append)
+    summary = train(
+        project, parameters, jobs=1, command=command, listener=TrainListener(on_data=heard.append)
+    )
     assert [len(found.train.counts) for found in heard] == [summary.n_train] == [16]
     assert sorted(path.name for path in project.model_directory.iterdir()) == [
         "history.csv",
@@ -205,7 +209,7 @@ def test_a_smooth_pair_potential_is_learnt(tmp_path: Path) -> None:
     )
     project = small_project(tmp_path / "p", parameters, structures(200))
     heard: list[TrainingData] = []
-    summary = train(project, parameters, on_data=heard.append)
+    summary = train(project, parameters, listener=TrainListener(on_data=heard.append))
     labels = 1000.0 * heard[0].validation_labels.energies / heard[0].validation.n_atoms
     assert summary.validation_rmse < 0.1 * labels.std()
     # new structures, their energies known from the pair potential alone
@@ -265,7 +269,7 @@ def test_a_training_that_is_interrupted_twice_ends_in_the_same_bits(
                 raise KeyboardInterrupt
 
         with nullcontext() if last is None else pytest.raises(KeyboardInterrupt):
-            train(project, parameters, jobs=1, on_epoch=listen)
+            train(project, parameters, jobs=1, listener=TrainListener(on_epoch=listen))
         assert project.potential_file.exists() is (last is None)
     # epochs that were interrupted had not reached the checkpoint; then the members behind catch up
     again = [(1, 1), (2, 1), (1, 2), (2, 2), (1, 3), (1, 3), (2, 3), (2, 3), (1, 4), (2, 4)]
@@ -287,10 +291,14 @@ def test_a_checkpoint_of_another_fit_is_passed_over(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(trained, PARAMETERS.with_overrides(training={"loss": "mae"}), on_epoch=interrupt)
+        train(
+            trained,
+            PARAMETERS.with_overrides(training={"loss": "mae"}),
+            listener=TrainListener(on_epoch=interrupt),
+        )
     assert trained.checkpoint_file(1).exists()
     epochs: list[int] = []
-    train(trained, PARAMETERS, on_epoch=lambda _member, at: epochs.append(at.epoch))
+    train(trained, PARAMETERS, listener=TrainListener(on_epoch=lambda _member, at: epochs.append(at.epoch)))
     assert epochs == [1, 2, 3, 4]
     assert same(arrays(trained), expected)
 

@@ -42,7 +42,7 @@ from tio2nn.workflow.differentiate import differentiate
 from tio2nn.workflow.evaluate import evaluate
 from tio2nn.workflow.settings import training_parameters
 from tio2nn.workflow.status import status
-from tio2nn.workflow.train import train
+from tio2nn.workflow.train import TrainListener, train
 
 FORCES = PARAMETERS.with_overrides(training={"forces": True, "epochs": 6})
 
@@ -130,7 +130,7 @@ def test_a_training_on_forces_that_was_killed_ends_with_the_same_bits(tmp_path: 
             raise KilledError
 
     with pytest.raises(KilledError):
-        train(killed, parameters, on_epoch=on_epoch)
+        train(killed, parameters, listener=TrainListener(on_epoch=on_epoch))
     train(killed, parameters)
     first, second = (Potential.load(p.potential_file) for p in (whole, killed))
     for one, other in zip(first.members[0], second.members[0], strict=True):
@@ -187,7 +187,7 @@ def test_members_fitted_side_by_side_have_the_bits_of_those_fitted_in_company(
         parameters,
         jobs=2,
         make_executor=member_workers,
-        on_epoch=lambda member, epoch: heard.append((member, epoch.epoch)),
+        listener=TrainListener(on_epoch=lambda member, epoch: heard.append((member, epoch.epoch))),
     )
     assert sorted(heard) == [(member, epoch) for member in (1, 2, 3) for epoch in range(1, 7)]
     one, other = (Potential.load(project.potential_file) for project in (first, second))

@@ -116,6 +116,15 @@ WaitOption = Annotated[
         show_default=False,
     ),
 ]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="What to train on: cpu (default), or gpu, the first that TensorFlow finds; needs the extra gpu.",
+        show_default=False,
+    ),
+]
 ThreadsOption = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(

@@ -13,6 +13,7 @@ import typer
 from tio2nn.cli import console, evaluate, extract, featurize, train, tune
 from tio2nn.cli.app import command
 from tio2nn.cli.options import (
+    DeviceOption,
     ElementsOption,
     EnergyKeyOption,
     EpochsOption,
@@ -43,6 +44,7 @@ from tio2nn.cli.options import (
     element_symbols,
 )
 from tio2nn.cli.pools import Pool, pool
+from tio2nn.parallel.devices import Device, known_device
 from tio2nn.workflow.steps import Steps
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ def run(
     seed: SeedOption = None,
     limit: LimitOption = None,
     jobs: JobsOption = None,
+    device: DeviceOption = "cpu",
     scheduler: SchedulerOption = None,
     tls: TlsOption = None,
     insecure: InsecureOption = False,
@@ -111,6 +114,7 @@ def run(
         flags=flags | fields_of_switches(no_test, keep_outliers),
         limit=limit,
         jobs=jobs,
+        device=known_device(device),
         options=ReadOptions(energy_key, forces_key, xsf_forces.value),
     )
     begin = time.perf_counter()
@@ -171,8 +175,9 @@ class _ShownSteps(Steps):
         parameters: ParameterSet,
         split: SplitRequest,
         jobs: int | None,  # noqa: ARG002
+        device: Device,
     ) -> None:
-        train.perform(snapshot, parameters, split, self._workers)
+        train.perform(snapshot, parameters, split, self._workers, device)
 
     def trained_before(self) -> None:
         console.say("training: nothing to do, the model is up to date with structures, split and settings")

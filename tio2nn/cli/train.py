@@ -12,6 +12,7 @@ from tio2nn.cli import members as one_by_one
 from tio2nn.cli.app import command
 from tio2nn.cli.fit_lines import errors_of, show_data
 from tio2nn.cli.options import (
+    DeviceOption,
     EpochsOption,
     FitJobsOption,
     ForcesOption,
@@ -37,6 +38,7 @@ from tio2nn.cli.options import (
 )
 from tio2nn.cli.pools import Pool, pool
 from tio2nn.errors import UsageError
+from tio2nn.parallel.devices import Device, known_device
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ def train(
     prepare: PrepareOption = False,
     member: MemberOption = None,
     jobs: FitJobsOption = None,
+    device: DeviceOption = "cpu",
     scheduler: SchedulerOption = None,
     tls: TlsOption = None,
     insecure: InsecureOption = False,
@@ -84,6 +87,7 @@ def train(
         training_parameters,
     )
 
+    known_device(device)
     new = asks_for_new_split(split, split_by, new_split, no_test)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     flags |= fields_of_switches(no_test, keep_outliers)
@@ -116,7 +120,7 @@ def train(
             return
         parameters = one_by_one.prepared(snapshot, None if is_bare else parameters) or parameters
         with pool(jobs, scheduler, tls, insecure, wait) as workers:
-            metrics = perform(snapshot, parameters, SplitRequest(split, new), workers)
+            metrics = perform(snapshot, parameters, SplitRequest(split, new), workers, known_device(device))
     if json:
         console.print_json(metrics)
 
@@ -136,6 +140,7 @@ def perform(
     parameters: ParameterSet,
     split: SplitRequest,
     workers: Pool,
+    device: Device = "cpu",
 ) -> dict[str, Any]:
     """Fit the potential and report the result; return the content of `model/metrics.json`."""
     from tio2nn.cli.plans import show_comparison
@@ -148,7 +153,7 @@ def perform(
         console.warn(warning)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
-        from tio2nn.workflow.train import train
+        from tio2nn.workflow.train import TrainListener, train
 
     begun: set[int] = set()
     shows: list[Callable[[int, int, str], None]] = []
@@ -166,6 +171,9 @@ def perform(
             begun.add(member)
             shows[0](member, epoch.epoch, errors_of(epoch))
 
+        def on_fallback(reason: str) -> None:
+            console.warn(f"{reason}; training on the CPU")
+
         stack.enter_context(console.compile_notice("the forces"))
         summary = train(
             snapshot,
@@ -174,8 +182,8 @@ def perform(
             jobs=workers.jobs,
             make_executor=workers.members(snapshot.project),
             command=sys.argv,
-            on_data=on_data,
-            on_epoch=on_epoch,
+            listener=TrainListener(on_data, on_epoch, on_fallback),
+            device=device,
         )
     judged = ""
     if summary.validation_rmse is not None:

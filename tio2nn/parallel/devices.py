@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from tio2nn.errors import UsageError
 
@@ -17,6 +17,7 @@ def known_device(name: str) -> Device:
     Raises:
         UsageError: there is none.
     """
-    if name not in DEVICES:
-        raise UsageError(f"device: expected {' or '.join(DEVICES)}, got {name}")
-    return cast(Device, name)
+    for device in DEVICES:
+        if device == name:
+            return device
+    raise UsageError(f"device: expected {' or '.join(DEVICES)}, got {name}")

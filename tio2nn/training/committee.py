@@ -87,7 +87,7 @@ def fit_committee(
         make_executor: creates a pool of that many worker processes, each of which fits a member by itself; None to fit
             all in company, in this process.
         on_epoch: called after each epoch, with the number of the member from 1.
-        device: what to compute on; an executor has the CPU.
+        device: what to compute on; the workers of an executor each have the derivatives there.
 
     Raises:
         DoesNotFitError: the derivatives do not fit on the device; nothing has been done.
@@ -96,7 +96,7 @@ def fit_committee(
     """
     if make_executor is not None:
         with make_executor(min(jobs, parameters.training.members)) as executor:
-            _fit_side_by_side(executor, parameters, data, files, on_epoch)
+            _fit_side_by_side(executor, parameters, data, files, on_epoch, device)
         on_epoch = None  # only the checkpoints remain to be read
     fits, resumptions = [], []
     for member, checkpoint in enumerate(files.checkpoints, start=1):
@@ -125,8 +125,8 @@ class MemberTask(FitTask):
 
 def fit_member(task: MemberTask) -> None:
     """Fit one member up to its final checkpoint, and report each epoch; runs in a worker process."""
-    configure_threads(1)
-    task.begin().run(task.resumption, tell)
+    configure_threads(1, task.device)
+    task.begin().run(task.resumption, tell, device=task.device)
 
 
 def _fit_side_by_side(
@@ -135,6 +135,7 @@ def _fit_side_by_side(
     data: TrainingData,
     files: CommitteeFiles,
     on_epoch: Callable[[int, Epoch], None] | None,
+    device: Device,
 ) -> None:
     """Fit all members up to their final checkpoints in worker processes."""
     heard: SimpleQueue[tuple[int, Epoch | None]] = SimpleQueue()  # None: the member is done
@@ -152,6 +153,7 @@ def _fit_side_by_side(
                 seed=parameters.training.seed,
                 member=member,
                 resumption=Resumption(checkpoint, fingerprint_of(parameters, data, member)),
+                device=device,
             )
 
             def listen(epoch: Epoch, member: int = member) -> None:

@@ -37,8 +37,8 @@ def require_gpu() -> tf.config.PhysicalDevice:
 def use_gpu() -> None:
     """Let TensorFlow see the first GPU, and start it.
 
-    It takes memory as it needs it, and multiplies float32 without rounding it to ten bits (TF32). Order of sums is free:
-    some operations have none that is fixed.
+    It takes memory as it needs it, and multiplies float32 without rounding it to ten bits (TF32). The order of sums is
+    not fixed.
 
     Raises:
         UsageError: there is none, it does not work, or TensorFlow has started without it.

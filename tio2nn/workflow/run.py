@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from tio2nn.errors import InputError, UsageError
 from tio2nn.files.paths import AnyPath
 from tio2nn.io.labels import ReadOptions
+from tio2nn.parallel.devices import Device, known_device
 from tio2nn.parallel.workers import worker_count
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -48,6 +49,7 @@ class RunSettings:
         flags: fields of the training section from the command line; None for those not given.
         limit: number of structures to use.
         jobs: number of worker processes.
+        device: what to train on.
         options: how to read structure files.
     """
 
@@ -63,6 +65,7 @@ class RunSettings:
     flags: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = None
     jobs: int | None = None
+    device: Device = "cpu"
     options: ReadOptions | None = None
 
 
@@ -95,6 +98,11 @@ def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
     steps = steps or Steps()
     split = split_request(settings.split)
     worker_count(settings.jobs)
+    if known_device(settings.device) == "gpu":
+        # TensorFlow takes seconds to start
+        from tio2nn.training.devices import require_gpu
+
+        require_gpu()
     here = Project(Path()).parameters_file.exists()
     project = Project(settings.directory or (Path() if here else DEFAULT_DIRECTORY))
     parameters = _check(project, settings, split)
@@ -126,7 +134,7 @@ def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
         if _is_trained(snapshot, fitted, split):
             steps.trained_before()
         else:
-            steps.train(snapshot, fitted, split, jobs)
+            steps.train(snapshot, fitted, split, jobs, settings.device)
         metrics: dict[str, Any] = {}
         if "test" in read_parts(project.split_file).values():
             metrics = steps.evaluate(snapshot)

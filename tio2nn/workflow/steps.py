@@ -14,6 +14,7 @@ from tio2nn.errors import InputError
 if TYPE_CHECKING:
     from tio2nn.files.paths import AnyPath
     from tio2nn.io.labels import ReadOptions
+    from tio2nn.parallel.devices import Device
     from tio2nn.parameters.draft import Draft
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.project.freshness import Snapshot
@@ -65,12 +66,17 @@ class Steps:
         tune(snapshot, parameters, jobs=jobs, split_file=split_file)
 
     def train(
-        self, snapshot: Snapshot, parameters: ParameterSet, split: SplitRequest, jobs: int | None
+        self,
+        snapshot: Snapshot,
+        parameters: ParameterSet,
+        split: SplitRequest,
+        jobs: int | None,
+        device: Device,
     ) -> None:
         """Fit the potential."""
         from tio2nn.workflow.train import train
 
-        train(snapshot, parameters, split=split, jobs=jobs)
+        train(snapshot, parameters, split=split, jobs=jobs, device=device)
 
     def trained_before(self) -> None:
         """Report that the model is up to date with structures, split and settings."""

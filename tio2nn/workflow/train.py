@@ -17,6 +17,7 @@ from tio2nn.evaluation.baseline import Comparison, about_training
 from tio2nn.files.atomic import atomic_path
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import write_csv, write_json
+from tio2nn.parallel.devices import Device, known_device
 from tio2nn.parallel.workers import worker_count
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.layers import Layer
@@ -33,6 +34,7 @@ from tio2nn.training.fit import Fit, configure_threads
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
+from tio2nn.training.resident_forces import DoesNotFitError
 from tio2nn.workflow.inputs import SplitRequest
 from tio2nn.workflow.members import basis_of, diverged
 from tio2nn.workflow.prepared import usable_preparation
@@ -57,6 +59,7 @@ class TrainSummary:
         constant_features: names of the features that are constant over the training set, for each subnet.
         comparison: comparison with the baseline on the validation set; None without one.
         facts: facts about the training that help to explain a poor fit.
+        device: what the fit was computed on.
         potential: path of the potential file.
         earlier: where the potential that this one replaced is kept; None if there was none.
         earlier_is_of_others: whether that one was trained on other structures.
@@ -75,9 +78,25 @@ class TrainSummary:
     constant_features: dict[str, tuple[str, ...]]
     comparison: Comparison | None
     facts: dict[str, Any]
+    device: Device
     potential: Path
     earlier: Path | None = None
     earlier_is_of_others: bool = False
+
+
+@dataclass(frozen=True)
+class TrainListener:
+    """Functions that are called during a training.
+
+    Attributes:
+        on_data: with the data of the fit before it begins.
+        on_epoch: after each epoch with the number of the member, from 1, and the epoch.
+        on_fallback: with the reason why the CPU is used in place of the GPU, before the first epoch.
+    """
+
+    on_data: Callable[[TrainingData], None] | None = None
+    on_epoch: Callable[[int, Epoch], None] | None = None
+    on_fallback: Callable[[str], None] | None = None
 
 
 def train(
@@ -88,8 +107,8 @@ def train(
     jobs: int | None = None,
     make_executor: Callable[[int], Executor] | None = None,
     command: Sequence[str] = (),
-    on_data: Callable[[TrainingData], None] | None = None,
-    on_epoch: Callable[[int, Epoch], None] | None = None,
+    listener: TrainListener | None = None,
+    device: Device = "cpu",
 ) -> TrainSummary:
     """Fit the potential of a project.
 
@@ -104,10 +123,11 @@ def train(
         jobs: number of threads, or of workers of an executor; by default one per core.
         make_executor: makes a pool of that many workers; None to fit all members in this process.
         command: the command line to record.
-        on_data: called with the data of the fit before it begins.
-        on_epoch: called after each epoch with the number of the member, from 1, and the epoch.
+        listener: is told how the training goes.
+        device: what to compute on. If the derivatives do not fit on a GPU, it is the CPU.
 
     Raises:
+        UsageError: there is no GPU that TensorFlow can use, or no such device.
         MissingInputError, StaleError: a part of the project is missing or out of date.
         InputError: a part is damaged, the target cannot express the network, the fit diverges, or a worker process
             dies.
@@ -115,7 +135,8 @@ def train(
     """
     begin = time.perf_counter()
     n_workers, request = worker_count(jobs), split_request(split)
-    configure_threads(n_workers)
+    listener = listener or TrainListener()
+    configure_threads(n_workers, known_device(device))
     snapshot = Snapshot.of(project)
     project = snapshot.project
     preparation = usable_preparation(snapshot)
@@ -127,21 +148,33 @@ def train(
     parameters, inputs, data = basis_of(snapshot, parameters, request, preparation)
     if data.train_forces is not None:
         compile_force_losses(data.train_forces.jacobian)
-    if on_data is not None:
-        on_data(data)
+    if listener.on_data is not None:
+        listener.on_data(data)
     project.model_directory.mkdir(exist_ok=True)
     checkpoints = [project.checkpoint_file(member) for member in range(1, parameters.training.members + 1)]
     files = CommitteeFiles(checkpoints, project.fit_data_file)
-    try:
-        fits = fit_committee(
+
+    def fitted(device: Device) -> list[Fit]:
+        return fit_committee(
             parameters,
             data,
             files,
             jobs=n_workers,
             # what is fitted is only read; a worker takes seconds to start
             make_executor=make_executor if n_fitted < len(checkpoints) else None,
-            on_epoch=on_epoch,
+            on_epoch=listener.on_epoch,
+            device=device,
         )
+
+    try:
+        try:
+            fits = fitted(device)
+        except DoesNotFitError as error:
+            if listener.on_fallback is not None:
+                listener.on_fallback(str(error))
+            device = "cpu"
+            configure_threads(n_workers, device)
+            fits = fitted(device)
     except FloatingPointError as error:
         raise diverged(error, parameters) from None
     epochs = [fit.chosen for fit in fits]
@@ -159,6 +192,7 @@ def train(
         constant_features=data.constant_features,
         comparison=_compared(inputs.store, data, epochs),
         facts=_facts(parameters, inputs.store, data, fits[-1].n_steps),
+        device=device,
         potential=project.potential_file,
         earlier=project.earlier_potential_file if project.potential_file.exists() else None,
         earlier_is_of_others="energies" in snapshot.model().of,
@@ -232,6 +266,7 @@ def _write_model(
             **({} if summary.comparison is None else {"validation": summary.comparison.as_dict()}),
         },
         "outliers_left_out": list(data.outliers) if parameters.training.outliers == "leave-out" else [],
+        "device": summary.device,
         "seconds": round(summary.seconds, 1),
         "parameters": json.loads(parameters.to_json()),
         "versions": versions(),

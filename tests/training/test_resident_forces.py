@@ -1,0 +1,259 @@
+"""Forces by TensorFlow, as on a GPU, beside those of the kernel; here both compute on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tio2nn.errors import InputError
+from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
+from tio2nn.training import devices, resident_forces
+from tio2nn.training import fit as training
+from tio2nn.training.batches import Batches, Part
+from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
+from tio2nn.training.fit import Fit, Resumption, configure_threads, run_in_company
+from tio2nn.training.force_products import ForceProducts, HostForces
+from tio2nn.training.history import Epoch
+from tio2nn.training.network import BPNN
+from tio2nn.training.resident_forces import (
+    MOST_PADDING,
+    DoesNotFitError,
+    ResidentForces,
+    blocks_of,
+)
+from tio2nn.training.schedule import Schedule
+from tio2nn.training.stepper import Predictions, Stepper
+
+configure_threads()
+
+N_FEATURES = 5
+SCALE = 0.3
+SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 14, 23)
+
+
+def part(n: int, seed: int, labelled: Sequence[bool] | None = None) -> Part:
+    """Structures of one to 23 atoms of two subnets, elements mixed; every fourth one has no forces."""
+    rng = np.random.default_rng(seed)
+    n_atoms = rng.choice(SIZES, n)
+    subnets = rng.integers(0, 2, n_atoms.sum())
+    table = AtomTable.from_rows(rng.normal(size=(n_atoms.sum(), N_FEATURES)), subnets, n_atoms, 2)
+    table = AtomTable(tuple(np.asarray(p, np.float32) for p in table.features), table.counts)
+    has_forces = np.arange(n) % 4 != 3 if labelled is None else np.array(labelled)
+    numbers = 3 * N_FEATURES * n_atoms**2 * has_forces
+    forces = rng.normal(size=(n_atoms.sum(), 3)).astype(np.float32)
+    labels = ForceLabels(
+        rng.normal(size=numbers.sum()).astype(np.float32),
+        np.where(has_forces, np.cumsum(numbers) - numbers, -1),
+        forces * np.repeat(has_forces, n_atoms)[:, None],
+        subnets.astype(np.int8),
+        n_atoms,
+    )
+    return Part(table, Labels(rng.normal(size=n) * n_atoms, rng.uniform(0.5, 1.5, n)), labels)
+
+
+def in_one_file(first: Part, second: Part) -> tuple[Part, Part]:
+    """The derivatives of both parts in one array, as in a project."""
+    assert first.forces is not None
+    assert second.forces is not None
+    jacobian = np.concatenate([first.forces.jacobian, second.forces.jacobian])
+    moved = np.where(second.forces.has_forces, second.forces.offsets + len(first.forces.jacobian), -1)
+    return (
+        replace(first, forces=replace(first.forces, jacobian=jacobian)),
+        replace(second, forces=replace(second.forces, jacobian=jacobian, offsets=moved)),
+    )
+
+
+TRAIN, VALIDATION = in_one_file(part(37, 0), part(9, 1))
+
+
+def data_of(train: Part, validation: Part) -> FitData:
+    matrices = tuple(np.random.default_rng(k).normal(size=(N_FEATURES, N_FEATURES)) for k in (8, 9))
+    return FitData(
+        train.table,
+        train.labels,
+        validation.table,
+        validation.labels,
+        train.forces,
+        validation.forces,
+        matrices,
+    )
+
+
+DATA = data_of(TRAIN, VALIDATION)
+
+
+def resident(*parts: Part, batch_size: int = 8) -> ResidentForces:
+    labels = [one.forces for one in parts if one.forces is not None]
+    return ResidentForces(labels, [batch_size] * len(labels), N_FEATURES, SCALE)
+
+
+def fits(n: int, **settings: object) -> list[Fit]:
+    found = []
+    for member in range(n):
+        keras.utils.set_random_seed(member)
+        network = BPNN.from_parameters(NetworkParameters(hidden_layers=(6, 4)), ("Ti", "O"), N_FEATURES)
+        values = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "forces": True} | settings
+        found.append(Fit(network, TrainingParameters(**values), 3, DATA, member + 1))  # type: ignore[arg-type]
+    return found
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("size", [1, 8, 37])
+def test_losses_and_derivatives_are_those_of_the_kernel(n_members: int, size: int) -> None:
+    order = np.random.default_rng(size).permutation(37)
+    batches = Batches(TRAIN, order, size)
+    both: list[ForceProducts] = [HostForces(SCALE, 1), resident(TRAIN, VALIDATION)]
+    for batch in range(batches.n):
+        n_rows = sum(len(rows) for rows in batches.atoms(batch)[0])
+        rng = np.random.default_rng(batch)
+        gradients = [tf.constant(rng.normal(size=(n_rows, N_FEATURES)), tf.float32) for _ in range(n_members)]
+        (losses, derivatives), (own_losses, own_derivatives) = (
+            products.losses(products.begin(batches), tf.constant(batch), gradients) for products in both
+        )
+        np.testing.assert_allclose(own_losses, losses, rtol=1e-5)
+        largest = np.abs(derivatives).max() or 1.0
+        np.testing.assert_allclose(own_derivatives, derivatives, rtol=1e-5, atol=1e-6 * largest)
+
+
+def test_steps_and_predictions_are_those_of_the_kernel() -> None:
+    def outcome(products: ForceProducts) -> tuple[np.ndarray, np.ndarray, Predictions]:
+        own = fits(2)
+        states = np.stack([fit.state for fit in own], axis=1)
+        schedule = Schedule(own[0].parameters, 5)
+        with closing(
+            Stepper(own[0].flat_network.shape, DATA, own[0].parameters, schedule, products)
+        ) as stepper:
+            totals = [
+                stepper.train(
+                    Batches(TRAIN, np.random.default_rng(n).permutation(37), 8), states, 5 * n, [1, 2]
+                )
+                for n in range(2)
+            ]
+            return np.array(totals), states, stepper.predict(Batches(VALIDATION, np.arange(9), 4), states[0])
+
+    (totals, states, predicted), (own_totals, own_states, own_predicted) = map(
+        outcome, (HostForces(SCALE, 1), resident(TRAIN, VALIDATION))
+    )
+    np.testing.assert_allclose(own_totals, totals, rtol=1e-5)
+    np.testing.assert_allclose(own_states[0], states[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(own_predicted.forces, predicted.forces, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(own_predicted.force_losses, predicted.force_losses, rtol=1e-4)
+    without = np.repeat(~VALIDATION.forces.has_forces, VALIDATION.table.n_atoms)  # type: ignore[union-attr]
+    assert without.any()
+    assert not own_predicted.forces[:, without].any()
+
+
+def test_forces_that_are_left_out_of_an_epoch_add_nothing() -> None:
+    products = resident(TRAIN, VALIDATION)
+    left_out = TRAIN.without_forces(np.ones(37, np.bool_))
+    batches = Batches(left_out, np.arange(37), 37)
+    gradients = [tf.ones((sum(TRAIN.table.n_atoms), N_FEATURES))]
+    losses, (derivatives,) = products.losses(products.begin(batches), tf.constant(0), gradients)
+    assert not np.any(losses)
+    assert not np.any(derivatives)
+    assert derivatives.shape == gradients[0].shape
+
+
+def test_a_set_of_all_sizes_takes_few_blocks_and_little_padding() -> None:
+    sizes = np.arange(2, 400)
+    blocks = blocks_of(np.arange(len(sizes)), sizes, 50)
+    assert sorted(np.concatenate([block.sizes for block in blocks])) == sizes.tolist()
+    assert len(blocks) < 45
+    for block in blocks:
+        assert np.all(block.n_atoms**2 <= MOST_PADDING * block.sizes**2)
+        assert np.all(np.diff(block.offsets) > 0)
+    whole = sum(len(block.sizes) * block.n_atoms**2 for block in blocks)
+    assert whole < 1.2 * (sizes**2).sum()
+
+
+def test_a_block_is_cut_where_32_bits_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = resident(TRAIN, VALIDATION)
+    monkeypatch.setattr(resident_forces, "_MOST_NUMBERS", 3 * N_FEATURES * 23**2)
+    monkeypatch.setattr(resident_forces, "_PIECE", 1000)
+    cut = resident(TRAIN, VALIDATION)
+    assert len(cut._blocks) > len(whole._blocks)
+    batches = Batches(TRAIN, np.arange(37), 37)
+    gradients = [tf.ones((sum(TRAIN.table.n_atoms), N_FEATURES))]
+    found = [one.losses(one.begin(batches), tf.constant(0), gradients) for one in (whole, cut)]
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
+    np.testing.assert_allclose(found[0][1][0], found[1][1][0], rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(resident_forces, "_MOST_NUMBERS", 3 * N_FEATURES * 23**2 - 1)
+    with pytest.raises(DoesNotFitError, match="a structure of 23 atoms are too large"):
+        resident(TRAIN, VALIDATION)
+
+
+def test_what_does_not_fit_is_said_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> tf.Tensor:
+        raise tf.errors.ResourceExhaustedError(None, None, "full")
+
+    monkeypatch.setattr(resident_forces, "_zeros", full)
+    with pytest.raises(
+        DoesNotFitError, match=r"the derivatives of 35 structures, \d+ kB, do not fit on the GPU"
+    ):
+        resident(TRAIN, VALIDATION)
+
+
+def test_the_inner_loop_neither_calls_back_nor_waits_for_indices() -> None:
+    products = resident(TRAIN, VALIDATION)
+    batches = Batches(TRAIN, np.arange(37), 8)
+    given = products.begin(batches)
+
+    @tf.function(input_signature=None)
+    def step(given: object, batch: tf.Tensor, gradients: list[tf.Tensor]) -> object:
+        return products.losses(given, batch, gradients)  # type: ignore[arg-type]
+
+    n_rows = sum(len(rows) for rows in batches.atoms(0)[0])
+    graph = step.get_concrete_function(given, tf.constant(0), [tf.ones((n_rows, N_FEATURES))]).graph
+    operations = graph.get_operations()
+    assert not [op.name for op in operations if "PyFunc" in op.type]
+    for op in operations:
+        if op.type == "StridedSlice":
+            # bounds that lie on the device would be waited for
+            assert {bound.dtype for bound in op.inputs[1:]} == {tf.int32}
+        if op.type in ("ResourceGather", "GatherV2"):
+            assert op.inputs[1].dtype == tf.int64
+
+
+def test_whole_fits_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu, on_gpu = fits(2), fits(2)
+    run_in_company(on_cpu, None, lambda *_: None)
+    monkeypatch.setattr(training, "on", lambda _: devices.on("cpu"))
+    run_in_company(on_gpu, None, lambda *_: None, device="gpu")
+    for own, other in zip(on_gpu, on_cpu, strict=True):
+        losses, own_losses = ([epoch.loss for epoch in fit.history] for fit in (other, own))
+        np.testing.assert_allclose(own_losses, losses, rtol=1e-4)
+        np.testing.assert_allclose(
+            [epoch.validation_loss for epoch in own.history],
+            [epoch.validation_loss for epoch in other.history],
+            rtol=1e-3,
+        )
+
+
+def test_a_fit_is_not_continued_on_another_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resumption = Resumption(tmp_path / "checkpoint", "one")
+    monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", -1.0)
+
+    def interrupt(_: int, epoch: Epoch) -> None:
+        if epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_company(fits(1), [resumption], interrupt)
+    monkeypatch.setattr(training, "on", lambda _: devices.on("cpu"))
+    with pytest.raises(
+        InputError,
+        match="expected a fit begun on the gpu, got one of 1 epoch on the cpu; --device cpu goes on with it",
+    ):
+        run_in_company(fits(1), [resumption], lambda *_: None, device="gpu")
+    epochs: list[int] = []
+    run_in_company(fits(1), [resumption], lambda _, epoch: epochs.append(epoch.epoch))
+    assert epochs == [2, 3]
+    # nothing is left to compute, on whatever device
+    run_in_company(fits(1), [resumption], lambda *_: pytest.fail("an epoch"), device="gpu")
