@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tio2nn.cli import console
-from tio2nn.cli.fit_lines import errors_of, show_data
+from tio2nn.cli.fit_lines import errors_of, fallback_line, show_data
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
+    from tio2nn.parallel.devices import Device
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.project.freshness import Snapshot
     from tio2nn.training.data import TrainingData
@@ -37,7 +38,7 @@ def prepare(snapshot: Snapshot, parameters: ParameterSet, split: SplitRequest) -
     )
 
 
-def fit(snapshot: Snapshot, member: int) -> None:
+def fit(snapshot: Snapshot, member: int, device: Device) -> None:
     """Fit one member and report the result."""
     from tio2nn.project.preparation import told_members
     from tio2nn.workflow.prepared import require_preparation
@@ -58,7 +59,10 @@ def fit(snapshot: Snapshot, member: int) -> None:
             begun = True
             show(member, epoch.epoch, errors_of(epoch))
 
-        summary = fit_member(snapshot, member, on_epoch=on_epoch)
+        def on_fallback(reason: str) -> None:
+            console.warn(fallback_line(reason))
+
+        summary = fit_member(snapshot, member, on_epoch=on_epoch, device=device, on_fallback=on_fallback)
     told = told_members(summary.fitted, summary.members)
     then = f'; run "{snapshot.project.command("train")}"' if len(summary.fitted) == summary.members else ""
     console.say(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tio2nn.cli import console
 from tio2nn.cli import members as one_by_one
 from tio2nn.cli.app import command
-from tio2nn.cli.fit_lines import errors_of, show_data
+from tio2nn.cli.fit_lines import errors_of, fallback_line, show_data
 from tio2nn.cli.options import (
     DeviceOption,
     EpochsOption,
@@ -87,7 +87,7 @@ def train(
         training_parameters,
     )
 
-    known_device(device)
+    wanted_device = known_device(device)
     new = asks_for_new_split(split, split_by, new_split, no_test)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     flags |= fields_of_switches(no_test, keep_outliers)
@@ -95,6 +95,8 @@ def train(
     is_bare = not (tuned or new) and all(value is None for value in settings)
     if (prepare or member is not None) and (json or jobs is not None):
         raise UsageError("--prepare and --member cannot be combined with --json or --jobs")
+    if prepare and wanted_device == "gpu":
+        raise UsageError("--prepare computes nothing on a GPU; give --device to train --member")
     if member is not None and (prepare or not is_bare):
         raise UsageError("--member takes its settings from the preparation; give them to --prepare")
     if scheduler is not None and (prepare or member is not None):
@@ -104,7 +106,7 @@ def train(
     found = Project.find(project)
     if member is not None:
         with found.joined(f"train --member {member}"):
-            one_by_one.fit(Snapshot(found), member)
+            one_by_one.fit(Snapshot(found), member, wanted_device)
         return
     if target is not None:
         wanted = known_target(target)
@@ -120,7 +122,7 @@ def train(
             return
         parameters = one_by_one.prepared(snapshot, None if is_bare else parameters) or parameters
         with pool(jobs, scheduler, tls, insecure, wait) as workers:
-            metrics = perform(snapshot, parameters, SplitRequest(split, new), workers, known_device(device))
+            metrics = perform(snapshot, parameters, SplitRequest(split, new), workers, wanted_device)
     if json:
         console.print_json(metrics)
 
@@ -172,7 +174,7 @@ def perform(
             shows[0](member, epoch.epoch, errors_of(epoch))
 
         def on_fallback(reason: str) -> None:
-            console.warn(f"{reason}; training on the CPU")
+            console.warn(fallback_line(reason))
 
         stack.enter_context(console.compile_notice("the forces"))
         summary = train(

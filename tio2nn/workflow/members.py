@@ -10,6 +10,7 @@ from typing import NamedTuple
 from tio2nn.cores import thread_count
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
+from tio2nn.parallel.devices import Device, known_device
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.targets import require_expressible
 from tio2nn.project.facts import resolved
@@ -18,9 +19,10 @@ from tio2nn.project.preparation import Preparation, inputs_of_preparation, remov
 from tio2nn.project.project import Project
 from tio2nn.training.committee import MemberTask, fingerprint_of
 from tio2nn.training.data import Inputs, TrainingData, prepare
-from tio2nn.training.fit import Resumption, configure_threads
+from tio2nn.training.fit import Fit, Resumption, configure_threads
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
+from tio2nn.workflow.fallback import with_fallback
 from tio2nn.workflow.inputs import SplitRequest, choose_split, holds, keep_split, read_inputs
 from tio2nn.workflow.prepared import require_preparation
 from tio2nn.workflow.settings import split_request
@@ -142,6 +144,8 @@ def fit_member(
     member: int,
     *,
     on_epoch: Callable[[Epoch], None] | None = None,
+    device: Device = "cpu",
+    on_fallback: Callable[[str], None] | None = None,
 ) -> MemberSummary:
     """Fit one member of a prepared committee to its finished checkpoint; a fit that was killed resumes.
 
@@ -151,11 +155,13 @@ def fit_member(
         project: project with a preparation, or its directory.
         member: its number, from 1.
         on_epoch: called after each epoch.
+        device: what to compute on. If the derivatives do not fit on a GPU, it is the CPU.
+        on_fallback: called with the reason why the CPU is used in place of the GPU.
 
     Raises:
         MissingInputError: nothing is prepared.
         StaleError: the project has changed since.
-        UsageError: there is no such member.
+        UsageError: there is no such member, no such device, or no GPU that TensorFlow can use.
         InputError: the preparation is damaged, or the fit diverges.
     """
     begin = time.perf_counter()
@@ -163,7 +169,7 @@ def fit_member(
     project = snapshot.project
     preparation = require_preparation(snapshot, member)
     threads = thread_count()
-    configure_threads(threads)
+    configure_threads(threads, known_device(device))
     settings = preparation.resolved
     task = MemberTask(
         data=preparation.data_file(project),
@@ -178,9 +184,14 @@ def fit_member(
         member=member,
         resumption=Resumption(project.checkpoint_file(member), preparation.members[member - 1]),
     )
-    fit = task.begin()
+
+    def fitted(device: Device) -> Fit:
+        fit = task.begin()
+        fit.run(task.resumption, on_epoch, threads, device)
+        return fit
+
     try:
-        fit.run(task.resumption, on_epoch, threads)
+        fit, _ = with_fallback(fitted, device, threads, on_fallback)
     except FloatingPointError as error:
         raise diverged(error, settings) from None
     return MemberSummary(

@@ -34,7 +34,7 @@ from tio2nn.training.fit import Fit, configure_threads
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
-from tio2nn.training.resident_forces import DoesNotFitError
+from tio2nn.workflow.fallback import with_fallback
 from tio2nn.workflow.inputs import SplitRequest
 from tio2nn.workflow.members import basis_of, diverged
 from tio2nn.workflow.prepared import usable_preparation
@@ -167,14 +167,7 @@ def train(
         )
 
     try:
-        try:
-            fits = fitted(device)
-        except DoesNotFitError as error:
-            if listener.on_fallback is not None:
-                listener.on_fallback(str(error))
-            device = "cpu"
-            configure_threads(n_workers, device)
-            fits = fitted(device)
+        fits, device = with_fallback(fitted, device, n_workers, listener.on_fallback)
     except FloatingPointError as error:
         raise diverged(error, parameters) from None
     epochs = [fit.chosen for fit in fits]
