@@ -56,6 +56,15 @@ def test_a_device_that_does_not_exist_is_refused(tmp_path: Path, command: str) -
     assert err == "device: expected cpu or gpu, got tpu\n"
 
 
+@pytest.mark.parametrize("command", ["train", "run"])
+def test_a_cluster_has_no_gpu(tmp_path: Path, command: str) -> None:
+    sources = write_files(tmp_path, structures_with_forces()) if command == "run" else []
+    words = (*sources, "-C", tmp_path, "--device", "gpu", "--scheduler", "127.0.0.1:1")
+    _, err = invoke(command, *words, code=2)
+    assert err.startswith("--device cannot be combined with --scheduler")
+    assert err.count("\n") == 1
+
+
 def test_a_gpu_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def broken(*_: object) -> None:
         raise tf.errors.InternalError(None, None, "no kernel image\nis available")

@@ -114,7 +114,7 @@ def run(
         flags=flags | fields_of_switches(no_test, keep_outliers),
         limit=limit,
         jobs=jobs,
-        device=known_device(device),
+        device=known_device(device, scheduler),
         options=ReadOptions(energy_key, forces_key, xsf_forces.value),
     )
     begin = time.perf_counter()

@@ -87,7 +87,7 @@ def train(
         training_parameters,
     )
 
-    wanted_device = known_device(device)
+    wanted_device = known_device(device, scheduler)
     new = asks_for_new_split(split, split_by, new_split, no_test)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     flags |= fields_of_switches(no_test, keep_outliers)
