@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from benchmarks import alloys, materials, runner, scale
+from benchmarks import alloys, epochs, materials, runner, scale
 from benchmarks.record import Record, Row
 from benchmarks.runner import NAMES, THREADS, parse
 from places import ROOT, SAMPLE_DATA
@@ -332,6 +332,21 @@ def test_epochs_cost_what_more_of_them_add(
     expected = [(1, "here"), (1, "there"), (4, "here"), (4, "there")]
     assert [(row["members"], row["version"]) for row in rows] == expected
     assert all(abs(row["cpu_seconds"]) < 1 and row["memory_MB"] > 0 for row in rows)
+
+
+def test_epochs_compare_devices_but_not_one_that_was_too_small(
+    program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = tmp_path / "model" / "metrics.json"
+    metrics.parent.mkdir()
+    metrics.write_text('{"device": "gpu"}', encoding="utf-8")
+    words = ("--devices", "cpu", "gpu", "--members", 1, "--repeats", 1, "--program", program)
+    rows = measured(capsys, "epochs", tmp_path, *words)
+    assert [row["device"] for row in rows] == ["cpu", "gpu"]
+    assert [row["device"] for row in epochs.summarize(rows)] == ["cpu", "gpu"]
+    metrics.write_text('{"device": "cpu"}', encoding="utf-8")
+    with pytest.raises(SystemExit, match="trained on the cpu, which is not in the table"):
+        measured(capsys, "epochs", tmp_path, *words)
 
 
 def test_a_program_that_fails_ends_the_benchmark_with_what_it_says() -> None:

@@ -256,12 +256,12 @@ class ResidentForces:
         losses = tf.stack(
             [tf.reduce_sum(weights * (roots - 1.0), axis=1), tf.reduce_sum(squares, axis=1)], axis=1
         )
-        of_forces = errors * (weights / (self._scale**2 * roots))[..., None]
+        # with the sign of F = -Jᵀ g
+        of_forces = errors * (-weights / (self._scale**2 * roots))[..., None]
         parts = []
         for part, jacobian, width in self._by_block(given, batch, of_forces, gathered):
             stacked = tf.transpose(tf.reshape(part, (n_members, -1, 3 * width)), (1, 0, 2))
-            product = -tf.matmul(stacked, jacobian, transpose_b=True)
-            back = tf.transpose(product, (1, 0, 2))
+            back = tf.transpose(tf.matmul(stacked, jacobian, transpose_b=True), (1, 0, 2))
             parts.append(tf.reshape(back, (n_members, tf.shape(part)[1], self._n_features)))
         # one more row, of the atoms without forces
         parts.append(tf.zeros((n_members, 1, self._n_features)))
@@ -298,13 +298,14 @@ class ResidentForces:
         gathered = [
             tf.gather(tensor, given.slots[edges[k] : edges[k + 1]]) for k, tensor in enumerate(self._tensors)
         ]
-        padded = tf.gather(tf.stack(gradients), given.atoms[self._rows(given, batch)], axis=1)
+        # with the sign of F = -Jᵀ g, once for all blocks
+        padded = -tf.gather(tf.stack(gradients), given.atoms[self._rows(given, batch)], axis=1)
         parts = []
         for part, jacobian, width in self._by_block(given, batch, padded, gathered):
             stacked = tf.transpose(
                 tf.reshape(part, (n_members, -1, width * self._n_features)), (1, 0, 2)
             )  # structures first
-            forces = tf.transpose(-tf.matmul(stacked, jacobian), (1, 0, 2))
+            forces = tf.transpose(tf.matmul(stacked, jacobian), (1, 0, 2))
             parts.append(tf.reshape(forces, (n_members, tf.shape(part)[1], 3)))
         return tf.concat(parts, axis=1), gathered
 
