@@ -22,7 +22,9 @@ def known_device(name: str, scheduler: str | None = None) -> Device:
         UsageError: there is none.
     """
     if name != "cpu" and scheduler is not None:
-        raise UsageError("--device cannot be combined with --scheduler; in a job array, train --member takes it")
+        raise UsageError(
+            "--device cannot be combined with --scheduler; in a job array, train --member takes it"
+        )
     for device in DEVICES:
         if device == name:
             return device
