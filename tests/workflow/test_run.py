@@ -44,7 +44,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[ParameterSet]:
         return {}
 
     monkeypatch.setattr(train, "perform", fit)
-    monkeypatch.setattr(evaluate, "perform", lambda _project: ({}, True))
+    monkeypatch.setattr(evaluate, "perform", lambda *_, **__: ({}, True))
     return asked
 
 
@@ -68,7 +68,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]
 @pytest.fixture
 def project(here: Path, first_run: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     """That project, here; what comes after the training is left out."""
-    monkeypatch.setattr(evaluate, "perform", lambda _project: ({}, True))
+    monkeypatch.setattr(evaluate, "perform", lambda *_, **__: ({}, True))
     return Path(shutil.copytree(first_run[0], here / "p"))
 
 
