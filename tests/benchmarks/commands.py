@@ -19,7 +19,7 @@ from typing import NamedTuple
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from benchmarks.program import add_program, called, run
+from benchmarks.program import add_program, called, cost_of
 from benchmarks.record import Row
 
 from tio2nn.io.read import read_structures
@@ -73,18 +73,18 @@ class Project(NamedTuple):
 
     def costs(self, commands: Sequence[Sequence[str]], files: Mapping[str, Sequence[str]]) -> Iterator[Row]:
         """Of each command in turn; names in capitals, such as `DATA`, stand for files."""
-        run([*called(self.program), "init", str(self.directory), *self.init])
+        cost_of([*called(self.program), "init", str(self.directory), *self.init])
         before = self.size()
         for verb, *others in commands:
             words = [part for word in others for part in files.get(word, [word])]
-            cost, output = run([*called(self.program), verb, "-C", str(self.directory), *words])
+            cost = cost_of([*called(self.program), verb, "-C", str(self.directory), *words])
             after = self.size()
             yield {
                 "command": " ".join([verb, *others]),
                 "seconds": round(cost.wall, 2),
                 "cpu_seconds": round(cost.cpu, 2),
                 "memory_MB": round(cost.memory / 1e6),
-                "disk_MB": round((after - before + len(output.encode())) / 1e6, 3),
+                "disk_MB": round((after - before + cost.printed) / 1e6, 3),
             }
             before = after
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from benchmarks.record import Row
 
@@ -26,6 +26,7 @@ class Cost(NamedTuple):
     wall: float  # s
     cpu: float  # s
     memory: int  # bytes, of the largest process
+    printed: int  # bytes
 
 
 def add_program(parser: argparse.ArgumentParser) -> None:
@@ -39,17 +40,33 @@ def called(program: str | None) -> list[str]:
 
 def run(words: Sequence[str]) -> tuple[Cost, str]:
     """Run a command to its end; its cost and what is on stdout."""
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as messages:
+    with tempfile.TemporaryFile("w+") as output:
+        cost = _run(words, output)
+        output.seek(0)
+        return cost, output.read()
+
+
+def cost_of(words: Sequence[str]) -> Cost:
+    """Run a command to its end, and forget what it prints.
+
+    The system counts what this process holds, such as the lines of a million predictions, as memory of those it starts.
+    """
+    with tempfile.TemporaryFile("w+") as output:
+        return _run(words, output)
+
+
+def _run(words: Sequence[str], output: IO[str]) -> Cost:
+    with tempfile.TemporaryFile("w+") as messages:
         begin = time.perf_counter()
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=messages)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        messages.seek(0)
         if process.returncode:
+            messages.seek(0)
             raise SystemExit(f"{shlex.join(words)} ended with {process.returncode}: {messages.read()}")
-        return Cost(wall, usage.ru_utime + usage.ru_stime, 1024 * usage.ru_maxrss), output.read()
+        printed = os.fstat(output.fileno()).st_size
+        return Cost(wall, usage.ru_utime + usage.ru_stime, 1024 * usage.ru_maxrss, printed)
 
 
 def fit_errors(data: Sequence[str | Path], split: Path, program: str | None, options: str) -> Row:

@@ -212,7 +212,7 @@ def _files(
 def summarize(rows: Sequence[Row]) -> list[Row]:
     """What a structure adds to each command, and what that comes to for 1, 10 and 100 million.
 
-    Lines through the smallest and the largest size measured, and for one size through nothing for no structures.
+    Lines through the two largest sizes measured, and for one size through nothing for no structures.
     `growth` is the exponent of the CPU time between the two largest: at most 1 if it is linear.
     """
     found: dict[str, list[Row]] = {}
@@ -222,7 +222,7 @@ def summarize(rows: Sequence[Row]) -> list[Row]:
 
 
 def _law(command: str, rows: Sequence[Row]) -> Row:
-    first, last = rows[0], rows[-1]
+    last = rows[-1]
     law: Row = {
         "command": command,
         "up_to": last["structures"],
@@ -235,9 +235,9 @@ def _law(command: str, rows: Sequence[Row]) -> Row:
         ("disk_MB", "disk_kB", "disk_GB", 1000.0),
     ):
         slope, fixed = last[name] / last["structures"], 0.0
-        if len(rows) > 1:
-            slope = max(0.0, (last[name] - first[name]) / (last["structures"] - first["structures"]))
-            fixed = max(0.0, first[name] - slope * first["structures"])
+        for other in rows[-2:-1]:
+            slope = max(0.0, (last[name] - other[name]) / (last["structures"] - other["structures"]))
+            fixed = max(0.0, last[name] - slope * last["structures"])
         law[each], law[f"fixed_{name}"] = _digits(1e3 * slope), _digits(fixed)
         for million in MILLIONS:
             law[f"{much}_of_{million}"] = _digits((fixed + 1e6 * million * slope) / factor)

@@ -14,8 +14,8 @@ IntArray = NDArray[np.int64]
 # test and training structures compared at a time: 34 MB
 _TOGETHER = 256
 _OF_TRAINING = 16_384
-# directions of the tree; of 10,000 test structures, 140 features, 16 leave 23 candidates each, 24 leave 6, 32 leave 2
-_AXES = 24
+# directions of the tree: with 24, a search takes twice as long among 900,000, with 8 every third one goes on
+_AXES = 16
 _SAMPLE = 4096  # training structures that choose them
 _NEAREST, _MORE = 4, 8  # neighbors that a search begins with, and how many times more it goes on with
 # a neighbor from the tree takes as long as so many in products of matrices
@@ -31,6 +31,9 @@ def closest_rows(of_test: FloatArray, of_training: FloatArray, same: float) -> I
     ends when one of them is nearer than that; otherwise it goes on with more. What it would have to compare with a good
     part of the training set it compares with all of it, in products of matrices.
 
+    From 10,000 rows among 90,000 to 100,000 among 900,000 the time grew with the power 1.4 of their number: a tree has
+    more branches near a point, the more directions there are.
+
     Args:
         of_test: (n_test, n)
         of_training: (n_training, n)
@@ -42,7 +45,9 @@ def closest_rows(of_test: FloatArray, of_training: FloatArray, same: float) -> I
     axes = _leading_axes(of_training)
     tree = cKDTree(_along(axes, of_training, first))
     closest, least = np.zeros(len(of_test), dtype=np.int64), np.full(len(of_test), np.inf)
-    searching, n_nearest, n_least = np.arange(len(of_test)), _NEAREST, same**2 * of_training.shape[1]
+    n_nearest, n_least = _NEAREST, same**2 * of_training.shape[1]
+    # in the order of a tree, those after each other find the same part of the other tree in the cache: half the time
+    searching = cKDTree(_along(axes, of_test, np.arange(len(of_test)))).indices
     while len(searching) and n_nearest * _WORTH_ALL <= len(first):
         further = []
         for own in _slices(len(searching), 1 + _AT_ONCE // n_nearest):

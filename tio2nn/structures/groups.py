@@ -219,7 +219,7 @@ def _connected(near: _Near, pairs: IntArray) -> tuple[IntArray, IntArray]:
         is_left = _near_another(has_more, part, near)
         if n_nearest == _CROWD or not len(is_left):
             return pairs, is_left
-        n_nearest *= 4
+        n_nearest = min(4 * n_nearest, _CROWD)
         # to connect two components, searching from one is enough, unless that one ends in a crowd
         is_largest = part[is_left] == np.bincount(part[is_left]).argmax()
         searching = is_left if n_nearest == _CROWD else is_left[~is_largest]
