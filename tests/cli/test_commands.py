@@ -89,7 +89,7 @@ def test_extract_without_a_structure_ends_with_3_and_keeps_what_was_there(here: 
     out, err = invoke("extract", "empty", "-C", "p", code=3)
     assert out == ""
     assert err.splitlines() == [
-        "empty: expected structure files (*.xsf, *.axsf, *.xyz, *.extxyz, *.gz) in this folder, got none"
+        'empty: expected structure files (formats: "tio2nn extract --formats") in this folder, got none'
     ]
     assert (here / "p/energies.csv").read_bytes() == before
 

@@ -14,7 +14,8 @@ from archives import archive_bytes
 from memory import peak_bytes
 
 from tio2nn.errors import InputError
-from tio2nn.io import sources
+from tio2nn.io import expanding
+from tio2nn.io.formats import XSF
 from tio2nn.io.sources import SourceFile, iter_source_files
 
 TEXT = b"ATOMS\nO 0 0 0\n"
@@ -40,9 +41,14 @@ def read(*names: str, stdin: Iterable[str] = ()) -> tuple[list[str], list[str]]:
     for item in iter_source_files(names, stdin):
         if isinstance(item, InputError):
             complaints.append(str(item))
-        else:
-            assert item.data == TEXT
+            continue
+        try:
+            assert item.whole() == TEXT
             found.append(item.file)
+        except InputError as error:
+            complaints.append(str(error))
+        except (OSError, EOFError) as error:
+            complaints.append(f"{item.file}: {error}")
     return found, complaints
 
 
@@ -64,8 +70,11 @@ def test_a_file_that_is_named_is_tried_by_its_suffix() -> None:
     make("x.axsf", "y.xsf.gz", "notes.txt", "bare")
     found, complaints = read("x.axsf", "y.xsf.gz", "notes.txt", "bare")
     assert found == ["x.axsf", "y.xsf.gz"]
-    expected = "expected a structure file (.xsf, .axsf, .xyz, .extxyz, also with .gz) or a tar archive"
-    assert complaints == [f"notes.txt: {expected}, got the suffix '.txt'", f"bare: {expected}, got no suffix"]
+    expected = 'expected a structure file (formats: "tio2nn extract --formats") or a tar archive'
+    assert complaints == [
+        f"notes.txt: {expected}, got the suffix '.txt' and the content of none",
+        f"bare: {expected}, got no suffix and the content of none",
+    ]
 
 
 def test_patterns_find_what_a_shell_would_find() -> None:
@@ -98,12 +107,12 @@ def test_the_standard_input_is_the_list_by_default(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("sys.stdin", io.StringIO("x.xsf\n"))
     (item,) = iter_source_files(["-"])
     assert isinstance(item, SourceFile)
-    assert (item.file, item.suffix) == ("x.xsf", ".xsf")
+    assert (item.file, item.format) == ("x.xsf", XSF)
 
 
 def test_a_folder_without_structures_is_an_error() -> None:
     make("d/notes.txt")
-    expected = "expected structure files (*.xsf, *.axsf, *.xyz, *.extxyz, *.gz) in this folder, got none"
+    expected = 'expected structure files (formats: "tio2nn extract --formats") in this folder, got none'
     assert read("d") == ([], [f"d: {expected}"])
 
 
@@ -224,7 +233,7 @@ def test_what_is_no_archive_is_reported() -> None:
 
 
 def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_LARGEST_FILE", 2**20)
+    monkeypatch.setattr(expanding, "LARGEST_FILE", 2**20)
     large = TEXT + bytes(2**20)
     Path("large.xsf").write_bytes(large)
     Path("large.xyz.gz").write_bytes(gzip.compress(large))
@@ -238,7 +247,7 @@ def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_archive_that_expands_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_ALWAYS_ALLOWED", 2**20)
+    monkeypatch.setattr(expanding, "_ALWAYS_ALLOWED", 2**20)
     bomb = bz2.compress(archive_bytes([("a.xsf", TEXT), ("zeros.bin", bytes(2**24)), ("b.xsf", TEXT)]))
     Path("t.tar.bz2").write_bytes(bomb)
     assert read("t.tar.bz2") == (
@@ -248,7 +257,7 @@ def test_an_archive_that_expands_without_end_is_left(monkeypatch: pytest.MonkeyP
 
 
 def test_a_header_that_expands_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_LARGEST_FILE", 2**20)
+    monkeypatch.setattr(expanding, "LARGEST_FILE", 2**20)
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
         tar.addfile(tarfile.TarInfo("a" * 2**21 + ".xsf"))

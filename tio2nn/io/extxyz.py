@@ -19,7 +19,14 @@ import numpy as np
 
 from tio2nn.errors import InputError
 from tio2nn.files.text import check_last_row, decode_text, parse_count, parse_number, quoted
-from tio2nn.io.labels import ReadOptions, energy_label, forces_label, stress_remark
+from tio2nn.io.labels import (
+    ReadOptions,
+    energy_label,
+    forces_label,
+    free_energy_label,
+    is_free_energy,
+    stress_remark,
+)
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.structures.geometry import spans_volume
 from tio2nn.structures.structure import Column, Extras, FloatArray, Structure
@@ -124,7 +131,13 @@ class _Frame:
             raise self._error("expected independent cell vectors, got vectors that span no volume", row=-1)
         of_energy = energy_label(self._written, options.energy_key)
         of_forces = forces_label(self._declared, options.forces_key)
-        energy = self._agreed(of_energy.names, self._energy, "--energy-key")
+        of_free = free_energy_label(self._written, options.energy_key)
+        free_energy = self._agreed(of_free.names, self._energy, "--energy-key")
+        # the key of free energies, named by the user or alone, is no other energy
+        plain = [key for key in of_energy.names if not is_free_energy(key)]
+        energy = self._agreed(plain, self._energy, "--energy-key")
+        only_free = energy is None and free_energy is not None
+        energy = free_energy if only_free else energy
         forces = self._agreed(of_forces.names, lambda key: self._finite(key, f"finite {key}"), "--forces-key")
         # forces without an energy are of no use, and the missing energy is reported anyway
         wanted = energy is not None or options.forces_key is not None
@@ -144,7 +157,9 @@ class _Frame:
                 {name: column for name, column in self._columns.items() if name not in _KNOWN_COLUMNS},
                 of_energy.remark or Extras().no_energy,
                 tuple(remark for remark in remarks if remark is not None),
+                only_free,
             ),
+            free_energy=free_energy,
         )
 
     def _check_rows(self) -> None:

@@ -20,6 +20,7 @@ from tio2nn.structures.structure import Structure
 from tio2nn.wording import counted
 
 XsfForces = Literal["eV/A", "Ha/A"]
+RunnerUnits = Literal["Bohr,Ha", "A,eV"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ReadOptions:
         energy_key: key of the total energy in extended XYZ; by default a common one.
         forces_key: columns of the forces in extended XYZ; by default common ones.
         xsf_forces: unit of forces in XSF files that do not state it.
+        runner_units: units of `input.data` of RuNNer that does not state them; by default Bohr and Hartree.
 
     Raises:
         TypeError, ValueError: a key that is no text, or an unknown unit.
@@ -38,6 +40,7 @@ class ReadOptions:
     energy_key: str | None = None
     forces_key: str | None = None
     xsf_forces: XsfForces = "eV/A"
+    runner_units: RunnerUnits | None = None
 
     def __post_init__(self) -> None:
         for name, key in (("energy_key", self.energy_key), ("forces_key", self.forces_key)):
@@ -46,6 +49,9 @@ class ReadOptions:
         if self.xsf_forces not in get_args(XsfForces):
             units = " or ".join(map(repr, get_args(XsfForces)))
             raise ValueError(f"xsf_forces: expected {units}, got {self.xsf_forces!r}")
+        if self.runner_units not in (None, *get_args(RunnerUnits)):
+            units = ", ".join(map(repr, get_args(RunnerUnits)))
+            raise ValueError(f"runner_units: expected {units} or None, got {self.runner_units!r}")
 
 
 class Label(NamedTuple):
@@ -94,8 +100,9 @@ _REFERENCE = rf"(?:(?:{'|'.join(_METHODS)})+(?:d3bj|d3|d4|mbd)?)"
 _TOTAL = (
     "totalenergy|energytotal|totenergy|energytot|etotal|etot|toten|potentialenergy|potenergy|energypot|epot"
 )
-# energies given beside a total energy that may differ from it: with and without electronic entropy
-_BESIDE = "freeenergy|e0|energysigma0"
+# with electronic entropy, and extrapolated to none; given beside a total energy that may differ from it
+_FREE = "freeenergy"
+_BESIDE = "e0|energysigma0"
 
 
 def _pattern(words: str, initial: str | None = None) -> re.Pattern[str]:
@@ -109,6 +116,7 @@ def _pattern(words: str, initial: str | None = None) -> re.Pattern[str]:
 _ENERGY = _pattern("energy|totalenergy", initial="e")
 _TOTAL_ENERGY = _pattern(_TOTAL)
 _BESIDE_ENERGY = _pattern(_BESIDE)
+_FREE_ENERGY = _pattern(_FREE)
 _FORCES = _pattern("forces?|atomicforces?|totalforces?", initial="f")
 _STRESS = _pattern("stress|virials?")
 _SEPARATORS = re.compile(r"[\W_]+")
@@ -137,10 +145,21 @@ def energy_label(written: Mapping[str, str], chosen: str | None) -> Label:
     usual = [key for key in written if _is(_ENERGY, key)]
     total = [key for key in written if _is(_TOTAL_ENERGY, key) and key not in usual]
     beside = [key for key in written if _is(_BESIDE_ENERGY, key)]
-    # ASE writes `free_energy` beside `energy`; beside a less common name it is a second candidate
+    # beside a less common name it is a second candidate
     if names := (*usual, *total, *(beside if not usual else ())):
         return Label(names, None)
     return Label((), f"expected a total energy, got none{_others(written)}")
+
+
+def free_energy_label(written: Mapping[str, str], chosen: str | None) -> Label:
+    """The keys that hold the free energy, to which forces belong; none if the user named another key for energies."""
+    names = tuple(key for key in written if _is(_FREE_ENERGY, key) and chosen in (None, key))
+    return Label(names, None)
+
+
+def is_free_energy(key: str) -> bool:
+    """Whether a key is a name of free energies."""
+    return _is(_FREE_ENERGY, key)
 
 
 def _others(written: Mapping[str, str]) -> str:
@@ -207,7 +226,8 @@ def stress_remark(written: Mapping[str, str]) -> str | None:
 
 def is_reference_label(name: str) -> bool:
     """Whether a key or column holds a reference label: energy, forces, stress or virial."""
-    return any(_is(pattern, name) for pattern in (_ENERGY, _TOTAL_ENERGY, _BESIDE_ENERGY, _FORCES, _STRESS))
+    patterns = (_ENERGY, _TOTAL_ENERGY, _BESIDE_ENERGY, _FREE_ENERGY, _FORCES, _STRESS)
+    return any(_is(pattern, name) for pattern in patterns)
 
 
 def _listed(names: Iterable[str]) -> str:

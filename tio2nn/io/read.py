@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
 from types import NoneType
-from typing import Literal, overload
+from typing import BinaryIO, Literal, overload
 
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
+from tio2nn.io.database import iter_database
 from tio2nn.io.extxyz import iter_extxyz
+from tio2nn.io.formats import AIMS, DATABASE, ESPRESSO, EXTXYZ, RUNNER, TRAJECTORY, VASPRUN, XSF
 from tio2nn.io.labels import ReadOptions
+from tio2nn.io.outputs.aims import iter_aims
+from tio2nn.io.outputs.espresso import iter_espresso
+from tio2nn.io.outputs.vasprun import iter_vasprun
+from tio2nn.io.runner import iter_runner
 from tio2nn.io.sources import SourceFile, iter_source_files
+from tio2nn.io.stream import numbered, until_unreadable
+from tio2nn.io.trajectory import iter_trajectory
 from tio2nn.io.xsf.file import iter_xsf
 from tio2nn.structures.geometry import closest_pairs
 from tio2nn.structures.names import sorted_by_name, stem
@@ -109,10 +119,11 @@ def structures_and_errors(
     """
     waiting: list[Structure | InputError] = []
     for source in files:
-        waiting += [source] if isinstance(source, InputError) else watch(_parse(source, options))
-        if len(waiting) >= _CHECKED_TOGETHER:
-            yield from _without_overlaps(waiting)
-            waiting = []
+        for item in [source] if isinstance(source, InputError) else watch(_parse(source, options)):
+            waiting.append(item)
+            if len(waiting) >= _CHECKED_TOGETHER:
+                yield from _without_overlaps(waiting)
+                waiting = []
     yield from _without_overlaps(waiting)
 
 
@@ -149,12 +160,36 @@ class _KeySearch:
 
 
 def _parse(source: SourceFile, options: ReadOptions) -> Iterator[Structure | InputError]:
-    name = stem(source.file)
-    if source.suffix in (".xyz", ".extxyz"):
-        items = iter_extxyz(source.data, name=name, file=source.file, options=options)
+    return map(_within_reach, until_unreadable(_frames(source, options), source.file))
+
+
+def _frames(source: SourceFile, options: ReadOptions) -> Iterator[Structure | InputError]:
+    file, form = source.file, source.format
+    name = stem(file)
+    if form is EXTXYZ:
+        yield from iter_extxyz(source.whole(), name=name, file=file, options=options)
+    elif form is XSF:
+        yield from iter_xsf(source.whole(), name=name, file=file, forces=options.xsf_forces)
     else:
-        items = iter_xsf(source.data, name=name, file=source.file, forces=options.xsf_forces)
-    return map(_within_reach, items)
+        yield from numbered(_READERS[form.key](source, options), name)
+
+
+def _seekable(source: SourceFile) -> BinaryIO:
+    """The content, in memory if it is compressed on disk."""
+    return source.stream if source.stream.seekable() else BytesIO(source.whole())
+
+
+# readers of formats with frames that need not be in memory at once
+_READERS: dict[str, Callable[[SourceFile, ReadOptions], Iterator[Structure | InputError]]] = {
+    VASPRUN.key: lambda source, _: iter_vasprun(source.stream, file=source.file),
+    ESPRESSO.key: lambda source, _: iter_espresso(source.stream, file=source.file),
+    AIMS.key: lambda source, _: iter_aims(source.stream, file=source.file),
+    TRAJECTORY.key: lambda source, _: iter_trajectory(_seekable(source), file=source.file),
+    DATABASE.key: lambda source, _: iter_database(source.path or Path(source.file), file=source.file),
+    RUNNER.key: lambda source, options: iter_runner(
+        source.stream, file=source.file, units=options.runner_units
+    ),
+}
 
 
 def _within_reach(item: Structure | InputError) -> Structure | InputError:

@@ -8,9 +8,8 @@ from glob import has_magic
 from pathlib import Path
 
 from tio2nn.files.paths import AnyPath
+from tio2nn.io.formats import format_of_name, is_doubtful
 from tio2nn.structures.names import natural_key
-
-STRUCTURE_SUFFIXES = (".xsf", ".axsf", ".xyz", ".extxyz")
 
 
 def names_of(sources: AnyPath | Iterable[AnyPath]) -> Iterator[str]:
@@ -48,12 +47,6 @@ def _matches(pattern: str) -> list[Path]:
     return sorted(visible, key=lambda match: natural_key(str(match)))
 
 
-def structure_suffix(name: str) -> str | None:
-    """The suffix, without `.gz`, of a structure file; None for other files."""
-    name = name.removesuffix(".gz")
-    return next((suffix for suffix in STRUCTURE_SUFFIXES if name.endswith(suffix)), None)
-
-
 def printable(name: str) -> str:
     """A file name as one line of UTF-8, with escapes for undecodable bytes and control characters."""
     if name.isprintable():
@@ -82,7 +75,7 @@ class NamedFiles:
         """Whether this file exists and is one of them."""
         if not os.path.exists(path):  # noqa: PTH110 -- Path.exists raises an error for a name that is too long
             return False
-        is_structure_file = structure_suffix(path.name.lower()) is not None
+        is_structure_file = format_of_name(path.name) is not None or is_doubtful(path.name)
         return _identity(path) in self._files or (
             is_structure_file and not self._folders.isdisjoint(path.resolve().parents)
         )

@@ -6,8 +6,6 @@ cannot fill the disk or the memory.
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
 import io
 import lzma
@@ -17,39 +15,19 @@ import stat
 import sys
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from glob import has_magic
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
+from tio2nn.io import expanding
+from tio2nn.io.expanding import TAR_BLOCK, BoundedReader, expanded, too_large
+from tio2nn.io.formats import HEAD, Format, format_of_content, format_of_name, is_doubtful
 from tio2nn.io.other_formats import is_read_by_ase
-from tio2nn.io.source_names import (
-    STRUCTURE_SUFFIXES,
-    names_of,
-    places_of,
-    printable,
-    structure_suffix,
-)
+from tio2nn.io.source_names import names_of, places_of, printable
 from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, natural_key
-
-# an XSF file of this size has 3 million atoms, and parsing takes 20 times its size in memory
-_LARGEST_FILE = 256 * 2**20
-# structure files compress to a tenth, rarely to less than a hundredth
-_LARGEST_EXPANSION = 200
-_ALWAYS_ALLOWED = 2**30  # bytes; any archive may expand to this size
-_TAR_BLOCK = 512
-
-# by magic number, as names are not always right
-_EXPANDERS: dict[bytes, Callable[[BinaryIO], io.BufferedIOBase]] = {
-    b"\x1f\x8b": lambda compressed: gzip.GzipFile(fileobj=compressed),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\x00": lzma.LZMAFile,
-}
-_LONGEST_MAGIC = 6
-# bytes; expanding 8 KB at a time between other work takes 7,146 structures 1 s longer
-_EXPANDED_AT_ONCE = 2**20
 
 # reading anything but a regular file could block, never end, or lead to files that nobody named
 _KINDS = {
@@ -70,17 +48,31 @@ _UNREADABLE = (OSError, EOFError, ValueError, tarfile.TarError, zlib.error, lzma
 
 
 class SourceFile(NamedTuple):
-    """The content of one structure file.
+    """The content of one structure file; to be read before the next file is asked for.
 
     Attributes:
         file: the path as the user would find it, `archive.tar:member` inside an archive; printable.
-        suffix: in lower case, without `.gz`.
-        data: the uncompressed content.
+        format: what it is.
+        stream: the uncompressed content, at its beginning.
+        path: of a file on disk; None inside an archive.
     """
 
     file: str
-    suffix: str
-    data: bytes
+    format: Format
+    stream: BinaryIO
+    path: Path | None
+
+    def whole(self) -> bytes:
+        """All of the content.
+
+        Raises:
+            InputError: it is larger than any structure file.
+            OSError, EOFError, zlib.error: it cannot be read.
+        """
+        data = self.stream.read(expanding.LARGEST_FILE + 1)
+        if len(data) > expanding.LARGEST_FILE:
+            raise too_large(self.file)
+        return data
 
 
 def iter_source_files(
@@ -120,7 +112,7 @@ def list_source_files(sources: AnyPath | Iterable[AnyPath], stdin: Iterable[str]
 
 
 class _Walk:
-    """The way through sources: what was seen, and whose turn it is.
+    """The way through sources: what was seen, how many structure files, and whose turn it is.
 
     Args:
         places: of the files to read; None for all.
@@ -130,6 +122,7 @@ class _Walk:
         self._places = places
         self.seen: set[str] = set()
         self.place = 0
+        self.n_found = 0
         self.digest = hashlib.blake2b(digest_size=12)
 
     def takes(self, file: str) -> bool:
@@ -184,14 +177,8 @@ def _from_path(path: Path, walk: _Walk) -> Iterator[SourceFile | InputError]:
     elif name.endswith(ARCHIVE_SUFFIXES):
         if _is_new(path, walk):
             yield from _from_archive(path, walk)
-    elif (suffix := structure_suffix(name)) is not None:
-        yield from _from_file(path, suffix, walk)
     else:
-        expected = ", ".join(STRUCTURE_SUFFIXES)
-        got = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
-        advice = "; ASE converts it to extended XYZ" if is_read_by_ase(path.name) else ""
-        refused = f"expected a structure file ({expected}, also with .gz) or a tar archive, got {got}{advice}"
-        yield from walk.errors(InputError(refused, file=printable(str(path))))
+        yield from _from_file(path, walk, is_named=True)
 
 
 def _from_folder(folder: Path, walk: _Walk) -> Iterator[SourceFile | InputError]:
@@ -203,10 +190,10 @@ def _from_folder(folder: Path, walk: _Walk) -> Iterator[SourceFile | InputError]
         paths += [Path(parent, name) for name in files if not name.startswith(".")]
     n_files = 0
     for path in sorted(paths, key=lambda path: natural_key(str(path))):
-        suffix = structure_suffix(path.name.lower())
-        if suffix is not None:
-            n_files += 1
-            yield from _from_file(path, suffix, walk)
+        if format_of_name(path.name) is not None or is_doubtful(path.name):
+            place = walk.n_found
+            yield from _from_file(path, walk, is_named=False)
+            n_files += walk.n_found - place
     for problem in problems:
         reason = f"cannot read the folder: {problem.strerror}"
         yield from walk.errors(InputError(reason, file=printable(str(problem.filename))))
@@ -214,20 +201,59 @@ def _from_folder(folder: Path, walk: _Walk) -> Iterator[SourceFile | InputError]
         yield from walk.errors(_no_structure_files("folder", str(folder)))
 
 
-def _from_file(path: Path, suffix: str, walk: _Walk) -> Iterator[SourceFile | InputError]:
+def _from_file(path: Path, walk: _Walk, *, is_named: bool) -> Iterator[SourceFile | InputError]:
+    """A file; nothing if a folder holds it and it turns out to be something else."""
     file = printable(str(path))
+    form = format_of_name(path.name)
+    head = None
+    if form is None:
+        try:
+            with _open_regular(path, file) as stream:
+                head = expanded(stream, path.name).read(HEAD)
+        except (InputError, *_UNREADABLE) as error:
+            # what cannot be read may be anything
+            if is_named and _is_new(path, walk):
+                yield from walk.errors(_unreadable(error, file))
+            return
+        form = format_of_content(head)
+    if form is None:
+        if is_named:
+            yield from walk.errors(_of_no_format(path, file))
+        return
+    walk.n_found += 1
     if not _is_new(path, walk) or not walk.takes(file):
         return
     try:
         with _open_regular(path, file) as stream:
-            data = _read_whole(stream, path.name, file)
-    except InputError as error:
-        yield error
-    except _UNREADABLE as error:
-        missing = isinstance(error, FileNotFoundError)
-        yield InputError("no such file" if missing else f"cannot read the file: {_reason(error)}", file=file)
-    else:
-        yield SourceFile(file, suffix, data)
+            if form.how == "place" and path.name.lower().endswith(".gz"):
+                raise _needs_a_place(form, file)
+            yield SourceFile(file, form, expanded(stream, path.name), path)
+    except (InputError, *_UNREADABLE) as error:
+        yield _unreadable(error, file)
+
+
+def _unreadable(error: Exception, file: str) -> InputError:
+    if isinstance(error, InputError):
+        return error
+    missing = isinstance(error, FileNotFoundError)
+    return InputError("no such file" if missing else f"cannot read the file: {_reason(error)}", file=file)
+
+
+def _of_no_format(path: Path, file: str) -> InputError:
+    got = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+    advice = "; ASE converts it to extended XYZ" if is_read_by_ase(path.name) else ""
+    return InputError(
+        f'expected a structure file (formats: "tio2nn extract --formats") or a tar archive, got {got} '
+        f"and the content of none{advice}",
+        file=file,
+    )
+
+
+def _needs_a_place(form: Format, file: str) -> InputError:
+    return InputError(
+        f"expected a {form.title} as a file of its own, got one in an archive or compressed: unpack it",
+        file=file,
+    )
 
 
 def _open_regular(path: Path, file: str) -> BinaryIO:
@@ -243,23 +269,32 @@ def _from_archive(path: Path, walk: _Walk) -> Iterator[SourceFile | InputError]:
     members: set[str] = set()
     try:
         with _open_regular(path, archive) as compressed:
-            stream = _BoundedReader(compressed, archive)
+            stream = BoundedReader(compressed, archive)
             with tarfile.open(fileobj=stream, mode="r:") as tar:
                 while (member := tar.next()) is not None:
                     # tarfile keeps every member, 1 kB each
                     tar.members.clear()  # type: ignore[attr-defined]
-                    suffix = structure_suffix(member.name.lower())
-                    if suffix is None or member.isdir():
+                    form = format_of_name(member.name)
+                    if member.isdir() or (form is None and not (is_doubtful(member.name) and member.isreg())):
                         continue
                     name = posixpath.normpath(member.name)
                     if any(part.startswith(".") and part != ".." for part in name.split("/")):
                         continue
                     file = f"{archive}{MEMBER_SEPARATOR}{printable(name)}"
+                    data = None
+                    if form is None:
+                        # read once: going back means to expand the archive again
+                        if member.size > expanding.LARGEST_FILE:
+                            continue
+                        data = _data_of(tar, member)
+                        form = _format_of_data(data, name)
+                        if form is None:
+                            continue
                     if walk.takes(file):
-                        yield _read_member(tar, member, suffix, file, members)
+                        yield _read_member(tar, member, form, file, members, data)
                     members.add(file)
             # to tarfile, a damaged header looks like the end; the real end is a block of zeros
-            if stream.last_block != bytes(_TAR_BLOCK):
+            if stream.last_block != bytes(TAR_BLOCK):
                 truncated = "expected the end mark of a tar archive, got other data: truncated?"
                 yield from walk.errors(InputError(truncated, file=archive))
     except InputError as error:
@@ -272,74 +307,41 @@ def _from_archive(path: Path, walk: _Walk) -> Iterator[SourceFile | InputError]:
 
 
 def _read_member(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, file: str, members: set[str]
+    tar: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    form: Format,
+    file: str,
+    members: set[str],
+    data: bytes | None,
 ) -> SourceFile | InputError:
     if file in members:
         return InputError("expected each member once, got a second one with this name", file=file)
     if not member.isreg() or member.issparse():
         kind = "a sparse file" if member.issparse() else _MEMBER_KINDS.get(member.type, "something else")
         return _not_regular(kind, file)
-    if member.size > _LARGEST_FILE:
-        return _too_large(file)
+    if form.how == "place":
+        return _needs_a_place(form, file)
+    if member.size > expanding.LARGEST_FILE:
+        return too_large(file)
+    stream = expanded(io.BytesIO(_data_of(tar, member) if data is None else data), member.name)
+    return SourceFile(file, form, stream, None)
+
+
+def _data_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     stream = tar.extractfile(member)
     assert stream is not None, "regular members have content"
     with stream:
         data = stream.read()
     if len(data) != member.size:
         raise EOFError("the archive ends inside a member")
-    try:
-        return SourceFile(file, suffix, _read_whole(io.BytesIO(data), member.name, file))
-    except InputError as error:
-        return error
-    except _UNREADABLE as error:
-        return InputError(f"cannot read the file: {_reason(error)}", file=file)
-
-
-class _BoundedReader(io.RawIOBase):
-    """Reads an archive forwards, uncompressed, and limits memory and total size."""
-
-    def __init__(self, compressed: BinaryIO, archive: str) -> None:
-        self._archive = archive
-        self._stream: io.BufferedReader | BinaryIO = compressed
-        magic = compressed.read(_LONGEST_MAGIC)
-        compressed.seek(0)
-        for beginning, expand in _EXPANDERS.items():
-            if magic.startswith(beginning):
-                self._stream = io.BufferedReader(expand(compressed), _EXPANDED_AT_ONCE)
-        size = os.fstat(compressed.fileno()).st_size
-        self._limit = max(_ALWAYS_ALLOWED, _LARGEST_EXPANSION * size)
-        self.last_block = b""
-
-    def read(self, size: int = -1) -> bytes:
-        if size > _LARGEST_FILE:
-            raise _too_large(self._archive)
-        data = self._stream.read(size)
-        if size == _TAR_BLOCK:
-            self.last_block = data
-        return data
-
-    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
-        if position > self._limit:
-            raise InputError(
-                f"expected an archive of at most {self._limit // 2**20} MB when unpacked, got a larger one",
-                file=self._archive,
-            )
-        return self._stream.seek(position, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-
-def _read_whole(stream: BinaryIO, name: str, file: str) -> bytes:
-    """The content of an open file, uncompressed if its name ends in `.gz`."""
-    if name.lower().endswith(".gz"):
-        with gzip.GzipFile(fileobj=stream) as expanded:
-            data = expanded.read(_LARGEST_FILE + 1)
-    else:
-        data = stream.read(_LARGEST_FILE + 1)
-    if len(data) > _LARGEST_FILE:
-        raise _too_large(file)
     return data
+
+
+def _format_of_data(data: bytes, name: str) -> Format | None:
+    try:
+        return format_of_content(expanded(io.BytesIO(data), name).read(HEAD))
+    except _UNREADABLE:
+        return None
 
 
 def _is_new(path: Path, walk: _Walk) -> bool:
@@ -360,12 +362,8 @@ def _not_regular(kind: str, file: str) -> InputError:
     return InputError(f"expected a regular file, got {kind}", file=file)
 
 
-def _too_large(file: str) -> InputError:
-    return InputError(f"expected at most {_LARGEST_FILE // 2**20} MB, got a larger file", file=file)
-
-
 def _no_structure_files(kind: str, file: str) -> InputError:
-    expected = ", ".join(f"*{suffix}" for suffix in STRUCTURE_SUFFIXES)
     return InputError(
-        f"expected structure files ({expected}, *.gz) in this {kind}, got none", file=printable(file)
+        f'expected structure files (formats: "tio2nn extract --formats") in this {kind}, got none',
+        file=printable(file),
     )

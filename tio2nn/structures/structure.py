@@ -45,12 +45,14 @@ class Extras:
         columns: per-atom data, by name.
         no_energy: why there is no total energy.
         remarks: on labels that were ignored.
+        only_free_energy: whether the energy is the free energy, for lack of another.
     """
 
     info: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, Column] = field(default_factory=dict)
     no_energy: str = "expected a total energy, got none"
     remarks: tuple[str, ...] = ()
+    only_free_energy: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,7 @@ class Structure:
         file: the source of the structure, as the user named it.
         line: 1-based line in that file at which the structure begins, or None.
         extras: other content of that file; neither stored nor hashed.
+        free_energy: eV, electronic entropy included, if the file gives it; the forces are its derivative.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Structure:
     file: str = ""
     line: int | None = None
     extras: Extras = field(default_factory=Extras)
+    free_energy: float | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.elements, str):  # type: ignore[unreachable]  # callers need not check types
@@ -115,7 +119,9 @@ class Structure:
         if _NO_ELEMENT in elements:
             number = elements.index(_NO_ELEMENT) + 1
             raise InputError(f"expected chemical symbols, got none for atom {number}")
-        energy, forces = (_known_result(atoms, label) for label in ("energy", "forces"))
+        energy, free_energy, forces = (
+            _known_result(atoms, label) for label in ("energy", "free_energy", "forces")
+        )
         x, y, z = map(bool, atoms.pbc)
         return cls(
             name,
@@ -125,6 +131,7 @@ class Structure:
             (x, y, z),
             energy=None if energy is None else float(energy),
             forces=None if forces is None else np.array(forces, dtype=np.float64),
+            free_energy=None if free_energy is None else float(free_energy),
         )
 
     def to_ase(self) -> Atoms:
@@ -134,8 +141,9 @@ class Structure:
         from ase.calculators.singlepoint import SinglePointCalculator
 
         atoms = Atoms(self.elements, self.positions, cell=self.cell, pbc=self.periodic)
-        if self.energy is not None or self.forces is not None:
-            atoms.calc = SinglePointCalculator(atoms, energy=self.energy, forces=self.forces)
+        labels = {"energy": self.energy, "free_energy": self.free_energy, "forces": self.forces}
+        if any(label is not None for label in labels.values()):
+            atoms.calc = SinglePointCalculator(atoms, **labels)
         return atoms
 
     def error(self, reason: str) -> InputError:

@@ -27,6 +27,7 @@ import numpy as np
 
 from tio2nn.errors import InputError
 from tio2nn.files.text import decode_text, quoted
+from tio2nn.io.atomic_units import HARTREE
 from tio2nn.io.labels import XsfForces
 from tio2nn.io.xsf.frames import XsfFrames
 from tio2nn.io.xsf.rows import RowParser
@@ -39,7 +40,6 @@ _KEYWORD_OF_PERIODICITY = {
     (True, False, False): "POLYMER",
     (False, False, False): "ATOMS",
 }
-HARTREE = 27.211386024367243  # eV; the value of ASE, so that its files are read to the last digit
 _UNITS: dict[XsfForces, float] = {"eV/A": 1.0, "Ha/A": HARTREE}  # eV/Å
 _ENERGY_WORDS = {"ev": "eV", "ha": "Ha", "hartree": "Ha"}
 _LENGTH_WORDS = ("å", "a", "ang", "angstrom", "ångström", "ångstrom")

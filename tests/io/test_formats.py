@@ -1,0 +1,307 @@
+"""Files of other programs: the same numbers as were written, and as ASE reads."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import outputs
+import pytest
+from ase.io import read as ase_read
+
+from tio2nn.errors import InputError
+from tio2nn.io.formats import FORMATS, format_of_content, format_of_name
+from tio2nn.io.labels import ReadOptions
+from tio2nn.io.read import read_structures
+from tio2nn.structures.structure import Structure
+
+FILES: dict[str, bytes] = {
+    "vasprun.xml": outputs.vasprun().encode(),
+    "relax.pwo": outputs.espresso().encode(),
+    "aims.out": outputs.aims().encode(),
+    "a.traj": outputs.trajectory(),
+    "a.db": outputs.database(),
+    "input.data": outputs.runner().encode(),
+}
+ASE_FORMATS = {"relax.pwo": "espresso-out", "aims.out": "aims-output", "vasprun.xml": "vasp-xml"}
+
+
+def found(path: Path, **options: object) -> list[Structure]:
+    return list(read_structures(path, options=ReadOptions(**options)))  # type: ignore[arg-type]
+
+
+def problems(path: Path) -> list[str]:
+    items = read_structures(path, errors="yield")
+    return [str(item).removeprefix(f"{path}") for item in items if isinstance(item, InputError)]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_was_written_is_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(FILES[name])
+    structures = found(path)
+    assert len(structures) == (1 if name == "aims.out" else 2)
+    for step, structure in enumerate(structures):
+        assert structure.elements == outputs.ELEMENTS
+        np.testing.assert_allclose(structure.positions, outputs.positions(step), atol=1e-7)
+        np.testing.assert_allclose(structure.cell, outputs.CELL, atol=1e-7)
+        np.testing.assert_allclose(structure.forces, outputs.FORCES, atol=1e-6)
+        assert structure.periodic == (True, True, name not in ("a.traj", "a.db"))
+        if name == "input.data":
+            assert structure.energy == -2 * outputs.RYDBERG
+            assert structure.free_energy is None
+            continue
+        # pw.x knows one energy only
+        energy = outputs.FREE_ENERGY if name == "relax.pwo" else outputs.ENERGY
+        assert structure.energy == pytest.approx(energy - step, abs=1e-8)
+        assert structure.free_energy == pytest.approx(outputs.FREE_ENERGY - step, abs=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore:FHI-aims IO is moving:FutureWarning")
+@pytest.mark.parametrize("name", FILES)
+def test_ase_reads_the_same(tmp_path: Path, name: str) -> None:
+    if name == "input.data":
+        pytest.skip("ASE wants its own columns stated; its files are read below")
+    path = tmp_path / name
+    path.write_bytes(FILES[name])
+    theirs = ase_read(path, index=":", format=ASE_FORMATS.get(name))
+    ours = found(path)
+    assert len(theirs) == len(ours)
+    for atoms, structure in zip(theirs, ours, strict=True):
+        assert tuple(atoms.get_chemical_symbols()) == structure.elements
+        np.testing.assert_allclose(structure.positions, atoms.positions, atol=1e-6)
+        np.testing.assert_allclose(structure.cell, atoms.cell.array, atol=1e-6)
+        results = atoms.calc.results
+        assert structure.free_energy == pytest.approx(results["free_energy"], rel=1e-6)
+        if name != "aims.out":  # ASE takes the free energy for both
+            assert structure.energy == pytest.approx(results["energy"], rel=1e-6)
+        np.testing.assert_allclose(structure.forces, results["forces"], atol=1e-5)
+
+
+def test_what_ase_writes_for_runner_is_read(tmp_path: Path) -> None:
+    from ase.io import write
+
+    path = tmp_path / "input.data"
+    write(path, outputs.frames(), format="runnerdata")
+    for step, structure in enumerate(found(path)):
+        np.testing.assert_allclose(structure.positions, outputs.positions(step), atol=1e-8)
+        np.testing.assert_allclose(structure.forces, outputs.FORCES, atol=1e-7)
+        assert structure.energy == pytest.approx(outputs.ENERGY - step, abs=1e-7)
+
+
+def test_units_of_runner_are_what_the_user_says(tmp_path: Path) -> None:
+    path = tmp_path / "input.data"
+    path.write_text(outputs.runner(1))
+    (structure,) = found(path, runner_units="A,eV")
+    assert structure.energy == -1.0
+    np.testing.assert_allclose(structure.cell, outputs.CELL / outputs.BOHR)
+    np.testing.assert_allclose(structure.forces, outputs.FORCES * outputs.BOHR / outputs.RYDBERG / 2)
+
+
+@pytest.mark.parametrize("unit", ["angstrom", "bohr", "crystal", "alat"])
+def test_positions_of_espresso_come_in_four_units(tmp_path: Path, unit: str) -> None:
+    path = tmp_path / "x.pwo"
+    path.write_text(outputs.espresso(2, unit=unit))
+    np.testing.assert_allclose(found(path)[1].positions, outputs.positions(1), atol=1e-8)
+
+
+def test_pressure_does_not_count_as_energy(tmp_path: Path) -> None:
+    path = tmp_path / "vasprun.xml"
+    path.write_text(outputs.vasprun(1, pstress=100.0))
+    (structure,) = found(path)
+    assert structure.free_energy == pytest.approx(outputs.FREE_ENERGY, abs=1e-8)
+
+
+def test_a_molecule_of_aims_is_not_periodic(tmp_path: Path) -> None:
+    path = tmp_path / "aims.out"
+    path.write_text(outputs.aims(cell=False))
+    (structure,) = found(path)
+    assert structure.periodic == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        (
+            "vasprun.xml",
+            outputs.vasprun(1, n_electronic=3, nelm=3),
+            ["expected a converged step, got all 3 electronic steps that NELM allows"],
+        ),
+        (
+            "x.pwo",
+            outputs.espresso(1, converged=False),
+            ["expected a converged calculation, got 'convergence NOT achieved after 100 it...'"],
+        ),
+        (
+            "aims.out",
+            outputs.aims(converged=False),
+            ["expected a converged calculation, got one that did not converge"],
+        ),
+        ("aims.out", outputs.aims(moved=True), ["expected a single point, got a relaxation or dynamics"]),
+        (
+            "vasprun.xml",
+            outputs.vasprun(1, n_electronic=0),
+            [
+                "expected electronic steps, got none: not a step of electronic structure, perhaps of a force field"
+            ],
+        ),
+    ],
+)
+def test_what_did_not_converge_is_rejected_by_name(
+    tmp_path: Path, name: str, text: str, expected: list[str]
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    assert [line.split(": ", 1)[1] for line in problems(path)] == expected
+
+
+def test_one_step_that_did_not_converge_leaves_the_others(tmp_path: Path) -> None:
+    good, bad = outputs.espresso(1), outputs.espresso(1, converged=False)
+    path = tmp_path / "several.out"
+    path.write_text(good + bad + good)
+    items = list(read_structures(path, errors="yield"))
+    assert [isinstance(item, Structure) for item in items] == [True, False, True]
+    assert [item.name for item in items if isinstance(item, Structure)] == ["several-1", "several-3"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_content_tells_where_the_name_does_not(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "result.dat"
+    path.write_bytes(FILES[name])
+    named = tmp_path / name
+    named.write_bytes(FILES[name])
+    assert [s.energy for s in found(path)] == [s.energy for s in found(named)]
+    assert format_of_name("result.dat") is None
+    assert format_of_content(FILES[name]) is format_of_name(name)
+
+
+def test_folders_and_archives_are_searched_for_all_formats(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    (folder / "scf.out").write_text(outputs.espresso(1))
+    (folder / "notes.out").write_text("nothing of interest\n")
+    (folder / "notes.dat").write_text(outputs.espresso(1))
+    assert [s.name for s in found(folder)] == [
+        *("a-1", "a-2", "a-1", "a-2", "aims", "input-1", "input-2", "relax-1", "relax-2"),
+        *("scf", "vasprun-1", "vasprun-2"),
+    ]
+    archive = tmp_path / "d.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, "d")
+    items = list(read_structures(archive, errors="yield"))
+    assert sum(isinstance(item, Structure) for item in items) == 10
+    assert len(problems(archive)) == 1
+    assert problems(archive)[0].endswith(
+        "as a file of its own, got one in an archive or compressed: unpack it"
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "a.db"])
+def test_compressed_files_are_the_same(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(FILES[name])
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(FILES[name]))
+    plain, compressed = found(tmp_path / name), found(tmp_path / f"{name}.gz")
+    assert [s.geometry_hash for s in plain] == [s.geometry_hash for s in compressed]
+
+
+def test_every_format_that_is_listed_has_a_file_here() -> None:
+    by_name = {format_of_name(name) for name in [*FILES, "x.xsf", "x.xyz"]}
+    assert by_name == set(FORMATS)
+
+
+# --- attacks ----------------------------------------------------------------------------------------------
+
+BOMB = "<!DOCTYPE modeling [" + "".join(
+    f'<!ENTITY a{k} "{f"&a{k - 1};" * 10 if k else "ha"}">' for k in range(12)
+)
+
+
+@pytest.mark.parametrize("head", [BOMB + "]>", '<!DOCTYPE modeling SYSTEM "file:///etc/passwd">'])
+def test_no_entity_is_expanded(tmp_path: Path, head: str) -> None:
+    path = tmp_path / "vasprun.xml"
+    path.write_text(outputs.vasprun(1, head=head).replace("<atominfo>", "<atominfo>&a11;"))
+    (problem,) = problems(path)
+    assert problem == (
+        ":2: expected no document type, which VASP does not write and which may declare entities"
+    )
+
+
+def test_databases_compute_nothing_and_are_left_as_they_are(tmp_path: Path) -> None:
+    endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+    view = f"CREATE VIEW systems AS {endless} SELECT x AS id FROM c"
+    path = tmp_path / "a.db"
+    path.write_bytes(outputs.database(1, "ALTER TABLE systems RENAME TO others", view))
+    assert problems(path) == [": expected a table named systems, got none"]
+    grown = outputs.database(
+        1,
+        "ALTER TABLE information RENAME TO others",
+        f"CREATE VIEW information AS {endless} SELECT 'version' AS name, max(x) AS value FROM c",
+    )
+    path.write_bytes(grown)
+    (problem,) = problems(path)
+    assert problem.startswith(": expected a database of ASE, got ")
+    assert path.read_bytes() == grown
+    assert [child.name for child in tmp_path.iterdir()] == ["a.db"]
+
+
+def test_forces_of_a_database_are_those_of_all_atoms(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.write_bytes(FILES["a.db"])
+    assert (ase_read(path).get_forces()[0] == 0.0).all()  # held
+    forces = found(path)[0].forces
+    assert forces is not None
+    np.testing.assert_array_equal(forces[0], outputs.FORCES[0])
+
+
+def test_a_pickled_trajectory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.traj"
+    path.write_bytes(b"PickleTrajectory" + b"\x80\x02c" + bytes(100))
+    (problem,) = problems(path)
+    assert problem.startswith(
+        ": expected a trajectory of ASE 3.9 or later, got a pickled one, which could run code"
+    )
+
+
+def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.traj"
+    path.write_bytes(FILES["a.traj"].replace(b'"float64"', b'"object" '))
+    assert [problem.split(", ")[1] for problem in problems(path)] == ["got 'object'"] * 2
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damage_anywhere_ends_in_lines_and_structures_only(tmp_path: Path, name: str) -> None:
+    rng = np.random.default_rng(7)
+    path = tmp_path / name
+    content = FILES[name]
+    for _ in range(150):
+        data = bytearray(content)
+        for place in rng.integers(len(data), size=int(rng.integers(1, 4))):
+            data[place] = int(rng.choice(np.frombuffer(b"\0 9-\n<>eN\xff\x7f", np.uint8)))
+        if rng.random() < 0.3:
+            data = data[: rng.integers(len(data))]
+        path.write_bytes(bytes(data))
+        for item in read_structures(path, errors="yield"):
+            if isinstance(item, InputError):
+                assert str(item).startswith(str(path))
+                assert "\n" not in str(item)
+                assert len(item.reason) < 400
+            else:
+                assert np.isfinite(item.positions).all()
+                assert np.isfinite(item.cell).all()
+                assert item.forces is None or np.isfinite(item.forces).all()
+
+
+def test_frames_are_read_one_by_one() -> None:
+    """No more of the file is read than the frames that were asked for need."""
+    from tio2nn.io.outputs.espresso import iter_espresso
+    from tio2nn.io.outputs.vasprun import iter_vasprun
+
+    for text, reader in ((outputs.espresso(400), iter_espresso), (outputs.vasprun(400), iter_vasprun)):
+        stream = io.BytesIO(text.encode())
+        next(reader(stream, file="x"))
+        assert stream.tell() < len(text) / 3

@@ -1,0 +1,118 @@
+"""Databases of ASE in SQLite (`.db`), row by row, opened for reading only.
+
+Forces are those of the row, not those that constraints leave. A database is a program's input: what could compute
+something when it is read (views, virtual tables, functions) is refused by the authorizer of SQLite.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from tio2nn.errors import InputError, one_line
+from tio2nn.io.stream import Labels, structure_of
+from tio2nn.structures.structure import Structure
+
+_COLUMNS = ("id", "numbers", "positions", "cell", "pbc", "energy", "free_energy", "forces")
+_VERSIONS = range(5, 10)
+_ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ)
+_JOURNALS = ("-journal", "-wal")
+
+
+def iter_database(path: Path, *, file: str) -> Iterator[Structure | InputError]:
+    """The rows of a database; an unusable row yields an error.
+
+    Args:
+        path: of the database.
+        file: for messages and `Structure.file`.
+
+    Raises:
+        InputError: it is no such database.
+    """
+    for suffix in _JOURNALS:
+        journal = path.with_name(path.name + suffix)
+        if journal.exists() and journal.stat().st_size:
+            raise InputError(
+                f"expected a database that nobody writes, got one with {journal.name}", file=file
+            )
+    # immutable: no locks, no journal, nothing beside the file is touched
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA cell_size_check = ON")
+            connection.text_factory = bytes
+            connection.set_authorizer(_authorize)
+            _check(connection, file)
+            rows = connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM systems ORDER BY id")
+            n_rows = 0
+            for row in rows:
+                n_rows += 1
+                try:
+                    yield _structure(row, file)
+                except InputError as error:
+                    yield error
+                except (ValueError, TypeError, OverflowError):
+                    yield InputError(f"expected a structure, got damaged data in row {n_rows}", file=file)
+            if n_rows == 0:
+                yield InputError("expected rows, got none", file=file)
+    except sqlite3.Error as error:
+        yield InputError(f"expected a database of ASE, got {one_line(error)}", file=file)
+
+
+def _authorize(action: int, *_: object) -> int:
+    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+
+
+def _check(connection: sqlite3.Connection, file: str) -> None:
+    query = "SELECT type, sql FROM sqlite_master WHERE name = 'systems'"
+    found = connection.execute(query).fetchall()
+    if [kind for kind, _ in found] != [b"table"] or b"VIRTUAL" in bytes(found[0][1] or b"").upper()[:200]:
+        raise InputError("expected a table named systems, got none", file=file)
+    query = "SELECT value FROM information WHERE name = 'version'"
+    found = connection.execute(query).fetchall()
+    version = found[0][0] if found else b"none"
+    shown = version.decode("ascii", "replace")[:20] if isinstance(version, bytes) else str(version)
+    if shown not in map(str, _VERSIONS):
+        wanted = f"{_VERSIONS.start} to {_VERSIONS.stop - 1}"
+        raise InputError(f"expected a database of version {wanted}, got {shown!r}", file=file)
+
+
+def _structure(row: tuple[object, ...], file: str) -> Structure:
+    number, numbers, positions, cell, pbc, energy, free_energy, forces = row
+    elements = _array(numbers, "<i4").tolist()
+    vectors = np.zeros((3, 3)) if cell is None else _array(cell, "<f8").reshape(3, 3)
+    flags = int(pbc) if isinstance(pbc, int) else 0
+    labels = Labels(
+        _number(energy),
+        _number(free_energy),
+        None if forces is None else _array(forces, "<f8").reshape(-1, 3),
+    )
+    return structure_of(
+        elements,
+        _array(positions, "<f8").reshape(-1, 3),
+        vectors,
+        [bool(flags >> axis & 1) for axis in range(3)],
+        labels=labels,
+        file=file,
+        line=number if isinstance(number, int) else None,
+    )
+
+
+def _array(value: object, kind: str) -> np.ndarray:
+    if not isinstance(value, bytes):
+        raise TypeError("expected bytes")
+    return np.frombuffer(value, kind)
+
+
+def _number(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)):
+        raise TypeError("expected a number")
+    return float(value)

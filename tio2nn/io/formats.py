@@ -1,0 +1,122 @@
+"""The formats that are read, and how a file is known to be in one of them: by its name, else by how it begins."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+How = Literal["whole", "stream", "place"]
+
+HEAD = 16_384  # bytes of a file that tell its format; programs print their license before their name
+_UTF8_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of structure files.
+
+    Attributes:
+        key: short name.
+        title: name in a sentence.
+        names: patterns of file names, in lower case and without `.gz`, that tell the format.
+        beginning: matches the first bytes of such a file; None if only the name tells.
+        labels: what the files say beside the geometry.
+        how: what the reader needs: the "whole" content, a "stream" read forwards, or the "place" of the file on disk,
+            so that it can be neither compressed nor in an archive.
+    """
+
+    key: str
+    title: str
+    names: tuple[str, ...]
+    beginning: re.Pattern[bytes] | None
+    labels: str
+    how: How = "stream"
+
+
+def _begins(pattern: bytes) -> re.Pattern[bytes]:
+    return re.compile(pattern, re.DOTALL)
+
+
+XSF = Format("xsf", "XSF", ("*.xsf", "*.axsf"), None, "energy, forces", "whole")
+EXTXYZ = Format("extxyz", "extended XYZ", ("*.xyz", "*.extxyz"), None, "energy, free energy, forces", "whole")
+VASPRUN = Format(
+    "vasprun",
+    "vasprun.xml of VASP",
+    ("*vasprun*.xml",),
+    _begins(rb"\s*(<\?xml[^>]*>)?\s*<modeling\b"),
+    "energy, free energy, forces",
+)
+ESPRESSO = Format(
+    "espresso",
+    "output of pw.x (Quantum ESPRESSO)",
+    ("*.pwo",),
+    _begins(rb".*?Program PWSCF"),
+    "energy, free energy, forces",
+)
+AIMS = Format(
+    "aims",
+    "output of FHI-aims (single points)",
+    ("aims.out",),
+    _begins(rb".*?Invoking FHI-aims"),
+    "energy, free energy, forces",
+)
+TRAJECTORY = Format(
+    "traj",
+    "trajectory of ASE",
+    ("*.traj",),
+    _begins(rb"- of UlmASE-Trajectory|AFFormatASE-Trajectory|PickleTrajectory"),
+    "energy, free energy, forces",
+)
+DATABASE = Format(
+    "db",
+    "database of ASE (SQLite)",
+    ("*.db",),
+    _begins(rb"SQLite format 3\0"),
+    "energy, free energy, forces",
+    "place",
+)
+RUNNER = Format(
+    "runner",
+    "input.data of RuNNer and n2p2",
+    ("input.data*",),
+    _begins(rb"(\s*#[^\n]*\n)*\s*begin\b[^\n]*\n\s*(comment|c|lattice|atom|energy|charge)\b"),
+    "energy, forces",
+)
+
+FORMATS: tuple[Format, ...] = (
+    XSF,
+    EXTXYZ,
+    VASPRUN,
+    ESPRESSO,
+    AIMS,
+    TRAJECTORY,
+    DATABASE,
+    RUNNER,
+)
+
+# files of such names are opened in folders and archives, too, to see how they begin
+_DOUBTFUL = ("*.out", "*.log", "*.stdout", "*.xml", "*.data")
+
+
+def _bare(name: str) -> str:
+    return name.lower().removesuffix(".gz")
+
+
+def format_of_name(name: str) -> Format | None:
+    """The format that the name of a file tells."""
+    bare = _bare(name)
+    return next((one for one in FORMATS if any(fnmatchcase(bare, pattern) for pattern in one.names)), None)
+
+
+def is_doubtful(name: str) -> bool:
+    """Whether a file of this name may be a structure file, so that its content decides."""
+    bare = _bare(name)
+    return any(fnmatchcase(bare, pattern) for pattern in _DOUBTFUL)
+
+
+def format_of_content(head: bytes) -> Format | None:
+    """The format that the first `HEAD` bytes of a file tell."""
+    head = head.removeprefix(_UTF8_MARK)
+    return next((one for one in FORMATS if one.beginning is not None and one.beginning.match(head)), None)

@@ -1,0 +1,163 @@
+"""Output of FHI-aims: single points.
+
+The energy is `Total energy corrected`, extrapolated to no smearing, the free energy `Electronic free energy`. Dynamics
+and relaxations print geometries before or after the results for them, depending on the version: they are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from tio2nn.errors import InputError
+from tio2nn.files.text import parse_count, quoted
+from tio2nn.io.stream import Labels, Lines, element_of_label, numbers_of, structure_of
+from tio2nn.structures.structure import Structure
+
+_MOVING = (
+    "Updated atomic structure:",
+    "Molecular dynamics: Attempting to update",
+    "Atomic structure (and velocities)",
+    "Complete information for previous time-step:",
+    "Geometry relaxation:",
+)
+_ENERGIES = {"Total energy corrected": "energy", "Electronic free energy": "free"}
+_NOT_CONVERGED = "Self-consistency cycle did not converge"
+_CONVERGED = "Self-consistency cycle converged"
+
+
+def iter_aims(stream: BinaryIO, *, file: str) -> Iterator[Structure | InputError]:
+    """The single points of a file; one that did not converge, or cannot be used, yields an error.
+
+    Args:
+        stream: the content.
+        file: for messages and `Structure.file`.
+
+    Raises:
+        InputError: nothing behind this place can be read.
+        OSError, EOFError: the content cannot be read.
+    """
+    lines = Lines(stream, file)
+    point = _Point(lines, file)
+    n_found = 0
+    for line in lines:
+        if "Invoking FHI-aims" in line:
+            for item in point.end():
+                n_found += 1
+                yield item
+            point = _Point(lines, file)
+        else:
+            point.take(line)
+    for item in point.end():
+        n_found += 1
+        yield item
+    if n_found == 0:
+        yield InputError("expected results of FHI-aims, got none", file=file)
+
+
+class _Point:
+    """One run of the program."""
+
+    def __init__(self, lines: Lines, file: str) -> None:
+        self._lines, self._file, self._line = lines, file, max(lines.number, 1)
+        self._n_atoms: int | None = None
+        self._cell: list[list[float]] = []
+        self._elements: list[str] = []
+        self._positions: list[list[float]] = []
+        self._energies: dict[str, float] = {}
+        self._forces: list[list[float]] | None = None
+        self._converged: bool | None = None
+        self._moved = False
+
+    def take(self, line: str) -> None:
+        """Go on with a line.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        if self._moved:
+            return
+        word = line.strip().removeprefix("|").strip()
+        label, _, value = (part.strip() for part in word.partition(":"))
+        if label == "Number of atoms" and self._n_atoms is None:
+            self._n_atoms = parse_count(value)
+            if self._n_atoms is None:
+                raise self._lines.error(f"expected the number of atoms, got {quoted(value)}")
+        elif word == "Unit cell:" and not self._cell:
+            self._cell = [self._numbers(self._fields("a cell vector")) for _ in range(3)]
+        elif label == "Atomic structure" and not self._elements:
+            self._read_atoms()
+        elif (label in _ENERGIES and value.endswith("eV")) or label == "Total energy corrected":
+            self._lines.check_end()
+            self._energies[_ENERGIES[label]] = numbers_of(value.split(), self._lines, 1)[0]
+        elif word.startswith("Total atomic forces"):
+            self._read_forces(word)
+        elif _CONVERGED in line:
+            self._converged = True
+        elif _NOT_CONVERGED.lower() in line.lower():
+            self._converged = False
+        elif any(sign in line for sign in _MOVING):
+            self._moved = True
+
+    def end(self) -> Iterator[Structure | InputError]:
+        """The structure with its results, if there are any."""
+        if self._moved:
+            yield self._lines.error("expected a single point, got a relaxation or dynamics", self._line)
+        elif self._converged is False or (self._converged is None and self._energies):
+            yield self._lines.error(
+                "expected a converged calculation, got one that did not converge", self._line
+            )
+        elif self._energies:
+            try:
+                yield structure_of(
+                    self._elements,
+                    self._positions,
+                    self._cell or [[0.0] * 3] * 3,
+                    [bool(self._cell)] * 3,
+                    labels=Labels(self._energies.get("energy"), self._energies.get("free"), self._forces),
+                    file=self._file,
+                    line=self._line,
+                )
+            except InputError as error:
+                yield error
+        elif self._elements:
+            yield self._lines.error(
+                "expected energies at the end of the run, got none: interrupted?", self._line
+            )
+
+    def _fields(self, what: str) -> list[str]:
+        """The fields of the next line of a table."""
+        fields = self._lines.row(what)
+        if not fields or fields[0] != "|":
+            raise self._lines.error(f"expected {what}, got {quoted(' '.join(fields))}")
+        return fields[1:]
+
+    def _numbers(self, fields: list[str]) -> list[float]:
+        return numbers_of(fields, self._lines)
+
+    def _count(self) -> int:
+        if self._n_atoms is None:
+            raise self._lines.error("expected the number of atoms first, got none")
+        return self._n_atoms
+
+    def _read_atoms(self) -> None:
+        n = self._count()
+        self._lines.row("the head of a table")
+        for _ in range(n):
+            fields = self._fields("the position of an atom")
+            if len(fields) < 6 or fields[1] != "Species":
+                raise self._lines.error(f"expected the position of an atom, got {quoted(' '.join(fields))}")
+            element = element_of_label(fields[2])
+            if element is None:
+                raise self._lines.error(f"expected a species named by its element, got {quoted(fields[2])}")
+            self._elements.append(element)
+            self._positions.append(self._numbers(fields[3:]))
+
+    def _read_forces(self, word: str) -> None:
+        if "eV/Ang" not in word:
+            raise self._lines.error(f"expected forces in eV/Ang, got {quoted(word)}")
+        rows = []
+        for _ in range(self._count()):
+            fields = self._fields("the force on an atom")
+            rows.append(self._numbers(fields[1:]))
+        self._forces = rows

@@ -1,0 +1,234 @@
+"""What readers of long files share: bounded lines, numbers, structures from what was found, names of frames."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from tio2nn.errors import InputError, one_line
+from tio2nn.files.text import CUT_SHORT, parse_number, quoted
+from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
+from tio2nn.structures.geometry import spans_volume
+from tio2nn.structures.structure import Extras, FloatArray, Structure
+
+_LONGEST_LINE = 2**20  # bytes
+_CONTROL_BYTES = bytes([*range(9), *range(14, 32), 127])
+_LETTERS = re.compile("[A-Za-z]+")
+_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+
+
+class Lines:
+    """The lines of a text file, one after the other.
+
+    Args:
+        stream: of bytes.
+        file: its name for messages.
+
+    Attributes:
+        number: of the last line, from 1; 0 before the first.
+    """
+
+    def __init__(self, stream: BinaryIO, file: str) -> None:
+        self._stream = stream
+        self._file = file
+        self.number = 0
+        self._ended = False  # without a newline
+        self._is_utf8 = True
+
+    def __iter__(self) -> Iterator[str]:
+        while (line := self.next()) is not None:
+            yield line
+
+    def next(self) -> str | None:
+        """The next line without its end, or None behind the last.
+
+        Raises:
+            InputError: it is no text, or too long.
+        """
+        data = self._stream.readline(_LONGEST_LINE + 1)
+        if not data:
+            return None
+        self.number += 1
+        if len(data) > _LONGEST_LINE:
+            raise self.error(f"expected lines of at most {_LONGEST_LINE} characters, got a longer one")
+        if self.number == 1:
+            if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise self.error("expected UTF-8 text, got UTF-16")
+            data = data.removeprefix(b"\xef\xbb\xbf")
+        if len(data.translate(None, _CONTROL_BYTES)) != len(data):
+            raise self.error("expected text, got binary data")
+        self._ended = not data.endswith(b"\n")
+        return self._decoded(data).rstrip("\r\n")
+
+    def _decoded(self, data: bytes) -> str:
+        if self._is_utf8:
+            try:
+                return data.decode()
+            except UnicodeDecodeError:
+                self._is_utf8 = False
+        return data.decode("latin-1")
+
+    def row(self, what: str) -> list[str]:
+        """The fields of the next line.
+
+        Raises:
+            InputError: there is none, or it may be cut short.
+        """
+        line = self.next()
+        if line is None:
+            raise self.error(f"expected {what}, {CUT_SHORT}")
+        self.check_end()
+        return line.split()
+
+    def check_end(self) -> None:
+        """Refuse the last line of a file without a newline, whose last number may be cut."""
+        if self._ended:
+            raise self.error(f"expected a newline after the last row, {CUT_SHORT}")
+
+    def error(self, reason: str, line: int | None = None) -> InputError:
+        """An error at a line, by default the last."""
+        return InputError(reason, file=self._file, line=self.number if line is None else line)
+
+
+def numbers_of(fields: Sequence[str], error: Lines, n: int = 3) -> list[float]:
+    """The first `n` fields as finite numbers.
+
+    Raises:
+        InputError: they are not.
+    """
+    if len(fields) < n:
+        raise error.error(f"expected {n} numbers, got {len(fields)}")
+    found = [parse_number(field) for field in fields[:n]]
+    if None in found:
+        raise error.error(f"expected a finite number, got {quoted(fields[found.index(None)])}")
+    return [number for number in found if number is not None]
+
+
+def element_of_label(label: str) -> str | None:
+    """The element of a label such as `Fe1`, `O_h` or `SI`; None if it is none."""
+    found = _LETTERS.match(label)
+    letters = "" if found is None else found.group()
+    for n in (2, 1):
+        if (symbol := letters[:n].capitalize()) in ATOMIC_NUMBERS and len(letters[:n]) == n:
+            return symbol
+    return None
+
+
+class Labels(NamedTuple):
+    """The labels of a structure.
+
+    Attributes:
+        energy: eV, or None.
+        free_energy: eV, or None; alone, it is the energy, too.
+        forces: (n_atoms, 3) eV/Å, or None.
+    """
+
+    energy: float | None
+    free_energy: float | None = None
+    forces: object = None
+
+
+def structure_of(
+    elements: Sequence[str] | Sequence[int],
+    positions: object,
+    cell: object,
+    periodic: Sequence[bool],
+    *,
+    labels: Labels,
+    file: str,
+    line: int | None = None,
+) -> Structure:
+    """A structure without a name from what a file says, checked.
+
+    Args:
+        elements: symbols, or atomic numbers.
+        positions: (n_atoms, 3) Å.
+        cell: (3, 3) Å.
+        periodic: along each vector.
+        labels: energies and forces.
+        file: for messages.
+        line: of the frame.
+
+    Raises:
+        InputError: it is no structure.
+    """
+
+    def failed(reason: str) -> InputError:
+        return InputError(reason, file=file, line=line)
+
+    if not len(elements):
+        raise failed("expected atoms, got none")
+    symbols = []
+    for element in elements:
+        symbol = element if isinstance(element, str) else SYMBOLS[element - 1] if 0 < element <= 118 else ""
+        if symbol not in ATOMIC_NUMBERS:
+            raise failed(f"expected chemical elements, got {quoted(str(element))}")
+        symbols.append(symbol)
+    wanted = {"positions": (positions, (len(symbols), 3)), "cell": (cell, (3, 3))}
+    if labels.forces is not None:
+        wanted["forces"] = (labels.forces, (len(symbols), 3))
+    arrays: dict[str, FloatArray] = {}
+    for what, (given, shape) in wanted.items():
+        try:
+            array = np.array(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise failed(f"expected {what} of shape {shape}, got rows of other lengths") from None
+        if array.shape != shape:
+            raise failed(f"expected {what} of shape {shape}, got {array.shape}")
+        if not np.isfinite(array).all():
+            raise failed(f"expected finite {what}, got NaN or infinity")
+        arrays[what] = array
+    energy, free_energy, _ = labels
+    for what, number in (("energy", energy), ("free energy", free_energy)):
+        if number is not None and not np.isfinite(number):
+            raise failed(f"expected a finite {what}, got {number}")
+    x, y, z = (bool(axis) for axis in periodic)
+    if not spans_volume(arrays["cell"], (x, y, z)):
+        raise failed("expected independent cell vectors, got vectors that span no volume")
+    only_free = energy is None and free_energy is not None
+    return Structure(
+        "",
+        tuple(symbols),
+        arrays["positions"],
+        arrays["cell"],
+        (x, y, z),
+        energy=free_energy if only_free else energy,
+        forces=arrays.get("forces"),
+        free_energy=free_energy,
+        file=file,
+        line=line,
+        extras=Extras(only_free_energy=only_free),
+    )
+
+
+def numbered(items: Iterator[Structure | InputError], name: str) -> Iterator[Structure | InputError]:
+    """Name the frames of a file, `name-1` and so on if there are several; errors count as frames."""
+    first = next(items, None)
+    if first is None:
+        return
+    second = next(items, None)
+    if second is None:
+        yield first if isinstance(first, InputError) else replace(first, name=name)
+        return
+    number = 0
+    for group in ((first, second), items):
+        for item in group:
+            number += 1
+            yield item if isinstance(item, InputError) else replace(item, name=f"{name}-{number}")
+
+
+def until_unreadable(items: Iterator[Structure | InputError], file: str) -> Iterator[Structure | InputError]:
+    """The items, and one error where the file cannot be read any further."""
+    try:
+        yield from items
+    except InputError as error:
+        yield error
+    except _UNREADABLE as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
+        yield InputError(f"cannot read the file: {reason}", file=file)
