@@ -14,15 +14,18 @@ from tio2nn.cli import console
 from tio2nn.cli.app import command
 from tio2nn.cli.options import (
     EnergyKeyOption,
+    EnergyOption,
     ForcesKeyOption,
     InsecureOption,
     JsonOption,
     PotentialOption,
     ProjectOption,
+    RunnerUnitsOption,
     SchedulerOption,
     StrictOption,
     TlsOption,
     WaitOption,
+    WhichEnergy,
     XsfForcesOption,
     XsfForcesUnit,
 )
@@ -59,13 +62,21 @@ def evaluate(
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
+    runner_units: RunnerUnitsOption = None,
+    energy: EnergyOption = WhichEnergy.AUTO,
     json: JsonOption = False,
 ) -> bool:
     """Measure the errors of the potential on structures held out of training."""
     from tio2nn.io.labels import ReadOptions
     from tio2nn.project.project import Project
 
-    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
+    options = ReadOptions(
+        energy_key,
+        forces_key,
+        xsf_forces.value,
+        None if runner_units is None else runner_units.value,
+        energy.value,
+    )
 
     found = None if potential is not None and project is None else Project.find(project)
     lock = nullcontext() if found is None else found.locked("evaluate")

@@ -10,10 +10,14 @@ from tio2nn.cli import console
 from tio2nn.cli.app import command
 from tio2nn.cli.options import (
     EnergyKeyOption,
+    EnergyOption,
     ForcesKeyOption,
+    FormatsOption,
     LimitOption,
     ProjectOption,
+    RunnerUnitsOption,
     SourcesArgument,
+    WhichEnergy,
     XsfForcesOption,
     XsfForcesUnit,
 )
@@ -37,13 +41,22 @@ def extract(
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
+    runner_units: RunnerUnitsOption = None,
+    energy: EnergyOption = WhichEnergy.AUTO,
+    formats: FormatsOption = False,  # noqa: ARG001
 ) -> bool:
     """Read structure files into the project and audit the data."""
     from tio2nn.io.labels import ReadOptions
     from tio2nn.project.project import Project
 
     found = Project.find(project)
-    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
+    options = ReadOptions(
+        energy_key,
+        forces_key,
+        xsf_forces.value,
+        None if runner_units is None else runner_units.value,
+        energy.value,
+    )
     with found.locked("extract"):
         return perform(found, sources, limit, found.parameters_or_draft(), options)
 
@@ -77,7 +90,8 @@ def perform(
     foreign = _foreign_elements(project, summary, (parameters.elements if parameters else None) or ())
     if summary.audit is None:
         raise InputError(foreign or "expected at least one structure with an energy, got none")
-    console.facts(summary.audit.facts())
+    energies = [] if summary.energies is None else [("energies", summary.energies.message())]
+    console.facts([*summary.audit.facts(), *energies])
     for remark in summary.remarks:
         console.warn(remark)
     if summary.disagreement is not None:

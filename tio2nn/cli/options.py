@@ -35,7 +35,7 @@ SourcesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE",
-        help="Structure files (.xsf, .xyz, .extxyz, also .gz), folders, patterns, tar archives; - for a list on stdin.",
+        help="Structure files (`tio2nn extract --formats` lists them), folders, patterns, archives; - for a list on stdin.",
         show_default=False,
     ),
 ]
@@ -273,6 +273,54 @@ class XsfForcesUnit(str, Enum):
     HARTREE = "Ha/A"
 
 
+def _show_formats(wanted: bool) -> None:
+    from tio2nn.cli.formats import show_formats
+
+    show_formats(wanted)
+
+
+FormatsOption = Annotated[
+    bool,
+    typer.Option(
+        "--formats",
+        help="List the formats that are read, and exit.",
+        is_eager=True,
+        callback=_show_formats,
+    ),
+]
+
+
+class EnergyUnits(str, Enum):
+    """Units of `input.data` of RuNNer."""
+
+    ATOMIC = "Bohr,Ha"
+    METAL = "A,eV"
+
+
+class WhichEnergy(str, Enum):
+    """Which of two energies is learned."""
+
+    AUTO = "auto"
+    ENERGY = "energy"
+    FREE_ENERGY = "free_energy"
+
+
+EnergyOption = Annotated[
+    WhichEnergy,
+    typer.Option(
+        "--energy",
+        help="Which energy to take where files give two, for all structures alike: the free energy, to which forces "
+        "belong, or the energy without electronic entropy. auto: the former if every structure with forces has it.",
+    ),
+]
+RunnerUnitsOption = Annotated[
+    Optional[EnergyUnits],  # noqa: UP045
+    typer.Option(
+        "--runner-units",
+        help="Units of RuNNer's input.data that does not state them. Default: Bohr,Ha.",
+        show_default=False,
+    ),
+]
 EnergyKeyOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(

@@ -22,6 +22,7 @@ from tio2nn.cli.options import (
     OutputOption,
     PartOption,
     ProjectOption,
+    RunnerUnitsOption,
     SchedulerOption,
     SourcesArgument,
     StrictOption,
@@ -72,6 +73,7 @@ def predict(
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
+    runner_units: RunnerUnitsOption = None,
 ) -> bool:
     """Predict energies and forces of structures; print them or write files."""
     from tio2nn.cores import thread_count
@@ -82,7 +84,12 @@ def predict(
         raise UsageError("--part needs --to FILE, the file that all parts write for")
     if to is not None and (output is not None or form is OutputFormat.XSF):
         raise UsageError("--to cannot be combined with --output or --format xsf")
-    options = ReadOptions(energy_key, forces_key, xsf_forces.value)
+    options = ReadOptions(
+        energy_key,
+        forces_key,
+        xsf_forces.value,
+        None if runner_units is None else runner_units.value,
+    )
     refuse_both(part, scheduler)
     place = potential_file(project, potential)
     with pool(None, scheduler, tls, insecure, wait) as workers:

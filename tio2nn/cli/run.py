@@ -16,6 +16,7 @@ from tio2nn.cli.options import (
     DeviceOption,
     ElementsOption,
     EnergyKeyOption,
+    EnergyOption,
     EpochsOption,
     ForcesKeyOption,
     ForcesOption,
@@ -31,6 +32,7 @@ from tio2nn.cli.options import (
     NoTestOption,
     PresetOption,
     RecipeOption,
+    RunnerUnitsOption,
     RunProjectOption,
     SchedulerOption,
     SeedOption,
@@ -39,6 +41,7 @@ from tio2nn.cli.options import (
     SplitKindOption,
     TlsOption,
     WaitOption,
+    WhichEnergy,
     XsfForcesOption,
     XsfForcesUnit,
     element_symbols,
@@ -89,6 +92,8 @@ def run(
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
+    runner_units: RunnerUnitsOption = None,
+    energy: EnergyOption = WhichEnergy.AUTO,
     json: JsonOption = False,
 ) -> bool:
     """Run every step that is missing or out of date."""
@@ -115,7 +120,13 @@ def run(
         limit=limit,
         jobs=jobs,
         device=known_device(device, scheduler),
-        options=ReadOptions(energy_key, forces_key, xsf_forces.value),
+        options=ReadOptions(
+            energy_key,
+            forces_key,
+            xsf_forces.value,
+            None if runner_units is None else runner_units.value,
+            energy.value,
+        ),
     )
     begin = time.perf_counter()
     with pool(jobs, scheduler, tls, insecure, wait) as workers:

@@ -29,7 +29,7 @@ from tio2nn.io.labels import (
 )
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.structures.geometry import spans_volume
-from tio2nn.structures.structure import Column, Extras, FloatArray, Structure
+from tio2nn.structures.structure import Column, Extras, FloatArray, Structure, two_energies
 
 _FORCES_KEYS = ("forces", "force", *(f"{prefix}forces" for prefix in ("REF_", "ref_", "DFT_", "dft_")))
 _PLAIN_COLUMNS = {"species": ("S", 1), "pos": ("R", 3)}
@@ -136,11 +136,9 @@ class _Frame:
         # the key of free energies, named by the user or alone, is no other energy
         plain = [key for key in of_energy.names if not is_free_energy(key)]
         energy = self._agreed(plain, self._energy, "--energy-key")
-        only_free = energy is None and free_energy is not None
-        energy = free_energy if only_free else energy
         forces = self._agreed(of_forces.names, lambda key: self._finite(key, f"finite {key}"), "--forces-key")
         # forces without an energy are of no use, and the missing energy is reported anyway
-        wanted = energy is not None or options.forces_key is not None
+        wanted = energy is not None or free_energy is not None or options.forces_key is not None
         remarks = (of_forces.remark if wanted else None, stress_remark(self._written))
         return Structure(
             name=name,
@@ -148,7 +146,6 @@ class _Frame:
             positions=positions,
             cell=cell,
             periodic=periodic,
-            energy=energy,
             forces=forces,
             file=self._file,
             line=self._line,
@@ -157,9 +154,8 @@ class _Frame:
                 {name: column for name, column in self._columns.items() if name not in _KNOWN_COLUMNS},
                 of_energy.remark or Extras().no_energy,
                 tuple(remark for remark in remarks if remark is not None),
-                only_free,
             ),
-            free_energy=free_energy,
+            **two_energies(energy, free_energy),
         )
 
     def _check_rows(self) -> None:

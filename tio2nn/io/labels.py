@@ -16,6 +16,7 @@ from types import NoneType
 from typing import Literal, NamedTuple, get_args
 
 from tio2nn.files.text import parse_number, quoted
+from tio2nn.structures.energy_label import EnergyChoice
 from tio2nn.structures.structure import Structure
 from tio2nn.wording import counted
 
@@ -32,6 +33,8 @@ class ReadOptions:
         forces_key: columns of the forces in extended XYZ; by default common ones.
         xsf_forces: unit of forces in XSF files that do not state it.
         runner_units: units of `input.data` of RuNNer that does not state them; by default Bohr and Hartree.
+        energy: which energy is read where a file gives two, with electronic entropy ("free_energy") and without.
+            "auto" reads the one without, else the other; for a data set, `extract` decides.
 
     Raises:
         TypeError, ValueError: a key that is no text, or an unknown unit.
@@ -41,11 +44,15 @@ class ReadOptions:
     forces_key: str | None = None
     xsf_forces: XsfForces = "eV/A"
     runner_units: RunnerUnits | None = None
+    energy: EnergyChoice = "auto"
 
     def __post_init__(self) -> None:
         for name, key in (("energy_key", self.energy_key), ("forces_key", self.forces_key)):
             if not isinstance(key, (str, NoneType)):
                 raise TypeError(f"{name}: expected a key or None, got {key!r}")
+        if self.energy not in get_args(EnergyChoice):
+            expected = ", ".join(map(repr, get_args(EnergyChoice)))
+            raise ValueError(f"energy: expected one of {expected}, got {self.energy!r}")
         if self.xsf_forces not in get_args(XsfForces):
             units = " or ".join(map(repr, get_args(XsfForces)))
             raise ValueError(f"xsf_forces: expected {units}, got {self.xsf_forces!r}")

@@ -22,6 +22,7 @@ from tio2nn.io.sources import SourceFile, iter_source_files
 from tio2nn.io.stream import numbered, until_unreadable
 from tio2nn.io.trajectory import iter_trajectory
 from tio2nn.io.xsf.file import iter_xsf
+from tio2nn.structures.energy_label import labeled
 from tio2nn.structures.geometry import closest_pairs
 from tio2nn.structures.names import sorted_by_name, stem
 from tio2nn.structures.structure import Structure
@@ -160,7 +161,11 @@ class _KeySearch:
 
 
 def _parse(source: SourceFile, options: ReadOptions) -> Iterator[Structure | InputError]:
-    return map(_within_reach, until_unreadable(_frames(source, options), source.file))
+    items = map(_within_reach, until_unreadable(_frames(source, options), source.file))
+    if options.energy == "auto":
+        return items
+    label = options.energy
+    return (item if isinstance(item, InputError) else labeled(item, label) for item in items)
 
 
 def _frames(source: SourceFile, options: ReadOptions) -> Iterator[Structure | InputError]:

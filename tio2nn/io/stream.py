@@ -15,7 +15,7 @@ from tio2nn.errors import InputError, one_line
 from tio2nn.files.text import CUT_SHORT, parse_number, quoted
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.structures.geometry import spans_volume
-from tio2nn.structures.structure import Extras, FloatArray, Structure
+from tio2nn.structures.structure import FloatArray, Structure, two_energies
 
 _LONGEST_LINE = 2**20  # bytes
 _CONTROL_BYTES = bytes([*range(9), *range(14, 32), 127])
@@ -191,19 +191,16 @@ def structure_of(
     x, y, z = (bool(axis) for axis in periodic)
     if not spans_volume(arrays["cell"], (x, y, z)):
         raise failed("expected independent cell vectors, got vectors that span no volume")
-    only_free = energy is None and free_energy is not None
     return Structure(
         "",
         tuple(symbols),
         arrays["positions"],
         arrays["cell"],
         (x, y, z),
-        energy=free_energy if only_free else energy,
         forces=arrays.get("forces"),
-        free_energy=free_energy,
         file=file,
         line=line,
-        extras=Extras(only_free_energy=only_free),
+        **two_energies(energy, free_energy),
     )
 
 

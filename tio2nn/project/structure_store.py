@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, overload
+from types import NoneType
+from typing import Any, NamedTuple, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.paths import AnyPath
 from tio2nn.project.project import command_for
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
+from tio2nn.structures.energy_label import EnergyLabel, plain_energy
 from tio2nn.structures.reference_energies import ReferenceEnergies, gross_outliers
 from tio2nn.structures.structure import FloatArray, Structure, geometry_digest
 
@@ -50,6 +52,7 @@ def write_store(
     *,
     groups: Sequence[str] | None = None,
     reference_energies: Mapping[str, float] | None = None,
+    label: EnergyLabel = "energy",
 ) -> None:
     """Write structures, atomically.
 
@@ -58,6 +61,7 @@ def write_store(
         structures: with distinct names.
         groups: name of the group of each structure; by default each is its own group.
         reference_energies: of each element, eV.
+        label: which of two energies of the files the energy is.
 
     Raises:
         ValueError: two structures with the same name.
@@ -81,7 +85,7 @@ def write_store(
         "energies": [np.nan if structure.energy is None else structure.energy for structure in structures],
         "lines": [structure.line or 0 for structure in structures],
     }
-    header = {
+    header: dict[str, Any] = {
         "format": _FORMAT,
         "units": {
             "positions": "Å",
@@ -94,7 +98,10 @@ def write_store(
         "names": names,
         "files": [structure.file for structure in structures],
         "groups": list(names if groups is None else groups),
+        "label": label,
     }
+    if any(structure.free_energy is not None for structure in structures):
+        header["two_energies"] = [[plain_energy(s), s.free_energy] for s in structures]
     arrays = {name: np.asarray(columns[name], dtype=kind) for name, (_, kind, _) in _ARRAYS.items()}
     text = np.frombuffer(json.dumps(header, ensure_ascii=False).encode(), dtype=np.uint8)
     write_arrays(path, {"header": text, **arrays})
@@ -115,13 +122,45 @@ def read_store(path: AnyPath) -> StructureStore:
         if header["format"] != _FORMAT:
             raise ValueError(f"the unknown format {header['format']!r}")
         texts = {name: header[name] for name in _TEXTS}
-        store = StructureStore(arrays, texts, header["reference_energies"])
+        # stores of earlier versions know one energy
+        about = EnergiesOfFiles(header.get("label", "energy"), header.get("two_energies"))
+        store = StructureStore(arrays, texts, header["reference_energies"], about)
     except FileNotFoundError:
         raise InputError(f"expected a structure store, got no file; {advice}", file=file) from None
     except Exception as error:
         reason = f"expected a structure store, got {one_line(error)}; {advice}"
         raise InputError(reason, file=file) from None
     return store
+
+
+class EnergiesOfFiles(NamedTuple):
+    """The energies as the files gave them.
+
+    Attributes:
+        label: which of them is learned.
+        both: without and with electronic entropy, eV, of each structure; None if no file has the latter.
+    """
+
+    label: EnergyLabel
+    both: list[list[float | None]] | None
+
+    def check(self, n: int) -> None:
+        """Raise a ValueError unless they are those of n structures."""
+        if self.label not in get_args(EnergyLabel):
+            raise ValueError(f"the unknown energy {self.label!r}")
+        if self.both is None:
+            return
+        known = all(
+            len(pair) == 2 and all(isinstance(number, (float, NoneType)) for number in pair)
+            for pair in self.both
+        )
+        if len(self.both) != n or not known:
+            raise ValueError("energies of files that are not two for each structure")
+
+    def of(self, index: int) -> tuple[float | None, float | None]:
+        """Free energy and plain energy of a structure, as its attributes have them."""
+        plain, free = (None, None) if self.both is None else self.both[index]
+        return free, None if free is None else plain
 
 
 class StructureStore(Sequence[Structure]):
@@ -138,6 +177,7 @@ class StructureStore(Sequence[Structure]):
         lines: (n_structures,) first line of the structure in its file, or 0.
         names, files, groups: one per structure.
         reference_energies: of each element, eV; they define the cohesive energies.
+        energies_of_files: which energy of the files `energies` is, and both.
     """
 
     offsets: IntArray
@@ -154,16 +194,20 @@ class StructureStore(Sequence[Structure]):
         arrays: Mapping[str, NDArray[Any]],
         texts: Mapping[str, Sequence[str]],
         reference_energies: Mapping[str, float],
+        about: EnergiesOfFiles | None = None,
     ) -> None:
         """Check that the arrays are consistent.
 
         Args:
             arrays, texts: by the names of the attributes.
             reference_energies: of each element, eV.
+            about: the energies as the files give them; by default there is only one.
 
         Raises:
             ValueError: they are not.
         """
+        self.energies_of_files = about or EnergiesOfFiles("energy", None)
+        self.energies_of_files.check(len(texts["names"]))
         for name in _ARRAYS:
             setattr(self, name, arrays[name])
         self.names, self.files, self.groups = (tuple(texts[name]) for name in _TEXTS)
@@ -203,6 +247,7 @@ class StructureStore(Sequence[Structure]):
         atoms = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
         energy, forces = float(self.energies[index]), self.forces[atoms]
         periodic = self.periodic[index]
+        free, plain = self.energies_of_files.of(index)
         return Structure(
             name=self.names[index],
             elements=tuple([SYMBOLS[number - 1] for number in self.numbers[atoms].tolist()]),
@@ -213,6 +258,8 @@ class StructureStore(Sequence[Structure]):
             forces=None if np.isnan(forces).any() else forces,
             file=self.files[index],
             line=int(self.lines[index]) or None,
+            free_energy=free,
+            plain_energy=plain,
         )
 
     @cached_property

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,14 +45,12 @@ class Extras:
         columns: per-atom data, by name.
         no_energy: why there is no total energy.
         remarks: on labels that were ignored.
-        only_free_energy: whether the energy is the free energy, for lack of another.
     """
 
     info: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, Column] = field(default_factory=dict)
     no_energy: str = "expected a total energy, got none"
     remarks: tuple[str, ...] = ()
-    only_free_energy: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +69,8 @@ class Structure:
         file: the source of the structure, as the user named it.
         line: 1-based line in that file at which the structure begins, or None.
         extras: other content of that file; neither stored nor hashed.
-        free_energy: eV, electronic entropy included, if the file gives it; the forces are its derivative.
+        free_energy: eV, electronic entropy included, if the file gives it; forces are its derivatives.
+        plain_energy: eV, without that entropy, if the file gives it beside the free energy.
     """
 
     name: str
@@ -85,6 +84,7 @@ class Structure:
     line: int | None = None
     extras: Extras = field(default_factory=Extras)
     free_energy: float | None = None
+    plain_energy: float | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.elements, str):  # type: ignore[unreachable]  # callers need not check types
@@ -129,9 +129,8 @@ class Structure:
             np.array(atoms.positions, dtype=np.float64),
             np.array(atoms.cell, dtype=np.float64),
             (x, y, z),
-            energy=None if energy is None else float(energy),
             forces=None if forces is None else np.array(forces, dtype=np.float64),
-            free_energy=None if free_energy is None else float(free_energy),
+            **two_energies(*(None if label is None else float(label) for label in (energy, free_energy))),
         )
 
     def to_ase(self) -> Atoms:
@@ -142,6 +141,8 @@ class Structure:
 
         atoms = Atoms(self.elements, self.positions, cell=self.cell, pbc=self.periodic)
         labels = {"energy": self.energy, "free_energy": self.free_energy, "forces": self.forces}
+        if self.plain_energy is not None:
+            labels["energy"] = self.plain_energy
         if any(label is not None for label in labels.values()):
             atoms.calc = SinglePointCalculator(atoms, **labels)
         return atoms
@@ -190,6 +191,20 @@ class Structure:
 def geometry_digest(*parts: bytes | memoryview) -> str:
     """`Structure.geometry_hash`, of symbols with blanks between them and bytes of positions, cell and periodicity."""
     return hashlib.blake2b(b"".join(parts), digest_size=12).hexdigest()
+
+
+class TwoEnergies(TypedDict):
+    """The energies of a structure by the names of its attributes."""
+
+    energy: float | None
+    free_energy: float | None
+    plain_energy: float | None
+
+
+def two_energies(plain: float | None, free: float | None) -> TwoEnergies:
+    """The energies of a structure by the names of its attributes; the energy is the plain one, if there is one."""
+    energy = free if plain is None else plain
+    return {"energy": energy, "free_energy": free, "plain_energy": None if free is None else plain}
 
 
 def _numbers(name: str, given: object) -> FloatArray:

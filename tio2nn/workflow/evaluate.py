@@ -117,7 +117,8 @@ def evaluate(
     potential_file, directory = Path(potential_file), None if directory is None else Path(directory)
     potential = Potential.load(potential_file)
     if sources:
-        items = read_structures(sources, stdin=stdin, options=options, errors="yield")
+        reading = _as_trained(options or ReadOptions(), snapshot if its_own else None)
+        items = read_structures(sources, stdin=stdin, options=reading, errors="yield")
         training = _training_geometries(snapshot) if snapshot is not None and its_own else frozenset()
         part = _Part(predict_stream(potential, items, forces=True, workers=workers), training=training)
     elif snapshot is not None:
@@ -176,6 +177,14 @@ class _Part(NamedTuple):
     nearest: Mapping[str, Nearest] = MappingProxyType({})
     training: frozenset[str] = frozenset()
     n_groups: int = 0
+
+
+def _as_trained(options: ReadOptions, snapshot: Snapshot | None) -> ReadOptions:
+    """Read the energies that the structures of the project have, unless others are asked for."""
+    if options.energy != "auto" or snapshot is None or not snapshot.has_structures:
+        return options
+    label = snapshot.structures.energies_of_files.label
+    return replace(options, energy=label) if label == "free_energy" else options
 
 
 def _training_geometries(snapshot: Snapshot) -> frozenset[str]:

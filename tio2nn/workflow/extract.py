@@ -22,6 +22,7 @@ from tio2nn.project.named import project_of
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.structures.audit import Audit, audit, compositions
+from tio2nn.structures.energy_label import EnergyDecision, EnergyLabel, decided, labeled, plain_energy
 from tio2nn.structures.force_check import Disagreement, compare_forces
 from tio2nn.structures.names import natural_key, sorted_by_name
 from tio2nn.structures.reference_energies import ReferenceEnergies
@@ -41,6 +42,7 @@ class ExtractSummary:
         foreign_elements: those elements, in alphabetical order.
         remarks: remarks on labels of accepted structures that were ignored, one line each.
         disagreement: disagreement of forces with energy differences; None if they agree or cannot be compared.
+        energies: which energy is learned, and how far apart the two are; None if no structure has a free energy.
         choices: which symmetry functions were chosen and why; empty if the parameters had theirs.
     """
 
@@ -52,6 +54,7 @@ class ExtractSummary:
     remarks: tuple[str, ...] = ()
     disagreement: Disagreement | None = None
     choices: tuple[tuple[str, str], ...] = ()
+    energies: EnergyDecision | None = None
 
 
 def extract(
@@ -89,12 +92,15 @@ def extract(
     if parameters is None and project.parameters_file.exists():
         parameters = project.parameters_or_draft()
     elements = None if parameters is None else parameters.elements
+    options = options or ReadOptions()
     structures: list[Structure] = []
     rejected: list[InputError] = []
     foreign: list[set[str]] = []
     remarks = Remarks()
     with track("reading structures", 0) as advance:
-        for item in read_structures(sources, stdin=stdin, options=options, errors="yield"):
+        # decided below, for all
+        reading = replace(options, energy="auto")
+        for item in read_structures(sources, stdin=stdin, options=reading, errors="yield"):
             if isinstance(item, InputError):
                 rejected.append(item)
             elif item.energy is None:
@@ -107,7 +113,9 @@ def extract(
                 remarks.add(item)
                 structures.append(replace(item, extras=Extras()))
             advance(1)
-    structures = sorted_by_name(structures)
+    label = decided(structures, options.energy)
+    decision = EnergyDecision.of(structures, label)
+    structures = sorted_by_name(_labeled(structures, label, rejected))
     if limit is not None and limit < len(structures):
         structures = [structures[k * len(structures) // limit] for k in range(limit)]
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or 0))
@@ -121,6 +129,7 @@ def extract(
             structures,
             groups=findings.group_names,
             reference_energies=findings.reference.as_dict(),
+            label=label,
         )
     if findings is not None or not project.energies_file.exists():
         reasons = [[e.file or "", e.line or "", e.reason] for e in rejected]
@@ -136,7 +145,20 @@ def extract(
         remarks=remarks.lines(),
         disagreement=disagreement,
         choices=_completed(project, parameters) if structures and isinstance(parameters, Draft) else (),
+        energies=decision,
     )
+
+
+def _labeled(
+    structures: Iterable[Structure], label: EnergyLabel, rejected: list[InputError]
+) -> Iterator[Structure]:
+    """The structures that have the energy that was decided on."""
+    for structure in structures:
+        item = labeled(structure, label)
+        if isinstance(item, InputError):
+            rejected.append(item)
+        else:
+            yield item
 
 
 def _given_reference_energies(parameters: ParameterSet | Draft | None) -> Mapping[str, float] | None:
@@ -185,10 +207,13 @@ def _energies_table(
         "duplicate_of",
         "outlier",
     ]
-    return header, _rows(structures, findings)
+    has_both = any(structure.free_energy is not None for structure in structures)
+    if has_both:
+        header += ["plain_energy_eV", "free_energy_eV"]
+    return header, _rows(structures, findings, has_both)
 
 
-def _rows(structures: Sequence[Structure], findings: Audit) -> Iterator[list[object]]:
+def _rows(structures: Sequence[Structure], findings: Audit, has_both: bool) -> Iterator[list[object]]:
     columns = zip(
         structures,
         compositions(structures, findings.reference.elements).tolist(),
@@ -204,4 +229,6 @@ def _rows(structures: Sequence[Structure], findings: Audit) -> Iterator[list[obj
         n_atoms, energy = structure.n_atoms, structure.energy or 0.0
         numbers = [n_atoms, *counts, repr(energy), repr(energy / n_atoms), repr(cohesive)]
         rounded = [f"{number:.6f}" if math.isfinite(number) else "" for number in (force, distance)]
-        yield [structure.name, structure.file, *numbers, *rounded, group, duplicate, outlier]
+        both = (plain_energy(structure), structure.free_energy) if has_both else ()
+        energies = ["" if number is None else repr(number) for number in both]
+        yield [structure.name, structure.file, *numbers, *rounded, group, duplicate, outlier, *energies]
