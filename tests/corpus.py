@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import tarfile
 
+import outputs
 from archives import archive_bytes
 
 _HEAD = "# total energy = -12.5 eV\n\nCRYSTAL\nPRIMVEC\n"
@@ -178,7 +179,102 @@ BYTES: dict[str, bytes] = {
     "bomb.tar.gz": _archive({"bomb.xsf": bytes(300 * 2**20)}),
 }
 
-BAD: dict[str, bytes] = {name: text.encode() for name, text in TEXTS.items()} | BYTES
+
+def _changed(text: str, old: str, new: str) -> bytes:
+    """With every `old` replaced; there must be one."""
+    assert old in text, old
+    return text.replace(old, new).encode()
+
+
+_VASPRUN = outputs.vasprun(1)
+_PWO = outputs.espresso(1)
+_AIMS = outputs.aims()
+_RUNNER = outputs.runner(1)
+_TRAJECTORY = outputs.trajectory(1)
+_DATABASE = outputs.database(1)
+_BOMB = "<!DOCTYPE x [" + "".join(f'<!ENTITY e{k} "{f"&e{k - 1};" * 10}">' for k in range(1, 12)) + "]>"
+
+# of other programs: each with one structure, which cannot be used
+OUTPUTS: dict[str, bytes] = {
+    "empty-vasprun.xml": b"",
+    "cut-vasprun.xml": _VASPRUN[: _VASPRUN.index("e_0_energy")].encode(),
+    "other-root-vasprun.xml": _changed(_VASPRUN, "modeling", "html"),
+    "entities-vasprun.xml": outputs.vasprun(1, head=_BOMB).encode(),
+    "nan-force-vasprun.xml": _changed(_VASPRUN, "0.10000000", "       nan"),
+    "stars-vasprun.xml": _changed(_VASPRUN, "0.10000000", "**********"),
+    "fewer-atoms-vasprun.xml": _changed(_VASPRUN, "<rc><c>O </c><c> 1</c></rc>\n", ""),
+    "no-such-element-vasprun.xml": _changed(_VASPRUN, "<c>Si</c>", "<c>Qq</c>"),
+    "not-converged-vasprun.xml": outputs.vasprun(1, nelm=2).encode(),
+    "deep-vasprun.xml": b"<modeling>" + b"<a>" * 100_000,
+    "long-tag-vasprun.xml": b"<modeling><a " + b"x" * 20_000_000,
+    "utf-16-vasprun.xml": _VASPRUN.replace("ISO-8859-1", "utf-16").encode("utf-16")[:300],
+    "empty.pwo": b"",
+    "prose.pwo": b"nothing of the kind\n",
+    "cut-in-positions.pwo": _PWO[: _PWO.index("tau(   2)")].encode(),
+    "cut-in-forces.pwo": _PWO[: _PWO.index("0.01166", _PWO.index("Forces acting")) + 4].encode(),
+    "no-lattice-parameter.pwo": _changed(
+        _changed(_PWO, "celldm(1)", "x").decode(), "lattice parameter (alat)", "x"
+    ),
+    "trillion-atoms.pwo": _changed(
+        _PWO, "number of atoms/cell      =            3", "number of atoms/cell = 1000000000000"
+    ),
+    "not-converged.pwo": outputs.espresso(1, converged=False).encode(),
+    "nan-energy.pwo": _changed(
+        _PWO, "!    total energy              =     -1", "!    total energy              = nan"
+    ),
+    "stars.pwo": _changed(_PWO, "atom    2 type  1   force =", "atom    2 type  1   force = ****"),
+    "no-such-element.pwo": _changed(_PWO, "Si1", "Qq1"),
+    "binary.pwo": _PWO[:300].encode() + bytes(range(256)),
+    "empty-aims.out": b"",
+    "cut-aims.out": _AIMS[: _AIMS.index("Self-consistency cycle conv")].encode(),
+    "cut-in-atoms-aims.out": _AIMS[: _AIMS.index("2: Species")].encode(),
+    "not-converged-aims.out": outputs.aims(converged=False).encode(),
+    "relaxation-aims.out": outputs.aims(moved=True).encode(),
+    "no-count-aims.out": _changed(_AIMS, "| Number of atoms ", "| Number of spins "),
+    "nan-force-aims.out": _changed(_AIMS, "1.000000000000000E-01", "nan"),
+    "trillion-aims.out": _changed(_AIMS, ":        3", ": 1000000000000"),
+    "ghost-aims.out": _changed(_AIMS, "Species Si", "Species Q1"),
+    "other-unit-aims.out": _changed(_AIMS, "[eV/Ang]", "[Ha/Bohr]"),
+    "empty.traj": b"",
+    "pickled.traj": b"PickleTrajectory" + bytes(100),
+    "cut.traj": _TRAJECTORY[:100],
+    "cut-at-end.traj": _TRAJECTORY[: len(_TRAJECTORY) // 2],
+    "of-gpaw.traj": _changed(_TRAJECTORY.decode("latin-1"), "ASE-Trajectory", "GPAW-wavefunct"),
+    "trillion-frames.traj": _TRAJECTORY[:32] + (10**12).to_bytes(8, "little") + _TRAJECTORY[40:],
+    "frame-nowhere.traj": _TRAJECTORY[:40] + (10**12).to_bytes(8, "little") + _TRAJECTORY[48:],
+    "objects.traj": _TRAJECTORY.replace(b'"float64"', b'"object" '),
+    "large-array.traj": _TRAJECTORY.replace(b"[[3, 3]", b"[[9, 9]"),
+    "no-json.traj": _TRAJECTORY.replace(b'{"', b"{{"),
+    "deep-json.traj": _TRAJECTORY.replace(b'"numbers', b'"nombres'),
+    "empty.db": b"",
+    "prose.db": b"nothing of the kind\n",
+    "cut.db": _DATABASE[:3000],
+    "cut-in-a-page.db": _DATABASE[:9000],
+    "no-rows.db": outputs.database(0),
+    "other-tables.db": outputs.database(1, "DROP TABLE systems"),
+    "view.db": outputs.database(
+        1, "ALTER TABLE systems RENAME TO s", "CREATE VIEW systems AS SELECT * FROM s"
+    ),
+    "short-positions.db": outputs.database(1, "UPDATE systems SET positions = x'00'"),
+    "text-for-numbers.db": outputs.database(1, "UPDATE systems SET numbers = 'SiO2'"),
+    "later-version.db": outputs.database(1, "UPDATE information SET value = '99' WHERE name = 'version'"),
+    "infinite-energy.db": outputs.database(1, "UPDATE systems SET energy = 9e999"),
+    "input.data.empty": b"",
+    "input.data.prose": b"nothing of the kind\n",
+    "input.data.cut": _RUNNER[: _RUNNER.index("energy")].encode(),
+    "input.data.two-vectors": _changed(_RUNNER, _RUNNER.split("\n")[2] + "\n", ""),
+    "input.data.no-atoms": "\n".join(
+        row for row in _RUNNER.split("\n") if not row.startswith("atom")
+    ).encode(),
+    "input.data.two-energies": _changed(_RUNNER, "charge 0.0", "energy -2.0"),
+    "input.data.nan": _changed(_RUNNER, "energy -1.0", "energy nan"),
+    "input.data.no-such-element": _changed(_RUNNER, " Si ", " Qq "),
+    "input.data.nine-fields": _changed(_RUNNER, " Si 0.0 ", " Si "),
+    "input.data.other-columns": _changed(_RUNNER, "begin", "begin position(4) element"),
+    "input.data.unknown-row": _changed(_RUNNER, "charge", "spin"),
+}
+
+BAD: dict[str, bytes] = {name: text.encode() for name, text in TEXTS.items()} | BYTES | OUTPUTS
 
 # strange, and yet all is there: what other programs and other systems write
 STRANGE: dict[str, bytes] = {

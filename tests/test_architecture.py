@@ -62,7 +62,13 @@ FLOORS = (
 # Where a library may be imported: modules, or folders with all of theirs. A library that is not in the table may be
 # imported anywhere.
 ROOMS = {
-    "ase": ("interfaces.ase", "interfaces.lammps", "structures.structure", "structures.geometry"),
+    "ase": (
+        "io.database",
+        "interfaces.ase",
+        "interfaces.lammps",
+        "structures.structure",
+        "structures.geometry",
+    ),
     "dask": ("parallel",),
     "distributed": ("parallel", "cli.pools"),
     "filelock": ("files.lock",),

@@ -35,7 +35,7 @@ SourcesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE",
-        help="Structure files (`tio2nn extract --formats` lists them), folders, patterns, archives; - for a list on stdin.",
+        help="Structure files (see `extract --formats`), folders, patterns, tar archives; - for a list on stdin.",
         show_default=False,
     ),
 ]

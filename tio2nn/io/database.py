@@ -1,4 +1,4 @@
-"""Databases of ASE in SQLite (`.db`), row by row, opened for reading only.
+"""Databases of ASE in SQLite (`.db`), row by row, opened for reading only; and new ones.
 
 Forces are those of the row, not those that constraints leave. A database is a program's input: what could compute
 something when it is read (views, virtual tables, functions) is refused by the authorizer of SQLite.
@@ -7,7 +7,7 @@ something when it is read (views, virtual tables, functions) is refused by the a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -116,3 +116,24 @@ def _number(value: object) -> float | None:
     if not isinstance(value, (int, float)):
         raise TypeError("expected a number")
     return float(value)
+
+
+def write_database(path: Path, rows: Iterable[tuple[Structure, Mapping[str, str]]]) -> None:
+    """Write a new database.
+
+    Args:
+        path: of a file that does not exist.
+        rows: structures, and notes on them: words to select rows by are key-value pairs, the rest is data, since ASE
+            refuses text that looks like a number.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from ase.db import connect
+
+    with connect(path, type="db", append=False, use_lock_file=False) as database:
+        for structure, notes in rows:
+            words = {key: text for key, text in notes.items() if text.isalpha()}
+            # a name of our own: ASE has `name` and others for itself
+            pairs = {f"tio2nn_{key}": word for key, word in words.items()}
+            database.write(structure.to_ase(), key_value_pairs=pairs, data=dict(notes))

@@ -58,7 +58,7 @@ ESPRESSO = Format(
 AIMS = Format(
     "aims",
     "output of FHI-aims (single points)",
-    ("aims.out",),
+    ("*aims.out",),
     _begins(rb".*?Invoking FHI-aims"),
     "energy, free energy, forces",
 )

@@ -94,6 +94,7 @@ class _Block:
         self._width = 0
         self._units: str = units or "Bohr,Ha"
         self._periodic: list[bool] | None = None
+        self._has_forces = True
         self._cell: list[list[float]] = []
         self._elements: list[str] = []
         self._rows: list[list[float]] = []
@@ -165,6 +166,7 @@ class _Block:
             return
         if units in _SCALES:
             self._units = units
+        self._has_forces = about.get("forces") is not False
         if isinstance(periodic, list) and len(periodic) == 3:
             self._periodic = [axis is True for axis in periodic]
 
@@ -184,7 +186,7 @@ class _Block:
             raise self._lines.error("expected atoms, got none", self.line)
         length, energy = _SCALES[self._units]
         table = np.array(self._rows)
-        forces = table[:, 3:] * (energy / length) if "forces" in self._columns else None
+        forces = table[:, 3:] * (energy / length) if self._has_forces and "forces" in self._columns else None
         return structure_of(
             self._elements,
             table[:, :3] * length,
@@ -202,12 +204,14 @@ def write_runner(
     """The text of one structure; numbers have all digits, so that in Å and eV nothing is lost.
 
     Args:
-        structure: an energy or forces that are not known are zero, as the format demands.
+        structure: with an energy. Forces that are not known are zero, as the format demands; the comment says so.
         units: of lengths and energies.
         about: more for the comment.
     """
     length, energy = _SCALES[units]
-    comment = {"units": units, "periodic": list(structure.periodic), **(about or {})}
+    comment: dict[str, object] = {"units": units, "periodic": list(structure.periodic), **(about or {})}
+    if structure.forces is None:
+        comment["forces"] = False
     lines = ["begin", f"comment {_MARK}{json.dumps(comment, ensure_ascii=True)}"]
     if structure.cell.any():
         lines += ["lattice " + _row(vector / length) for vector in structure.cell]

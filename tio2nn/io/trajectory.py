@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -91,6 +92,9 @@ class _Ulm:
         if not 0 <= n_items <= self._size // 8:
             raise self._error(f"expected at most {self._size // 8} frames, got {n_items}: truncated?")
         self._offsets = self._integers(place, n_items)
+        # many frames at one place would take the time of a much longer file
+        if any(one >= next_one for one, next_one in pairwise(self._offsets)):
+            raise self._error("expected one frame after the other, got other places: damaged?")
 
     def __len__(self) -> int:
         return len(self._offsets)

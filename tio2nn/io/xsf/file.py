@@ -34,7 +34,7 @@ from tio2nn.io.xsf.rows import RowParser
 from tio2nn.io.xsf.sections import Unit, split_sections
 from tio2nn.structures.structure import FloatArray, Structure
 
-_KEYWORD_OF_PERIODICITY = {
+KEYWORD_OF_PERIODICITY = {
     (True, True, True): "CRYSTAL",
     (True, True, False): "SLAB",
     (True, False, False): "POLYMER",
@@ -121,7 +121,7 @@ def write_xsf(structure: Structure, *, decimals: int = 8, forces_in: XsfForces |
     Raises:
         ValueError: XSF has no keyword for these periodic axes.
     """
-    keyword = _KEYWORD_OF_PERIODICITY.get(structure.periodic)
+    keyword = KEYWORD_OF_PERIODICITY.get(structure.periodic)
     if keyword is None:
         raise ValueError(f"expected the periodic axes first, as XSF demands, got {structure.periodic}")
 
