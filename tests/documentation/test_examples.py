@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
+import outputs
 import pytest
 from ase import Atoms
 from command_line import invoke
@@ -104,6 +105,14 @@ def write_what_pages_name() -> None:
         frame.calc = None
     ase.io.write("relabelled.xyz", frames, format="extxyz")
     shutil.copytree("sample_data", "from-ase")
+    Path("calculations").mkdir()
+    for name, text in (
+        ("vasprun.xml", outputs.vasprun()),
+        ("scf.out", outputs.espresso(1)),
+        ("aims.out", outputs.aims()),
+    ):
+        Path("calculations", name).write_text(text)
+    Path("input.data").write_text(outputs.runner())
     with tarfile.open("data-set-2016-TiO2.tar.bz2", "w:bz2") as archive:
         archive.add("sample_data")
     parts = [("validation", "test")[k] if k < 2 else "train" for k in range(len(frames))]
@@ -152,7 +161,7 @@ def run_line(line: str) -> str:
             if not code:
                 raise
             out, err = invoke(*shortened(words[1:]), code=code)
-        is_printed = words[1] in PRINTING and not {"--output", "--to"} & {*words}
+        is_printed = (words[1] in PRINTING or "--formats" in words) and not {"--output", "--to"} & {*words}
         assert bool(out) == (is_printed or "--json" in words), line
         shown += out + err
     return shown
@@ -231,6 +240,15 @@ def of_own_data(here: Path, shown: str, _: dict[str, Any]) -> None:
     assert (here / "relabelled/model/potential.npz").exists()
 
 
+def of_formats(here: Path, shown: str, _: dict[str, Any]) -> None:
+    assert "vasprun.xml of VASP" in shown
+    assert "the free energy, to which forces belong" in shown
+    assert "the energy without electronic entropy" in shown
+    (first, *others) = read_structures(here / "collected.xyz")
+    assert len(others) == 1  # of input.data, read last
+    assert first.energy == next(read_structures(here / "for-aenet")).energy
+
+
 def of_pipelines(here: Path, shown: str, _: dict[str, Any]) -> None:
     assert re.search(r"^sample_data/structure\d{4}\.xsf\t", shown, re.MULTILINE)
     assert re.search(r'"file": "sample_data/structure\d{4}\.xsf"', shown)
@@ -267,6 +285,7 @@ def of_simulations(here: Path, shown: str, names: dict[str, Any]) -> None:
 
 
 RESULTS = {
+    "docs/how-to/formats.md": of_formats,
     "README.md": of_the_readme,
     "docs/how-to/dask.md": of_dask,
     "docs/how-to/own-data.md": of_own_data,

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
+import outputs
 import pytest
 from benchmarks.runner import THREADS, parse
 from command_line import invoke
@@ -214,11 +215,11 @@ def test_every_figure_of_an_evaluation_is_explained(evaluated: Project) -> None:
 
 
 def test_the_columns_of_energies_csv_are_named(tmp_path: Path) -> None:
-    files = write_files(tmp_path / "files", structures())
+    (tmp_path / "vasprun.xml").write_text(outputs.vasprun())
     invoke("init", tmp_path / "p")
-    invoke("extract", "-C", tmp_path / "p", *files)
+    invoke("extract", "-C", tmp_path / "p", tmp_path / "vasprun.xml")
     content = next(row[2] for row in table("docs/reference/project.md", "file") if "energies" in row[0])
-    counts = {"n_Ti", "n_O"}  # "atoms of each element"
+    counts = {"n_Si", "n_O"}  # "atoms of each element"
     assert code(content) == [name for name in header_of(tmp_path / "p/energies.csv") if name not in counts]
 
 
