@@ -7,6 +7,7 @@ on them, the files that pages name. What takes long is shortened by options that
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -113,6 +114,11 @@ def write_what_pages_name() -> None:
     ):
         Path("calculations", name).write_text(text)
     Path("input.data").write_text(outputs.runner())
+    atom = "1\nconfig_type=isolated_atom energy={} pbc=F\n{} 0 0 0\n"
+    text = Path("relabelled.xyz").read_text(encoding="utf-8").replace("U_total=", "energy=")
+    Path("with-atoms.xyz").write_text(
+        atom.format(-50.0, "Ti") + atom.format(-30.0, "O") + text, encoding="utf-8"
+    )
     with tarfile.open("data-set-2016-TiO2.tar.bz2", "w:bz2") as archive:
         archive.add("sample_data")
     parts = [("validation", "test")[k] if k < 2 else "train" for k in range(len(frames))]
@@ -246,6 +252,8 @@ def of_formats(here: Path, shown: str, _: dict[str, Any]) -> None:
     assert "the energy without electronic entropy" in shown
     (first, *others) = read_structures(here / "collected.xyz")
     assert len(others) == 1  # of input.data, read last
+    parameters = json.loads((here / "from-atoms/params.json").read_text(encoding="utf-8"))
+    assert parameters["reference_energies"] == {"O": -30.0, "Ti": -50.0}
     assert first.energy == next(read_structures(here / "for-aenet")).energy
 
 

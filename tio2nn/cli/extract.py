@@ -13,6 +13,7 @@ from tio2nn.cli.options import (
     EnergyOption,
     ForcesKeyOption,
     FormatsOption,
+    IsolatedAtomsOption,
     LimitOption,
     ProjectOption,
     RunnerUnitsOption,
@@ -43,6 +44,7 @@ def extract(
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     runner_units: RunnerUnitsOption = None,
     energy: EnergyOption = WhichEnergy.AUTO,
+    isolated_atoms: IsolatedAtomsOption = False,
     formats: FormatsOption = False,  # noqa: ARG001
 ) -> bool:
     """Read structure files into the project and audit the data."""
@@ -58,7 +60,8 @@ def extract(
         energy.value,
     )
     with found.locked("extract"):
-        return perform(found, sources, limit, found.parameters_or_draft(), options)
+        parameters = found.parameters_or_draft()
+        return perform(found, sources, limit, parameters, options, isolated_atoms=isolated_atoms)
 
 
 def perform(
@@ -67,6 +70,8 @@ def perform(
     limit: int | None,
     parameters: ParameterSet | Draft | None,
     options: ReadOptions | None = None,
+    *,
+    isolated_atoms: bool = False,
 ) -> bool:
     """Extract and show the audit; return whether every structure was accepted.
 
@@ -82,6 +87,7 @@ def perform(
         limit=limit,
         stdin=sys.stdin,
         options=options,
+        isolated_atoms=isolated_atoms,
         track=console.track,
     )
     if summary.audit is None and len(summary.rejected) == 1 and not summary.foreign_elements:

@@ -290,6 +290,16 @@ FormatsOption = Annotated[
 ]
 
 
+IsolatedAtomsOption = Annotated[
+    bool,
+    typer.Option(
+        "--isolated-atoms",
+        help="Take the reference energies from structures of one atom with config_type=isolated_atom in extended XYZ, "
+        "write them to params.json, and leave these structures out.",
+    ),
+]
+
+
 class EnergyUnits(str, Enum):
     """Units of `input.data` of RuNNer."""
 

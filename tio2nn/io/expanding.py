@@ -82,7 +82,7 @@ class _BoundedFile(io.RawIOBase):
     def __init__(self, compressed: BinaryIO) -> None:
         self._stream = gzip.GzipFile(fileobj=compressed)
         compressed.seek(0, os.SEEK_END)
-        self._left = max(_ALWAYS_ALLOWED, _LARGEST_EXPANSION * compressed.tell())
+        self._left = max(2 * LARGEST_FILE, _LARGEST_EXPANSION * compressed.tell())
         compressed.seek(0)
 
     def readable(self) -> bool:

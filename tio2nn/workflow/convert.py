@@ -95,7 +95,7 @@ def convert(
         OSError: it cannot be written.
     """
     project, path = project_of(project), Path(path)
-    store = read_store(project.require(project.structures_file))
+    store = read_store(project.existing_file(project.structures_file))
     if part not in (None, *PARTS):
         raise UsageError(f"--only: expected one of {', '.join(PARTS)}, got {part!r}")
     parts = _parts(project, store, needed=part is not None)
@@ -131,7 +131,7 @@ def _parts(project: Project, store: StructureStore, *, needed: bool) -> Mapping[
     """The part of each structure; none if there is no split of these structures and none is needed."""
     if not needed and not project.split_file.exists():
         return {}
-    parts = read_parts(project.require(project.split_file))
+    parts = read_parts(project.existing_file(project.split_file))
     if covers(parts, store.names):
         return parts
     if needed:

@@ -27,6 +27,11 @@ from tio2nn.structures.force_check import Disagreement, compare_forces
 from tio2nn.structures.names import natural_key, sorted_by_name
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.structure import Extras, Structure
+from tio2nn.workflow.isolated_atoms import (
+    energies_of_atoms,
+    is_isolated_atom,
+    with_reference_energies,
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def extract(
     limit: int | None = None,
     stdin: Iterable[str] | None = None,
     options: ReadOptions | None = None,
+    isolated_atoms: bool = False,
     track: Track = silent,
 ) -> ExtractSummary:
     """Read structures, reject unusable ones, audit the rest, and write the energies table and the store.
@@ -80,6 +86,7 @@ def extract(
         limit: number of accepted structures to keep, evenly spaced in order of name; by default all.
         stdin: lines to read for the source "-".
         options: how to read structure files.
+        isolated_atoms: take reference energies from isolated atoms, write them to `params.json`, leave the atoms out.
         track: reports progress, one step per structure.
 
     Raises:
@@ -111,11 +118,17 @@ def extract(
                 rejected.append(item.error(f"expected the elements {', '.join(elements)}, got {got}"))
             else:
                 remarks.add(item)
-                structures.append(replace(item, extras=Extras()))
+                keeps_label = isolated_atoms and is_isolated_atom(item)
+                structures.append(item if keeps_label else replace(item, extras=Extras()))
             advance(1)
     label = decided(structures, options.energy)
     decision = EnergyDecision.of(structures, label)
     structures = sorted_by_name(_labeled(structures, label, rejected))
+    if isolated_atoms:
+        atoms = [structure for structure in structures if is_isolated_atom(structure)]
+        structures = [structure for structure in structures if not is_isolated_atom(structure)]
+        known = parameters or project.parameters_or_draft()
+        parameters = with_reference_energies(project, energies_of_atoms(atoms, structures, known))
     if limit is not None and limit < len(structures):
         structures = [structures[k * len(structures) // limit] for k in range(limit)]
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or 0))

@@ -1,0 +1,90 @@
+"""Reference energies of atoms alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tio2nn.errors import InputError
+from tio2nn.parameters.draft import Draft
+from tio2nn.project.project import Project
+from tio2nn.project.structure_store import read_store
+from tio2nn.workflow.extract import ExtractSummary, extract
+
+MOLECULE = "2\nenergy=-12.0 pbc=F\nTi 0 0 0\nO 1.8 0 0\n2\nenergy=-12.1 pbc=F\nTi 0 0 0\nO 1.9 0 0\n"
+
+
+def atom(
+    element: str, energy: float, label: str = "config_type=isolated_atom", cell: str = 'pbc="F F F"'
+) -> str:
+    return f"1\n{label} energy={energy} {cell}\n{element} 0 0 0\n"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(tmp_path)
+    Path("p").mkdir()
+    Path("p/params.json").write_text('{"preset": "auto", "recipe": "quick"}')
+    return Project(Path("p"))
+
+
+def run(text: str) -> ExtractSummary:
+    Path("x.xyz").write_text(text)
+    return extract("p", ["x.xyz"], isolated_atoms=True)
+
+
+def written() -> dict[str, object]:
+    found = json.loads(Path("p/params.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def test_atoms_give_the_reference_energies_and_are_left_out(project: Project) -> None:
+    box = 'Lattice="9 0 0 0 9 0 0 0 9"'
+    summary = run(atom("Ti", -5.0) + MOLECULE + atom("O", -6.5, "config_type=IsolatedAtom", box))
+    assert summary.n_structures == 2
+    assert summary.audit is not None
+    assert summary.audit.reference.as_dict() == {"O": -6.5, "Ti": -5.0}
+    assert read_store("p/structures/structures.npz").reference_energies == {"O": -6.5, "Ti": -5.0}
+    assert written()["reference_energies"] == {"O": -6.5, "Ti": -5.0}
+    assert written()["recipe"] == "quick"
+    parameters = project.parameters_or_draft()
+    assert not isinstance(parameters, Draft)
+    # the parameters are complete now; the same again changes nothing
+    before = written()
+    run(atom("Ti", -5.0) + MOLECULE + atom("O", -6.5))
+    assert written() == before
+
+
+@pytest.mark.parametrize(
+    ("atoms", "expected"),
+    [
+        (atom("Ti", -5.0), "got none of O"),
+        (atom("Ti", -5.0) + atom("O", -6.5, "config_type=bulk"), "got none of O"),
+        (atom("Ti", -5.0) + atom("Ti", -5.1) + atom("O", -1.0), "got -5.0 and -5.1 eV"),
+        (
+            atom("Ti", -5.0) + atom("O", -6.5, cell='Lattice="5 0 0 0 9 0 0 0 9"'),
+            "got its image 5.00 Å away, within 6.5 Å",
+        ),
+    ],
+)
+def test_what_is_missing_or_not_isolated_is_said(atoms: str, expected: str) -> None:
+    before = written()
+    with pytest.raises(InputError, match=expected):
+        run(MOLECULE + atoms)
+    assert written() == before
+    assert not Path("p/energies.csv").exists()
+
+
+def test_energies_that_are_given_are_not_replaced() -> None:
+    Path("p/params.json").write_text('{"preset": "auto", "reference_energies": {"Ti": -1.0, "O": -2.0}}')
+    with pytest.raises(InputError, match=r'^p/params\.json: expected no "reference_energies"'):
+        run(MOLECULE + atom("Ti", -5.0) + atom("O", -6.5))
+
+
+def test_nobody_is_asked_who_did_not_ask() -> None:
+    Path("x.xyz").write_text(MOLECULE + atom("Ti", -5.0) + atom("O", -6.5))
+    assert extract("p", ["x.xyz"]).n_structures == 4
+    assert written()["reference_energies"] is None
