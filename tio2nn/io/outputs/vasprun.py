@@ -78,6 +78,7 @@ class _Run:
         self._text: list[str] = []
         self._length = 0
         self._elements: list[str] = []
+        self._in_row = False  # of the table of atoms, behind its first field
         self._settings: dict[str, float] = {}
         self._done: list[Structure | InputError] = []
         self._fed = 0
@@ -152,8 +153,6 @@ class _Run:
             self._first_cell(text.strip())
         elif tag == "rc" and "array:atoms" in path:
             self._in_row = False
-
-    _in_row = False
 
     def _first_cell(self, text: str) -> None:
         if not self._in_row:
