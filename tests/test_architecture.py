@@ -30,7 +30,7 @@ MOST_ARGUMENTS = 8
 # which offers names of every floor and which no module of the package goes through.
 FLOORS = (
     # the ground: what everything may import
-    ("cores", "errors", "job_part", "version", "wording"),
+    ("cores", "errors", "job_part", "memory", "version", "wording"),
     # how bytes reach the disk and come back
     ("files",),
     # atoms in a cell, and what can be said of them as they are

@@ -149,16 +149,14 @@ def test_no_group_comes_twice_before_all_came_once() -> None:
 # --- what bounds it -----------------------------------------------------------------------------------------
 
 
-def set_machine(monkeypatch: pytest.MonkeyPatch, *, memory: float, free: float) -> None:
-    pages = {"SC_PHYS_PAGES": int(memory / 4096), "SC_PAGE_SIZE": 4096}
-    monkeypatch.setattr(derivative_budget.os, "sysconf", pages.__getitem__)
+def set_machine(monkeypatch: pytest.MonkeyPatch, *, free: float) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**13, 10**13, int(free)))
 
 
 @pytest.mark.parametrize(
     ("limit", "free", "expected"),
     [
-        (None, 1e12, (8_192_000_000, "memory")),
+        (None, 1e12, (900_000_000_000, "disk")),
         (None, 8e9, (7_200_000_000, "disk")),
         (None, 5e8, (400_000_000, "disk")),
         (None, 1e7, (0, "disk")),
@@ -166,19 +164,19 @@ def set_machine(monkeypatch: pytest.MonkeyPatch, *, memory: float, free: float) 
         (50.0, 1e10, (9_000_000_000, "disk")),
     ],
 )
-def test_half_of_the_memory_and_most_of_the_disk_are_the_bounds(
+def test_most_of_the_disk_and_the_limit_are_the_bounds(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     limit: float | None,
     free: float,
     expected: tuple[int, str],
 ) -> None:
-    set_machine(monkeypatch, memory=16_384e6, free=free)
+    set_machine(monkeypatch, free=free)
     assert budget_of(tmp_path, limit) == expected
 
 
 def test_what_lies_there_counts_as_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    set_machine(monkeypatch, memory=1e15, free=1e10)
+    set_machine(monkeypatch, free=1e10)
     (tmp_path / "jacobian-1.f32").write_bytes(bytes(1_000_000))
     n_bytes, _ = budget_of(tmp_path, None)
     assert 9_000_000_000 + 900_000 <= n_bytes < 9_000_000_000 + 1_000_000
@@ -254,11 +252,11 @@ def test_the_decision_is_followed_where_the_machine_is_another(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.parameters_file.write_text(bounded(None).to_json(), encoding="utf-8")
-    monkeypatch.setattr(derivative_budget, "budget_of", lambda *_: derivative_budget.Budget(35_000, "memory"))
+    monkeypatch.setattr(derivative_budget, "budget_of", lambda *_: derivative_budget.Budget(35_000, "disk"))
     run(project)
     before = chosen_in(project)
     assert len(before) < 23
-    monkeypatch.setattr(derivative_budget, "budget_of", lambda *_: derivative_budget.Budget(10**9, "memory"))
+    monkeypatch.setattr(derivative_budget, "budget_of", lambda *_: derivative_budget.Budget(10**9, "disk"))
     assert run(project).n_computed == 0
     assert chosen_in(project) == before
 
@@ -268,7 +266,7 @@ def test_all_that_is_there_stays_where_the_machine_became_smaller(
 ) -> None:
     project = small_project(tmp_path / "p", FORCES, structures_with_forces())
     run(project)
-    monkeypatch.setattr(derivative_budget, "budget_of", lambda *_: derivative_budget.Budget(35_000, "memory"))
+    monkeypatch.setattr(derivative_budget, "budget_of", lambda *_: derivative_budget.Budget(35_000, "disk"))
     assert run(project).n_computed == 0
     assert len(chosen_in(project)) == 23
 
@@ -358,7 +356,7 @@ def test_a_selection_that_is_none_is_refused(project: Project, selection: dict[s
 
 @given(st.lists(st.booleans(), min_size=1, max_size=70))
 def test_a_selection_tells_its_structures(chosen: list[bool]) -> None:
-    selection = Selection.of(np.array(chosen), "memory", 10, None)
+    selection = Selection.of(np.array(chosen), "disk", 10, None)
     assert selection.mask(len(chosen)).tolist() == chosen
 
 

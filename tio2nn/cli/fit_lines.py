@@ -23,6 +23,7 @@ def show_data(snapshot: Snapshot, parameters: ParameterSet, data: TrainingData) 
         cost_line,
         labels_line,
         warn_of_split,
+        windows_line,
         without_derivatives_line,
     )
 
@@ -32,6 +33,8 @@ def show_data(snapshot: Snapshot, parameters: ParameterSet, data: TrainingData) 
         + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
     )
     console.say(cost_line(data.parameters, data.facts))
+    if data.train_forces is not None and data.train_forces.window is not None:
+        console.say(windows_line(data))
     warn_of_split(data.split)
     _tell_left_out(parameters, data)
     if data.selection is not None:

@@ -11,11 +11,12 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import Facts, fit_seconds, forces_of, uses_forces
 from tio2nn.project.jacobian_store import Selection
 from tio2nn.structures.split import Split
-from tio2nn.wording import counted
+from tio2nn.wording import counted, size
 
 if TYPE_CHECKING:
     from tio2nn.evaluation.baseline import Comparison
     from tio2nn.project.project import Project
+    from tio2nn.training.dataset import FitData
 
 
 def labels_line(parameters: ParameterSet, facts: Facts) -> str:
@@ -61,6 +62,20 @@ def without_derivatives_line(n: int, selection: Selection, project: Project) -> 
     )
 
 
+def windows_line(data: FitData) -> str:
+    """What each epoch reads, because derivatives exceed the memory for them; `data` are read in windows."""
+    n_bytes, window = 0, None
+    for labels in (data.train_forces, data.validation_forces):
+        if labels is not None and labels.window is not None:
+            window = labels.window
+            n_bytes += 4 * int(labels.sizes(window.n_features).sum())
+    assert window is not None, "there are windows"
+    return (
+        f"derivatives of {size(n_bytes)} exceed the memory for them: on the CPU, each epoch reads them from disk, in "
+        f"windows of {size(4 * window.capacity)}; the variable TIO2NN_MEMORY sets another limit, in GB"
+    )
+
+
 def constant_line(constant: Mapping[str, Sequence[str]]) -> str:
     """Which symmetry functions the fit ignores.
 
@@ -81,9 +96,9 @@ def cost_line(parameters: ParameterSet, facts: Facts) -> str:
     """
     members, epochs = parameters.training.members, parameters.training.epochs
     layers = parameters.network.hidden_layers
-    size = f"{'-'.join(map(str, layers))} nodes" if layers else "no hidden layer"
+    widths = f"{'-'.join(map(str, layers))} nodes" if layers else "no hidden layer"
     return (
-        f"{counted(members, 'network')} of {size}, {counted(epochs, 'epoch')}, "
+        f"{counted(members, 'network')} of {widths}, {counted(epochs, 'epoch')}, "
         f"recipe {parameters.recipe}: about {_rounded(fit_seconds(parameters, facts))} of CPU time"
     )
 

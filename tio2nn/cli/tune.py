@@ -197,13 +197,15 @@ def _start(snapshot: Snapshot, parameters: ParameterSet, split_file: Path | None
 
 
 def _say_data(parameters: ParameterSet, data: TrainingData, jobs: int) -> None:
-    from tio2nn.cli.plans import warn_of_split
+    from tio2nn.cli.plans import warn_of_split, windows_line
 
     console.say(
         f"{parameters.tuning.strategy} search: each trial trains on {counted(len(data.train.counts), 'structure')}"
         f"{'' if data.train_forces is None else ', energies and forces,'} and validates on "
         f"{len(data.validation.counts)}; {counted(jobs, 'trial')} at a time"
     )
+    if data.train_forces is not None and data.train_forces.window is not None:
+        console.say(windows_line(data))
     warn_of_split(data.split)
 
 

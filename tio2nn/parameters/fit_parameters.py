@@ -192,8 +192,8 @@ class TrainingParameters(Section):
     derivatives_limit: Annotated[
         Positive | None,
         About(
-            "Largest size of the derivatives on disk, those of further structures are left out; null for half of the "
-            "memory or 90 % of the free disk, whichever is less",
+            "Largest size of the derivatives on disk, those of further structures are left out; null for 90 % of the "
+            "free disk",
             Affects.DATA,
             unit="GB",
         ),

@@ -1,12 +1,11 @@
 """Chooses the structures that get derivatives if those of all do not fit: decided once, recorded, then followed.
 
 Derivatives grow with the square of the number of atoms: 70 functions take 48 GB for 100,000 structures of 24 atoms.
-They are read in every epoch, and whatever does not stay in memory is read from disk each time.
+What exceeds the memory is read from disk in each epoch, as fast as the disk can.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -34,8 +33,6 @@ BoolArray = NDArray[np.bool_]
 RESERVE = 1e8
 """Bytes to keep free on the disk."""
 
-# The file cache of the system shares the memory with the network and other programs
-_OF_MEMORY = 0.5
 _OF_DISK = 0.9
 
 
@@ -47,18 +44,15 @@ class Budget(NamedTuple):
 
 
 def budget_of(directory: Path, limit: float | None) -> Budget:
-    """Half the memory or 90 % of the free disk space, whichever is less.
+    """90 % of the free disk space, or a limit that is less.
 
     Args:
         directory: of the features; derivatives there count as free space, as new ones replace them.
-        limit: GB, instead of half the memory.
+        limit: GB; None for none.
     """
     free = shutil.disk_usage(directory).free + size_on_disk(directory)
     disk = Budget(int(max(0.0, min(_OF_DISK * free, free - RESERVE))), "disk")
-    if limit is not None:
-        return min(Budget(int(1e9 * limit), "limit"), disk)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(Budget(int(_OF_MEMORY * memory), "memory"), disk)
+    return disk if limit is None else min(Budget(int(1e9 * limit), "limit"), disk)
 
 
 def plan_derivatives(

@@ -30,7 +30,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 BOUNDS = {
-    "memory": "half the memory",
+    "memory": "half the memory",  # of projects of earlier versions
     "disk": "90 % of the free disk space",
     "limit": "derivatives_limit in params.json",
 }

@@ -40,6 +40,7 @@ class Preparation:
         members: of each member, the fingerprint of everything that its weights depend on.
         reference: reference energy of each element, eV.
         whitenings: one per subnet.
+        window: in which derivatives are read, as `tio2nn.training.windows.Window`; None if they fit into memory.
     """
 
     parameters: ParameterSet
@@ -49,6 +50,7 @@ class Preparation:
     members: tuple[str, ...]
     reference: dict[str, float]
     whitenings: tuple[Whitening, ...]
+    window: tuple[int, ...] | None = None
 
     def data_file(self, project: Project) -> Path:
         """The data of the fit, which its members read; its name tells one preparation from another."""
@@ -64,6 +66,7 @@ class Preparation:
             "members": self.members,
             "reference": self.reference,
             "n_whitenings": len(self.whitenings),
+            "window": self.window,
         }
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
         for k, whitening in enumerate(self.whitenings):
@@ -91,6 +94,7 @@ class Preparation:
                         Whitening(*(arrays[f"{name}_{k}"] for name in _OF_WHITENING))
                         for k in range(about["n_whitenings"])
                     ),
+                    None if about["window"] is None else tuple(map(int, about["window"])),
                 )
         except Exception:  # zipfile and NumPy raise errors of many kinds
             raise InputError("expected a preparation, got a damaged file", file=str(path)) from None

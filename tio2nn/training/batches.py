@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tio2nn.training.dataset import AtomTable, ForceLabels, Labels
 from tio2nn.training.force_kernels import ForceBatch, force_losses
+from tio2nn.training.windows import WindowReader, Windows, in_turn
 
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
@@ -47,6 +48,9 @@ class Batches:
         part: the structures.
         order: (n_structures,) of them.
         size: structures of a batch; the last one is padded with structures without atoms and weight.
+        reader: of the derivatives, if they are read window by window.
+        first_batches: (n_windows + 1,) where each window begins, and the number of batches; None for windows of
+            about equal size.
 
     Attributes:
         n: number of batches.
@@ -59,7 +63,14 @@ class Batches:
         forces: None for energies alone.
     """
 
-    def __init__(self, part: Part, order: IntArray, size: int) -> None:
+    def __init__(
+        self,
+        part: Part,
+        order: IntArray,
+        size: int,
+        reader: WindowReader | None = None,
+        first_batches: IntArray | None = None,
+    ) -> None:
         self.n, self.size, self.n_structures = -(-len(order) // size), size, len(order)
         shape, fill = (self.n, size), (0, self.n * size - len(order))
         table, labels = part.table, part.labels
@@ -80,11 +91,13 @@ class Batches:
                 np.pad(labels.weights[order], fill),
             )
         )
-        self.forces = (
-            None
-            if part.forces is None
-            else ForceBatches(part.forces.select(order), counts, size, labels.weights[order])
-        )
+        self.forces = None
+        if part.forces is not None:
+            own = part.forces.select(order)
+            windows = None
+            if reader is not None:
+                windows = _windows(own, size, reader, first_batches)
+            self.forces = ForceBatches(own, counts, size, labels.weights[order], windows)
 
     def atoms(self, batch: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Features and segments of the atoms of one batch."""
@@ -95,6 +108,15 @@ class Batches:
         )
 
 
+def _windows(labels: ForceLabels, size: int, reader: WindowReader, first_batches: IntArray | None) -> Windows:
+    """The windows of structures in the order of batches."""
+    assert labels.window is not None, "derivatives are read in windows"
+    sizes = labels.sizes(labels.window.n_features)
+    if first_batches is None:
+        first_batches = in_turn(sizes, size, labels.window.capacity)
+    return Windows(reader, labels.offsets, sizes, size, first_batches)
+
+
 class ForceBatches:
     """The forces of structures in the order of batches.
 
@@ -103,6 +125,7 @@ class ForceBatches:
         counts: (n_structures, n_subnets)
         size: structures of a batch.
         weights: (n_structures,) of the losses.
+        windows: of the derivatives; None to use them where they lie.
 
     Attributes:
         labels, size: as above.
@@ -112,8 +135,15 @@ class ForceBatches:
         n_components: of all forces.
     """
 
-    def __init__(self, labels: ForceLabels, counts: IntArray, size: int, weights: FloatArray) -> None:
-        self.labels, self.size = labels, size
+    def __init__(
+        self,
+        labels: ForceLabels,
+        counts: IntArray,
+        size: int,
+        weights: FloatArray,
+        windows: Windows | None = None,
+    ) -> None:
+        self.labels, self.size, self._windows = labels, size, windows
         batch_of_structure = np.arange(len(counts)) // size
         in_batch = np.zeros((int(batch_of_structure[-1]) + 1, counts.shape[1]), np.int64)
         np.add.at(in_batch, batch_of_structure, counts)
@@ -158,8 +188,11 @@ class ForceBatches:
         first_atom = self.first_atom[own.start : own.stop + 1]
         atoms = slice(int(first_atom[0]), int(first_atom[-1]))
         first_atom = first_atom - first_atom[0]
+        jacobian, offsets = labels.jacobian, labels.offsets[own]
+        if self._windows is not None:
+            jacobian, offsets = self._windows.of_batch(batch)
         whole = ForceBatch(
-            labels.offsets[own],
+            offsets,
             first_atom,
             self.rows[atoms],
             labels.forces[atoms],
@@ -176,7 +209,7 @@ class ForceBatches:
                 first_atom=first_atom[part.start : part.stop + 1],
                 weights=whole.weights[part],
             )
-            force_losses(labels.jacobian, batch_of_part, gradients, scale, forces, derivatives, results[part])
+            force_losses(jacobian, batch_of_part, gradients, scale, forces, derivatives, results[part])
 
         n = len(whole.offsets)
         for _ in share(compute, np.array_split(np.arange(n), min(pieces, n))):

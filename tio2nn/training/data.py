@@ -30,6 +30,7 @@ from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import Split
 from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.training.splits import FEWEST_TO_TRAIN
+from tio2nn.training.windows import Window
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -102,8 +103,24 @@ class Inputs:
         return with_derivatives(self.store.has_forces, self.selection)
 
 
+class Memory(NamedTuple):
+    """The memory for derivatives; those that exceed it are read in windows.
+
+    Attributes:
+        n_bytes: in all processes.
+        processes: that train at the same time.
+    """
+
+    n_bytes: float
+    processes: int = 1
+
+
 def prepare(
-    inputs: Inputs, parameters: ParameterSet, split: Split, earlier: Preparation | None = None
+    inputs: Inputs,
+    parameters: ParameterSet,
+    split: Split,
+    earlier: Preparation | None = None,
+    memory: Memory | None = None,
 ) -> TrainingData:
     """Prepare reference energies, whitening and labels of a fit.
 
@@ -114,7 +131,8 @@ def prepare(
         inputs: derivatives are ignored if the fit does not use them.
         parameters: with nothing left to a recipe.
         split: the split.
-        earlier: of the same data, perhaps by another processor: gives reference energies and whitenings.
+        earlier: of the same data, perhaps by another processor: gives reference energies, whitenings and windows.
+        memory: for derivatives; None to use them where they lie, whatever their size.
 
     Raises:
         ValueError: `parameters` leave a setting to their recipe.
@@ -157,6 +175,10 @@ def prepare(
     forces = _force_labels(inputs, parameters.n_features, subnets.of_atom)
     if forces is not None and not forces.has_forces[train].any():
         raise InputError("expected structures with forces in the training set, got none")
+    window = None
+    if forces is not None:
+        window = _window(forces, parameters.n_features, np.concatenate([train, validation]), earlier, memory)
+        forces = replace(forces, window=window)
     return TrainingData(
         parameters=parameters,
         facts=facts_of(parameters, store, split, inputs.selection),
@@ -181,13 +203,29 @@ def prepare(
             for name, whitening in zip(subnets.names, whitenings, strict=True)
             if whitening.constant.any()
         },
-        fingerprint=_fingerprint(inputs, split),
+        fingerprint=_fingerprint(inputs, split, window),
         fitted_reference=fitted,
         outliers=tuple(store.names[k] for k in np.flatnonzero(store.gross_outliers)),
         n_above_max_energy=int(np.count_nonzero(~store.are_up_to(parameters.training.max_energy))),
         n_without_derivatives=int(np.count_nonzero((store.has_forces & ~inputs.has_derivatives)[train])),
         selection=inputs.selection,
     )
+
+
+def _window(
+    forces: ForceLabels,
+    n_features: int,
+    structures: IntArray,
+    earlier: Preparation | None,
+    memory: Memory | None,
+) -> Window | None:
+    """The windows for the derivatives of the structures of a fit: those of the preparation, if there is one."""
+    if earlier is not None:
+        return None if earlier.window is None else Window(*earlier.window)
+    if memory is None:
+        return None
+    n_values = int(forces.sizes(n_features)[structures].sum())
+    return Window.of(n_values, memory.n_bytes, n_features, memory.processes)
 
 
 def _require_enough(
@@ -299,8 +337,8 @@ def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> 
     )
 
 
-def _fingerprint(inputs: Inputs, split: Split) -> str:
-    """Digest of the data of a fit: features, energies, split, and forces if they are trained on."""
+def _fingerprint(inputs: Inputs, split: Split, window: Window | None) -> str:
+    """Digest of the data of a fit: features, energies, split, and forces and their windows if they are trained on."""
     digest = hashlib.blake2b(digest_size=12)
     digest.update(inputs.fingerprint.encode())
     digest.update(np.ascontiguousarray(inputs.store.energies, dtype="<f8").tobytes())
@@ -309,6 +347,8 @@ def _fingerprint(inputs: Inputs, split: Split) -> str:
         digest.update(np.ascontiguousarray(inputs.store.forces, dtype="<f8").tobytes())
     if inputs.selection is not None:
         digest.update(inputs.selection.digest.encode())
+    if window is not None:
+        digest.update(f"windows of {window.capacity}".encode())
     return digest.hexdigest()
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.potential.whitening import pieces
+from tio2nn.training.windows import Window
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -170,6 +171,7 @@ class ForceLabels:
         forces: (n_atoms, 3) float32, eV/Å, structures consecutive; zero without forces.
         subnets: (n_atoms,) subnet of each atom.
         n_atoms: (n_structures,)
+        window: how much of the derivatives is held in memory; None to use them where they lie.
     """
 
     jacobian: NDArray[np.float32]
@@ -177,11 +179,16 @@ class ForceLabels:
     forces: NDArray[np.float32]
     subnets: NDArray[np.int8]
     n_atoms: IntArray
+    window: Window | None = None
 
     @property
     def has_forces(self) -> NDArray[np.bool_]:
         """(n_structures,) which structures have forces."""
         return np.asarray(self.offsets >= 0)
+
+    def sizes(self, n_features: int) -> IntArray:
+        """(n_structures,) number of values in the derivatives of each structure; 0 without forces."""
+        return np.asarray(3 * n_features * self.n_atoms**2 * self.has_forces)
 
     def select(self, structures: IntArray) -> ForceLabels:
         """The labels of these structures, in this order."""
@@ -192,6 +199,7 @@ class ForceLabels:
             self.forces[atoms],
             self.subnets[atoms],
             self.n_atoms[structures],
+            self.window,
         )
 
 
@@ -231,6 +239,8 @@ class FitData:
             arrays[f"{part}_energies"], arrays[f"{part}_weights"] = labels.energies, labels.weights
             if forces is not None:
                 arrays |= {f"{part}_force_{name}": getattr(forces, name) for name in _OF_FORCES}
+                if forces.window is not None:
+                    arrays["window"] = np.array(forces.window)
         arrays |= {f"whitening_matrix_{k}": matrix for k, matrix in enumerate(self.whitening_matrices)}
         write_arrays(path, arrays)
 
@@ -249,18 +259,19 @@ class FitData:
         with opened_arrays(path) as arrays:
             n_subnets = arrays["train_counts"].shape[1]
             jacobian = None if derivatives is None else np.memmap(derivatives, dtype="<f4", mode="r")
+            window = Window(*arrays["window"].tolist()) if "window" in arrays else None
             return FitData(
                 *_part(arrays, "train"),
                 *_part(arrays, "validation"),
-                None if jacobian is None else _forces(arrays, "train", jacobian),
-                None if jacobian is None else _forces(arrays, "validation", jacobian),
+                None if jacobian is None else _forces(arrays, "train", jacobian, window),
+                None if jacobian is None else _forces(arrays, "validation", jacobian, window),
                 tuple(arrays[f"whitening_matrix_{k}"] for k in range(n_subnets))
                 if "whitening_matrix_0" in arrays
                 else (),
             )
 
 
-# fields of ForceLabels besides the derivatives
+# fields of ForceLabels besides the derivatives and their window
 _OF_FORCES = ("offsets", "forces", "subnets", "n_atoms")
 
 
@@ -271,8 +282,11 @@ def _mapped_file(jacobian: NDArray[np.float32]) -> Path:
     return Path(jacobian.filename).resolve()
 
 
-def _forces(arrays: Mapping[str, NDArray[Any]], part: str, jacobian: NDArray[np.float32]) -> ForceLabels:
-    return ForceLabels(jacobian, *(arrays[f"{part}_force_{name}"] for name in _OF_FORCES))
+def _forces(
+    arrays: Mapping[str, NDArray[Any]], part: str, jacobian: NDArray[np.float32], window: Window | None
+) -> ForceLabels:
+    others: dict[str, Any] = {name: arrays[f"{part}_force_{name}"] for name in _OF_FORCES}
+    return ForceLabels(jacobian, **others, window=window)
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[AtomTable, Labels]:

@@ -34,6 +34,7 @@ from tio2nn.training.losses import MEV, energy_losses
 from tio2nn.training.network import BPNN
 from tio2nn.training.schedule import Schedule
 from tio2nn.training.stepper import Predictions, Stepper
+from tio2nn.training.windows import WindowReader, mixed
 from tio2nn.wording import counted
 
 FloatArray = NDArray[np.float64]
@@ -301,17 +302,27 @@ class _Company:
         self._stepper = Stepper(like.flat_network.shape, data, like.parameters, self._schedule, forces)
         self._train = Part(data.train, data.train_labels, data.train_forces)
         self._validation = Part(data.validation, data.validation_labels, data.validation_forces)
+        self._reader = _reader(data) if device == "cpu" else None
         n = len(self._validation)
         size = min(n, _VALIDATION_BATCH)
-        self._validation_batches = Batches(self._validation, np.arange(n), size) if n else None
+        self._validation_batches = Batches(self._validation, np.arange(n), size, self._reader) if n else None
 
     def epoch(self, number: int, fits: Sequence[Fit]) -> list[Epoch]:
-        """Train fits that are at the epoch of this number, from 0, and validate them."""
+        """Train fits that are at the epoch of this number, from 0, and validate them.
+
+        Raises:
+            InputError, OSError: derivatives cannot be read.
+        """
         begin = time.perf_counter()
         batches = self.batches(number)
         states = np.stack([fit.state for fit in fits], axis=1)
         keys = [_key(fit.seed, fit.member) for fit in fits]
-        totals = self._stepper.train(batches, states, number * self._n_batches, keys)
+        try:
+            totals = self._stepper.train(batches, states, number * self._n_batches, keys)
+        except tf.errors.OpError:
+            if self._reader is not None and self._reader.error is not None:
+                raise self._reader.error from None  # which the graph has wrapped
+            raise
         found = self._validate(states[3])
         n_components = 0 if batches.forces is None else batches.forces.n_components
         last_step = np.array([(number + 1) * self._n_batches - 1])
@@ -341,16 +352,22 @@ class _Company:
     def close(self) -> None:
         """End its threads."""
         self._stepper.close()
+        if self._reader is not None:
+            self._reader.close()
 
     def batches(self, number: int) -> Batches:
         """Those of an epoch, in which the forces of some structures may not count."""
         train, n = self._train, len(self._train)
-        order = np.random.default_rng([self._seed, number]).permutation(n)
+        random = np.random.default_rng([self._seed, number])
         fraction = self._parameters.force_fraction
         if train.forces is not None and fraction < 1.0:
             left_out = np.random.default_rng([self._seed, number, 1]).random(n) >= fraction
             train = train.without_forces(left_out)
-        return Batches(train, order, self._batch_size)
+        if self._reader is None or train.forces is None or train.forces.window is None:
+            return Batches(train, random.permutation(n), self._batch_size)
+        window = train.forces.window
+        plan = mixed(train.forces.sizes(window.n_features), self._batch_size, window.capacity, random)
+        return Batches(train, plan.order, self._batch_size, self._reader, plan.first_batches)
 
     def _validate(self, average: NDArray[np.float32]) -> list[Validation]:
         """Errors of averaged weights (n_members, n_weights) on the validation set."""
@@ -378,6 +395,14 @@ class _Company:
             _rms(errors) if len(errors) else None,
             float(np.mean(np.abs(errors))) if len(errors) else None,
         )
+
+
+def _reader(data: FitData) -> WindowReader | None:
+    """Of the derivatives, if they are read window by window."""
+    labels, file = data.train_forces, data.derivatives_file
+    if labels is None or labels.window is None or file is None:
+        return None
+    return WindowReader(file, labels.window.kept)
 
 
 def _key(*numbers: int) -> int:

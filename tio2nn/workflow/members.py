@@ -10,6 +10,7 @@ from typing import NamedTuple
 from tio2nn.cores import thread_count
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
+from tio2nn.memory import memory_for_derivatives
 from tio2nn.parallel.devices import Device, known_device
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.targets import require_expressible
@@ -18,7 +19,7 @@ from tio2nn.project.freshness import Snapshot
 from tio2nn.project.preparation import Preparation, inputs_of_preparation, remove_preparation
 from tio2nn.project.project import Project
 from tio2nn.training.committee import MemberTask, fingerprint_of
-from tio2nn.training.data import Inputs, TrainingData, prepare
+from tio2nn.training.data import Inputs, Memory, TrainingData, prepare
 from tio2nn.training.fit import Fit, Resumption, configure_threads
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
@@ -66,6 +67,7 @@ def basis_of(
     parameters: ParameterSet,
     request: SplitRequest,
     preparation: Preparation | None = None,
+    processes: int = 1,
 ) -> Basis:
     """Read and prepare the data of a fit, and keep its split.
 
@@ -73,8 +75,9 @@ def basis_of(
         snapshot: of a project with features.
         parameters: of the fit; their recipe need not have been applied.
         request: which split to use.
-        preparation: an earlier one; if it is of the same parameters and split, its reference energies and whitenings
-            are used.
+        preparation: an earlier one; if it is of the same parameters and split, its reference energies, whitenings and
+            windows are used.
+        processes: that may train at the same time.
     """
     project = snapshot.project
     require_expressible(
@@ -86,7 +89,8 @@ def basis_of(
         preparation is not None and preparation.parameters == parameters and holds(project.split_file, chosen)
     )
     parameters = resolved(parameters, inputs.store, chosen, inputs.selection)
-    data = prepare(inputs, parameters, chosen, preparation if is_prepared else None)
+    memory = Memory(memory_for_derivatives(), min(processes, parameters.training.members))
+    data = prepare(inputs, parameters, chosen, preparation if is_prepared else None, memory)
     keep_split(snapshot, chosen)
     return Basis(parameters, inputs, data)
 
@@ -130,6 +134,7 @@ def prepare_members(
         ),
         reference=data.reference.as_dict(),
         whitenings=data.whitenings,
+        window=None if data.train_forces is None else data.train_forces.window,
     )
     # in this order, a member never reads the data of another preparation
     project.preparation_file.unlink(missing_ok=True)

@@ -113,6 +113,7 @@ def train(
     """Fit the potential of a project.
 
     Committee members are fitted in company, or apart in the workers of an executor, with bitwise equal results.
+    Derivatives that exceed half the memory, or TIO2NN_MEMORY in GB, are read in windows.
 
     Args:
         project: project with features, or its directory.
@@ -127,7 +128,8 @@ def train(
         device: what to compute on. If the derivatives do not fit on a GPU, it is the CPU.
 
     Raises:
-        UsageError: there is no GPU that TensorFlow can use, or no such device.
+        UsageError: there is no GPU that TensorFlow can use, or no such device; or the variable TIO2NN_MEMORY is no
+            positive number.
         MissingInputError, StaleError: a part of the project is missing or out of date.
         InputError: a part is damaged, the target cannot express the network, the fit diverges, or a worker process
             dies.
@@ -142,10 +144,11 @@ def train(
     preparation = usable_preparation(snapshot)
     if parameters is None:
         parameters = snapshot.parameters if preparation is None else preparation.parameters
+    processes = 1 if make_executor is None else n_workers
     n_fitted = 0
     if preparation is not None and preparation.parameters == parameters:
         n_fitted = len(preparation.fitted(project))
-    parameters, inputs, data = basis_of(snapshot, parameters, request, preparation)
+    parameters, inputs, data = basis_of(snapshot, parameters, request, preparation, processes)
     if data.train_forces is not None:
         compile_force_losses(data.train_forces.jacobian)
     if listener.on_data is not None:

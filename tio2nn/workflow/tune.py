@@ -24,6 +24,7 @@ from tio2nn.files.lock import turn
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.strict_json import format_json
 from tio2nn.job_part import JobPart
+from tio2nn.memory import memory_for_derivatives
 from tio2nn.parallel.workers import trial_workers, worker_count
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import forces_of
@@ -34,7 +35,7 @@ from tio2nn.project.job_parts import PartNotes
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import versions
 from tio2nn.structures.split import LEFT_OUT, Split
-from tio2nn.training.data import TrainingData, prepare
+from tio2nn.training.data import Memory, TrainingData, prepare
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.splits import FEWEST_TO_VALIDATE
 from tio2nn.tuning.ledger import Ledger, of_part
@@ -94,7 +95,8 @@ def tune(
         project: project, or its directory, with features and, for a search on forces, derivatives.
         parameters: parameters of the project, with any changes from the command line; their recipe sets what they
             leave open.
-        jobs: number of trials to run in parallel; by default one per core.
+        jobs: number of trials to run in parallel; by default one per core. Derivatives that exceed half the memory, or
+            TIO2NN_MEMORY in GB, are read in windows, whose size and trials depend on it.
         make_executor: makes worker processes; if one dies, the others must survive; by default local processes.
         split_file: a split file given by the user.
         on_data: called with the training and validation data of the trials, and with the parts of a job array that have
@@ -105,13 +107,14 @@ def tune(
     Raises:
         MissingInputError, StaleError: as for `tio2nn.workflow.inputs.read_inputs`.
         InputError: the features are damaged, a set is empty, or no trial completes.
+        UsageError: the variable TIO2NN_MEMORY is no positive number.
         TypeError, ValueError: jobs is no positive whole number.
     """
     begin = time.perf_counter()
     n_workers = worker_count(jobs)
     snapshot = Snapshot.of(project)
     project = snapshot.project
-    parameters, data, chosen = _prepared(snapshot, parameters, split_file)
+    parameters, data, chosen = _prepared(snapshot, parameters, split_file, n_workers)
     keep_split(snapshot, chosen)
     project.tuning_directory.mkdir(exist_ok=True)
     conditions = Conditions.of(parameters, data, project.trial_data_file, n_workers)
@@ -186,7 +189,7 @@ def tune_part(
     snapshot = Snapshot.of(project)
     project = snapshot.project
     with project.joined(f"{_VERB} {own}"):
-        parameters, data, _ = _prepared(snapshot, parameters, split_file)
+        parameters, data, _ = _prepared(snapshot, parameters, split_file, n_workers)
         project.tuning_directory.mkdir(exist_ok=True)
         conditions = Conditions.of(parameters, data, of_part(project.trial_data_file, own), n_workers)
         ledger = Ledger(of_part(project.trial_ledger_file, own), project.command(f"tune --part {own}"))
@@ -226,7 +229,7 @@ def _notes(project: Project, conditions: Conditions) -> PartNotes:
 
 
 def _prepared(
-    snapshot: Snapshot, parameters: ParameterSet | None, split_file: AnyPath | None
+    snapshot: Snapshot, parameters: ParameterSet | None, split_file: AnyPath | None, n_workers: int
 ) -> tuple[ParameterSet, TrainingData, Split]:
     """The parameters completed by their recipe, the data of the trials, and the split that these belong to."""
     if parameters is None:
@@ -241,7 +244,7 @@ def _prepared(
         drawn = facts_of(parameters, inputs.store, split, inputs.selection)
         if asked == "auto" and not drawn.n_structures_with_forces:
             parameters = parameters.with_overrides(training={"forces": False})
-    data = prepare(inputs, parameters, split)
+    data = prepare(inputs, parameters, split, memory=Memory(memory_for_derivatives(), n_workers))
     if not len(data.validation.counts):
         raise InputError(
             "expected structures in the validation set to compare trials, got none; data sets of fewer than "
