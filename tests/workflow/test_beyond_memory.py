@@ -67,7 +67,8 @@ def test_train_says_what_it_reads(project: Project) -> None:
         assert result.exit_code == 0, result.output
         return " ".join(result.output.split())
 
-    line = r"derivatives of \S+ \S+ exceed the memory for them: on the CPU, each epoch reads them from disk, in windows of \S+ \S+;"
+    line = r"derivatives of \S+ \S+ exceed the memory for them: on the CPU, each epoch reads them from disk, "
+    line += r"in windows of \S+ \S+;"
     assert re.search(line, output(str(SMALL)))
     assert "exceed the memory" not in output("")
 

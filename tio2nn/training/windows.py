@@ -8,7 +8,7 @@ pieces of 2 MB of 3.5 GB in random order come at 1.0 GB/s and take 0.3 s of CPU 
 0.4 GB/s and 1.7 s. The share of the file that the cache can keep is read through it.
 
 Mean absolute errors on the validation set, TiO2 in 30 epochs of the recipe `forces` with two seeds, and Si by the
-recipe `auto` with one:
+recipe `auto` with one, whose structures are alike in size:
 
 ==================================  ==================  =================
 ..                                  energies, meV/atom  forces, meV/Å
