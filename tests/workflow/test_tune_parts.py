@@ -173,15 +173,19 @@ def test_one_worker_is_reproducible_and_does_what_one_process_does(
 def test_workers_at_once_share_one_search(project: Project, other: Project, strategy: str) -> None:
     changes = GUIDED[strategy]
     n_trials = len(search(other, **changes)[0].ranked)
-    meeting = threading.Barrier(3)
+    met = threading.Event()
+    meeting = threading.Barrier(3, met.set)
 
     def work(number: int) -> list[TrialTask]:
         tasks: list[TrialTask] = []
+        is_first = iter([True])
 
         def run(task: TrialTask) -> Outcome:
             tasks.append(task)
-            if len(tasks) == 1:
-                meeting.wait(60)  # all are at work before the first has finished
+            # none finishes a trial before all are at work
+            if next(is_first, False):
+                meeting.wait(300)
+            assert met.wait(300)
             time.sleep(0.002 * number)
             return invented(task)
 
@@ -195,7 +199,7 @@ def test_workers_at_once_share_one_search(project: Project, other: Project, stra
 
     with ThreadPoolExecutor(3) as threads:
         tasks = list(threads.map(work, (1, 2, 3)))
-    assert all(len(own) >= 2 for own in tasks)
+    assert all(tasks)
     lines = [row for rows in ledgers(project).values() for row in rows]
     assert sorted(int(row["event"]) for row in lines) == list(range(1, len(lines) + 1))
     for status in ("started", "completed"):
@@ -229,6 +233,18 @@ def test_a_trial_that_died_with_its_worker_comes_back_in_another(project: Projec
     summary, left = search(project, **changes)
     assert left == []
     assert [trial.status for trial in summary.ranked] == ["completed"] * len(summary.ranked)
+
+
+@pytest.mark.parametrize("strategy", GUIDED)
+def test_a_worker_that_was_killed_and_begins_again_repeats_its_trial(project: Project, strategy: str) -> None:
+    changes = GUIDED[strategy]
+    with pytest.raises(Killed):
+        search_part(project, (1, 2), killed_at(5), **changes)
+    (lost,) = [row for row in ledgers(project)["ledger-1-of-2.csv"] if row["trial"] == "6"]
+    _, tasks = search_part(project, (1, 2), **changes)
+    assert len(tasks[0].network.hidden_layers) == int(lost["layers"])
+    assert tasks[0].network.hidden_layers[0] == int(lost["nodes"])
+    assert search(project, **changes)[1] == []
 
 
 def test_a_trial_of_a_living_worker_is_left_to_it(project: Project) -> None:

@@ -30,7 +30,7 @@ class SharedSearch:
     Args:
         record: of the search.
         turns: a file whose lock the worker holds for its turn.
-        at_work: the ledgers of the other workers that are running now.
+        at_work: the ledgers of the workers that are running now.
     """
 
     def __init__(self, record: Record, turns: Path, at_work: Callable[[], Set[Path]]) -> None:
@@ -63,7 +63,7 @@ class SharedSearch:
                     done = [future for future in self._running if future.done()]
                     for future in sorted(done, key=self._running.__getitem__):
                         self._finish(oracle, future)
-                    others = self._at_work()
+                    others = self._at_work() - {self._record.ledger.path}
                     while len(self._running) < jobs and (number := self._next(oracle, others)) is not None:
                         self._begin(oracle, executor, number)
                 if self._running:
