@@ -107,7 +107,19 @@ def test_the_file_of_a_scheduler_gives_its_address(tmp_path: Path) -> None:
             2,
             "--scheduler: expected an address such as tls://host:8786, or a file, got tcp://node17",
         ),
+        (
+            # of the dashboard
+            ["--scheduler", "http://127.0.0.1:8787"],
+            2,
+            "--scheduler: expected an address such as tls://host:8786, or a file, got http://127.0.0.1:8787",
+        ),
+        (
+            ["--scheduler", ""],
+            2,
+            "--scheduler: expected an address such as tls://host:8786, or a file, got ",
+        ),
         (["--insecure"], 2, "--insecure: expected a --scheduler, too"),
+        (["--wait", "0"], 2, "--wait: expected a --scheduler, too"),
         (["--wait", "3"], 2, "--wait: expected a --scheduler, too"),
         (["--tls", "a.pem", "b.pem", "c.pem"], 2, "--tls: expected a --scheduler, too"),
     ],
@@ -119,6 +131,14 @@ def test_what_cannot_be_used_is_told_in_one_line(
         pytest.importorskip("distributed", reason="needs the extra cluster")
     project = extracted_project(tmp_path / "p")
     assert refusal("featurize", "-C", project.root, *options, code=code) == expected
+
+
+@pytest.mark.parametrize("command", ["tune --part 1/2", "train --member 1", "train --prepare"])
+def test_jobs_of_an_array_take_no_option_about_schedulers(tmp_path: Path, command: str) -> None:
+    project = extracted_project(tmp_path / "p")
+    verb, *options = command.split()
+    line = refusal(verb, "-C", project.root, *options, "--wait", "3", code=2)
+    assert line == "--wait: expected a --scheduler, too"
 
 
 def test_nothing_listens(tmp_path: Path) -> None:

@@ -90,8 +90,12 @@ def pool(
         Tio2nnError: as `tio2nn.parallel.cluster.connected`.
     """
     if scheduler is None:
-        for given, option in ((tls, "--tls"), (insecure, "--insecure"), (wait, "--wait")):
-            if given:
+        for is_given, option in (
+            (tls is not None, "--tls"),
+            (insecure, "--insecure"),
+            (wait is not None, "--wait"),
+        ):
+            if is_given:
                 raise UsageError(f"{option}: expected a --scheduler, too")
         yield Pool(jobs)
         return

@@ -94,7 +94,8 @@ def tune(
     }
     parameters = with_flags(parameters, "tuning", flags)
     if own is not None:
-        perform_part(snapshot, own, parameters, jobs, split)
+        with pool(jobs, scheduler, tls, insecure, wait) as workers:
+            perform_part(snapshot, own, parameters, workers.jobs, split)
         return
     with found.locked("tune"), pool(jobs, scheduler, tls, insecure, wait) as workers:
         best = perform(snapshot, parameters, workers, split)

@@ -22,6 +22,7 @@ WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 _WRITTEN_SECONDS = 2.0  # a file that is there may still be being written
 _ENCRYPTED = ("tls", "wss")
+_PLAIN = ("tcp", "ws", "ucx")
 _WITHIN_THE_PROCESS = ("inproc",)
 
 
@@ -52,7 +53,8 @@ class Scheduler:
         address = _address_in(Path(self.where), self.wait) if _is_file_name(self.where) else self.where
         if "://" not in address:
             address = f"{'tls' if self.tls else 'tcp'}://{address}"
-        if not _host_and_port(address)[1]:
+        is_known = _protocol(address) in (*_ENCRYPTED, *_PLAIN, *_WITHIN_THE_PROCESS)
+        if not (is_known and _host_and_port(address)[1]):
             raise UsageError(
                 f"--scheduler: expected an address such as tls://host:8786, or a file, got {self.where}"
             )
@@ -132,7 +134,7 @@ def _host_and_port(address: str) -> tuple[str, str]:
 
 
 def _is_file_name(where: str) -> bool:
-    if "://" in where:
+    if "://" in where or not where:
         return False
     return Path(where).exists() or not _host_and_port(f"tcp://{where}")[1]
 
