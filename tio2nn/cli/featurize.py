@@ -55,14 +55,15 @@ def featurize(
         raise UsageError(
             "--part cannot be combined with --for or --csv; the command without --part takes them"
         )
-    found = Project.find(project)
     refuse_both(part, scheduler)
+    wanted = None if target is None else known_target(target)
+    found = Project.find(project)
     with (
         found.locked("featurize") if own is None else found.joined(f"featurize --part {own}"),
         pool(jobs, scheduler, tls, insecure, wait) as workers,
     ):
-        if target is not None:
-            set_target(found, known_target(target))
+        if wanted is not None:
+            set_target(found, wanted)
         snapshot = Snapshot(found)
         perform(snapshot, workers, csv, own)
         differentiate_if_needed(snapshot, training_parameters(snapshot, forces=forces), workers, own)
@@ -119,7 +120,9 @@ def _in_all(summary: FeaturizeSummary | JacobianSummary, part: JobPart | None) -
 
 
 def _say_all_there(what: str, n: int, part: JobPart | None) -> None:
-    there = "the one structure is there" if n == 1 else f"all {n} structures are there"
+    there = {0: "it has no structures", 1: "the one structure is there"}.get(
+        n, f"all {n} structures are there"
+    )
     of = "" if part is None else f" of part {part.number} of {part.total}"
     console.say(f"{what}{of}: nothing to do, {there}")
 

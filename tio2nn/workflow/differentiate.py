@@ -142,7 +142,8 @@ def differentiate(
     selection = select_derivatives(project, parameters, store, insist=insist)
     layout = planned_layout(parameters, store, selection)
     plan = plan_file(project, parameters, store)
-    if own is not None and not insist:
+    are_there = _are_there(snapshot, layout)
+    if own is not None and not (insist or are_there):
         layout = settle_plan(plan, layout, parameters, store)
     has_derivatives = layout.has_derivatives(has_forces)
     shards = layout.shards if own is None else own.share(layout.shards)
@@ -155,7 +156,7 @@ def differentiate(
         disk_bytes=sum(len(byte_span(shard)) for shard in shards),
         seconds=0.0,
     )
-    if _are_there(snapshot, layout):
+    if are_there:
         return replace(summary, seconds=time.perf_counter() - begin)
     path = directory / layout.file
     if own is None:
