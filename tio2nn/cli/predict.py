@@ -92,10 +92,9 @@ def predict(
     )
     refuse_both(part, scheduler)
     place = potential_file(project, potential)
+    found = opened(place, units)
     with pool(None, scheduler, tls, insecure, wait) as workers:
-        how = PredictSettings(
-            opened(place, units), form.value, forces, options, thread_count(threads), workers.predictors()
-        )
+        how = PredictSettings(found, form.value, forces, options, thread_count(threads), workers.predictors())
         outcome = perform(files, how, output) if to is None else perform_to(files, how, to, own, place)
     return not outcome.n_rejected and not (strict and outcome.n_doubts)
 

@@ -82,6 +82,11 @@ def perform_to(
             done = shared.finished(each)
             if done is not None:
                 shared.copy_part(each, handle)
+                if done.n_rejected:
+                    console.error(
+                        f"part {each.number} of {each.total} could not use "
+                        f"{counted(done.n_rejected, 'file or structure', 'files or structures')}, as it said"
+                    )
             else:
                 done = predict_into(_Written(PartWriter(handle)), sources.share(each), how)
             outcome += done
