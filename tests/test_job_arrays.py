@@ -16,6 +16,7 @@ from command_line import end, invoke, refusal, start
 from commands import features_of, jacobian_of, potential_of, text_of
 from job_arrays import start_part
 from projects import (
+    PARAMETERS,
     extracted_project,
     no_pool,
     project_with_derivatives,
@@ -100,6 +101,19 @@ def test_a_part_that_is_none_is_refused_in_one_line(tmp_path: Path, part: str) -
     project = extracted_project(tmp_path / "p")
     line = refusal("featurize", "-C", project.root, "--part", part, code=2)
     assert line == f"--part: expected K/N with K from 1 to N, such as 3/20, got {part}"
+
+
+def test_a_part_without_structures_says_so_and_leaves_nothing_beside_what_is_done(tmp_path: Path) -> None:
+    parameters = PARAMETERS.with_overrides(training={"forces": "auto"})
+    project = extracted_project(tmp_path / "p", parameters, structures_with_forces())
+    invoke("featurize", "-C", project.root)
+    before = sorted(project.features_directory.iterdir())
+    _, err = invoke("featurize", "-C", project.root, "--part", "9/9")
+    assert err.splitlines()[:2] == [
+        "symmetry functions of part 9 of 9: nothing to do, it has no structures",
+        "derivatives of part 9 of 9: nothing to do, it has no structures",
+    ]
+    assert sorted(project.features_directory.iterdir()) == before
 
 
 def test_a_part_takes_no_option_that_concerns_the_others(tmp_path: Path) -> None:
@@ -238,6 +252,13 @@ def test_a_preparation_of_another_state_is_refused_and_begun_anew(tmp_path: Path
     invoke("train", "-C", project.root, "--member", 1)
     _, err = invoke("train", "-C", project.root, "--epochs", 3)
     assert err.startswith("warning: the members were prepared with other settings; beginning anew\n")
+    invoke(*prepare)
+    invoke("train", "-C", project.root, "--member", 1)
+    header, first, *rows = text_of(project.split_file).splitlines()
+    other = first.replace("train", "validation") if "train" in first else first.replace("validation", "train")
+    (mine := tmp_path / "mine.csv").write_text("\n".join([header, other, *rows]) + "\n", encoding="utf-8")
+    _, err = invoke(*prepare[:3], "--members", 2, "--epochs", 2, "--split", mine)
+    assert err.startswith("warning: the members were prepared with another split; beginning anew\n")
     assert not list(project.model_directory.glob("prepar*"))
     assert not list(project.model_directory.glob("checkpoint*"))
 
@@ -278,7 +299,10 @@ def test_parts_of_a_prediction_are_joined_to_what_one_command_prints(
         invoke(*common, "--to", joined, "--part", f"{k}/4", code=3 if k == 1 else 0)
     assert not joined.exists()
     _, err = invoke(*common, "--to", joined, code=3)
-    assert err.startswith("warning: part 2 of 4 did not finish; predicting here what is missing\n")
+    assert err.splitlines()[:2] == [
+        "warning: part 2 of 4 did not finish; predicting here what is missing",
+        "part 1 of 4 could not use 1 file or structure, as it said",
+    ]
     assert joined.read_text(encoding="utf-8") == expected
     assert [path.name for path in tmp_path.glob("*all*")] == [joined.name]
     _, err = invoke(*common, "--to", joined, code=3)

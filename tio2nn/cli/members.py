@@ -71,14 +71,16 @@ def fit(snapshot: Snapshot, member: int, device: Device) -> None:
     )
 
 
-def prepared(snapshot: Snapshot, given: ParameterSet | None) -> ParameterSet | None:
+def prepared(snapshot: Snapshot, given: ParameterSet | None, split: SplitRequest) -> ParameterSet | None:
     """The parameters of a training: those given, else those of the preparation, else None.
 
     Args:
         snapshot: of a project that may have a preparation.
         given: parameters with changes from the command line; None if nothing is changed there.
+        split: which split to use.
     """
     from tio2nn.project.preparation import told_members
+    from tio2nn.workflow.inputs import choose_split, holds
     from tio2nn.workflow.prepared import usable_preparation
 
     if not snapshot.project.preparation_file.exists():
@@ -88,6 +90,9 @@ def prepared(snapshot: Snapshot, given: ParameterSet | None) -> ParameterSet | N
         return given
     if given not in (None, preparation.parameters):
         console.warn("the members were prepared with other settings; beginning anew")
+        return given
+    if not holds(snapshot.project.split_file, choose_split(snapshot, preparation.parameters, split)):
+        console.warn("the members were prepared with another split; beginning anew")
         return given
     n, fitted = len(preparation.members), preparation.fitted(snapshot.project)
     missing = [member for member in range(1, n + 1) if member not in fitted]

@@ -105,7 +105,7 @@ def train(
         )
     found = Project.find(project)
     if member is not None:
-        with found.joined(f"train --member {member}"):
+        with found.joined(f"train --member {member}"), pool(None, scheduler, tls, insecure, wait):
             one_by_one.fit(Snapshot(found), member, wanted_device)
         return
     if target is not None:
@@ -117,12 +117,14 @@ def train(
         warn_of_stale_search(snapshot)
     parameters = training_parameters(snapshot, recipe, tuned, flags, forces)
     with found.locked("train"):
+        request = SplitRequest(split, new)
         if prepare:
-            one_by_one.prepare(snapshot, parameters, SplitRequest(split, new))
+            with pool(None, scheduler, tls, insecure, wait):
+                one_by_one.prepare(snapshot, parameters, request)
             return
-        parameters = one_by_one.prepared(snapshot, None if is_bare else parameters) or parameters
+        parameters = one_by_one.prepared(snapshot, None if is_bare else parameters, request) or parameters
         with pool(jobs, scheduler, tls, insecure, wait) as workers:
-            metrics = perform(snapshot, parameters, SplitRequest(split, new), workers, wanted_device)
+            metrics = perform(snapshot, parameters, request, workers, wanted_device)
     if json:
         console.print_json(metrics)
 

@@ -36,11 +36,13 @@ class Basis(NamedTuple):
         parameters: with nothing left to a recipe.
         inputs: what the fit reads from the project.
         data: the data of the fit.
+        n_fitted: number of members that an earlier preparation of the same fit has fitted.
     """
 
     parameters: ParameterSet
     inputs: Inputs
     data: TrainingData
+    n_fitted: int
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,16 @@ def basis_of(
     )
     inputs = read_inputs(snapshot, parameters)
     chosen = choose_split(snapshot, parameters, request)
-    is_prepared = (
-        preparation is not None and preparation.parameters == parameters and holds(project.split_file, chosen)
-    )
+    if preparation is not None and not (
+        preparation.parameters == parameters and holds(project.split_file, chosen)
+    ):
+        preparation = None
     parameters = resolved(parameters, inputs.store, chosen, inputs.selection)
     memory = Memory(memory_for_derivatives(), min(processes, parameters.training.members))
-    data = prepare(inputs, parameters, chosen, preparation if is_prepared else None, memory)
+    data = prepare(inputs, parameters, chosen, preparation, memory)
     keep_split(snapshot, chosen)
-    return Basis(parameters, inputs, data)
+    n_fitted = 0 if preparation is None else len(preparation.fitted(project))
+    return Basis(parameters, inputs, data, n_fitted)
 
 
 def prepare_members(

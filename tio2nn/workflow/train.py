@@ -145,10 +145,7 @@ def train(
     if parameters is None:
         parameters = snapshot.parameters if preparation is None else preparation.parameters
     processes = 1 if make_executor is None else n_workers
-    n_fitted = 0
-    if preparation is not None and preparation.parameters == parameters:
-        n_fitted = len(preparation.fitted(project))
-    parameters, inputs, data = basis_of(snapshot, parameters, request, preparation, processes)
+    parameters, inputs, data, n_fitted = basis_of(snapshot, parameters, request, preparation, processes)
     if data.train_forces is not None:
         compile_force_losses(data.train_forces.jacobian)
     if listener.on_data is not None:
