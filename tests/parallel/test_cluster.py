@@ -19,7 +19,7 @@ pytest.importorskip("distributed", reason="needs the extra cluster: distributed 
 pytest.importorskip("cryptography", reason="needs the extra cluster: distributed and cryptography")
 
 from command_line import invoke
-from commands import derivatives_of, potential_of, trials_of
+from commands import derivatives_of, evaluation_of, jacobian_of, potential_of, trials_of
 from dask_cluster import DaskCluster, dask_cluster, wait_until
 from deadly import _killed_by
 from projects import (
@@ -181,6 +181,21 @@ def test_members_and_trials_are_those_of_this_machine(
             _, said = invoke(command, "-C", made.root, *options)
         assert "member 2, epoch 3/3" in said
         found.append((potential_of(made), trials_of(made)))
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_a_whole_run_is_that_of_this_machine(running: DaskCluster, tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    write_files(files, structures_with_forces())
+    settings = ("--members", 2, "--epochs", 2, "--forces")
+    found = []
+    for name, options in (("here", ["-j", 1]), ("there", running.options)):
+        made = Project.create(tmp_path / name, PARAMETERS)
+        _, said = invoke("run", files, "-C", made.root, *settings, *options)
+        assert f"the potential is {made.potential_file}" in said
+        found.append((jacobian_of(made), potential_of(made), evaluation_of(made)))
+    assert f"the workers share {made.root}" in said
     assert found[0] == found[1]
 
 
