@@ -44,7 +44,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[ParameterSet]:
         return {}
 
     monkeypatch.setattr(train, "perform", fit)
-    monkeypatch.setattr(evaluate, "perform", lambda _project: ({}, True))
+    monkeypatch.setattr(evaluate, "perform", lambda *_, **__: ({}, True))
     return asked
 
 

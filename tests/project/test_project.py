@@ -156,6 +156,7 @@ def test_every_path_lies_in_the_project_and_has_a_command_that_makes_it(project:
         "split-earlier.csv",
         "model",
         "model/data.npz",
+        "model/preparation.npz",
         "model/potential.npz",
         "model/history.csv",
         "model/history.png",

@@ -13,6 +13,7 @@ from command_line import invoke, refusal
 from projects import PARAMETERS, structures, structures_with_forces, write_files
 
 from tio2nn.cli import evaluate, train
+from tio2nn.cli.fit_lines import errors_of
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import open_settings
 from tio2nn.potential.potential import Potential
@@ -89,7 +90,7 @@ def test_more_structures_are_another_decision_and_another_training(
 ) -> None:
     asked: list[ParameterSet] = []
     monkeypatch.setattr(train, "perform", lambda _project, parameters, *_a, **_k: asked.append(parameters))
-    monkeypatch.setattr(evaluate, "perform", lambda _project: ({}, True))
+    monkeypatch.setattr(evaluate, "perform", lambda *_, **__: ({}, True))
     write_files(here / "files", [replace(s, name=f"more{s.name}") for s in structures(3, seed=4)])
     invoke("run", "files", "-C", "p")
     assert asked == [trained.parameters()]
@@ -149,6 +150,6 @@ def test_a_project_of_0_1_0_keeps_its_meaning(here: Path, training: dict[str, An
 
 def test_epochs_without_a_validation_part_show_no_second_error_of_forces() -> None:
     epoch = Epoch(1, 1e-3, 1.0, None, 3.0, None, None, 0.4, None, None, 1.0)
-    assert train._errors(epoch) == "RMSE training 3.00 meV/atom; 0.400 eV/Å"
+    assert errors_of(epoch) == "RMSE training 3.00 meV/atom; 0.400 eV/Å"
     validated = replace(epoch, validation_rmse_meV_per_atom=4.0)
-    assert train._errors(validated).endswith("; 0.400, unknown eV/Å")
+    assert errors_of(validated).endswith("; 0.400, unknown eV/Å")
