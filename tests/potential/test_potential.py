@@ -62,7 +62,7 @@ def test_activations_are_those_of_keras(activation: str) -> None:
     import keras
     import tensorflow as tf
 
-    from tio2nn.training.fit import configure_threads
+    from tio2nn.training.devices import configure_threads
 
     configure_threads()
     x = np.array([-800.0, -30.0, -1.5, -1e-3, 0.0, 1e-9, 0.7, 20.0, 800.0])

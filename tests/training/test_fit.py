@@ -17,7 +17,8 @@ from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParamete
 from tio2nn.training import fit as training
 from tio2nn.training.batches import Batches, Part
 from tio2nn.training.dataset import AtomTable, FitData, Labels
-from tio2nn.training.fit import Fit, Resumption, configure_threads, run_in_company
+from tio2nn.training.devices import configure_threads
+from tio2nn.training.fit import Fit, Resumption, run_in_company
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN
 

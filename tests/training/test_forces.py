@@ -13,7 +13,8 @@ from tio2nn.parameters.fit_parameters import ACTIVATIONS, NetworkParameters, Tra
 from tio2nn.training import fit as training
 from tio2nn.training.batches import Batches, Part
 from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
-from tio2nn.training.fit import Fit, configure_threads
+from tio2nn.training.devices import configure_threads
+from tio2nn.training.fit import Fit
 from tio2nn.training.force_kernels import ForceBatch, force_losses
 from tio2nn.training.force_products import HostForces
 from tio2nn.training.network import BPNN

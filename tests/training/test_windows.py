@@ -22,7 +22,8 @@ from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParamete
 from tio2nn.training import windows as module
 from tio2nn.training.batches import Batches, Part
 from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
-from tio2nn.training.fit import Fit, Resumption, configure_threads
+from tio2nn.training.devices import configure_threads
+from tio2nn.training.fit import Fit, Resumption
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN
 from tio2nn.training.windows import Window, WindowReader, Windows, in_turn, mixed

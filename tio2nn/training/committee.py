@@ -38,7 +38,8 @@ from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import digest_of
 from tio2nn.training.data import TrainingData
-from tio2nn.training.fit import Fit, Resumption, configure_threads, run_in_company
+from tio2nn.training.devices import configure_threads
+from tio2nn.training.fit import Fit, Resumption, run_in_company
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers, initial_network
 from tio2nn.training.task import FitTask, seed_of

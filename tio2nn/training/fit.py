@@ -13,7 +13,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from tio2nn.parameters.fit_parameters import TrainingParameters
 from tio2nn.training.batches import Batches, Part
 from tio2nn.training.checkpoint import Checkpoint
 from tio2nn.training.dataset import FitData
-from tio2nn.training.devices import force_products, on, use_gpu
+from tio2nn.training.devices import force_products, on
 from tio2nn.training.flat_network import FlatNetwork
 from tio2nn.training.history import Epoch, Validation
 from tio2nn.training.losses import MEV, energy_losses
@@ -42,37 +42,6 @@ FloatArray = NDArray[np.float64]
 _CHECKPOINT_SECONDS = 5.0  # work lost by a kill, at most; writing a checkpoint takes about 10 ms
 
 _VALIDATION_BATCH = 128  # structures; each atom takes some 5 kB
-
-
-def configure_threads(parallel_operations: int = 2, device: Device = "cpu") -> None:
-    """Run this many operations in parallel, each on one thread; on the CPU, deterministically.
-
-    The matrices of a batch are too small to share between threads: an epoch takes 0.10 s this way, 0.28 s with two
-    threads per operation and one operation at a time, 0.14 s with two and two. It also fixes the order of every sum.
-    No graph is rewritten by the rules of algebra: which of them applies depends on the names of operations, so the
-    bits of a network would depend on its company.
-    On the CPU, GPUs stay hidden: TensorFlow would use the first one for everything, round products to ten bits (TF32),
-    and take all its memory in each worker process; a fit would give other numbers where there is one. Call it before
-    TensorFlow computes anything; once it has, the number of operations stays what it is.
-
-    Raises:
-        UsageError: the device cannot be used.
-    """
-    # a library may train several times in one process, on other numbers of threads
-    with suppress(RuntimeError):
-        tf.config.threading.set_inter_op_parallelism_threads(parallel_operations)
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.optimizer.set_experimental_options(
-        {"arithmetic_optimization": False, "constant_folding": False}
-    )
-    if device == "gpu":
-        use_gpu()
-        return
-    # a library may have trained on a GPU before; then it stays visible, and is not used
-    with suppress(RuntimeError):
-        tf.config.set_visible_devices([], "GPU")
-    tf.config.experimental.enable_op_determinism()
-    tf.config.list_logical_devices()  # start the runtime now, while its notices about hardware are hidden
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tio2nn.training.fit import configure_threads
+from tio2nn.training.devices import configure_threads
 from tio2nn.training.task import FitTask
 from tio2nn.tuning.trials import COMPLETED, DIVERGED, FAILED, Outcome
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tio2nn.parallel.devices import Device
-from tio2nn.training.fit import configure_threads
+from tio2nn.training.devices import configure_threads
 from tio2nn.training.resident_forces import DoesNotFitError
 
 ResultT = TypeVar("ResultT")

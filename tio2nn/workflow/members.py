@@ -20,7 +20,8 @@ from tio2nn.project.preparation import Preparation, inputs_of_preparation, remov
 from tio2nn.project.project import Project
 from tio2nn.training.committee import MemberTask, fingerprint_of
 from tio2nn.training.data import Inputs, Memory, TrainingData, prepare
-from tio2nn.training.fit import Fit, Resumption, configure_threads
+from tio2nn.training.devices import configure_threads
+from tio2nn.training.fit import Fit, Resumption
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
 from tio2nn.workflow.fallback import with_fallback

@@ -30,7 +30,8 @@ from tio2nn.project.provenance import inputs_of_model, versions
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.training.committee import CommitteeFiles, fit_committee
 from tio2nn.training.data import TrainingData
-from tio2nn.training.fit import Fit, configure_threads
+from tio2nn.training.devices import configure_threads
+from tio2nn.training.fit import Fit
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
