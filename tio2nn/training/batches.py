@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tio2nn.training.dataset import AtomTable, ForceLabels, Labels
+from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.training.force_kernels import ForceBatch, force_losses
-from tio2nn.training.windows import WindowReader, Windows, in_turn
+from tio2nn.training.windows import WindowReader, Windows, in_turn, mixed
 
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
@@ -106,6 +106,22 @@ class Batches:
             [part[begin:end] for part, (begin, end) in zip(self.features, ranges, strict=True)],
             [part[begin:end] for part, (begin, end) in zip(self.segments, ranges, strict=True)],
         )
+
+
+def reader_of(data: FitData) -> WindowReader | None:
+    """Reads the derivatives, if they are read window by window; close it at the end."""
+    if data.train_forces is None or data.train_forces.window is None or data.derivatives_file is None:
+        return None
+    return WindowReader(data.derivatives_file, data.train_forces.window.kept)
+
+
+def shuffled(part: Part, size: int, random: np.random.Generator, reader: WindowReader | None) -> Batches:
+    """All structures in an order that is drawn; within windows, if there is a reader."""
+    if reader is None or part.forces is None or part.forces.window is None:
+        return Batches(part, random.permutation(len(part)), size)
+    window = part.forces.window
+    plan = mixed(part.forces.sizes(window.n_features), size, window.capacity, random)
+    return Batches(part, plan.order, size, reader, plan.first_batches)
 
 
 def _windows(labels: ForceLabels, size: int, reader: WindowReader, first_batches: IntArray | None) -> Windows:

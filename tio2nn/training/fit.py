@@ -13,7 +13,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tio2nn.errors import InputError
 from tio2nn.parallel.devices import Device
 from tio2nn.parameters.fit_parameters import TrainingParameters
-from tio2nn.training.batches import Batches, Part
+from tio2nn.training.batches import Batches, Part, reader_of, shuffled
 from tio2nn.training.checkpoint import Checkpoint
 from tio2nn.training.dataset import FitData
 from tio2nn.training.devices import force_products, on
@@ -34,7 +34,6 @@ from tio2nn.training.losses import MEV, energy_losses
 from tio2nn.training.network import BPNN
 from tio2nn.training.schedule import Schedule
 from tio2nn.training.stepper import Predictions, Stepper
-from tio2nn.training.windows import WindowReader, mixed
 from tio2nn.wording import counted
 
 FloatArray = NDArray[np.float64]
@@ -271,27 +270,19 @@ class _Company:
         self._stepper = Stepper(like.flat_network.shape, data, like.parameters, self._schedule, forces)
         self._train = Part(data.train, data.train_labels, data.train_forces)
         self._validation = Part(data.validation, data.validation_labels, data.validation_forces)
-        self._reader = _reader(data) if device == "cpu" else None
+        self._reader = reader_of(data) if device == "cpu" else None
         n = len(self._validation)
         size = min(n, _VALIDATION_BATCH)
         self._validation_batches = Batches(self._validation, np.arange(n), size, self._reader) if n else None
 
     def epoch(self, number: int, fits: Sequence[Fit]) -> list[Epoch]:
-        """Train fits that are at the epoch of this number, from 0, and validate them.
-
-        Raises:
-            InputError, OSError: derivatives cannot be read.
-        """
+        """Train fits that are at the epoch of this number, from 0, and validate them."""
         begin = time.perf_counter()
         batches = self.batches(number)
         states = np.stack([fit.state for fit in fits], axis=1)
         keys = [_key(fit.seed, fit.member) for fit in fits]
-        try:
+        with nullcontext() if self._reader is None else self._reader.errors_in_the_open():
             totals = self._stepper.train(batches, states, number * self._n_batches, keys)
-        except tf.errors.OpError:
-            if self._reader is not None and self._reader.error is not None:
-                raise self._reader.error from None  # which the graph has wrapped
-            raise
         found = self._validate(states[3])
         n_components = 0 if batches.forces is None else batches.forces.n_components
         last_step = np.array([(number + 1) * self._n_batches - 1])
@@ -332,11 +323,7 @@ class _Company:
         if train.forces is not None and fraction < 1.0:
             left_out = np.random.default_rng([self._seed, number, 1]).random(n) >= fraction
             train = train.without_forces(left_out)
-        if self._reader is None or train.forces is None or train.forces.window is None:
-            return Batches(train, random.permutation(n), self._batch_size)
-        window = train.forces.window
-        plan = mixed(train.forces.sizes(window.n_features), self._batch_size, window.capacity, random)
-        return Batches(train, plan.order, self._batch_size, self._reader, plan.first_batches)
+        return shuffled(train, self._batch_size, random, self._reader)
 
     def _validate(self, average: NDArray[np.float32]) -> list[Validation]:
         """Errors of averaged weights (n_members, n_weights) on the validation set."""
@@ -364,14 +351,6 @@ class _Company:
             _rms(errors) if len(errors) else None,
             float(np.mean(np.abs(errors))) if len(errors) else None,
         )
-
-
-def _reader(data: FitData) -> WindowReader | None:
-    """Of the derivatives, if they are read window by window."""
-    labels, file = data.train_forces, data.derivatives_file
-    if labels is None or labels.window is None or file is None:
-        return None
-    return WindowReader(file, labels.window.kept)
 
 
 def _key(*numbers: int) -> int:

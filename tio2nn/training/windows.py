@@ -30,8 +30,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
@@ -170,8 +171,7 @@ class WindowReader:
         self._windows: Windows | None = None
         self._present = -1  # the window that is being computed, in the first buffer
         self._next: Future[None] | None = None  # reads the window after that into the second one
-        self.error: BaseException | None = None
-        """What kept it from reading: a graph of TensorFlow hides it."""
+        self._error: BaseException | None = None
 
     def read(self, windows: Windows, number: int) -> Float32Array:
         """The values of a window; the next one is read meanwhile.
@@ -193,7 +193,7 @@ class WindowReader:
                 assert self._next is not None, "each window has begun with the one before"
                 self._next.result()
             except BaseException as error:
-                self.error, self._windows = error, None
+                self._error, self._windows = error, None
                 raise
             self._present = number
             self._buffers.reverse()
@@ -201,6 +201,16 @@ class WindowReader:
         values = self._buffers[0][: windows.runs[number].n_values]
         values.flags.writeable = False  # as a mapped file, for which the kernel is compiled
         return values
+
+    @contextmanager
+    def errors_in_the_open(self) -> Iterator[None]:
+        """What keeps it from reading in this block is raised as it is, and not as a graph wraps it."""
+        try:
+            yield
+        except Exception:
+            if self._error is not None:
+                raise self._error from None
+            raise
 
     def close(self) -> None:
         """Stop reading."""
