@@ -42,6 +42,7 @@ COMMANDS = (
     "train",
     "predict",
     "evaluate",
+    "convert",
     "export",
     "run",
     "status",
@@ -141,9 +142,11 @@ def test_other_formats_of_structures_are_sent_to_ase(here: Path, name: str, got:
     Project.create(here / "p", PARAMETERS)
     said = refusal("extract", name, "-C", "p", code=3)
     assert said.startswith(f"{name}: expected a structure file (")
-    assert said.endswith(f"got {got}; ASE converts it to extended XYZ")
+    assert said.endswith(f"got {got} and content of no known format; ASE converts it to extended XYZ")
     (here / "notes.txt").write_text("TiO2", encoding="utf-8")
-    assert refusal("extract", "notes.txt", "-C", "p", code=3).endswith("got the suffix '.txt'")
+    assert refusal("extract", "notes.txt", "-C", "p", code=3).endswith(
+        "got the suffix '.txt' and content of no known format"
+    )
 
 
 def test_foreign_elements_are_all_named_and_rejections_of_a_file_shown_up_to_ten(here: Path) -> None:
@@ -268,7 +271,7 @@ def test_all_problems_of_the_parameters_are_one_line(here: Path) -> None:
 
 
 def test_a_file_of_the_system_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "p/energies.csv")
 
     Project.create(Path("p"), PARAMETERS)
@@ -348,5 +351,5 @@ def test_paths_in_arguments_are_relative_to_the_current_directory_and_not_to_the
 
 
 def test_help_lists_commands_in_the_order_in_which_they_are_used() -> None:
-    order = "init extract featurize tune train predict evaluate export run status schema"
+    order = "init extract featurize tune train predict evaluate convert export run status schema"
     assert list(PARSERS) == order.split()

@@ -72,8 +72,8 @@ def test_a_file_that_is_named_is_tried_by_its_suffix() -> None:
     assert found == ["x.axsf", "y.xsf.gz"]
     expected = 'expected a structure file (formats: "tio2nn extract --formats") or a tar archive'
     assert complaints == [
-        f"notes.txt: {expected}, got the suffix '.txt' and the content of none",
-        f"bare: {expected}, got no suffix and the content of none",
+        f"notes.txt: {expected}, got the suffix '.txt' and content of no known format",
+        f"bare: {expected}, got no suffix and content of no known format",
     ]
 
 

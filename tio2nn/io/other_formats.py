@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_SUFFIXES = (".cif", ".vasp", ".traj", ".db", ".gen", ".res", ".cell", ".castep", ".pdb", ".cfg", ".xtd")
+_SUFFIXES = (".cif", ".vasp", ".gen", ".res", ".cell", ".castep", ".pdb", ".cfg", ".xtd")
 _NAMES_OF_VASP = ("POSCAR", "CONTCAR", "OUTCAR", "XDATCAR", "VASPRUN")
 
 

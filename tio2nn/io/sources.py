@@ -244,7 +244,7 @@ def _of_no_format(path: Path, file: str) -> InputError:
     advice = "; ASE converts it to extended XYZ" if is_read_by_ase(path.name) else ""
     return InputError(
         f'expected a structure file (formats: "tio2nn extract --formats") or a tar archive, got {got} '
-        f"and the content of none{advice}",
+        f"and content of no known format{advice}",
         file=file,
     )
 

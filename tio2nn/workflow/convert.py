@@ -17,9 +17,9 @@ from tio2nn.io.labeled_text import exact_extxyz, exact_xsf
 from tio2nn.io.labels import RunnerUnits
 from tio2nn.io.runner import write_runner
 from tio2nn.parallel.progress import Track, silent
-from tio2nn.project.named import project_of
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
-from tio2nn.project.structure_store import StructureStore, read_store
+from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.split import covers, read_parts
 from tio2nn.structures.structure import Structure
 
@@ -70,7 +70,7 @@ def known_structure_format(form: str | None, path: AnyPath) -> StructureFormat:
 
 
 def convert(
-    project: Project | AnyPath,
+    project: Project | Snapshot | AnyPath,
     path: AnyPath,
     form: StructureFormat,
     *,
@@ -94,8 +94,8 @@ def convert(
         InputError: the file exists, or no structure can be written.
         OSError: it cannot be written.
     """
-    project, path = project_of(project), Path(path)
-    store = read_store(project.existing_file(project.structures_file))
+    snapshot, path = Snapshot.of(project), Path(path)
+    project, store = snapshot.project, snapshot.structures
     if part not in (None, *PARTS):
         raise UsageError(f"--only: expected one of {', '.join(PARTS)}, got {part!r}")
     parts = _parts(project, store, needed=part is not None)
