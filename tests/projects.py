@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import reference
 
 from tio2nn.io.xsf.file import write_xsf
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.project.feature_store import Manifest, StoredFeatures
+from tio2nn.project import feature_store
+from tio2nn.project.feature_store import ATOMS_PER_SHARD, Manifest, StoredFeatures
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import write_store
 from tio2nn.structures.structure import Structure
@@ -155,8 +157,11 @@ def _trained(changes: str) -> Path:
     root = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     parameters = PARAMETERS.with_overrides(**eval(changes))
-    project = small_project(root / "project", parameters)
-    train(project, parameters, jobs=1)
+    with pytest.MonkeyPatch.context() as context:
+        # the first test that asks for it may have shards of its own size
+        context.setattr(feature_store, "ATOMS_PER_SHARD", ATOMS_PER_SHARD)
+        project = small_project(root / "project", parameters)
+        train(project, parameters, jobs=1)
     return project.root
 
 

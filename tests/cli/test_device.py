@@ -23,7 +23,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is meant for the GPU is computed on the CPU."""
-    monkeypatch.setattr(fit, "use_gpu", lambda: None)
+    monkeypatch.setattr(devices, "use_gpu", lambda: None)
     monkeypatch.setattr(fit, "on", lambda _: devices.on("cpu"))
 
 
