@@ -83,7 +83,10 @@ def test_ase_reads_the_same(tmp_path: Path, name: str) -> None:
 
 def test_what_ase_writes_for_runner_is_read(tmp_path: Path) -> None:
     from ase.io import write
+    from ase.io.formats import ioformats
 
+    if "runnerdata" not in ioformats:
+        pytest.skip("this ASE does not write input.data")
     path = tmp_path / "input.data"
     write(path, outputs.frames(), format="runnerdata")
     for step, structure in enumerate(found(path)):
