@@ -65,7 +65,7 @@ class Stepper:
         self.shape, self.parameters, self._schedule = shape, parameters, schedule
         self.forces = forces
         self.whitenings = [tf.constant(matrix, tf.float32) for matrix in data.whitening_matrices]
-        self._companies: dict[int, _Company] = {}
+        self._graphs: dict[int, _EpochGraph] = {}
         self._predict = tf.function(self._predict_graph, reduce_retracing=True)
 
     def train(
@@ -85,8 +85,8 @@ class Stepper:
             weighted loss of the forces, squared errors of their components, (eV/Å)².
         """
         n_members, n_weights = states.shape[1:]
-        if n_members not in self._companies:
-            self._companies[n_members] = _Company(self, n_members, n_weights)
+        if n_members not in self._graphs:
+            self._graphs[n_members] = _EpochGraph(self, n_members, n_weights)
         steps = first_step + np.arange(batches.n)
         rates = np.stack(
             [
@@ -96,7 +96,7 @@ class Stepper:
             ],
             axis=1,
         )
-        return self._companies[n_members].train(batches, states, first_step, rates, keys)
+        return self._graphs[n_members].train(batches, states, first_step, rates, keys)
 
     def predict(self, batches: Batches, weights: Float32Array) -> Predictions:
         """Energies and forces of all structures.
@@ -202,7 +202,7 @@ class _Network:
         )
 
 
-class _Company:
+class _EpochGraph:
     """Variables of so many members, and the graph that moves them."""
 
     def __init__(self, stepper: Stepper, n_members: int, n_weights: int) -> None:
