@@ -75,6 +75,23 @@ def sharers(places: Iterable[int], total: int) -> list[int]:
     return sorted({place % total + 1 for place in places})
 
 
+def told_undone(unfinished: Sequence[int], outdated: Sequence[int], total: int, what_differed: str) -> str:
+    """Which parts have left work, and why, for messages; "" if none has.
+
+    Args:
+        unfinished: parts that did not finish.
+        outdated: parts that finished with something else.
+        total: number of parts.
+        what_differed: what they had, such as "other parameters".
+    """
+    told = []
+    if unfinished:
+        told.append(f"{named(unfinished, total)} did not finish")
+    if outdated:
+        told.append(f"{named(outdated, total)} had {what_differed}")
+    return "; ".join(told)
+
+
 def named(numbers: Sequence[int], total: int) -> str:
     """Parts in a message: "part 3 of 20", "parts 1 to 4 and 7 of 20"."""
     return f"part{'s' if len(numbers) > 1 else ''} {ranges(numbers)} of {total}"

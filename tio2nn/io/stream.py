@@ -220,6 +220,18 @@ def numbered(items: Iterator[Structure | InputError], name: str) -> Iterator[Str
             yield item if isinstance(item, InputError) else replace(item, name=f"{name}-{number}")
 
 
+def at_least_one(
+    items: Iterator[Structure | InputError], expected: str, file: str
+) -> Iterator[Structure | InputError]:
+    """The items, or one error if there is none."""
+    is_empty = True
+    for item in items:
+        is_empty = False
+        yield item
+    if is_empty:
+        yield InputError(f"expected {expected}, got none", file=file)
+
+
 def until_unreadable(items: Iterator[Structure | InputError], file: str) -> Iterator[Structure | InputError]:
     """The items, and one error where the file cannot be read any further."""
     try:

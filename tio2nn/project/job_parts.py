@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tio2nn.errors import InputError
 from tio2nn.files.tables import read_json, write_json
-from tio2nn.job_part import JobPart, named, sharers
+from tio2nn.job_part import JobPart, named, sharers, told_undone
 
 _NOTE = re.compile(r"part-(\d{1,6})-of-(\d{1,6})\.json")
 
@@ -70,12 +70,7 @@ class PartNotes(NamedTuple):
             return ""
         outdated = self._outdated(total)
         unfinished = [number for number in sharers(missing, total) if number not in outdated]
-        told = []
-        if unfinished:
-            told.append(f"{named(unfinished, total)} did not finish")
-        if outdated:
-            told.append(f"{named(outdated, total)} had other parameters or structures")
-        return "; ".join(told)
+        return told_undone(unfinished, outdated, total, "other parameters or structures")
 
     def done(self, missing: Iterable[int]) -> str:
         """Which parts are done, for messages; "" if there is no array. `missing` as in `undone`."""

@@ -17,6 +17,7 @@ from tio2nn.io.labeled_text import exact_extxyz, exact_xsf
 from tio2nn.io.labels import RunnerUnits
 from tio2nn.io.runner import write_runner
 from tio2nn.parallel.progress import Track, silent
+from tio2nn.parameters.validation import known
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore
@@ -24,6 +25,7 @@ from tio2nn.structures.split import covers, read_parts
 from tio2nn.structures.structure import Structure
 
 StructureFormat = Literal["extxyz", "db", "runner", "xsf"]
+STRUCTURE_FORMATS: tuple[StructureFormat, ...] = get_args(StructureFormat)
 _OF_SUFFIX: dict[str, StructureFormat] = {
     ".xyz": "extxyz",
     ".extxyz": "extxyz",
@@ -56,17 +58,14 @@ def known_structure_format(form: str | None, path: AnyPath) -> StructureFormat:
     Raises:
         UsageError: there is none.
     """
-    expected = ", ".join(get_args(StructureFormat))
-    if form is None:
-        suffix = Path(path).suffix.lower()
-        found = _OF_SUFFIX.get(suffix, "xsf" if not suffix else None)
-        if found is None:
-            raise UsageError(f"expected --format with one of {expected} for the suffix {suffix}, got none")
-        return found
-    for known in get_args(StructureFormat):
-        if form == known:
-            return known  # type: ignore[no-any-return]
-    raise UsageError(f"--format: expected one of {expected}, got {form!r}")
+    if form is not None:
+        return known(form, STRUCTURE_FORMATS, "--format")
+    suffix = Path(path).suffix.lower()
+    found = _OF_SUFFIX.get(suffix, "xsf" if not suffix else None)
+    if found is None:
+        expected = ", ".join(STRUCTURE_FORMATS)
+        raise UsageError(f"expected --format with one of {expected} for the suffix {suffix}, got none")
+    return found
 
 
 def convert(
@@ -96,8 +95,8 @@ def convert(
     """
     snapshot, path = Snapshot.of(project), Path(path)
     project, store = snapshot.project, snapshot.structures
-    if part not in (None, *PARTS):
-        raise UsageError(f"--only: expected one of {', '.join(PARTS)}, got {part!r}")
+    if part is not None:
+        known(part, PARTS, "--only")
     parts = _parts(project, store, needed=part is not None)
     chosen = [k for k, name in enumerate(store.names) if part is None or parts.get(name) == part]
     if not chosen:

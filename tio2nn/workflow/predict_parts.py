@@ -24,7 +24,7 @@ from tio2nn.files.atomic import atomic_write, remove_unfinished
 from tio2nn.io.labels import ReadOptions
 from tio2nn.io.read import structures_and_errors
 from tio2nn.io.sources import Listing, iter_source_files, list_source_files
-from tio2nn.job_part import JobPart, named
+from tio2nn.job_part import JobPart, told_undone
 from tio2nn.project.feature_store import digest_of
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.predict import Format
@@ -171,13 +171,7 @@ class SharedFile:
             return ""
         outdated = [part.number for part in missing if self.part_file(part).exists()]
         unfinished = [part.number for part in missing if part.number not in outdated]
-        total = len(parts)
-        told = []
-        if unfinished:
-            told.append(f"{named(unfinished, total)} did not finish")
-        if outdated:
-            told.append(f"{named(outdated, total)} had another potential, other files or options")
-        return "; ".join(told)
+        return told_undone(unfinished, outdated, len(parts), "another potential, other files or options")
 
     def remove_parts(self, parts: Sequence[JobPart]) -> None:
         """Remove all shares, and what killed commands left of these parts."""

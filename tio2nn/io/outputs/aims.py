@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from tio2nn.errors import InputError
 from tio2nn.files.text import parse_count, quoted
-from tio2nn.io.stream import Labels, Lines, element_of_label, numbers_of, structure_of
+from tio2nn.io.stream import Labels, Lines, at_least_one, element_of_label, numbers_of, structure_of
 from tio2nn.structures.structure import Structure
 
 _MOVING = (
@@ -37,22 +37,18 @@ def iter_aims(stream: BinaryIO, *, file: str) -> Iterator[Structure | InputError
         InputError: nothing behind this place can be read.
         OSError, EOFError: the content cannot be read.
     """
-    lines = Lines(stream, file)
+    return at_least_one(_points(Lines(stream, file), file), "results of FHI-aims", file)
+
+
+def _points(lines: Lines, file: str) -> Iterator[Structure | InputError]:
     point = _Point(lines, file)
-    n_found = 0
     for line in lines:
         if "Invoking FHI-aims" in line:
-            for item in point.end():
-                n_found += 1
-                yield item
+            yield from point.end()
             point = _Point(lines, file)
         else:
             point.take(line)
-    for item in point.end():
-        n_found += 1
-        yield item
-    if n_found == 0:
-        yield InputError("expected results of FHI-aims, got none", file=file)
+    yield from point.end()
 
 
 class _Point:

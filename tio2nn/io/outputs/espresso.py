@@ -15,7 +15,7 @@ import numpy as np
 from tio2nn.errors import InputError
 from tio2nn.files.text import parse_count, parse_number, quoted
 from tio2nn.io.atomic_units import BOHR, HARTREE
-from tio2nn.io.stream import Labels, Lines, element_of_label, numbers_of, structure_of
+from tio2nn.io.stream import Labels, Lines, at_least_one, element_of_label, numbers_of, structure_of
 from tio2nn.structures.structure import Structure
 
 _RYDBERG = HARTREE / 2
@@ -34,18 +34,14 @@ def iter_espresso(stream: BinaryIO, *, file: str) -> Iterator[Structure | InputE
         InputError: nothing behind this place can be read.
         OSError, EOFError: the content cannot be read.
     """
-    lines = Lines(stream, file)
+    return at_least_one(_geometries(Lines(stream, file), file), "a total energy of pw.x", file)
+
+
+def _geometries(lines: Lines, file: str) -> Iterator[Structure | InputError]:
     run = _Run(lines, file)
-    n_found = 0
     for line in lines:
-        for item in run.take(line):
-            n_found += 1
-            yield item
-    for item in run.end():
-        n_found += 1
-        yield item
-    if n_found == 0:
-        yield InputError("expected a total energy of pw.x, got none", file=file)
+        yield from run.take(line)
+    yield from run.end()
 
 
 class _Run:
