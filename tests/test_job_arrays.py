@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ import numpy as np
 import pytest
 from command_line import end, invoke, refusal, start
 from commands import features_of, jacobian_of, potential_of, text_of
-from job_arrays import start_part
+from job_arrays import kill_after, start_part
 from projects import (
     PARAMETERS,
     extracted_project,
@@ -48,18 +45,16 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def kill_when(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
-    """Kill a process as soon as it has written a file."""
-    while not list(folder.glob(pattern)) and process.poll() is None:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
 def test_parts_at_once_and_one_that_was_killed_give_the_bits_of_one_command(here: Path) -> None:
     features = here / "array/features"
-    parts = {k: start_part(here, *FEATURIZE, "-C", "array", "--part", f"{k}/4") for k in (1, 2, 3)}
-    kill_when(parts.pop(3), features, "shard-00002-*.npz")
+    pattern = "shard-00002-*.npz"
+    parts = {
+        k: start_part(
+            here, *FEATURIZE, "-C", "array", "--part", f"{k}/4", halt_after=pattern if k == 3 else ""
+        )
+        for k in (1, 2, 3)
+    }
+    kill_after(parts.pop(3), features, pattern)
     for part in parts.values():
         code, _, err = end(part)
         assert code == 0, err
@@ -81,7 +76,8 @@ def test_parts_at_once_and_one_that_was_killed_give_the_bits_of_one_command(here
 
 def test_a_part_that_was_killed_resumes_and_the_last_command_computes_nothing(here: Path) -> None:
     features = here / "array/features"
-    kill_when(start_part(here, *FEATURIZE, "-C", "array", "--part", "2/2"), features, "jacobian-*.piece")
+    part = (*FEATURIZE, "-C", "array", "--part", "2/2")
+    kill_after(start_part(here, *part, halt_after="jacobian-*.piece"), features, "jacobian-*.piece")
     pieces = {path: path.stat().st_mtime_ns for path in features.glob("jacobian-*.piece")}
     for k in (1, 2):
         code, _, err = end(start_part(here, *FEATURIZE, "-C", "array", "--part", f"{k}/2"))
@@ -191,8 +187,9 @@ def test_members_fitted_one_by_one_and_one_that_was_killed_give_the_bits_of_one_
     invoke("train", "-C", made.root, "--prepare", *SETTINGS)
     out, _ = invoke("status", "-C", made.root)
     assert "prepared; none of 3 members fitted" in out
-    first, second = (start(tmp_path, "train", "-C", "array", "--member", k) for k in (1, 2))
-    kill_when(second, made.model_directory, "checkpoint-2.npz")
+    first = start(tmp_path, "train", "-C", "array", "--member", 1)
+    second = start_part(tmp_path, "train", "-C", "array", "--member", 2, halt_after="checkpoint-2.npz")
+    kill_after(second, made.model_directory, "checkpoint-2.npz")
     code, _, err = end(first)
     assert code == 0, err
     # a folder that has moved, as it has on a machine that mounts it elsewhere
@@ -330,8 +327,14 @@ def test_parts_of_a_prediction_at_once_and_one_that_was_killed(tmp_path: Path, p
     common = ("predict", "files", "--potential", potential)
     code, expected, err = end(start(tmp_path, *common))
     assert code == 0, err
-    parts = {k: start(tmp_path, *common, "--to", "all.tsv", "--part", f"{k}/3") for k in (1, 2, 3)}
-    kill_when(parts.pop(2), tmp_path, ".all.tsv.part-2-of-3.*")
+    pattern = ".all.tsv.part-2-of-3.*"
+    parts = {
+        k: start_part(
+            tmp_path, *common, "--to", "all.tsv", "--part", f"{k}/3", halt_after=pattern if k == 2 else ""
+        )
+        for k in (1, 2, 3)
+    }
+    kill_after(parts.pop(2), tmp_path, pattern)
     for part in parts.values():
         code, _, err = end(part)
         assert code == 0, err
