@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from potentials import POTENTIAL
 
 from tio2nn.potential.prediction import Prediction
@@ -52,3 +53,14 @@ def test_a_prediction_does_not_depend_on_the_other_structures() -> None:
     for structure, prediction in zip(structures, together, strict=True):
         (alone,) = POTENTIAL.predict([structure], forces=True, threads=1)
         assert numbers(prediction) == numbers(alone)
+
+
+def test_a_small_structure_starts_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a thread was started")
+
+    monkeypatch.setattr("tio2nn.cores.ThreadPoolExecutor", refuse)
+    structure = crystal(5)
+    (together,) = POTENTIAL.predict([structure], forces=True, threads=8)
+    (alone,) = POTENTIAL.predict([structure], forces=True, threads=1)
+    assert numbers(together) == numbers(alone)

@@ -82,8 +82,8 @@ class Networks:
             for element, rows in _atoms_of_elements(structure, own.start)
             for first in range(0, len(rows), _ATOMS_PER_PRODUCT)
         ]
-        # to hand a small product over takes longer than the product
-        n_tasks = min(len(products), _TASKS_PER_THREAD * threads)
+        # to start a thread takes as long as the networks take for some 200 atoms: a small structure gets none
+        n_tasks = min(len(products), _TASKS_PER_THREAD * threads, max(1, n_atoms // _ATOMS_PER_PRODUCT))
         with one_blas_thread():
             for _ in threaded(work, [products[first::n_tasks] for first in range(n_tasks)], threads):
                 pass
