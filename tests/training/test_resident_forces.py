@@ -123,14 +123,14 @@ def test_losses_and_derivatives_are_those_of_the_kernel(n_members: int, size: in
         np.testing.assert_allclose(own_derivatives, derivatives, rtol=1e-5, atol=1e-6 * largest)
 
 
-def test_steps_and_predictions_are_those_of_the_kernel() -> None:
-    def outcome(products: ForceProducts) -> tuple[np.ndarray, np.ndarray, Predictions]:
+@pytest.mark.parametrize("stacked", [False, True])
+def test_steps_and_predictions_are_those_of_the_kernel(stacked: bool) -> None:
+    def outcome(products: ForceProducts, stacked: bool = False) -> tuple[np.ndarray, np.ndarray, Predictions]:
         own = fits(2)
         states = np.stack([fit.state for fit in own], axis=1)
         schedule = Schedule(own[0].parameters, 5)
-        with closing(
-            Stepper(own[0].flat_network.shape, DATA, own[0].parameters, schedule, products)
-        ) as stepper:
+        shape, parameters = own[0].flat_network.shape, own[0].parameters
+        with closing(Stepper(shape, DATA, parameters, schedule, products, stacked=stacked)) as stepper:
             totals = [
                 stepper.train(
                     Batches(TRAIN, np.random.default_rng(n).permutation(37), 8), states, 5 * n, [1, 2]
@@ -139,9 +139,9 @@ def test_steps_and_predictions_are_those_of_the_kernel() -> None:
             ]
             return np.array(totals), states, stepper.predict(Batches(VALIDATION, np.arange(9), 4), states[0])
 
-    (totals, states, predicted), (own_totals, own_states, own_predicted) = map(
-        outcome, (HostForces(SCALE, 1), resident(TRAIN, VALIDATION))
-    )
+    totals, states, predicted = outcome(HostForces(SCALE, 1))
+    own_totals, own_states, own_predicted = outcome(resident(TRAIN, VALIDATION), stacked)
+    np.testing.assert_allclose(own_predicted.energies, predicted.energies, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(own_totals, totals, rtol=1e-5)
     np.testing.assert_allclose(own_states[0], states[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(own_predicted.forces, predicted.forces, rtol=1e-4, atol=1e-4)

@@ -10,6 +10,9 @@ For one subnet with hidden layers h_l = a(z_l), z_l = h_{l-1} W_l + b_l, and ene
 
 These are six products of matrices a layer, as many as automatic differentiation needs, with fewer operations around
 them.
+
+Layers of several networks have one more axis in front, and so has all that follows from them; features and whitening
+are the same for all.
 """
 
 from __future__ import annotations
@@ -66,14 +69,19 @@ def forward(
     """
     inputs, activations = [features], []
     for level, name in enumerate(shape.activations):
-        z = tf.nn.bias_add(tf.matmul(inputs[-1], layers.kernels[level]), layers.biases[level])
+        z = _plus(tf.matmul(inputs[-1], layers.kernels[level]), layers.biases[level])
         found = activated(name, z)
         if masks is not None:
             found = found.times(masks[level])
         inputs.append(found.value)
         activations.append(found)
-    energies = tf.matmul(inputs[-1], layers.kernels[-1])[:, 0] + layers.biases[-1]
+    energies = tf.matmul(inputs[-1], layers.kernels[-1])[..., 0] + layers.biases[-1]
     return Forward(energies, inputs, activations)
+
+
+def _plus(z: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """The bias added to that of each atom."""
+    return tf.nn.bias_add(z, bias) if bias.shape.rank == 1 else z + bias[:, None]
 
 
 def to_features(layers: Layers, done: Forward, whitening: tf.Tensor) -> Backward:
@@ -88,14 +96,14 @@ def to_features(layers: Layers, done: Forward, whitening: tf.Tensor) -> Backward
     first_kernel = tf.matmul(whitening, layers.kernels[0])
     arriving: list[tf.Tensor] = []
     leaving: list[tf.Tensor] = []
-    gradient = tf.transpose(layers.kernels[-1])
+    gradient = tf.linalg.matrix_transpose(layers.kernels[-1])
     for level in reversed(range(len(done.activations))):
         arriving.insert(0, gradient)
         leaving.insert(0, gradient * done.activations[level].slope)
         kernel = layers.kernels[level] if level else first_kernel
         gradient = tf.matmul(leaving[0], kernel, transpose_b=True)
     if not done.activations:
-        gradient = tf.repeat(tf.transpose(first_kernel), tf.shape(done.energies)[0], axis=0)
+        gradient = tf.repeat(tf.linalg.matrix_transpose(first_kernel), tf.shape(done.energies)[-1], axis=-2)
     return Backward(gradient, first_kernel, arriving, leaving)
 
 
@@ -121,9 +129,9 @@ def to_weights(
     kernels: list[tf.Tensor] = [None] * (n_hidden + 1)
     biases: list[tf.Tensor] = [None] * (n_hidden + 1)
     of_slopes: list[tf.Tensor] = []
-    along = of_energies[:, None]
+    along = of_energies[..., None]
     kernels[-1] = tf.matmul(done.inputs[-1], along, transpose_a=True)
-    biases[-1] = tf.reduce_sum(of_energies)[None]
+    biases[-1] = tf.reduce_sum(of_energies, axis=-1, keepdims=True)
     second: list[tf.Tensor] = []  # what the second chain adds to the kernels
     if back is not None:
         u = of_gradients
@@ -132,10 +140,10 @@ def to_weights(
             second.append(tf.matmul(u, back.leaving[level], transpose_a=True))
             of_slopes.append(q * back.arriving[level])
             u = q * done.activations[level].slope
-        second.append(tf.reduce_sum(u, axis=0)[:, None])
+        second.append(tf.reduce_sum(u, axis=-2)[..., None])
         second[0] = tf.matmul(whitening, second[0], transpose_a=True)
         kernels[-1] += second[-1]
-    along = along * tf.transpose(layers.kernels[-1])
+    along = along * tf.linalg.matrix_transpose(layers.kernels[-1])
     for level in reversed(range(n_hidden)):
         found = done.activations[level]
         dz = along * found.slope
@@ -144,7 +152,7 @@ def to_weights(
         kernels[level] = tf.matmul(done.inputs[level], dz, transpose_a=True)
         if back is not None:
             kernels[level] += second[level]
-        biases[level] = tf.reduce_sum(dz, axis=0)
+        biases[level] = tf.reduce_sum(dz, axis=-2)
         if level:
             along = tf.matmul(dz, layers.kernels[level], transpose_b=True)
     return Layers(kernels, biases)

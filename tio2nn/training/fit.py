@@ -267,7 +267,9 @@ class _Company:
         self._batch_size, self._n_batches = like.batch_size, like.n_batches
         self._schedule = Schedule(like.parameters, like.n_batches)
         forces = force_products(data, like.parameters, (like.batch_size, _VALIDATION_BATCH), threads, device)
-        self._stepper = Stepper(like.flat_network.shape, data, like.parameters, self._schedule, forces)
+        self._stepper = Stepper(
+            like.flat_network.shape, data, like.parameters, self._schedule, forces, stacked=device == "gpu"
+        )
         self._train = Part(data.train, data.train_labels, data.train_forces)
         self._validation = Part(data.validation, data.validation_labels, data.validation_forces)
         self._reader = reader_of(data) if device == "cpu" else None

@@ -50,20 +50,21 @@ class Shape(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """The weights of one subnet as tensors, layer by layer."""
+    """The weights of one subnet as tensors, layer by layer; of several networks with one more axis in front."""
 
     kernels: list[tf.Tensor]
     biases: list[tf.Tensor]
 
 
 def layers_of(shape: Shape, weights: tf.Tensor) -> list[Layers]:
-    """The layers of each subnet, whose weights are in (n_weights,)."""
-    parts = iter(tf.split(weights, shape.sizes))
+    """The layers of each subnet, whose weights are (n_weights,), or (n_members, n_weights) of several networks."""
+    members = weights.shape[:-1]
+    parts = iter(tf.split(weights, shape.sizes, axis=-1))
     found = []
     for _ in range(shape.n_subnets):
         kernels, biases = [], []
         for kernel in shape.kernels:
-            kernels.append(tf.reshape(next(parts), kernel))
+            kernels.append(tf.reshape(next(parts), (*members, *kernel)))
             biases.append(next(parts))
         found.append(Layers(kernels, biases))
     return found
@@ -71,10 +72,14 @@ def layers_of(shape: Shape, weights: tf.Tensor) -> list[Layers]:
 
 def joined(subnets: Sequence[Layers]) -> tf.Tensor:
     """The inverse of `layers_of`."""
+    members = subnets[0].biases[0].shape[:-1]
     parts = [
-        tf.reshape(part, [-1]) for layers in subnets for pair in zip(*layers, strict=True) for part in pair
+        tf.reshape(part, (*members, -1))
+        for layers in subnets
+        for pair in zip(*layers, strict=True)
+        for part in pair
     ]
-    return tf.concat(parts, axis=0)
+    return tf.concat(parts, axis=-1)
 
 
 class FlatNetwork:

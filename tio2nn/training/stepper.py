@@ -1,7 +1,8 @@
 """Networks in company: they see the same batches in the same order, so each Jacobian is read once for all of them.
 
-One graph of TensorFlow runs all batches of an epoch. The operations of a network do not depend on its company, nor do
-its bits.
+One graph of TensorFlow runs all batches of an epoch. On the CPU, the operations of a network do not depend on its
+company, nor do its bits. On a GPU, where an operation takes some microseconds to start, each is done for all networks
+at once.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Stepper:
         parameters: training settings.
         schedule: of the steps.
         forces: products with the Jacobian; None for a fit to energies.
+        stacked: whether each operation is done for all members at once.
     """
 
     def __init__(
@@ -61,9 +63,11 @@ class Stepper:
         parameters: TrainingParameters,
         schedule: Schedule,
         forces: ForceProducts | None,
+        *,
+        stacked: bool = False,
     ) -> None:
         self.shape, self.parameters, self._schedule = shape, parameters, schedule
-        self.forces = forces
+        self.forces, self.stacked = forces, stacked
         self.whitenings = [tf.constant(matrix, tf.float32) for matrix in data.whitening_matrices]
         self._graphs: dict[int, _EpochGraph] = {}
         self._predict = tf.function(self._predict_graph, reduce_retracing=True)
@@ -111,10 +115,14 @@ class Stepper:
         given = None if self.forces is None else self.forces.begin(batches)
         for batch in range(batches.n):
             features, segments = batches.atoms(batch)
-            found = [self._predict(tf.constant(own), features, segments, batches.size) for own in weights]
-            energies.append(np.array([own.numpy() for own, _ in found]))
+            found = [
+                self._predict(tf.constant(own), features, segments, batches.size)
+                for own in self.split(weights)
+            ]
+            energies.append(np.concatenate([own.numpy().reshape(-1, batches.size) for own, _ in found]))
             if self.forces is not None:
-                of_batch, own_forces = self.forces.predict(given, batch, [own for _, own in found])
+                gradients = [own for _, own in found]
+                of_batch, own_forces = self.forces.predict(given, batch, self.members_of(gradients))
                 losses += of_batch
                 forces.append(own_forces)
         return Predictions(
@@ -130,6 +138,18 @@ class Stepper:
         network = _Network(self, weights, features, segments, size)
         return network.energies, network.gradients() if self.forces is not None else tf.zeros(())
 
+    def split(self, of_members: Float32Array) -> list[Float32Array]:
+        """What belongs to each variable."""
+        return [of_members] if self.stacked else list(of_members)
+
+    def members_of(self, found: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """What was found for each member, if that is stacked."""
+        return tf.unstack(found[0]) if self.stacked else list(found)
+
+    def stack(self, of_members: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The inverse of `members_of`."""
+        return [tf.stack(of_members)] if self.stacked else list(of_members)
+
     def close(self) -> None:
         """End its threads."""
         if self.forces is not None:
@@ -137,11 +157,11 @@ class Stepper:
 
 
 class _Network:
-    """One network at one batch, in the graph.
+    """One network at one batch, in the graph; or all members, with one more axis in front of every result.
 
     Args:
         stepper: knows shape and whitening.
-        weights: (n_weights,)
+        weights: (n_weights,), of all members (n_members, n_weights).
         features, segments: of the atoms of each subnet.
         size: structures of the batch.
         seed: of the dropout, two numbers; None for none.
@@ -157,18 +177,19 @@ class _Network:
         seed: tf.Tensor | None = None,
     ) -> None:
         self._stepper, self._segments = stepper, segments
+        self._members = weights.shape[:-1]
         self._layers = layers_of(stepper.shape, weights)
         self._done = [
             forward(stepper.shape, own, part, self._masks(k, part, seed))
             for k, (own, part) in enumerate(zip(self._layers, features, strict=True))
         ]
         self._back: list[Any] = [None] * len(features)
-        self.energies = tf.add_n(
-            [
-                tf.math.unsorted_segment_sum(done.energies, own, size)
-                for done, own in zip(self._done, segments, strict=True)
-            ]
-        )
+        # energies of atoms come first where they are summed
+        of_structures = [
+            tf.transpose(tf.math.unsorted_segment_sum(tf.transpose(done.energies), own, size))
+            for done, own in zip(self._done, segments, strict=True)
+        ]
+        self.energies = tf.add_n(of_structures)
 
     def _masks(self, subnet: int, features: tf.Tensor, seed: tf.Tensor | None) -> list[tf.Tensor] | None:
         """Factors of the nodes of each hidden layer, whose mean is 1."""
@@ -178,7 +199,7 @@ class _Network:
         masks = []
         for level, width in enumerate(shape.widths[1:-1]):
             own_seed = seed + tf.constant([0, 7919 * (subnet * len(shape.widths) + level)])
-            drawn = tf.random.stateless_uniform((tf.shape(features)[0], width), own_seed)
+            drawn = tf.random.stateless_uniform((*self._members, tf.shape(features)[0], width), own_seed)
             masks.append(tf.cast(drawn >= shape.dropout, tf.float32) / (1.0 - shape.dropout))
         return masks
 
@@ -188,14 +209,14 @@ class _Network:
             to_features(own, done, whitening)
             for own, done, whitening in zip(self._layers, self._done, self._stepper.whitenings, strict=True)
         ]
-        return tf.concat([back.gradients for back in self._back], axis=0)
+        return tf.concat([back.gradients for back in self._back], axis=-2)
 
     def to_weights(self, of_energies: tf.Tensor, of_gradients: tf.Tensor | None = None) -> tf.Tensor:
         """(n_weights,) derivatives of a loss, from those with respect to energies (size,) and `gradients`."""
-        of_atoms = [tf.gather(of_energies, own) for own in self._segments]
+        of_atoms = [tf.gather(of_energies, own, axis=-1) for own in self._segments]
         if of_gradients is None:
             return joined(list(map(to_weights, self._layers, self._done, of_atoms)))
-        parts = tf.split(of_gradients, [tf.shape(done.energies)[0] for done in self._done])
+        parts = tf.split(of_gradients, [tf.shape(done.energies)[-1] for done in self._done], axis=-2)
         whitenings = self._stepper.whitenings
         return joined(
             list(map(to_weights, self._layers, self._done, of_atoms, self._back, parts, whitenings))
@@ -206,14 +227,17 @@ class _EpochGraph:
     """Variables of so many members, and the graph that moves them."""
 
     def __init__(self, stepper: Stepper, n_members: int, n_weights: int) -> None:
-        self._stepper = stepper
-        # variables of their own for each member: what an operation does to a number may depend on its place
-        zeros = np.zeros(n_weights, np.float32)
-        self._weights = [keras.Variable(zeros) for _ in range(n_members)]
-        self._averages = [tf.Variable(zeros, trainable=False) for _ in range(n_members)]
+        self._stepper, self._n_members = stepper, n_members
+        # on the CPU a variable for each member: what an operation does to a number may depend on its place
+        shape, n = ((n_members, n_weights), 1) if stepper.stacked else ((n_weights,), n_members)
+        zeros = np.zeros(shape, np.float32)
+        self._weights = [keras.Variable(zeros) for _ in range(n)]
+        self._averages = [tf.Variable(zeros, trainable=False) for _ in range(n)]
         self._optimizer = keras.optimizers.Adam()
         self._optimizer.build(self._weights)
-        _, _, *moments = self._optimizer.variables  # after steps done and learning rate; two for each member
+        _, _, *moments = (
+            self._optimizer.variables
+        )  # after steps done and learning rate; two for each variable
         self._state = [self._weights, moments[::2], moments[1::2], self._averages]
         self._run = tf.function(self._epoch)
 
@@ -222,7 +246,7 @@ class _EpochGraph:
     ) -> FloatArray:
         """As `Stepper.train`; `rates` (n_batches, 3) are learning rate, weight of the forces, decay of the average."""
         for variables, state in zip(self._state, states, strict=True):
-            for variable, own in zip(variables, state, strict=True):
+            for variable, own in zip(variables, self._stepper.split(state), strict=True):
                 variable.assign(own)
         totals = self._run(
             batches.features,
@@ -235,7 +259,9 @@ class _EpochGraph:
             () if self._stepper.forces is None else self._stepper.forces.begin(batches),
         )
         for variables, state in zip(self._state, states, strict=True):
-            state[:] = [variable.numpy() for variable in variables]
+            state[:] = np.concatenate(
+                [variable.numpy().reshape(-1, state.shape[1]) for variable in variables]
+            )
         return totals.numpy().astype(np.float64)  # type: ignore[no-any-return]
 
     def _epoch(
@@ -249,7 +275,7 @@ class _EpochGraph:
         keys: tf.Tensor,
         given: Any,
     ) -> tf.Tensor:
-        totals = tf.zeros((len(self._weights), 4))
+        totals = tf.zeros((self._n_members, 4))
         for batch in tf.range(tf.shape(rates)[0]):
             begin, end, step = edges[batch], edges[batch + 1], first_step + batch
             own_features = [part[begin[k] : end[k]] for k, part in enumerate(features)]
@@ -288,25 +314,25 @@ class _EpochGraph:
             with tf.GradientTape() as tape:
                 tape.watch(network.energies)
                 losses = energy_losses(parameters, network.energies, target, n_atoms)
-                loss = tf.reduce_sum(weight * losses) / target.shape[0]
+                loss = tf.reduce_sum(weight * losses, axis=-1) / target.shape[0]
             of_energies.append(tape.gradient(loss, network.energies))
             errors = (network.energies - target) / n_atoms
-            squares = tf.reduce_sum(tf.where(weight > 0.0, errors * errors, 0.0))
-            totals.append(tf.stack([loss, squares, 0.0, 0.0]))
+            squares = tf.reduce_sum(tf.where(weight > 0.0, errors * errors, 0.0), axis=-1)
+            totals.append(tf.reshape(tf.stack([loss, squares], axis=-1), (-1, 2)))
+        of_structures = tf.concat(totals, axis=0)
         if self._stepper.forces is None:
-            return tf.stack(totals), [
+            return tf.pad(of_structures, ((0, 0), (0, 2))), [
                 network.to_weights(own) for network, own in zip(networks, of_energies, strict=True)
             ]
         force_losses, derivatives = self._stepper.forces.losses(
-            given, batch, [network.gradients() for network in networks]
+            given, batch, self._stepper.members_of([network.gradients() for network in networks])
         )
-        both = [
-            own + tf.stack([0.0, 0.0, force_weight * of_forces[0], of_forces[1]])
-            for own, of_forces in zip(totals, tf.unstack(force_losses), strict=True)
-        ]
-        return tf.stack(both), [
+        both = tf.concat([of_structures, force_losses * tf.stack([force_weight, 1.0])], axis=1)
+        return both, [
             network.to_weights(own, force_weight * of_gradients)
-            for network, own, of_gradients in zip(networks, of_energies, derivatives, strict=True)
+            for network, own, of_gradients in zip(
+                networks, of_energies, self._stepper.stack(derivatives), strict=True
+            )
         ]
 
     def _move(self, gradients: Sequence[tf.Tensor], step: tf.Tensor, rate: tf.Tensor) -> None:
@@ -314,7 +340,7 @@ class _EpochGraph:
         parameters = self._stepper.parameters
         clip = parameters.gradient_clip
         if clip is not None:
-            gradients = [tf.clip_by_norm(gradient, clip) for gradient in gradients]
+            gradients = [tf.clip_by_norm(gradient, clip, axes=[-1]) for gradient in gradients]
         if parameters.weight_decay:
             decays = tf.constant(self._stepper.shape.decays) * (parameters.weight_decay * rate[0])
             for weights in self._weights:
