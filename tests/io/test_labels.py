@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tio2nn.errors import InputError
@@ -127,9 +128,64 @@ def test_a_free_energy_beside_an_energy_is_no_second_label() -> None:
     assert "TotEnergy" in str(read("TotEnergy=-7.1 E0=-10"))
 
 
-@pytest.mark.parametrize("stress", ["1 2 3 4 5 6", "1 2 3 4 5 6 7 8 9", "[1, 2, 3, 4, 5, 6]"])
-def test_a_stress_of_six_or_nine_numbers_is_fine(stress: str) -> None:
-    assert structure(f'energy=-7.3 stress="{stress}"').extras.remarks == ()
+@pytest.mark.parametrize(
+    "stress",
+    ["1 2 3 4 5 6", "1 6 5 6 2 4 5 4 3", "[1, 2, 3, 4, 5, 6]", "[[1, 6, 5], [6, 2, 4], [5, 4, 3]]"],
+)
+def test_a_stress_has_six_or_nine_numbers(stress: str) -> None:
+    found = structure(f'energy=-7.3 stress="{stress}"')
+    assert found.extras.remarks == ()
+    np.testing.assert_array_equal(found.stress, [[1, 6, 5], [6, 2, 4], [5, 4, 3]])
+
+
+@pytest.mark.parametrize("key", ["virial", "virials", "REF_virial"])
+def test_a_virial_is_minus_the_volume_times_the_stress(key: str) -> None:
+    found = structure(f'energy=-7.3 {key}="-125 0 0 0 -250 0 0 0 12.5"')
+    np.testing.assert_allclose(found.stress, np.diag([1.0, 2.0, -0.1]), rtol=1e-14)
+    chosen = structure('energy=-7.3 stress="9 9 9 0 0 0" my_virial="-125 0 0 0 0 0"', stress_key="my_virial")
+    np.testing.assert_allclose(chosen.stress, np.diag([1.0, 0.0, 0.0]), rtol=1e-14)
+
+
+def test_stress_and_virial_must_agree() -> None:
+    agreeing = structure('energy=-7.3 virial="-125 0 0 0 0 0" stress="1.0000004 0 0 0 0 0"')
+    assert agreeing.stress is not None
+    assert agreeing.stress[0, 0] == 1.0000004
+    keys = 'energy=-7.3 stress="-1 0 0 0 0 0" virial="-125 0 0 0 0 0"'
+    other = structure(keys)
+    assert other.stress is None
+    (remark,) = other.extras.remarks
+    assert remark == (
+        "stress and virial ignored: expected the stress to be minus the virial over the volume, got another; "
+        "choose one with --stress-key"
+    )
+    for key, expected in (("stress", -1.0), ("virial", 1.0)):
+        found = structure(keys, stress_key=key).stress
+        assert found is not None
+        assert found[0, 0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ('pbc="T T F" stress="1 2 3 4 5 6"', "expected three periodic axes, got fewer"),
+        ('stress="1 NaN 3 4 5 6"', "expected finite numbers, got NaN or infinity"),
+        ('stress="1 -inf 3 4 5 6"', "expected finite numbers, got NaN or infinity"),
+        ('stress="1 2 3 4 5 6 7 8 9"', "expected a symmetric matrix, got another"),
+        ('stress="1e7 2 3 4 5 6"', "expected at most 1e+06 eV/Å³, got more"),
+    ],
+)
+def test_a_stress_that_cannot_be_learned_takes_no_part(keys: str, reason: str) -> None:
+    found = structure(f"energy=-7.3 {keys}")
+    assert found.energy == -7.3
+    assert found.stress is None
+    assert found.extras.remarks == (f"stress ignored: {reason}",)
+
+
+def test_rounding_on_a_grid_does_not_make_a_stress_asymmetric() -> None:
+    found = structure('energy=-7.3 stress="1 0.302 0 0.298 1 0 0 0 1"').stress
+    assert found is not None
+    np.testing.assert_array_equal(found, found.T)
+    assert found[0, 1] == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("key", ["stress", "virial", "dft_virial"])
@@ -141,10 +197,15 @@ def test_a_stress_of_other_numbers_is_ignored_with_a_word(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "advice"), [("energy_key", "; found 'energy': "), ("forces_key", "; found 'forces': ")]
+    ("option", "advice"),
+    [
+        ("energy_key", "; found 'energy': "),
+        ("forces_key", "; found 'forces': "),
+        ("stress_key", "; found 'virial': "),
+    ],
 )
 def test_a_key_that_no_structure_has_is_one_error(tmp_path: Path, option: str, advice: str) -> None:
-    frame = FRAME.replace("KEYS", "energy=-7.3").replace("COLUMN", "forces")
+    frame = FRAME.replace("KEYS", 'energy=-7.3 virial="1 2 3 4 5 6"').replace("COLUMN", "forces")
     (tmp_path / "x.xyz").write_text(3 * frame, encoding="utf-8")
     flag = option.replace("_", "-")
     with pytest.raises(InputError, match=f"no structure has the key 'nothing' given by --{flag}{advice}"):

@@ -52,6 +52,27 @@ def test_structures_come_back_to_the_last_bit(originals: list[Structure], store:
     assert store.geometry_hashes == tuple(original.geometry_hash for original in originals)
 
 
+def test_a_part_of_the_structures_may_have_a_stress(originals: list[Structure], tmp_path: Path) -> None:
+    stress = np.array([[0.1, 0.2, 0.3], [0.2, 0.4, 0.5], [0.3, 0.5, 0.7]])
+    write_store(tmp_path / "with.npz", [replace(originals[0], stress=stress), *originals[1:]])
+    store = read_store(tmp_path / "with.npz")
+    np.testing.assert_array_equal(store[0].stress, stress)
+    assert [structure.stress is None for structure in store] == [False, True, True]
+    np.testing.assert_array_equal(store.has_stress, [True, False, False])
+    assert store.digest_of_stresses is not None
+
+
+def test_a_store_without_stresses_is_what_it_was(originals: list[Structure], tmp_path: Path) -> None:
+    write_store(tmp_path / "without.npz", originals)
+    with np.load(tmp_path / "without.npz") as content:
+        assert "stresses" not in content
+        assert "stress" not in bytes(content["header"]).decode()
+    store = read_store(tmp_path / "without.npz")
+    assert not store.has_stress.any()
+    assert store.digest_of_stresses is None
+    assert store.stresses.shape == (3, 3, 3)
+
+
 def test_structures_are_found_by_index_name_and_slice(store: StructureStore) -> None:
     assert store[-1].name == store["molecule"].name == "molecule"
     assert [structure.name for structure in store[:2]] == ["ü-1", "slab"]

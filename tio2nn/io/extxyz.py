@@ -25,7 +25,7 @@ from tio2nn.io.labels import (
     forces_label,
     free_energy_label,
     is_free_energy,
-    stress_remark,
+    stress_label,
 )
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.structures.geometry import spans_volume
@@ -139,7 +139,8 @@ class _Frame:
         forces = self._agreed(of_forces.names, lambda key: self._finite(key, f"finite {key}"), "--forces-key")
         # forces without an energy are of no use, and the missing energy is reported anyway
         wanted = energy is not None or free_energy is not None or options.forces_key is not None
-        remarks = (of_forces.remark if wanted else None, stress_remark(self._written))
+        stress, of_stress = stress_label(self._written, options.stress_key, cell, periodic)
+        remarks = (of_forces.remark if wanted else None, of_stress)
         return Structure(
             name=name,
             elements=elements,
@@ -156,6 +157,7 @@ class _Frame:
                 tuple(remark for remark in remarks if remark is not None),
             ),
             **two_energies(energy, free_energy),
+            stress=stress,
         )
 
     def _check_rows(self) -> None:

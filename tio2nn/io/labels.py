@@ -1,4 +1,4 @@
-"""Finds the reference labels of extended XYZ: energy and forces of the reference method, by key and column.
+"""Finds the reference labels of extended XYZ: energy, forces and stress of the reference method, by key and column.
 
 A name denotes a reference label if it is a common word for the quantity, in any case, with or without separators
 (`energy`, `TotEnergy`, `Forces`), alone or with the name of a reference method (`REF_energy`, `dft_force`,
@@ -8,6 +8,7 @@ for reference labels. If several names qualify, their values must be equal. The 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from functools import lru_cache
 from types import NoneType
 from typing import Literal, NamedTuple, get_args
 
+import numpy as np
+
 from tio2nn.files.text import parse_number, quoted
 from tio2nn.structures.energy_label import EnergyChoice
-from tio2nn.structures.structure import Structure
+from tio2nn.structures.stress import usable_stress
+from tio2nn.structures.structure import FloatArray, Structure
 from tio2nn.wording import counted
 
 XsfForces = Literal["eV/A", "Ha/A"]
@@ -31,6 +35,8 @@ class ReadOptions:
     Attributes:
         energy_key: key of the total energy in extended XYZ; by default a common one.
         forces_key: columns of the forces in extended XYZ; by default common ones.
+        stress_key: key of the stress in extended XYZ, or of the virial if it has a name of virials; by default common
+            ones.
         xsf_forces: unit of forces in XSF files that do not state it.
         runner_units: units of `input.data` of RuNNer that does not state them; by default Bohr and Hartree.
         energy: which energy is read where a file gives two, with electronic entropy ("free_energy") and without.
@@ -45,9 +51,11 @@ class ReadOptions:
     xsf_forces: XsfForces = "eV/A"
     runner_units: RunnerUnits | None = None
     energy: EnergyChoice = "auto"
+    stress_key: str | None = None
 
     def __post_init__(self) -> None:
-        for name, key in (("energy_key", self.energy_key), ("forces_key", self.forces_key)):
+        for name in ("energy_key", "forces_key", "stress_key"):
+            key = getattr(self, name)
             if not isinstance(key, (str, NoneType)):
                 raise TypeError(f"{name}: expected a key or None, got {key!r}")
         if self.energy not in get_args(EnergyChoice):
@@ -125,12 +133,17 @@ _TOTAL_ENERGY = _pattern(_TOTAL)
 _BESIDE_ENERGY = _pattern(_BESIDE)
 _FREE_ENERGY = _pattern(_FREE)
 _FORCES = _pattern("forces?|atomicforces?|totalforces?", initial="f")
-_STRESS = _pattern("stress|virials?")
+_STRESS = _pattern("stress")
+_VIRIAL = _pattern("virials?")
 _SEPARATORS = re.compile(r"[\W_]+")
 _COMPONENTS = ("fx", "fy", "fz")
 _DOUBTFUL = ("f", "frc")  # may be forces
 _GRADIENT = _pattern("gradients?|grads?")
 _MANY = 8  # names shown in a message
+# stress and virial of one frame agree within the digits that are usual: of the largest component, and eV/Å³
+_APART, _ROUNDED = 1e-3, 2e-6
+_NO_BRACKETS = str.maketrans("[](){}", "      ")
+_NOT_FINITE = ("nan", "inf", "infinity")
 
 
 @lru_cache(maxsize=4096)
@@ -219,21 +232,65 @@ def _vectors(names: Iterable[str]) -> str:
     return f"; found {_listed(vectors)}: choose with --forces-key KEY" if vectors else ""
 
 
-def stress_remark(written: Mapping[str, str]) -> str | None:
-    """A remark on a stress or virial that is neither six (Voigt: xx yy zz yz xz xy) nor nine numbers."""
-    for key, value in written.items():
-        if not _is(_STRESS, key):
-            continue
-        numbers = [parse_number(field) for field in re.split(r"[\s,]+", value.strip("[]() "))]
-        if None in numbers or len(numbers) not in (6, 9):
-            got = counted(len(numbers), "number") if None not in numbers else quoted(value)
-            return f"{key} ignored: expected six or nine numbers, got {got}"
-    return None
+def stress_label(
+    written: Mapping[str, str],
+    chosen: str | None,
+    cell: FloatArray,
+    periodic: tuple[bool, bool, bool],
+) -> tuple[FloatArray | None, str | None]:
+    """The stress of a frame, eV/Å³, and a remark on a stress or virial that is not used.
+
+    Args:
+        written: the value of each key.
+        chosen: the key that the user named, if any; it is a virial if its name says so.
+        cell, periodic: as in `Structure`.
+    """
+    if chosen is not None and chosen not in written:
+        return None, f"expected a stress in {chosen!r}, got none{_tensors(written)}"
+    keys = [key for key in written if _is(_STRESS, key)] + [key for key in written if _is(_VIRIAL, key)]
+    found: dict[str, FloatArray] = {}
+    for key in keys if chosen is None else [chosen]:
+        numbers = _components(written[key])
+        if isinstance(numbers, str):
+            return None, f"{key} ignored: expected six or nine numbers, got {numbers}"
+        is_virial = "virial" in key.lower()
+        volume = float(abs(np.linalg.det(cell)))
+        scale = -1.0 / volume if is_virial and volume else 1.0
+        stress, reason = usable_stress(numbers, periodic, scale)
+        if stress is None:
+            return None, f"{key} ignored: {reason}"
+        found[key] = stress
+    if not found:
+        return None, None
+    (first, stress), *others = found.items()
+    for key, other in others:
+        if np.abs(stress - other).max() > max(_APART * float(np.abs(stress).max()), _ROUNDED):
+            reason = "expected the stress to be minus the virial over the volume, got another"
+            reason = reason if "virial" in key.lower() else "expected equal stresses, got others"
+            return None, f"{first} and {key} ignored: {reason}; choose one with --stress-key"
+    return stress, None
+
+
+def _components(text: str) -> list[float] | str:
+    """The numbers of a matrix or vector, with NaN and infinity; what else it is if they are not six or nine."""
+    words = re.split(r"[\s,]+", text.translate(_NO_BRACKETS).strip())
+    numbers = [math.nan if word.lower().lstrip("+-") in _NOT_FINITE else parse_number(word) for word in words]
+    if None in numbers:
+        return quoted(text)
+    if len(numbers) not in (6, 9):
+        return counted(len(numbers), "number")
+    return [number for number in numbers if number is not None]
+
+
+def _tensors(written: Mapping[str, str]) -> str:
+    names = [key for key, value in written.items() if not isinstance(_components(value), str)]
+    names = [name for name in names if name != "Lattice"]
+    return f"; found {_listed(names)}: choose with --stress-key KEY" if names else ""
 
 
 def is_reference_label(name: str) -> bool:
     """Whether a key or column holds a reference label: energy, forces, stress or virial."""
-    patterns = (_ENERGY, _TOTAL_ENERGY, _BESIDE_ENERGY, _FREE_ENERGY, _FORCES, _STRESS)
+    patterns = (_ENERGY, _TOTAL_ENERGY, _BESIDE_ENERGY, _FREE_ENERGY, _FORCES, _STRESS, _VIRIAL)
     return any(_is(pattern, name) for pattern in patterns)
 
 

@@ -132,7 +132,11 @@ class _KeySearch:
     """Checks that some structure has the keys that the options name."""
 
     def __init__(self, options: ReadOptions) -> None:
-        self._wanted = {"energy": options.energy_key, "forces": options.forces_key}
+        self._wanted = {
+            "energy": options.energy_key,
+            "forces": options.forces_key,
+            "stress": options.stress_key,
+        }
         self._found: set[str] = set()
         self._without: dict[str, Structure] = {}
 

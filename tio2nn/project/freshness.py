@@ -323,7 +323,7 @@ class Snapshot:
         self, recorded: Mapping[str, Any], parameters: ParameterSet, names: list[str]
     ) -> tuple[str, ...]:
         now = self.inputs(parameters)
-        return tuple(name for name in names if recorded.get(name) != now[name])
+        return tuple(name for name in names if recorded.get(name) != now.get(name))
 
     # --- what commands build on -------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ MODEL = Part(
     "model",
     "train",
     (FEATURES, DERIVATIVES, SPLIT),
-    ("features", "energies", "forces", "split", "settings"),
+    ("features", "energies", "forces", "stresses", "split", "settings"),
 )
 EVALUATION = Part("evaluation", "evaluate", (MODEL, SPLIT), ("potential",))
 

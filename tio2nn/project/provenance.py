@@ -16,10 +16,11 @@ from tio2nn.version import __version__
 
 
 def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file: Path) -> dict[str, str]:
-    """Digests of the five things that a fit depends on.
+    """Digests of what a fit depends on.
 
     Returns:
-        "features" (parameter set and geometries), "energies", "forces", "split" and "settings" (network and training).
+        "features" (parameter set and geometries), "energies", "forces", "split", "settings" (network and training), and
+        "stresses" if there are any.
     """
     network = parameters.network.affecting(Affects.FIT)
     training = parameters.training.affecting(Affects.DATA | Affects.FIT | Affects.POTENTIAL)
@@ -30,12 +31,14 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
         training.pop("outliers")
     settings = [network, training, parameters.reference_energies]
     split = split_file.read_bytes() if split_file.exists() else b""
+    stresses = store.digest_of_stresses
     return {
         "features": digest_of([fingerprint(parameters), *store.geometry_hashes]),
         "energies": store.digest_of_energies,
         "forces": store.digest_of_forces,
         "split": digest(split),
         "settings": digest(json.dumps(settings, sort_keys=True).encode()),
+        **({} if stresses is None else {"stresses": stresses}),
     }
 
 

@@ -38,6 +38,7 @@ _ARRAYS: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "energies": ("structure", "<f8", ()),
     "lines": ("structure", "<i8", ()),
 }
+_STRESSES = "stresses"  # like one of these, but only there if a structure has a stress
 _TEXTS = ("names", "files", "groups")  # one for each structure
 
 
@@ -103,6 +104,11 @@ def write_store(
     if any(structure.free_energy is not None for structure in structures):
         header["two_energies"] = [[plain_energy(s), s.free_energy] for s in structures]
     arrays = {name: np.asarray(columns[name], dtype=kind) for name, (_, kind, _) in _ARRAYS.items()}
+    if any(structure.stress is not None for structure in structures):
+        header["units"][_STRESSES] = "eV/Å³"
+        arrays[_STRESSES] = np.array(
+            [np.full((3, 3), np.nan) if s.stress is None else s.stress for s in structures], "<f8"
+        )
     text = np.frombuffer(json.dumps(header, ensure_ascii=False).encode(), dtype=np.uint8)
     write_arrays(path, {"header": text, **arrays})
 
@@ -117,7 +123,8 @@ def read_store(path: AnyPath) -> StructureStore:
     advice = f'run "{command_for(path, "extract SOURCE...")}" again'
     try:
         with opened_arrays(path) as content:
-            arrays: dict[str, Any] = {name: content[name] for name in ("header", *_ARRAYS)}
+            optional = [_STRESSES] if _STRESSES in content else []
+            arrays: dict[str, Any] = {name: content[name] for name in ("header", *_ARRAYS, *optional)}
         header = json.loads(arrays.pop("header").tobytes().decode())
         if header["format"] != _FORMAT:
             raise ValueError(f"the unknown format {header['format']!r}")
@@ -175,6 +182,7 @@ class StructureStore(Sequence[Structure]):
         periodic: (n_structures, 3).
         energies: (n_structures,) total energies, eV; NaN if unknown.
         lines: (n_structures,) first line of the structure in its file, or 0.
+        stresses: (n_structures, 3, 3) eV/Å³, positive under tension; NaN if unknown.
         names, files, groups: one per structure.
         reference_energies: of each element, eV; they define the cohesive energies.
         energies_of_files: which energy of the files `energies` is, and both.
@@ -188,6 +196,7 @@ class StructureStore(Sequence[Structure]):
     periodic: BoolArray
     energies: FloatArray
     lines: IntArray
+    stresses: FloatArray
 
     def __init__(
         self,
@@ -199,7 +208,7 @@ class StructureStore(Sequence[Structure]):
         """Check that the arrays are consistent.
 
         Args:
-            arrays, texts: by the names of the attributes.
+            arrays, texts: by the names of the attributes; without stresses, none is known.
             reference_energies: of each element, eV.
             about: the energies as the files give them; by default there is only one.
 
@@ -218,6 +227,9 @@ class StructureStore(Sequence[Structure]):
             array = getattr(self, name)
             if array.dtype.str != kind or array.shape != (rows[row], *shape):
                 raise ValueError(f"{name} of type {array.dtype.str} and shape {array.shape}")
+        self.stresses = arrays.get(_STRESSES, _unknown_stresses(len(self)))
+        if self.stresses.dtype.str != "<f8" or self.stresses.shape != (len(self), 3, 3):
+            raise ValueError(f"stresses of type {self.stresses.dtype.str} and shape {self.stresses.shape}")
         for name in _TEXTS:
             texts = getattr(self, name)
             if len(texts) != len(self.names) or not all(isinstance(text, str) for text in texts):
@@ -260,6 +272,7 @@ class StructureStore(Sequence[Structure]):
             line=int(self.lines[index]) or None,
             free_energy=free,
             plain_energy=plain,
+            stress=self.stresses[index] if self.has_stress[index] else None,
         )
 
     @cached_property
@@ -275,6 +288,11 @@ class StructureStore(Sequence[Structure]):
     def has_forces(self) -> BoolArray:
         """(n_structures,)"""
         return np.asarray(~np.isnan(self.forces[self.offsets[:-1]]).any(axis=1))
+
+    @cached_property
+    def has_stress(self) -> BoolArray:
+        """(n_structures,)"""
+        return np.asarray(~np.isnan(self.stresses).any(axis=(1, 2)))
 
     @cached_property
     def elements(self) -> tuple[str, ...]:
@@ -310,6 +328,11 @@ class StructureStore(Sequence[Structure]):
     def digest_of_forces(self) -> str:
         """Digest of all forces."""
         return digest(self.forces.astype("<f8").tobytes())
+
+    @cached_property
+    def digest_of_stresses(self) -> str | None:
+        """Digest of all stresses; None if there are none."""
+        return digest(self.stresses.astype("<f8").tobytes()) if self.has_stress.any() else None
 
     def element_indices(self, elements: Sequence[str]) -> IntArray:
         """(n_atoms of all,) index of the element of each atom in `elements`.
@@ -359,3 +382,8 @@ class StructureStore(Sequence[Structure]):
         if max_energy is None:
             return np.ones(len(self), dtype=np.bool_)
         return np.asarray(self.cohesive_energies <= max_energy)
+
+
+def _unknown_stresses(n: int) -> FloatArray:
+    """(n, 3, 3) NaN, in the memory of one."""
+    return np.broadcast_to(np.full((), np.nan), (n, 3, 3))

@@ -1,4 +1,4 @@
-"""An atomic structure, with the energy and forces of the reference method if it is labelled."""
+"""An atomic structure, with the energy, forces and stress of the reference method if it is labelled."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
+from tio2nn.structures.stress import to_voigt, usable_stress
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -71,6 +72,7 @@ class Structure:
         extras: other content of that file; neither stored nor hashed.
         free_energy: eV, electronic entropy included, if the file gives it; forces are its derivatives.
         plain_energy: eV, without that entropy, if the file gives it beside the free energy.
+        stress: (3, 3) symmetric, eV/Å³, ∂E/∂strain over the volume, positive under tension, or None.
     """
 
     name: str
@@ -85,13 +87,14 @@ class Structure:
     extras: Extras = field(default_factory=Extras)
     free_energy: float | None = None
     plain_energy: float | None = None
+    stress: FloatArray | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.elements, str):  # type: ignore[unreachable]  # callers need not check types
             # letters would be taken for symbols: CO would be carbon and oxygen
             raise TypeError(f"elements: expected one chemical symbol for each atom, got {self.elements!r}")
         object.__setattr__(self, "elements", tuple(self.elements))
-        for name in ("positions", "cell", "forces"):
+        for name in ("positions", "cell", "forces", "stress"):
             given = getattr(self, name)
             if given is not None and not (isinstance(given, np.ndarray) and given.dtype == np.float64):
                 object.__setattr__(self, name, _numbers(name, given))
@@ -102,13 +105,15 @@ class Structure:
             raise ValueError(f"cell: expected shape (3, 3), got {self.cell.shape}")
         if self.forces is not None and self.forces.shape != (n, 3):
             raise ValueError(f"forces: expected shape ({n}, 3), got {self.forces.shape}")
+        if self.stress is not None and self.stress.shape != (3, 3):
+            raise ValueError(f"stress: expected shape (3, 3), got {self.stress.shape}")
 
     @classmethod
     def from_ase(cls, atoms: Atoms, *, name: str = "atoms") -> Structure:
-        """Convert ASE `Atoms`, with the energy and forces that their calculator holds, if any.
+        """Convert ASE `Atoms`, with the energy, forces and stress that their calculator holds, if any.
 
         Nothing is computed. Forces come without constraints; outdated results are ignored, and so are charges,
-        velocities and everything else.
+        velocities, everything else, and stresses that cannot be learned, as of slabs and molecules.
 
         Raises:
             InputError: no atoms, or an atom without an element.
@@ -119,8 +124,8 @@ class Structure:
         if _NO_ELEMENT in elements:
             number = elements.index(_NO_ELEMENT) + 1
             raise InputError(f"expected chemical symbols, got none for atom {number}")
-        energy, free_energy, forces = (
-            _known_result(atoms, label) for label in ("energy", "free_energy", "forces")
+        energy, free_energy, forces, stress = (
+            _known_result(atoms, label) for label in ("energy", "free_energy", "forces", "stress")
         )
         x, y, z = map(bool, atoms.pbc)
         return cls(
@@ -130,6 +135,7 @@ class Structure:
             np.array(atoms.cell, dtype=np.float64),
             (x, y, z),
             forces=None if forces is None else np.array(forces, dtype=np.float64),
+            stress=usable_stress(stress, (x, y, z)).stress,
             **two_energies(*(None if label is None else float(label) for label in (energy, free_energy))),
         )
 
@@ -140,9 +146,15 @@ class Structure:
         from ase.calculators.singlepoint import SinglePointCalculator
 
         atoms = Atoms(self.elements, self.positions, cell=self.cell, pbc=self.periodic)
-        labels = {"energy": self.energy, "free_energy": self.free_energy, "forces": self.forces}
+        labels: dict[str, Any] = {
+            "energy": self.energy,
+            "free_energy": self.free_energy,
+            "forces": self.forces,
+        }
         if self.plain_energy is not None:
             labels["energy"] = self.plain_energy
+        if self.stress is not None:
+            labels["stress"] = to_voigt(self.stress)
         if any(label is not None for label in labels.values()):
             atoms.calc = SinglePointCalculator(atoms, **labels)
         return atoms
