@@ -17,6 +17,8 @@ import numpy as np
 ELEMENTS = ("Si", "O", "O")
 CELL = np.array([[4.2, 0.1, 0.0], [0.0, 4.4, 0.2], [0.3, 0.0, 4.6]])
 FORCES = np.array([[0.1, -0.2, 0.3], [-0.4, 0.5, 0.0], [0.3, -0.3, -0.3]])
+# eV/Å³, positive under tension
+STRESS = np.array([[0.011, 0.006, -0.005], [0.006, -0.022, 0.004], [-0.005, 0.004, 0.033]])
 FREE_ENERGY, ENERGY = -20.5, -20.25
 BOHR, RYDBERG = 0.5291772105638411, 13.605693012183622  # Å, eV
 
@@ -33,7 +35,13 @@ def _v(rows: np.ndarray, form: str = "16.8f") -> list[str]:
 
 
 def vasprun(
-    n_steps: int = 2, *, n_electronic: int = 2, nelm: int = 60, pstress: float = 0.0, head: str = ""
+    n_steps: int = 2,
+    *,
+    n_electronic: int = 2,
+    nelm: int = 60,
+    pstress: float = 0.0,
+    isif: int = 3,
+    head: str = "",
 ) -> str:
     """A `vasprun.xml`."""
     lines = ['<?xml version="1.0" encoding="ISO-8859-1"?>', head, "<modeling>"]
@@ -43,6 +51,7 @@ def vasprun(
     lines += [
         f'<i type="int" name="NELM">  {nelm}</i>',
         "</separator>",
+        f'<i type="int" name="ISIF">  {isif}</i>',
         f'<i name="PSTRESS"> {pstress}</i>',
         "</parameters>",
     ]
@@ -63,7 +72,7 @@ def vasprun(
             lines += ["</energy></scstep>"]
         lines += _structure(step)
         lines += ['<varray name="forces">', *_v(FORCES), "</varray>"]
-        lines += ['<varray name="stress">', *_v(np.eye(3)), "</varray>", "<energy>"]
+        lines += ['<varray name="stress">', *_v(-1602.1766208 * STRESS), "</varray>", "<energy>"]
         enthalpy = FREE_ENERGY - step + pstress / 1602.1766208 * volume
         lines += [f'<i name="e_fr_energy"> {enthalpy:.10f} </i>', '<i name="e_0_energy"> 0.0 </i>']
         lines += ["</energy>", "</calculation>"]
@@ -115,6 +124,12 @@ def espresso(n_steps: int = 2, *, unit: str = "angstrom", converged: bool = True
                 numbers = " ".join(f"{number:14.8f}" for number in row)
                 lines.append(f"     atom {k:4d} type  1   force = {numbers}")
             lines += ["", "     Total force =     0.100000     Total SCF correction =     0.000000", ""]
+            lines += ["     Computing stress (Cartesian axis) and pressure", ""]
+            lines += ["          total   stress  (Ry/bohr**3)                   (kbar)     P=       -1.18"]
+            for row in -STRESS * BOHR**3 / RYDBERG:
+                numbers = "".join(f"{number:14.8f}" for number in row)
+                lines.append(numbers + "".join(f"{147105.08 * number:14.2f}" for number in row))
+            lines += ["", ""]
     return "\n".join([*lines, "     JOB DONE."]) + "\n"
 
 
@@ -164,9 +179,24 @@ def aims(*, converged: bool = True, cell: bool = True, moved: bool = False, forc
         lines.append("  Total atomic forces (unitary forces cleaned) [eV/Ang]:")
         for k, row in enumerate(FORCES, start=1):
             lines.append(f"  |{k:5d}   " + " ".join(f"{number:29.15E}" for number in row))
+        if cell:
+            lines += _box_of_stress()
     if moved:
         lines += ["", "  Updated atomic structure:", "            atom 0.0 0.0 0.0 Si"]
     return "\n".join([*lines, "", "          Have a nice day."]) + "\n"
+
+
+def _box_of_stress() -> list[str]:
+    edge = "  +" + 67 * "-" + "+"
+    lines = [edge, "  |              Analytical stress tensor - Symmetrized               |"]
+    lines += ["  |                  Cartesian components [eV/A**3]                   |", edge]
+    lines += [
+        "  |                x                y                z                |",
+        "  |" + 67 * " " + "|",
+    ]
+    for axis, row in zip("xyz", STRESS, strict=True):
+        lines.append(f"  |  {axis}  " + " ".join(f"{number:16.8f}" for number in row) + "            |")
+    return [*lines, "  |" + 67 * " " + "|", edge]
 
 
 def runner(n: int = 2, *, atoms: Sequence[str] | None = None, energy: str = "-1.0") -> str:
@@ -188,7 +218,7 @@ def runner(n: int = 2, *, atoms: Sequence[str] | None = None, energy: str = "-1.
     return text
 
 
-def frames(n: int = 2) -> list[Any]:
+def frames(n: int = 2, *, periodic: bool = False) -> list[Any]:
     """ASE's atoms, the first held by a constraint."""
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
@@ -196,31 +226,34 @@ def frames(n: int = 2) -> list[Any]:
 
     found = []
     for step in range(n):
-        atoms = Atoms(ELEMENTS, positions(step), cell=CELL, pbc=(True, True, False), constraint=FixAtoms([0]))
-        atoms.calc = SinglePointCalculator(
-            atoms, energy=ENERGY - step, free_energy=FREE_ENERGY - step, forces=FORCES
+        atoms = Atoms(
+            ELEMENTS, positions(step), cell=CELL, pbc=(True, True, periodic), constraint=FixAtoms([0])
         )
+        labels = {"energy": ENERGY - step, "free_energy": FREE_ENERGY - step, "forces": FORCES}
+        if periodic:
+            labels["stress"] = STRESS[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        atoms.calc = SinglePointCalculator(atoms, **labels)
         found.append(atoms)
     return found
 
 
-def trajectory(n: int = 2) -> bytes:
+def trajectory(n: int = 2, *, periodic: bool = False) -> bytes:
     """A `.traj` of ASE."""
     from ase.io import write
 
     stream = io.BytesIO()
-    write(stream, frames(n), format="traj")
+    write(stream, frames(n, periodic=periodic), format="traj")
     return stream.getvalue()
 
 
-def database(n: int = 2, *commands: str) -> bytes:
+def database(n: int = 2, *commands: str, periodic: bool = False) -> bytes:
     """A database of ASE, after some commands of SQL."""
     from ase.db import connect
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.db"
         with connect(path) as rows:
-            for atoms in frames(n):
+            for atoms in frames(n, periodic=periodic):
                 rows.write(atoms)
         connection = sqlite3.connect(path)
         for command in commands:

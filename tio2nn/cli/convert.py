@@ -55,5 +55,8 @@ def convert(
     if made.n_without_forces:
         n = counted(made.n_without_forces, "structure without forces has", "structures without forces have")
         console.warn(f"{n} zeros in {made.path}, as this format demands; train there on energies")
+    if made.n_without_stress:
+        n = counted(made.n_without_stress, "stress is", "stresses are")
+        console.warn(f"{n} left out, for which XSF has no place")
     console.say(f"wrote {counted(made.n_structures, 'structure')} to {made.path}")
     return not made.rejected

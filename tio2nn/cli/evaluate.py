@@ -12,10 +12,9 @@ import typer
 
 from tio2nn.cli import console
 from tio2nn.cli.app import command
+from tio2nn.cli.key_options import EnergyKeyOption, ForcesKeyOption, StressKeyOption
 from tio2nn.cli.options import (
-    EnergyKeyOption,
     EnergyOption,
-    ForcesKeyOption,
     InsecureOption,
     JsonOption,
     PotentialOption,
@@ -61,6 +60,7 @@ def evaluate(
     wait: WaitOption = None,
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
+    stress_key: StressKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     runner_units: RunnerUnitsOption = None,
     energy: EnergyOption = WhichEnergy.AUTO,
@@ -76,6 +76,7 @@ def evaluate(
         xsf_forces.value,
         None if runner_units is None else runner_units.value,
         energy.value,
+        stress_key,
     )
 
     found = None if potential is not None and project is None else Project.find(project)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from tio2nn.cli import console
 from tio2nn.cli.app import command
+from tio2nn.cli.key_options import EnergyKeyOption, ForcesKeyOption, StressKeyOption
 from tio2nn.cli.options import (
-    EnergyKeyOption,
     EnergyOption,
-    ForcesKeyOption,
     FormatsOption,
     IsolatedAtomsOption,
     LimitOption,
@@ -41,6 +40,7 @@ def extract(
     limit: LimitOption = None,
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
+    stress_key: StressKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     runner_units: RunnerUnitsOption = None,
     energy: EnergyOption = WhichEnergy.AUTO,
@@ -58,6 +58,7 @@ def extract(
         xsf_forces.value,
         None if runner_units is None else runner_units.value,
         energy.value,
+        stress_key,
     )
     with found.locked("extract"):
         parameters = found.parameters_or_draft()

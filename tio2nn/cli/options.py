@@ -331,24 +331,6 @@ RunnerUnitsOption = Annotated[
         show_default=False,
     ),
 ]
-EnergyKeyOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--energy-key",
-        metavar="KEY",
-        help="Key of the total energy in extended XYZ. Default: a common one, such as energy or REF_energy.",
-        show_default=False,
-    ),
-]
-ForcesKeyOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--forces-key",
-        metavar="KEY",
-        help="Key of the forces in extended XYZ. Default: a common one, such as forces or REF_forces.",
-        show_default=False,
-    ),
-]
 XsfForcesOption = Annotated[
     XsfForcesUnit,
     typer.Option(

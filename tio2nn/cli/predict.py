@@ -12,10 +12,9 @@ import typer
 
 from tio2nn.cli import console
 from tio2nn.cli.app import command
+from tio2nn.cli.key_options import EnergyKeyOption, ForcesKeyOption, StressKeyOption
 from tio2nn.cli.options import (
     AnyPotentialOption,
-    EnergyKeyOption,
-    ForcesKeyOption,
     FormatOption,
     InsecureOption,
     OutputFormat,
@@ -72,6 +71,7 @@ def predict(
     wait: WaitOption = None,
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
+    stress_key: StressKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     runner_units: RunnerUnitsOption = None,
 ) -> bool:
@@ -89,6 +89,7 @@ def predict(
         forces_key,
         xsf_forces.value,
         None if runner_units is None else runner_units.value,
+        stress_key=stress_key,
     )
     refuse_both(part, scheduler)
     place = potential_file(project, potential)

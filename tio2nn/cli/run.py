@@ -12,13 +12,12 @@ import typer
 
 from tio2nn.cli import console, evaluate, extract, featurize, train, tune
 from tio2nn.cli.app import command
+from tio2nn.cli.key_options import EnergyKeyOption, ForcesKeyOption, StressKeyOption
 from tio2nn.cli.options import (
     DeviceOption,
     ElementsOption,
-    EnergyKeyOption,
     EnergyOption,
     EpochsOption,
-    ForcesKeyOption,
     ForcesOption,
     ForOption,
     InsecureOption,
@@ -91,6 +90,7 @@ def run(
     wait: WaitOption = None,
     energy_key: EnergyKeyOption = None,
     forces_key: ForcesKeyOption = None,
+    stress_key: StressKeyOption = None,
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     runner_units: RunnerUnitsOption = None,
     energy: EnergyOption = WhichEnergy.AUTO,
@@ -126,6 +126,7 @@ def run(
             xsf_forces.value,
             None if runner_units is None else runner_units.value,
             energy.value,
+            stress_key,
         ),
     )
     begin = time.perf_counter()

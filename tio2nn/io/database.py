@@ -18,7 +18,7 @@ from tio2nn.errors import InputError, one_line
 from tio2nn.io.stream import Labels, structure_of
 from tio2nn.structures.structure import Structure
 
-_COLUMNS = ("id", "numbers", "positions", "cell", "pbc", "energy", "free_energy", "forces")
+_COLUMNS = ("id", "numbers", "positions", "cell", "pbc", "energy", "free_energy", "forces", "stress")
 _VERSIONS = range(5, 10)
 _ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ)
 _JOURNALS = ("-journal", "-wal")
@@ -84,7 +84,7 @@ def _check(connection: sqlite3.Connection, file: str) -> None:
 
 
 def _structure(row: tuple[object, ...], file: str) -> Structure:
-    number, numbers, positions, cell, pbc, energy, free_energy, forces = row
+    number, numbers, positions, cell, pbc, energy, free_energy, forces, stress = row
     elements = _array(numbers, "<i4").tolist()
     vectors = np.zeros((3, 3)) if cell is None else _array(cell, "<f8").reshape(3, 3)
     flags = int(pbc) if isinstance(pbc, int) else 0
@@ -92,6 +92,7 @@ def _structure(row: tuple[object, ...], file: str) -> Structure:
         _number(energy),
         _number(free_energy),
         None if forces is None else _array(forces, "<f8").reshape(-1, 3),
+        None if stress is None else _array(stress, "<f8"),
     )
     return structure_of(
         elements,

@@ -82,6 +82,7 @@ def _is_labelled(structure: Structure) -> bool:
     return (
         structure.energy is not None
         or structure.forces is not None
+        or structure.stress is not None
         or any(is_reference_label(name) for name in (*extras.info, *extras.columns))
     )
 
@@ -106,6 +107,8 @@ def _of_source(structure: Structure) -> tuple[dict[str, str], dict[str, Column]]
             info["energy"] = repr(structure.energy)
         if structure.forces is not None:
             columns["forces"] = _column(structure.forces)
+        if structure.stress is not None:
+            info["stress"] = f'"{_numbers(structure.stress)}"'
     return info, columns
 
 

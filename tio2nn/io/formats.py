@@ -40,41 +40,43 @@ def _begins(pattern: bytes) -> re.Pattern[bytes]:
 
 
 XSF = Format("xsf", "XSF", ("*.xsf", "*.axsf"), None, "energy, forces", "whole")
-EXTXYZ = Format("extxyz", "extended XYZ", ("*.xyz", "*.extxyz"), None, "energy, free energy, forces", "whole")
+EXTXYZ = Format(
+    "extxyz", "extended XYZ", ("*.xyz", "*.extxyz"), None, "energy, free energy, forces, stress", "whole"
+)
 VASPRUN = Format(
     "vasprun",
     "vasprun.xml of VASP",
     ("*vasprun*.xml",),
     _begins(rb"\s*(<\?xml[^>]*>)?\s*<modeling\b"),
-    "energy, free energy, forces",
+    "energy, free energy, forces, stress",
 )
 ESPRESSO = Format(
     "espresso",
     "output of pw.x (Quantum ESPRESSO)",
     ("*.pwo",),
     _begins(rb".*?Program PWSCF"),
-    "energy, free energy, forces",
+    "energy, free energy, forces, stress",
 )
 AIMS = Format(
     "aims",
     "output of FHI-aims (single points)",
     ("*aims.out",),
     _begins(rb".*?Invoking FHI-aims"),
-    "energy, free energy, forces",
+    "energy, free energy, forces, stress",
 )
 TRAJECTORY = Format(
     "traj",
     "trajectory of ASE",
     ("*.traj",),
     _begins(rb"- of UlmASE-Trajectory|AFFormatASE-Trajectory|PickleTrajectory"),
-    "energy, free energy, forces",
+    "energy, free energy, forces, stress",
 )
 DATABASE = Format(
     "db",
     "database of ASE (SQLite)",
     ("*.db",),
     _begins(rb"SQLite format 3\0"),
-    "energy, free energy, forces",
+    "energy, free energy, forces, stress",
     "place",
 )
 RUNNER = Format(

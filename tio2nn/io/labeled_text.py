@@ -30,6 +30,8 @@ def exact_extxyz(structure: Structure, notes: Mapping[str, str]) -> str:
     for key, energy in (("energy", plain_energy(structure)), ("free_energy", structure.free_energy)):
         if energy is not None:
             words.append(f"{key}={energy!r}")
+    if structure.stress is not None:
+        words.append(f'stress="{_row(structure.stress.ravel())}"')
     # no newline, and quotes as extended XYZ escapes them
     words += [f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in notes.items()]
     return "\n".join([str(structure.n_atoms), " ".join(words), *_atoms(structure)]) + "\n"

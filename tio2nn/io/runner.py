@@ -95,6 +95,7 @@ class _Block:
         self._units: str = units or "Bohr,Ha"
         self._periodic: list[bool] | None = None
         self._has_forces = True
+        self._stress: object = None  # eV/Å³
         self._cell: list[list[float]] = []
         self._elements: list[str] = []
         self._rows: list[list[float]] = []
@@ -167,6 +168,7 @@ class _Block:
         if units in _SCALES:
             self._units = units
         self._has_forces = about.get("forces") is not False
+        self._stress = about.get("stress")
         if isinstance(periodic, list) and len(periodic) == 3:
             self._periodic = [axis is True for axis in periodic]
 
@@ -192,7 +194,9 @@ class _Block:
             table[:, :3] * length,
             np.array(self._cell or np.zeros((3, 3))) * length,
             [bool(self._cell)] * 3 if self._periodic is None else self._periodic,
-            labels=Labels(None if self._energy is None else self._energy * energy, None, forces),
+            labels=Labels(
+                None if self._energy is None else self._energy * energy, None, forces, self._stress
+            ),
             file=self._file,
             line=self.line,
         )
@@ -212,6 +216,8 @@ def write_runner(
     comment: dict[str, object] = {"units": units, "periodic": list(structure.periodic), **(about or {})}
     if structure.forces is None:
         comment["forces"] = False
+    if structure.stress is not None:
+        comment["stress"] = structure.stress.tolist()  # eV/Å³, whatever the units
     lines = ["begin", f"comment {_MARK}{json.dumps(comment, ensure_ascii=True)}"]
     if structure.cell.any():
         lines += ["lattice " + _row(vector / length) for vector in structure.cell]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import math
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,8 @@ from tio2nn.errors import InputError, one_line
 from tio2nn.files.text import CUT_SHORT, parse_number, quoted
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.structures.geometry import spans_volume
-from tio2nn.structures.structure import FloatArray, Structure, two_energies
+from tio2nn.structures.stress import usable_stress
+from tio2nn.structures.structure import Extras, FloatArray, Structure, two_energies
 
 _LONGEST_LINE = 2**20  # bytes
 _CONTROL_BYTES = bytes([*range(9), *range(14, 32), 127])
@@ -110,6 +112,12 @@ def numbers_of(fields: Sequence[str], error: Lines, n: int = 3) -> list[float]:
     return [number for number in found if number is not None]
 
 
+def numbers_or_nan(fields: Sequence[str], scale: float = 1.0) -> list[float]:
+    """The fields as numbers times a factor, NaN for those that are none."""
+    found = [parse_number(field) for field in fields]
+    return [math.nan if number is None else scale * number for number in found]
+
+
 def element_of_label(label: str) -> str | None:
     """The element of a label such as `Fe1`, `O_h` or `SI`; None if it is none."""
     found = _LETTERS.match(label)
@@ -127,11 +135,15 @@ class Labels(NamedTuple):
         energy: eV, or None.
         free_energy: eV, or None; alone, it is the energy, too.
         forces: (n_atoms, 3) eV/Å, or None.
+        stress: (3, 3), or six components in Voigt's order, eV/Å³, positive under tension, or None.
+        remarks: on labels that were ignored.
     """
 
     energy: float | None
     free_energy: float | None = None
     forces: object = None
+    stress: object = None
+    remarks: tuple[str, ...] = ()
 
 
 def structure_of(
@@ -151,7 +163,7 @@ def structure_of(
         positions: (n_atoms, 3) Å.
         cell: (3, 3) Å.
         periodic: along each vector.
-        labels: energies and forces.
+        labels: energies, forces and stress; a stress that cannot be learned is left out with a remark.
         file: for messages.
         line: of the frame.
 
@@ -184,13 +196,14 @@ def structure_of(
         if not np.isfinite(array).all():
             raise failed(f"expected finite {what}, got NaN or infinity")
         arrays[what] = array
-    energy, free_energy, _ = labels
+    energy, free_energy = labels.energy, labels.free_energy
     for what, number in (("energy", energy), ("free energy", free_energy)):
         if number is not None and not np.isfinite(number):
             raise failed(f"expected a finite {what}, got {number}")
     x, y, z = (bool(axis) for axis in periodic)
     if not spans_volume(arrays["cell"], (x, y, z)):
         raise failed("expected independent cell vectors, got vectors that span no volume")
+    stress, reason = usable_stress(labels.stress, (x, y, z))
     return Structure(
         "",
         tuple(symbols),
@@ -201,6 +214,10 @@ def structure_of(
         file=file,
         line=line,
         **two_energies(energy, free_energy),
+        stress=stress,
+        extras=Extras(
+            remarks=labels.remarks if reason is None else (*labels.remarks, f"stress ignored: {reason}")
+        ),
     )
 
 

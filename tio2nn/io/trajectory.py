@@ -64,7 +64,10 @@ def _structure(item: Mapping[str, Any], header: Mapping[str, Any], file: str) ->
         item["cell"],
         [bool(axis) for axis in header["pbc"]],
         labels=Labels(
-            _number(results.get("energy")), _number(results.get("free_energy")), results.get("forces")
+            _number(results.get("energy")),
+            _number(results.get("free_energy")),
+            results.get("forces"),
+            results.get("stress"),
         ),
         file=file,
     )

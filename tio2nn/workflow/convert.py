@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -43,6 +43,7 @@ class ConvertSummary:
         path: of the file, or of the folder of XSF files.
         n_structures: number of structures in it.
         rejected: why others cannot be expressed.
+        n_without_stress: structures whose stress is left out, for lack of a place.
         n_without_forces: structures whose unknown forces are written as zeros, for lack of a way to leave them out.
     """
 
@@ -50,6 +51,7 @@ class ConvertSummary:
     n_structures: int
     rejected: tuple[InputError, ...] = ()
     n_without_forces: int = 0
+    n_without_stress: int = 0
 
 
 def known_structure_format(form: str | None, path: AnyPath) -> StructureFormat:
@@ -111,7 +113,8 @@ def convert(
                 advance(1)
 
     if form == "xsf":
-        return _folder(path, rows())
+        made = _folder(path, rows())
+        return replace(made, n_without_stress=int(store.has_stress[chosen].sum()))
     if form == "db":
         _database(path, rows())
     else:

@@ -1,7 +1,9 @@
 """Output of FHI-aims: single points.
 
-The energy is `Total energy corrected`, extrapolated to no smearing, the free energy `Electronic free energy`. Dynamics
-and relaxations print geometries before or after the results for them, depending on the version: they are refused.
+The energy is `Total energy corrected`, extrapolated to no smearing, the free energy `Electronic free energy`. The
+stress is the analytical one, symmetrized. Dynamics and relaxations print geometries before or after the results for
+them, depending on the version: they are refused, and so are stresses by finite differences, whose strained cells have
+energies, too.
 """
 
 from __future__ import annotations
@@ -11,7 +13,15 @@ from typing import BinaryIO
 
 from tio2nn.errors import InputError
 from tio2nn.files.text import parse_count, quoted
-from tio2nn.io.stream import Labels, Lines, at_least_one, element_of_label, numbers_of, structure_of
+from tio2nn.io.stream import (
+    Labels,
+    Lines,
+    at_least_one,
+    element_of_label,
+    numbers_of,
+    numbers_or_nan,
+    structure_of,
+)
 from tio2nn.structures.structure import Structure
 
 _MOVING = (
@@ -22,6 +32,8 @@ _MOVING = (
     "Geometry relaxation:",
 )
 _ENERGIES = {"Total energy corrected": "energy", "Electronic free energy": "free"}
+_STRESS = "Analytical stress tensor - Symmetrized"
+_STRAINED = "see comments in numerical_stress.f90"
 _NOT_CONVERGED = "Self-consistency cycle did not converge"
 _CONVERGED = "Self-consistency cycle converged"
 
@@ -62,8 +74,9 @@ class _Point:
         self._positions: list[list[float]] = []
         self._energies: dict[str, float] = {}
         self._forces: list[list[float]] | None = None
+        self._stress: list[list[float]] | None = None
         self._converged: bool | None = None
-        self._moved = False
+        self._moved = ""
 
     def take(self, line: str) -> None:
         """Go on with a line.
@@ -88,17 +101,21 @@ class _Point:
             self._energies[_ENERGIES[label]] = numbers_of(value.split(), self._lines, 1)[0]
         elif word.startswith("Total atomic forces"):
             self._read_forces(word)
+        elif _STRESS in line:
+            self._read_stress()
         elif _CONVERGED in line:
             self._converged = True
         elif _NOT_CONVERGED.lower() in line.lower():
             self._converged = False
         elif any(sign in line for sign in _MOVING):
-            self._moved = True
+            self._moved = "a relaxation or dynamics"
+        elif _STRAINED in line:
+            self._moved = "a stress by finite differences, which computes strained cells"
 
     def end(self) -> Iterator[Structure | InputError]:
         """The structure with its results, if there are any."""
         if self._moved:
-            yield self._lines.error("expected a single point, got a relaxation or dynamics", self._line)
+            yield self._lines.error(f"expected a single point, got {self._moved}", self._line)
         elif self._converged is False or (self._converged is None and self._energies):
             yield self._lines.error(
                 "expected a converged calculation, got one that did not converge", self._line
@@ -110,7 +127,9 @@ class _Point:
                     self._positions,
                     self._cell or [[0.0] * 3] * 3,
                     [bool(self._cell)] * 3,
-                    labels=Labels(self._energies.get("energy"), self._energies.get("free"), self._forces),
+                    labels=Labels(
+                        self._energies.get("energy"), self._energies.get("free"), self._forces, self._stress
+                    ),
                     file=self._file,
                     line=self._line,
                 )
@@ -157,3 +176,17 @@ class _Point:
             fields = self._fields("the force on an atom")
             rows.append(self._numbers(fields[1:]))
         self._forces = rows
+
+    def _read_stress(self) -> None:
+        """The rows of x, y and z in a box of lines; its head tells the unit."""
+        head = " ".join(self._lines.row("the unit of a stress"))
+        if "[eV/A**3]" not in head:
+            raise self._lines.error(f"expected a stress in [eV/A**3], got {quoted(head)}")
+        rows: list[list[float]] = []
+        while len(rows) < 3:
+            fields = self._lines.row("a row of the stress")
+            if fields[:1] == ["|"] and fields[1:2] == ["xyz"[len(rows)]] and len(fields) >= 6:
+                rows.append(numbers_or_nan(fields[2:5]))
+            elif rows:
+                raise self._lines.error(f"expected a row of the stress, got {quoted(' '.join(fields))}")
+        self._stress = rows

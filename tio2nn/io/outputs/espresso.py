@@ -2,6 +2,7 @@
 
 Its total energy contains the entropy of the smearing: forces belong to it. It is energy and free energy alike, as in
 ASE. Energies and lengths are converted from Ry and Bohr with the Hartree of XSF and the Bohr of the same constants.
+Stresses are those in Ry/Bohr³, positive under pressure.
 """
 
 from __future__ import annotations
@@ -15,11 +16,20 @@ import numpy as np
 from tio2nn.errors import InputError
 from tio2nn.files.text import parse_count, parse_number, quoted
 from tio2nn.io.atomic_units import BOHR, HARTREE
-from tio2nn.io.stream import Labels, Lines, at_least_one, element_of_label, numbers_of, structure_of
+from tio2nn.io.stream import (
+    Labels,
+    Lines,
+    at_least_one,
+    element_of_label,
+    numbers_of,
+    numbers_or_nan,
+    structure_of,
+)
 from tio2nn.structures.structure import Structure
 
 _RYDBERG = HARTREE / 2
 _UNIT = re.compile(r"[({]\s*([a-z]+)\s*=?\s*([-+0-9.DdEe]*)\s*[)}]?")
+_STRESS = re.compile(r"total\s+stress\s+\(")
 _IN_PARENTHESES = re.compile(r"=\s*\(([^)]*)\)")
 
 
@@ -63,6 +73,7 @@ class _Run:
         self._line = self._lines.number
         self._energy: float | None = None
         self._forces: np.ndarray | None = None
+        self._stress: list[list[float]] | None = None
         self._failed: str | None = None
 
     def take(self, line: str) -> Iterator[Structure | InputError]:
@@ -107,6 +118,9 @@ class _Run:
             self._failed = f"expected a converged calculation, got {quoted(line.strip())}"
         elif "Forces acting on atoms" in line:
             self._read_forces()
+        elif "stress" in line and _STRESS.search(line):
+            rows = [self._lines.row("a row of the stress") for _ in range(3)]
+            self._stress = [numbers_or_nan(_apart(" ".join(row))[:3], -_RYDBERG / BOHR**3) for row in rows]
 
     def end(self) -> Iterator[Structure | InputError]:
         """The geometry with its results, if there are any."""
@@ -122,7 +136,7 @@ class _Run:
                         self._positions,
                         self._cell,
                         (True, True, True),
-                        labels=Labels(self._energy, self._energy, self._forces),
+                        labels=Labels(self._energy, self._energy, self._forces, self._stress),
                         file=self._file,
                         line=self._line,
                     )

@@ -4,6 +4,9 @@ The free energy is `e_fr_energy` of a step, without the p·V that `PSTRESS` adds
 smearing: VASP 5 writes a wrong `e_0_energy` for the step, and electronic steps know nothing of dispersion, so the
 difference of the two comes from the last electronic step and the value from the ionic step (as in ASE).
 
+The stress is that of a step, in kbar and positive under pressure, to which `PSTRESS` adds nothing; with `ISIF` below 2
+VASP computes the pressure at most.
+
 A file that declares a document type is refused: no entity is ever expanded.
 """
 
@@ -17,7 +20,7 @@ import numpy as np
 
 from tio2nn.errors import InputError
 from tio2nn.files.text import CUT_SHORT, parse_number, quoted
-from tio2nn.io.stream import Labels, element_of_label, structure_of
+from tio2nn.io.stream import Labels, element_of_label, numbers_or_nan, structure_of
 from tio2nn.structures.structure import FloatArray, Structure
 
 _AT_ONCE = 2**16  # bytes
@@ -25,10 +28,12 @@ _DEEPEST = 64  # elements in each other; VASP has 9
 _LONGEST_TOKEN = 2**24  # bytes that the parser may keep, waiting for the end of a tag
 _LONGEST_TEXT = 2**16  # characters of one element
 _KBAR = 1.0 / 1602.1766208  # eV/Å³
+_FULL_STRESS = 2  # the least ISIF for all components
 _VECTORS = {
     ("crystal", "varray:basis"): "cell",
     ("structure", "varray:positions"): "positions",
     ("calculation", "varray:forces"): "forces",
+    ("calculation", "varray:stress"): "stress",
 }
 
 
@@ -145,7 +150,7 @@ class _Run:
             self._finish()
         elif "calculation" in path:
             self._end_in_step(own, parents, text)
-        elif own in ("i:NELM", "i:EDIFF", "i:PSTRESS") and "parameters" in path:
+        elif own in ("i:NELM", "i:EDIFF", "i:PSTRESS", "i:ISIF") and "parameters" in path:
             number = parse_number(text.strip())
             if number is not None:
                 self._settings[own[2:]] = number
@@ -227,16 +232,25 @@ class _Step:
         volume = float(abs(np.linalg.det(cell)))
         free = self._number(self.energies, "e_fr_energy", file)
         free -= settings.get("PSTRESS", 0.0) * _KBAR * volume
+        stress, remarks = self._stress(settings)
         smearing = self._number(last, "e_0_energy", file) - self._number(last, "e_fr_energy", file)
         return structure_of(
             elements,
             scaled @ cell,
             cell,
             (True, True, True),
-            labels=Labels(free + smearing, free, forces),
+            labels=Labels(free + smearing, free, forces, stress, remarks),
             file=file,
             line=self._line,
         )
+
+    def _stress(self, settings: dict[str, float]) -> tuple[object, tuple[str, ...]]:
+        """The stress, eV/Å³, and remarks on one that is not used."""
+        if (rows := self.rows.get("stress")) is None:
+            return None, ()
+        if (isif := settings.get("ISIF", 2.0)) < _FULL_STRESS:
+            return None, (f"stress ignored: expected ISIF of at least {_FULL_STRESS}, got {isif:g}",)
+        return [numbers_or_nan(row.split(), -_KBAR) for row in rows], ()
 
     def _check_convergence(self, settings: dict[str, float], file: str) -> None:
         n, most = len(self.electronic), settings.get("NELM")
