@@ -98,11 +98,14 @@ def perform(
     if summary.audit is None:
         raise InputError(foreign or "expected at least one structure with an energy, got none")
     energies = [] if summary.energies is None else [("energies", summary.energies.message())]
-    console.facts([*summary.audit.facts(), *energies])
+    stresses = [] if summary.stresses is None else [("stresses", summary.stresses.fact())]
+    console.facts([*summary.audit.facts(), *stresses, *energies])
     for remark in summary.remarks:
         console.warn(remark)
     if summary.disagreement is not None:
         console.warn(summary.disagreement.message())
+    if summary.stresses is not None and summary.stresses.disagrees:
+        console.warn(summary.stresses.message())
     if summary.rejected:
         n_rejected = counted(len(summary.rejected), "file or structure", "files or structures")
         console.say(f"{n_rejected} rejected; for the reasons see {project.rejected_file}")

@@ -26,6 +26,7 @@ from tio2nn.structures.energy_label import EnergyDecision, EnergyLabel, decided,
 from tio2nn.structures.force_check import Disagreement, compare_forces
 from tio2nn.structures.names import natural_key, sorted_by_name
 from tio2nn.structures.reference_energies import ReferenceEnergies
+from tio2nn.structures.stress_check import StressCheck, compare_stress
 from tio2nn.structures.structure import Extras, Structure
 from tio2nn.workflow.isolated_atoms import (
     energies_of_atoms,
@@ -47,6 +48,7 @@ class ExtractSummary:
         foreign_elements: those elements, in alphabetical order.
         remarks: remarks on labels of accepted structures that were ignored, one line each.
         disagreement: disagreement of forces with energy differences; None if they agree or cannot be compared.
+        stresses: comparison of stresses with energy differences; None if no structure has a stress.
         energies: which energy is learned, and how far apart the two are; None if no structure has a free energy.
         choices: which symmetry functions were chosen and why; empty if the parameters had theirs.
     """
@@ -60,6 +62,7 @@ class ExtractSummary:
     disagreement: Disagreement | None = None
     choices: tuple[tuple[str, str], ...] = ()
     energies: EnergyDecision | None = None
+    stresses: StressCheck | None = None
 
 
 def extract(
@@ -132,11 +135,13 @@ def extract(
     if limit is not None and limit < len(structures):
         structures = [structures[k * len(structures) // limit] for k in range(limit)]
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or 0))
-    findings = disagreement = None
+    findings = disagreement = stresses = None
     if structures:
         reference = _reference(structures, _given_reference_energies(parameters))
         findings = audit(structures, reference)
         disagreement = compare_forces(structures, findings.groups)
+        if any(structure.stress is not None for structure in structures):
+            stresses = compare_stress(structures, forces_agree=disagreement is None)
         write_store(
             project.structures_file,
             structures,
@@ -159,6 +164,7 @@ def extract(
         disagreement=disagreement,
         choices=_completed(project, parameters) if structures and isinstance(parameters, Draft) else (),
         energies=decision,
+        stresses=stresses,
     )
 
 

@@ -1,0 +1,124 @@
+"""Stresses from files to the store, and what extract says of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from command_line import invoke, refusal
+from projects import PARAMETERS, extracted_project, structures
+
+from tio2nn.io.labeled_text import exact_extxyz
+from tio2nn.project.freshness import Snapshot
+from tio2nn.project.parts import MODEL
+from tio2nn.project.project import Project
+from tio2nn.project.provenance import inputs_of_model
+from tio2nn.project.structure_store import read_store
+from tio2nn.structures.stress import GPA
+from tio2nn.structures.structure import Structure
+
+
+@pytest.fixture
+def copper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Structure]:
+    """Strained copies of a crystal, in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    made = []
+    for k in range(12):
+        atoms = bulk("Cu", cubic=True)
+        strain = 0.01 * rng.uniform(-1, 1, (3, 3))
+        atoms.set_cell(atoms.cell[:] @ (np.eye(3) + strain + strain.T), scale_atoms=True)
+        atoms.calc = EMT()
+        for what in ("energy", "forces", "stress"):
+            atoms.calc.get_property(what, atoms)
+        made.append(replace(Structure.from_ase(atoms, name=f"s{k:02d}"), free_energy=None))
+    return made
+
+
+def write(file: str, chosen: list[Structure], key: str = "stress") -> None:
+    text = "".join(exact_extxyz(structure, {}) for structure in chosen)
+    Path(file).write_text(text.replace(" stress=", f" {key}="), encoding="utf-8")
+
+
+def extracted(file: str, *options: str) -> str:
+    _, err = invoke("extract", file, "-C", "p", *options)
+    return err
+
+
+@pytest.fixture
+def project(tmp_path: Path, copper: list[Structure]) -> Project:
+    assert len(copper) == 12
+    Path("p").mkdir()
+    Path("p/params.json").write_text('{"preset": "auto", "elements": ["Cu"]}')
+    return Project(tmp_path / "p")
+
+
+def test_right_stresses_are_confirmed_in_one_line(project: Project, copper: list[Structure]) -> None:
+    write("right.xyz", copper)
+    err = extracted("right.xyz")
+    assert "stresses" in err
+    assert re.search(
+        r"\d pairs of strained copies agree with energies \(ratio (0.9|1.0)\d\)", " ".join(err.split())
+    )
+    assert "do not match" not in err
+    store = read_store(project.structures_file)
+    for structure, original in zip(store, copper, strict=True):
+        np.testing.assert_array_equal(structure.stress, original.stress)
+
+
+def test_wrong_stresses_are_accused_in_one_line(project: Project, copper: list[Structure]) -> None:
+    write("wrong.xyz", [replace(s, stress=-10 * GPA * s.stress) for s in copper if s.stress is not None])
+    err = extracted("wrong.xyz")
+    (line,) = [
+        line for line in err.splitlines() if line.startswith("warning: stresses do not match energies")
+    ]
+    assert line.endswith(
+        "as if they were in kbar, of the wrong sign (positive under pressure); correct the files"
+    )
+    assert project.structures_file.exists()
+
+
+def test_slabs_and_broken_stresses_are_counted_in_one_line_each(
+    project: Project, copper: list[Structure]
+) -> None:
+    slabs = [replace(s, periodic=(True, True, False)) for s in copper[:3]]
+    nan = [replace(s, stress=np.full((3, 3), np.nan)) for s in copper[3:5]]
+    odd = [replace(s, stress=np.arange(9.0).reshape(3, 3)) for s in copper[5:6]]
+    write("mixed.xyz", [*slabs, *nan, *odd, *copper[6:]])
+    err = extracted("mixed.xyz")
+    assert "mixed.xyz:1 and 2 more: stress ignored: expected three periodic axes, got fewer" in err
+    assert "mixed.xyz:19 and 1 more: stress ignored: expected finite numbers, got NaN or infinity" in err
+    assert "mixed.xyz:31: stress ignored: expected a symmetric matrix, got another" in err
+    assert "in 6 of 12 structures" in err
+    np.testing.assert_array_equal(read_store(project.structures_file).has_stress, [False] * 6 + [True] * 6)
+
+
+def test_the_key_of_the_stress_can_be_named(project: Project, copper: list[Structure]) -> None:
+    write("mine.xyz", copper, key="my_sigma")
+    extracted("mine.xyz")
+    assert not read_store(project.structures_file).has_stress.any()
+    extracted("mine.xyz", "--stress-key", "my_sigma")
+    assert read_store(project.structures_file).has_stress.all()
+    line = refusal("extract", "mine.xyz", "-C", "p", "--stress-key", "nothing", code=3)
+    assert line.endswith(
+        "no structure has the key 'nothing' given by --stress-key; found 'my_sigma': choose with --stress-key KEY"
+    )
+
+
+def test_a_store_with_stresses_has_other_labels(tmp_path: Path) -> None:
+    project = extracted_project(tmp_path / "p", chosen=structures(6))
+    before = inputs_of_model(PARAMETERS, read_store(project.structures_file), project.split_file)
+    assert "stresses" not in before
+    with_stress = [replace(s, stress=np.eye(3) * k) for k, s in enumerate(structures(6))]
+    other = extracted_project(tmp_path / "q", chosen=with_stress)
+    after = inputs_of_model(PARAMETERS, read_store(other.structures_file), other.split_file)
+    assert {**before, "stresses": after["stresses"]} == after
+    snapshot = Snapshot(other)
+    assert snapshot.changed_since(before) == ("stresses",)
+    assert "stresses" in MODEL.records
+    assert Snapshot(project).changed_since(before) == ()

@@ -1,0 +1,377 @@
+"""Checks that stresses are the derivatives of the energies, and finds wrong units, signs and orders of components.
+
+The energies of two structures with the same atoms at similar places in cells h (vectors as rows) differ by the work of
+stresses and forces, to third order in the change of the cell dh and the displacement du in it (trapezoidal rule, also
+where the cell turns):
+
+    E2 - E1 = mean over both of (V tr(stress h^-1 dh) - F · du)
+
+What is left of the energies without the work of the forces is compared with the work of the stresses: as they are, as
+virials, and with their components in other orders. The slope of least absolute deviations tells the unit and the sign,
+the deviations which order fits. A constant cell tells nothing about the stress.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from tio2nn.structures.stress import GPA, to_voigt
+from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.wording import counted
+
+_FEWEST_PAIRS = 5
+_MOST_PAIRS = 3000
+_MOST_ALIKE = 60  # structures with the same atoms that are paired with each other
+_LARGEST_STRAIN, _SMALLEST_STRAIN = 0.12, 5e-4
+# Å, rms displacement of the atoms beside the change of the cell: at most, and over the strain. Work of forces to third
+# order would hide that of the stresses: for copper, 0.05 Å at strains of 0.01 give a slope of 1.7.
+_LARGEST_STEP, _STEP_OVER_STRAIN = 0.5, 4.0
+_PARTNERS = 6  # of a structure; nearer ones have smaller third orders, farther ones more to compare
+_STEP_AS_STRAIN = 5.0  # Å for a strain of 1, where pairs are ranked
+_STILL = 0.02  # Å; without forces, atoms must keep their places in the cell
+_SMALLEST_DIFFERENCE = 1e-4  # eV
+# L1 deviation that a slope leaves, relative to that without any: 0.07 and 0.09 for Si and Ge, 0.5 for Li, whose
+# energies differ by less than 1 meV
+_LARGEST_DEVIATION = 0.65
+_SURE = 0.3  # largest deviation for a word on a factor that is no known one
+_AGREEMENT = (0.4, 2.5)
+_RECOGNIZED = 1.35  # factor within which a slope is recognized
+_CERTAIN = (
+    0.5  # deviation of another order relative to that of Voigt's, from which on the other is the right one
+)
+_EQUAL = 1.05  # of deviations
+# of a virial and a stress: the third order favors one of them, and 0.07 is usual
+_ALIKE, _USUAL = 2.0, 0.07
+_NEAR_ONE = 0.3  # logarithm of slopes of virials and stresses taken for each other
+_DOUBTFUL = 0.2  # of the logarithm of a slope over a known one: the other of the two is named, too
+_TELLING = (
+    1.5  # deviation of the next order relative to the one that fits, from which on pairs tell the order
+)
+
+_NAMES = ("xx", "yy", "zz", "yz", "xz", "xy")
+# orders in which programs write six components, likely ones first
+_ORDERS: tuple[tuple[str, ...], ...] = (
+    ("xx", "yy", "zz", "yz", "xz", "xy"),
+    ("xx", "yy", "zz", "xy", "yz", "xz"),
+    ("xx", "yy", "zz", "xy", "xz", "yz"),
+    ("xx", "yy", "zz", "yz", "xy", "xz"),
+    ("xx", "yy", "zz", "xz", "yz", "xy"),
+    ("xx", "yy", "zz", "xz", "xy", "yz"),
+    ("xx", "xy", "xz", "yy", "yz", "zz"),
+    ("xx", "xy", "yy", "xz", "yz", "zz"),
+)
+_HARTREE, _BOHR = 27.211386, 0.529177  # eV, Å
+
+# slope of energies against stresses and its cause, given that the numbers were read as eV/Å³
+_CAUSES: tuple[tuple[float, str], ...] = (
+    (1 / GPA, "in GPa"),
+    (0.1 / GPA, "in kbar"),
+    (1e-3 / GPA, "in MPa"),
+    (1e-4 / GPA, "in bar"),
+    (_HARTREE / _BOHR**3, "in Ha/Bohr³"),
+    (0.5 * _HARTREE / _BOHR**3, "in Ry/Bohr³"),
+    (_HARTREE, "in Ha/Å³"),
+    (0.5 * _HARTREE, "in Ry/Å³"),
+    (1 / _BOHR**3, "in eV/Bohr³"),
+    (1e-3, "in meV/Å³"),
+    (1 / 23.0605, "in kcal/mol/Å³"),
+    (1 / 96.4853, "in kJ/mol/Å³"),
+)
+
+
+_KINDS = {"virial": "virials (eV), not stresses", "stress read as virial": "stresses (eV/Å³), not virials"}
+
+
+def _nearest(size: float) -> tuple[float, str]:
+    """The known unit of a slope, "" for eV/Å³, and the logarithm of the slope over that of this unit."""
+    known = [(1.0, ""), *_CAUSES]
+    return min((abs(float(np.log(max(size, 1e-300) / slope))), unit) for slope, unit in known)
+
+
+class _Pairs(NamedTuple):
+    """One row for each pair.
+
+    Attributes:
+        differences: (n_pairs,) of energies, without the work of the forces, eV.
+        work: (3, n_pairs, 6, 6) eV for a stress in eV/Å³: of each component of the strain with each of the stress,
+            over the volume to the power of 0, 1 and −1, in Å³.
+        n_atoms: (n_pairs,)
+    """
+
+    differences: FloatArray
+    work: FloatArray
+    n_atoms: FloatArray
+
+
+@dataclass(frozen=True)
+class StressCheck:
+    """What the comparison of stresses with energies found.
+
+    Attributes:
+        n_stresses, n_structures: how many structures have a stress, of how many.
+        n_pairs: number of compared pairs; 0 if there are too few.
+        slope: change of the energy divided by the change that the stresses predict, in the order and of the kind that
+            fit best; None if nothing fits.
+        kind: what the numbers are: "stress", or "virial" (eV) instead, or "stress read as virial".
+        deviation: part of the differences of energies that this slope leaves.
+        order: components in the order in which they seem to be given.
+        tells_order: whether another order of the shears would fit worse.
+        range: smallest and largest tension, a third of the trace, GPa.
+        or_else: what else the numbers may be; "" if nothing.
+        per_atom: whether energies and stresses agree if the energies are energies per atom.
+        why_not: why nothing was compared, if so.
+    """
+
+    n_stresses: int
+    n_structures: int
+    n_pairs: int = 0
+    slope: float | None = None
+    deviation: float = 0.0
+    kind: str = "stress"
+    order: tuple[str, ...] = _NAMES
+    tells_order: bool = False
+    range: tuple[float, float] = (0.0, 0.0)
+    or_else: str = ""
+    per_atom: bool = False
+    why_not: str = "no pairs have the same atoms at similar places in strained cells"
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether there is something to correct."""
+        if self.slope is None:
+            return False
+        is_one = _AGREEMENT[0] <= self.slope <= _AGREEMENT[1]
+        return bool(self.cause) or not (is_one or self.deviation > _SURE)
+
+    @property
+    def cause(self) -> str:
+        """What the numbers seem to be; "" if they are what they should be, or nobody knows."""
+        assert self.slope is not None
+        size, is_negative = abs(self.slope), self.slope < 0
+        order = "" if self.order == _NAMES else f"in the order {' '.join(self.order)}"
+        if self.per_atom:
+            return " and ".join(["as if energies were per atom", *([f"stresses {order}"] if order else [])])
+        found = []
+        if self.kind != "stress":
+            found.append(_KINDS[self.kind] + (", of the other sign" if is_negative else ""))
+        else:
+            distance, unit = _nearest(size)
+            found += [unit] if distance < np.log(_RECOGNIZED) and unit else []
+            # a negative slope of no known size is a wrong sign, too
+            found += ["of the wrong sign (positive under pressure)"] if is_negative else []
+        found += [order] if order else []
+        found += [f"or {self.or_else}"] if self.or_else else []
+        return f"as if they were {', '.join(found)}" if found else ""
+
+    def message(self) -> str:
+        """One line on a disagreement: the factor, its likely cause, and what to do."""
+        assert self.slope is not None
+        pairs = counted(self.n_pairs, "pair", "pairs")
+        found = f"stresses do not match energies: over {pairs} of strained copies, energies "
+        if _AGREEMENT[0] <= self.slope <= _AGREEMENT[1]:
+            return f"{found}follow from them {self.cause}; correct the files"
+        found += f"change {self.slope:.3g} times as much as the stresses predict"
+        return (
+            f"{found}, {self.cause}; correct the files" if self.cause else f"{found}; check units and signs"
+        )
+
+    def fact(self) -> str:
+        """What to say of the stresses of a data set."""
+        share = "all" if self.n_stresses == self.n_structures else f"{self.n_stresses} of {self.n_structures}"
+        found = f"in {share} structures, tensions {self.range[0]:.2f} to {self.range[1]:.2f} GPa"
+        if self.slope is None:
+            return f"{found}; not compared with energies: {self.why_not}"
+        if self.disagrees:
+            return f"{found}; they do not match energies, see below"
+        order = "" if self.tells_order else ", but do not tell the order of shears"
+        pairs = counted(self.n_pairs, "pair of strained copies", "pairs of strained copies")
+        return f"{found}; {pairs} agree with energies (ratio {self.slope:.2f}){order}"
+
+
+def compare_stress(structures: Sequence[Structure], *, forces_agree: bool = True) -> StressCheck:
+    """Compare stresses with energy differences.
+
+    Args:
+        structures: in natural order.
+        forces_agree: whether forces are known not to disagree with the energies.
+    """
+    usable = [s for s in structures if s.stress is not None and s.energy is not None and all(s.periodic)]
+    tensions = [GPA * float(np.trace(s.stress)) / 3.0 for s in usable if s.stress is not None]
+    about = StressCheck(
+        len(usable), len(structures), range=(min(tensions, default=0.0), max(tensions, default=0.0))
+    )
+    if not forces_agree:
+        return _because(about, "forces and energies disagree first")
+    pairs = _evidence(usable)
+    if len(pairs.differences) < _FEWEST_PAIRS:
+        return about
+    return _fitted(about, pairs)
+
+
+def _because(about: StressCheck, reason: str) -> StressCheck:
+    return replace(about, why_not=reason)
+
+
+class _Fit(NamedTuple):
+    """How well energies follow from the stresses, taken in one way.
+
+    Attributes:
+        deviation: part of the differences that the slope leaves.
+        slope: of energies against the work of stresses.
+        kind, order: as in `StressCheck`.
+    """
+
+    deviation: float
+    slope: float
+    kind: str
+    order: tuple[str, ...]
+
+
+def _fitted(about: StressCheck, pairs: _Pairs) -> StressCheck:
+    fits = {
+        (kind, order): _slope(pairs.differences, _work(pairs.work[power], order), kind, order)
+        for power, kind in enumerate(("virial", "stress", "stress read as virial"))
+        for order in _ORDERS
+    }
+    as_read = fits["stress", _NAMES]
+    best = min(fits[("stress", order)].deviation for order in _ORDERS)
+    likely = next(fit for order in _ORDERS if (fit := fits["stress", order]).deviation <= _EQUAL * best)
+    if likely.deviation > _CERTAIN * as_read.deviation:
+        likely = as_read
+    likely, or_else = _virial_or_not(likely, fits)
+    if likely.deviation > _LARGEST_DEVIATION:
+        return _because(
+            about, "energies of strained copies do not follow from any multiple of their stresses"
+        )
+    per_atom = _slope(
+        pairs.differences * pairs.n_atoms, _work(pairs.work[1], likely.order), "stress", likely.order
+    )
+    is_per_atom = (
+        _AGREEMENT[0] <= per_atom.slope <= _AGREEMENT[1]
+        and not _AGREEMENT[0] <= likely.slope <= _AGREEMENT[1]
+        and per_atom.deviation <= likely.deviation
+    )
+    others = min(fits[likely.kind, order].deviation for order in _ORDERS if order != likely.order)
+    return replace(
+        about,
+        n_pairs=len(pairs.differences),
+        slope=likely.slope,
+        deviation=likely.deviation,
+        kind=likely.kind,
+        order=likely.order,
+        or_else=or_else,
+        tells_order=others > _TELLING * likely.deviation,
+        per_atom=is_per_atom,
+    )
+
+
+def _virial_or_not(stress: _Fit, fits: Mapping[tuple[str, tuple[str, ...]], _Fit]) -> tuple[_Fit, str]:
+    """The fit itself or one of the other kinds, and what else the numbers may be.
+
+    Virials have the size that eV have. Where volumes hardly differ, only sizes tell them from stresses in another unit.
+    """
+    distance, unit = _nearest(abs(stress.slope))
+    for kind, told in _KINDS.items():
+        other = fits[kind, stress.order]
+        own = abs(float(np.log(max(abs(other.slope), 1e-300))))
+        if own > _NEAR_ONE or other.deviation > max(_ALIKE * stress.deviation, _USUAL):
+            continue
+        if own < distance:
+            return other, unit if distance < _DOUBTFUL else ""
+        return stress, told if own < _DOUBTFUL and unit else ""
+    return stress, ""
+
+
+def _work(work: FloatArray, order: Sequence[str]) -> FloatArray:
+    """(n_pairs,) of stresses whose components have this order."""
+    return np.asarray(sum(work[:, k, order.index(name)] for k, name in enumerate(_NAMES)))
+
+
+def _slope(differences: FloatArray, work: FloatArray, kind: str, order: tuple[str, ...]) -> _Fit:
+    """The slope of least absolute deviations through the origin, and the part of the differences that it leaves."""
+    chosen = work != 0.0
+    if not chosen.any():
+        return _Fit(1.0, 1.0, kind, order)
+    ratios, weights = differences[chosen] / work[chosen], np.abs(work[chosen])
+    ranked = np.argsort(ratios)
+    below = np.cumsum(weights[ranked])
+    slope = float(ratios[ranked][np.searchsorted(below, 0.5 * below[-1])])
+    left = differences - slope * work
+    deviation = float(np.abs(left).sum() / np.abs(differences).sum())
+    return _Fit(deviation, slope, kind, order)
+
+
+def _evidence(structures: Sequence[Structure]) -> _Pairs:
+    by_elements: dict[tuple[str, ...], list[Structure]] = defaultdict(list)
+    for structure in structures:
+        by_elements[structure.elements].append(structure)
+    differences, work, n_atoms, n = [], [], [], 0
+    for alike in by_elements.values():
+        if len(alike) > _MOST_ALIKE:
+            alike = [alike[k * len(alike) // _MOST_ALIKE] for k in range(_MOST_ALIKE)]
+        for one, other in _near(alike):
+            found = _difference_and_work(one, other)
+            if found is not None:
+                differences.append(found[0])
+                work.append(found[1])
+                n_atoms.append(float(one.n_atoms))
+                n += 1
+        if n >= _MOST_PAIRS:
+            break
+    shape = (0, 3, 6, 6)
+    table = np.array(work, dtype=np.float64) if work else np.empty(shape)
+    return _Pairs(np.array(differences), table.transpose(1, 0, 2, 3), np.array(n_atoms))
+
+
+def _near(alike: Sequence[Structure]) -> Iterator[tuple[Structure, Structure]]:
+    """Each structure and those nearest to it, in cells that differ, but not much, with atoms at similar places."""
+    cells = np.stack([s.cell for s in alike])
+    inverse = np.linalg.inv(cells)
+    places = np.stack([s.positions @ own for s, own in zip(alike, inverse, strict=True)])
+    are_known = np.array([s.forces is not None for s in alike])
+    taken = set()
+    for k in range(len(alike)):
+        strains = np.abs(inverse[k] @ cells - np.eye(3)).max(axis=(1, 2))
+        steps = _steps(places - places[k]) @ cells[k]
+        moved = np.sqrt((steps**2).sum(axis=2).mean(axis=1))
+        near = (strains < _LARGEST_STRAIN) & (strains > _SMALLEST_STRAIN) & (moved < _LARGEST_STEP)
+        near &= (moved < _STILL) | (are_known & are_known[k] & (moved < _STEP_OVER_STRAIN * strains))
+        apart = np.where(near, strains + moved / _STEP_AS_STRAIN, np.inf)
+        for j in np.argsort(apart, kind="stable")[:_PARTNERS].tolist():
+            if near[j]:
+                taken.add((min(j, k), max(j, k)))
+    for j, k in sorted(taken):
+        yield alike[j], alike[k]
+
+
+def _steps(apart: FloatArray) -> FloatArray:
+    """Displacements in fractional coordinates (..., n_atoms, 3), without images and without their mean."""
+    apart = apart - apart[..., :1, :]
+    apart = apart - np.rint(apart)
+    return np.asarray(apart - apart.mean(axis=-2, keepdims=True))
+
+
+def _difference_and_work(one: Structure, other: Structure) -> tuple[float, FloatArray] | None:
+    """Row of `_Pairs`; None if the energies hardly differ."""
+    assert one.energy is not None
+    assert other.energy is not None
+    change = other.cell - one.cell
+    steps = _steps(other.positions @ np.linalg.inv(other.cell) - one.positions @ np.linalg.inv(one.cell))
+    work, of_forces = np.zeros((3, 6, 6)), 0.0
+    for structure in (one, other):
+        assert structure.stress is not None
+        volume = float(abs(np.linalg.det(structure.cell)))
+        gradient = np.linalg.solve(structure.cell, change)
+        strain = to_voigt(0.5 * (gradient + gradient.T)) * [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
+        each = 0.5 * np.outer(strain, to_voigt(structure.stress))
+        # numbers that are virials are minus the volume times the stress, and the other way round
+        work += np.stack([-each, volume * each, -(volume**2) * each])
+        if structure.forces is not None:
+            of_forces -= 0.5 * float((structure.forces * (steps @ structure.cell)).sum())
+    difference = other.energy - one.energy - of_forces
+    return None if abs(difference) < _SMALLEST_DIFFERENCE else (difference, work)
