@@ -81,6 +81,26 @@ def test_the_stress_is_what_was_written_and_as_ase_reads(tmp_path: Path, name: s
         np.testing.assert_allclose(structure.stress, atoms.get_stress(voigt=False), atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["a.traj", "a.db"])
+def test_kind_and_weight_of_ase_are_kept(tmp_path: Path, name: str) -> None:
+    from ase.db import connect
+
+    (atoms,) = outputs.frames(1)
+    atoms.info |= {"config_type": "bulk", "config_weight": 0.25}
+    path = tmp_path / name
+    if name == "a.db":
+        with connect(path) as rows:
+            rows.write(atoms, config_type="bulk", config_weight=0.25)
+    else:
+        atoms.write(path)
+    (structure,) = found(path)
+    for one in (structure, Structure.from_ase(atoms), Structure.from_ase(structure.to_ase())):
+        assert (one.config_type, one.weight) == ("bulk", 0.25)
+    atoms.info["config_weight"] = "heavy"
+    with pytest.raises(InputError, match="at least 0 for config_weight, got 'heavy'"):
+        Structure.from_ase(atoms)
+
+
 def test_a_stress_that_cannot_be_learned_is_told(tmp_path: Path) -> None:
     path = tmp_path / "vasprun.xml"
     path.write_text(outputs.vasprun(1, isif=1))

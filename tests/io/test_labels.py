@@ -210,3 +210,23 @@ def test_a_key_that_no_structure_has_is_one_error(tmp_path: Path, option: str, a
     flag = option.replace("_", "-")
     with pytest.raises(InputError, match=f"no structure has the key 'nothing' given by --{flag}{advice}"):
         list(read_structures([tmp_path / "x.xyz"], options=ReadOptions(**{option: "nothing"})))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("keys", "config_type", "weight"),
+    [
+        ("", "", 1.0),
+        ("config_type=AIMD-NVT config_weight=0.5", "AIMD-NVT", 0.5),
+        ('config_type="a \\"b\\" c" config_weight="2"', 'a "b" c', 2.0),
+        ("config_weight=0", "", 0.0),
+    ],
+)
+def test_kind_and_weight_of_a_structure(keys: str, config_type: str, weight: float) -> None:
+    found = structure(f"energy=-7.3 {keys}")
+    assert (found.config_type, found.weight) == (config_type, weight)
+
+
+@pytest.mark.parametrize("weight", ["-1", "heavy", "nan", "inf"])
+def test_a_weight_is_a_number_of_at_least_zero(weight: str) -> None:
+    found = read(f"energy=-7.3 config_weight={weight}")
+    assert str(found) == f"x.xyz:2: expected a finite number of at least 0 for config_weight, got '{weight}'"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -66,11 +67,44 @@ def test_a_store_without_stresses_is_what_it_was(originals: list[Structure], tmp
     write_store(tmp_path / "without.npz", originals)
     with np.load(tmp_path / "without.npz") as content:
         assert "stresses" not in content
-        assert "stress" not in bytes(content["header"]).decode()
+        header = bytes(content["header"]).decode()
+        assert not any(word in header for word in ("stress", "config_type", "weight"))
     store = read_store(tmp_path / "without.npz")
     assert not store.has_stress.any()
     assert store.digest_of_stresses is None
+    assert store.weights is None
     assert store.stresses.shape == (3, 3, 3)
+
+
+def test_kinds_and_weights_are_kept(originals: list[Structure], tmp_path: Path) -> None:
+    write_store(tmp_path / "x.npz", [replace(originals[0], config_type="ü", weight=0.1), *originals[1:]])
+    store = read_store(tmp_path / "x.npz")
+    assert [(s.config_type, s.weight) for s in store] == [("ü", 0.1), ("", 1.0), ("", 1.0)]
+    np.testing.assert_array_equal(store.weights, [0.1, 1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"weights": [1.0]},
+        {"weights": [1.0, -1.0, 1.0]},
+        {"weights": [1.0, "1", 1.0]},
+        {"weights": [1.0, float("nan"), 1.0]},
+        {"config_types": ["a", 1, "b"]},
+        {"config_types": ["a"]},
+    ],
+)
+def test_damaged_kinds_and_weights_are_refused(
+    originals: list[Structure], tmp_path: Path, notes: dict[str, list[object]]
+) -> None:
+    write_store(tmp_path / "x.npz", originals)
+    with np.load(tmp_path / "x.npz") as content:
+        arrays = dict(content)
+    header = json.loads(bytes(arrays["header"]).decode()) | notes
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(InputError, match="expected a structure store, got "):
+        read_store(tmp_path / "x.npz")
 
 
 def test_structures_are_found_by_index_name_and_slice(store: StructureStore) -> None:

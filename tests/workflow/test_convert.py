@@ -44,6 +44,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StructureStore:
                 positions=structure.positions + rng.normal(size=(4, 3)) * 1e-9,
                 energy=energy + 0.1,
                 free_energy=energy + 0.1,
+                config_type=("AIMD-NVT", 'a "b" \\ c', "", "1e5")[k],
+                weight=(1.0, 0.1, 0.0, 2.5)[k],
                 stress=stress + stress.T if k == 0 else None,
                 plain_energy=energy,
                 forces=rng.normal(size=(4, 3)) * 10.0 ** rng.integers(-12, 3, size=(4, 3))
@@ -56,12 +58,14 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StructureStore:
     return read_store(project.structures_file)
 
 
-def same(written: Structure, read: Structure, *, stress: bool = True) -> bool:
+def same(written: Structure, read: Structure, *, stress: bool = True, notes: bool = True) -> bool:
     assert written.elements == read.elements
     for name in ("positions", "cell", "forces", *(["stress"] if stress else [])):
         one, other = getattr(written, name), getattr(read, name)
         assert (one is None) == (other is None), name
         assert one is None or one.tobytes() == other.tobytes(), name
+    if notes:
+        assert (written.config_type, written.weight) == (read.config_type, read.weight)
     return written.periodic == read.periodic
 
 
@@ -77,6 +81,7 @@ def test_both_energies_come_back(store: StructureStore, file: str) -> None:
     assert again.digest_of_energies == store.digest_of_energies
     assert again.digest_of_forces == store.digest_of_forces
     assert again.digest_of_stresses == store.digest_of_stresses is not None
+    assert again.label_notes == store.label_notes
 
 
 def test_runner_in_angstrom_loses_nothing(store: StructureStore) -> None:
@@ -96,10 +101,10 @@ def test_runner_in_angstrom_loses_nothing(store: StructureStore) -> None:
     ]
 
 
-def test_xsf_loses_stresses_alone(store: StructureStore) -> None:
+def test_xsf_has_no_place_for_stresses_kinds_and_weights(store: StructureStore) -> None:
     assert convert("p", "folder", "xsf").n_without_stress == 1
     for written, read in zip(store, read_structures("folder"), strict=True):
-        assert same(written, read, stress=False)
+        assert same(written, read, stress=False, notes=False)
         assert read.energy == written.energy
 
 

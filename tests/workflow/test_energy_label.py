@@ -101,7 +101,7 @@ def test_another_decision_is_another_data_set() -> None:
     write("a.xyz", "energy=-1.0 free_energy=-1.5")
     run("a.xyz")
     store = read_store("p/structures/structures.npz")
-    assert store.energies_of_files.label == "free_energy"
+    assert store.label_notes.label == "free_energy"
     assert (store[0].energy, store[0].plain_energy, store[0].free_energy) == (-1.5, -1.0, -1.5)
     run("a.xyz", energy="energy")
     other = read_store("p/structures/structures.npz")

@@ -6,6 +6,7 @@ something when it is read (views, virtual tables, functions) is refused by the a
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -16,11 +17,25 @@ import numpy as np
 
 from tio2nn.errors import InputError, one_line
 from tio2nn.io.stream import Labels, structure_of
-from tio2nn.structures.structure import Structure
+from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, Structure
 
-_COLUMNS = ("id", "numbers", "positions", "cell", "pbc", "energy", "free_energy", "forces", "stress")
+_COLUMNS = (
+    "id",
+    "numbers",
+    "positions",
+    "cell",
+    "pbc",
+    "energy",
+    "free_energy",
+    "forces",
+    "stress",
+    "key_value_pairs",
+)
 _VERSIONS = range(5, 10)
 _ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ)
+# of a kind that ASE would not take as it is
+_QUOTED_TYPE, _QUOTE = "tio2nn_config_type", "kind "
+_ODD = ("True", "False", "nan", "inf", "NaN", "Infinity", "infinity", "Inf")
 _JOURNALS = ("-journal", "-wal")
 
 
@@ -84,7 +99,7 @@ def _check(connection: sqlite3.Connection, file: str) -> None:
 
 
 def _structure(row: tuple[object, ...], file: str) -> Structure:
-    number, numbers, positions, cell, pbc, energy, free_energy, forces, stress = row
+    number, numbers, positions, cell, pbc, energy, free_energy, forces, stress, words = row
     elements = _array(numbers, "<i4").tolist()
     vectors = np.zeros((3, 3)) if cell is None else _array(cell, "<f8").reshape(3, 3)
     flags = int(pbc) if isinstance(pbc, int) else 0
@@ -93,6 +108,8 @@ def _structure(row: tuple[object, ...], file: str) -> Structure:
         _number(free_energy),
         None if forces is None else _array(forces, "<f8").reshape(-1, 3),
         None if stress is None else _array(stress, "<f8"),
+        config_type=_kind(pairs := _pairs(words)),
+        weight=pairs.get(CONFIG_WEIGHT),
     )
     return structure_of(
         elements,
@@ -109,6 +126,37 @@ def _array(value: object, kind: str) -> np.ndarray:
     if not isinstance(value, bytes):
         raise TypeError("expected bytes")
     return np.frombuffer(value, kind)
+
+
+def _pairs(value: object) -> Mapping[str, object]:
+    """The key-value pairs of a row; none if they are damaged, as no number depends on them."""
+    try:
+        found = json.loads(value) if isinstance(value, bytes) else None
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _kind(pairs: Mapping[str, object]) -> str:
+    quoted_kind = pairs.get(_QUOTED_TYPE)
+    if isinstance(quoted_kind, str):
+        return quoted_kind.removeprefix(_QUOTE)
+    return str(pairs.get(CONFIG_TYPE) or "")
+
+
+def _words(structure: Structure) -> dict[str, str | float]:
+    """Kind and weight as key-value pairs; ASE refuses text that looks like a number or is empty."""
+    words: dict[str, str | float] = {}
+    if (
+        structure.config_type.replace("-", "").replace("_", "").isalpha()
+        and structure.config_type not in _ODD
+    ):
+        words[CONFIG_TYPE] = structure.config_type
+    elif structure.config_type:
+        words[_QUOTED_TYPE] = _QUOTE + structure.config_type
+    if structure.weight != 1.0:
+        words[CONFIG_WEIGHT] = structure.weight
+    return words
 
 
 def _number(value: object) -> float | None:
@@ -137,4 +185,6 @@ def write_database(path: Path, rows: Iterable[tuple[Structure, Mapping[str, str]
             words = {key: text for key, text in notes.items() if text.isalpha()}
             # a name of our own: ASE has `name` and others for itself
             pairs = {f"tio2nn_{key}": word for key, word in words.items()}
-            database.write(structure.to_ase(), key_value_pairs=pairs, data=dict(notes))
+            database.write(
+                structure.to_ase(), key_value_pairs={**pairs, **_words(structure)}, data=dict(notes)
+            )

@@ -11,6 +11,7 @@ announces a billion atoms.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -29,7 +30,16 @@ from tio2nn.io.labels import (
 )
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.structures.geometry import spans_volume
-from tio2nn.structures.structure import Column, Extras, FloatArray, Structure, two_energies
+from tio2nn.structures.structure import (
+    CONFIG_TYPE,
+    CONFIG_WEIGHT,
+    Column,
+    Extras,
+    FloatArray,
+    Structure,
+    parsed_weight,
+    two_energies,
+)
 
 _FORCES_KEYS = ("forces", "force", *(f"{prefix}forces" for prefix in ("REF_", "ref_", "DFT_", "dft_")))
 _PLAIN_COLUMNS = {"species": ("S", 1), "pos": ("R", 3)}
@@ -158,6 +168,8 @@ class _Frame:
             ),
             **two_energies(energy, free_energy),
             stress=stress,
+            config_type=self._text(CONFIG_TYPE) or "",
+            weight=self._weight(),
         )
 
     def _check_rows(self) -> None:
@@ -328,6 +340,22 @@ class _Frame:
                 reason = f"expected equal values of {first} and {name}, got others; choose one with {option}"
                 raise self._error(reason, row=-1)
         return value
+
+    def _text(self, key: str) -> str | None:
+        """The text of a key, without quotes or escapes; None without the key."""
+        word = self._info.get(key)
+        if word is None or not word.startswith('"'):
+            return self._written.get(key)
+        try:
+            return str(json.loads(word))
+        except ValueError:
+            return self._written.get(key)
+
+    def _weight(self) -> float:
+        try:
+            return parsed_weight(self._text(CONFIG_WEIGHT))
+        except InputError as error:
+            raise self._error(error.reason, row=-1) from None
 
     def _energy(self, key: str) -> float:
         written = self._written[key]

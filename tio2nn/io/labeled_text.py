@@ -12,7 +12,7 @@ from typing import Any
 
 from tio2nn.io.xsf.file import KEYWORD_OF_PERIODICITY
 from tio2nn.structures.energy_label import plain_energy
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, FloatArray, Structure
 
 
 def exact_extxyz(structure: Structure, notes: Mapping[str, str]) -> str:
@@ -32,6 +32,10 @@ def exact_extxyz(structure: Structure, notes: Mapping[str, str]) -> str:
             words.append(f"{key}={energy!r}")
     if structure.stress is not None:
         words.append(f'stress="{_row(structure.stress.ravel())}"')
+    if structure.config_type:
+        words.append(f"{CONFIG_TYPE}={json.dumps(structure.config_type, ensure_ascii=False)}")
+    if structure.weight != 1.0:
+        words.append(f"{CONFIG_WEIGHT}={structure.weight!r}")
     # no newline, and quotes as extended XYZ escapes them
     words += [f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in notes.items()]
     return "\n".join([str(structure.n_atoms), " ".join(words), *_atoms(structure)]) + "\n"

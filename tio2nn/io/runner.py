@@ -27,7 +27,7 @@ from tio2nn.io.atomic_units import BOHR, HARTREE
 from tio2nn.io.labels import RunnerUnits
 from tio2nn.io.stream import Labels, Lines, numbers_of, structure_of
 from tio2nn.structures.elements import ELEMENT_OF
-from tio2nn.structures.structure import Structure
+from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, Structure
 
 _SCALES: dict[str, tuple[float, float]] = {"Bohr,Ha": (BOHR, HARTREE), "A,eV": (1.0, 1.0)}  # Å, eV
 _MARK = "tio2nn "
@@ -96,6 +96,7 @@ class _Block:
         self._periodic: list[bool] | None = None
         self._has_forces = True
         self._stress: object = None  # eV/Å³
+        self._kind, self._weight = "", None
         self._cell: list[list[float]] = []
         self._elements: list[str] = []
         self._rows: list[list[float]] = []
@@ -169,6 +170,7 @@ class _Block:
             self._units = units
         self._has_forces = about.get("forces") is not False
         self._stress = about.get("stress")
+        self._kind, self._weight = str(about.get(CONFIG_TYPE) or ""), about.get(CONFIG_WEIGHT)
         if isinstance(periodic, list) and len(periodic) == 3:
             self._periodic = [axis is True for axis in periodic]
 
@@ -195,7 +197,12 @@ class _Block:
             np.array(self._cell or np.zeros((3, 3))) * length,
             [bool(self._cell)] * 3 if self._periodic is None else self._periodic,
             labels=Labels(
-                None if self._energy is None else self._energy * energy, None, forces, self._stress
+                None if self._energy is None else self._energy * energy,
+                None,
+                forces,
+                self._stress,
+                config_type=self._kind,
+                weight=self._weight,
             ),
             file=self._file,
             line=self.line,
@@ -216,6 +223,8 @@ def write_runner(
     comment: dict[str, object] = {"units": units, "periodic": list(structure.periodic), **(about or {})}
     if structure.forces is None:
         comment["forces"] = False
+    comment |= {CONFIG_TYPE: structure.config_type} if structure.config_type else {}
+    comment |= {CONFIG_WEIGHT: structure.weight} if structure.weight != 1.0 else {}
     if structure.stress is not None:
         comment["stress"] = structure.stress.tolist()  # eV/Å³, whatever the units
     lines = ["begin", f"comment {_MARK}{json.dumps(comment, ensure_ascii=True)}"]

@@ -17,7 +17,7 @@ from tio2nn.files.text import CUT_SHORT, parse_number, quoted
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.structures.geometry import spans_volume
 from tio2nn.structures.stress import usable_stress
-from tio2nn.structures.structure import Extras, FloatArray, Structure, two_energies
+from tio2nn.structures.structure import Extras, FloatArray, Structure, parsed_weight, two_energies
 
 _LONGEST_LINE = 2**20  # bytes
 _CONTROL_BYTES = bytes([*range(9), *range(14, 32), 127])
@@ -137,6 +137,7 @@ class Labels(NamedTuple):
         forces: (n_atoms, 3) eV/Å, or None.
         stress: (3, 3), or six components in Voigt's order, eV/Å³, positive under tension, or None.
         remarks: on labels that were ignored.
+        config_type, weight: as in `Structure`; the weight as the file gives it.
     """
 
     energy: float | None
@@ -144,6 +145,8 @@ class Labels(NamedTuple):
     forces: object = None
     stress: object = None
     remarks: tuple[str, ...] = ()
+    config_type: str = ""
+    weight: object = None
 
 
 def structure_of(
@@ -203,6 +206,10 @@ def structure_of(
     x, y, z = (bool(axis) for axis in periodic)
     if not spans_volume(arrays["cell"], (x, y, z)):
         raise failed("expected independent cell vectors, got vectors that span no volume")
+    try:
+        weight = parsed_weight(labels.weight)
+    except InputError as error:
+        raise failed(error.reason) from None
     stress, reason = usable_stress(labels.stress, (x, y, z))
     return Structure(
         "",
@@ -215,6 +222,8 @@ def structure_of(
         line=line,
         **two_energies(energy, free_energy),
         stress=stress,
+        config_type=labels.config_type,
+        weight=weight,
         extras=Extras(
             remarks=labels.remarks if reason is None else (*labels.remarks, f"stress ignored: {reason}")
         ),

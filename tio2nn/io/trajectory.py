@@ -16,7 +16,7 @@ import numpy as np
 
 from tio2nn.errors import InputError
 from tio2nn.io.stream import Labels, structure_of
-from tio2nn.structures.structure import Structure
+from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, Structure
 
 _MAGIC = (b"- of Ulm", b"AFFormat")
 _TAG = b"ASE-Trajectory"
@@ -57,7 +57,7 @@ def iter_trajectory(stream: BinaryIO, *, file: str) -> Iterator[Structure | Inpu
 
 
 def _structure(item: Mapping[str, Any], header: Mapping[str, Any], file: str) -> Structure:
-    results = item.get("calculator", {})
+    results, info = item.get("calculator", {}), item.get("info", {})
     return structure_of(
         [int(number) for number in header["numbers"]],
         item["positions"],
@@ -68,6 +68,8 @@ def _structure(item: Mapping[str, Any], header: Mapping[str, Any], file: str) ->
             _number(results.get("free_energy")),
             results.get("forces"),
             results.get("stress"),
+            config_type=str(info.get(CONFIG_TYPE) or ""),
+            weight=info.get(CONFIG_WEIGHT),
         ),
         file=file,
     )

@@ -34,12 +34,12 @@ DERIVATIVES = Part(
     "derivatives", "featurize --forces", (PARAMETERS, STRUCTURES), ("functions", "geometries", "labels")
 )
 SPLIT = Part("split", "train", (STRUCTURES,), ("names",))
-SEARCH = Part("tuning", "tune", (FEATURES, DERIVATIVES, SPLIT), ("features", "energies", "forces"))
+SEARCH = Part("tuning", "tune", (FEATURES, DERIVATIVES, SPLIT), ("features", "energies", "forces", "weights"))
 MODEL = Part(
     "model",
     "train",
     (FEATURES, DERIVATIVES, SPLIT),
-    ("features", "energies", "forces", "stresses", "split", "settings"),
+    ("features", "energies", "forces", "stresses", "weights", "split", "settings"),
 )
 EVALUATION = Part("evaluation", "evaluate", (MODEL, SPLIT), ("potential",))
 

@@ -20,7 +20,7 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
 
     Returns:
         "features" (parameter set and geometries), "energies", "forces", "split", "settings" (network and training), and
-        "stresses" if there are any.
+        "stresses" and "weights" if there are any.
     """
     network = parameters.network.affecting(Affects.FIT)
     training = parameters.training.affecting(Affects.DATA | Affects.FIT | Affects.POTENTIAL)
@@ -31,7 +31,7 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
         training.pop("outliers")
     settings = [network, training, parameters.reference_energies]
     split = split_file.read_bytes() if split_file.exists() else b""
-    stresses = store.digest_of_stresses
+    stresses, weights = store.digest_of_stresses, store.weights
     return {
         "features": digest_of([fingerprint(parameters), *store.geometry_hashes]),
         "energies": store.digest_of_energies,
@@ -39,6 +39,7 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
         "split": digest(split),
         "settings": digest(json.dumps(settings, sort_keys=True).encode()),
         **({} if stresses is None else {"stresses": stresses}),
+        **({} if weights is None else {"weights": digest(weights.astype("<f8").tobytes())}),
     }
 
 

@@ -8,8 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from types import NoneType
-from typing import Any, NamedTuple, get_args, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 from tio2nn.errors import InputError, one_line
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.paths import AnyPath
+from tio2nn.project.label_notes import LabelNotes
 from tio2nn.project.project import command_for
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
-from tio2nn.structures.energy_label import EnergyLabel, plain_energy
+from tio2nn.structures.energy_label import EnergyLabel
 from tio2nn.structures.reference_energies import ReferenceEnergies, gross_outliers
 from tio2nn.structures.structure import FloatArray, Structure, geometry_digest
 
@@ -99,10 +99,8 @@ def write_store(
         "names": names,
         "files": [structure.file for structure in structures],
         "groups": list(names if groups is None else groups),
-        "label": label,
+        **LabelNotes.of(structures, label).as_header(),
     }
-    if any(structure.free_energy is not None for structure in structures):
-        header["two_energies"] = [[plain_energy(s), s.free_energy] for s in structures]
     arrays = {name: np.asarray(columns[name], dtype=kind) for name, (_, kind, _) in _ARRAYS.items()}
     if any(structure.stress is not None for structure in structures):
         header["units"][_STRESSES] = "eV/Å³"
@@ -129,45 +127,13 @@ def read_store(path: AnyPath) -> StructureStore:
         if header["format"] != _FORMAT:
             raise ValueError(f"the unknown format {header['format']!r}")
         texts = {name: header[name] for name in _TEXTS}
-        # stores of earlier versions know one energy
-        about = EnergiesOfFiles(header.get("label", "energy"), header.get("two_energies"))
-        store = StructureStore(arrays, texts, header["reference_energies"], about)
+        store = StructureStore(arrays, texts, header["reference_energies"], LabelNotes.read(header))
     except FileNotFoundError:
         raise InputError(f"expected a structure store, got no file; {advice}", file=file) from None
     except Exception as error:
         reason = f"expected a structure store, got {one_line(error)}; {advice}"
         raise InputError(reason, file=file) from None
     return store
-
-
-class EnergiesOfFiles(NamedTuple):
-    """The energies as the files gave them.
-
-    Attributes:
-        label: which of them is learned.
-        both: without and with electronic entropy, eV, of each structure; None if no file has the latter.
-    """
-
-    label: EnergyLabel
-    both: list[list[float | None]] | None
-
-    def check(self, n: int) -> None:
-        """Raise a ValueError unless they are those of n structures."""
-        if self.label not in get_args(EnergyLabel):
-            raise ValueError(f"the unknown energy {self.label!r}")
-        if self.both is None:
-            return
-        known = all(
-            len(pair) == 2 and all(isinstance(number, (float, NoneType)) for number in pair)
-            for pair in self.both
-        )
-        if len(self.both) != n or not known:
-            raise ValueError("energies of files that are not two for each structure")
-
-    def of(self, index: int) -> tuple[float | None, float | None]:
-        """Free energy and plain energy of a structure, as its attributes have them."""
-        plain, free = (None, None) if self.both is None else self.both[index]
-        return free, None if free is None else plain
 
 
 class StructureStore(Sequence[Structure]):
@@ -185,7 +151,7 @@ class StructureStore(Sequence[Structure]):
         stresses: (n_structures, 3, 3) eV/Å³, positive under tension; NaN if unknown.
         names, files, groups: one per structure.
         reference_energies: of each element, eV; they define the cohesive energies.
-        energies_of_files: which energy of the files `energies` is, and both.
+        label_notes: which energy of the files `energies` is, and both; kinds and weights.
     """
 
     offsets: IntArray
@@ -203,20 +169,20 @@ class StructureStore(Sequence[Structure]):
         arrays: Mapping[str, NDArray[Any]],
         texts: Mapping[str, Sequence[str]],
         reference_energies: Mapping[str, float],
-        about: EnergiesOfFiles | None = None,
+        notes: LabelNotes | None = None,
     ) -> None:
         """Check that the arrays are consistent.
 
         Args:
             arrays, texts: by the names of the attributes; without stresses, none is known.
             reference_energies: of each element, eV.
-            about: the energies as the files give them; by default there is only one.
+            notes: on the labels; by default there is one energy, no kind, and no weight but 1.
 
         Raises:
             ValueError: they are not.
         """
-        self.energies_of_files = about or EnergiesOfFiles("energy", None)
-        self.energies_of_files.check(len(texts["names"]))
+        self.label_notes = notes or LabelNotes()
+        self.label_notes.check(len(texts["names"]))
         for name in _ARRAYS:
             setattr(self, name, arrays[name])
         self.names, self.files, self.groups = (tuple(texts[name]) for name in _TEXTS)
@@ -259,7 +225,6 @@ class StructureStore(Sequence[Structure]):
         atoms = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
         energy, forces = float(self.energies[index]), self.forces[atoms]
         periodic = self.periodic[index]
-        free, plain = self.energies_of_files.of(index)
         return Structure(
             name=self.names[index],
             elements=tuple([SYMBOLS[number - 1] for number in self.numbers[atoms].tolist()]),
@@ -270,9 +235,8 @@ class StructureStore(Sequence[Structure]):
             forces=None if np.isnan(forces).any() else forces,
             file=self.files[index],
             line=int(self.lines[index]) or None,
-            free_energy=free,
-            plain_energy=plain,
             stress=self.stresses[index] if self.has_stress[index] else None,
+            **self.label_notes.of_structure(index),
         )
 
     @cached_property
@@ -293,6 +257,12 @@ class StructureStore(Sequence[Structure]):
     def has_stress(self) -> BoolArray:
         """(n_structures,)"""
         return np.asarray(~np.isnan(self.stresses).any(axis=(1, 2)))
+
+    @cached_property
+    def weights(self) -> FloatArray | None:
+        """(n_structures,) of the structures in the loss, of any mean; None if all are 1."""
+        given = self.label_notes.weights
+        return None if given is None else np.array(given, dtype=np.float64)
 
     @cached_property
     def elements(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
+from tio2nn.files.text import quoted
 from tio2nn.structures.stress import to_voigt, usable_stress
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 FloatArray = NDArray[np.float64]
+
+CONFIG_TYPE, CONFIG_WEIGHT = "config_type", "config_weight"
+"""Keys of extended XYZ, and of ASE's `info`, for the kind and the weight of a structure."""
 
 _NO_ELEMENT = "X"  # in ASE
 # volume over product of the edges; vectors below it are coplanar (angles of 1 degree give 1e-4)
@@ -72,6 +77,8 @@ class Structure:
         extras: other content of that file; neither stored nor hashed.
         free_energy: eV, electronic entropy included, if the file gives it; forces are its derivatives.
         plain_energy: eV, without that entropy, if the file gives it beside the free energy.
+        config_type: the kind of structure that the file names, such as "surface", or "".
+        weight: in the loss, relative to that of others; at least 0.
         stress: (3, 3) symmetric, eV/Å³, ∂E/∂strain over the volume, positive under tension, or None.
     """
 
@@ -88,6 +95,8 @@ class Structure:
     free_energy: float | None = None
     plain_energy: float | None = None
     stress: FloatArray | None = None
+    config_type: str = ""
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         if isinstance(self.elements, str):  # type: ignore[unreachable]  # callers need not check types
@@ -107,16 +116,19 @@ class Structure:
             raise ValueError(f"forces: expected shape ({n}, 3), got {self.forces.shape}")
         if self.stress is not None and self.stress.shape != (3, 3):
             raise ValueError(f"stress: expected shape (3, 3), got {self.stress.shape}")
+        if not 0.0 <= self.weight < math.inf:
+            raise ValueError(f"weight: expected a finite number of at least 0, got {self.weight}")
 
     @classmethod
     def from_ase(cls, atoms: Atoms, *, name: str = "atoms") -> Structure:
         """Convert ASE `Atoms`, with the energy, forces and stress that their calculator holds, if any.
 
-        Nothing is computed. Forces come without constraints; outdated results are ignored, and so are charges,
-        velocities, everything else, and stresses that cannot be learned, as of slabs and molecules.
+        So are `config_type` and `config_weight` of their `info`. Nothing is computed. Forces come without constraints;
+        outdated results are ignored, and so are charges, velocities, everything else, and stresses that cannot be
+        learned, as of slabs and molecules.
 
         Raises:
-            InputError: no atoms, or an atom without an element.
+            InputError: no atoms, an atom without an element, or a weight that is no number of at least 0.
         """
         if not len(atoms):
             raise InputError("expected atoms, got none")
@@ -137,15 +149,19 @@ class Structure:
             forces=None if forces is None else np.array(forces, dtype=np.float64),
             stress=usable_stress(stress, (x, y, z)).stress,
             **two_energies(*(None if label is None else float(label) for label in (energy, free_energy))),
+            config_type=str(atoms.info.get(CONFIG_TYPE) or ""),
+            weight=parsed_weight(atoms.info.get(CONFIG_WEIGHT)),
         )
 
     def to_ase(self) -> Atoms:
-        """Convert to ASE `Atoms`; labels come in a `SinglePointCalculator`."""
+        """Convert to ASE `Atoms`; labels come in a `SinglePointCalculator`, kind and weight in `info`."""
         # importing ASE takes as long as parsing a thousand structures
         from ase import Atoms
         from ase.calculators.singlepoint import SinglePointCalculator
 
         atoms = Atoms(self.elements, self.positions, cell=self.cell, pbc=self.periodic)
+        atoms.info.update({CONFIG_TYPE: self.config_type} if self.config_type else {})
+        atoms.info.update({CONFIG_WEIGHT: self.weight} if self.weight != 1.0 else {})
         labels: dict[str, Any] = {
             "energy": self.energy,
             "free_energy": self.free_energy,
@@ -217,6 +233,24 @@ def two_energies(plain: float | None, free: float | None) -> TwoEnergies:
     """The energies of a structure by the names of its attributes; the energy is the plain one, if there is one."""
     energy = free if plain is None else plain
     return {"energy": energy, "free_energy": free, "plain_energy": None if free is None else plain}
+
+
+def parsed_weight(given: object) -> float:
+    """The weight that a file gives, 1 for None.
+
+    Raises:
+        InputError: it is no finite number of at least 0.
+    """
+    if given is None:
+        return 1.0
+    try:
+        weight = float(given)  # type: ignore[arg-type]  # what is no number raises
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0.0 <= weight < math.inf:
+        got = quoted(given if isinstance(given, str) else str(given))
+        raise InputError(f"expected a finite number of at least 0 for {CONFIG_WEIGHT}, got {got}")
+    return weight
 
 
 def _numbers(name: str, given: object) -> FloatArray:

@@ -183,7 +183,7 @@ def _as_trained(options: ReadOptions, snapshot: Snapshot | None) -> ReadOptions:
     """Read the energies that the structures of the project have, unless others are asked for."""
     if options.energy != "auto" or snapshot is None or not snapshot.has_structures:
         return options
-    label = snapshot.structures.energies_of_files.label
+    label = snapshot.structures.label_notes.label
     return replace(options, energy=label) if label == "free_energy" else options
 
 
