@@ -358,6 +358,24 @@ def test_rare_energies_weigh_more_and_the_mean_weight_is_one() -> None:
     np.testing.assert_allclose(sums[counts > 0], 420 / np.count_nonzero(counts), rtol=1e-9)
 
 
+def test_weights_of_structures_come_from_the_files_with_mean_one() -> None:
+    given = [0.5 + k % 3 for k in range(len(structures()))]
+    weighted = inputs_of([replace(s, weight=w) for s, w in zip(structures(), given, strict=True)])
+    found, plain = (prepare(inputs, PARAMETERS, split_of(inputs)) for inputs in (weighted, small_inputs()))
+    expected = np.array(given)[found.split.indices("train")]
+    np.testing.assert_allclose(found.train_labels.weights, expected / expected.mean(), rtol=1e-14)
+    np.testing.assert_array_equal(found.validation_labels.weights, plain.validation_labels.weights)
+    assert found.fingerprint != plain.fingerprint
+
+
+def test_weights_that_are_all_zero_leave_nothing_to_learn() -> None:
+    inputs = inputs_of([replace(s, weight=0.0) for s in structures()])
+    with pytest.raises(
+        InputError, match=r"expected weights \(config_weight\) above 0 in the training set, got none"
+    ):
+        prepare(inputs, PARAMETERS, split_of(inputs))
+
+
 def test_without_density_weighting_or_without_spread_all_weigh_the_same() -> None:
     np.testing.assert_array_equal(density_weights(np.array([1.0, 2.0, 9.0]), 0.0), np.ones(3))
     np.testing.assert_array_equal(density_weights(np.full(3, -5.0), 1.0), np.ones(3))

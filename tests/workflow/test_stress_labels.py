@@ -122,3 +122,12 @@ def test_a_store_with_stresses_has_other_labels(tmp_path: Path) -> None:
     assert snapshot.changed_since(before) == ("stresses",)
     assert "stresses" in MODEL.records
     assert Snapshot(project).changed_since(before) == ()
+
+
+def test_other_weights_make_a_model_stale(tmp_path: Path) -> None:
+    project = extracted_project(tmp_path / "p", chosen=structures(6))
+    before = inputs_of_model(PARAMETERS, read_store(project.structures_file), project.split_file)
+    other = extracted_project(
+        tmp_path / "q", chosen=[replace(s, weight=0.5 + k) for k, s in enumerate(structures(6))]
+    )
+    assert Snapshot(other).changed_since(before) == ("weights",)

@@ -172,6 +172,8 @@ def prepare(
     in_training = np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)
     elements_of_training = subnets.element_of_atom[in_training]
     weights = density_weights(energies[train] / train_table.n_atoms, parameters.training.density_weighting)
+    if store.weights is not None:
+        weights = _weighted(weights, store.weights[train])
     forces = _force_labels(inputs, parameters.n_features, subnets.of_atom)
     if forces is not None and not forces.has_forces[train].any():
         raise InputError("expected structures with forces in the training set, got none")
@@ -338,11 +340,13 @@ def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> 
 
 
 def _fingerprint(inputs: Inputs, split: Split, window: Window | None) -> str:
-    """Digest of the data of a fit: features, energies, split, and forces and their windows if they are trained on."""
+    """Digest of the data of a fit: features, energies, weights, split, and forces and windows if they are used."""
     digest = hashlib.blake2b(digest_size=12)
     digest.update(inputs.fingerprint.encode())
     digest.update(np.ascontiguousarray(inputs.store.energies, dtype="<f8").tobytes())
     digest.update("\n".join(split.parts).encode())
+    if inputs.store.weights is not None:
+        digest.update(inputs.store.weights.astype("<f8").tobytes())
     if inputs.jacobian is not None:
         digest.update(np.ascontiguousarray(inputs.store.forces, dtype="<f8").tobytes())
     if inputs.selection is not None:
@@ -350,6 +354,18 @@ def _fingerprint(inputs: Inputs, split: Split, window: Window | None) -> str:
     if window is not None:
         digest.update(f"windows of {window.capacity}".encode())
     return digest.hexdigest()
+
+
+def _weighted(weights: FloatArray, given: FloatArray) -> FloatArray:
+    """(n_structures,) weights times those that the files give, with mean 1.
+
+    Raises:
+        InputError: they are all zero.
+    """
+    found = weights * given
+    if not found.any():
+        raise InputError("expected weights (config_weight) above 0 in the training set, got none")
+    return np.asarray(found / found.mean())
 
 
 def density_weights(energies_per_atom: FloatArray, strength: float) -> FloatArray:
