@@ -6,10 +6,12 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import outputs
 import pytest
 from benchmarks.runner import THREADS, parse
@@ -23,7 +25,9 @@ import tio2nn
 from tio2nn import errors
 from tio2nn.cli.commands import app
 from tio2nn.cli.interrupt import EXIT_CODE
+from tio2nn.evaluation.kinds import COLUMNS as KINDS
 from tio2nn.evaluation.residuals import COLUMNS
+from tio2nn.io.labeled_text import exact_extxyz
 from tio2nn.parameters.fit_parameters import RECIPE_NAMES
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import PRESETS, preset
@@ -174,6 +178,10 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Project:
     parameters = project.parameters().with_overrides(training={"forces": True, "members": 2, "epochs": 2})
     train(project, parameters, jobs=1)
     invoke("evaluate", "-C", project.root)
+    labeled = project.root.parent / "labeled.xyz"
+    frames = [replace(s, stress=0.01 * np.eye(3), config_type="any") for s in structures()[:2]]
+    labeled.write_text("".join(exact_extxyz(structure, {}) for structure in frames), encoding="utf-8")
+    invoke("evaluate", "-C", project.root, labeled)
     return project
 
 
@@ -195,11 +203,17 @@ def test_columns_of_residuals_and_history_are_those_of_the_files(evaluated: Proj
 
 
 def test_every_key_of_the_metrics_is_explained(evaluated: Project) -> None:
-    metrics = json.loads(evaluated.evaluation_metrics_file.read_text(encoding="utf-8"))
+    files = (evaluated.evaluation_metrics_file, evaluated.other_evaluation_directory / "metrics.json")
+    metrics, others = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     rows = table("docs/reference/metrics.md", "key")
     explained = {name for row in rows for name in code(row[0])}
     assert {"n_structures", "energy", "forces", "leakage", "spread"} <= explained
-    assert set(metrics) - explained == set()
+    assert (set(metrics) | set(others)) - explained == set()
+    assert {"stress", "by_config_type"} <= set(others)
+    assert set(code(next(row[1] for row in rows if row[0] == "`stress`"))) == set(others["stress"])
+    kinds = tuple(columns_in("docs/reference/metrics.md", "evaluation/config_types.csv"))
+    assert kinds == KINDS == tuple(others["by_config_type"][0])
+    assert tuple(header_of(evaluated.other_evaluation_directory / "config_types.csv")) == KINDS
     of_energy, of_forces = (
         next(code(row[1]) for row in rows if row[0] == name) for name in ("`energy`", "`forces`")
     )
@@ -208,7 +222,7 @@ def test_every_key_of_the_metrics_is_explained(evaluated: Project) -> None:
 
 
 def test_every_figure_of_an_evaluation_is_explained(evaluated: Project) -> None:
-    figures = {path.name for path in evaluated.evaluation_directory.glob("*.png")}
+    figures = {path.name for path in evaluated.evaluation_directory.glob("**/*.png")}
     assert {code(row[0])[0] for row in table("docs/reference/metrics.md", "file")} == figures
     content = next(row[2] for row in table("docs/reference/project.md", "file") if "evaluation" in row[0])
     assert figures <= set(code(content))

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from tio2nn.evaluation.error_plots import plot_distances, plot_extrapolation, plot_forces, plot_spread
+from tio2nn.evaluation.error_plots import (
+    plot_distances,
+    plot_extrapolation,
+    plot_forces,
+    plot_spread,
+    plot_stresses,
+)
 from tio2nn.evaluation.residuals import EvaluatedForces
 from tio2nn.potential.prediction import EXTRAPOLATION_DISTANCE
 
@@ -24,6 +30,7 @@ def test_every_figure_can_be_drawn_for_few_and_many(tmp_path: Path, n: int) -> N
     true = np.random.default_rng(0).normal(size=(n, 3))
     forces = EvaluatedForces(true, true + 0.1, np.full(n, 0.1), spreads)
     plot_forces(forces.true, forces.predicted, tmp_path / "forces.png")
+    plot_stresses(true[:, [0, 1, 2, 0, 1, 2]], true[:, [0, 1, 2, 1, 1, 1]], tmp_path / "stress.png")
     plot_spread(spreads, found, forces, tmp_path / "spread.png")
     plot_distances(spreads, found, tmp_path / "distances.png")
     plot_extrapolation(forces, tmp_path / "extrapolation.png")
@@ -33,6 +40,7 @@ def test_every_figure_can_be_drawn_for_few_and_many(tmp_path: Path, n: int) -> N
         "extrapolation.png",
         "forces.png",
         "spread.png",
+        "stress.png",
     ]
     for figure in figures:
         assert figure.read_bytes().startswith(b"\x89PNG\r\n")
@@ -53,6 +61,16 @@ def test_captions_say_what_errors_there_are(tmp_path: Path, drawn: list[Figure])
     true[:, 0] = np.linspace(-1, 1, 100)
     plot_forces(true, true + np.array([0.3, 0.0, 0.0]), tmp_path / "forces.png")
     assert drawn[0].axes[0].get_title(loc="left") == "300 components, RMSE 0.173 eV/Å, MAE 0.1 eV/Å"
+
+
+def test_tensions_and_shears_are_told_apart_in_gigapascals(tmp_path: Path, drawn: list[Figure]) -> None:
+    true = np.tile(np.arange(6.0), (4, 1)) / 160.21766208
+    plot_stresses(true, 1.5 * true, tmp_path / "stress.png")
+    axes = drawn[0].axes[0]
+    tensions, shears = axes.collections
+    np.testing.assert_allclose(sorted(set(np.round(tensions.get_offsets()[:, 0], 9))), [0.0, 1.0, 2.0])
+    np.testing.assert_allclose(sorted(set(np.round(shears.get_offsets()[:, 1], 9))), [4.5, 6.0, 7.5])
+    assert axes.get_title(loc="left") == "4 structures, RMSE 1.51 GPa, MAE 1.25 GPa"
 
 
 def test_the_line_of_mean_errors_follows_a_spread_that_tells_them(

@@ -171,6 +171,8 @@ def test_every_path_lies_in_the_project_and_has_a_command_that_makes_it(project:
         "evaluation/distances.png",
         "evaluation/energies.png",
         "evaluation/forces.png",
+        "evaluation/stress.png",
+        "evaluation/config_types.csv",
         "evaluation/extrapolation.png",
         "evaluation/spread.png",
     }

@@ -128,8 +128,11 @@ def perform(
             ],
             ["total energy, eV", f"{energy['rmse_eV']:.4f}", f"{energy['mae_eV']:.4f}", "", ""],
             *_force_row(metrics.get("forces")),
+            *_stress_rows(metrics.get("stress")),
         ],
     )
+    _show_parts(metrics)
+    _show_kinds(metrics.get("by_config_type", []))
     _show_errors("by cohesive energy, eV/atom", metrics["by_energy"], ["from_eV_per_atom", "to_eV_per_atom"])
     _show_errors("by size", metrics["by_size"], ["n_atoms"])
     _show_errors("by composition", metrics["by_composition"], ["composition"])
@@ -202,6 +205,55 @@ def _force_row(errors: Mapping[str, float] | None) -> list[list[str]]:
         return []
     rmse, mae, most = (errors[f"{key}_eV_per_A"] for key in ("rmse", "mae", "max"))
     return [["force component, eV/Å", f"{rmse:.4f}", f"{mae:.4f}", "", f"{most:.2f}"]]
+
+
+def _stress_rows(errors: Mapping[str, float] | None) -> list[list[str]]:
+    if errors is None:
+        return []
+    units = (("meV_per_A3", "meV/Å³", 2), ("GPa", "GPa", 3))
+    return [
+        [
+            f"stress component, {unit}",
+            f"{errors[f'rmse_{key}']:.{digits}f}",
+            f"{errors[f'mae_{key}']:.{digits}f}",
+            "",
+            f"{errors[f'max_{key}']:.{digits}f}",
+        ]
+        for key, unit, digits in units
+    ]
+
+
+def _show_parts(metrics: Mapping[str, Any]) -> None:
+    """Say how many structures have a stress, if some but not all have one."""
+    found = metrics.get("stress")
+    if found is not None and found["n_structures"] < metrics["n_structures"]:
+        n = counted(found["n_structures"], "structure has", "structures have")
+        console.say(f"{n} a stress to compare with")
+
+
+def _show_kinds(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Show the errors of each kind of structure, with forces and stresses where there are any."""
+    columns = [
+        ("rmse_meV_per_atom", "RMSE meV/atom", 2),
+        ("mae_meV_per_atom", "MAE meV/atom", 2),
+        ("force_rmse_eV_per_A", "RMSE eV/Å", 4),
+        ("force_mae_eV_per_A", "MAE eV/Å", 4),
+        ("stress_rmse_meV_per_A3", "RMSE meV/Å³", 2),
+        ("stress_rmse_GPa", "RMSE GPa", 3),
+    ]
+    shown = [column for column in columns if any(entry[column[0]] is not None for entry in entries)]
+    rows = [
+        [
+            entry["config_type"] or "(none)",
+            entry["n_structures"],
+            *("" if entry[key] is None else f"{entry[key]:.{digits}f}" for key, _, digits in shown),
+        ]
+        for entry in entries[: console.SHOWN]
+    ]
+    if rows:
+        console.table("by config_type", ["", "structures", *(title for _, title, _ in shown)], rows)
+    if len(entries) > console.SHOWN:
+        console.say(f"... and {len(entries) - console.SHOWN} more in config_types.csv")
 
 
 def _show_leakage(leakage: Mapping[str, Any], n_groups: int) -> None:

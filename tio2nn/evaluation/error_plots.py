@@ -1,4 +1,4 @@
-"""Plots of errors against forces, committee spread and distance from the training set."""
+"""Plots of errors of forces and stresses, and of errors against committee spread and distance from the training set."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tio2nn.evaluation.metrics import correlation
 from tio2nn.evaluation.plots import BLUE, GRAY, ORANGE, drawing, full_frame, number, structures
 from tio2nn.evaluation.residuals import EvaluatedForces
 from tio2nn.potential.prediction import EXTRAPOLATION_DISTANCE
+from tio2nn.structures.stress import GPA
 
 FloatArray = NDArray[np.float64]
 
@@ -47,6 +48,40 @@ def plot_forces(true: FloatArray, predicted: FloatArray, figure: Path) -> None:
         lower.set_yscale("log")
         lower.set_xlabel("error of force component (eV/Å)")
         lower.set_ylabel("fraction with larger error")
+
+
+def plot_stresses(true: FloatArray, predicted: FloatArray, figure: Path) -> None:
+    """Plot predicted against true stress components, tensions and shears apart.
+
+    Args:
+        true, predicted: (n_structures, 6) eV/Å³, in Voigt's order.
+        figure: the PNG to write.
+    """
+    x, y = GPA * true, GPA * predicted
+    frame = full_frame(np.concatenate([x.ravel(), y.ravel()]))
+    errors = y - x
+    rmse, mae = float(np.sqrt(np.mean(errors**2))), float(np.mean(np.abs(errors)))
+    alpha = float(np.clip(20.0 / np.sqrt(len(x)), 0.05, 0.8))
+    with drawing(figure, height=4.4) as page:
+        axes = page.subplots()
+        axes.axline((frame[0], frame[0]), slope=1.0, color=GRAY, linewidth=0.8, zorder=1)
+        for part, color, label in ((slice(0, 3), BLUE, "xx, yy, zz"), (slice(3, 6), ORANGE, "yz, xz, xy")):
+            axes.scatter(
+                x[:, part],
+                y[:, part],
+                s=6,
+                color=color,
+                alpha=alpha,
+                linewidths=0,
+                rasterized=True,
+                label=label,
+            )
+        axes.set_xlim(frame)
+        axes.set_ylim(frame)
+        axes.set_xlabel("true stress component (GPa)")
+        axes.set_ylabel("predicted stress component (GPa)")
+        axes.legend(loc="upper left")
+        axes.set_title(f"{structures(len(x))}, RMSE {number(rmse)} GPa, MAE {number(mae)} GPa")
 
 
 def plot_spread(

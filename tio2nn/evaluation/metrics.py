@@ -1,4 +1,4 @@
-"""Error metrics of predicted energies and forces. A residual is predicted − true.
+"""Error metrics of predicted energies, forces and stresses. A residual is predicted − true.
 
 RMSE is the root mean square error, MAE the mean absolute error. Every structure has the same weight, whatever its
 number of atoms.
@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tio2nn.structures.stress import GPA
+
 FloatArray: TypeAlias = NDArray[np.float64]
 Entry: TypeAlias = dict[str, Any]
 
@@ -20,6 +22,7 @@ OUTLIER = 1.5
 """Standard deviations from the mean beyond which a residual counts as an outlier (J. P. Rili, 2024)."""
 
 _MEV = 1000.0  # meV in an eV
+_STRESS_UNITS = (("meV_per_A3", _MEV), ("GPa", GPA))
 _DIGITS = 8  # significant digits reported: more than any error is known to, fewer than rounding affects
 
 # Quantiles for the edges of energy bins; the few highest energies, which are hard to fit, have bins of their own
@@ -81,6 +84,25 @@ def force_metrics(predicted: ArrayLike, true: ArrayLike) -> dict[str, float]:
     return _rounded(
         {"rmse_eV_per_A": _rmse(errors), "mae_eV_per_A": np.mean(errors), "max_eV_per_A": np.max(errors)}
     )
+
+
+def stress_metrics(predicted: ArrayLike, true: ArrayLike) -> dict[str, float]:
+    """Errors of stress components; each of the six counts once.
+
+    Args:
+        predicted, true: (n_structures, 6) eV/Å³, in Voigt's order; at least one structure.
+    """
+    errors = np.abs(np.asarray(predicted, np.float64) - np.asarray(true, np.float64))
+    found = {"rmse": _rmse(errors), "mae": float(np.mean(errors)), "max": float(np.max(errors))}
+    in_both = {
+        f"{name}_{unit}": scale * value for unit, scale in _STRESS_UNITS for name, value in found.items()
+    }
+    return {"n_structures": len(errors), **_rounded(in_both)}
+
+
+def rmse_and_mae(residuals: FloatArray, unit: str) -> dict[str, float]:
+    """RMSE and MAE of residuals, under names that end with their unit."""
+    return _rounded({f"rmse{unit}": _rmse(residuals), f"mae{unit}": float(np.mean(np.abs(residuals)))})
 
 
 def force_errors_by_distance(predicted: FloatArray, true: FloatArray, distances: FloatArray) -> list[Entry]:

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.evaluation import kinds
 from tio2nn.evaluation.residuals import COLUMNS, ResidualTable
 from tio2nn.files.tables import write_csv, write_json
 
 FloatArray = NDArray[np.float64]
 
-RESIDUALS, METRICS = "residuals.csv", "metrics.json"
+RESIDUALS, METRICS, KINDS = "residuals.csv", "metrics.json", "config_types.csv"
 FIGURES = (
     "parity.png",
     "residuals.png",
     "energies.png",
     "forces.png",
+    "stress.png",
     "extrapolation.png",
     "spread.png",
     "distances.png",
@@ -29,7 +31,7 @@ FIGURES = (
 def write_report(
     directory: Path, table: ResidualTable, metrics: dict[str, Any], data_set: FloatArray | None
 ) -> tuple[Path, ...]:
-    """Write tables and figures, and `metrics.json` last; remove figures that only an earlier evaluation had.
+    """Write tables and figures, and `metrics.json` last; remove files that only an earlier evaluation had.
 
     Args:
         directory: output directory.
@@ -43,6 +45,11 @@ def write_report(
     drawings = _drawings(table, data_set)
     written = [directory / RESIDUALS]
     write_csv(written[0], COLUMNS, table.lines())
+    if table.by_config_type:
+        written.append(directory / KINDS)
+        write_csv(written[-1], kinds.COLUMNS, kinds.lines(table.by_config_type))
+    else:
+        (directory / KINDS).unlink(missing_ok=True)
     for name in FIGURES:
         path = directory / name
         if name in drawings:
@@ -69,6 +76,8 @@ def _drawings(table: ResidualTable, data_set: FloatArray | None) -> dict[str, Ca
     if (forces := table.forces) is not None:
         found["forces.png"] = lambda path: error_plots.plot_forces(forces.true, forces.predicted, path)
         found["extrapolation.png"] = lambda path: error_plots.plot_extrapolation(forces, path)
+    if (stresses := table.stresses) is not None:
+        found["stress.png"] = lambda path: error_plots.plot_stresses(stresses.true, stresses.predicted, path)
     if (spreads := table.spreads) is not None:
         found["spread.png"] = lambda path: error_plots.plot_spread(spreads, errors, forces, path)
     if (distances := table.distances) is not None:

@@ -1,4 +1,4 @@
-"""The table of residuals: true and predicted energies and forces of many structures, and their errors."""
+"""The table of residuals: true and predicted energies, forces and stresses of many structures, and their errors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.evaluation.kinds import errors_by_config_type
 from tio2nn.evaluation.metrics import (
     correlation,
     energy_metrics,
@@ -20,6 +21,7 @@ from tio2nn.evaluation.metrics import (
     force_errors_by_distance,
     force_metrics,
     residuals_per_atom,
+    stress_metrics,
 )
 from tio2nn.structures.elements import formula
 from tio2nn.structures.reference_energies import ReferenceEnergies
@@ -43,6 +45,9 @@ COLUMNS = (
     "force_spread_eV_per_A",
     "nearest_in_training",
     "distance_to_training",
+    "stress_rmse_meV_per_A3",
+    "stress_max_meV_per_A3",
+    "config_type",
 )
 """Columns of `residuals.csv`."""
 
@@ -62,6 +67,17 @@ class EvaluatedForces(NamedTuple):
     predicted: FloatArray
     spread: FloatArray | None
     distances: FloatArray
+
+
+class EvaluatedStress(NamedTuple):
+    """True and predicted stress of a structure, or of several.
+
+    Attributes:
+        true, predicted: (..., 6) eV/Å³, in Voigt's order.
+    """
+
+    true: FloatArray
+    predicted: FloatArray
 
 
 class Nearest(NamedTuple):
@@ -91,6 +107,8 @@ class Evaluated(NamedTuple):
         composition_is_known: as in `Prediction`.
         forces: None if unknown.
         nearest: None unless the structure is in the test set of a project.
+        stress: None if unknown.
+        config_type: the kind of structure, or "".
     """
 
     name: str
@@ -104,6 +122,8 @@ class Evaluated(NamedTuple):
     composition_is_known: bool
     forces: EvaluatedForces | None = None
     nearest: Nearest | None = None
+    stress: EvaluatedStress | None = None
+    config_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,6 +182,22 @@ class ResidualTable:
         )
 
     @cached_property
+    def stresses(self) -> EvaluatedStress | None:
+        """(n_structures that have one, 6); None if none has."""
+        found = [row.stress for row in self.rows if row.stress is not None]
+        if not found:
+            return None
+        return EvaluatedStress(np.stack([s.true for s in found]), np.stack([s.predicted for s in found]))
+
+    @cached_property
+    def by_config_type(self) -> list[dict[str, Any]]:
+        """Errors of each kind of structure; none if there are no kinds."""
+        kinds, forces, stresses = zip(
+            *((row.config_type, row.forces, row.stress) for row in self.rows), strict=True
+        )
+        return errors_by_config_type(kinds, self.residuals_per_atom, forces, stresses)
+
+    @cached_property
     def distances(self) -> FloatArray | None:
         """(n_structures,) distances from the training set; None if unknown."""
         found = [row.nearest.distance for row in self.rows if row.nearest is not None]
@@ -185,11 +221,15 @@ class ResidualTable:
             by_distance = force_errors_by_distance(forces.predicted, forces.true, forces.distances)
             metrics["forces"] = force_metrics(forces.predicted, forces.true)
             metrics["forces"]["by_distance_of_atom"] = by_distance
+        if (stresses := self.stresses) is not None:
+            metrics["stress"] = stress_metrics(stresses.predicted, stresses.true)
         metrics |= {
             "by_size": errors_by_size(self.residuals_per_atom, self.n_atoms),
             "by_energy": errors_by_energy(self.residuals_per_atom, self.cohesive),
             "by_composition": errors_by_composition(self.residuals_per_atom, reduced),
         }
+        if self.by_config_type:
+            metrics["by_config_type"] = self.by_config_type
         if (spreads := self.spreads) is not None:
             metrics["spread"] = {"energy": correlation(spreads, np.abs(self.residuals_per_atom))}
             if forces is not None and forces.spread is not None:
@@ -218,7 +258,7 @@ class ResidualTable:
             nearest = ["", ""] if row.nearest is None else [row.nearest.name, f"{row.nearest.distance:.4f}"]
             far = [row.n_extrapolating, f"{row.largest_distance:.4f}"]
             cells = [row.name, row.file, n_atoms, formula(self._named(row)), *numbers, spread, *far]
-            yield [*cells, *_force_cells(row.forces), *nearest]
+            yield [*cells, *_force_cells(row.forces), *nearest, *_stress_cells(row.stress), row.config_type]
 
     def _named(self, row: Evaluated) -> dict[str, int]:
         return dict(zip(self.elements, row.composition, strict=True))
@@ -230,3 +270,10 @@ def _force_cells(forces: EvaluatedForces | None) -> list[str]:
     errors = forces.predicted - forces.true
     spread = "" if forces.spread is None else f"{float(np.sqrt(np.mean(forces.spread**2))):.5f}"
     return [f"{float(np.sqrt(np.mean(errors**2))):.5f}", f"{float(np.abs(errors).max()):.5f}", spread]
+
+
+def _stress_cells(stress: EvaluatedStress | None) -> list[str]:
+    if stress is None:
+        return ["", ""]
+    errors = _MEV * (stress.predicted - stress.true)
+    return [f"{float(np.sqrt(np.mean(errors**2))):.5f}", f"{float(np.abs(errors).max()):.5f}"]

@@ -294,6 +294,15 @@ class Project:
         return self.evaluation_directory / "forces.png"
 
     @property
+    def stress_figure(self) -> Path:
+        return self.evaluation_directory / "stress.png"
+
+    @property
+    def config_types_file(self) -> Path:
+        """Errors of each kind of structure."""
+        return self.evaluation_directory / "config_types.csv"
+
+    @property
     def spread_figure(self) -> Path:
         """Error against the spread of the committee."""
         return self.evaluation_directory / "spread.png"

@@ -15,7 +15,7 @@ from tio2nn.errors import InputError, StaleError, UsageError
 from tio2nn.evaluation.baseline import Comparison
 from tio2nn.evaluation.leakage import fingerprints_of, nearest_in_training
 from tio2nn.evaluation.report import write_report
-from tio2nn.evaluation.residuals import Evaluated, EvaluatedForces, Nearest, ResidualTable
+from tio2nn.evaluation.residuals import Evaluated, EvaluatedForces, EvaluatedStress, Nearest, ResidualTable
 from tio2nn.files.paths import AnyPath
 from tio2nn.io.labels import ReadOptions, Remarks
 from tio2nn.io.read import read_structures
@@ -32,6 +32,7 @@ from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.names import natural_key
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import LEFT_OUT, Split, read_parts
+from tio2nn.structures.stress import to_voigt
 from tio2nn.structures.structure import FloatArray
 from tio2nn.wording import listed
 from tio2nn.workflow.predict import predict_stream
@@ -84,7 +85,7 @@ def evaluate(
     workers: RemotePool | None = None,
     track: Track = silent,
 ) -> EvaluationSummary:
-    """Compare predicted with true energies and forces, on the test set of a project or on labeled structures.
+    """Compare predicted with true energies, forces and stresses, on the test set of a project or on labeled structures.
 
     The order of the sources has no effect. Structures above the `max_energy` of the training, and those that it left
     out as gross outliers, are removed from the test set, but not from the sources.
@@ -223,7 +224,8 @@ def _test_part(
             f'"{project.command("evaluate")} FILE...", or draw a test set, "{project.command("train --new-split")}"',
             file=str(project.split_file),
         )
-    has_forces = bool(store.has_forces[chosen].any())
+    # with forces comes the stress
+    has_forces = bool((store.has_forces | store.has_stress)[chosen].any())
     structures = (store[k] for k in chosen.tolist())
     if features is None or has_forces:
         results = predict_stream(potential, structures, forces=has_forces, workers=workers)
@@ -365,6 +367,10 @@ def _evaluated(
             structure.forces, prediction.forces, prediction.forces_spread, prediction.distances
         ),
         nearest=nearest.get(structure.name),
+        stress=None
+        if structure.stress is None or prediction.stress is None
+        else EvaluatedStress(to_voigt(structure.stress), to_voigt(prediction.stress)),
+        config_type=structure.config_type,
     )
 
 
