@@ -114,6 +114,9 @@ def write_what_pages_name() -> None:
     ):
         Path("calculations", name).write_text(text)
     Path("input.data").write_text(outputs.runner())
+    ase.io.write("mine.xyz", outputs.frames(periodic=True), format="extxyz")
+    text = Path("mine.xyz").read_text(encoding="utf-8")
+    Path("mine.xyz").write_text(text.replace(" stress=", " my_virial="), encoding="utf-8")
     atom = "1\nconfig_type=isolated_atom energy={} pbc=F\n{} 0 0 0\n"
     text = Path("relabelled.xyz").read_text(encoding="utf-8").replace("U_total=", "energy=")
     Path("with-atoms.xyz").write_text(

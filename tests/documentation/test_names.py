@@ -28,6 +28,7 @@ from tio2nn.cli.interrupt import EXIT_CODE
 from tio2nn.evaluation.kinds import COLUMNS as KINDS
 from tio2nn.evaluation.residuals import COLUMNS
 from tio2nn.io.labeled_text import exact_extxyz
+from tio2nn.io.read import read_structures
 from tio2nn.parameters.fit_parameters import RECIPE_NAMES
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import PRESETS, preset
@@ -231,7 +232,10 @@ def test_every_figure_of_an_evaluation_is_explained(evaluated: Project) -> None:
 def test_the_columns_of_energies_csv_are_named(tmp_path: Path) -> None:
     (tmp_path / "vasprun.xml").write_text(outputs.vasprun())
     invoke("init", tmp_path / "p")
-    invoke("extract", "-C", tmp_path / "p", tmp_path / "vasprun.xml")
+    frames = [replace(s, config_type="any", weight=2.0) for s in read_structures(tmp_path / "vasprun.xml")]
+    text = "".join(exact_extxyz(structure, {}) for structure in frames)
+    (tmp_path / "all.xyz").write_text(text, encoding="utf-8")
+    invoke("extract", "-C", tmp_path / "p", tmp_path / "all.xyz")
     content = next(row[2] for row in table("docs/reference/project.md", "file") if "energies" in row[0])
     counts = {"n_Si", "n_O"}  # "atoms of each element"
     assert code(content) == [name for name in header_of(tmp_path / "p/energies.csv") if name not in counts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -131,3 +132,46 @@ def test_other_weights_make_a_model_stale(tmp_path: Path) -> None:
         tmp_path / "q", chosen=[replace(s, weight=0.5 + k) for k, s in enumerate(structures(6))]
     )
     assert Snapshot(other).changed_since(before) == ("weights",)
+
+
+def test_the_audit_and_the_table_of_energies_have_kinds_weights_and_tensions(
+    project: Project, copper: list[Structure]
+) -> None:
+    kinds = [*(replace(s, config_type="bulk", weight=2.0) for s in copper[:3]), *copper[3:]]
+    write("kinds.xyz", [replace(kinds[0], weight=0.0), *kinds[1:11], replace(kinds[11], stress=None)])
+    words = " ".join(extracted("kinds.xyz").split())
+    assert "kinds (none) (9), bulk (3)" in words
+    assert "weights 0 to 2 (config_weight); 1 structure has none in the loss" in words
+    with project.energies_file.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["config_type"] for row in rows] == 3 * ["bulk"] + 9 * [""]
+    assert [float(row["weight"]) for row in rows] == [0.0, 2.0, 2.0] + 9 * [1.0]
+    tensions = [float(row["tension_GPa"] or "nan") for row in rows]
+    expected = [GPA * np.trace(s.stress) / 3.0 for s in copper[:11] if s.stress is not None]
+    np.testing.assert_allclose(tensions, [*expected, np.nan], rtol=1e-12)
+    write("plain.xyz", [replace(s, stress=None) for s in copper])
+    extracted("plain.xyz")
+    header = project.energies_file.read_text(encoding="utf-8").splitlines()[0].split(",")
+    assert header[-1] == "outlier"
+
+
+def test_energies_by_two_constants_are_told_in_one_line(project: Project, copper: list[Structure]) -> None:
+    assert project.parameters_file.exists()
+    far = [replace(s, energy=-69000.0 + k, stress=None, forces=None) for k, s in enumerate(copper)]
+    write("a.xyz", far)
+    write("b.xyz", [replace(s, energy=s.energy * 27.21138386 / 27.211386245988) for s in far if s.energy])
+    _, err = invoke("extract", "a.xyz", "b.xyz", "-C", "p")
+    (line,) = [line for line in err.splitlines() if "Hartree" in line]
+    assert line.startswith(
+        "warning: the energies of 12 structures that are there twice differ by 8.8e-08 of their size"
+    )
+    assert line.endswith("CODATA 2006 and CODATA 2018; convert all with one constant")
+
+
+def test_a_weight_that_is_no_number_rejects_its_frame(project: Project, copper: list[Structure]) -> None:
+    write("odd.xyz", copper)
+    text = Path("odd.xyz").read_text(encoding="utf-8").replace(" energy=", " config_weight=-3 energy=", 1)
+    Path("odd.xyz").write_text(text, encoding="utf-8")
+    _, err = invoke("extract", "odd.xyz", "-C", "p", code=3)
+    assert "odd.xyz:2: expected a finite number of at least 0 for config_weight, got '-3'" in err
+    assert len(read_store(project.structures_file)) == 11

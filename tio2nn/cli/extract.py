@@ -104,6 +104,8 @@ def perform(
         console.warn(remark)
     if summary.disagreement is not None:
         console.warn(summary.disagreement.message())
+    if summary.constants is not None:
+        console.warn(summary.constants.message())
     if summary.stresses is not None and summary.stresses.disagrees:
         console.warn(summary.stresses.message())
     if summary.rejected:

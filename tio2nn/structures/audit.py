@@ -42,6 +42,8 @@ class Audit:
         fences: cohesive energies beyond which a structure is an outlier, eV/atom; good data sets have many outliers.
         gross: (n_structures,) see `gross_outliers`; these are mistakes, excluded from training by default.
         reference: the reference energies.
+        kinds: `config_type` of each structure, or "".
+        weights: (n_structures,) in the loss, as the files give them.
     """
 
     names: tuple[str, ...]
@@ -56,6 +58,8 @@ class Audit:
     fences: tuple[float, float]
     gross: BoolArray
     reference: ReferenceEnergies
+    kinds: tuple[str, ...]
+    weights: FloatArray
 
     @property
     def outliers(self) -> tuple[str, ...]:
@@ -83,6 +87,12 @@ class Audit:
         return [
             ("structures", f"{len(self.names)}, with {counted(int(self.n_atoms.sum()), 'atom')}"),
             ("compositions", _most_common(self.formulas)),
+            *(
+                [("kinds", _most_common([kind or "(none)" for kind in self.kinds]))]
+                if any(self.kinds)
+                else []
+            ),
+            *([("weights", self._weight_fact())] if (self.weights != 1.0).any() else []),
             ("reference energies", self._reference_fact()),
             ("cohesive energies", self._energy_fact()),
             *([("gross outliers", self._gross_fact())] if self.gross.any() else []),
@@ -96,6 +106,12 @@ class Audit:
         values = ", ".join(f"{element} {value:.6f} eV" for element, value in self.reference.as_dict().items())
         unsure = "; not determined by the compositions" if self.reference.underdetermined else ""
         return f"{values} ({self.reference.source}{unsure})"
+
+    def _weight_fact(self) -> str:
+        low, high = float(self.weights.min()), float(self.weights.max())
+        n = int(np.count_nonzero(self.weights == 0.0))
+        none = f"; {counted(n, 'structure has', 'structures have')} none in the loss" if n else ""
+        return f"{low:g} to {high:g} (config_weight){none}"
 
     def _energy_fact(self) -> str:
         # adding 0.0 turns -0.0 into 0.0
@@ -197,6 +213,8 @@ def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audi
         fences=_fences(cohesive),
         gross=gross_outliers(counts, energies, max_forces),
         reference=reference,
+        kinds=tuple(structure.config_type for structure in structures),
+        weights=np.array([structure.weight for structure in structures]),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,8 +26,10 @@ from tio2nn.structures.energy_label import EnergyDecision, EnergyLabel, decided,
 from tio2nn.structures.force_check import Disagreement, compare_forces
 from tio2nn.structures.names import natural_key, sorted_by_name
 from tio2nn.structures.reference_energies import ReferenceEnergies
+from tio2nn.structures.stress import GPA
 from tio2nn.structures.stress_check import StressCheck, compare_stress
 from tio2nn.structures.structure import Extras, Structure
+from tio2nn.structures.unit_constants import MixedConstants, mixed_constants
 from tio2nn.workflow.isolated_atoms import (
     energies_of_atoms,
     is_isolated_atom,
@@ -49,6 +51,7 @@ class ExtractSummary:
         remarks: remarks on labels of accepted structures that were ignored, one line each.
         disagreement: disagreement of forces with energy differences; None if they agree or cannot be compared.
         stresses: comparison of stresses with energy differences; None if no structure has a stress.
+        constants: energies that were converted with different constants; None if none are known to be.
         energies: which energy is learned, and how far apart the two are; None if no structure has a free energy.
         choices: which symmetry functions were chosen and why; empty if the parameters had theirs.
     """
@@ -63,6 +66,7 @@ class ExtractSummary:
     choices: tuple[tuple[str, str], ...] = ()
     energies: EnergyDecision | None = None
     stresses: StressCheck | None = None
+    constants: MixedConstants | None = None
 
 
 def extract(
@@ -135,11 +139,12 @@ def extract(
     if limit is not None and limit < len(structures):
         structures = [structures[k * len(structures) // limit] for k in range(limit)]
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or 0))
-    findings = disagreement = stresses = None
+    findings = disagreement = stresses = constants = None
     if structures:
         reference = _reference(structures, _given_reference_energies(parameters))
         findings = audit(structures, reference)
         disagreement = compare_forces(structures, findings.groups)
+        constants = mixed_constants(structures, findings.groups.duplicate_of.tolist())
         if any(structure.stress is not None for structure in structures):
             stresses = compare_stress(structures, forces_agree=disagreement is None)
         write_store(
@@ -165,6 +170,7 @@ def extract(
         choices=_completed(project, parameters) if structures and isinstance(parameters, Draft) else (),
         energies=decision,
         stresses=stresses,
+        constants=constants,
     )
 
 
@@ -226,13 +232,28 @@ def _energies_table(
         "duplicate_of",
         "outlier",
     ]
-    has_both = any(structure.free_energy is not None for structure in structures)
-    if has_both:
-        header += ["plain_energy_eV", "free_energy_eV"]
-    return header, _rows(structures, findings, has_both)
+    optional = [column for column, (_, is_there) in _OPTIONAL.items() if any(map(is_there, structures))]
+    return [*header, *optional], _rows(structures, findings, optional)
 
 
-def _rows(structures: Sequence[Structure], findings: Audit, has_both: bool) -> Iterator[list[object]]:
+def _tension(structure: Structure) -> float | None:
+    """A third of the trace of the stress, GPa."""
+    return None if structure.stress is None else GPA * float(np.trace(structure.stress)) / 3.0
+
+
+# columns that are there if any structure has them: values, and which structures have one
+_OPTIONAL: dict[str, tuple[Callable[[Structure], float | str | None], Callable[[Structure], bool]]] = {
+    "plain_energy_eV": (plain_energy, lambda s: s.free_energy is not None),
+    "free_energy_eV": (lambda s: s.free_energy, lambda s: s.free_energy is not None),
+    "tension_GPa": (_tension, lambda s: s.stress is not None),
+    "config_type": (lambda s: s.config_type, lambda s: bool(s.config_type)),
+    "weight": (lambda s: s.weight, lambda s: s.weight != 1.0),
+}
+
+
+def _rows(
+    structures: Sequence[Structure], findings: Audit, optional: Sequence[str]
+) -> Iterator[list[object]]:
     columns = zip(
         structures,
         compositions(structures, findings.reference.elements).tolist(),
@@ -248,6 +269,6 @@ def _rows(structures: Sequence[Structure], findings: Audit, has_both: bool) -> I
         n_atoms, energy = structure.n_atoms, structure.energy or 0.0
         numbers = [n_atoms, *counts, repr(energy), repr(energy / n_atoms), repr(cohesive)]
         rounded = [f"{number:.6f}" if math.isfinite(number) else "" for number in (force, distance)]
-        both = (plain_energy(structure), structure.free_energy) if has_both else ()
-        energies = ["" if number is None else repr(number) for number in both]
-        yield [structure.name, structure.file, *numbers, *rounded, group, duplicate, outlier, *energies]
+        values = [_OPTIONAL[column][0](structure) for column in optional]
+        more = ["" if value is None else value if isinstance(value, str) else repr(value) for value in values]
+        yield [structure.name, structure.file, *numbers, *rounded, group, duplicate, outlier, *more]
