@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase.build import bulk, fcc211
 from ase.calculators.emt import EMT
 from command_line import invoke, refusal
 from projects import PARAMETERS, extracted_project, structures
@@ -20,7 +20,7 @@ from tio2nn.project.parts import MODEL
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model
 from tio2nn.project.structure_store import read_store
-from tio2nn.structures.stress import GPA
+from tio2nn.structures.stress import GPA, from_voigt, to_voigt
 from tio2nn.structures.structure import Structure
 
 
@@ -175,3 +175,32 @@ def test_a_weight_that_is_no_number_rejects_its_frame(project: Project, copper: 
     _, err = invoke("extract", "odd.xyz", "-C", "p", code=3)
     assert "odd.xyz:2: expected a finite number of at least 0 for config_weight, got '-3'" in err
     assert len(read_store(project.structures_file)) == 11
+
+
+def test_slabs_whose_shears_do_not_fit_their_forces_are_told(project: Project) -> None:
+    rng = np.random.default_rng(0)
+    slabs = []
+    for k in range(6):
+        atoms = fcc211("Cu", (3, 2, 3), vacuum=6.0)
+        atoms.pbc = True
+        atoms.positions += 0.15 * rng.normal(size=atoms.positions.shape)
+        atoms.calc = EMT()
+        for what in ("energy", "forces", "stress"):
+            atoms.calc.get_property(what, atoms)
+        slabs.append(replace(Structure.from_ase(atoms, name=f"s{k}"), free_energy=None))
+    write("slabs.xyz", slabs)
+    err = extracted("slabs.xyz")
+    assert "strained cells; shears of 6 slabs agree with forces" in err
+    assert "warning" not in err
+    other = [
+        replace(s, stress=from_voigt(to_voigt(s.stress)[[0, 1, 2, 4, 3, 5]]))
+        for s in slabs
+        if s.stress is not None
+    ]
+    write("slabs.xyz", other)
+    (line,) = [line for line in extracted("slabs.xyz").splitlines() if line.startswith("warning: ")]
+    assert line.startswith(
+        "warning: shear stresses of slabs do not match their forces: 6 of 6, such as slabs-1, fit"
+    )
+    assert line.endswith("in the order xx yy zz xz yz xy; correct the files")
+    assert project.structures_file.exists()

@@ -98,7 +98,8 @@ def perform(
     if summary.audit is None:
         raise InputError(foreign or "expected at least one structure with an energy, got none")
     energies = [] if summary.energies is None else [("energies", summary.energies.message())]
-    stresses = [] if summary.stresses is None else [("stresses", summary.stresses.fact())]
+    slabs = "" if summary.slabs is None else summary.slabs.fact()
+    stresses = [] if summary.stresses is None else [("stresses", summary.stresses.fact() + slabs)]
     console.facts([*summary.audit.facts(), *stresses, *energies])
     for remark in summary.remarks:
         console.warn(remark)
@@ -108,6 +109,8 @@ def perform(
         console.warn(summary.constants.message())
     if summary.stresses is not None and summary.stresses.disagrees:
         console.warn(summary.stresses.message())
+    if summary.slabs is not None and summary.slabs.cause:
+        console.warn(summary.slabs.message())
     if summary.rejected:
         n_rejected = counted(len(summary.rejected), "file or structure", "files or structures")
         console.say(f"{n_rejected} rejected; for the reasons see {project.rejected_file}")

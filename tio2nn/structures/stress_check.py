@@ -21,10 +21,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tio2nn.structures.stress import GPA, to_voigt
+from tio2nn.structures.stress_causes import AGREEMENT, KINDS, NAMES, ORDERS, cause_of, nearest_unit, of_order
 from tio2nn.structures.structure import FloatArray, Structure
 from tio2nn.wording import counted
 
-_FEWEST_PAIRS = 5
+# pairs; so many to tell the order of components, and anything if the deviation is not small
+_FEWEST_PAIRS, _MANY_PAIRS, _CLEAR = 5, 12, 0.1
 _MOST_PAIRS = 3000
 _MOST_ALIKE = 60  # structures with the same atoms that are paired with each other
 _LARGEST_STRAIN, _SMALLEST_STRAIN = 0.12, 5e-4
@@ -39,58 +41,15 @@ _SMALLEST_DIFFERENCE = 1e-4  # eV
 # energies differ by less than 1 meV
 _LARGEST_DEVIATION = 0.65
 _SURE = 0.3  # largest deviation for a word on a factor that is no known one
-_AGREEMENT = (0.4, 2.5)
-_RECOGNIZED = 1.35  # factor within which a slope is recognized
-_CERTAIN = (
-    0.5  # deviation of another order relative to that of Voigt's, from which on the other is the right one
-)
+# deviation of another order relative to that of Voigt's, from which on the other is the right one
+_CERTAIN = 0.5
 _EQUAL = 1.05  # of deviations
 # of a virial and a stress: the third order favors one of them, and 0.07 is usual
 _ALIKE, _USUAL = 2.0, 0.07
 _NEAR_ONE = 0.3  # logarithm of slopes of virials and stresses taken for each other
 _DOUBTFUL = 0.2  # of the logarithm of a slope over a known one: the other of the two is named, too
-_TELLING = (
-    1.5  # deviation of the next order relative to the one that fits, from which on pairs tell the order
-)
-
-_NAMES = ("xx", "yy", "zz", "yz", "xz", "xy")
-# orders in which programs write six components, likely ones first
-_ORDERS: tuple[tuple[str, ...], ...] = (
-    ("xx", "yy", "zz", "yz", "xz", "xy"),
-    ("xx", "yy", "zz", "xy", "yz", "xz"),
-    ("xx", "yy", "zz", "xy", "xz", "yz"),
-    ("xx", "yy", "zz", "yz", "xy", "xz"),
-    ("xx", "yy", "zz", "xz", "yz", "xy"),
-    ("xx", "yy", "zz", "xz", "xy", "yz"),
-    ("xx", "xy", "xz", "yy", "yz", "zz"),
-    ("xx", "xy", "yy", "xz", "yz", "zz"),
-)
-_HARTREE, _BOHR = 27.211386, 0.529177  # eV, Å
-
-# slope of energies against stresses and its cause, given that the numbers were read as eV/Å³
-_CAUSES: tuple[tuple[float, str], ...] = (
-    (1 / GPA, "in GPa"),
-    (0.1 / GPA, "in kbar"),
-    (1e-3 / GPA, "in MPa"),
-    (1e-4 / GPA, "in bar"),
-    (_HARTREE / _BOHR**3, "in Ha/Bohr³"),
-    (0.5 * _HARTREE / _BOHR**3, "in Ry/Bohr³"),
-    (_HARTREE, "in Ha/Å³"),
-    (0.5 * _HARTREE, "in Ry/Å³"),
-    (1 / _BOHR**3, "in eV/Bohr³"),
-    (1e-3, "in meV/Å³"),
-    (1 / 23.0605, "in kcal/mol/Å³"),
-    (1 / 96.4853, "in kJ/mol/Å³"),
-)
-
-
-_KINDS = {"virial": "virials (eV), not stresses", "stress read as virial": "stresses (eV/Å³), not virials"}
-
-
-def _nearest(size: float) -> tuple[float, str]:
-    """The known unit of a slope, "" for eV/Å³, and the logarithm of the slope over that of this unit."""
-    known = [(1.0, ""), *_CAUSES]
-    return min((abs(float(np.log(max(size, 1e-300) / slope))), unit) for slope, unit in known)
+# deviation of the next order relative to the one that fits, from which on pairs tell the order
+_TELLING = 1.5
 
 
 class _Pairs(NamedTuple):
@@ -118,7 +77,6 @@ class StressCheck:
         slope: change of the energy divided by the change that the stresses predict, in the order and of the kind that
             fit best; None if nothing fits.
         kind: what the numbers are: "stress", or "virial" (eV) instead, or "stress read as virial".
-        deviation: part of the differences of energies that this slope leaves.
         order: components in the order in which they seem to be given.
         tells_order: whether another order of the shears would fit worse.
         range: smallest and largest tension, a third of the trace, GPa.
@@ -131,9 +89,8 @@ class StressCheck:
     n_structures: int
     n_pairs: int = 0
     slope: float | None = None
-    deviation: float = 0.0
     kind: str = "stress"
-    order: tuple[str, ...] = _NAMES
+    order: tuple[str, ...] = NAMES
     tells_order: bool = False
     range: tuple[float, float] = (0.0, 0.0)
     or_else: str = ""
@@ -145,35 +102,25 @@ class StressCheck:
         """Whether there is something to correct."""
         if self.slope is None:
             return False
-        is_one = _AGREEMENT[0] <= self.slope <= _AGREEMENT[1]
-        return bool(self.cause) or not (is_one or self.deviation > _SURE)
+        return bool(self.cause) or not AGREEMENT[0] <= self.slope <= AGREEMENT[1]
 
     @property
     def cause(self) -> str:
         """What the numbers seem to be; "" if they are what they should be, or nobody knows."""
         assert self.slope is not None
-        size, is_negative = abs(self.slope), self.slope < 0
-        order = "" if self.order == _NAMES else f"in the order {' '.join(self.order)}"
         if self.per_atom:
+            order = of_order(self.order, self.tells_order)
             return " and ".join(["as if energies were per atom", *([f"stresses {order}"] if order else [])])
-        found = []
-        if self.kind != "stress":
-            found.append(_KINDS[self.kind] + (", of the other sign" if is_negative else ""))
-        else:
-            distance, unit = _nearest(size)
-            found += [unit] if distance < np.log(_RECOGNIZED) and unit else []
-            # a negative slope of no known size is a wrong sign, too
-            found += ["of the wrong sign (positive under pressure)"] if is_negative else []
-        found += [order] if order else []
-        found += [f"or {self.or_else}"] if self.or_else else []
-        return f"as if they were {', '.join(found)}" if found else ""
+        kind = "" if self.kind == "stress" else KINDS[self.kind]
+        found = cause_of(self.slope, self.order, kind=kind, is_sure=self.tells_order)
+        return f"{found}, or {self.or_else}" if self.or_else else found
 
     def message(self) -> str:
         """One line on a disagreement: the factor, its likely cause, and what to do."""
         assert self.slope is not None
         pairs = counted(self.n_pairs, "pair", "pairs")
         found = f"stresses do not match energies: over {pairs} of strained copies, energies "
-        if _AGREEMENT[0] <= self.slope <= _AGREEMENT[1]:
+        if AGREEMENT[0] <= self.slope <= AGREEMENT[1]:
             return f"{found}follow from them {self.cause}; correct the files"
         found += f"change {self.slope:.3g} times as much as the stresses predict"
         return (
@@ -236,38 +183,50 @@ def _fitted(about: StressCheck, pairs: _Pairs) -> StressCheck:
     fits = {
         (kind, order): _slope(pairs.differences, _work(pairs.work[power], order), kind, order)
         for power, kind in enumerate(("virial", "stress", "stress read as virial"))
-        for order in _ORDERS
+        for order in ORDERS
     }
-    as_read = fits["stress", _NAMES]
-    best = min(fits[("stress", order)].deviation for order in _ORDERS)
-    likely = next(fit for order in _ORDERS if (fit := fits["stress", order]).deviation <= _EQUAL * best)
-    if likely.deviation > _CERTAIN * as_read.deviation:
-        likely = as_read
+    likely = _in_likely_order([fits["stress", order] for order in ORDERS], len(pairs.differences))
     likely, or_else = _virial_or_not(likely, fits)
     if likely.deviation > _LARGEST_DEVIATION:
         return _because(
             about, "energies of strained copies do not follow from any multiple of their stresses"
         )
+    if likely.deviation > _CLEAR and len(pairs.differences) < _MANY_PAIRS:
+        return _because(
+            about, f"{counted(len(pairs.differences), 'pair')} of strained copies do not tell enough"
+        )
     per_atom = _slope(
         pairs.differences * pairs.n_atoms, _work(pairs.work[1], likely.order), "stress", likely.order
     )
     is_per_atom = (
-        _AGREEMENT[0] <= per_atom.slope <= _AGREEMENT[1]
-        and not _AGREEMENT[0] <= likely.slope <= _AGREEMENT[1]
-        and per_atom.deviation <= likely.deviation
+        per_atom.slope > 0.0
+        and abs(np.log(per_atom.slope)) < min(_NEAR_ONE, nearest_unit(abs(likely.slope))[0])
+        and per_atom.deviation <= _EQUAL * likely.deviation
     )
-    others = min(fits[likely.kind, order].deviation for order in _ORDERS if order != likely.order)
-    return replace(
+    others = min(fits[likely.kind, order].deviation for order in ORDERS if order != likely.order)
+    found = replace(
         about,
         n_pairs=len(pairs.differences),
         slope=likely.slope,
-        deviation=likely.deviation,
         kind=likely.kind,
         order=likely.order,
         or_else=or_else,
         tells_order=others > _TELLING * likely.deviation,
         per_atom=is_per_atom,
     )
+    is_unsure = len(pairs.differences) < _MANY_PAIRS or likely.deviation > _SURE
+    if is_unsure and found.disagrees and not found.cause:
+        return _because(about, f"{counted(found.n_pairs, 'pair')} of strained copies do not tell enough")
+    return found
+
+
+def _in_likely_order(fits: Sequence[_Fit], n_pairs: int) -> _Fit:
+    """The fit in the order that the pairs tell, which is that of Voigt unless another is much better."""
+    as_read = fits[0]
+    best = min(fit.deviation for fit in fits)
+    if n_pairs < _MANY_PAIRS or best > min(_SURE, _CERTAIN * as_read.deviation):
+        return as_read
+    return next(fit for fit in fits if fit.deviation <= _EQUAL * best)
 
 
 def _virial_or_not(stress: _Fit, fits: Mapping[tuple[str, tuple[str, ...]], _Fit]) -> tuple[_Fit, str]:
@@ -275,8 +234,8 @@ def _virial_or_not(stress: _Fit, fits: Mapping[tuple[str, tuple[str, ...]], _Fit
 
     Virials have the size that eV have. Where volumes hardly differ, only sizes tell them from stresses in another unit.
     """
-    distance, unit = _nearest(abs(stress.slope))
-    for kind, told in _KINDS.items():
+    distance, unit = nearest_unit(abs(stress.slope))
+    for kind, told in KINDS.items():
         other = fits[kind, stress.order]
         own = abs(float(np.log(max(abs(other.slope), 1e-300))))
         if own > _NEAR_ONE or other.deviation > max(_ALIKE * stress.deviation, _USUAL):
@@ -289,7 +248,7 @@ def _virial_or_not(stress: _Fit, fits: Mapping[tuple[str, tuple[str, ...]], _Fit
 
 def _work(work: FloatArray, order: Sequence[str]) -> FloatArray:
     """(n_pairs,) of stresses whose components have this order."""
-    return np.asarray(sum(work[:, k, order.index(name)] for k, name in enumerate(_NAMES)))
+    return np.asarray(sum(work[:, k, order.index(name)] for k, name in enumerate(NAMES)))
 
 
 def _slope(differences: FloatArray, work: FloatArray, kind: str, order: tuple[str, ...]) -> _Fit:

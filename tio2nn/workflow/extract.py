@@ -26,6 +26,7 @@ from tio2nn.structures.energy_label import EnergyDecision, EnergyLabel, decided,
 from tio2nn.structures.force_check import Disagreement, compare_forces
 from tio2nn.structures.names import natural_key, sorted_by_name
 from tio2nn.structures.reference_energies import ReferenceEnergies
+from tio2nn.structures.slab_check import SlabCheck, compare_slabs
 from tio2nn.structures.stress import GPA
 from tio2nn.structures.stress_check import StressCheck, compare_stress
 from tio2nn.structures.structure import Extras, Structure
@@ -51,6 +52,7 @@ class ExtractSummary:
         remarks: remarks on labels of accepted structures that were ignored, one line each.
         disagreement: disagreement of forces with energy differences; None if they agree or cannot be compared.
         stresses: comparison of stresses with energy differences; None if no structure has a stress.
+        slabs: comparison of shear stresses of slabs with forces; None if there is nothing to say.
         constants: energies that were converted with different constants; None if none are known to be.
         energies: which energy is learned, and how far apart the two are; None if no structure has a free energy.
         choices: which symmetry functions were chosen and why; empty if the parameters had theirs.
@@ -66,6 +68,7 @@ class ExtractSummary:
     choices: tuple[tuple[str, str], ...] = ()
     energies: EnergyDecision | None = None
     stresses: StressCheck | None = None
+    slabs: SlabCheck | None = None
     constants: MixedConstants | None = None
 
 
@@ -139,7 +142,7 @@ def extract(
     if limit is not None and limit < len(structures):
         structures = [structures[k * len(structures) // limit] for k in range(limit)]
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or 0))
-    findings = disagreement = stresses = constants = None
+    findings = disagreement = stresses = slabs = constants = None
     if structures:
         reference = _reference(structures, _given_reference_energies(parameters))
         findings = audit(structures, reference)
@@ -147,6 +150,8 @@ def extract(
         constants = mixed_constants(structures, findings.groups.duplicate_of.tolist())
         if any(structure.stress is not None for structure in structures):
             stresses = compare_stress(structures, forces_agree=disagreement is None)
+            # what energies say comes first
+            slabs = None if stresses.disagrees or disagreement is not None else compare_slabs(structures)
         write_store(
             project.structures_file,
             structures,
@@ -170,6 +175,7 @@ def extract(
         choices=_completed(project, parameters) if structures and isinstance(parameters, Draft) else (),
         energies=decision,
         stresses=stresses,
+        slabs=slabs,
         constants=constants,
     )
 

@@ -1,0 +1,79 @@
+"""What numbers may be instead of stresses in eV/Å³: another unit or sign, virials, another order of components."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tio2nn.structures.stress import GPA
+
+AGREEMENT = (0.4, 2.5)
+"""Slopes of energies or forces against right stresses, roughly."""
+
+_RECOGNIZED = 1.35  # factor within which a slope is recognized
+NAMES = ("xx", "yy", "zz", "yz", "xz", "xy")
+"""Components in Voigt's order."""
+
+# orders in which programs write six components, likely ones first
+ORDERS: tuple[tuple[str, ...], ...] = (
+    ("xx", "yy", "zz", "yz", "xz", "xy"),
+    ("xx", "yy", "zz", "xy", "yz", "xz"),
+    ("xx", "yy", "zz", "xy", "xz", "yz"),
+    ("xx", "yy", "zz", "yz", "xy", "xz"),
+    ("xx", "yy", "zz", "xz", "yz", "xy"),
+    ("xx", "yy", "zz", "xz", "xy", "yz"),
+    ("xx", "xy", "xz", "yy", "yz", "zz"),
+    ("xx", "xy", "yy", "xz", "yz", "zz"),
+)
+_HARTREE, _BOHR = 27.211386, 0.529177  # eV, Å
+
+# slope of energies against stresses and its cause, given that the numbers were read as eV/Å³
+_CAUSES: tuple[tuple[float, str], ...] = (
+    (1 / GPA, "in GPa"),
+    (0.1 / GPA, "in kbar"),
+    (1e-3 / GPA, "in MPa"),
+    (1e-4 / GPA, "in bar"),
+    (_HARTREE / _BOHR**3, "in Ha/Bohr³"),
+    (0.5 * _HARTREE / _BOHR**3, "in Ry/Bohr³"),
+    (_HARTREE, "in Ha/Å³"),
+    (0.5 * _HARTREE, "in Ry/Å³"),
+    (1 / _BOHR**3, "in eV/Bohr³"),
+    (1e-3, "in meV/Å³"),
+    (1 / 23.0605, "in kcal/mol/Å³"),
+    (1 / 96.4853, "in kJ/mol/Å³"),
+)
+
+
+# what numbers are instead, by the kind of comparison that fits
+KINDS = {"virial": "virials (eV), not stresses", "stress read as virial": "stresses (eV/Å³), not virials"}
+
+
+def nearest_unit(size: float) -> tuple[float, str]:
+    """The known unit of a slope, "" for eV/Å³, and the logarithm of the slope over that of this unit."""
+    known = [(1.0, ""), *_CAUSES]
+    return min((abs(float(np.log(max(size, 1e-300) / slope))), unit) for slope, unit in known)
+
+
+def cause_of(slope: float, order: tuple[str, ...], *, kind: str = "", is_sure: bool = True) -> str:
+    """What stresses seem to be whose multiple by the slope, in this order, fits; "" if nobody knows.
+
+    Args:
+        slope: 1 for stresses as they should be.
+        order: of the components.
+        kind: what they are instead of stresses, if known.
+        is_sure: whether no other order fits as well.
+    """
+    distance, unit = nearest_unit(abs(slope))
+    if kind:
+        found = [kind + (", of the other sign" if slope < 0 else "")]
+    else:
+        found = [unit] if distance < np.log(_RECOGNIZED) and unit else []
+        # a negative slope of no known size is a wrong sign, too
+        found += ["of the wrong sign (positive under pressure)"] if slope < 0 else []
+    found += [text] if (text := of_order(order, is_sure)) else []
+    return f"as if they were {', '.join(found)}" if found else ""
+
+
+def of_order(order: tuple[str, ...], is_sure: bool) -> str:
+    """The order of components in words; "" if it is that of Voigt."""
+    like = "the order" if is_sure else "an order like"
+    return "" if order == NAMES else f"in {like} {' '.join(order)}"
