@@ -27,6 +27,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model
 from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.structures.split import Split, read_parts
+from tio2nn.structures.stress import from_voigt, to_voigt
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.evaluate import evaluate
 from tio2nn.workflow.extract import extract
@@ -434,6 +435,20 @@ def test_stresses_are_compared_where_there_are_any(potential_file: Path, tmp_pat
     assert "stress component, meV/Å³ 2.04 1.00 6.00" in words
     assert "stress component, GPa 0.327 0.160 0.961" in words
     assert "2 structures have a stress to compare with" in words
+
+
+def test_shears_in_another_order_are_told(potential_file: Path, tmp_path: Path) -> None:
+    chosen = [with_stress(s, np.zeros((3, 3))) for s in structures()[:10]]
+    source = labeled(tmp_path / "x.xyz", chosen)
+    _, err = invoke("evaluate", source, "--potential", potential_file)
+    assert "shear stresses" not in err
+    other = [from_voigt(to_voigt(s.stress)[[0, 1, 2, 4, 3, 5]]) for s in chosen if s.stress is not None]
+    labeled(source, [replace(s, stress=stress) for s, stress in zip(chosen, other, strict=True)])
+    _, err = invoke("evaluate", source, "--potential", potential_file)
+    (line,) = [line for line in err.splitlines() if "shear stresses" in line]
+    assert line.startswith(
+        "warning: shear stresses of 10 structures seem to be in the order xx yy zz xz yz xy: "
+    )
 
 
 def test_the_test_part_is_compared_in_its_stresses_even_without_forces(project: Project) -> None:

@@ -183,14 +183,14 @@ def test_slabs_whose_shears_do_not_fit_their_forces_are_told(project: Project) -
     for k in range(6):
         atoms = fcc211("Cu", (3, 2, 3), vacuum=6.0)
         atoms.pbc = True
-        atoms.positions += 0.15 * rng.normal(size=atoms.positions.shape)
+        atoms.positions += 0.05 * rng.normal(size=atoms.positions.shape)
         atoms.calc = EMT()
         for what in ("energy", "forces", "stress"):
             atoms.calc.get_property(what, atoms)
         slabs.append(replace(Structure.from_ase(atoms, name=f"s{k}"), free_energy=None))
     write("slabs.xyz", slabs)
     err = extracted("slabs.xyz")
-    assert "strained cells; shears of 6 slabs agree with forces" in err
+    assert "strained cells; shears of 6 slabs agree with forces" in " ".join(err.split())
     assert "warning" not in err
     other = [
         replace(s, stress=from_voigt(to_voigt(s.stress)[[0, 1, 2, 4, 3, 5]]))

@@ -168,6 +168,8 @@ def perform(
             counted(summary.extrapolating, "structure has", "structures have")
             + " atoms far from all training atoms (largest_distance in residuals.csv)"
         )
+    for found in summary.other_orders:
+        console.warn(found.message())
     if summary.trained_on:
         console.warn(
             counted(summary.trained_on, "structure is", "structures are")

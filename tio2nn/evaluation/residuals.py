@@ -23,6 +23,7 @@ from tio2nn.evaluation.metrics import (
     residuals_per_atom,
     stress_metrics,
 )
+from tio2nn.evaluation.shear_order import OtherOrder, other_orders
 from tio2nn.structures.elements import formula
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.structure import FloatArray
@@ -189,12 +190,20 @@ class ResidualTable:
             return None
         return EvaluatedStress(np.stack([s.true for s in found]), np.stack([s.predicted for s in found]))
 
+    @property
+    def other_orders(self) -> list[OtherOrder]:
+        """Kinds of structures whose shear stresses fit much better in another order."""
+        return other_orders(*self._kinds_and_stresses)
+
+    @property
+    def _kinds_and_stresses(self) -> tuple[list[str], list[EvaluatedStress | None]]:
+        return [row.config_type for row in self.rows], [row.stress for row in self.rows]
+
     @cached_property
     def by_config_type(self) -> list[dict[str, Any]]:
         """Errors of each kind of structure; none if there are no kinds."""
-        kinds, forces, stresses = zip(
-            *((row.config_type, row.forces, row.stress) for row in self.rows), strict=True
-        )
+        kinds, stresses = self._kinds_and_stresses
+        forces = [row.forces for row in self.rows]
         return errors_by_config_type(kinds, self.residuals_per_atom, forces, stresses)
 
     @cached_property

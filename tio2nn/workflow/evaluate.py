@@ -16,6 +16,7 @@ from tio2nn.evaluation.baseline import Comparison
 from tio2nn.evaluation.leakage import fingerprints_of, nearest_in_training
 from tio2nn.evaluation.report import write_report
 from tio2nn.evaluation.residuals import Evaluated, EvaluatedForces, EvaluatedStress, Nearest, ResidualTable
+from tio2nn.evaluation.shear_order import OtherOrder
 from tio2nn.files.paths import AnyPath
 from tio2nn.io.labels import ReadOptions, Remarks
 from tio2nn.io.read import read_structures
@@ -57,6 +58,7 @@ class EvaluationSummary:
         remarks: remarks on labels that were ignored, one line each.
         trained_on: number of given structures with the geometry of a training structure.
         n_groups: number of groups of related structures in the project; 0 if unknown.
+        other_orders: kinds of structures whose shear stresses fit much better in another order.
     """
 
     metrics: dict[str, Any]
@@ -72,6 +74,7 @@ class EvaluationSummary:
     remarks: tuple[str, ...] = ()
     trained_on: int = 0
     n_groups: int = 0
+    other_orders: tuple[OtherOrder, ...] = ()
 
 
 def evaluate(
@@ -157,6 +160,7 @@ def evaluate(
         remarks=remarks.lines(),
         trained_on=trained_on,
         n_groups=part.n_groups,
+        other_orders=tuple(table.other_orders),
     )
 
 
