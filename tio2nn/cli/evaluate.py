@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 # Quantiles and correlations of fewer structures are chance.
 _FEWEST_FOR_STATISTICS = 10
+_WIDEST = 4  # columns of errors by kind of structure that 80 characters have room for
 
 
 @command
@@ -244,6 +245,9 @@ def _show_kinds(entries: Sequence[Mapping[str, Any]]) -> None:
         ("stress_rmse_GPa", "RMSE GPa", 3),
     ]
     shown = [column for column in columns if any(entry[column[0]] is not None for entry in entries)]
+    if len(shown) > _WIDEST:
+        # config_types.csv has all
+        shown = [column for column in shown if not column[1].startswith("MAE")]
     rows = [
         [
             entry["config_type"] or "(none)",
