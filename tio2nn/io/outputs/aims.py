@@ -114,6 +114,8 @@ class _Point:
 
     def end(self) -> Iterator[Structure | InputError]:
         """The structure with its results, if there are any."""
+        if self._energies or self._elements:
+            self._lines.found_result()
         if self._moved:
             yield self._lines.error(f"expected a single point, got {self._moved}", self._line)
         elif self._converged is False or (self._converged is None and self._energies):
