@@ -70,6 +70,7 @@ ROOMS = {
         "structures.geometry",
     ),
     "dask": ("parallel",),
+    "dpdata": ("io.outputs.foreign",),
     "distributed": ("parallel", "cli.pools"),
     "filelock": ("files.lock",),
     "keras": ("training", "tuning.trial"),
