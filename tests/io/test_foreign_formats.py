@@ -268,9 +268,7 @@ def test_without_dpdata_one_line_says_what_to_install(
     assert problem.startswith(": cannot read ")
     assert problem.endswith(": dpdata is missing; run \"pip install 'tio2nn[formats]'\"")
     listed, _ = invoke("extract", "--formats")
-    lines = [
-        line for line in listed.splitlines() if line.endswith("pip install 'tio2nn[formats]'")
-    ]
+    lines = [line for line in listed.splitlines() if line.endswith("pip install 'tio2nn[formats]'")]
     assert [line.split("\t")[0] for line in lines] == [
         "output of FHI-aims (dynamics)",
         "output of CP2K (single points)",

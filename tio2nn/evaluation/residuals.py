@@ -19,6 +19,7 @@ from tio2nn.evaluation.metrics import (
     errors_by_energy,
     errors_by_size,
     force_errors_by_distance,
+    force_errors_by_element,
     force_metrics,
     residuals_per_atom,
     stress_metrics,
@@ -62,12 +63,14 @@ class EvaluatedForces(NamedTuple):
         true, predicted: (n_atoms, 3) eV/Å.
         spread: (n_atoms,) committee spread, eV/Å, or None.
         distances: (n_atoms,) distance of each atom from the training set, see `tio2nn.potential.familiarity`.
+        elements: (n_atoms,) symbols; empty if unknown.
     """
 
     true: FloatArray
     predicted: FloatArray
     spread: FloatArray | None
     distances: FloatArray
+    elements: tuple[str, ...] = ()
 
 
 class EvaluatedStress(NamedTuple):
@@ -180,6 +183,7 @@ class ResidualTable:
             np.concatenate([forces.predicted for forces in found]),
             np.concatenate(spreads) if len(spreads) == len(found) else None,
             np.concatenate([forces.distances for forces in found]),
+            tuple([element for forces in found for element in forces.elements]),
         )
 
     @cached_property
@@ -230,6 +234,11 @@ class ResidualTable:
             by_distance = force_errors_by_distance(forces.predicted, forces.true, forces.distances)
             metrics["forces"] = force_metrics(forces.predicted, forces.true)
             metrics["forces"]["by_distance_of_atom"] = by_distance
+            if forces.elements:
+                errors = forces.predicted - forces.true
+                metrics["forces"]["by_element"] = force_errors_by_element(
+                    errors, forces.elements, self.elements
+                )
         if (stresses := self.stresses) is not None:
             metrics["stress"] = stress_metrics(stresses.predicted, stresses.true)
         metrics |= {

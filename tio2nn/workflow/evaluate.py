@@ -59,6 +59,9 @@ class EvaluationSummary:
         trained_on: number of given structures with the geometry of a training structure.
         n_groups: number of groups of related structures in the project; 0 if unknown.
         other_orders: kinds of structures whose shear stresses fit much better in another order.
+        table: the evaluated structures, one by one.
+        data_set: (n_all,) cohesive energies of the project's structures, eV/atom; None if unknown.
+        potential_file: the potential.
     """
 
     metrics: dict[str, Any]
@@ -75,6 +78,9 @@ class EvaluationSummary:
     trained_on: int = 0
     n_groups: int = 0
     other_orders: tuple[OtherOrder, ...] = ()
+    table: ResidualTable | None = None
+    data_set: FloatArray | None = None
+    potential_file: Path | None = None
 
 
 def evaluate(
@@ -143,8 +149,8 @@ def evaluate(
         directory = (
             project.evaluation_directory if its_own and not sources else project.other_evaluation_directory
         )
+    data_set = None if snapshot is None else _data_set_energies(snapshot, potential)
     if directory is not None:
-        data_set = None if snapshot is None else _data_set_energies(snapshot, potential)
         paths = write_report(directory, table, metrics, data_set)
     return EvaluationSummary(
         metrics=metrics,
@@ -161,6 +167,9 @@ def evaluate(
         trained_on=trained_on,
         n_groups=part.n_groups,
         other_orders=tuple(table.other_orders),
+        table=table,
+        data_set=data_set,
+        potential_file=potential_file,
     )
 
 
@@ -368,7 +377,11 @@ def _evaluated(
         forces=None
         if structure.forces is None or prediction.forces is None
         else EvaluatedForces(
-            structure.forces, prediction.forces, prediction.forces_spread, prediction.distances
+            structure.forces,
+            prediction.forces,
+            prediction.forces_spread,
+            prediction.distances,
+            structure.elements,
         ),
         nearest=nearest.get(structure.name),
         stress=None
