@@ -29,7 +29,7 @@ from tio2nn.cli.options import (
     XsfForcesUnit,
 )
 from tio2nn.cli.pools import pool
-from tio2nn.cli.report import Page, ReportOption, page_wanted
+from tio2nn.cli.report_option import Page, ReportOption, page_wanted
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:

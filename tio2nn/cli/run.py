@@ -46,7 +46,7 @@ from tio2nn.cli.options import (
     element_symbols,
 )
 from tio2nn.cli.pools import Pool, pool
-from tio2nn.cli.report import Page, ReportOption, page_wanted
+from tio2nn.cli.report_option import Page, ReportOption, page_wanted
 from tio2nn.parallel.devices import Device, known_device
 from tio2nn.workflow.steps import Steps
 
