@@ -312,7 +312,7 @@ FOREIGN: dict[str, bytes] = {
     "two-runs-cp2k.out": (_CP2K + _CP2K).encode(),
     "no-cell-cp2k.out": _changed(_CP2K, "CELL| Vector", "CELL| vector"),
     "stars-cp2k.out": _changed(_CP2K, "2.100000", "********"),
-    "no-such-kind-cp2k.out": _changed(_CP2K, "kind: Si1", "kind: Qq1"),
+    "no-such-element-cp2k.out": _changed(_CP2K, " Si    8", " Qq    8"),
     "other-axes-cp2k.out": foreign_outputs.cp2k(periodicity="ABC").encode(),
     "binary-cp2k.out": _CP2K[:900].encode() + bytes(range(256)),
     "md-cut-aims.out": _AIMS_MD[: _AIMS_MD.index("Self-consistency cycle conv")].encode(),

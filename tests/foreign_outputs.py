@@ -193,8 +193,9 @@ def aims_dynamics(n_steps: int = 2, *, cell: bool = True, unconverged: int | Non
         for k, row in enumerate(FORCES, start=1):
             lines.append(f"  |{k:5d}   " + " ".join(f"{number:29.15E}" for number in row))
         lines += ["", "  Complete information for previous time-step:"]
-        lines += ["  Atomic structure (and velocities) as used in the preceding time step:"]
-        lines += ["                         x [A]             y [A]             z [A]"]
+        which = "Final atomic" if step == n_steps - 1 else "Atomic"
+        lines += [f"  {which} structure (and velocities) as used in the preceding time step: "]
+        lines += ["                      x [A]             y [A]             z [A]       Atom"]
         for element, row in zip(ELEMENTS, positions(step), strict=True):
             lines.append("            atom " + " ".join(f"{number:17.8f}" for number in row) + f"  {element}")
             lines.append("        velocity " + " ".join(f"{number:17.8f}" for number in row))

@@ -17,7 +17,13 @@ from tio2nn.structures.structure import Structure
 _TITLE = "dynamics of FHI-aims"
 _NEXT_STEP = "Begin self-consistency loop: Re-initialization"
 _CELL, _ATOMS = "| Unit cell:", "| Atomic structure:"
-_FORCES, _POSITIONS = "Total atomic forces", "Atomic structure (and velocities)"
+_FORCES = "Total atomic forces"
+# of every step, of the last one, and where only some steps are printed in full
+_POSITIONS = (
+    "Atomic structure (and velocities) as used in the preceding time step",
+    "Final atomic structure (and velocities) as used in the preceding time step",
+    "Intermediate atomic structure used for the force and energy evaluation",
+)
 _CONVERGED = "Self-consistency cycle converged"
 _ENERGIES = ("Total energy uncorrected", "Total energy corrected", "Electronic free energy")
 _LONGEST = 200  # characters of a row that are looked at
@@ -55,14 +61,15 @@ class Dynamics:
         self._energies: dict[str, float] = {}
         self._open: list[str] = []
         self._n_left = 0
+        self._in_positions = False
 
     def take(self, line: str) -> Iterator[Structure | InputError]:
         """Go on with a line; yields the step that it ends."""
         row = line[:_LONGEST]
         if self._n_left:
-            # velocities stand between the positions
             self._lines.check_end()
-            if "velocity" not in row:
+            # velocities and more stand between the positions
+            if not self._in_positions or row.split(None, 1)[:1] == ["atom"]:
                 self._open.append(row)
                 self._n_left -= 1
             return
@@ -82,9 +89,9 @@ class Dynamics:
             if "eV/Ang" not in row:
                 raise self._lines.error(f"expected forces in eV/Ang, got {quoted(row.strip())}")
             self._begin(self._step.setdefault(_FORCES, []), self._count())
-        elif _POSITIONS in row:
-            # behind the head of the table
-            self._begin(self._step.setdefault(_POSITIONS, []), self._count() + 1)
+        elif row.strip().startswith(_POSITIONS):
+            self._begin(self._step.setdefault(_POSITIONS[0], []), self._count())
+            self._in_positions = True
         elif row.startswith(f"  {_CELL}") and not self._geometry:
             self._geometry.append(row)
             self._begin(self._geometry, 3)
@@ -94,6 +101,7 @@ class Dynamics:
 
     def _begin(self, rows: list[str], n: int) -> None:
         self._open, self._n_left = rows, n
+        self._in_positions = False
 
     def _count(self) -> int:
         if self._n_atoms is None or self._n_atoms > foreign.MOST_ATOMS:
@@ -131,12 +139,12 @@ class Dynamics:
             self._elements = self._describe()
         if _CONVERGED not in step:
             raise self._failed("expected a converged step, got one that did not converge")
-        wanted = (*_ENERGIES, _FORCES, _POSITIONS)
+        wanted = (*_ENERGIES, _FORCES, _POSITIONS[0])
         missing = next((what for what in wanted if what not in step), None)
         if missing is not None or self._n_left:
             what = missing or "all rows of a table"
             raise self._failed(f"expected {what} in a step, got none: interrupted?")
-        rows = [*step[_CONVERGED], *step[_ENERGIES[0]], *step[_FORCES], *step[_POSITIONS]]
+        rows = [*step[_CONVERGED], *step[_ENERGIES[0]], *step[_FORCES], *step[_POSITIONS[0]]]
         positions, _, _, forces, _, _ = foreign.told(
             lambda: self._output.analyze_block(rows, first_blk=False), self._failed
         )

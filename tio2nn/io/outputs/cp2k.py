@@ -15,7 +15,7 @@ from tio2nn.errors import InputError
 from tio2nn.files.text import quoted
 from tio2nn.io.atomic_units import BOHR, HARTREE
 from tio2nn.io.outputs import foreign
-from tio2nn.io.stream import Labels, Lines, element_of_label, structure_of
+from tio2nn.io.stream import Labels, Lines, structure_of
 from tio2nn.structures.structure import Structure
 
 _TITLE = "output of CP2K"
@@ -70,7 +70,7 @@ class _Point:
         self._failed = False
         self._periodicity = "XYZ"
         self._in_atoms = False
-        self._n_atoms = 0
+        self._elements: list[str] = []
         self._in_forces = False
         self._has_forces = False
 
@@ -93,8 +93,9 @@ class _Point:
             self._in_atoms = True
             self._keep(line)
         elif self._in_atoms:
-            self._in_atoms = bool(line) or self._n_atoms == 0
-            self._n_atoms += bool(line)
+            self._in_atoms = bool(line) or not self._elements
+            # the name of a kind, which dpdata takes, may be that of another element
+            self._elements += line.split()[2:3]
             self._keep(line)
         elif _FORCES in line or self._in_forces:
             self._in_forces = _END_OF_FORCES not in line
@@ -113,7 +114,7 @@ class _Point:
 
     def _keep(self, line: str) -> None:
         self._n_kept += len(line) + 1
-        if self._n_kept > _MOST_KEPT or self._n_atoms > foreign.MOST_ATOMS:
+        if self._n_kept > _MOST_KEPT or len(self._elements) > foreign.MOST_ATOMS:
             raise self._lines.error("expected a structure that fits into memory, got a larger one")
         self._kept.write(line + "\n")
 
@@ -141,7 +142,7 @@ class _Point:
             raise self._error("expected a total energy of CP2K, got none: interrupted?")
         if not self._converged:
             raise self._error("expected 'SCF run converged', got none")
-        if not self._n_atoms:
+        if not self._elements:
             raise self._error("expected atomic coordinates, got none: let CP2K print at level MEDIUM")
         if not self._has_forces:
             raise self._error(
@@ -157,13 +158,13 @@ class _Point:
         self._kept.flush()
         self._kept.seek(0)
         # a file that is opened by its number is closed by whoever opened it
-        names, _, types, cells, positions, energies, forces, _ = foreign.told(
+        _, _, _, cells, positions, energies, forces, _ = foreign.told(
             lambda: output.get_frames(os.dup(self._kept.fileno())), self._error
         )
         energy = float(energies[0]) * HARTREE / unit.EnergyConversion("hartree", "eV").value()
         per_length = unit.ForceConversion("hartree/bohr", "eV/angstrom").value()
         return structure_of(
-            [element_of_label(str(names[kind])) or str(names[kind]) for kind in types],
+            self._elements,
             positions[0],
             cells[0],
             self._axes(),

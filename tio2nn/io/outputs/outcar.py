@@ -77,7 +77,7 @@ class _Run:
         if self._n_left:
             self._open.append(line)
             self._n_left -= 1
-        is_energy, is_plain = _ENERGY in line, _PLAIN_ENERGY in line
+        is_energy, is_plain = _ENERGY in line, _PLAIN_ENERGY in line and "ML" not in line
         if self._total is not None and (is_energy or is_plain or _ELECTRONIC in line):
             yield self._step(line if is_plain else "")
             self._next_step()
