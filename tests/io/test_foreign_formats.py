@@ -280,9 +280,9 @@ def test_without_dpdata_one_line_says_what_to_install(
 @pytest.mark.parametrize(
     ("name", "place", "function"),
     [
-        ("OUTCAR", "vasp.outcar", "analyze_block"),
-        ("a-cp2k.out", "cp2k.output", "get_frames"),
-        ("aims.out", "fhi_aims.output", "get_info"),
+        ("OUTCAR", "outcar", "analyze_block"),
+        ("a-cp2k.out", "cp2k", "get_frames"),
+        ("aims.out", "aims", "get_info"),
     ],
 )
 def test_a_crash_of_dpdata_is_a_line_with_the_name_of_the_file(
@@ -291,8 +291,7 @@ def test_a_crash_of_dpdata_is_a_line_with_the_name_of_the_file(
     def crash(*_: object, **__: object) -> None:
         raise ZeroDivisionError("two\nlines " + "x" * 1000)
 
-    module = foreign.module(f"formats.{place}", "x", "x")
-    monkeypatch.setattr(module, function, crash)
+    monkeypatch.setattr(getattr(foreign.readers("x", "x"), place), function, crash)
     path = written(tmp_path, name, FILES[name])
     for item in read_structures(path, errors="yield"):
         assert isinstance(item, InputError)

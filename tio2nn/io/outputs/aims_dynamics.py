@@ -46,7 +46,7 @@ class Dynamics:
     """
 
     def __init__(self, lines: Lines, file: str) -> None:
-        self._output = foreign.module("formats.fhi_aims.output", _TITLE, file)
+        self._output = foreign.readers(_TITLE, file).aims
         self._lines, self._file = lines, file
         self._n_atoms: int | None = None
         self._geometry: list[str] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO
 
 from tio2nn.errors import InputError
 from tio2nn.files.text import quoted
@@ -40,15 +40,14 @@ def iter_cp2k(stream: BinaryIO, *, file: str) -> Iterator[Structure | InputError
         InputError: it cannot be used, or dpdata is missing.
         OSError, EOFError: the content cannot be read.
     """
-    output = foreign.module("formats.cp2k.output", _TITLE, file)
-    unit = foreign.module("unit", _TITLE, file)
+    dpdata = foreign.readers(_TITLE, file)
     lines = Lines(stream, file)
     with tempfile.TemporaryFile("w+", encoding="ascii", errors="replace") as kept:
         point = _Point(lines, file, kept)
         for line in lines:
             point.take(line)
         point.check()
-        yield point.structure(output, unit)
+        yield point.structure(dpdata)
 
 
 class _Point:
@@ -149,7 +148,7 @@ class _Point:
                 "expected atomic forces, got none: let CP2K print them (FORCE_EVAL/PRINT/FORCES)"
             )
 
-    def structure(self, output: Any, unit: Any) -> Structure:
+    def structure(self, dpdata: foreign.Readers) -> Structure:
         """The structure.
 
         Raises:
@@ -159,10 +158,10 @@ class _Point:
         self._kept.seek(0)
         # a file that is opened by its number is closed by whoever opened it
         _, _, _, cells, positions, energies, forces, _ = foreign.told(
-            lambda: output.get_frames(os.dup(self._kept.fileno())), self._error
+            lambda: dpdata.cp2k.get_frames(os.dup(self._kept.fileno())), self._error
         )
-        energy = float(energies[0]) * HARTREE / unit.EnergyConversion("hartree", "eV").value()
-        per_length = unit.ForceConversion("hartree/bohr", "eV/angstrom").value()
+        energy = float(energies[0]) * HARTREE / dpdata.unit.EnergyConversion("hartree", "eV").value()
+        per_length = dpdata.unit.ForceConversion("hartree/bohr", "eV/angstrom").value()
         return structure_of(
             self._elements,
             positions[0],

@@ -6,11 +6,10 @@ what else a file holds, or pretends to hold.
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tio2nn.errors import InputError, one_line
 
@@ -26,26 +25,42 @@ def is_installed() -> bool:
     return find_spec("dpdata") is not None
 
 
-def module(name: str, title: str, file: str) -> Any:
-    """A module of dpdata.
+class Readers(NamedTuple):
+    """Modules of dpdata.
+
+    Attributes:
+        outcar, cp2k, aims: readers of `OUTCAR`, and of output of CP2K and FHI-aims.
+        unit: its constants.
+    """
+
+    outcar: Any
+    cp2k: Any
+    aims: Any
+    unit: Any
+
+
+def readers(title: str, file: str) -> Readers:
+    """What dpdata has.
 
     Args:
-        name: below `dpdata`.
-        title: of the format, for messages.
+        title: of the format that is to be read, for messages.
         file: likewise.
 
     Raises:
         InputError: it is not installed.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module(f"dpdata.{name}")
-    except ImportError as error:
-        reason = "dpdata is missing" if not is_installed() else one_line(error)
-        raise InputError(
-            f"cannot read {title}: {reason}; run \"pip install 'tio2nn[formats]'\"", file=file
-        ) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from dpdata import unit
+            from dpdata.formats.cp2k import output as cp2k
+            from dpdata.formats.fhi_aims import output as aims
+            from dpdata.formats.vasp import outcar
+        except ImportError as error:
+            reason = one_line(error) if is_installed() else "dpdata is missing"
+        else:
+            return Readers(outcar, cp2k, aims, unit)
+    raise InputError(f"cannot read {title}: {reason}; run \"pip install 'tio2nn[formats]'\"", file=file)
 
 
 def told(call: Callable[[], _Found], failed: Callable[[str], InputError]) -> _Found:

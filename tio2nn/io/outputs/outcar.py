@@ -38,7 +38,7 @@ def iter_outcar(stream: BinaryIO, *, file: str) -> Iterator[Structure | InputErr
         InputError: nothing behind this place can be read, or dpdata is missing.
         OSError, EOFError: the content cannot be read.
     """
-    outcar = foreign.module("formats.vasp.outcar", _TITLE, file)
+    outcar = foreign.readers(_TITLE, file).outcar
     lines = Lines(stream, file)
     run = _Run(outcar, lines, file)
     n_steps = 0
