@@ -21,7 +21,7 @@ from command_line import invoke
 from tio2nn.errors import InputError
 from tio2nn.io.formats import AIMS, AIMS_DYNAMICS, CP2K, OUTCAR, format_of_content, format_of_name
 from tio2nn.io.outputs import foreign
-from tio2nn.io.read import read_structures
+from tio2nn.io.read import read_structures, sorted_by_name
 from tio2nn.structures.structure import Structure
 
 needs_dpdata = pytest.mark.skipif(not foreign.is_installed(), reason="dpdata is not installed")
@@ -350,16 +350,29 @@ def test_frames_are_read_one_by_one() -> None:
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_data_set_of_deepmd_is_one_source(tmp_path: Path, mixed: bool) -> None:
-    folder = foreign_outputs.deepmd(tmp_path / "all" / "sys.1", mixed=mixed)
+    folder = foreign_outputs.deepmd(tmp_path / "all" / "sys", mixed=mixed)
     structures = found(folder)
     check(structures)
-    assert [s.name for s in structures] == ["sys.1-1", "sys.1-2"]
+    assert [s.name for s in structures] == ["sys-1", "sys-2"]
     assert {s.file for s in structures} == {str(folder)}
     assert [s.energy for s in structures] == [outputs.ENERGY, outputs.ENERGY - 1]
     # as a file in a folder is, and by its own file
     (tmp_path / "all" / "x.pwo").write_text(outputs.espresso(1))
-    assert [s.name for s in found(tmp_path / "all")] == ["sys.1-1", "sys.1-2", "x"]
-    assert [s.name for s in found(folder / "type.raw")] == ["sys.1-1", "sys.1-2"]
+    assert [s.name for s in found(tmp_path / "all")] == ["sys-1", "sys-2", "x"]
+    assert [s.name for s in found(folder / "type.raw")] == ["sys-1", "sys-2"]
+
+
+def test_the_current_folder_has_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(foreign_outputs.deepmd(tmp_path / "water"))
+    for source in (".", "../water", "type.raw"):
+        assert [s.name for s in read_structures(source)] == ["water-1", "water-2"]
+
+
+def test_data_sets_that_differ_behind_a_point_keep_their_names_apart(tmp_path: Path) -> None:
+    for k in (1, 2):
+        foreign_outputs.deepmd(tmp_path / f"sys.{k}", 1)
+    named = sorted_by_name(read_structures(tmp_path))
+    assert [s.name.removeprefix(f"{tmp_path}/") for s in named] == ["sys.1", "sys.2"]
 
 
 def test_without_a_box_it_is_not_periodic(tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ def _parts(metrics: Mapping[str, Any]) -> list[Table]:
     for key, entries in _lists(metrics):
         if not entries:
             continue
-        columns = list(entries[0])
+        # not every part has all errors
+        columns = list(dict.fromkeys(column for entry in entries for column in entry))
         rows = [[number(entry.get(column)) for column in columns] for entry in entries[:_MOST_ROWS]]
         more = len(entries) - _MOST_ROWS
         note = f"{more} more in metrics.json." if more > 0 else ""

@@ -190,7 +190,7 @@ def _parse(source: SourceFile, options: ReadOptions) -> Iterator[Structure | Inp
 
 def _frames(source: SourceFile, options: ReadOptions) -> Iterator[Structure | InputError]:
     file, form = source.file, source.format
-    name = source.path.absolute().name if form is DEEPMD and source.path is not None else stem(file)
+    name = stem(file)
     if form is EXTXYZ:
         yield from iter_extxyz(source.whole(), name=name, file=file, options=options)
     elif form is XSF:

@@ -218,7 +218,10 @@ def _from_file(path: Path, walk: _Walk, *, is_named: bool) -> Iterator[SourceFil
         if is_named:
             yield from walk.errors(_of_no_format(path, file))
         return
-    place = path.parent if form.how == "folder" else path
+    place = path
+    if form.how == "folder":
+        # frames are named after it
+        place = path.parent if path.parent.name not in ("", "..") else path.parent.resolve()
     file = printable(str(place))
     walk.n_found += 1
     if not _is_new(path, walk) or not walk.takes(file):
