@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from outputs import BOHR, CELL, ELEMENTS, ENERGY, FORCES, FREE_ENERGY, RYDBERG, positions
+from outputs import BOHR, CELL, ELEMENTS, ENERGY, FORCES, FREE_ENERGY, RYDBERG, STRESS, positions
 
 HARTREE = 2 * RYDBERG
 
@@ -63,7 +63,8 @@ def outcar(
 def _stress() -> list[str]:
     """What VASP says of the stress, in ten parts; its pressures are those of compression."""
     parts = ("Alpha Z", "Ewald", "Hartree", "E(xc)", "Local", "n-local", "augment", "Kinetic", "Fock")
-    row = "".join(f"{number:12.5f}" for number in (1.0, -2.0, 3.0, 0.5, -0.4, 0.3))
+    pressures = -1602.1766208 * STRESS[[0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0]]
+    row = "".join(f"{number:12.5f}" for number in pressures)
     return [
         "  FORCE on cell =-STRESS in cart. coord.  units (eV):",
         "  Direction    XX          YY          ZZ          XY          YZ          ZX",
@@ -212,6 +213,8 @@ def deepmd(folder: Path, n_frames: int = 2, *, periodic: bool = True, mixed: boo
             np.save(place / "box.npy", CELL.reshape(1, -1))
         np.save(place / "energy.npy", np.array([ENERGY - step]))
         np.save(place / "force.npy", FORCES.reshape(1, -1))
+        if periodic:
+            np.save(place / "virial.npy", -STRESS.reshape(1, -1) * np.linalg.det(CELL))
         if mixed:
             np.save(place / "real_atom_types.npy", np.array([[1, 0, 0]], dtype=np.int32))
     (folder / "type.raw").write_text("0\n0\n0\n" if mixed else "1\n0\n0\n")

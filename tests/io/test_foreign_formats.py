@@ -67,6 +67,8 @@ def test_what_was_written_is_read(tmp_path: Path, name: str) -> None:
     check(structures)
     for step, structure in enumerate(structures):
         assert structure.free_energy == pytest.approx(outputs.FREE_ENERGY - step, abs=1e-8)
+        if name == "OUTCAR":
+            np.testing.assert_allclose(structure.stress, outputs.STRESS, atol=1e-8)
         energy = outputs.FREE_ENERGY if "cp2k" in name else outputs.ENERGY - step
         assert structure.energy == pytest.approx(energy, abs=1e-8)
 
@@ -355,6 +357,8 @@ def test_a_data_set_of_deepmd_is_one_source(tmp_path: Path, mixed: bool) -> None
     check(structures)
     assert [s.name for s in structures] == ["sys-1", "sys-2"]
     assert {s.file for s in structures} == {str(folder)}
+    for structure in structures:
+        np.testing.assert_allclose(structure.stress, outputs.STRESS, atol=1e-12)
     assert [s.energy for s in structures] == [outputs.ENERGY, outputs.ENERGY - 1]
     # as a file in a folder is, and by its own file
     (tmp_path / "all" / "x.pwo").write_text(outputs.espresso(1))
@@ -396,6 +400,8 @@ def test_what_dpdata_writes_is_read(tmp_path: Path, form: str) -> None:
         assert structure.energy == pytest.approx(outputs.FREE_ENERGY - step)
         np.testing.assert_allclose(structure.positions, system.data["coords"][step], atol=1e-6)
         np.testing.assert_allclose(structure.forces, system.data["forces"][step], atol=1e-6)
+        virial = -np.linalg.det(structure.cell) * np.asarray(structure.stress)
+        np.testing.assert_allclose(virial, system.data["virials"][step], atol=1e-6)
 
 
 def test_virtual_atoms_of_mixed_sets_are_left_out(tmp_path: Path) -> None:
@@ -416,7 +422,7 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("name", ["coord", "box", "energy", "force", "real_atom_types"])
+@pytest.mark.parametrize("name", ["coord", "box", "energy", "force", "virial", "real_atom_types"])
 def test_nothing_is_unpickled(tmp_path: Path, name: str) -> None:
     folder = foreign_outputs.deepmd(tmp_path / "x", 1)
     sprung = tmp_path / "sprung"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.errors import InputError
 from tio2nn.evaluation.kinds import errors_by_config_type
 from tio2nn.evaluation.metrics import (
     correlation,
@@ -25,8 +26,10 @@ from tio2nn.evaluation.metrics import (
     stress_metrics,
 )
 from tio2nn.evaluation.shear_order import OtherOrder, other_orders
+from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.elements import formula
 from tio2nn.structures.reference_energies import ReferenceEnergies
+from tio2nn.structures.stress import to_voigt
 from tio2nn.structures.structure import FloatArray
 
 COLUMNS = (
@@ -128,6 +131,48 @@ class Evaluated(NamedTuple):
     nearest: Nearest | None = None
     stress: EvaluatedStress | None = None
     config_type: str = ""
+
+
+def evaluated(
+    prediction: Prediction, elements: Sequence[str], nearest: Mapping[str, Nearest]
+) -> Evaluated | InputError:
+    """The row of a structure, or why it has none.
+
+    Args:
+        prediction: with forces and stress, if these are to be evaluated.
+        elements: in the order of the compositions.
+        nearest: nearest training structures by name, where known.
+    """
+    structure = prediction.structure
+    if structure.energy is None:
+        return structure.error(structure.extras.no_energy)
+    if (unusable := prediction.unusable()) is not None:
+        return unusable
+    return Evaluated(
+        name=structure.name,
+        file=structure.file,
+        composition=tuple(structure.composition.get(element, 0) for element in elements),
+        energy=structure.energy,
+        predicted=prediction.energy,
+        spread=prediction.spread,
+        n_extrapolating=len(prediction.extrapolations),
+        largest_distance=float(prediction.distances.max()),
+        composition_is_known=prediction.composition_is_known,
+        forces=None
+        if structure.forces is None or prediction.forces is None
+        else EvaluatedForces(
+            structure.forces,
+            prediction.forces,
+            prediction.forces_spread,
+            prediction.distances,
+            structure.elements,
+        ),
+        nearest=nearest.get(structure.name),
+        stress=None
+        if structure.stress is None or prediction.stress is None
+        else EvaluatedStress(to_voigt(structure.stress), to_voigt(prediction.stress)),
+        config_type=structure.config_type,
+    )
 
 
 @dataclass(frozen=True)

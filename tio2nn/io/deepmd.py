@@ -7,6 +7,7 @@
     set.000/box.npy              (n_frames, 9) Å
     set.000/energy.npy           (n_frames,) eV
     set.000/force.npy            (n_frames, 3 n_atoms) eV/Å
+    set.000/virial.npy           (n_frames, 9) eV, minus the stress times the volume
     set.000/real_atom_types.npy  (n_frames, n_atoms), for sets of several compositions; -1 is no atom
 
 The arrays are mapped, so that a frame is all that comes into memory. An array of objects, which NumPy would have to
@@ -147,6 +148,8 @@ class _Set:
             raise self._error("expected box.npy, or a file nopbc beside the sets, got none")
         self._cells = None if box is None else self._of_frames(box, "box", 9)
         self._energies = None if energy is None else self._of_frames(energy, "energy", 1)
+        virial = self._array("virial") if periodic else None
+        self._virials = None if virial is None else self._of_frames(virial, "virial", 9)
         forces, real = self._array("force"), self._array("real_atom_types")
         self._forces = None if forces is None else self._of_frames(forces, "force", 3 * n_atoms)
         self._real = None if real is None else self._of_frames(real, "real_atom_types", n_atoms)
@@ -208,12 +211,17 @@ class _Set:
             return np.array(array[frame], dtype=np.float64).reshape(-1, 3)[is_atom]
 
         energy = None if self._energies is None else float(np.ravel(self._energies[frame])[0])
+        cell = np.zeros((3, 3)) if self._cells is None else np.array(self._cells[frame], float).reshape(3, 3)
+        volume = abs(float(np.linalg.det(cell)))
+        stress = None
+        if self._virials is not None and volume > 0.0:
+            stress = np.array(self._virials[frame], float).reshape(3, 3) / -volume
         return structure_of(
             [self._elements[kind] for kind in types.tolist()],
             of_atoms(self._positions),
-            np.zeros((3, 3)) if self._cells is None else self._cells[frame].reshape(3, 3),
+            cell,
             [self._periodic] * 3,
-            labels=Labels(energy, None, None if self._forces is None else of_atoms(self._forces)),
+            labels=Labels(energy, None, None if self._forces is None else of_atoms(self._forces), stress),
             file=self._file,
             line=line,
         )

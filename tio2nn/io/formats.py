@@ -109,7 +109,7 @@ OUTCAR = Format(
     "OUTCAR of VASP",
     ("outcar*", "*outcar"),
     _begins(rb"\s*vasp\.[0-9]"),
-    "energy, free energy, forces",
+    "energy, free energy, forces, stress",
     needs="dpdata",
 )
 DEEPMD = Format(
@@ -117,7 +117,7 @@ DEEPMD = Format(
     "data set of DeePMD (npy)",
     ("type.raw",),
     None,
-    "energy, forces",
+    "energy, forces, stress",
     "folder",
 )
 

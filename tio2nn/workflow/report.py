@@ -170,7 +170,7 @@ def _audit(snapshot: Snapshot) -> list[Table]:
     disagreement = compare_forces(structures, findings.groups)
     if disagreement is not None:
         facts.append(("warning", disagreement.message()))
-    label = store.energies_of_files.label
+    label = store.label_notes.label
     facts.append(("energy learned", label.replace("_", " ")))
     tables = [Table("Audit of the structures", ["of", "found"], [list(fact) for fact in facts])]
     reasons, n_rejected = _rejected(project)

@@ -20,8 +20,9 @@ _TITLE = "an OUTCAR of VASP"
 _ENERGY, _ML_ENERGY = "free  energy   TOTEN", "free  energy ML TOTEN"
 _PLAIN_ENERGY, _EXTRAPOLATED = "energy  without entropy", "energy(sigma->0)"
 _ELECTRONIC = "Iteration"
-_CELL, _FORCES = "VOLUME and BASIS", "TOTAL-FORCE"
-_CELL_ROWS = 8  # behind the head
+_CELL, _FORCES, _STRESS = "VOLUME and BASIS", "TOTAL-FORCE", "FORCE on cell =-STRESS"
+_CELL_ROWS, _STRESS_ROWS = 8, 20  # behind their heads
+_KBAR = 1.0 / 1602.1766208  # eV/Å³
 _IONS = "ions per type"
 _HEADER = ("TITEL", "POTCAR:", "NELM", "NWRITE", "POSCAR", _IONS)
 _MOST_HEADER = 10_000  # lines; ten for each of a hundred elements are usual
@@ -94,6 +95,8 @@ class _Run:
             self._last_iteration = line
         elif _FORCES in line and "ML" not in line:
             self._begin(_FORCES, line, (self._n_atoms or 0) + 1)
+        elif _STRESS in line and "ML" not in line:
+            self._begin(_STRESS, line, _STRESS_ROWS)
         elif _CELL in line:
             self._begin(_CELL, line, _CELL_ROWS)
         elif self._elements is None and any(word in line for word in _HEADER):
@@ -171,9 +174,12 @@ class _Run:
         if missing is not None:
             raise self._failed(f"expected {missing} in a step, got none (NWRITE = 0?)")
         block = [] if self._last_iteration is None else [self._last_iteration]
+        stress = found.get(_STRESS, [])
+        # up to the row that dpdata seeks; without it, it fails
+        last = next((k for k, row in enumerate(stress) if row.split()[:2] == ["in", "kB"]), -1)
+        block += stress[: last + 1]
         block += [*found[_CELL], *found[_FORCES], self._total or ""]
-        # the fifth is the virial in kB, if its section is in the block
-        positions, cell, free_energy, forces, _, converged = foreign.told(
+        positions, cell, free_energy, forces, pressure, converged = foreign.told(
             lambda: self._outcar.analyze_block(block, len(elements), self._nelm),
             self._failed,
         )
@@ -186,7 +192,7 @@ class _Run:
             positions,
             cell,
             (True, True, True),
-            labels=Labels(plain_energy, free_energy, forces),
+            labels=Labels(plain_energy, free_energy, forces, None if pressure is None else -_KBAR * pressure),
             file=self._file,
             line=self._line,
         )
