@@ -18,6 +18,7 @@ _TITLES = {
     "residuals.png": "Residuals of total energies",
     "energies.png": "Energies of the data set",
     "forces.png": "Predicted and true forces",
+    "stress.png": "Predicted and true stresses",
     "extrapolation.png": "Force errors far from training",
     "spread.png": "Errors and committee spread",
     "distances.png": "Errors and distance from training",
@@ -68,6 +69,10 @@ def _texts(metrics: Mapping[str, Any], data_set: FloatArray | None) -> dict[str,
         "forces.png": (
             "Density of predicted against true force components along the diagonal, RMSE "
             f"{number(forces.get('rmse_eV_per_A'))} eV/Å, and the fraction of errors above each size."
+        ),
+        "stress.png": (
+            "Scatter plot of predicted against true stress components, tensions and shears apart, along the diagonal, "
+            f"RMSE {number(metrics.get('stress', {}).get('rmse_GPa'))} GPa."
         ),
         "extrapolation.png": (
             "Scatter plot of the force error of each atom against its distance from the training set, with its root "

@@ -13,11 +13,12 @@ from tio2nn.evaluation.html_report import Table
 from tio2nn.evaluation.residuals import COLUMNS, ResidualTable
 
 _ERROR = re.compile(r"(rmse|mae|p95|max)_(\w+)")
-_NAMES = {"forces": "force component"}
+_NAMES = {"forces": "force component", "stress": "stress component"}
 _TITLES = {
     "by_energy": "Errors by cohesive energy",
     "by_size": "Errors by number of atoms",
     "by_composition": "Errors by composition",
+    "by_config_type": "Errors by kind of structure (config_type)",
     "by_element": "Force errors by element",
     "by_distance_of_atom": "Force errors by distance of the atom from training (1: typical)",
     "by_distance": "Errors by distance from the nearest training structure (1: unrelated)",

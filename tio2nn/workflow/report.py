@@ -20,6 +20,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import versions
 from tio2nn.structures.audit import audit
 from tio2nn.structures.force_check import compare_forces
+from tio2nn.structures.stress_check import compare_stress
 from tio2nn.wording import counted
 from tio2nn.workflow.evaluate import EvaluationSummary
 from tio2nn.workflow.extract import reference_energies_of
@@ -170,6 +171,11 @@ def _audit(snapshot: Snapshot) -> list[Table]:
     disagreement = compare_forces(structures, findings.groups)
     if disagreement is not None:
         facts.append(("warning", disagreement.message()))
+    if store.has_stress.any():
+        stresses = compare_stress(structures, forces_agree=disagreement is None)
+        facts.append(("stresses", stresses.fact()))
+        if stresses.disagrees:
+            facts.append(("warning", stresses.message()))
     label = store.label_notes.label
     facts.append(("energy learned", label.replace("_", " ")))
     tables = [Table("Audit of the structures", ["of", "found"], [list(fact) for fact in facts])]
