@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import tarfile
+import tempfile
+from pathlib import Path
 
+import foreign_outputs
+import numpy as np
 import outputs
 from archives import archive_bytes
 
@@ -194,6 +199,10 @@ _TRAJECTORY = outputs.trajectory(1)
 _DATABASE = outputs.database(1)
 _BOMB = "<!DOCTYPE x [" + "".join(f'<!ENTITY e{k} "{f"&e{k - 1};" * 10}">' for k in range(1, 12)) + "]>"
 
+_OUTCAR = foreign_outputs.outcar(1)
+_CP2K = foreign_outputs.cp2k()
+_AIMS_MD = foreign_outputs.aims_dynamics(1)
+
 # of other programs: each with one structure, which cannot be used
 OUTPUTS: dict[str, bytes] = {
     "empty-vasprun.xml": b"",
@@ -274,7 +283,106 @@ OUTPUTS: dict[str, bytes] = {
     "input.data.unknown-row": _changed(_RUNNER, "charge", "spin"),
 }
 
-BAD: dict[str, bytes] = {name: text.encode() for name, text in TEXTS.items()} | BYTES | OUTPUTS
+# of programs that dpdata knows, likewise
+FOREIGN: dict[str, bytes] = {
+    "OUTCAR.empty": b"",
+    "OUTCAR.prose": b"nothing of the kind\n",
+    "OUTCAR.cut-in-forces": _OUTCAR[: _OUTCAR.index("0.300000", _OUTCAR.index("TOTAL-FORCE"))].encode(),
+    "OUTCAR.no-potentials": "\n".join(
+        row for row in _OUTCAR.split("\n") if "TITEL" not in row and "POTCAR:" not in row
+    ).encode(),
+    "OUTCAR.other-types": _changed(_OUTCAR, "ions per type =               1   2", "ions per type = 1 1 1"),
+    "OUTCAR.trillion-ions": _changed(
+        _OUTCAR, "ions per type =               1   2", "ions per type = 1 1000000000000"
+    ),
+    "OUTCAR.not-converged": foreign_outputs.outcar(1, n_electronic=3, nelm=3).encode(),
+    "OUTCAR.only-machine-learned": _changed(_OUTCAR, "free  energy   TOTEN", "free  energy ML TOTEN"),
+    "OUTCAR.stars": _changed(_OUTCAR, "0.500000", "********"),
+    "OUTCAR.nan": _changed(_OUTCAR, f"{outputs.FREE_ENERGY:18.8f}", "               nan"),
+    "OUTCAR.no-such-element": _changed(_OUTCAR, "Si_sv_GW", "Qq"),
+    "OUTCAR.no-cell": _changed(_OUTCAR, "VOLUME and BASIS", "VOLUME AND BASIS"),
+    "OUTCAR.binary": _OUTCAR[:900].encode() + bytes(range(256)),
+    "empty-cp2k.out": b"",
+    "prose-cp2k.out": b"nothing of the kind\n",
+    "cut-cp2k.out": _CP2K[: _CP2K.index("ENERGY|")].encode(),
+    "cut-in-forces-cp2k.out": _CP2K[: _CP2K.rindex(" O ")].encode(),
+    "no-forces-cp2k.out": foreign_outputs.cp2k(forces=False).encode(),
+    "not-converged-cp2k.out": foreign_outputs.cp2k(converged=False).encode(),
+    "relaxation-cp2k.out": foreign_outputs.cp2k(n_points=3).encode(),
+    "two-runs-cp2k.out": (_CP2K + _CP2K).encode(),
+    "no-cell-cp2k.out": _changed(_CP2K, "CELL| Vector", "CELL| vector"),
+    "stars-cp2k.out": _changed(_CP2K, "2.100000", "********"),
+    "no-such-element-cp2k.out": _changed(_CP2K, " Si    8", " Qq    8"),
+    "other-axes-cp2k.out": foreign_outputs.cp2k(periodicity="ABC").encode(),
+    "binary-cp2k.out": _CP2K[:900].encode() + bytes(range(256)),
+    "md-cut-aims.out": _AIMS_MD[: _AIMS_MD.index("Self-consistency cycle conv")].encode(),
+    "md-cut-in-forces-aims.out": _AIMS_MD[: _AIMS_MD.index("  |    3   ")].encode(),
+    "md-cut-in-positions-aims.out": _AIMS_MD[: _AIMS_MD.index("  Si\n", _AIMS_MD.index("atom "))].encode(),
+    "md-not-converged-aims.out": foreign_outputs.aims_dynamics(1, unconverged=0).encode(),
+    "md-no-count-aims.out": _changed(_AIMS_MD, "| Number of atoms ", "| Number of spins "),
+    "md-trillion-aims.out": _changed(_AIMS_MD, ":        3", ": 1000000000000"),
+    "md-nan-force-aims.out": _changed(_AIMS_MD, "1.000000000000000E-01", "nan"),
+    "md-other-unit-aims.out": _changed(_AIMS_MD, "[eV/Ang]", "[Ha/Bohr]"),
+    "md-ghost-aims.out": _changed(_AIMS_MD, "Species Si", "Species Q1"),
+    "md-no-geometry-aims.out": _changed(_AIMS_MD, "| Atomic structure:", "| Atoms:"),
+    "md-nan-energy-aims.out": _changed(_AIMS_MD, f"{outputs.FREE_ENERGY:29.15E}", "nan"),
+    "md-binary-aims.out": _AIMS_MD[:600].encode() + bytes(range(256)),
+}
+
+BAD: dict[str, bytes] = {name: text.encode() for name, text in TEXTS.items()} | BYTES | OUTPUTS | FOREIGN
+
+
+def _npy(array: np.ndarray, *, objects: bool = False) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=objects)
+    return stream.getvalue()
+
+
+def _data_set(**changed: bytes | None) -> dict[str, bytes]:
+    """A data set of DeePMD with other content of some files, or without them."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = foreign_outputs.deepmd(Path(place) / "x", 1)
+        files = {
+            str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*") if path.is_file()
+        }
+    for key, content in changed.items():
+        name = {"types": "type.raw", "elements": "type_map.raw"}.get(key, f"set.000/{key}.npy")
+        files.pop(name, None)
+        if content is not None:
+            files[name] = content
+    return files
+
+
+# folders, each a data set of one frame that cannot be used
+BAD_FOLDERS: dict[str, dict[str, bytes]] = {
+    "no-sets": {"type.raw": b"0\n", "type_map.raw": b"O\n"},
+    "no-types": _data_set(types=b""),
+    "types-of-words": _data_set(types=b"one two three"),
+    "trillion-types": _data_set(types=b"0 0 1000000000000"),
+    "more-types-than-elements": _data_set(elements=b"O"),
+    "no-elements": _data_set(elements=None),
+    "no-such-element": _data_set(elements=b"O Qq"),
+    "fewer-atoms": _data_set(types=b"0 0"),
+    "no-positions": _data_set(coord=None),
+    "no-cell": _data_set(box=None),
+    "objects": _data_set(energy=_npy(np.array([{}], dtype=object), objects=True)),
+    "pickle": _data_set(energy=b"\x80\x04K\x01."),
+    "cut-array": _data_set(coord=_npy(np.zeros((1, 9)))[:-8]),
+    "noise": _data_set(force=bytes(range(256))),
+    "words": _data_set(energy=_npy(np.array(["low"]))),
+    "trillion-frames": _data_set(
+        coord=_npy(np.zeros((1, 9))).replace(b"(1, 9), }            ", b"(1000000000000, 9), }")
+    ),
+    "other-shape": _data_set(force=_npy(np.zeros((1, 8)))),
+    "nan-energy": _data_set(energy=_npy(np.array([np.nan]))),
+    "infinite-position": _data_set(coord=_npy(np.full((1, 9), np.inf))),
+    "empty-arrays": _data_set(
+        coord=_npy(np.zeros((0, 9))),
+        box=_npy(np.zeros((0, 9))),
+        energy=_npy(np.zeros(0)),
+        force=_npy(np.zeros((0, 9))),
+    ),
+}
 
 # strange, and yet all is there: what other programs and other systems write
 STRANGE: dict[str, bytes] = {

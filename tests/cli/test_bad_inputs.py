@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_line import end, invoke, refusal, rows, start
-from corpus import BAD, GOOD, STRANGE
+from corpus import BAD, BAD_FOLDERS, GOOD, STRANGE
 from places import DOCS
 from projects import PARAMETERS, structures, trained_project, write_files
 from rights import can_give_up_rights, give_up_rights
@@ -29,6 +29,16 @@ def write(folder: Path, files: dict[str, bytes]) -> list[str]:
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return [f"{folder.name}/{name}" for name in files]
+
+
+def write_folders(folder: Path) -> list[str]:
+    """Data sets that are folders."""
+    for name, files in BAD_FOLDERS.items():
+        for file, content in files.items():
+            path = folder / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    return [f"{folder.name}/{name}" for name in BAD_FOLDERS]
 
 
 def strange_places(folder: Path) -> list[str]:
@@ -65,12 +75,18 @@ def command(here: Path, *arguments: object) -> tuple[int, str, str]:
 def test_the_corpus_is_large() -> None:
     assert len(BAD) >= 60
     guarantees = (DOCS / "guarantees.md").read_text(encoding="utf-8")
-    assert f"`tests/corpus.py` holds {len(BAD)} broken files" in guarantees
+    assert (
+        f"`tests/corpus.py` holds {len(BAD)} broken files and {len(BAD_FOLDERS)} broken folders" in guarantees
+    )
 
 
 def test_extract_names_each_bad_file_once_and_takes_the_others(tmp_path: Path) -> None:
     Project.create(tmp_path / "p", PARAMETERS)
-    bad = [*write(tmp_path / "files", BAD), *strange_places(tmp_path / "files")]
+    bad = [
+        *write(tmp_path / "files", BAD),
+        *write_folders(tmp_path / "files"),
+        *strange_places(tmp_path / "files"),
+    ]
     good = write(tmp_path / "files", {"good.xsf": GOOD.encode(), **STRANGE})
     before = {path for path in tmp_path.rglob("*") if tmp_path / "p" not in path.parents}
     code, out, err = command(tmp_path, "extract", *bad, *good, "-C", "p")
@@ -102,7 +118,11 @@ def test_a_strange_file_says_the_same_as_the_plain_one(tmp_path: Path, name: str
 def test_predict_goes_around_what_is_bad(tmp_path: Path) -> None:
     trained_project(tmp_path / "p")
     bad = {name: content for name, content in BAD.items() if name != "no-energy.xsf"}
-    names = [*write(tmp_path / "files", bad), *strange_places(tmp_path / "files")]
+    names = [
+        *write(tmp_path / "files", bad),
+        *write_folders(tmp_path / "files"),
+        *strange_places(tmp_path / "files"),
+    ]
     code, out, err = command(tmp_path, "predict", *names, *write(tmp_path / "files", STRANGE), "-C", "p")
     assert code == 3
     assert "Traceback" not in err

@@ -132,7 +132,7 @@ def test_a_split_file_is_read_before_tensorflow_starts(here: Path, command: str)
     ("name", "got"),
     [
         ("POSCAR", "no suffix"),
-        ("OUTCAR_3", "no suffix"),
+        ("XDATCAR_3", "no suffix"),
         ("a.cif", "the suffix '.cif'"),
         ("CONTCAR.1", "the suffix '.1'"),
     ],

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
+import foreign_outputs
 import outputs
 import pytest
 from ase import Atoms
@@ -117,6 +118,10 @@ def write_what_pages_name() -> None:
     ase.io.write("mine.xyz", outputs.frames(periodic=True), format="extxyz")
     text = Path("mine.xyz").read_text(encoding="utf-8")
     Path("mine.xyz").write_text(text.replace(" stress=", " my_virial="), encoding="utf-8")
+    Path("OUTCAR").write_text(foreign_outputs.outcar())
+    Path("cp2k.out").write_text(foreign_outputs.cp2k())
+    Path("md.out").write_text(foreign_outputs.aims_dynamics())
+    foreign_outputs.deepmd(Path("water"))
     atom = "1\nconfig_type=isolated_atom energy={} pbc=F\n{} 0 0 0\n"
     text = Path("relabelled.xyz").read_text(encoding="utf-8").replace("U_total=", "energy=")
     Path("with-atoms.xyz").write_text(

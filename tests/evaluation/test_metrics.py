@@ -18,6 +18,7 @@ from tio2nn.evaluation.metrics import (
     errors_by_energy,
     errors_by_size,
     force_errors_by_distance,
+    force_errors_by_element,
     force_metrics,
     outlier_fraction,
     residuals_per_atom,
@@ -231,3 +232,19 @@ def test_errors_of_forces_are_told_by_the_distance_of_the_atom() -> None:
             "rmse_eV_per_A": pytest.approx(17.320508),
         },
     ]
+
+
+def test_force_errors_by_element_are_those_of_its_atoms() -> None:
+    errors = np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, -3.0]])
+    assert force_errors_by_element(errors, ["O", "Ti", "O"], ["Ti", "O", "H"]) == [
+        {"element": "Ti", "n_atoms": 1, **_errors(4 / 3, 2 / 3, 2.0)},
+        {"element": "O", "n_atoms": 2, **_errors(10 / 6, 4 / 6, 3.0)},
+    ]
+
+
+def _errors(mean_square: float, mean: float, largest: float) -> dict[str, object]:
+    return {
+        "rmse_eV_per_A": pytest.approx(mean_square**0.5, rel=1e-5),
+        "mae_eV_per_A": pytest.approx(mean, rel=1e-5),
+        "max_eV_per_A": largest,
+    }

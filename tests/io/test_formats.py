@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -319,7 +320,8 @@ def test_compressed_files_are_the_same(tmp_path: Path, name: str) -> None:
 
 def test_every_format_that_is_listed_has_a_file_here() -> None:
     by_name = {format_of_name(name) for name in [*FILES, "x.xsf", "x.xyz"]}
-    assert by_name == set(FORMATS)
+    # tests of those that dpdata reads, and of folders, stand in test_foreign_formats.py
+    assert by_name == {form for form in FORMATS if not form.needs and form.how != "folder"}
 
 
 # --- attacks ----------------------------------------------------------------------------------------------
@@ -413,3 +415,39 @@ def test_frames_are_read_one_by_one() -> None:
         stream = io.BytesIO(text.encode())
         next(reader(stream, file="x"))
         assert stream.tell() < len(text) / 3
+
+
+# a gigabyte of nothing, of which the first megabytes must do
+_HEADS = {
+    "x.pwo": outputs.espresso(1)[:60],
+    "aims.out": outputs.aims()[:60],
+    "vasprun.xml": "<modeling>",
+    "input.data": "",
+}
+
+
+@pytest.mark.parametrize("name", _HEADS)
+def test_a_small_file_that_expands_to_nothing_but_blank_lines_is_refused_early(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / f"{name}.gz"
+    blank = gzip.compress(b"\n" * 2**24)
+    path.write_bytes(gzip.compress(_HEADS[name].encode()) + blank * 60)
+    begin = time.process_time()
+    (problem,) = problems(path)
+    assert time.process_time() - begin < 3.0
+    assert "expected at most" in problem
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "filling"), [("x.pwo", b"a\n"), ("input.data", b"#\n"), ("vasprun.xml", b"<a/>")]
+)
+def test_a_small_file_that_expands_to_nothing_of_interest_is_refused(
+    tmp_path: Path, name: str, filling: bytes
+) -> None:
+    path = tmp_path / f"{name}.gz"
+    nothing = gzip.compress(filling * (2**24 // len(filling)))
+    path.write_bytes(gzip.compress(_HEADS[name].encode()) + nothing * 30)
+    (problem,) = problems(path)
+    assert problem.endswith(("lines, got none", "beside its ionic steps, got more"))

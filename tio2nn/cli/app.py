@@ -10,13 +10,14 @@ from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from tio2nn.cli import interrupt
 from tio2nn.errors import InputError, Tio2nnError, naming, one_line
 from tio2nn.version import __version__
 
 INPUT_ERROR = InputError.exit_code
+REPORT = "--report"
 
 
 class _Commands(TyperGroup):
@@ -30,6 +31,21 @@ class _Commands(TyperGroup):
         ):
             ctx.fail(f"No such option: {option} (options stand after the command)")
         return super().parse_args(ctx, args)
+
+
+class _Command(TyperCommand):
+    """A command whose option `--report` may stand alone.
+
+    Typer has no options with a value that may be missing. Only a word that ends in `.html` is the value, so that a
+    structure file behind the option is never taken for the page to write.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = args[: args.index("--")] if "--" in args else args
+        for k, word in enumerate(words):
+            if word == REPORT and not "".join(words[k + 1 : k + 2]).lower().endswith(".html"):
+                words[k] = f"{REPORT}="
+        return super().parse_args(ctx, [*words, *args[len(words) :]])
 
 
 app = typer.Typer(
@@ -88,7 +104,7 @@ def command(function: Command) -> Command:
             if good is False:
                 raise typer.Exit(INPUT_ERROR)
 
-    app.command()(guarded)
+    app.command(cls=_Command)(guarded)
     return function
 
 

@@ -29,6 +29,7 @@ from tio2nn.cli.options import (
     XsfForcesUnit,
 )
 from tio2nn.cli.pools import pool
+from tio2nn.cli.report_option import Page, ReportOption, page_wanted
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def evaluate(
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     runner_units: RunnerUnitsOption = None,
     energy: EnergyOption = WhichEnergy.AUTO,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> bool:
     """Measure the errors of the potential on structures held out of training."""
@@ -81,9 +83,10 @@ def evaluate(
     )
 
     found = None if potential is not None and project is None else Project.find(project)
+    page = page_wanted(report, None if found is None else found.evaluation_directory)
     lock = nullcontext() if found is None else found.locked("evaluate")
     with lock, pool(None, scheduler, tls, insecure, wait) as workers:
-        metrics, good = perform(found, sources or [], potential, strict, options, workers.predictors())
+        metrics, good = perform(found, sources or [], potential, strict, options, workers.predictors(), page)
     if json:
         console.print_json(metrics)
     return good
@@ -96,6 +99,7 @@ def perform(
     strict: bool = False,
     options: ReadOptions | None = None,
     workers: RemotePool | None = None,
+    report: Page | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """Evaluate and show the errors; return the metrics and whether every source could be used.
 
@@ -189,6 +193,8 @@ def perform(
         )
     if summary.directory is not None:
         console.say(f"wrote figures and tables to {summary.directory}")
+    if report is not None:
+        report.write(summary, project)
     doubtful = summary.extrapolating + summary.foreign_compositions
     return metrics, not (summary.rejected or (strict and doubtful))
 

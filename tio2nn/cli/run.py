@@ -46,6 +46,7 @@ from tio2nn.cli.options import (
     element_symbols,
 )
 from tio2nn.cli.pools import Pool, pool
+from tio2nn.cli.report_option import Page, ReportOption, page_wanted
 from tio2nn.parallel.devices import Device, known_device
 from tio2nn.workflow.steps import Steps
 
@@ -94,6 +95,7 @@ def run(
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     runner_units: RunnerUnitsOption = None,
     energy: EnergyOption = WhichEnergy.AUTO,
+    report: ReportOption = None,
     json: JsonOption = False,
 ) -> bool:
     """Run every step that is missing or out of date."""
@@ -104,6 +106,7 @@ def run(
     from tio2nn.workflow.run import run as verb
     from tio2nn.workflow.settings import asks_for_new_split, fields_of_switches
 
+    page = page_wanted(report, Path())
     new = asks_for_new_split(split, split_by, new_split, no_test)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     settings = RunSettings(
@@ -131,7 +134,7 @@ def run(
     )
     begin = time.perf_counter()
     with pool(jobs, scheduler, tls, insecure, wait) as workers:
-        summary = verb(settings, _ShownSteps(workers))
+        summary = verb(settings, _ShownSteps(workers, page))
     made = summary.project
     console.say(
         f"finished in {console.duration(time.perf_counter() - begin)}; the potential is {made.potential_file}; "
@@ -147,10 +150,11 @@ class _ShownSteps(Steps):
 
     Args:
         workers: who does the work.
+        page: the report to write, or None.
     """
 
-    def __init__(self, workers: Pool) -> None:
-        self._workers = workers
+    def __init__(self, workers: Pool, page: Page | None = None) -> None:
+        self._workers, self._page = workers, page
 
     def created(self, project: Project) -> None:
         console.say(f"created {project.parameters_file}")
@@ -195,7 +199,9 @@ class _ShownSteps(Steps):
         console.say("training: nothing to do, the model is up to date with structures, split and settings")
 
     def evaluate(self, snapshot: Snapshot) -> dict[str, Any]:
-        return evaluate.perform(snapshot, workers=self._workers.predictors())[0]
+        return evaluate.perform(snapshot, workers=self._workers.predictors(), report=self._page)[0]
 
     def nothing_to_evaluate(self) -> None:
         console.say("evaluation: nothing to do, the split has no test set")
+        if self._page is not None:
+            console.warn("no report is written: it tells of an evaluation")

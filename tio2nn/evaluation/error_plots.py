@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from tio2nn.evaluation.metrics import correlation
-from tio2nn.evaluation.plots import BLUE, GRAY, ORANGE, drawing, full_frame, number, structures
+from tio2nn.evaluation.plots import BLUE, DENSITY, GRAY, ORANGE, drawing, full_frame, number, structures
 from tio2nn.evaluation.residuals import EvaluatedForces
 from tio2nn.potential.prediction import EXTRAPOLATION_DISTANCE
 from tio2nn.structures.stress import GPA
@@ -35,7 +35,9 @@ def plot_forces(true: FloatArray, predicted: FloatArray, figure: Path) -> None:
     with drawing(figure, height=6.2) as page:
         upper, lower = page.subplots(2, 1, height_ratios=(2.0, 1.0))
         upper.axline((frame[0], frame[0]), slope=1.0, color=GRAY, linewidth=0.8, zorder=1)
-        upper.hist2d(x, y, bins=_BINS, range=(frame, frame), cmap="Blues", norm="log", zorder=2)
+        upper.hist2d(
+            x, y, bins=_BINS, range=(frame, frame), cmap=DENSITY, norm="log", zorder=2, rasterized=True
+        )
         upper.set_xlabel("true force component (eV/Å)")
         upper.set_ylabel("predicted force component (eV/Å)")
         upper.set_title(f"{len(x):,} components, RMSE {number(rmse)} eV/Å, MAE {number(mae)} eV/Å")

@@ -125,6 +125,30 @@ def force_errors_by_distance(predicted: FloatArray, true: FloatArray, distances:
     ]
 
 
+def force_errors_by_element(
+    errors: FloatArray, of_atoms: Sequence[str], elements: Sequence[str]
+) -> list[Entry]:
+    """An entry for each element that is there.
+
+    Args:
+        errors: (n_atoms, 3) predicted minus true force components, eV/Å.
+        of_atoms: (n_atoms,) their elements.
+        elements: in the order of the entries.
+    """
+    found = []
+    symbols = np.array(of_atoms)
+    for element in elements:
+        own = errors[symbols == element]
+        if len(own):
+            numbers = {
+                "rmse_eV_per_A": _rmse(own),
+                "mae_eV_per_A": np.mean(np.abs(own)),
+                "max_eV_per_A": np.abs(own).max(),
+            }
+            found.append({"element": element, "n_atoms": len(own), **_rounded(numbers)})
+    return found
+
+
 def correlation(spread: ArrayLike, error: ArrayLike) -> dict[str, float | None]:
     """How well the committee spread predicts the size of the error.
 

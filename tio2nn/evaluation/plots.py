@@ -1,4 +1,4 @@
-"""Plots of tables and arrays as PNG; equal data give equal bytes."""
+"""Plots of tables and arrays as PNG, or as SVG for a page that has its own colors; equal data give equal bytes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -25,7 +27,12 @@ FloatArray = NDArray[np.float64]
 BLUE = "#0072B2"
 ORANGE = "#D55E00"
 GRAY = "#6E6E6E"
-_LIGHT = "#C4C4C4"
+LIGHT = "#C4C4C4"
+# in SVG, of text and frames, and behind an inset; pages replace them by the colors of their own
+INK = "#1B1B1B"
+PAPER = "#FDFDFD"
+# visible on white as on black
+DENSITY = LinearSegmentedColormap.from_list("density", [(0.0, (*mpl.colors.to_rgb(BLUE), 0.35)), (1.0, BLUE)])
 
 _STYLE = {
     "figure.dpi": 150,
@@ -41,7 +48,18 @@ _STYLE = {
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
 }
+_STYLE_OF_SVG = {
+    "figure.facecolor": "none",
+    "axes.facecolor": PAPER,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.hashsalt": "tio2nn",
+}
 _WIDTH = 4.8  # inches
+_MOST_SHAPES = 2000  # points of an SVG; more become an image in it
 
 # If the values span more than _FAR times the middle 90 % plus _MARGIN of its width on each side, an axis shows only
 # that range, so that one extreme value does not squeeze all others together. Normal and Laplace distributions are
@@ -189,7 +207,7 @@ def plot_energies(evaluated: FloatArray, figure: Path, data_set: FloatArray | No
         axes = page.subplots()
         if data_set is not None:
             label = f"data set: {structures(len(data_set))}{_not_shown(data_set, frame)}"
-            axes.hist(data_set, bins=bins, color=_LIGHT, label=label)
+            axes.hist(data_set, bins=bins, color=LIGHT, label=label)
         label = f"evaluated: {structures(len(evaluated))}{_not_shown(evaluated, frame)}"
         axes.hist(evaluated, bins=bins, color=BLUE, label=label)
         axes.set_yscale("log")
@@ -202,16 +220,22 @@ def plot_energies(evaluated: FloatArray, figure: Path, data_set: FloatArray | No
 
 @contextmanager
 def drawing(path: Path, height: float) -> Iterator[Figure]:
-    """An empty figure of our style, written when the block ends."""
+    """An empty figure of our style, written when the block ends, as SVG if the name of the file says so."""
     with mpl.rc_context():
         mpl.rcdefaults()  # figures do not depend on a matplotlibrc
         mpl.rcParams.update(_STYLE)
+        is_svg = path.suffix == ".svg"
+        if is_svg:
+            mpl.rcParams.update(_STYLE_OF_SVG)
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         canvas = FigureCanvasAgg(figure)
         yield figure
         data = io.BytesIO()
-        # Figure.savefig would draw and lay out everything twice
-        canvas.print_png(data, metadata={"Software": None})
+        if is_svg:
+            FigureCanvasSVG(figure).print_svg(data, metadata={"Date": None, "Creator": None})
+        else:
+            # Figure.savefig would draw and lay out everything twice
+            canvas.print_png(data, metadata={"Software": None})
     with atomic_write(path, "wb") as handle:
         handle.write(data.getbuffer())
 
@@ -258,7 +282,8 @@ def _scatter(axes: Axes, x: FloatArray, y: FloatArray, y_frame: tuple[float, flo
     inside = (y >= y_frame[0]) & (y <= y_frame[1])
     # transparent if there are many, to show their density
     alpha = float(np.clip(20.0 / np.sqrt(len(x)), 0.15, 0.8))
-    axes.scatter(x[inside], y[inside], s=7, color=BLUE, alpha=alpha, linewidths=0, zorder=2)
+    many = len(x) > _MOST_SHAPES
+    axes.scatter(x[inside], y[inside], s=7, color=BLUE, alpha=alpha, linewidths=0, zorder=2, rasterized=many)
     border = np.clip(y[~inside], *y_frame)
     axes.scatter(x[~inside], border, s=16, marker="x", color=ORANGE, linewidths=0.8, clip_on=False, zorder=3)
     axes.set_ylim(y_frame)

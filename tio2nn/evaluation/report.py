@@ -42,7 +42,7 @@ def write_report(
     Returns:
         The files written.
     """
-    drawings = _drawings(table, data_set)
+    drawings = drawings_of(table, data_set)
     written = [directory / RESIDUALS]
     write_csv(written[0], COLUMNS, table.lines())
     if table.by_config_type:
@@ -61,8 +61,8 @@ def write_report(
     return (*written, directory / METRICS)
 
 
-def _drawings(table: ResidualTable, data_set: FloatArray | None) -> dict[str, Callable[[Path], None]]:
-    """Functions that draw the figures for which the table has data."""
+def drawings_of(table: ResidualTable, data_set: FloatArray | None) -> dict[str, Callable[[Path], None]]:
+    """Functions that draw the figures for which the table has data; by the name of the PNG."""
     # importing matplotlib takes longer than evaluating a hundred structures
     from tio2nn.evaluation import error_plots, plots
 

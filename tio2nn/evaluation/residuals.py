@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.errors import InputError
 from tio2nn.evaluation.kinds import errors_by_config_type
 from tio2nn.evaluation.metrics import (
     correlation,
@@ -19,13 +20,16 @@ from tio2nn.evaluation.metrics import (
     errors_by_energy,
     errors_by_size,
     force_errors_by_distance,
+    force_errors_by_element,
     force_metrics,
     residuals_per_atom,
     stress_metrics,
 )
 from tio2nn.evaluation.shear_order import OtherOrder, other_orders
+from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.elements import formula
 from tio2nn.structures.reference_energies import ReferenceEnergies
+from tio2nn.structures.stress import to_voigt
 from tio2nn.structures.structure import FloatArray
 
 COLUMNS = (
@@ -62,12 +66,14 @@ class EvaluatedForces(NamedTuple):
         true, predicted: (n_atoms, 3) eV/Å.
         spread: (n_atoms,) committee spread, eV/Å, or None.
         distances: (n_atoms,) distance of each atom from the training set, see `tio2nn.potential.familiarity`.
+        elements: (n_atoms,) symbols; empty if unknown.
     """
 
     true: FloatArray
     predicted: FloatArray
     spread: FloatArray | None
     distances: FloatArray
+    elements: tuple[str, ...] = ()
 
 
 class EvaluatedStress(NamedTuple):
@@ -127,6 +133,48 @@ class Evaluated(NamedTuple):
     config_type: str = ""
 
 
+def evaluated(
+    prediction: Prediction, elements: Sequence[str], nearest: Mapping[str, Nearest]
+) -> Evaluated | InputError:
+    """The row of a structure, or why it has none.
+
+    Args:
+        prediction: with forces and stress, if these are to be evaluated.
+        elements: in the order of the compositions.
+        nearest: nearest training structures by name, where known.
+    """
+    structure = prediction.structure
+    if structure.energy is None:
+        return structure.error(structure.extras.no_energy)
+    if (unusable := prediction.unusable()) is not None:
+        return unusable
+    return Evaluated(
+        name=structure.name,
+        file=structure.file,
+        composition=tuple(structure.composition.get(element, 0) for element in elements),
+        energy=structure.energy,
+        predicted=prediction.energy,
+        spread=prediction.spread,
+        n_extrapolating=len(prediction.extrapolations),
+        largest_distance=float(prediction.distances.max()),
+        composition_is_known=prediction.composition_is_known,
+        forces=None
+        if structure.forces is None or prediction.forces is None
+        else EvaluatedForces(
+            structure.forces,
+            prediction.forces,
+            prediction.forces_spread,
+            prediction.distances,
+            structure.elements,
+        ),
+        nearest=nearest.get(structure.name),
+        stress=None
+        if structure.stress is None or prediction.stress is None
+        else EvaluatedStress(to_voigt(structure.stress), to_voigt(prediction.stress)),
+        config_type=structure.config_type,
+    )
+
+
 @dataclass(frozen=True)
 class ResidualTable:
     """All evaluated structures, in order of name.
@@ -180,6 +228,7 @@ class ResidualTable:
             np.concatenate([forces.predicted for forces in found]),
             np.concatenate(spreads) if len(spreads) == len(found) else None,
             np.concatenate([forces.distances for forces in found]),
+            tuple([element for forces in found for element in forces.elements]),
         )
 
     @cached_property
@@ -230,6 +279,11 @@ class ResidualTable:
             by_distance = force_errors_by_distance(forces.predicted, forces.true, forces.distances)
             metrics["forces"] = force_metrics(forces.predicted, forces.true)
             metrics["forces"]["by_distance_of_atom"] = by_distance
+            if forces.elements:
+                errors = forces.predicted - forces.true
+                metrics["forces"]["by_element"] = force_errors_by_element(
+                    errors, forces.elements, self.elements
+                )
         if (stresses := self.stresses) is not None:
             metrics["stress"] = stress_metrics(stresses.predicted, stresses.true)
         metrics |= {

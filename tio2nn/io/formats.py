@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-How = Literal["whole", "stream", "place"]
+How = Literal["whole", "stream", "place", "folder"]
 
 HEAD = 16_384  # bytes of a file that tell its format; programs print their license before their name
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -24,7 +24,8 @@ class Format:
         beginning: matches the first bytes of such a file; None if only the name tells.
         labels: what the files say beside the geometry.
         how: what the reader needs: the "whole" content, a "stream" read forwards, or the "place" of the file on disk,
-            so that it can be neither compressed nor in an archive.
+            so that it can be neither compressed nor in an archive. Of a "folder", the names are those of a file in it.
+        needs: a package that must be installed; "" for none.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Format:
     beginning: re.Pattern[bytes] | None
     labels: str
     how: How = "stream"
+    needs: str = ""
 
 
 def _begins(pattern: bytes) -> re.Pattern[bytes]:
@@ -86,16 +88,52 @@ RUNNER = Format(
     _begins(rb"(\s*#[^\n]*\n)*\s*begin\b[^\n]*\n\s*(comment|c|lattice|atom|energy|charge)\b"),
     "energy, forces",
 )
+AIMS_DYNAMICS = Format(
+    "aims-md",
+    "output of FHI-aims (dynamics)",
+    (),
+    _begins(rb".*?Invoking FHI-aims.*?\n[ \t]*MD_run\b"),
+    "energy, free energy, forces",
+    needs="dpdata",
+)
+CP2K = Format(
+    "cp2k",
+    "output of CP2K (single points)",
+    ("*cp2k*.out", "*cp2k*.log"),
+    _begins(rb".*?CP2K\| version string"),
+    "energy, free energy, forces",
+    needs="dpdata",
+)
+OUTCAR = Format(
+    "outcar",
+    "OUTCAR of VASP",
+    ("outcar*", "*outcar"),
+    _begins(rb"\s*vasp\.[0-9]"),
+    "energy, free energy, forces, stress",
+    needs="dpdata",
+)
+DEEPMD = Format(
+    "deepmd",
+    "data set of DeePMD (npy)",
+    ("type.raw",),
+    None,
+    "energy, forces, stress",
+    "folder",
+)
 
 FORMATS: tuple[Format, ...] = (
     XSF,
     EXTXYZ,
     VASPRUN,
     ESPRESSO,
+    AIMS_DYNAMICS,
     AIMS,
+    CP2K,
+    OUTCAR,
     TRAJECTORY,
     DATABASE,
     RUNNER,
+    DEEPMD,
 )
 
 # files of such names are opened in folders and archives, too, to see how they begin
@@ -103,7 +141,8 @@ _DOUBTFUL = ("*.out", "*.log", "*.stdout", "*.xml", "*.data")
 
 
 def _bare(name: str) -> str:
-    return name.lower().removesuffix(".gz")
+    # members of archives are named by their path
+    return name.rpartition("/")[2].lower().removesuffix(".gz")
 
 
 def format_of_name(name: str) -> Format | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _SUFFIXES = (".cif", ".vasp", ".gen", ".res", ".cell", ".castep", ".pdb", ".cfg", ".xtd")
-_NAMES_OF_VASP = ("POSCAR", "CONTCAR", "OUTCAR", "XDATCAR", "VASPRUN")
+_NAMES_OF_VASP = ("POSCAR", "CONTCAR", "XDATCAR", "VASPRUN")
 
 
 def is_read_by_ase(name: str) -> bool:

@@ -11,11 +11,27 @@ from typing import BinaryIO, Literal, overload
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
 from tio2nn.io.database import iter_database
+from tio2nn.io.deepmd import iter_deepmd
 from tio2nn.io.extxyz import iter_extxyz
-from tio2nn.io.formats import AIMS, DATABASE, ESPRESSO, EXTXYZ, RUNNER, TRAJECTORY, VASPRUN, XSF
+from tio2nn.io.formats import (
+    AIMS,
+    AIMS_DYNAMICS,
+    CP2K,
+    DATABASE,
+    DEEPMD,
+    ESPRESSO,
+    EXTXYZ,
+    OUTCAR,
+    RUNNER,
+    TRAJECTORY,
+    VASPRUN,
+    XSF,
+)
 from tio2nn.io.labels import ReadOptions
 from tio2nn.io.outputs.aims import iter_aims
+from tio2nn.io.outputs.cp2k import iter_cp2k
 from tio2nn.io.outputs.espresso import iter_espresso
+from tio2nn.io.outputs.outcar import iter_outcar
 from tio2nn.io.outputs.vasprun import iter_vasprun
 from tio2nn.io.runner import iter_runner
 from tio2nn.io.sources import SourceFile, iter_source_files
@@ -193,8 +209,12 @@ _READERS: dict[str, Callable[[SourceFile, ReadOptions], Iterator[Structure | Inp
     VASPRUN.key: lambda source, _: iter_vasprun(source.stream, file=source.file),
     ESPRESSO.key: lambda source, _: iter_espresso(source.stream, file=source.file),
     AIMS.key: lambda source, _: iter_aims(source.stream, file=source.file),
+    AIMS_DYNAMICS.key: lambda source, _: iter_aims(source.stream, file=source.file),
+    CP2K.key: lambda source, _: iter_cp2k(source.stream, file=source.file),
+    OUTCAR.key: lambda source, _: iter_outcar(source.stream, file=source.file),
     TRAJECTORY.key: lambda source, _: iter_trajectory(_seekable(source), file=source.file),
     DATABASE.key: lambda source, _: iter_database(source.path or Path(source.file), file=source.file),
+    DEEPMD.key: lambda source, _: iter_deepmd(source.path or Path(source.file), file=source.file),
     RUNNER.key: lambda source, options: iter_runner(
         source.stream, file=source.file, units=options.runner_units
     ),

@@ -64,6 +64,7 @@ def iter_runner(
             elif word:
                 raise lines.error(f"expected begin, got {quoted(line.strip())}")
         elif word == "end":
+            lines.found_result()
             try:
                 yield block.structure()
             except InputError as error:

@@ -54,7 +54,7 @@ class SourceFile(NamedTuple):
         file: the path as the user would find it, `archive.tar:member` inside an archive; printable.
         format: what it is.
         stream: the uncompressed content, at its beginning.
-        path: of a file on disk; None inside an archive.
+        path: of a file on disk, or of the folder if the format is one; None inside an archive.
     """
 
     file: str
@@ -205,29 +205,32 @@ def _from_file(path: Path, walk: _Walk, *, is_named: bool) -> Iterator[SourceFil
     """A file; nothing if a folder holds it and it turns out to be something else."""
     file = printable(str(path))
     form = format_of_name(path.name)
-    head = None
     if form is None:
         try:
             with _open_regular(path, file) as stream:
-                head = expanded(stream, path.name).read(HEAD)
+                form = format_of_content(expanded(stream, path.name).read(HEAD))
         except (InputError, *_UNREADABLE) as error:
             # what cannot be read may be anything
             if is_named and _is_new(path, walk):
                 yield from walk.errors(_unreadable(error, file))
             return
-        form = format_of_content(head)
     if form is None:
         if is_named:
             yield from walk.errors(_of_no_format(path, file))
         return
+    place = path
+    if form.how == "folder":
+        # frames are named after it
+        place = path.parent if path.parent.name not in ("", "..") else path.parent.resolve()
+    file = printable(str(place))
     walk.n_found += 1
     if not _is_new(path, walk) or not walk.takes(file):
         return
     try:
         with _open_regular(path, file) as stream:
-            if form.how == "place" and path.name.lower().endswith(".gz"):
+            if form.how in ("place", "folder") and path.name.lower().endswith(".gz"):
                 raise _needs_a_place(form, file)
-            yield SourceFile(file, form, expanded(stream, path.name), path)
+            yield SourceFile(file, form, expanded(stream, path.name), place)
     except (InputError, *_UNREADABLE) as error:
         yield _unreadable(error, file)
 
@@ -250,8 +253,9 @@ def _of_no_format(path: Path, file: str) -> InputError:
 
 
 def _needs_a_place(form: Format, file: str) -> InputError:
+    kind = "folder" if form.how == "folder" else "file"
     return InputError(
-        f"expected a {form.title} as a file of its own, got one in an archive or compressed: unpack it",
+        f"expected a {form.title} as a {kind} of its own, got one in an archive or compressed: unpack it",
         file=file,
     )
 
@@ -319,7 +323,7 @@ def _read_member(
     if not member.isreg() or member.issparse():
         kind = "a sparse file" if member.issparse() else _MEMBER_KINDS.get(member.type, "something else")
         return _not_regular(kind, file)
-    if form.how == "place":
+    if form.how in ("place", "folder"):
         return _needs_a_place(form, file)
     if member.size > expanding.LARGEST_FILE:
         return too_large(file)

@@ -20,6 +20,10 @@ from tio2nn.structures.stress import usable_stress
 from tio2nn.structures.structure import Extras, FloatArray, Structure, parsed_weight, two_energies
 
 _LONGEST_LINE = 2**20  # bytes
+# programs separate what they print by some blank lines; a compressed file may hold a billion at no cost
+_MOST_BLANK_LINES = 10_000  # in a row
+# eigenvalues at thousands of k points, in every step, take a million
+_MOST_LINES = 10_000_000  # between results
 _CONTROL_BYTES = bytes([*range(9), *range(14, 32), 127])
 _LETTERS = re.compile("[A-Za-z]+")
 _UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
@@ -40,6 +44,8 @@ class Lines:
         self._stream = stream
         self._file = file
         self.number = 0
+        self._n_blank = 0  # in a row
+        self._result = 0  # number of the line at which there was one
         self._ended = False  # without a newline
         self._is_utf8 = True
 
@@ -51,12 +57,20 @@ class Lines:
         """The next line without its end, or None behind the last.
 
         Raises:
-            InputError: it is no text, or too long.
+            InputError: it is no text, too long, or there are too many lines of nothing.
         """
         data = self._stream.readline(_LONGEST_LINE + 1)
         if not data:
             return None
         self.number += 1
+        if data.isspace():
+            self._n_blank += 1
+            if self._n_blank > _MOST_BLANK_LINES:
+                raise self.error(f"expected at most {_MOST_BLANK_LINES} blank lines in a row, got more")
+        else:
+            self._n_blank = 0
+        if self.number - self._result > _MOST_LINES:
+            raise self.error(f"expected results within {_MOST_LINES} lines, got none")
         if len(data) > _LONGEST_LINE:
             raise self.error(f"expected lines of at most {_LONGEST_LINE} characters, got a longer one")
         if self.number == 1:
@@ -75,6 +89,10 @@ class Lines:
             except UnicodeDecodeError:
                 self._is_utf8 = False
         return data.decode("latin-1")
+
+    def found_result(self) -> None:
+        """Note that the lines so far were worth reading."""
+        self._result = self.number
 
     def row(self, what: str) -> list[str]:
         """The fields of the next line.

@@ -36,6 +36,12 @@ def stem(file: str) -> str:
     return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).stem
 
 
+def container(file: str) -> str:
+    """The archive that holds a file, else its folder."""
+    archive = _IN_ARCHIVE.match(file)
+    return archive.group()[: -len(MEMBER_SEPARATOR)] if archive is not None else str(PurePath(file).parent)
+
+
 def sorted_by_name(structures: Iterable[Structure]) -> list[Structure]:
     """Structures in natural order, with unique names (`unique_names`)."""
     read = list(structures)

@@ -15,7 +15,7 @@ from tio2nn.errors import InputError, StaleError, UsageError
 from tio2nn.evaluation.baseline import Comparison
 from tio2nn.evaluation.leakage import fingerprints_of, nearest_in_training
 from tio2nn.evaluation.report import write_report
-from tio2nn.evaluation.residuals import Evaluated, EvaluatedForces, EvaluatedStress, Nearest, ResidualTable
+from tio2nn.evaluation.residuals import Evaluated, Nearest, ResidualTable, evaluated
 from tio2nn.evaluation.shear_order import OtherOrder
 from tio2nn.files.paths import AnyPath
 from tio2nn.io.labels import ReadOptions, Remarks
@@ -33,7 +33,6 @@ from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.names import natural_key
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import LEFT_OUT, Split, read_parts
-from tio2nn.structures.stress import to_voigt
 from tio2nn.structures.structure import FloatArray
 from tio2nn.wording import listed
 from tio2nn.workflow.predict import predict_stream
@@ -59,6 +58,9 @@ class EvaluationSummary:
         trained_on: number of given structures with the geometry of a training structure.
         n_groups: number of groups of related structures in the project; 0 if unknown.
         other_orders: kinds of structures whose shear stresses fit much better in another order.
+        table: the evaluated structures, one by one.
+        data_set: (n_all,) cohesive energies of the project's structures, eV/atom; None if unknown.
+        potential_file: the potential.
     """
 
     metrics: dict[str, Any]
@@ -75,6 +77,9 @@ class EvaluationSummary:
     trained_on: int = 0
     n_groups: int = 0
     other_orders: tuple[OtherOrder, ...] = ()
+    table: ResidualTable | None = None
+    data_set: FloatArray | None = None
+    potential_file: Path | None = None
 
 
 def evaluate(
@@ -143,8 +148,8 @@ def evaluate(
         directory = (
             project.evaluation_directory if its_own and not sources else project.other_evaluation_directory
         )
+    data_set = None if snapshot is None else _data_set_energies(snapshot, potential)
     if directory is not None:
-        data_set = None if snapshot is None else _data_set_energies(snapshot, potential)
         paths = write_report(directory, table, metrics, data_set)
     return EvaluationSummary(
         metrics=metrics,
@@ -161,6 +166,9 @@ def evaluate(
         trained_on=trained_on,
         n_groups=part.n_groups,
         other_orders=tuple(table.other_orders),
+        table=table,
+        data_set=data_set,
+        potential_file=potential_file,
     )
 
 
@@ -330,7 +338,7 @@ def _collect(
             row = (
                 result
                 if isinstance(result, InputError)
-                else _evaluated(result, potential.elements, part.nearest)
+                else evaluated(result, potential.elements, part.nearest)
             )
             if isinstance(row, InputError):
                 rejected.append(row)
@@ -345,37 +353,6 @@ def _collect(
     rows.sort(key=lambda row: (natural_key(row.name), natural_key(row.file)))
     table = ResidualTable(tuple(rows), potential.elements, potential.reference_energies)
     return table, tuple(rejected), n_trained_on
-
-
-def _evaluated(
-    prediction: Prediction, elements: Sequence[str], nearest: Mapping[str, Nearest]
-) -> Evaluated | InputError:
-    structure = prediction.structure
-    if structure.energy is None:
-        return structure.error(structure.extras.no_energy)
-    if (unusable := prediction.unusable()) is not None:
-        return unusable
-    return Evaluated(
-        name=structure.name,
-        file=structure.file,
-        composition=tuple(structure.composition.get(element, 0) for element in elements),
-        energy=structure.energy,
-        predicted=prediction.energy,
-        spread=prediction.spread,
-        n_extrapolating=len(prediction.extrapolations),
-        largest_distance=float(prediction.distances.max()),
-        composition_is_known=prediction.composition_is_known,
-        forces=None
-        if structure.forces is None or prediction.forces is None
-        else EvaluatedForces(
-            structure.forces, prediction.forces, prediction.forces_spread, prediction.distances
-        ),
-        nearest=nearest.get(structure.name),
-        stress=None
-        if structure.stress is None or prediction.stress is None
-        else EvaluatedStress(to_voigt(structure.stress), to_voigt(prediction.stress)),
-        config_type=structure.config_type,
-    )
 
 
 def _data_set_energies(snapshot: Snapshot, potential: Potential) -> FloatArray | None:

@@ -144,7 +144,7 @@ def extract(
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or 0))
     findings = disagreement = stresses = slabs = constants = None
     if structures:
-        reference = _reference(structures, _given_reference_energies(parameters))
+        reference = reference_energies_of(structures, parameters)
         findings = audit(structures, reference)
         disagreement = compare_forces(structures, findings.groups)
         constants = mixed_constants(structures, findings.groups.duplicate_of.tolist())
@@ -211,7 +211,11 @@ def _completed(project: Project, draft: Draft) -> tuple[tuple[str, str], ...]:
     return tuple(explained(seen, choice, parameters))
 
 
-def _reference(structures: Sequence[Structure], given: Mapping[str, float] | None) -> ReferenceEnergies:
+def reference_energies_of(
+    structures: Sequence[Structure], parameters: ParameterSet | Draft | None
+) -> ReferenceEnergies:
+    """The reference energies of the parameters; by default fitted to the structures."""
+    given = _given_reference_energies(parameters)
     elements = tuple(sorted({element for structure in structures for element in structure.composition}))
     if given is None:
         energies = np.array([structure.energy for structure in structures], dtype=np.float64)

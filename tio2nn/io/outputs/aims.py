@@ -1,9 +1,9 @@
-"""Output of FHI-aims: single points.
+"""Output of FHI-aims: single points, and dynamics through dpdata (`aims_dynamics`).
 
 The energy is `Total energy corrected`, extrapolated to no smearing, the free energy `Electronic free energy`. The
-stress is the analytical one, symmetrized. Dynamics and relaxations print geometries before or after the results for
-them, depending on the version: they are refused, and so are stresses by finite differences, whose strained cells have
-energies, too.
+stress is the analytical one, symmetrized. Relaxations print geometries before or after the results for them, depending
+on the version: they are refused, and so are dynamics of which `control.in` is not repeated at the beginning, and
+stresses by finite differences, whose strained cells have energies, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from tio2nn.errors import InputError
 from tio2nn.files.text import parse_count, quoted
+from tio2nn.io.outputs.aims_dynamics import Dynamics, is_dynamics
 from tio2nn.io.stream import (
     Labels,
     Lines,
@@ -53,18 +54,24 @@ def iter_aims(stream: BinaryIO, *, file: str) -> Iterator[Structure | InputError
 
 
 def _points(lines: Lines, file: str) -> Iterator[Structure | InputError]:
-    point = _Point(lines, file)
+    point: _Point | Dynamics = _Point(lines, file)
     for line in lines:
         if "Invoking FHI-aims" in line:
             yield from point.end()
             point = _Point(lines, file)
+        elif isinstance(point, _Point) and point.has_no_results and is_dynamics(line):
+            point = Dynamics(lines, file)
         else:
-            point.take(line)
+            yield from point.take(line)
     yield from point.end()
 
 
 class _Point:
-    """One run of the program."""
+    """One run of the program.
+
+    Attributes:
+        has_no_results: whether this is still the repetition of the input.
+    """
 
     def __init__(self, lines: Lines, file: str) -> None:
         self._lines, self._file, self._line = lines, file, max(lines.number, 1)
@@ -78,14 +85,21 @@ class _Point:
         self._converged: bool | None = None
         self._moved = ""
 
-    def take(self, line: str) -> None:
-        """Go on with a line.
+    @property
+    def has_no_results(self) -> bool:
+        return not (self._energies or self._elements)
+
+    def take(self, line: str) -> Iterator[Structure | InputError]:
+        """Go on with a line; nothing ends before the run does.
 
         Raises:
             InputError: it is damaged.
         """
-        if self._moved:
-            return
+        if not self._moved:
+            self._take(line)
+        return iter(())
+
+    def _take(self, line: str) -> None:
         word = line.strip().removeprefix("|").strip()
         label, _, value = (part.strip() for part in word.partition(":"))
         if label == "Number of atoms" and self._n_atoms is None:
@@ -114,6 +128,8 @@ class _Point:
 
     def end(self) -> Iterator[Structure | InputError]:
         """The structure with its results, if there are any."""
+        if self._energies or self._elements:
+            self._lines.found_result()
         if self._moved:
             yield self._lines.error(f"expected a single point, got {self._moved}", self._line)
         elif self._converged is False or (self._converged is None and self._energies):

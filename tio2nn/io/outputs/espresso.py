@@ -124,6 +124,8 @@ class _Run:
 
     def end(self) -> Iterator[Structure | InputError]:
         """The geometry with its results, if there are any."""
+        if self._failed is not None or self._energy is not None:
+            self._lines.found_result()
         if self._failed is not None:
             yield self._lines.error(self._failed, self._line)
         elif self._energy is not None:

@@ -26,7 +26,10 @@ from tio2nn.structures.structure import FloatArray, Structure
 _AT_ONCE = 2**16  # bytes
 _DEEPEST = 64  # elements in each other; VASP has 9
 _LONGEST_TOKEN = 2**24  # bytes that the parser may keep, waiting for the end of a tag
-_LONGEST_TEXT = 2**16  # characters of one element
+_LONGEST_TEXT = 2**16  # characters of one element that are kept
+_MOST_TEXT = 2**24  # characters between two tags; VASP writes a line
+# elements outside of ionic steps, of which a million atoms have some; and inside, where projections on orbitals stand
+_MOST_ELEMENTS, _MOST_IN_STEP = 10_000_000, 100_000_000
 _KBAR = 1.0 / 1602.1766208  # eV/Å³
 _FULL_STRESS = 2  # the least ISIF for all components
 _VECTORS = {
@@ -87,6 +90,7 @@ class _Run:
         self._settings: dict[str, float] = {}
         self._done: list[Structure | InputError] = []
         self._fed = 0
+        self._n_elements = 0  # outside of steps
         self.n_steps = 0
         self._step = _Step(0)
         parser = self._parser = expat.ParserCreate()
@@ -130,13 +134,28 @@ class _Run:
         name = attributes.get("name")
         self._path.append(tag if name is None else f"{tag}:{name}")
         self._text, self._length = [], 0
+        self._count()
         if tag == "calculation":
             self._step = _Step(self._parser.CurrentLineNumber)
         elif tag == "scstep":
             self._step.electronic.append({})
 
+    def _count(self) -> None:
+        """Refuse what only a file made to keep a program busy has; compressed, it may be small."""
+        in_step = len(self._path) > 2 and self._path[1] == "calculation"
+        if in_step:
+            self._step.n_elements += 1
+        else:
+            self._n_elements += 1
+        if self._n_elements > _MOST_ELEMENTS or self._step.n_elements > _MOST_IN_STEP:
+            most = _MOST_IN_STEP if in_step else _MOST_ELEMENTS
+            where = "an ionic step" if in_step else "the file beside its ionic steps"
+            raise self._error(f"expected at most {most} elements in {where}, got more")
+
     def _characters(self, text: str) -> None:
         self._length += len(text)
+        if self._length > _MOST_TEXT:
+            raise self._error(f"expected at most {_MOST_TEXT} characters between tags, got more")
         if self._length <= _LONGEST_TEXT:
             self._text.append(text)
 
@@ -191,6 +210,7 @@ class _Step:
 
     def __init__(self, line: int) -> None:
         self._line = line
+        self.n_elements = 0
         self.rows: dict[str, list[str]] = {}
         self.energies: dict[str, str] = {}
         self.electronic: list[dict[str, str]] = []

@@ -1,0 +1,178 @@
+"""Output of CP2K through dpdata: a single point with forces, printed at level MEDIUM or above.
+
+The energy of CP2K contains the entropy of smearing: forces belong to it. It is energy and free energy alike, as for
+`pw.x`. dpdata opens a file by its name; what it needs is put into a temporary one, so that outputs come from anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import IO, BinaryIO
+
+from tio2nn.errors import InputError
+from tio2nn.files.text import quoted
+from tio2nn.io.atomic_units import BOHR, HARTREE
+from tio2nn.io.outputs import foreign
+from tio2nn.io.stream import Labels, Lines, structure_of
+from tio2nn.structures.structure import Structure
+
+_TITLE = "output of CP2K"
+_ENERGY = "ENERGY| Total FORCE_EVAL"
+_KIND = "Atomic kind:"
+_SINGLE = ("SCF run converged", "Multiplication driver", "CELL| Vector", "FORCES|", _KIND, _ENERGY)
+_ATOMS = ("Atom  Kind  Element", "Atom Kind Element")
+_FORCES, _END_OF_FORCES = " Atom   Kind ", "SUM OF ATOMIC FORCES"
+_PERIODICITY = ("CELL| Periodicity", "POISSON| Periodicity")
+_MOST_KINDS = 1000
+_MOST_KEPT = 2**28  # characters
+
+
+def iter_cp2k(stream: BinaryIO, *, file: str) -> Iterator[Structure | InputError]:
+    """The single point of a file.
+
+    Args:
+        stream: the content.
+        file: for messages and `Structure.file`.
+
+    Raises:
+        InputError: it cannot be used, or dpdata is missing.
+        OSError, EOFError: the content cannot be read.
+    """
+    dpdata = foreign.readers(_TITLE, file)
+    lines = Lines(stream, file)
+    with tempfile.TemporaryFile("w+", encoding="ascii", errors="replace") as kept:
+        point = _Point(lines, file, kept)
+        for line in lines:
+            point.take(line)
+        point.check()
+        yield point.structure(dpdata)
+
+
+class _Point:
+    """What was read so far.
+
+    Args:
+        lines: of the file.
+        file: its name.
+        kept: takes the lines that matter.
+    """
+
+    def __init__(self, lines: Lines, file: str, kept: IO[str]) -> None:
+        self._lines, self._file, self._kept = lines, file, kept
+        self._n_kept = 0
+        self._n_runs = 0
+        self._n_kinds = 0
+        self._n_energies = 0
+        self._converged = False
+        self._failed = False
+        self._periodicity = "XYZ"
+        self._in_atoms = False
+        self._elements: list[str] = []
+        self._in_forces = False
+        self._has_forces = False
+
+    def take(self, line: str) -> None:
+        """Go on with a line.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        if "PROGRAM STARTED AT" in line:
+            self._n_runs += 1
+        elif "SCF run NOT converged" in line:
+            self._failed = True
+        elif any(word in line for word in _PERIODICITY):
+            self._periodicity = line.split()[-1]
+        elif any(word in line for word in _SINGLE):
+            self._count(line)
+            self._keep(line)
+        elif any(word in line for word in _ATOMS):
+            self._in_atoms = True
+            self._keep(line)
+        elif self._in_atoms:
+            self._in_atoms = bool(line) or not self._elements
+            # the name of a kind, which dpdata takes, may be that of another element
+            self._elements += line.split()[2:3]
+            self._keep(line)
+        elif _FORCES in line or self._in_forces:
+            self._in_forces = _END_OF_FORCES not in line
+            self._has_forces = True
+            self._keep(line)
+
+    def _count(self, line: str) -> None:
+        self._converged |= "SCF run converged" in line
+        self._has_forces |= "FORCES|" in line
+        self._n_kinds += _KIND in line
+        if self._n_kinds > _MOST_KINDS:
+            raise self._lines.error(f"expected at most {_MOST_KINDS} kinds of atoms, got more")
+        if _ENERGY in line:
+            self._n_energies += 1
+            self._lines.check_end()
+
+    def _keep(self, line: str) -> None:
+        self._n_kept += len(line) + 1
+        if self._n_kept > _MOST_KEPT or len(self._elements) > foreign.MOST_ATOMS:
+            raise self._lines.error("expected a structure that fits into memory, got a larger one")
+        self._kept.write(line + "\n")
+
+    def _error(self, reason: str) -> InputError:
+        return InputError(reason, file=self._file)
+
+    def check(self) -> None:
+        """Refuse what dpdata would take for a single point, or pass over in silence.
+
+        Raises:
+            InputError: it is something else.
+        """
+        if self._n_runs > 1:
+            raise self._error(
+                f"expected the output of one run, got {self._n_runs}: put each into its own file"
+            )
+        if self._n_energies > 1:
+            raise self._error(
+                f"expected a single point, got {self._n_energies} energies: a relaxation or dynamics, of which this "
+                "output lacks the positions"
+            )
+        if self._failed:
+            raise self._error("expected a converged calculation, got 'SCF run NOT converged'")
+        if not self._n_energies:
+            raise self._error("expected a total energy of CP2K, got none: interrupted?")
+        if not self._converged:
+            raise self._error("expected 'SCF run converged', got none")
+        if not self._elements:
+            raise self._error("expected atomic coordinates, got none: let CP2K print at level MEDIUM")
+        if not self._has_forces:
+            raise self._error(
+                "expected atomic forces, got none: let CP2K print them (FORCE_EVAL/PRINT/FORCES)"
+            )
+
+    def structure(self, dpdata: foreign.Readers) -> Structure:
+        """The structure.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        self._kept.flush()
+        self._kept.seek(0)
+        # a file that is opened by its number is closed by whoever opened it
+        _, _, _, cells, positions, energies, forces, _ = foreign.told(
+            lambda: dpdata.cp2k.get_frames(os.dup(self._kept.fileno())), self._error
+        )
+        energy = float(energies[0]) * HARTREE / dpdata.unit.EnergyConversion("hartree", "eV").value()
+        per_length = dpdata.unit.ForceConversion("hartree/bohr", "eV/angstrom").value()
+        return structure_of(
+            self._elements,
+            positions[0],
+            cells[0],
+            self._axes(),
+            labels=Labels(energy, energy, forces[0] * (HARTREE / BOHR / per_length)),
+            file=self._file,
+        )
+
+    def _axes(self) -> list[bool]:
+        word = self._periodicity
+        if word != "NONE" and not set(word) <= set("XYZ"):
+            raise self._error(f"expected a periodicity such as XYZ, got {quoted(word)}")
+        return [axis in word and word != "NONE" for axis in "XYZ"]
