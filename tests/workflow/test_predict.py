@@ -217,7 +217,7 @@ def test_structures_that_cannot_be_described_are_named_and_spoil_no_other(single
 def test_a_long_stream_keeps_its_order_and_begins_before_it_is_read_to_the_end(
     single: Potential, monkeypatch: pytest.MonkeyPatch, threads: int, most: int
 ) -> None:
-    monkeypatch.setattr(predict, "_TOGETHER", 2)
+    monkeypatch.setattr(structure_batches, "_TOGETHER", 2)
     read: list[str] = []
 
     def items() -> Iterator[Structure]:
@@ -238,7 +238,7 @@ def test_a_long_stream_keeps_its_order_and_begins_before_it_is_read_to_the_end(
 def test_a_stream_says_the_same_on_any_number_of_threads(
     single: Potential, monkeypatch: pytest.MonkeyPatch, forces: bool
 ) -> None:
-    monkeypatch.setattr(predict, "_TOGETHER", 3)
+    monkeypatch.setattr(structure_batches, "_TOGETHER", 3)
     monkeypatch.setattr(predict, "CENTERS_PER_BLOCK", 20)  # more atoms than that are large
     large = Structure.from_ase(structures()[0].to_ase().repeat((3, 2, 1)))
     assert large.n_atoms > 20

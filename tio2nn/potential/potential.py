@@ -115,6 +115,24 @@ class Potential:
         compute = self._predict_forces if forces else self._predict_energies
         yield from batch_wise(structures, lambda batch: compute(batch, n))
 
+    def predict_described(
+        self, structures: Sequence[Structure], *, threads: int | None = None
+    ) -> list[tuple[Prediction, FloatArray]]:
+        """Predict energies and forces of some structures, each with the features (n_atoms, n_features) of its atoms.
+
+        Args:
+            structures: all of them at once in memory.
+            threads: as for `predict`.
+
+        Raises:
+            InputError, UsageError: as `predict`.
+        """
+        n = thread_count(threads)
+        described = self._calculator.describe(structures, n)
+        own = rows_of(structures)
+        found = self._with_all_forces(described, n)
+        return [(prediction, described.features[rows]) for prediction, rows in zip(found, own, strict=True)]
+
     def predict_step(
         self, structure: Structure, verlet: VerletList, *, threads: int | None = None
     ) -> Prediction:

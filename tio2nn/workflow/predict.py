@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import asdict, replace
 from functools import lru_cache
 from itertools import count
@@ -15,8 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tio2nn.cores import one_blas_thread, thread_count
-from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK
+from tio2nn.cores import thread_count
 from tio2nn.errors import InputError
 from tio2nn.io.extxyz_text import Predicted, write_extxyz
 from tio2nn.io.labels import XsfForces
@@ -26,9 +25,17 @@ from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.names import stem, unique_names
 from tio2nn.structures.structure import Structure
+from tio2nn.workflow.structure_batches import (
+    AHEAD,
+    Batch,
+    Compute,
+    batches_of,
+    in_threads,
+    one_by_one,
+    structures_in,
+)
 
 Format = Literal["tsv", "csv", "json", "extxyz", "xsf"]
-Batch = list[Structure | InputError]
 
 COLUMNS = (
     "file",
@@ -54,10 +61,6 @@ FORCE_COLUMNS = (
 
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
-# Structures per batch: enough for the kernels to be efficient, and few enough that the first line appears soon
-_TOGETHER = 64
-_AHEAD = 2  # batches per thread or worker that are read, or computed, before the first of them is asked for
-
 
 def predict_stream(
     potential: Potential,
@@ -74,9 +77,9 @@ def predict_stream(
         forces, threads: as for `Potential.predict`.
         workers: other machines to predict on, one batch per thread of theirs; by default this one.
     """
-    batches = _batches(items)
+    batches = batches_of(items)
     if workers is None:
-        found = _predicted_here(potential, batches, forces, thread_count(threads))
+        found = in_threads(batches, _predictor(potential, forces), thread_count(threads))
     else:
         found = _predicted_elsewhere(potential, batches, forces, workers)
     for batch, predictions in found:
@@ -84,62 +87,6 @@ def predict_stream(
         for item in batch:
             result = next(results) if isinstance(item, Structure) else item
             yield result if isinstance(result, InputError) else result.unusable() or result
-
-
-def _batches(items: Iterable[Structure | InputError]) -> Iterator[Batch]:
-    """Consecutive items; a structure that keeps several threads busy is alone."""
-    batch: Batch = []
-    for item in items:
-        if batch and _is_large(item):
-            yield batch
-            batch = []
-        batch.append(item)
-        if _is_large(item) or len(batch) == _TOGETHER:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _is_large(item: Structure | InputError) -> bool:
-    return isinstance(item, Structure) and item.n_atoms > CENTERS_PER_BLOCK
-
-
-def _structures(batch: Iterable[Structure | InputError]) -> list[Structure]:
-    return [item for item in batch if isinstance(item, Structure)]
-
-
-def _predicted_here(
-    potential: Potential, batches: Iterable[Batch], forces: bool, threads: int
-) -> Iterator[tuple[Batch, list[Prediction | InputError]]]:
-    """Batches and their predictions, in order.
-
-    Each thread computes a batch of small structures while this one reads and writes others. With forces, 300 files of
-    21 atoms on average take this thread 0.13 of 0.88 s of CPU time; 0.25 of 0.94 s where all threads share each batch.
-    Processes would take 1.9 s each to start, as much as 650 such files: 1,200 files 7.4 s by two, 3.7 s by two threads.
-    """
-    if threads == 1:
-        yield from ((batch, _predict_batch(potential, _structures(batch), forces, 1)) for batch in batches)
-        return
-    running: deque[tuple[Batch, Future[list[Prediction | InputError]]]] = deque()
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="tio2nn")
-    try:
-        # here and not in each thread, where the first to end would undo it for the others
-        with one_blas_thread():
-            for batch in batches:
-                structures = _structures(batch)
-                if _is_large(batch[0]):
-                    yield from ((earlier, future.result()) for earlier, future in running)
-                    running.clear()
-                    yield batch, _predict_batch(potential, structures, forces, threads)
-                    continue
-                running.append((batch, executor.submit(_predict_batch, potential, structures, forces, 1)))
-                if len(running) > _AHEAD * threads:
-                    earlier, future = running.popleft()
-                    yield earlier, future.result()
-            yield from ((batch, future.result()) for batch, future in running)
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _predicted_elsewhere(
@@ -151,9 +98,9 @@ def _predicted_elsewhere(
         with workers.bringing(Path(name))(1) as executor:
             running: deque[tuple[Batch, Future[list[Prediction | InputError]]]] = deque()
             for batch in batches:
-                structures = _structures(batch)
+                structures = structures_in(batch)
                 running.append((batch, executor.submit(predict_batch, file, structures, forces)))
-                if len(running) >= _AHEAD * capacity_of(executor, 1):
+                if len(running) >= AHEAD * capacity_of(executor, 1):
                     yield _arrived(executor, file, forces, *running.popleft())
             while running:
                 yield _arrived(executor, file, forces, *running.popleft())
@@ -171,7 +118,7 @@ def _arrived(
         return batch, future.result()
     except BrokenExecutor:
         results: list[Prediction | InputError] = []
-        for structure in _structures(batch):
+        for structure in structures_in(batch):
             try:
                 results += executor.submit(predict_batch, file, [structure], forces).result()
             except BrokenExecutor as error:
@@ -183,7 +130,7 @@ def predict_batch(
     potential: Path, structures: list[Structure], forces: bool
 ) -> list[Prediction | InputError]:
     """Predict some structures by a potential that is read once per process; runs in a worker."""
-    return _predict_batch(_loaded(potential), structures, forces, 1)
+    return _predict_batch(_loaded(potential), structures, forces)
 
 
 @lru_cache(maxsize=1)
@@ -192,18 +139,16 @@ def _loaded(potential: Path) -> Potential:
 
 
 def _predict_batch(
-    potential: Potential, structures: list[Structure], forces: bool, threads: int
+    potential: Potential, structures: list[Structure], forces: bool
 ) -> list[Prediction | InputError]:
-    try:
+    return one_by_one(_predictor(potential, forces), structures, 1)
+
+
+def _predictor(potential: Potential, forces: bool) -> Compute[Prediction]:
+    def compute(structures: Sequence[Structure], threads: int) -> list[Prediction]:
         return list(potential.predict(structures, forces=forces, threads=threads))
-    except InputError as error:
-        if len(structures) == 1:
-            return [error]
-        return [
-            result
-            for structure in structures
-            for result in _predict_batch(potential, [structure], forces, threads)
-        ]
+
+    return compute
 
 
 def header(form: Format, *, forces: bool = False) -> str | None:

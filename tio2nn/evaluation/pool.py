@@ -1,0 +1,291 @@
+"""Which structures of a pool to label next: far from what is known, where a committee disagrees, never two alike.
+
+A structure is the point of its fingerprint (see `leakage`): the mean over its atoms, so that many atoms do not make it
+far. Distances are in units of that of two random known structures.
+
+`Sieve` takes a pool of any size, one batch after the other, and keeps a bounded number of candidates. It leaves out a
+structure if a candidate of its composition with at least its spread is within a radius, and doubles the radius of the
+composition with the most candidates when there are too many: the doubling algorithm of M. Charikar et al., SIAM
+J. Comput. 33 (2004) 1417, for each composition. With each candidate it keeps how far the farthest structure may be that
+was left out for it.
+
+`Sieve.choose` then takes one candidate after the other, the one farthest from all known and chosen ones, as in
+T. F. Gonzalez, Theor. Comput. Sci. 38 (1985) 293, or the one with the largest product of distance and spread, or spread
+alone. Each composition gets at least half of what it would get at random, and one structure, if there are as many that
+differ.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from math import gcd
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Composition = tuple[int, ...]
+
+By = Literal["distance", "spread", "both"]
+
+# Structures nearer than this are alike: labels of both teach hardly more than one. In TiO2, 5 % of the structures have
+# another one so near, of a scan or a run of frames; files with rounded digits are 1e-4 apart.
+ALIKE = 0.01
+_SHARE = 0.5  # of what a composition would get at random, at least
+# candidates for each structure that is chosen, and at least so many in all
+_CANDIDATES_EACH, _FEWEST_CANDIDATES = 10, 4096
+_KEPT = 0.75  # of the candidates, at most, when there were too many
+_TOGETHER = 512  # points whose distances from all others are computed at a time
+
+
+class Item(NamedTuple):
+    """A structure of the pool.
+
+    Attributes:
+        place: in the pool, from 0.
+        composition: (n_elements,) number of atoms.
+        spread: of the committee; 0 if it is not asked for.
+        geometry: digest of it.
+    """
+
+    place: int
+    composition: Composition
+    spread: float = 0.0
+    geometry: str = ""
+
+
+class Choice(NamedTuple):
+    """A structure that is chosen, and why.
+
+    Attributes:
+        item: the structure.
+        rank: from 1.
+        distance: from the nearest known structure, or of those chosen before.
+        nearest: the rank of that one; 0 if a known structure is nearer.
+        known: index of the nearest known structure.
+        known_distance: from it.
+        for_share: whether it is chosen for its composition, before others that are farther or less certain.
+    """
+
+    item: Item
+    rank: int
+    distance: float
+    nearest: int
+    known: int
+    known_distance: float
+    for_share: bool
+
+
+@dataclass
+class _Candidate:
+    item: Item
+    known: int
+    known_distance: float
+    cover: float = 0.0  # distance of the farthest structure that was left out for it, at most
+
+
+@dataclass
+class Chosen:
+    """The result of a choice.
+
+    Attributes:
+        choices: by rank.
+        radius: no structure of the pool is farther from all known and chosen ones.
+    """
+
+    choices: list[Choice] = field(default_factory=list)
+    radius: float = 0.0
+
+
+class Sieve:
+    """Candidates of a pool.
+
+    Args:
+        known: (n_known, n) fingerprints of the structures that have labels.
+        count: how many structures are to be chosen.
+        most: number of candidates to keep; by default enough.
+
+    Attributes:
+        n: structures so far.
+        n_known: of them, structures that are like a known one.
+        n_alike: those that are like a candidate.
+    """
+
+    def __init__(self, known: FloatArray, count: int, most: int | None = None) -> None:
+        self._count = count
+        self._most = max(_CANDIDATES_EACH * count, _FEWEST_CANDIDATES) if most is None else most
+        unit = float(np.sqrt(2.0 * known.var(axis=0).mean())) or 1.0
+        self._scale = 1.0 / (unit * np.sqrt(known.shape[1]))
+        self._known = known * self._scale
+        self._points = np.empty((0, known.shape[1]))
+        self._kept: list[_Candidate] = []
+        self._kinds: list[Composition] = []  # of the candidates
+        self._radii: dict[Composition, float] = {}
+        self._of_kind: Counter[Composition] = Counter()
+        self._coarseness = 0
+        self.n = self.n_known = self.n_alike = 0
+
+    def add(self, fingerprints: FloatArray, items: Sequence[Item]) -> None:
+        """Look at the next structures of the pool, (n_items, n)."""
+        for first in range(0, len(items), _TOGETHER):
+            own = slice(first, first + _TOGETHER)
+            self._add(fingerprints[own] * self._scale, items[own])
+
+    def _add(self, points: FloatArray, items: Sequence[Item]) -> None:
+        self.n += len(items)
+        for item in items:
+            self._of_kind[self._kind(item.composition)] += 1
+        self._coarsen()
+        known, known_distance = nearest(points, self._known)
+        is_new = known_distance > ALIKE
+        self.n_known += int(np.count_nonzero(~is_new))
+        apart = distances(points, self._points)
+        kinds = [self._kind(item.composition) for item in items]
+        among = distances(points, points)
+        added: list[int] = []
+        for k in np.flatnonzero(is_new).tolist():
+            if not self._is_left_out(items[k], kinds[k], np.concatenate([apart[k], among[k, added]])):
+                added.append(k)
+                self._kept.append(_Candidate(items[k], int(known[k]), float(known_distance[k])))
+                self._kinds.append(kinds[k])
+        self._points = np.concatenate([self._points, points[added]])
+        if len(self._kept) > self._most:
+            self._reduce()
+
+    def _is_left_out(self, item: Item, kind: Composition, apart: FloatArray) -> bool:
+        """Whether a structure at these distances from all candidates is left out for one of them."""
+        near = np.flatnonzero(apart <= self._radii.get(kind, ALIKE))
+        of = [
+            k
+            for k in near.tolist()
+            if apart[k] <= ALIKE or (self._kinds[k] == kind and self._kept[k].item.spread >= item.spread)
+        ]
+        if not of:
+            return False
+        closest = min(of, key=lambda k: float(apart[k]))
+        self.n_alike += bool(apart[closest] <= ALIKE)
+        self._kept[closest].cover = max(self._kept[closest].cover, float(apart[closest]))
+        return True
+
+    def _reduce(self) -> None:
+        """Double the radius of the compositions with the most candidates until few enough are left."""
+        while len(self._kept) > _KEPT * self._most:
+            kind, n = Counter(self._kinds).most_common(1)[0]
+            if n == 1:
+                return
+            self._radii[kind] = radius = 2.0 * self._radii.get(kind, ALIKE)
+            # the least certain ones are left out for others
+            own = [k for k, of in enumerate(self._kinds) if of == kind]
+            own.sort(key=lambda k: -self._kept[k].item.spread)
+            waiting, left_out = np.array(own), set[int]()
+            while len(waiting):
+                first, waiting = int(waiting[0]), waiting[1:]
+                apart = np.linalg.norm(self._points[waiting] - self._points[first], axis=1)
+                near = apart <= radius
+                for k, distance in zip(waiting[near].tolist(), apart[near].tolist(), strict=True):
+                    cover = distance + self._kept[k].cover
+                    self._kept[first].cover = max(self._kept[first].cover, cover)
+                    left_out.add(k)
+                waiting = waiting[~near]
+            kept = [k for k in range(len(self._kept)) if k not in left_out]
+            self._points = self._points[kept]
+            self._kept, self._kinds = [self._kept[k] for k in kept], [self._kinds[k] for k in kept]
+
+    # --- compositions -------------------------------------------------------------------------------------------
+
+    def _kind(self, composition: Composition) -> Composition:
+        """What structures share that share one part of the choice: the formula, else the elements, else nothing."""
+        if self._coarseness == 0:
+            divisor = reduce(gcd, composition)
+            return tuple(n // divisor for n in composition)
+        return tuple(int(n > 0) for n in composition) if self._coarseness == 1 else ()
+
+    def _coarsen(self) -> None:
+        """If there are too many compositions for each to have a share, let those of the same elements be one."""
+        while self._coarseness < 2 and len(self._of_kind) > max(1, self._count // 2):
+            self._coarseness += 1
+            counts: Counter[Composition] = Counter()
+            for kind, n in self._of_kind.items():
+                counts[self._kind(kind)] += n
+            radii: dict[Composition, float] = {}
+            for kind, radius in self._radii.items():
+                radii[self._kind(kind)] = max(radius, radii.get(self._kind(kind), 0.0))
+            self._of_kind, self._radii = counts, radii
+            self._kinds = [self._kind(kind) for kind in self._kinds]
+
+    # --- the choice ---------------------------------------------------------------------------------------------
+
+    @property
+    def n_candidates(self) -> int:
+        """Number of structures that it keeps."""
+        return len(self._kept)
+
+    def choose(self, by: By) -> Chosen:
+        """Choose as many structures as asked for, or all that differ if there are fewer."""
+        points, kept, found = self._points, self._kept, Chosen()
+        spread = np.array([candidate.item.spread for candidate in kept])
+        apart = np.array([candidate.known_distance for candidate in kept])
+        nearest_rank = np.zeros(len(kept), dtype=np.int64)
+        taken = np.zeros(len(kept), dtype=np.bool_)
+        names = sorted(self._of_kind)
+        of_kind = np.array([names.index(kind) for kind in self._kinds], dtype=np.int64)
+        owed = self._shares(names)
+        for rank in range(1, self._count + 1):
+            allowed = ~taken & (apart > ALIKE)
+            if not allowed.any():
+                break
+            score = {"distance": apart, "spread": spread, "both": apart * spread}[by]
+            best = int(np.where(allowed, score, -1.0).argmax())
+            left = np.minimum(owed, np.bincount(of_kind[allowed], minlength=len(names)))
+            pick = best
+            if left.sum() > self._count - rank and left[of_kind[best]] == 0:
+                pick = int(np.where(allowed & (left[of_kind] > 0), score, -1.0).argmax())
+            one = kept[pick]
+            choice = Choice(
+                one.item,
+                rank,
+                float(apart[pick]),
+                int(nearest_rank[pick]),
+                one.known,
+                one.known_distance,
+                pick != best,
+            )
+            found.choices.append(choice)
+            taken[pick] = True
+            owed[of_kind[pick]] = max(0, owed[of_kind[pick]] - 1)
+            from_it = np.linalg.norm(points - points[pick], axis=1)
+            nearest_rank[from_it < apart] = rank
+            apart = np.minimum(apart, from_it)
+        covers = np.array([candidate.cover for candidate in kept])
+        found.radius = float(max(np.max(apart + covers, initial=0.0), ALIKE if self.n_known else 0.0))
+        return found
+
+    def _shares(self, names: Sequence[Composition]) -> IntArray:
+        """(n_kinds,) how many structures each composition is to get, at least."""
+        counts = np.array([self._of_kind[name] for name in names], dtype=np.float64)
+        shares = np.floor(_SHARE * self._count * counts / max(1.0, counts.sum())).astype(np.int64)
+        return np.asarray(np.maximum(shares, 1) if len(names) <= self._count else shares)
+
+
+def distances(points: FloatArray, others: FloatArray) -> FloatArray:
+    """(n_points, n_others); an error of 1e-7 of the points' lengths is far below what is alike."""
+    squares = (points**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2.0 * (points @ others.T)
+    return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
+
+
+def nearest(points: FloatArray, others: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Index of the nearest of others, at least one, and the distance from it, (n_points,) each."""
+    index, least = np.zeros(len(points), dtype=np.int64), np.full(len(points), np.inf)
+    for first in range(0, len(others), 8 * _TOGETHER):
+        apart = distances(points, others[first : first + 8 * _TOGETHER])
+        here = apart.argmin(axis=1)
+        distance = apart[np.arange(len(points)), here]
+        nearer = distance < least
+        index[nearer], least[nearer] = first + here[nearer], distance[nearer]
+    return index, least

@@ -1,0 +1,139 @@
+"""The points of structures: what is seen of a pool, and of the structures that have labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
+from tio2nn.errors import InputError, StaleError, UsageError
+from tio2nn.evaluation.leakage import fingerprints, fingerprints_of
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.potential.potential import FloatArray, Potential
+from tio2nn.project.feature_store import Manifest, StoredFeatures
+from tio2nn.project.freshness import Snapshot
+from tio2nn.project.parts import FEATURES, FRESH, SPLIT
+from tio2nn.structures.split import read_parts
+from tio2nn.structures.structure import Structure
+from tio2nn.training.dataset import AtomTable
+from tio2nn.workflow.predict import label
+from tio2nn.workflow.structure_batches import batches_of, in_threads
+
+
+class Seen(NamedTuple):
+    """A structure, and what the choice depends on."""
+
+    structure: Structure
+    fingerprint: FloatArray
+    spread: float
+
+
+class Known(NamedTuple):
+    """The structures that have labels: names, and fingerprints (n_structures, n)."""
+
+    names: list[str]
+    fingerprints: FloatArray
+
+
+# --- what is looked at -----------------------------------------------------------------------------------------
+
+
+def looker(potential: Potential, *, with_spread: bool) -> Callable[[Sequence[Structure], int], list[Seen]]:
+    """A function that looks at some structures at once, with so many threads."""
+    calculator = SymmetryCalculator(potential.parameters)
+    elements = potential.elements
+    whitenings = [potential.whitenings[potential.subnet_of[element]] for element in elements]
+
+    def look(structures: Sequence[Structure], threads: int) -> list[Seen]:
+        spreads = [0.0] * len(structures)
+        if with_spread:
+            described = potential.predict_described(structures, threads=threads)
+            features = np.concatenate([of_structure for _, of_structure in described])
+            for k, (prediction, _) in enumerate(described):
+                if (unusable := prediction.unusable()) is not None:
+                    raise unusable
+                assert prediction.forces_spread is not None, "of a committee"
+                # the mean square: as many atoms of equal uncertainty are no more uncertain
+                spreads[k] = float(np.sqrt(np.mean(prediction.forces_spread**2)))
+        else:
+            features, _ = calculator.with_close_pairs(structures, 0.0, threads)
+        of_atoms = np.array([elements.index(e) for s in structures for e in s.elements], dtype=np.int64)
+        n_atoms = np.array([structure.n_atoms for structure in structures], dtype=np.int64)
+        table = AtomTable.from_rows(features, of_atoms, n_atoms, len(elements))
+        return list(map(Seen, structures, fingerprints(table, whitenings), spreads))
+
+    return look
+
+
+def looked_at(
+    items: Iterable[Structure | InputError],
+    look: Callable[[Sequence[Structure], int], list[Seen]],
+    threads: int,
+) -> Iterator[tuple[int, list[Seen | InputError]]]:
+    """What is seen of some consecutive structures, or why one cannot be used; and the place of the first of them."""
+    place = 0
+    for batch, found in in_threads(batches_of(items), look, threads):
+        results = iter(found)
+        yield place, [item if isinstance(item, InputError) else next(results) for item in batch]
+        place += len(batch)
+
+
+# --- what is known ---------------------------------------------------------------------------------------------
+
+
+def known_structures(
+    snapshot: Snapshot | None,
+    potential: Potential,
+    given: Iterable[Structure | InputError],
+    threads: int,
+) -> Known:
+    """The structures that have labels: those that a project trains and validates on, and those that are given."""
+    names: list[str] = []
+    parts: list[FloatArray] = []
+    if snapshot is not None:
+        own = _of_project(snapshot, potential)
+        names += own.names
+        parts.append(own.fingerprints)
+    for _, batch in looked_at(given, looker(potential, with_spread=False), threads):
+        for seen in batch:
+            if isinstance(seen, InputError):
+                raise seen
+            names.append(label(seen.structure))
+            parts.append(seen.fingerprint[None])
+    if not names:
+        raise UsageError(
+            "expected structures that have labels, got none; name a project, or files of them with --known"
+        )
+    return Known(names, np.concatenate(parts))
+
+
+def _of_project(snapshot: Snapshot, potential: Potential) -> Known:
+    """The training and validation set of a project, from its features."""
+    project, store = snapshot.project, snapshot.structures
+    snapshot.require(SPLIT)
+    if snapshot.seen_by(potential.parameters).state(FEATURES).kind != FRESH:
+        snapshot.require(FEATURES)
+        raise StaleError(
+            f"expected features of the functions that the potential has ({_told(potential.parameters)}), got others "
+            f"({_told(snapshot.parameters)}); train on these first, or name a project with those of the potential",
+            file=str(project.features_directory),
+        )
+    parts = read_parts(project.split_file)
+    used = [k for k, name in enumerate(store.names) if parts.get(name) in ("train", "validation")]
+    elements = potential.elements
+    whitenings = [potential.whitenings[potential.subnet_of[element]] for element in elements]
+    features = StoredFeatures(project.features_directory, Manifest.read(project.features_manifest))
+    (found,) = fingerprints_of(
+        (np.array(used, dtype=np.int64),),
+        features,
+        store.element_indices(elements),
+        store.n_atoms,
+        whitenings,
+    )
+    return Known([store.names[k] for k in used], found)
+
+
+def _told(parameters: ParameterSet) -> str:
+    return f"{parameters.n_features} for {', '.join(parameters.elements)}, cutoff {parameters.cutoff:g} Å"
