@@ -39,4 +39,5 @@ ENTRIES = (
     Entry("split-earlier.csv", parts.SPLIT, "split of other structures"),
     Entry("model", parts.MODEL, parts.MODEL.name),
     Entry("evaluation", parts.EVALUATION, parts.EVALUATION.name),
+    Entry("learning-curve", parts.CURVE, parts.CURVE.name),
 )

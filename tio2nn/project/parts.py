@@ -42,9 +42,10 @@ MODEL = Part(
     ("features", "energies", "forces", "stresses", "weights", "split", "settings"),
 )
 EVALUATION = Part("evaluation", "evaluate", (MODEL, SPLIT), ("potential",))
+CURVE = Part("learning curve", "learning-curve", (FEATURES, DERIVATIVES))
 
 PARTS = (PARAMETERS, STRUCTURES, FEATURES, DERIVATIVES, SPLIT, SEARCH, MODEL, EVALUATION)
-"""In the order in which they are made."""
+"""In the order in which they are made; a learning curve is of what was there, and no other part is made from it."""
 
 
 class State(NamedTuple):

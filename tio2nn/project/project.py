@@ -317,6 +317,11 @@ class Project:
         """Errors against the distance from the training set."""
         return self.evaluation_directory / "distances.png"
 
+    @property
+    def curve_directory(self) -> Path:
+        """Fits to parts of the training set, and what they come to."""
+        return self.root / "learning-curve"
+
     def parameters(self) -> ParameterSet:
         """Read `params.json`.
 

@@ -1,0 +1,193 @@
+"""tio2nn learning-curve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tio2nn.cli import console
+from tio2nn.cli.app import command
+from tio2nn.cli.options import (
+    EpochsOption,
+    ForcesOption,
+    InsecureOption,
+    JobsOption,
+    JsonOption,
+    ProjectOption,
+    RecipeOption,
+    SchedulerOption,
+    SeedOption,
+    SplitFileOption,
+    SplitKindOption,
+    TlsOption,
+    TunedOption,
+    WaitOption,
+)
+from tio2nn.cli.pools import Pool, pool
+from tio2nn.errors import UsageError
+from tio2nn.wording import counted
+
+if TYPE_CHECKING:
+    from tio2nn.evaluation.power_law import Curve
+    from tio2nn.parameters.parameter_set import ParameterSet
+    from tio2nn.project.freshness import Snapshot
+    from tio2nn.tuning.curve_ledger import CurveFit
+    from tio2nn.workflow.inputs import SplitRequest
+    from tio2nn.workflow.learning_curve import CurvePlan
+
+_OF = {
+    "energy_rmse_meV_per_atom": ("energy RMSE", "meV/atom"),
+    "energy_mae_meV_per_atom": ("energy MAE", "meV/atom"),
+    "force_rmse_eV_per_A": ("force RMSE", "eV/Å"),
+}
+
+
+@command
+def learning_curve(
+    project: ProjectOption = None,
+    fractions: Annotated[
+        str,
+        typer.Option("--fractions", metavar="LIST", help="Parts of the training set, in percent."),
+    ] = "5,10,20,50,100",
+    repeats: Annotated[
+        int,
+        typer.Option("--repeats", min=1, metavar="N", help="Fits to each part, of structures drawn anew."),
+    ] = 2,
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    tls: TlsOption = None,
+    insecure: InsecureOption = False,
+    wait: WaitOption = None,
+    recipe: RecipeOption = None,
+    tuned: TunedOption = False,
+    split: SplitFileOption = None,
+    split_by: SplitKindOption = None,
+    forces: ForcesOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Fit to parts of the training set: how errors fall, and what twice the data would buy; resumes."""
+    from tio2nn.project.freshness import Snapshot
+    from tio2nn.project.project import Project
+    from tio2nn.workflow.inputs import SplitRequest
+    from tio2nn.workflow.settings import asks_for_new_split, training_parameters
+
+    new = asks_for_new_split(split, split_by, False, False)
+    percents = _percents(fractions)
+    found = Project.find(project)
+    snapshot = Snapshot(found)
+    flags = {"split": split_by, "epochs": epochs, "seed": seed}
+    parameters = training_parameters(snapshot, recipe, tuned, flags, forces)
+    with found.locked("learning-curve"), pool(jobs, scheduler, tls, insecure, wait) as workers:
+        document = perform(snapshot, parameters, SplitRequest(split, new), (percents, repeats), workers)
+    if json:
+        console.print_json(document)
+
+
+def _percents(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"--fractions: expected numbers such as 5,10,100, got {text!r}") from None
+
+
+def perform(
+    snapshot: Snapshot,
+    parameters: ParameterSet,
+    split: SplitRequest,
+    wanted: tuple[tuple[float, ...], int],
+    workers: Pool,
+) -> dict[str, Any]:
+    """Make the fits, show the curve and return its document."""
+    from tio2nn.workflow.settings import require_features
+
+    require_features(snapshot, parameters, split.path)
+    console.say("starting TensorFlow ...")
+    with console.native_messages_hidden():
+        from tio2nn.workflow.learning_curve import CurveSettings, learning_curve
+
+    number = 0
+    total = 0
+
+    def on_plan(plan: CurvePlan) -> None:
+        nonlocal total
+        total = len(plan.fits)
+        _say_plan(plan)
+
+    def on_fit(fit: CurveFit) -> None:
+        nonlocal number
+        number += 1
+        console.say(f"fit {number} of {total}: {_told(fit)}")
+
+    with console.compile_notice("the forces"):
+        summary = learning_curve(
+            snapshot,
+            parameters,
+            CurveSettings(*wanted),
+            split=split,
+            jobs=workers.jobs,
+            make_executor=workers.trials(snapshot.project),
+            on_plan=on_plan,
+            on_fit=on_fit,
+        )
+    console.say(
+        f"fitted for {console.duration(summary.seconds)}; {summary.n_known} of "
+        f"{counted(len(summary.fits), 'fit')} from an earlier run"
+    )
+    if diverged := [fit for fit in summary.fits if fit.status != "completed"]:
+        console.warn(f"{counted(len(diverged), 'fit')} diverged and count for nothing")
+    largest = max(fit.n_train for fit in summary.fits)
+    for name, curve in summary.curves.items():
+        console.say(_line(*_OF[name], curve, largest))
+    console.say(f"wrote {', '.join(map(str, summary.paths))}")
+    return summary.document
+
+
+def _say_plan(plan: CurvePlan) -> None:
+    """What is about to be done, and how long it may take."""
+    for percent in plan.skipped:
+        console.warn(f"{percent:g} % of the training set is too little to fit to; left out")
+    sizes = sorted({fit.n_train for fit in plan.fits})
+    n_known = len(plan.fits) - len(plan.missing)
+    known = f", {n_known} of them known from earlier runs" if n_known else ""
+    labels = (
+        "energies and forces" if any(f.parameters.training.forces for f in plan.fits) else "energies alone"
+    )
+    console.say(
+        f"{counted(len(plan.fits), 'fit')} of one network each to {labels} of {', '.join(map(str, sizes))} "
+        f"structures{known}, judged by the {plan.n_judging} of the {plan.judge} set"
+    )
+    if plan.missing:
+        console.say(
+            f"{console.estimated(plan.cpu_seconds)} of CPU time, {plan.jobs} at a time: "
+            f"{console.estimated(plan.wall_seconds)}"
+        )
+
+
+def _told(fit: CurveFit) -> str:
+    what = f"{fit.percent:g} %, {counted(fit.n_train, 'structure')}, draw {fit.repeat}: "
+    if fit.energy_rmse_meV_per_atom is None:
+        return what + fit.status
+    forces = "" if fit.force_rmse_eV_per_A is None else f", {fit.force_rmse_eV_per_A:.4f} eV/Å"
+    return f"{what}RMSE {fit.energy_rmse_meV_per_atom:.2f} meV/atom{forces}"
+
+
+def _line(what: str, unit: str, curve: Curve | None, largest: int) -> str:
+    """What twice the data would buy."""
+    if curve is None:
+        return f"{what}: too few sizes for a law"
+    now, twice = curve.at(largest), curve.at(2 * largest)
+    exponent = curve.law.exponent_interval
+    law = (
+        f"{what}: {curve.law.formula()} {unit}, exponent {exponent.value:.2f} ({exponent.low:.2f} to "
+        f"{exponent.high:.2f})"
+    )
+    if not curve.falls:
+        law += ", so that it is not certain to fall at all"
+    change = 100.0 * (1.0 - twice.value / now.value)
+    return (
+        f"{law}; twice the data ({2 * largest} structures): {twice.value:.3g} {unit} ({twice.low:.3g} to "
+        f"{twice.high:.3g}) instead of {now.value:.3g}, {change:.0f} % less"
+    )
