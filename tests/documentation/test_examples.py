@@ -36,6 +36,7 @@ SHORTER = {
     "run": ["--no-tune", "--epochs", "20", "--members", "1", "-j", "1"],
     "train": ["--epochs", "2", "--members", "1", "-j", "1"],
     "tune": ["--epochs", "2", "--max-trials", "1", "-j", "1"],
+    "learning-curve": ["--epochs", "2", "--repeats", "1", "--fractions", "20,50,100", "-j", "1"],
 }
 # not run here: these install, run all tests, build the pages, or take hours
 PASSED_OVER = (

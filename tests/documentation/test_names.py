@@ -78,7 +78,7 @@ def program_markdown(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_the_page_of_commands_has_every_command_and_every_option(program_markdown: Any) -> None:
     text = "\n".join(program_markdown.commands())
-    sections = dict(re.findall(r"^## `(\w+)`$(.*?)(?=^\(command-|\Z)", text, re.MULTILINE | re.DOTALL))
+    sections = dict(re.findall(r"^## `([\w-]+)`$(.*?)(?=^\(command-|\Z)", text, re.MULTILINE | re.DOTALL))
     assert list(sections) == list(PARSERS)
     for name, section in sections.items():
         shown = set(re.findall(r"`(--?[A-Za-z-]+)", section))

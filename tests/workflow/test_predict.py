@@ -21,7 +21,7 @@ from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import EXTRAPOLATION_DISTANCE, Prediction
 from tio2nn.potential.whitening import Whitening
 from tio2nn.structures.structure import Structure
-from tio2nn.workflow import predict
+from tio2nn.workflow import structure_batches
 from tio2nn.workflow.predict import COLUMNS, Format, header, label, predict_stream, text, warnings
 
 FORMATS: tuple[Format, ...] = ("tsv", "csv", "json")
@@ -239,7 +239,7 @@ def test_a_stream_says_the_same_on_any_number_of_threads(
     single: Potential, monkeypatch: pytest.MonkeyPatch, forces: bool
 ) -> None:
     monkeypatch.setattr(structure_batches, "_TOGETHER", 3)
-    monkeypatch.setattr(predict, "CENTERS_PER_BLOCK", 20)  # more atoms than that are large
+    monkeypatch.setattr(structure_batches, "CENTERS_PER_BLOCK", 20)  # more atoms than that are large
     large = Structure.from_ase(structures()[0].to_ase().repeat((3, 2, 1)))
     assert large.n_atoms > 20
     items = [*structures()[:7], at_one_place("double"), large, InputError("bad", file="x"), *structures()[7:]]

@@ -45,15 +45,14 @@ def select(
     project: ProjectOption = None,
     potential: PotentialOption = None,
     by: Annotated[
-        Optional[str],  # noqa: UP045
+        str,
         typer.Option(
             "--by",
             metavar="MEASURE",
-            help="distance from what is known, spread of the committee, or both (the product). Default: both; the "
-            "distance for a single network.",
-            show_default=False,
+            help="coverage of the pool, distance from what is known, spread of the committee, or both (the product of "
+            "distance and spread).",
         ),
-    ] = None,
+    ] = "coverage",
     form: Annotated[
         str, typer.Option("--format", "-f", metavar="NAME", help="Of the files: extxyz, xsf or poscar.")
     ] = "extxyz",
@@ -138,7 +137,7 @@ def _report(made: SelectSummary, count: int) -> None:
             row["composition"],
             f"{row['distance']:.3f}",
             row["nearest"],
-            f"{row['spread_eV_per_A']:.3f}" if made.by != "distance" else "-",
+            f"{row['spread_eV_per_A']:.3f}" if row["spread_eV_per_A"] != "" else "-",
         ]
         for row in made.rows
     ]

@@ -4,15 +4,19 @@ A structure is the point of its fingerprint (see `leakage`): the mean over its a
 far. Distances are in units of that of two random known structures.
 
 `Sieve` takes a pool of any size, one batch after the other, and keeps a bounded number of candidates. It leaves out a
-structure if a candidate of its composition with at least its spread is within a radius, and doubles the radius of the
-composition with the most candidates when there are too many: the doubling algorithm of M. Charikar et al., SIAM
-J. Comput. 33 (2004) 1417, for each composition. With each candidate it keeps how far the farthest structure may be that
-was left out for it.
+structure if a candidate of its composition with at least its spread is within a radius, and where there are too many
+candidates, it widens the radius of the composition that has the most of them, until at most three quarters are left:
+the doubling algorithm of M. Charikar et al., SIAM J. Comput. 33 (2004) 1417, in smaller steps and for each composition.
+With each candidate it keeps how far the farthest structure may be that was left out for it, so that what it says of the
+whole pool is so.
 
-`Sieve.choose` then takes one candidate after the other, the one farthest from all known and chosen ones, as in
-T. F. Gonzalez, Theor. Comput. Sci. 38 (1985) 293, or the one with the largest product of distance and spread, or spread
-alone. Each composition gets at least half of what it would get at random, and one structure, if there are as many that
-differ.
+`Sieve.choose` then takes one candidate after the other. By coverage, it is the one that lowers the sum of distances of
+all structures of the pool from the nearest known or chosen one the most: errors grow in proportion to that distance, so
+that this lowers the expected error of the pool the most (one after the other is at most 1/e worse than the best choice
+of all at once: G. L. Nemhauser et al., Math. Program. 14 (1978) 265). By distance, it is the one farthest from all
+known and chosen ones, as in T. F. Gonzalez, Theor. Comput. Sci. 38 (1985) 293; else the one of the largest product of
+distance and spread, or of the largest spread. Each composition gets at least half of what it would get at random, and
+one structure, if there are as many that differ.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 Composition = tuple[int, ...]
 
-By = Literal["distance", "spread", "both"]
+By = Literal["coverage", "distance", "spread", "both"]
 
 # Structures nearer than this are alike: labels of both teach hardly more than one. In TiO2, 5 % of the structures have
 # another one so near, of a scan or a run of frames; files with rounded digits are 1e-4 apart.
@@ -40,7 +44,8 @@ ALIKE = 0.01
 _SHARE = 0.5  # of what a composition would get at random, at least
 # candidates for each structure that is chosen, and at least so many in all
 _CANDIDATES_EACH, _FEWEST_CANDIDATES = 10, 4096
-_KEPT = 0.75  # of the candidates, at most, when there were too many
+_KEPT = 0.75  # of the candidates, at most, when there were too many; and at least half
+_STEPS = 8  # of the search for the radius that leaves so many
 _TOGETHER = 512  # points whose distances from all others are computed at a time
 
 
@@ -88,6 +93,7 @@ class _Candidate:
     known: int
     known_distance: float
     cover: float = 0.0  # distance of the farthest structure that was left out for it, at most
+    count: int = 1  # structures that it stands for, itself included
 
 
 @dataclass
@@ -171,31 +177,60 @@ class Sieve:
         closest = min(of, key=lambda k: float(apart[k]))
         self.n_alike += bool(apart[closest] <= ALIKE)
         self._kept[closest].cover = max(self._kept[closest].cover, float(apart[closest]))
+        self._kept[closest].count += 1
         return True
 
     def _reduce(self) -> None:
-        """Double the radius of the compositions with the most candidates until few enough are left."""
+        """Widen the radius of the compositions with the most candidates until few enough are left."""
         while len(self._kept) > _KEPT * self._most:
             kind, n = Counter(self._kinds).most_common(1)[0]
             if n == 1:
                 return
-            self._radii[kind] = radius = 2.0 * self._radii.get(kind, ALIKE)
             # the least certain ones are left out for others
             own = [k for k, of in enumerate(self._kinds) if of == kind]
             own.sort(key=lambda k: -self._kept[k].item.spread)
-            waiting, left_out = np.array(own), set[int]()
-            while len(waiting):
-                first, waiting = int(waiting[0]), waiting[1:]
-                apart = np.linalg.norm(self._points[waiting] - self._points[first], axis=1)
-                near = apart <= radius
-                for k, distance in zip(waiting[near].tolist(), apart[near].tolist(), strict=True):
-                    cover = distance + self._kept[k].cover
-                    self._kept[first].cover = max(self._kept[first].cover, cover)
-                    left_out.add(k)
-                waiting = waiting[~near]
+            self._radii[kind], left_out = self._widened(own, self._radii.get(kind, ALIKE))
+            for k, (first, distance) in left_out.items():
+                cover = distance + self._kept[k].cover
+                self._kept[first].cover = max(self._kept[first].cover, cover)
+                self._kept[first].count += self._kept[k].count
             kept = [k for k in range(len(self._kept)) if k not in left_out]
             self._points = self._points[kept]
             self._kept, self._kinds = [self._kept[k] for k in kept], [self._kinds[k] for k in kept]
+
+    def _widened(self, own: Sequence[int], radius: float) -> tuple[float, dict[int, tuple[int, float]]]:
+        """A larger radius that leaves out some of these candidates, at most half if that is possible; and which."""
+        least, most = radius, np.inf
+        best: tuple[float, dict[int, tuple[int, float]]] = (radius, {})
+        for _ in range(_STEPS):
+            radius = 1.5 * least if most == np.inf else 0.5 * (least + most)
+            left_out = self._left_out(own, radius)
+            if len(left_out) < (1.0 - _KEPT) * len(own):
+                least = radius
+                continue
+            most, best = radius, (radius, left_out)
+            if len(left_out) <= 0.5 * len(own):
+                break
+        return best if best[1] else (least, {})
+
+    def _left_out(self, own: Sequence[int], radius: float) -> dict[int, tuple[int, float]]:
+        """The candidates, of some in an order, within a radius of one before that stays, and which, and how far."""
+        found: dict[int, tuple[int, float]] = {}
+        stays: list[int] = []
+        for first in range(0, len(own), _TOGETHER):
+            some = list(own[first : first + _TOGETHER])
+            points = self._points[some]
+            apart = distances(points, self._points[stays + some])
+            places = list(range(len(stays)))  # of what stays, among the columns
+            n_before, others = len(stays), stays + some
+            for row, k in enumerate(some):
+                near = places[int(apart[row, places].argmin())] if places else -1
+                if near >= 0 and apart[row, near] <= radius:
+                    found[k] = (others[near], float(apart[row, near]))
+                else:
+                    stays.append(k)
+                    places.append(n_before + row)
+        return found
 
     # --- compositions -------------------------------------------------------------------------------------------
 
@@ -236,16 +271,24 @@ class Sieve:
         names = sorted(self._of_kind)
         of_kind = np.array([names.index(kind) for kind in self._kinds], dtype=np.int64)
         owed = self._shares(names)
+        gains = _Gains(points, np.array([candidate.count for candidate in kept], dtype=np.float64))
         for rank in range(1, self._count + 1):
             allowed = ~taken & (apart > ALIKE)
             if not allowed.any():
                 break
-            score = {"distance": apart, "spread": spread, "both": apart * spread}[by]
-            best = int(np.where(allowed, score, -1.0).argmax())
+            if by == "coverage":
+                best = gains.largest(apart, allowed)
+            else:
+                score = {"distance": apart, "spread": spread, "both": apart * spread}[by]
+                best = int(np.where(allowed, score, -1.0).argmax())
             left = np.minimum(owed, np.bincount(of_kind[allowed], minlength=len(names)))
             pick = best
             if left.sum() > self._count - rank and left[of_kind[best]] == 0:
-                pick = int(np.where(allowed & (left[of_kind] > 0), score, -1.0).argmax())
+                for_share = allowed & (left[of_kind] > 0)
+                if by == "coverage":
+                    pick = gains.largest(apart, for_share)
+                else:
+                    pick = int(np.where(for_share, score, -1.0).argmax())
             one = kept[pick]
             choice = Choice(
                 one.item,
@@ -271,6 +314,44 @@ class Sieve:
         counts = np.array([self._of_kind[name] for name in names], dtype=np.float64)
         shares = np.floor(_SHARE * self._count * counts / max(1.0, counts.sum())).astype(np.int64)
         return np.asarray(np.maximum(shares, 1) if len(names) <= self._count else shares)
+
+
+class _Gains:
+    """By how much each point would lower the sum of distances.
+
+    Every choice makes all gains smaller, so that an earlier one is a limit: few are computed anew (M. Minoux, 1978).
+
+    Args:
+        points: (n, dimensions).
+        weights: (n,) of their distances.
+    """
+
+    def __init__(self, points: FloatArray, weights: FloatArray) -> None:
+        self._points, self._weights = points, weights
+        self._squares = (points**2).sum(axis=1)
+        self._limits = np.full(len(points), np.inf)
+
+    def largest(self, apart: FloatArray, allowed: BoolArray) -> int:
+        """The allowed point with the largest gain over distances (n,) so far."""
+        limits = np.where(allowed, self._limits, -1.0)
+        best, gain = -1, -1.0
+        while True:
+            # many at a time in the beginning, when no limit is known, and a few later
+            most = limits.max()
+            if best >= 0 and gain >= most:
+                return best
+            n = _TOGETHER if np.isinf(most) else 8
+            some = np.argpartition(-limits, min(n, len(limits) - 1))[:n]
+            some = some[limits[some] > gain]
+            squares = (
+                self._squares[:, None] + self._squares[some] - 2.0 * (self._points @ self._points[some].T)
+            )
+            nearer = apart[:, None] - np.sqrt(np.maximum(squares, 0.0))
+            found = self._weights @ np.maximum(nearer, 0.0)
+            self._limits[some], limits[some] = found, -1.0
+            here = int(found.argmax())
+            if found[here] > gain:
+                best, gain = int(some[here]), float(found[here])
 
 
 def distances(points: FloatArray, others: FloatArray) -> FloatArray:

@@ -72,13 +72,13 @@ class PowerLaw:
         """The mean error of fits to so many structures."""
         value = self.floor + self.factor * n**-self.exponent
         slope = _slopes(np.array([n]), self)[0, : len(self.covariance)]
-        wide = self._quantile * float(np.sqrt(max(0.0, slope @ self.covariance @ slope)))
+        wide = self._quantile * math.sqrt(max(0.0, float(slope @ self.covariance @ slope)))
         return Estimate(value, value * math.exp(-wide), value * math.exp(wide))
 
     @property
     def exponent_interval(self) -> Estimate:
         """The exponent."""
-        wide = self._quantile * float(np.sqrt(max(0.0, self.covariance[1, 1])))
+        wide = self._quantile * math.sqrt(max(0.0, float(self.covariance[1, 1])))
         return Estimate(self.exponent, self.exponent - wide, self.exponent + wide)
 
     @property

@@ -37,14 +37,16 @@ from tio2nn.workflow.predict import label
 ChosenFormat = Literal["extxyz", "xsf", "poscar"]
 CHOSEN_FORMATS: tuple[ChosenFormat, ...] = get_args(ChosenFormat)
 MEASURES: tuple[By, ...] = get_args(By)
+WITH_SPREAD: tuple[By, ...] = ("spread", "both")
 _SUFFIXES: dict[ChosenFormat, str] = {"extxyz": ".xyz", "xsf": ".xsf", "poscar": ".vasp"}
 
 _REASONS: dict[By, str] = {
+    "coverage": "covers most",
     "distance": "farthest",
     "spread": "largest spread",
     "both": "largest distance x spread",
 }
-TABLE = "chosen.csv"
+TABLE, FRAMES = "chosen.csv", "chosen.xyz"
 COLUMNS = (
     "rank",
     "file",
@@ -66,8 +68,7 @@ class SelectSettings:
 
     Attributes:
         count: how many structures.
-        by: "distance" from what is known, "spread" of the committee, or the product of "both"; None for both of a
-            committee, and the distance for a single network.
+        by: "coverage" of the pool, "distance" from what is known, "spread" of the committee, or the product of "both".
         form: of the files.
         known: sources of structures that have labels, or will have them soon, besides those of the project.
         options: how to read structure files.
@@ -75,14 +76,14 @@ class SelectSettings:
     """
 
     count: int
-    by: By | None = None
+    by: By = "coverage"
     form: ChosenFormat = "extxyz"
     known: Sequence[AnyPath] = ()
     options: ReadOptions = field(default_factory=ReadOptions)
     threads: int | None = None
 
     def checked(self, potential: Potential) -> SelectSettings:
-        """The settings with nothing left open.
+        """The settings, if they make sense.
 
         Raises:
             UsageError: no such measure or format, or a number below 1.
@@ -91,13 +92,11 @@ class SelectSettings:
         if self.count < 1:
             raise UsageError(f"--count: expected at least 1, got {self.count}")
         known(self.form, CHOSEN_FORMATS, "--format")
-        is_committee = len(potential.members) > 1
-        if self.by is None:
-            return replace(self, by="both" if is_committee else "distance")
-        if known(self.by, MEASURES, "--by") != "distance" and not is_committee:
+        measure = known(self.by, MEASURES, "--by")
+        if measure in WITH_SPREAD and len(potential.members) == 1:
             raise InputError(
-                f"--by {self.by}: expected a committee, whose members disagree, got a single network; "
-                "use --by distance, or train with --members 2"
+                f"--by {measure}: expected a committee, whose members disagree, got a single network; use another "
+                "measure, or train with --members 2"
             )
         return self
 
@@ -165,9 +164,8 @@ def select(
     potential = Potential.load(potential_file)
     settings, directory = settings.checked(potential), Path(directory)
     by = settings.by
-    assert by is not None, "nothing is left open"
     _require_new(directory)
-    look = looker(potential, with_spread=by != "distance")
+    look = looker(potential, with_spread=by in WITH_SPREAD)
     threads = thread_count(settings.threads)
     given = read_structures(settings.known, options=settings.options, errors="yield")
     labeled = known_structures(snapshot, potential, given, threads)
@@ -231,6 +229,9 @@ def _write(
             row = _row(choice, structure, files, names, settings)
             text = _text(structure, row, settings.form)
             (unfinished / files[choice.rank]).write_text(text, encoding="utf-8", newline="")
+            if settings.form == "poscar":  # which no reader takes for --known
+                with (unfinished / FRAMES).open("a", encoding="utf-8", newline="") as handle:
+                    handle.write(_text(structure, row, "extxyz"))
             rows.append(row)
         rows.sort(key=lambda row: int(row["rank"]))
         write_csv(unfinished / TABLE, COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
@@ -275,12 +276,12 @@ def _row(
         "source": label(structure),
         "composition": composition,
         "n_atoms": structure.n_atoms,
-        "reason": f"{_REASONS[settings.by or 'distance']}{', share of its composition' if choice.for_share else ''}",
+        "reason": f"{_REASONS[settings.by]}{', share of its composition' if choice.for_share else ''}",
         "distance": choice.distance,
         "nearest": files.get(choice.nearest) or names[choice.known],
         "distance_from_training": choice.known_distance,
         "nearest_in_training": names[choice.known],
-        "spread_eV_per_A": "" if settings.by == "distance" else choice.item.spread,
+        "spread_eV_per_A": choice.item.spread if settings.by in WITH_SPREAD else "",
     }
 
 

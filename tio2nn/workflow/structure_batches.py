@@ -51,6 +51,8 @@ def one_by_one(
     compute: Compute[Result], structures: Sequence[Structure], threads: int
 ) -> list[Result | InputError]:
     """The results for some structures; the error in place of one that cannot be used."""
+    if not structures:
+        return []
     try:
         return list(compute(structures, threads))
     except InputError as error:
