@@ -65,6 +65,25 @@ def test_the_farthest_points_are_those_of_a_search_among_all() -> None:
     assert apart == sorted(apart, reverse=True)
 
 
+def test_coverage_lowers_the_sum_of_distances_most() -> None:
+    """As a search that computes every gain anew; structures that are left out count."""
+    known, pool = cloud(30, 1), cloud(700, 2)
+    pool = np.concatenate([pool, np.repeat(pool[:5], 20, axis=0)])
+    sieve = sifted(known, pool, 25)
+    scale = scale_of(known)
+    between = distances(pool * scale, pool * scale)
+    apart = distances(pool * scale, known * scale).min(axis=1)
+    found = places(sieve.choose("coverage"))
+    for place in found:
+        gains = np.maximum(apart[:, None] - between, 0.0).sum(axis=0)
+        assert gains[place] >= gains.max() * (1.0 - 1e-4)  # of copies one is taken
+        apart = np.minimum(apart, between[:, place])
+    farthest = distances(
+        pool * scale, np.concatenate([known, pool[farthest_points(known, pool, 25)]]) * scale
+    )
+    assert apart.sum() < 0.97 * farthest.min(axis=1).sum()
+
+
 def test_the_table_says_what_is_nearest_and_how_far() -> None:
     known, pool = cloud(30, 1), cloud(400, 2)
     scale, found = scale_of(known), sifted(known, pool, 25).choose("distance")
@@ -138,13 +157,14 @@ def test_batches_do_not_matter() -> None:
 # --- compositions -------------------------------------------------------------------------------------------
 
 
-def test_every_composition_gets_its_share() -> None:
+@pytest.mark.parametrize("by", ["distance", "coverage"])
+def test_every_composition_gets_its_share(by: Any) -> None:
     """One far from all others, one that hardly varies, and one that occurs twice; multiples are one composition."""
     known = cloud(30, 1)
     pool = np.concatenate([cloud(300, 2) + 20.0, 0.05 * cloud(598, 3), 0.05 * cloud(2, 4) - 0.5])
     kinds = [(1, 2)] * 300 + [(2, 2), (4, 4)] * 299 + [(1, 0)] * 2
     items = [Item(k, kind) for k, kind in enumerate(kinds)]
-    found = sifted(known, pool, 60, items).choose("distance")
+    found = sifted(known, pool, 60, items).choose(by)
     of = np.array([choice.item.place for choice in found.choices])
     n = {
         "far": int((of < 300).sum()),
@@ -155,7 +175,7 @@ def test_every_composition_gets_its_share() -> None:
     assert n["rare"] >= 1
     assert sum(n.values()) == 60
     without = [choice for choice in found.choices if not choice.for_share]
-    assert sum(choice.item.place < 300 for choice in without) > 0.9 * len(without)
+    assert by == "coverage" or sum(c.item.place < 300 for c in without) > 0.9 * len(without)
 
 
 def test_more_compositions_than_shares_are_told_apart_by_their_elements() -> None:

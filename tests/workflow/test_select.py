@@ -126,20 +126,16 @@ def test_the_spread_is_that_of_the_forces(project: Project) -> None:
     assert max(spreads) == pytest.approx(found.rows[0]["spread_eV_per_A"])
 
 
-def test_by_default_a_committee_is_asked_and_a_single_network_is_not(
-    project: Project, tmp_path: Path
-) -> None:
-    pool = write_pool(others())
-    assert choose(project, pool).by == "both"
-    alone = trained_project(tmp_path / "single")
-    found = choose(alone, pool, to="other")
-    assert found.by == "distance"
+def test_by_default_the_pool_is_covered_and_a_single_network_will_do(single: Project) -> None:
+    found = choose(single, write_pool(others()))
+    assert found.by == "coverage"
     assert {row["spread_eV_per_A"] for row in found.rows} == {""}
+    assert {row["reason"] for row in found.rows} <= {"covers most", "covers most, share of its composition"}
 
 
 def test_threads_do_not_matter(project: Project) -> None:
     pool = write_pool(others(150))
-    one, four = (choose(project, pool, 20, to=f"on-{n}", threads=n) for n in (1, 4))
+    one, four = (choose(project, pool, 20, to=f"on-{n}", threads=n, by="both") for n in (1, 4))
     assert one.rows == four.rows
 
 
@@ -171,7 +167,7 @@ def test_files_have_the_structures_without_their_labels(project: Project, form: 
     frames = ["chosen.xyz"] if form == "poscar" else []
     assert files == [*(f"000{k}.{suffix}" for k in range(1, 7)), TABLE, *frames]
     again = choose(project, write_pool(pool), 24, "again", known=[found.directory])
-    assert again.n_known == 6
+    assert again.n_known == found.n_known + 6
     for row in found.rows:
         original = pool[int(row["source"].split("#")[1]) - 1]
         path = found.directory / row["file"]
@@ -187,7 +183,7 @@ def test_files_have_the_structures_without_their_labels(project: Project, form: 
 
 
 def test_the_table_is_that_of_the_summary(project: Project) -> None:
-    found = choose(project, write_pool(others()))
+    found = choose(project, write_pool(others()), by="both")
     table = rows_of(found.directory)
     assert [list(row) for row in table] == [list(COLUMNS)] * 5
     for row, other in zip(table, found.rows, strict=True):
@@ -264,8 +260,8 @@ def test_a_single_network_has_no_spread() -> None:
     write_pool(others(4))
     line = refusal("select", "pool.xyz", "-n", 2, "--to", "chosen", "-C", "p", "--by", "spread", code=3)
     assert line == (
-        "--by spread: expected a committee, whose members disagree, got a single network; use --by distance, or train "
-        "with --members 2"
+        "--by spread: expected a committee, whose members disagree, got a single network; use another measure, or "
+        "train with --members 2"
     )
     assert not Path("chosen").exists()
 
@@ -276,7 +272,7 @@ def test_a_single_network_has_no_spread() -> None:
         (
             ["--by", "spred"],
             2,
-            '--by: expected one of distance, spread, both, got "spred", did you mean "spread"?',
+            '--by: expected one of coverage, distance, spread, both, got "spred", did you mean "spread"?',
         ),
         (["--format", "cif"], 2, "--format"),
         (["--to", "p"], 3, "p: expected a new or empty folder, got one that exists"),

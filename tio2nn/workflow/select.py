@@ -82,8 +82,8 @@ class SelectSettings:
     options: ReadOptions = field(default_factory=ReadOptions)
     threads: int | None = None
 
-    def checked(self, potential: Potential) -> SelectSettings:
-        """The settings, if they make sense.
+    def check(self, potential: Potential) -> None:
+        """Refuse settings that make no sense.
 
         Raises:
             UsageError: no such measure or format, or a number below 1.
@@ -98,7 +98,6 @@ class SelectSettings:
                 f"--by {measure}: expected a committee, whose members disagree, got a single network; use another "
                 "measure, or train with --members 2"
             )
-        return self
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def select(
         track: reports progress, one step per structure.
 
     Raises:
-        UsageError: as for `SelectSettings.checked`; or neither a project nor known structures.
+        UsageError: as for `SelectSettings.check`; or neither a project nor known structures.
         MissingInputError, StaleError: a part of the project is missing, or its features are of other functions.
         InputError: a damaged potential, a folder that is not empty, nothing to choose from, or a pool that changes.
         OSError: the files cannot be written.
@@ -162,10 +161,10 @@ def select(
             raise UsageError("expected a project or a potential, got neither")
         potential_file = snapshot.project.existing_file(snapshot.project.potential_file)
     potential = Potential.load(potential_file)
-    settings, directory = settings.checked(potential), Path(directory)
-    by = settings.by
+    settings.check(potential)
+    directory = Path(directory)
     _require_new(directory)
-    look = looker(potential, with_spread=by in WITH_SPREAD)
+    look = looker(potential, with_spread=settings.by in WITH_SPREAD)
     threads = thread_count(settings.threads)
     given = read_structures(settings.known, options=settings.options, errors="yield")
     labeled = known_structures(snapshot, potential, given, threads)
@@ -184,7 +183,7 @@ def select(
                     if on_error is not None:
                         on_error(error)
             advance(len(batch))
-    chosen = sieve.choose(by)
+    chosen = sieve.choose(settings.by)
     if not chosen.choices:
         got = f"{sieve.n_known} like structures with labels" if sieve.n else "none that can be used"
         raise InputError(f"expected structures in the pool that have no labels yet, got {got}")
@@ -192,7 +191,7 @@ def select(
     return SelectSummary(
         directory,
         tuple(rows),
-        by,
+        settings.by,
         n_pool=sieve.n,
         n_known=sieve.n_known,
         n_alike=sieve.n_alike,
