@@ -175,6 +175,7 @@ def test_every_path_lies_in_the_project_and_has_a_command_that_makes_it(project:
         "evaluation/config_types.csv",
         "evaluation/extrapolation.png",
         "evaluation/spread.png",
+        "learning-curve",
     }
     assert {project.entry_of(path) for path in paths.values()} == set(ENTRIES)
 
