@@ -247,7 +247,7 @@ def _run(
     make_executor: Callable[[int], Executor],
     on_fit: Callable[[CurveFit], None] | None,
 ) -> None:
-    """Make the missing fits, the largest first, so that none is left alone at the end."""
+    """Make the missing fits, those that take longest first, so that none is left alone at the end."""
     if not plan.missing:
         return
     if any(fit.parameters.training.forces for fit in plan.missing) and inputs.jacobian is not None:
