@@ -68,6 +68,15 @@ PartOption = Annotated[
         show_default=False,
     ),
 ]
+FromOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--from",
+        metavar="POTENTIAL",
+        help="Begin from the networks of this potential.npz instead of random weights, and fine-tune them.",
+        show_default=False,
+    ),
+]
 PrepareOption = Annotated[
     bool,
     typer.Option("--prepare", help="Only make what members that are fitted one by one have in common."),

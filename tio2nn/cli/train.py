@@ -17,6 +17,7 @@ from tio2nn.cli.options import (
     FitJobsOption,
     ForcesOption,
     ForOption,
+    FromOption,
     InsecureOption,
     JsonOption,
     KeepOutliersOption,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from tio2nn.training.data import TrainingData
     from tio2nn.training.history import Epoch
     from tio2nn.workflow.inputs import SplitRequest
+    from tio2nn.workflow.lessons import FineTuning
 
 
 @command
@@ -65,6 +67,7 @@ def train(
     epochs: EpochsOption = None,
     members: MembersOption = None,
     seed: SeedOption = None,
+    begin_from: FromOption = None,
     prepare: PrepareOption = False,
     member: MemberOption = None,
     jobs: FitJobsOption = None,
@@ -80,6 +83,7 @@ def train(
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.inputs import SplitRequest
+    from tio2nn.workflow.lessons import FineTuning
     from tio2nn.workflow.settings import (
         asks_for_new_split,
         fields_of_switches,
@@ -91,7 +95,7 @@ def train(
     new = asks_for_new_split(split, split_by, new_split, no_test)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     flags |= fields_of_switches(no_test, keep_outliers)
-    settings = (recipe, target, forces, split, *flags.values())
+    settings = (recipe, target, forces, split, begin_from, *flags.values())
     is_bare = not (tuned or new) and all(value is None for value in settings)
     if (prepare or member is not None) and (json or jobs is not None):
         raise UsageError("--prepare and --member cannot be combined with --json or --jobs")
@@ -116,15 +120,17 @@ def train(
     if tuned:
         warn_of_stale_search(snapshot)
     parameters = training_parameters(snapshot, recipe, tuned, flags, forces)
+    lesson = None if begin_from is None else FineTuning(begin_from)
     with found.locked("train"):
         request = SplitRequest(split, new)
         if prepare:
             with pool(None, scheduler, tls, insecure, wait):
-                one_by_one.prepare(snapshot, parameters, request)
+                one_by_one.prepare(snapshot, parameters, request, lesson)
             return
-        parameters = one_by_one.prepared(snapshot, None if is_bare else parameters, request) or parameters
+        given = None if is_bare else parameters
+        parameters = one_by_one.prepared(snapshot, given, request, lesson) or parameters
         with pool(jobs, scheduler, tls, insecure, wait) as workers:
-            metrics = perform(snapshot, parameters, request, workers, wanted_device)
+            metrics = perform(snapshot, parameters, request, workers, wanted_device, lesson)
     if json:
         console.print_json(metrics)
 
@@ -145,14 +151,18 @@ def perform(
     split: SplitRequest,
     workers: Pool,
     device: Device = "cpu",
+    lesson: FineTuning | None = None,
 ) -> dict[str, Any]:
     """Fit the potential and report the result; return the content of `model/metrics.json`."""
     from tio2nn.cli.plans import show_comparison
     from tio2nn.files.tables import read_json
     from tio2nn.parameters.targets import warning_of
+    from tio2nn.workflow.fine_tune import require_origin
     from tio2nn.workflow.settings import require_features
 
     require_features(snapshot, parameters, split.path)
+    if lesson is not None:
+        require_origin(lesson, parameters)
     if (warning := warning_of(parameters.target, parameters.network.activation)) is not None:
         console.warn(warning)
     console.say("starting TensorFlow ...")
@@ -183,10 +193,10 @@ def perform(
             snapshot,
             parameters,
             split=split,
+            lesson=lesson,
             jobs=workers.jobs,
             make_executor=workers.members(snapshot.project),
-            command=sys.argv,
-            listener=TrainListener(on_data, on_epoch, on_fallback),
+            listener=TrainListener(on_data, on_epoch, on_fallback, sys.argv),
             device=device,
         )
     judged = ""

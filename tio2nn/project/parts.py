@@ -39,7 +39,7 @@ MODEL = Part(
     "model",
     "train",
     (FEATURES, DERIVATIVES, SPLIT),
-    ("features", "energies", "forces", "stresses", "weights", "split", "settings"),
+    ("features", "energies", "forces", "stresses", "weights", "split", "settings", "origin"),
 )
 EVALUATION = Part("evaluation", "evaluate", (MODEL, SPLIT), ("potential",))
 
