@@ -26,6 +26,7 @@ from tio2nn.training.dataset import AtomTable, FirstWeights
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 _MEV = 1000.0  # meV in an eV
 # eV/atom, root mean square over the training set: potentials err by hundredths on families that they do not know,
@@ -203,23 +204,32 @@ class Origin:
     ) -> tuple[ReferenceEnergies, bool]:
         """Reference energies for total energies less what the networks say of them; whether they are shifted."""
         own = self.potential.reference_energies
-        reference = ReferenceEnergies(elements, np.array([own.get(element, 0.0) for element in elements]))
+        values = np.array([own.get(element, 0.0) for element in elements])
         new = np.array([element not in own for element in elements])
-        if new.any():
-            with_them = compositions[:, new].any(axis=1)
-            added = ReferenceEnergies.fit(
-                tuple(np.array(elements)[new].tolist()),
-                compositions[with_them][:, new],
-                (residuals - reference.baseline(compositions))[with_them],
-            )
-            values = reference.values.copy()
+        with_new = np.asarray(compositions[:, new].any(axis=1))
+        everything = np.ones(len(new), np.bool_)
+
+        def fitted(rows: BoolArray, columns: BoolArray) -> ReferenceEnergies:
+            names = tuple(element for element, chosen in zip(elements, columns, strict=True) if chosen)
+            rest = residuals - compositions @ values
+            return ReferenceEnergies.fit(names, compositions[rows][:, columns], rest[rows])
+
+        # errors on structures with new elements do not tell where the labels come from, unless there are no others
+        judges = with_new if with_new.all() else ~with_new
+        if with_new.all():
+            values[new] = fitted(with_new, new).values
+        shift = fitted(judges, everything)
+        are_shifted = (
+            _rms(compositions[judges] @ shift.values / compositions[judges].sum(axis=1)) > _ELSEWHERE
+        )
+        underdetermined = are_shifted and shift.underdetermined
+        if are_shifted:
+            values = values + shift.values
+        if with_new.any() and not with_new.all():
+            added = fitted(with_new, new)
             values[new] = added.values
-            reference = replace(reference, values=values, underdetermined=added.underdetermined)
-        shift = ReferenceEnergies.fit(elements, compositions, residuals - reference.baseline(compositions))
-        if _rms(shift.cohesive(compositions, np.zeros(len(compositions)))) <= _ELSEWHERE:
-            return reference, False
-        values = reference.values + shift.values
-        return replace(reference, values=values, underdetermined=shift.underdetermined), True
+            underdetermined = underdetermined or added.underdetermined
+        return ReferenceEnergies(elements, values, underdetermined), are_shifted
 
     def _subnets(self, parameters: ParameterSet) -> list[int | None]:
         """Of each subnet of a fit, that of the potential."""
