@@ -424,7 +424,7 @@ def test_run_makes_a_project_with_the_functions_of_the_potential_and_begins_from
     parameters, before = project.parameters(), Potential.load(potential).parameters
     assert parameters.elements == ("Ti", "O", "Li")
     assert (parameters.cutoff, parameters.radial, parameters.recipe) == (before.cutoff, before.radial, "auto")
-    _, err = invoke(*words[:-3], "-j", 1)
+    _, err = invoke(*words)
     assert "nothing to do, the model is up to date" in err
     _, err = invoke("run", "new", "-C", "p", "--epochs", 2, "-j", 1)
     assert "beginning from" not in err

@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from tio2nn.training.data import TrainingData
     from tio2nn.training.history import Epoch
     from tio2nn.workflow.inputs import SplitRequest
-    from tio2nn.workflow.lessons import FineTuning
+    from tio2nn.workflow.lessons import Lesson
 
 
 def prepare(
-    snapshot: Snapshot, parameters: ParameterSet, split: SplitRequest, lesson: FineTuning | None = None
+    snapshot: Snapshot, parameters: ParameterSet, split: SplitRequest, lesson: Lesson | None = None
 ) -> None:
     """Make what all members have in common, and report it."""
     from tio2nn.workflow.fine_tune import require_origin
+    from tio2nn.workflow.lessons import FineTuning
     from tio2nn.workflow.settings import require_features
 
     require_features(snapshot, parameters, split.path)
-    if lesson is not None:
+    if isinstance(lesson, FineTuning):
         require_origin(lesson, parameters)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
@@ -78,7 +79,7 @@ def fit(snapshot: Snapshot, member: int, device: Device) -> None:
 
 
 def prepared(
-    snapshot: Snapshot, given: ParameterSet | None, split: SplitRequest, lesson: FineTuning | None = None
+    snapshot: Snapshot, given: ParameterSet | None, split: SplitRequest, lesson: Lesson | None = None
 ) -> ParameterSet | None:
     """The parameters of a training: those given, else those of the preparation, else None.
 

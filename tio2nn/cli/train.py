@@ -5,14 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tio2nn.cli import console
+from tio2nn.cli import console, teaching
 from tio2nn.cli import members as one_by_one
 from tio2nn.cli.app import command
 from tio2nn.cli.fit_lines import errors_of, fallback_line, show_data
 from tio2nn.cli.options import (
+    CopiesOption,
     DeviceOption,
+    DisplacementOption,
+    DistillOption,
     EpochsOption,
     FitJobsOption,
     ForcesOption,
@@ -34,6 +38,7 @@ from tio2nn.cli.options import (
     SplitFileOption,
     SplitKindOption,
     TlsOption,
+    TruthOption,
     TunedOption,
     WaitOption,
 )
@@ -48,7 +53,7 @@ if TYPE_CHECKING:
     from tio2nn.training.data import TrainingData
     from tio2nn.training.history import Epoch
     from tio2nn.workflow.inputs import SplitRequest
-    from tio2nn.workflow.lessons import FineTuning
+    from tio2nn.workflow.lessons import Lesson
 
 
 @command
@@ -68,6 +73,10 @@ def train(
     members: MembersOption = None,
     seed: SeedOption = None,
     begin_from: FromOption = None,
+    distill: DistillOption = None,
+    copies: CopiesOption = None,
+    displacement: DisplacementOption = None,
+    truth: TruthOption = None,
     prepare: PrepareOption = False,
     member: MemberOption = None,
     jobs: FitJobsOption = None,
@@ -83,7 +92,7 @@ def train(
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.inputs import SplitRequest
-    from tio2nn.workflow.lessons import FineTuning
+    from tio2nn.workflow.lessons import Distillation
     from tio2nn.workflow.settings import (
         asks_for_new_split,
         fields_of_switches,
@@ -95,7 +104,8 @@ def train(
     new = asks_for_new_split(split, split_by, new_split, no_test)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     flags |= fields_of_switches(no_test, keep_outliers)
-    settings = (recipe, target, forces, split, begin_from, *flags.values())
+    lesson = asked_lesson(begin_from, distill, copies, displacement, truth)
+    settings = (recipe, target, forces, split, lesson, *flags.values())
     is_bare = not (tuned or new) and all(value is None for value in settings)
     if (prepare or member is not None) and (json or jobs is not None):
         raise UsageError("--prepare and --member cannot be combined with --json or --jobs")
@@ -103,6 +113,8 @@ def train(
         raise UsageError("--prepare computes nothing on a GPU; give --device to train --member")
     if member is not None and (prepare or not is_bare):
         raise UsageError("--member takes its settings from the preparation; give them to --prepare")
+    if isinstance(lesson, Distillation) and (prepare or scheduler is not None):
+        raise UsageError("--distill cannot be combined with --prepare or --scheduler: it fits one network")
     if scheduler is not None and (prepare or member is not None):
         raise UsageError(
             "--prepare and --member cannot be combined with --scheduler, which shares the members out"
@@ -120,7 +132,6 @@ def train(
     if tuned:
         warn_of_stale_search(snapshot)
     parameters = training_parameters(snapshot, recipe, tuned, flags, forces)
-    lesson = None if begin_from is None else FineTuning(begin_from)
     with found.locked("train"):
         request = SplitRequest(split, new)
         if prepare:
@@ -133,6 +144,31 @@ def train(
             metrics = perform(snapshot, parameters, request, workers, wanted_device, lesson)
     if json:
         console.print_json(metrics)
+
+
+def asked_lesson(
+    begin_from: Path | None,
+    distill: Path | None,
+    copies: int | None,
+    displacement: float | None,
+    truth: float | None,
+) -> Lesson | None:
+    """What the command line asks to learn from.
+
+    Raises:
+        UsageError: options that exclude or need each other.
+    """
+    from tio2nn.workflow.lessons import Distillation, FineTuning
+
+    numbers: dict[str, Any] = {"copies": copies, "displacement": displacement, "truth": truth}
+    given = {name: value for name, value in numbers.items() if value is not None}
+    if distill is None:
+        if given:
+            raise UsageError(f"expected --distill beside --{next(iter(given))}, got none")
+        return None if begin_from is None else FineTuning(begin_from)
+    if begin_from is not None:
+        raise UsageError("expected either --from or --distill, got both")
+    return Distillation(distill, **given)
 
 
 def warn_of_stale_search(snapshot: Snapshot) -> None:
@@ -151,18 +187,21 @@ def perform(
     split: SplitRequest,
     workers: Pool,
     device: Device = "cpu",
-    lesson: FineTuning | None = None,
+    lesson: Lesson | None = None,
 ) -> dict[str, Any]:
     """Fit the potential and report the result; return the content of `model/metrics.json`."""
     from tio2nn.cli.plans import show_comparison
     from tio2nn.files.tables import read_json
     from tio2nn.parameters.targets import warning_of
     from tio2nn.workflow.fine_tune import require_origin
+    from tio2nn.workflow.lessons import Distillation, FineTuning
     from tio2nn.workflow.settings import require_features
 
     require_features(snapshot, parameters, split.path)
-    if lesson is not None:
+    if isinstance(lesson, FineTuning):
         require_origin(lesson, parameters)
+    if isinstance(lesson, Distillation):
+        teaching.perform(snapshot, parameters, split, lesson, workers)
     if (warning := warning_of(parameters.target, parameters.network.activation)) is not None:
         console.warn(warning)
     console.say("starting TensorFlow ...")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -106,6 +106,20 @@ class Inputs:
         return with_derivatives(self.store.has_forces, self.selection)
 
 
+class Fixed(NamedTuple):
+    """What another fit has fixed.
+
+    Attributes:
+        reference: reference energy of each element, eV.
+        whitenings: one per subnet.
+        window: in which derivatives are read; None if they fit into memory.
+    """
+
+    reference: Mapping[str, float]
+    whitenings: tuple[Whitening, ...]
+    window: Window | None
+
+
 class Memory(NamedTuple):
     """The memory for derivatives; those that exceed it are read in windows.
 
@@ -122,7 +136,7 @@ def prepare(
     inputs: Inputs,
     parameters: ParameterSet,
     split: Split,
-    earlier: Preparation | None = None,
+    earlier: Preparation | Fixed | None = None,
     memory: Memory | None = None,
     origin: Origin | None = None,
 ) -> TrainingData:
@@ -135,7 +149,7 @@ def prepare(
         inputs: derivatives are ignored if the fit does not use them.
         parameters: with nothing left to a recipe.
         split: the split.
-        earlier: of the same data, perhaps by another processor: gives reference energies, whitenings and windows.
+        earlier: gives reference energies, whitenings and windows.
         memory: for derivatives; None to use them where they lie, whatever their size.
         origin: potential to begin from; None for random weights.
 
@@ -231,7 +245,7 @@ def _window(
     forces: ForceLabels,
     n_features: int,
     structures: IntArray,
-    earlier: Preparation | None,
+    earlier: Preparation | Fixed | None,
     memory: Memory | None,
 ) -> Window | None:
     """The windows for the derivatives of the structures of a fit: those of the preparation, if there is one."""

@@ -126,17 +126,6 @@ class Origin:
     file: str
     digest: str
 
-    @property
-    def network(self) -> dict[str, Any]:
-        """What the section `network` of the parameters of a fit must say."""
-        layers, subnets = self.potential.members[0][0], self.potential.subnet_of
-        found: dict[str, Any] = {"hidden_layers": tuple(layer.kernel.shape[1] for layer in layers[:-1])}
-        if len(layers) > 1:
-            found["activation"] = layers[0].activation
-        if len(subnets) > 1:
-            found["shared_subnet"] = len(set(subnets.values())) == 1
-        return found
-
     def begin(
         self,
         parameters: ParameterSet,

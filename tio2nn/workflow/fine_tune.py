@@ -22,7 +22,7 @@ from tio2nn.project.provenance import digest_of_file
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.split import Split
 from tio2nn.training.origin import Origin
-from tio2nn.workflow.lessons import FineTuning
+from tio2nn.workflow.lessons import FineTuning, Lesson
 
 _EPOCHS = 0.25  # of those of a fit from nothing
 _LEARNING_RATE = 0.25
@@ -57,9 +57,13 @@ def prepared_origin(preparation: Preparation, project: Project) -> Origin | None
     return Origin(Potential.load(preparation.origin_file(project)), *preparation.origin)
 
 
-def begins_as(preparation: Preparation, lesson: FineTuning | None) -> bool:
-    """Whether a prepared fit begins as the command line asks for, if it does."""
-    return lesson is None or read_origin(lesson.potential).digest == preparation.origin_digest
+def begins_as(preparation: Preparation, lesson: Lesson | None) -> bool:
+    """Whether a prepared fit learns from what the command line asks for, if it does."""
+    if lesson is None:
+        return True
+    return (
+        isinstance(lesson, FineTuning) and read_origin(lesson.potential).digest == preparation.origin_digest
+    )
 
 
 def resolved_from(
@@ -82,31 +86,42 @@ def resolved_from(
     parameters = begun_from(parameters, origin)
     found = resolved(parameters, store, split, selection)
     schedule: dict[str, Any] = {}
-    if _is_open(parameters, "training", "epochs"):
+    if is_open(parameters, "training", "epochs"):
         schedule["epochs"] = max(1, round(_EPOCHS * found.training.epochs))
-    if _is_open(parameters, "training", "learning_rate"):
+    if is_open(parameters, "training", "learning_rate"):
         schedule["learning_rate"] = _LEARNING_RATE * found.training.learning_rate
     return found.with_overrides(training=schedule)
+
+
+def network_of(potential: Potential) -> dict[str, Any]:
+    """What the section `network` of parameters must say for networks like those of a potential."""
+    layers, subnets = potential.members[0][0], potential.subnet_of
+    found: dict[str, Any] = {"hidden_layers": tuple(layer.kernel.shape[1] for layer in layers[:-1])}
+    if len(layers) > 1:
+        found["activation"] = layers[0].activation
+    if len(subnets) > 1:
+        found["shared_subnet"] = len(set(subnets.values())) == 1
+    return found
 
 
 def begun_from(parameters: ParameterSet, origin: Origin) -> ParameterSet:
     """The parameters with the networks of a potential; errors as for `resolved_from`."""
     require_same_functions(origin.potential, parameters, origin.file, "to begin from")
-    for name, value in origin.network.items():
+    for name, value in network_of(origin.potential).items():
         own = getattr(parameters.network, name)
-        if not _is_open(parameters, "network", name) and own != value:
+        if not is_open(parameters, "network", name) and own != value:
             shown = [list(v) if isinstance(v, tuple) else v for v in (value, own)]
             raise UsageError(
                 f"network.{name}: expected {shown[0]} as in the potential to begin from, got {shown[1]}; "
                 "set it to null in params.json"
             )
     members = len(origin.potential.members)
-    wanted = members if _is_open(parameters, "training", "members") else parameters.training.members
+    wanted = members if is_open(parameters, "training", "members") else parameters.training.members
     if wanted > members:
         raise UsageError(
             f"--members: expected at most {members}, the networks of the potential to begin from, got {wanted}"
         )
-    return parameters.with_overrides(network=origin.network, training={"members": wanted})
+    return parameters.with_overrides(network=network_of(origin.potential), training={"members": wanted})
 
 
 def parameters_of(origin: Origin, elements: Sequence[str]) -> ParameterSet:
@@ -117,7 +132,7 @@ def parameters_of(origin: Origin, elements: Sequence[str]) -> ParameterSet:
     return open_settings(changed, DEFAULT_RECIPE)
 
 
-def _is_open(parameters: ParameterSet, section: str, name: str) -> bool:
+def is_open(parameters: ParameterSet, section: str, name: str) -> bool:
     """Whether nobody has set a setting: it is left to the recipe, or has the value of the recipe `default`."""
     own = getattr(getattr(parameters, section), name)
     default = getattr({"network": NetworkParameters, "training": TrainingParameters}[section](), name)

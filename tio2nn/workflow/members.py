@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tio2nn.cores import thread_count
-from tio2nn.errors import InputError
+from tio2nn.errors import InputError, UsageError
 from tio2nn.files.paths import AnyPath
 from tio2nn.memory import memory_for_derivatives
 from tio2nn.parallel.devices import Device, known_device
@@ -25,10 +25,11 @@ from tio2nn.training.fit import Fit, Resumption
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.origin import Origin
+from tio2nn.workflow.distill import Teacher, resolved_student
 from tio2nn.workflow.fallback import with_fallback
 from tio2nn.workflow.fine_tune import begun_from, read_origin, resolved_from
 from tio2nn.workflow.inputs import SplitRequest, choose_split, holds, keep_split, read_inputs
-from tio2nn.workflow.lessons import FineTuning
+from tio2nn.workflow.lessons import Distillation, Lesson
 from tio2nn.workflow.prepared import require_preparation
 from tio2nn.workflow.settings import split_request
 
@@ -75,6 +76,7 @@ def basis_of(
     preparation: Preparation | None = None,
     processes: int = 1,
     origin: Origin | None = None,
+    teacher: Teacher | None = None,
 ) -> Basis:
     """Read and prepare the data of a fit, and keep its split.
 
@@ -86,6 +88,7 @@ def basis_of(
             whitenings and windows are used.
         processes: that may train at the same time.
         origin: potential to begin from; None for random weights.
+        teacher: potential to learn from; None for the labels alone.
     """
     project = snapshot.project
     activation = (
@@ -100,7 +103,10 @@ def basis_of(
         and holds(project.split_file, chosen)
     ):
         preparation = None
-    parameters = resolved_from(parameters, inputs.store, chosen, inputs.selection, origin)
+    if teacher is None:
+        parameters = resolved_from(parameters, inputs.store, chosen, inputs.selection, origin)
+    else:
+        parameters = resolved_student(teacher, parameters, inputs.store, chosen, inputs.selection)
     memory = Memory(memory_for_derivatives(), min(processes, parameters.training.members))
     data = prepare(inputs, parameters, chosen, preparation, memory, origin)
     if preparation is not None and origin is not None and preparation.data_file(project).exists():
@@ -117,7 +123,7 @@ def prepare_members(
     *,
     split: SplitRequest | AnyPath | None = None,
     on_data: Callable[[TrainingData], None] | None = None,
-    lesson: FineTuning | None = None,
+    lesson: Lesson | None = None,
 ) -> Preparation:
     """Make split, reference energies and whitening once, for members that `fit_member` fits and `train` assembles.
 
@@ -128,6 +134,10 @@ def prepare_members(
         MissingInputError, StaleError, InputError, TypeError: as for `train`.
     """
     request = split_request(split)
+    if isinstance(lesson, Distillation):
+        raise UsageError(
+            "a teacher's lessons are for one fit: expected no members that are fitted one by one"
+        )
     origin = None if lesson is None else read_origin(lesson.potential)
     configure_threads()
     snapshot = Snapshot.of(project)

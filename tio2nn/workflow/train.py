@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -36,10 +36,11 @@ from tio2nn.training.fit import Fit
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
+from tio2nn.workflow.distill import Teacher, read_teacher, taught, teach
 from tio2nn.workflow.fallback import with_fallback
 from tio2nn.workflow.fine_tune import prepared_origin, read_origin
 from tio2nn.workflow.inputs import SplitRequest
-from tio2nn.workflow.lessons import FineTuning
+from tio2nn.workflow.lessons import Distillation, FineTuning, Lesson
 from tio2nn.workflow.members import basis_of, diverged
 from tio2nn.workflow.prepared import usable_preparation
 from tio2nn.workflow.settings import split_request
@@ -110,7 +111,7 @@ def train(
     parameters: ParameterSet | None = None,
     *,
     split: SplitRequest | AnyPath | None = None,
-    lesson: FineTuning | None = None,
+    lesson: Lesson | None = None,
     jobs: int | None = None,
     make_executor: Callable[[int], Executor] | None = None,
     listener: TrainListener | None = None,
@@ -144,7 +145,7 @@ def train(
     begin = time.perf_counter()
     n_workers, request = worker_count(jobs), split_request(split)
     listener = listener or TrainListener()
-    origin = None if lesson is None else read_origin(lesson.potential)
+    origin = read_origin(lesson.potential) if isinstance(lesson, FineTuning) else None
     configure_threads(n_workers, known_device(device))
     snapshot = Snapshot.of(project)
     project = snapshot.project
@@ -153,10 +154,16 @@ def train(
         parameters = snapshot.parameters if preparation is None else preparation.parameters
     if lesson is None and preparation is not None and preparation.parameters == parameters:
         origin = prepared_origin(preparation, project)
+    teacher = None
+    if isinstance(lesson, Distillation):
+        teacher, preparation = read_teacher(lesson, parameters), None
     processes = 1 if make_executor is None else n_workers
     parameters, inputs, data, n_fitted = basis_of(
-        snapshot, parameters, request, preparation, processes, origin
+        snapshot, parameters, request, preparation, processes, origin, teacher
     )
+    if teacher is not None:
+        lessons = teach(snapshot, parameters, data.split, teacher, n_workers)
+        data = taught(data, lessons, processes)
     if data.train_forces is not None:
         compile_force_losses(data.train_forces.jacobian)
     if listener.on_data is not None:
@@ -183,7 +190,7 @@ def train(
         raise diverged(error, parameters) from None
     epochs = [fit.chosen for fit in fits]
     summary = TrainSummary(
-        n_train=len(data.train.counts),
+        n_train=len(data.split.indices("train")),
         n_validation=len(data.validation.counts),
         n_test=len(data.split.indices("test")),
         members=len(fits),
@@ -201,11 +208,23 @@ def train(
         earlier=project.earlier_potential_file if project.potential_file.exists() else None,
         earlier_is_of_others="energies" in snapshot.model().of,
     )
-    _write_model(project, parameters, inputs.store, data, fits, summary, listener.command)
+    record = {"command": list(listener.command), **_sources(data, teacher)}
+    _write_model(project, parameters, inputs.store, data, fits, summary, record)
     for left in (*checkpoints, files.data):
         left.unlink(missing_ok=True)
+    shutil.rmtree(project.lessons_directory, ignore_errors=True)
     remove_preparation(project)
     return summary
+
+
+def _sources(data: TrainingData, teacher: Teacher | None) -> dict[str, Any]:
+    """The potentials that a fit learns from, for the record."""
+    found: dict[str, Any] = {}
+    if data.begun is not None:
+        found["origin"] = data.begun.as_dict()
+    if teacher is not None:
+        found["teacher"] = teacher.as_dict()
+    return found
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -248,14 +267,12 @@ def _write_model(
     data: TrainingData,
     fits: Sequence[Fit],
     summary: TrainSummary,
-    command: Sequence[str],
+    record: Mapping[str, Any],
 ) -> None:
+    source = record.get("origin") or record.get("teacher") or {}
     about = {
-        "command": list(command),
-        "inputs": inputs_of_model(
-            parameters, store, project.split_file, None if data.begun is None else data.begun.origin.digest
-        ),
-        **({} if data.begun is None else {"origin": data.begun.as_dict()}),
+        **record,
+        "inputs": inputs_of_model(parameters, store, project.split_file, source.get("digest")),
         "selection": None if data.selection is None else data.selection.digest,
         "seed": parameters.training.seed,
         "n_train": summary.n_train,
@@ -315,7 +332,8 @@ def _write_model(
 def _limits(store: StructureStore, data: TrainingData) -> Limits:
     """The limits set by the training set."""
     train = data.split.indices("train")
-    cohesive = data.train_labels.energies / store.n_atoms[train]
+    compositions = store.compositions(data.reference.elements)[train]
+    cohesive = data.reference.cohesive(compositions, store.energies[train])
     forces = store.forces[np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)]
     lengths = np.linalg.norm(forces, axis=1)
     known = lengths[np.isfinite(lengths)]
