@@ -37,6 +37,8 @@ NAMES = (
     "alloys",
     "extrapolation",
     "phases",
+    "fine-tuning",
+    "distillation",
 )
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables that some benchmarks set when they are imported, unless they are set."""

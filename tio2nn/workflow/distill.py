@@ -247,6 +247,7 @@ def taught(data: TrainingData, lessons: Snapshot, processes: int) -> TrainingDat
     found = prepare(inputs, parameters, Split(inputs.store.names, parts), fixed, Memory(np.inf))
     return replace(
         data,
+        facts=found.facts,
         train=found.train,
         train_labels=found.train_labels,
         validation=found.validation,
