@@ -1,8 +1,8 @@
 """What `tio2nn train --distill` makes of a committee, in errors of one network over those of the committee.
 
 The committee is trained first; then one network of its kind learns from it, with each of `--students` (options of
-`train` beside `--distill`), and one on the labels alone. All are judged on the test set of the same split, which no part
-of a fit has seen, displaced or not.
+`train` beside `--distill`), and one on the labels alone. All are judged on the test set of the same split, which no
+part of a fit has seen, displaced or not.
 """
 
 from __future__ import annotations

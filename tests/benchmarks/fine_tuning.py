@@ -7,8 +7,8 @@ The family is Ti4O7 of the TiO2 set. A potential is trained without any of it; t
 - from the potential, with as many of its own training structures beside them;
 - all at once: a fit from nothing to everything.
 
-Each is judged on 300 other structures of the family, and on 300 others, which tell what is forgotten. All structures are
-of the list of the command line, drawn with the seed; none of them is in two parts.
+Each is judged on 300 other structures of the family, and on 300 others, which tell what is forgotten. All are drawn
+with the seed from the structures that the command line names; none of them is in two parts.
 """
 
 from __future__ import annotations
