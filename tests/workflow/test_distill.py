@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import refusal
+from command_line import invoke, refusal
 from projects import (
     ATOMIC_ENERGIES,
     PARAMETERS,
@@ -123,7 +123,7 @@ def test_copies_come_from_the_seed(project: Project, teacher: Path) -> None:
     parameters = project.parameters()
     found = [
         lessons_of(
-            Snapshot(project).seen_by(own), own, PROJECTS_OWN, read_teacher(lesson, own), 1
+            Snapshot(project), own, PROJECTS_OWN, read_teacher(lesson, own), 1
         ).structures.geometry_hashes
         for own in (parameters, parameters, parameters.with_overrides(training={"seed": 1}))
     ]
@@ -325,11 +325,24 @@ def test_the_command_line_refuses_in_one_line(
     assert refusal("train", "-C", "p", *given, code=code).startswith(expected)
 
 
+def test_a_teacher_that_may_know_the_test_set_is_named(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(project, jobs=1)
+    Path("before.npz").write_bytes(project.potential_file.read_bytes())
+    words = ("train", "-C", "p", "--distill", "before.npz", "--copies", 0, "--epochs", 1, "-j", 1)
+    _, err = invoke(*words)
+    assert "with another split" not in err
+    _, err = invoke(*words, "--new-split")
+    assert "warning: before.npz was trained on these structures with another split" in err
+    _, err = invoke("train", "-C", "p", "--from", "before.npz", "--epochs", 1, "-j", 1)
+    assert "warning: before.npz was trained on these structures with another split" in err
+
+
 def test_a_single_network_may_teach_and_is_named(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from command_line import invoke
-
     single = trained_project(tmp_path / "single").potential_file
     monkeypatch.chdir(tmp_path)
     _, err = invoke("train", "-C", "p", "--distill", single, "--copies", 1, "--epochs", 1, "-j", 1)

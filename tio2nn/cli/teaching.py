@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.project.freshness import Snapshot
     from tio2nn.workflow.inputs import SplitRequest
-    from tio2nn.workflow.lessons import Distillation
+    from tio2nn.workflow.lessons import Distillation, Lesson
 
 
 def perform(
@@ -38,4 +38,19 @@ def perform(
         f"validation set {counted(n, 'structure')}"
     )
     featurize.perform(lessons, workers)
-    featurize.differentiate_if_needed(lessons, parameters, workers)
+    if snapshot.needs_derivatives(parameters):
+        featurize.differentiate(lessons, workers, insist=parameters.training.forces is True)
+
+
+def warn_of_split(snapshot: Snapshot, lesson: Lesson) -> None:
+    """Warn if the potential may have been trained on structures that this fit holds out; the split is there."""
+    from tio2nn.potential.potential import Potential
+    from tio2nn.workflow.lessons import Distillation
+
+    file = lesson.teacher if isinstance(lesson, Distillation) else lesson.potential
+    then, now = Potential.load(file).about.get("inputs", {}), snapshot.inputs(snapshot.parameters)
+    if then.get("energies") == now["energies"] and then.get("split") != now["split"]:
+        console.warn(
+            f"{file} was trained on these structures with another split: it may know structures that are held out "
+            "here, and errors on these tell little"
+        )

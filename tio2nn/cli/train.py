@@ -213,6 +213,8 @@ def perform(
 
     def on_data(data: TrainingData) -> None:
         show_data(snapshot, parameters, data)
+        if lesson is not None:
+            teaching.warn_of_split(snapshot, lesson)
         # the live line must come last
         shows.append(stack.enter_context(console.epochs(data.parameters.training.epochs)))
 

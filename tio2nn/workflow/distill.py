@@ -117,11 +117,14 @@ def resolved_student(
     return found.with_overrides(training={"epochs": max(1, epochs)})
 
 
-def write_lessons(snapshot: Snapshot, split: Split, teacher: Teacher, threads: int) -> Snapshot:
+def write_lessons(
+    snapshot: Snapshot, parameters: ParameterSet, split: Split, teacher: Teacher, threads: int
+) -> Snapshot:
     """Let the teacher label the training structures of a split and copies of them, unless it has.
 
     Args:
         snapshot: of the project.
+        parameters: of the fit.
         split: of its structures.
         teacher: of the project.
         threads: that work at the same time.
@@ -129,7 +132,7 @@ def write_lessons(snapshot: Snapshot, split: Split, teacher: Teacher, threads: i
     Returns:
         The project of what is taught, without features yet if they are not there from an interrupted training.
     """
-    root, parameters, store = snapshot.project.lessons_directory, snapshot.parameters, snapshot.structures
+    root, store = snapshot.project.lessons_directory, snapshot.structures
     if root.is_symlink():
         raise InputError("refusing to write through a symbolic link", file=str(root))
     mark = root / "lessons.json"
@@ -161,11 +164,11 @@ def write_lessons(snapshot: Snapshot, split: Split, teacher: Teacher, threads: i
 def teach(
     snapshot: Snapshot, parameters: ParameterSet, split: Split, teacher: Teacher, jobs: int
 ) -> Snapshot:
-    """As `write_lessons`, with features, and derivatives if a fit with these parameters needs them."""
-    lessons = write_lessons(snapshot, split, teacher, jobs)
+    """As `write_lessons`, with features, and derivatives if a fit with these parameters needs those of the project."""
+    lessons = write_lessons(snapshot, parameters, split, teacher, jobs)
     compute_features(lessons, jobs=jobs)
-    if parameters.training.forces:
-        differentiate(lessons, jobs=jobs)
+    if snapshot.needs_derivatives(parameters):
+        differentiate(lessons, jobs=jobs, insist=parameters.training.forces is True)
     return lessons
 
 
@@ -179,7 +182,7 @@ def lessons_of(
     """As `write_lessons`, for the split that a fit with these parameters will use."""
     split = choose_split(snapshot, parameters, request)
     used = split.restricted_to(are_used(parameters, snapshot.structures))
-    return write_lessons(snapshot, used, teacher, thread_count(jobs))
+    return write_lessons(snapshot, parameters, used, teacher, thread_count(jobs))
 
 
 def _found(mark: Path) -> str | None:

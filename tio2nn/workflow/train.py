@@ -158,11 +158,12 @@ def train(
     if isinstance(lesson, Distillation):
         teacher, preparation = read_teacher(lesson, parameters), None
     processes = 1 if make_executor is None else n_workers
+    asked = parameters
     parameters, inputs, data, n_fitted = basis_of(
         snapshot, parameters, request, preparation, processes, origin, teacher
     )
     if teacher is not None:
-        lessons = teach(snapshot, parameters, data.split, teacher, n_workers)
+        lessons = teach(snapshot, asked, data.split, teacher, n_workers)
         data = taught(data, lessons, processes)
     if data.train_forces is not None:
         compile_force_losses(data.train_forces.jacobian)
