@@ -13,6 +13,7 @@ import typer
 from tio2nn.cli import console, evaluate, extract, featurize, train, tune
 from tio2nn.cli.app import command
 from tio2nn.cli.key_options import EnergyKeyOption, ForcesKeyOption, StressKeyOption
+from tio2nn.cli.lesson_options import FromOption
 from tio2nn.cli.options import (
     DeviceOption,
     ElementsOption,
@@ -20,7 +21,6 @@ from tio2nn.cli.options import (
     EpochsOption,
     ForcesOption,
     ForOption,
-    FromOption,
     InsecureOption,
     JobsOption,
     JsonOption,

@@ -12,16 +12,19 @@ from tio2nn.cli import console, teaching
 from tio2nn.cli import members as one_by_one
 from tio2nn.cli.app import command
 from tio2nn.cli.fit_lines import errors_of, fallback_line, show_data
-from tio2nn.cli.options import (
+from tio2nn.cli.lesson_options import (
     CopiesOption,
-    DeviceOption,
     DisplacementOption,
     DistillOption,
+    FromOption,
+    TruthOption,
+)
+from tio2nn.cli.options import (
+    DeviceOption,
     EpochsOption,
     FitJobsOption,
     ForcesOption,
     ForOption,
-    FromOption,
     InsecureOption,
     JsonOption,
     KeepOutliersOption,
@@ -38,7 +41,6 @@ from tio2nn.cli.options import (
     SplitFileOption,
     SplitKindOption,
     TlsOption,
-    TruthOption,
     TunedOption,
     WaitOption,
 )

@@ -28,6 +28,7 @@ from tio2nn.project.preparation import Preparation
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import Split
+from tio2nn.training.balance import density_weights, weighted
 from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.training.origin import Begun, Origin
 from tio2nn.training.splits import FEWEST_TO_TRAIN
@@ -198,7 +199,7 @@ def prepare(
     elements_of_training = subnets.element_of_atom[in_training]
     weights = density_weights(energies[train] / train_table.n_atoms, parameters.training.density_weighting)
     if store.weights is not None:
-        weights = _weighted(weights, store.weights[train])
+        weights = weighted(weights, store.weights[train])
     forces = _force_labels(inputs, parameters.n_features, subnets.of_atom)
     if forces is not None and not forces.has_forces[train].any():
         raise InputError("expected structures with forces in the training set, got none")
@@ -383,35 +384,3 @@ def _fingerprint(inputs: Inputs, split: Split, window: Window | None, origin: Or
     if origin is not None:
         digest.update(f"from {origin.digest}".encode())
     return digest.hexdigest()
-
-
-def _weighted(weights: FloatArray, given: FloatArray) -> FloatArray:
-    """(n_structures,) weights times those that the files give, with mean 1.
-
-    Raises:
-        InputError: they are all zero.
-    """
-    found = weights * given
-    if not found.any():
-        raise InputError("expected weights (config_weight) above 0 in the training set, got none")
-    return np.asarray(found / found.mean())
-
-
-def density_weights(energies_per_atom: FloatArray, strength: float) -> FloatArray:
-    """Weights that favor rare energies: density of energies to the power -strength, with mean 1.
-
-    The density comes from a histogram with bins by the Freedman-Diaconis rule.
-
-    Args:
-        energies_per_atom: (n_structures,) eV/atom.
-        strength: from 0 (equal weights) to 1 (equal weight for every bin).
-
-    Returns:
-        (n_structures,)
-    """
-    if strength == 0.0 or np.ptp(energies_per_atom) == 0.0:
-        return np.ones(len(energies_per_atom))
-    counts, edges = np.histogram(energies_per_atom, bins="fd")
-    bins = np.clip(np.searchsorted(edges, energies_per_atom, side="right") - 1, 0, len(counts) - 1)
-    weights = counts[bins].astype(np.float64) ** -strength
-    return np.asarray(weights / weights.mean())
