@@ -41,7 +41,7 @@ DisplacementOption = Annotated[
     typer.Option(
         "--displacement",
         metavar="X",
-        help="Standard deviation of each component of the displacements, Å, beside --distill. Default: 0.05.",
+        help="Standard deviation of each component of the displacements, Å, beside --distill. Default: 0.1.",
         show_default=False,
     ),
 ]

@@ -37,7 +37,7 @@ class Distillation:
 
     teacher: AnyPath
     copies: int = 3
-    displacement: float = 0.05
+    displacement: float = 0.1
     truth: float = 0.0
 
     def __post_init__(self) -> None:
