@@ -25,6 +25,7 @@ from tio2nn.memory import memory_for_derivatives
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.enlarged import require_same_functions
 from tio2nn.potential.potential import Potential
+from tio2nn.potential.prediction import Prediction
 from tio2nn.project.facts import are_used, resolved
 from tio2nn.project.feature_store import digest_of
 from tio2nn.project.freshness import Snapshot
@@ -144,6 +145,8 @@ def write_lessons(
             *store.geometry_hashes,
             store.digest_of_energies,
             store.digest_of_forces,
+            str(store.digest_of_stresses),
+            *([] if store.weights is None else map(str, store.weights.tolist())),
             *split.parts,
         ]
     )
@@ -200,19 +203,34 @@ def _lessons(
     networks = replace(teacher.potential, repulsion=None)
     originals = [store[k] for k in split.indices("train").tolist()]
     for prediction in networks.predict(originals, forces=True, threads=threads):
-        own = prediction.structure
-        assert own.energy is not None, "the store has energies"
-        assert prediction.forces is not None, "they are asked for"
-        forces = prediction.forces
-        if own.forces is not None:
-            forces = (1.0 - lesson.truth) * forces + lesson.truth * own.forces
-        energy = (1.0 - lesson.truth) * prediction.energy + lesson.truth * own.energy
-        yield replace(own, energy=energy, forces=forces, **_NO_LABELS)
+        own, said = prediction.structure, _said(prediction)
+        labels = {
+            name: _mixed(getattr(said, name), getattr(own, name), lesson.truth)
+            for name in ("energy", "forces", "stress")
+        }
+        yield replace(said, **labels)
     for prediction in networks.predict(_copies(originals, lesson, seed), forces=True, threads=threads):
         if prediction.unusable() is None:
-            yield replace(prediction.structure, energy=prediction.energy, forces=prediction.forces)
+            yield _said(prediction)
     for k in split.indices("validation").tolist():
         yield replace(store[k], **_NO_LABELS)
+
+
+def _said(prediction: Prediction) -> Structure:
+    """The structure with the labels of a prediction; a stress only where it, or what it is a copy of, has one."""
+    stress = None if prediction.structure.stress is None else prediction.stress
+    return replace(
+        prediction.structure,
+        energy=prediction.energy,
+        forces=prediction.forces,
+        stress=stress,
+        **_NO_LABELS,
+    )
+
+
+def _mixed(said: Any, true: Any, truth: float) -> Any:
+    """A label of the teacher, with this weight of the true one, if there is one."""
+    return said if true is None else (1.0 - truth) * said + truth * true
 
 
 def _copies(originals: list[Structure], lesson: Distillation, seed: int) -> Iterator[Structure]:
@@ -224,8 +242,6 @@ def _copies(originals: list[Structure], lesson: Distillation, seed: int) -> Iter
                 structure,
                 name=f"{structure.name} copy {number}",
                 positions=structure.positions + shifts,
-                energy=None,
-                forces=None,
                 **_NO_LABELS,
             )
 
