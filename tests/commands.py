@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from projects import (
     extracted_project,
     features_bytes,
     small_project,
+    structures,
     structures_with_forces,
+    trained_project,
     write_files,
 )
 
@@ -83,6 +86,13 @@ def extracted(root: Path) -> Project:
     return extracted_project(root, chosen=structures_with_forces())
 
 
+def with_potential(root: Path) -> Project:
+    """A project, and a potential of other structures in the folder that it lies in."""
+    before = trained_project(root.parent / "before")
+    shutil.copyfile(before.potential_file, root.parent / "before.npz")
+    return small_project(root, PARAMETERS, structures(16, seed=7))
+
+
 TRAINING = ("--epochs", 400, "--members", 2)
 COMMANDS: dict[str, tuple[Callable[[Path], Project], tuple[object, ...], Content]] = {
     "extract": (empty, ("extract", "files"), structures_of),
@@ -90,6 +100,16 @@ COMMANDS: dict[str, tuple[Callable[[Path], Project], tuple[object, ...], Content
     "featurize with forces": (extracted, ("featurize", "--forces", "-j", 2), jacobian_of),
     "tune": (small_project, ("tune", "--max-trials", 3, "--epochs", 2, "-j", 2), trials_of),
     "train": (small_project, ("train", *TRAINING, "-j", 1), potential_of),
+    "train from a potential": (
+        with_potential,
+        ("train", "--from", "before.npz", "--epochs", 400, "-j", 1),
+        potential_of,
+    ),
+    "train with a teacher": (
+        with_potential,
+        ("train", "--distill", "before.npz", "--epochs", 200, "-j", 1),
+        potential_of,
+    ),
     "train side by side": (small_project, ("train", *TRAINING, "-j", 2), potential_of),
     "run": (empty, ("run", "files", "-j", 1), evaluation_of),
 }

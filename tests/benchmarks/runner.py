@@ -38,6 +38,8 @@ NAMES = (
     "extrapolation",
     "phases",
     "selection",
+    "fine-tuning",
+    "distillation",
 )
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables that some benchmarks set when they are imported, unless they are set."""

@@ -32,7 +32,8 @@ from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore, read_store, write_store
 from tio2nn.structures.split import PARTS, Split, read_parts
 from tio2nn.structures.structure import Structure
-from tio2nn.training.data import Inputs, TrainingData, density_weights, prepare
+from tio2nn.training.balance import density_weights
+from tio2nn.training.data import Inputs, TrainingData, prepare
 from tio2nn.workflow.inputs import SplitRequest, choose_split, keep_split, read_inputs
 
 N_VALIDATION, N_TEST = 3, 5

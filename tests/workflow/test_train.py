@@ -126,7 +126,7 @@ def test_what_a_training_leaves_behind_says_how_it_was_made(project: Project) ->
     heard: list[TrainingData] = []
     command = ["tio2nn", "train", "--seed", "3"]
     summary = train(
-        project, parameters, jobs=1, command=command, listener=TrainListener(on_data=heard.append)
+        project, parameters, jobs=1, listener=TrainListener(on_data=heard.append, command=command)
     )
     assert [len(found.train.counts) for found in heard] == [summary.n_train] == [16]
     assert sorted(path.name for path in project.model_directory.iterdir()) == [

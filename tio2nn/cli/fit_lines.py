@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tio2nn.cli import console
-from tio2nn.wording import counted
+from tio2nn.wording import counted, listed
 
 if TYPE_CHECKING:
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.project.freshness import Snapshot
     from tio2nn.training.data import TrainingData
     from tio2nn.training.history import Epoch
+    from tio2nn.training.origin import Begun
 
 _SHOWN_NAMES = 3  # gross outliers to name
 
@@ -32,6 +33,8 @@ def show_data(snapshot: Snapshot, parameters: ParameterSet, data: TrainingData) 
         f"training on {counted(len(data.train.counts), 'structure')}{_held_out(data)}; reference energies "
         + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
     )
+    if data.begun is not None:
+        console.say(begun_line(data.begun))
     console.say(cost_line(data.parameters, data.facts))
     if data.train_forces is not None and data.train_forces.window is not None:
         console.say(windows_line(data))
@@ -46,6 +49,22 @@ def show_data(snapshot: Snapshot, parameters: ParameterSet, data: TrainingData) 
         )
     if data.constant_features:
         console.warn(constant_line(data.constant_features))
+
+
+def begun_line(begun: Begun) -> str:
+    """What a fit begins from, and how well that does before."""
+    new = begun.new_elements
+    told = [
+        *([f"new networks for {listed(new)}"] if new else []),
+        *(
+            [f"{counted(begun.start.n_opened, 'function')} that it made no use of"]
+            if begun.start.n_opened
+            else []
+        ),
+        *(["reference energies shifted, as these labels come from elsewhere"] if begun.are_shifted else []),
+    ]
+    rmse = f"RMSE on the training set {1000.0 * begun.rmse:.2f} meV/atom"
+    return f"beginning from {begun.origin.file} ({rmse}){''.join(f'; {what}' for what in told)}"
 
 
 def _held_out(data: TrainingData) -> str:

@@ -27,7 +27,8 @@ def init(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Take the symmetry functions of an input.nn (RuNNer, n2p2), or of the .stp (aenet) of each element.",
+            help="Take the symmetry functions of a potential.npz, an input.nn (RuNNer, n2p2), or the .stp (aenet) of "
+            "each element.",
             show_default=False,
         ),
     ] = None,

@@ -15,13 +15,20 @@ if TYPE_CHECKING:
     from tio2nn.training.data import TrainingData
     from tio2nn.training.history import Epoch
     from tio2nn.workflow.inputs import SplitRequest
+    from tio2nn.workflow.lessons import Lesson
 
 
-def prepare(snapshot: Snapshot, parameters: ParameterSet, split: SplitRequest) -> None:
+def prepare(
+    snapshot: Snapshot, parameters: ParameterSet, split: SplitRequest, lesson: Lesson | None = None
+) -> None:
     """Make what all members have in common, and report it."""
+    from tio2nn.workflow.fine_tune import require_origin
+    from tio2nn.workflow.lessons import FineTuning
     from tio2nn.workflow.settings import require_features
 
     require_features(snapshot, parameters, split.path)
+    if isinstance(lesson, FineTuning):
+        require_origin(lesson, parameters)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
         from tio2nn.workflow.members import prepare_members
@@ -30,7 +37,7 @@ def prepare(snapshot: Snapshot, parameters: ParameterSet, split: SplitRequest) -
         show_data(snapshot, parameters, data)
 
     with console.compile_notice("the forces"):
-        preparation = prepare_members(snapshot, parameters, split=split, on_data=on_data)
+        preparation = prepare_members(snapshot, parameters, split=split, on_data=on_data, lesson=lesson)
     n, command = len(preparation.members), snapshot.project.command
     console.say(
         f'prepared {counted(n, "member")}; fit each with "{command("train --member K")}", K from 1 to {n}, '
@@ -71,15 +78,19 @@ def fit(snapshot: Snapshot, member: int, device: Device) -> None:
     )
 
 
-def prepared(snapshot: Snapshot, given: ParameterSet | None, split: SplitRequest) -> ParameterSet | None:
+def prepared(
+    snapshot: Snapshot, given: ParameterSet | None, split: SplitRequest, lesson: Lesson | None = None
+) -> ParameterSet | None:
     """The parameters of a training: those given, else those of the preparation, else None.
 
     Args:
         snapshot: of a project that may have a preparation.
         given: parameters with changes from the command line; None if nothing is changed there.
         split: which split to use.
+        lesson: the potential to begin from, as the command line says; None for what was prepared.
     """
     from tio2nn.project.preparation import told_members
+    from tio2nn.workflow.fine_tune import begins_as
     from tio2nn.workflow.inputs import choose_split, holds
     from tio2nn.workflow.prepared import usable_preparation
 
@@ -88,7 +99,7 @@ def prepared(snapshot: Snapshot, given: ParameterSet | None, split: SplitRequest
     if (preparation := usable_preparation(snapshot)) is None:
         console.warn("the project has changed since its members were prepared; beginning anew")
         return given
-    if given not in (None, preparation.parameters):
+    if given not in (None, preparation.parameters) or not begins_as(preparation, lesson):
         console.warn("the members were prepared with other settings; beginning anew")
         return given
     if not holds(snapshot.project.split_file, choose_split(snapshot, preparation.parameters, split)):

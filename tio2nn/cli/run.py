@@ -13,6 +13,7 @@ import typer
 from tio2nn.cli import console, evaluate, extract, featurize, train, tune
 from tio2nn.cli.app import command
 from tio2nn.cli.key_options import EnergyKeyOption, ForcesKeyOption, StressKeyOption
+from tio2nn.cli.lesson_options import FromOption
 from tio2nn.cli.options import (
     DeviceOption,
     ElementsOption,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.inputs import SplitRequest
+    from tio2nn.workflow.lessons import FineTuning
 
 
 @command
@@ -73,6 +75,7 @@ def run(
         typer.Option("--tune/--no-tune", help="Tune before training. Default: only with recipe rili-2024."),
     ] = None,
     forces: ForcesOption = None,
+    begin_from: FromOption = None,
     split: SplitFileOption = None,
     split_by: SplitKindOption = None,
     new_split: NewSplitOption = False,
@@ -102,6 +105,7 @@ def run(
     from tio2nn.io.labels import ReadOptions
     from tio2nn.parameters.targets import known_target
     from tio2nn.workflow.inputs import SplitRequest
+    from tio2nn.workflow.lessons import FineTuning
     from tio2nn.workflow.run import RunSettings
     from tio2nn.workflow.run import run as verb
     from tio2nn.workflow.settings import asks_for_new_split, fields_of_switches
@@ -119,6 +123,7 @@ def run(
         tuning=tuning,
         forces=forces,
         split=SplitRequest(split, new),
+        lesson=None if begin_from is None else FineTuning(begin_from),
         flags=flags | fields_of_switches(no_test, keep_outliers),
         limit=limit,
         jobs=jobs,
@@ -192,8 +197,9 @@ class _ShownSteps(Steps):
         split: SplitRequest,
         jobs: int | None,  # noqa: ARG002
         device: Device,
+        lesson: FineTuning | None,
     ) -> None:
-        train.perform(snapshot, parameters, split, self._workers, device)
+        train.perform(snapshot, parameters, split, self._workers, device, lesson)
 
     def trained_before(self) -> None:
         console.say("training: nothing to do, the model is up to date with structures, split and settings")

@@ -5,12 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tio2nn.cli import console
+from tio2nn.cli import console, teaching
 from tio2nn.cli import members as one_by_one
 from tio2nn.cli.app import command
 from tio2nn.cli.fit_lines import errors_of, fallback_line, show_data
+from tio2nn.cli.lesson_options import (
+    CopiesOption,
+    DisplacementOption,
+    DistillOption,
+    FromOption,
+    TruthOption,
+)
 from tio2nn.cli.options import (
     DeviceOption,
     EpochsOption,
@@ -47,6 +55,7 @@ if TYPE_CHECKING:
     from tio2nn.training.data import TrainingData
     from tio2nn.training.history import Epoch
     from tio2nn.workflow.inputs import SplitRequest
+    from tio2nn.workflow.lessons import Lesson
 
 
 @command
@@ -65,6 +74,11 @@ def train(
     epochs: EpochsOption = None,
     members: MembersOption = None,
     seed: SeedOption = None,
+    begin_from: FromOption = None,
+    distill: DistillOption = None,
+    copies: CopiesOption = None,
+    displacement: DisplacementOption = None,
+    truth: TruthOption = None,
     prepare: PrepareOption = False,
     member: MemberOption = None,
     jobs: FitJobsOption = None,
@@ -80,6 +94,7 @@ def train(
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.inputs import SplitRequest
+    from tio2nn.workflow.lessons import Distillation
     from tio2nn.workflow.settings import (
         asks_for_new_split,
         fields_of_switches,
@@ -91,7 +106,8 @@ def train(
     new = asks_for_new_split(split, split_by, new_split, no_test)
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     flags |= fields_of_switches(no_test, keep_outliers)
-    settings = (recipe, target, forces, split, *flags.values())
+    lesson = asked_lesson(begin_from, distill, copies, displacement, truth)
+    settings = (recipe, target, forces, split, lesson, *flags.values())
     is_bare = not (tuned or new) and all(value is None for value in settings)
     if (prepare or member is not None) and (json or jobs is not None):
         raise UsageError("--prepare and --member cannot be combined with --json or --jobs")
@@ -99,6 +115,8 @@ def train(
         raise UsageError("--prepare computes nothing on a GPU; give --device to train --member")
     if member is not None and (prepare or not is_bare):
         raise UsageError("--member takes its settings from the preparation; give them to --prepare")
+    if isinstance(lesson, Distillation) and (prepare or scheduler is not None):
+        raise UsageError("--distill cannot be combined with --prepare or --scheduler: it fits one network")
     if scheduler is not None and (prepare or member is not None):
         raise UsageError(
             "--prepare and --member cannot be combined with --scheduler, which shares the members out"
@@ -120,13 +138,39 @@ def train(
         request = SplitRequest(split, new)
         if prepare:
             with pool(None, scheduler, tls, insecure, wait):
-                one_by_one.prepare(snapshot, parameters, request)
+                one_by_one.prepare(snapshot, parameters, request, lesson)
             return
-        parameters = one_by_one.prepared(snapshot, None if is_bare else parameters, request) or parameters
+        given = None if is_bare else parameters
+        parameters = one_by_one.prepared(snapshot, given, request, lesson) or parameters
         with pool(jobs, scheduler, tls, insecure, wait) as workers:
-            metrics = perform(snapshot, parameters, request, workers, wanted_device)
+            metrics = perform(snapshot, parameters, request, workers, wanted_device, lesson)
     if json:
         console.print_json(metrics)
+
+
+def asked_lesson(
+    begin_from: Path | None,
+    distill: Path | None,
+    copies: int | None,
+    displacement: float | None,
+    truth: float | None,
+) -> Lesson | None:
+    """What the command line asks to learn from.
+
+    Raises:
+        UsageError: options that exclude or need each other.
+    """
+    from tio2nn.workflow.lessons import Distillation, FineTuning
+
+    numbers: dict[str, Any] = {"copies": copies, "displacement": displacement, "truth": truth}
+    given = {name: value for name, value in numbers.items() if value is not None}
+    if distill is None:
+        if given:
+            raise UsageError(f"expected --distill beside --{next(iter(given))}, got none")
+        return None if begin_from is None else FineTuning(begin_from)
+    if begin_from is not None:
+        raise UsageError("expected either --from or --distill, got both")
+    return Distillation(distill, **given)
 
 
 def warn_of_stale_search(snapshot: Snapshot) -> None:
@@ -145,14 +189,21 @@ def perform(
     split: SplitRequest,
     workers: Pool,
     device: Device = "cpu",
+    lesson: Lesson | None = None,
 ) -> dict[str, Any]:
     """Fit the potential and report the result; return the content of `model/metrics.json`."""
     from tio2nn.cli.plans import show_comparison
     from tio2nn.files.tables import read_json
     from tio2nn.parameters.targets import warning_of
+    from tio2nn.workflow.fine_tune import require_origin
+    from tio2nn.workflow.lessons import Distillation, FineTuning
     from tio2nn.workflow.settings import require_features
 
     require_features(snapshot, parameters, split.path)
+    if isinstance(lesson, FineTuning):
+        require_origin(lesson, parameters)
+    if isinstance(lesson, Distillation):
+        teaching.perform(snapshot, parameters, split, lesson, workers)
     if (warning := warning_of(parameters.target, parameters.network.activation)) is not None:
         console.warn(warning)
     console.say("starting TensorFlow ...")
@@ -164,6 +215,8 @@ def perform(
 
     def on_data(data: TrainingData) -> None:
         show_data(snapshot, parameters, data)
+        if lesson is not None:
+            teaching.warn_of_split(snapshot, lesson)
         # the live line must come last
         shows.append(stack.enter_context(console.epochs(data.parameters.training.epochs)))
 
@@ -183,10 +236,10 @@ def perform(
             snapshot,
             parameters,
             split=split,
+            lesson=lesson,
             jobs=workers.jobs,
             make_executor=workers.members(snapshot.project),
-            command=sys.argv,
-            listener=TrainListener(on_data, on_epoch, on_fallback),
+            listener=TrainListener(on_data, on_epoch, on_fallback, sys.argv),
             device=device,
         )
     judged = ""

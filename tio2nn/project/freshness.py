@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from pathlib import Path
@@ -126,9 +126,9 @@ class Snapshot:
         found = holder(self.project.root)
         return None if found is None or _is_this_process(found) else found
 
-    def inputs(self, parameters: ParameterSet) -> dict[str, str]:
+    def inputs(self, parameters: ParameterSet, origin: str | None = None) -> dict[str, str]:
         """Digests of what a fit with these parameters depends on, by the names in `MODEL.records`."""
-        return inputs_of_model(parameters, self.structures, self.project.split_file)
+        return inputs_of_model(parameters, self.structures, self.project.split_file, origin)
 
     def needs_derivatives(self, parameters: ParameterSet) -> bool:
         """Whether a fit with these parameters needs derivatives of the features."""
@@ -247,7 +247,7 @@ class Snapshot:
         if self.has_structures:
             on_forces = best.get("validation_force_rmse_eV_per_A") is not None
             looked_at = [name for name in SEARCH.records if on_forces or name != "forces"]
-            others = self._changed(recorded, self.parameters, looked_at)
+            others = _changed(recorded, self.inputs(self.parameters), looked_at)
             if others:
                 return State(STALE, f"{trials}; made with {other(others)}", others)
         return State(FRESH, trials)
@@ -258,16 +258,20 @@ class Snapshot:
         Args:
             potential: the digests that it carries.
         """
-        return self._changed(
-            potential, self.parameters, [name for name in MODEL.records if name != "settings"]
-        )
+        return _changed(potential, self.inputs(self.parameters), MODEL.of_data)
 
-    def model(self, fit: ParameterSet | None = None, selection: Selection | None = None) -> State:
+    def model(
+        self,
+        fit: ParameterSet | None = None,
+        selection: Selection | None = None,
+        origin: str | None = None,
+    ) -> State:
         """The state of the model, compared with the present data and, with `fit`, these settings.
 
         Args:
-            fit: parameters with nothing left to a recipe; None to ignore settings, which may have come from flags.
+            fit: parameters with nothing left to a recipe; None to ignore what may have come from flags.
             selection: the structures whose forces this fit trains on, if not all with forces.
+            origin: digest of the potential that this fit begins from, if any.
         """
         project = self.project
         if not project.potential_file.exists() or not project.training_metrics_file.exists():
@@ -281,8 +285,8 @@ class Snapshot:
         except _UNUSABLE as error:
             return State(BROKEN, _told(project.training_metrics_file, error))
         if self.has_structures:
-            looked_at = [name for name in MODEL.records if fit is not None or name != "settings"]
-            others = self._changed(recorded, fit or self.parameters, looked_at)
+            looked_at = MODEL.of_data if fit is None else MODEL.records
+            others = _changed(recorded, self.inputs(fit or self.parameters, origin), looked_at)
             # derivatives of more or of other structures would give another model
             digest = None if selection is None else selection.digest
             if fit is not None and fit.training.forces and about.get("selection") != digest:
@@ -318,12 +322,6 @@ class Snapshot:
         # of a split that is stale or broken nothing follows
         found = self._split()
         return not isinstance(found, State) and "test" not in found.values()
-
-    def _changed(
-        self, recorded: Mapping[str, Any], parameters: ParameterSet, names: list[str]
-    ) -> tuple[str, ...]:
-        now = self.inputs(parameters)
-        return tuple(name for name in names if recorded.get(name) != now.get(name))
 
     # --- what commands build on -------------------------------------------------------------------------------
 
@@ -374,6 +372,10 @@ class Snapshot:
         """
         self.require(DERIVATIVES)
         return JacobianLayout.read(self.project.jacobian_table)
+
+
+def _changed(recorded: Mapping[str, Any], now: Mapping[str, str], names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if recorded.get(name) != now.get(name))
 
 
 def _is_this_process(holder: Holder) -> bool:

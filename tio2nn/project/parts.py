@@ -22,6 +22,11 @@ class Part(NamedTuple):
     depends_on: tuple[Part, ...] = ()
     records: tuple[str, ...] = ()
 
+    @property
+    def of_data(self) -> tuple[str, ...]:
+        """What it records besides what a command line may say."""
+        return tuple(name for name in self.records if name not in ("settings", "origin"))
+
     def needs(self, other: Part) -> bool:
         """Whether it is made from another part, directly or through others."""
         return other in self.depends_on or any(part.needs(other) for part in self.depends_on)
@@ -39,7 +44,7 @@ MODEL = Part(
     "model",
     "train",
     (FEATURES, DERIVATIVES, SPLIT),
-    ("features", "energies", "forces", "stresses", "weights", "split", "settings"),
+    ("features", "energies", "forces", "stresses", "weights", "split", "settings", "origin"),
 )
 EVALUATION = Part("evaluation", "evaluate", (MODEL, SPLIT), ("potential",))
 CURVE = Part("learning curve", "learning-curve", (FEATURES, DERIVATIVES))

@@ -41,6 +41,7 @@ class Preparation:
         reference: reference energy of each element, eV.
         whitenings: one per subnet.
         window: in which derivatives are read, as `tio2nn.training.windows.Window`; None if they fit into memory.
+        origin: name and digest of the potential that the fit begins from; None for none.
     """
 
     parameters: ParameterSet
@@ -51,6 +52,15 @@ class Preparation:
     reference: dict[str, float]
     whitenings: tuple[Whitening, ...]
     window: tuple[int, ...] | None = None
+    origin: tuple[str, str] | None = None
+
+    @property
+    def origin_digest(self) -> str | None:
+        return None if self.origin is None else self.origin[1]
+
+    def origin_file(self, project: Project) -> Path:
+        """A copy of the potential that the fit begins from."""
+        return project.model_directory / _DATA.replace("*", f"from-{self.origin_digest}")
 
     def data_file(self, project: Project) -> Path:
         """The data of the fit, which its members read; its name tells one preparation from another."""
@@ -67,6 +77,7 @@ class Preparation:
             "reference": self.reference,
             "n_whitenings": len(self.whitenings),
             "window": self.window,
+            "origin": self.origin,
         }
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
         for k, whitening in enumerate(self.whitenings):
@@ -95,6 +106,7 @@ class Preparation:
                         for k in range(about["n_whitenings"])
                     ),
                     None if about["window"] is None else tuple(map(int, about["window"])),
+                    None if (origin := about.get("origin")) is None else (str(origin[0]), str(origin[1])),
                 )
         except Exception:  # zipfile and NumPy raise errors of many kinds
             raise InputError("expected a preparation, got a damaged file", file=str(path)) from None

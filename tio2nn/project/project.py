@@ -228,6 +228,11 @@ class Project:
         return self.model_directory / f"checkpoint-{member}.npz"
 
     @property
+    def lessons_directory(self) -> Path:
+        """What a teacher says of the training structures and of their copies; removed when a training ends."""
+        return self.model_directory / "lessons"
+
+    @property
     def fit_data_file(self) -> Path:
         """The data for the members of a committee in training."""
         return self.model_directory / "data.npz"

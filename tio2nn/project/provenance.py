@@ -15,12 +15,14 @@ from tio2nn.project.structure_store import StructureStore, digest
 from tio2nn.version import __version__
 
 
-def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file: Path) -> dict[str, str]:
-    """Digests of what a fit depends on.
+def inputs_of_model(
+    parameters: ParameterSet, store: StructureStore, split_file: Path, origin: str | None = None
+) -> dict[str, str]:
+    """Digests of what a fit depends on; `origin` is that of the potential that it begins from, if any.
 
     Returns:
         "features" (parameter set and geometries), "energies", "forces", "split", "settings" (network and training), and
-        "stresses" and "weights" if there are any.
+        "stresses", "weights" and "origin" if there are any.
     """
     network = parameters.network.affecting(Affects.FIT)
     training = parameters.training.affecting(Affects.DATA | Affects.FIT | Affects.POTENTIAL)
@@ -40,6 +42,7 @@ def inputs_of_model(parameters: ParameterSet, store: StructureStore, split_file:
         "settings": digest(json.dumps(settings, sort_keys=True).encode()),
         **({} if stresses is None else {"stresses": stresses}),
         **({} if weights is None else {"weights": digest(weights.astype("<f8").tobytes())}),
+        **({} if origin is None else {"origin": origin}),
     }
 
 

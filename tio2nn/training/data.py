@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -28,7 +28,9 @@ from tio2nn.project.preparation import Preparation
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import Split
+from tio2nn.training.balance import density_weights, weighted
 from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
+from tio2nn.training.origin import Begun, Origin
 from tio2nn.training.splits import FEWEST_TO_TRAIN
 from tio2nn.training.windows import Window
 
@@ -58,6 +60,7 @@ class TrainingData(FitData):
         n_above_max_energy: structures excluded for their energy.
         selection: structures with forces that have derivatives, if those of all do not fit.
         n_without_derivatives: training structures whose forces cannot be trained on.
+        begun: how the fit begins, if from a potential.
     """
 
     parameters: ParameterSet
@@ -76,6 +79,7 @@ class TrainingData(FitData):
     n_above_max_energy: int
     n_without_derivatives: int
     selection: Selection | None = None
+    begun: Begun | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,20 @@ class Inputs:
         return with_derivatives(self.store.has_forces, self.selection)
 
 
+class Fixed(NamedTuple):
+    """What another fit has fixed.
+
+    Attributes:
+        reference: reference energy of each element, eV.
+        whitenings: one per subnet.
+        window: in which derivatives are read; None if they fit into memory.
+    """
+
+    reference: Mapping[str, float]
+    whitenings: tuple[Whitening, ...]
+    window: Window | None
+
+
 class Memory(NamedTuple):
     """The memory for derivatives; those that exceed it are read in windows.
 
@@ -119,8 +137,9 @@ def prepare(
     inputs: Inputs,
     parameters: ParameterSet,
     split: Split,
-    earlier: Preparation | None = None,
+    earlier: Preparation | Fixed | None = None,
     memory: Memory | None = None,
+    origin: Origin | None = None,
 ) -> TrainingData:
     """Prepare reference energies, whitening and labels of a fit.
 
@@ -131,8 +150,9 @@ def prepare(
         inputs: derivatives are ignored if the fit does not use them.
         parameters: with nothing left to a recipe.
         split: the split.
-        earlier: of the same data, perhaps by another processor: gives reference energies, whitenings and windows.
+        earlier: gives reference energies, whitenings and windows.
         memory: for derivatives; None to use them where they lie, whatever their size.
+        origin: potential to begin from; None for random weights.
 
     Raises:
         ValueError: `parameters` leave a setting to their recipe.
@@ -153,10 +173,6 @@ def prepare(
     reference = fitted
     if (given := parameters.reference_energies) is not None:
         reference = ReferenceEnergies.given({element: given[element] for element in elements})
-    if earlier is not None:
-        values = np.array([earlier.reference[element] for element in elements])
-        reference = replace(reference, values=values)
-    energies = store.energies - reference.baseline(compositions)
     subnets = _Subnets.of(parameters, store)
     train_table, validation_table = AtomTable.gather(
         inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation)
@@ -169,11 +185,21 @@ def prepare(
         if earlier is None
         else earlier.whitenings
     )
+    begun = None
+    if origin is not None:
+        own = (compositions[train], store.energies[train])
+        begun = origin.begin(parameters, train_table, whitenings, sizes, *own)
+        whitenings = begun.start.whitenings if earlier is None else whitenings
+        reference = begun.reference
+    if earlier is not None:
+        values = np.array([earlier.reference[element] for element in elements])
+        reference = replace(reference, values=values)
+    energies = store.energies - reference.baseline(compositions)
     in_training = np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)
     elements_of_training = subnets.element_of_atom[in_training]
     weights = density_weights(energies[train] / train_table.n_atoms, parameters.training.density_weighting)
     if store.weights is not None:
-        weights = _weighted(weights, store.weights[train])
+        weights = weighted(weights, store.weights[train])
     forces = _force_labels(inputs, parameters.n_features, subnets.of_atom)
     if forces is not None and not forces.has_forces[train].any():
         raise InputError("expected structures with forces in the training set, got none")
@@ -200,17 +226,19 @@ def prepare(
         train_forces=None if forces is None else forces.select(train),
         validation_forces=None if forces is None else forces.select(validation),
         whitening_matrices=tuple(whitening.matrix for whitening in whitenings),
+        first_weights=None if begun is None else begun.start.weights,
         constant_features={
             name: tuple(f for f, c in zip(parameters.feature_names, whitening.constant, strict=True) if c)
             for name, whitening in zip(subnets.names, whitenings, strict=True)
             if whitening.constant.any()
         },
-        fingerprint=_fingerprint(inputs, split, window),
+        fingerprint=_fingerprint(inputs, split, window, origin),
         fitted_reference=fitted,
         outliers=tuple(store.names[k] for k in np.flatnonzero(store.gross_outliers)),
         n_above_max_energy=int(np.count_nonzero(~store.are_up_to(parameters.training.max_energy))),
         n_without_derivatives=int(np.count_nonzero((store.has_forces & ~inputs.has_derivatives)[train])),
         selection=inputs.selection,
+        begun=begun,
     )
 
 
@@ -218,7 +246,7 @@ def _window(
     forces: ForceLabels,
     n_features: int,
     structures: IntArray,
-    earlier: Preparation | None,
+    earlier: Preparation | Fixed | None,
     memory: Memory | None,
 ) -> Window | None:
     """The windows for the derivatives of the structures of a fit: those of the preparation, if there is one."""
@@ -339,8 +367,8 @@ def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> 
     )
 
 
-def _fingerprint(inputs: Inputs, split: Split, window: Window | None) -> str:
-    """Digest of the data of a fit: features, energies, weights, split, and forces and windows if they are used."""
+def _fingerprint(inputs: Inputs, split: Split, window: Window | None, origin: Origin | None) -> str:
+    """Digest of the data of a fit: features, energies, weights, split, origin, and forces and windows if used."""
     digest = hashlib.blake2b(digest_size=12)
     digest.update(inputs.fingerprint.encode())
     digest.update(np.ascontiguousarray(inputs.store.energies, dtype="<f8").tobytes())
@@ -353,36 +381,6 @@ def _fingerprint(inputs: Inputs, split: Split, window: Window | None) -> str:
         digest.update(inputs.selection.digest.encode())
     if window is not None:
         digest.update(f"windows of {window.capacity}".encode())
+    if origin is not None:
+        digest.update(f"from {origin.digest}".encode())
     return digest.hexdigest()
-
-
-def _weighted(weights: FloatArray, given: FloatArray) -> FloatArray:
-    """(n_structures,) weights times those that the files give, with mean 1.
-
-    Raises:
-        InputError: they are all zero.
-    """
-    found = weights * given
-    if not found.any():
-        raise InputError("expected weights (config_weight) above 0 in the training set, got none")
-    return np.asarray(found / found.mean())
-
-
-def density_weights(energies_per_atom: FloatArray, strength: float) -> FloatArray:
-    """Weights that favor rare energies: density of energies to the power -strength, with mean 1.
-
-    The density comes from a histogram with bins by the Freedman-Diaconis rule.
-
-    Args:
-        energies_per_atom: (n_structures,) eV/atom.
-        strength: from 0 (equal weights) to 1 (equal weight for every bin).
-
-    Returns:
-        (n_structures,)
-    """
-    if strength == 0.0 or np.ptp(energies_per_atom) == 0.0:
-        return np.ones(len(energies_per_atom))
-    counts, edges = np.histogram(energies_per_atom, bins="fd")
-    bins = np.clip(np.searchsorted(edges, energies_per_atom, side="right") - 1, 0, len(counts) - 1)
-    weights = counts[bins].astype(np.float64) ** -strength
-    return np.asarray(weights / weights.mean())

@@ -204,6 +204,23 @@ class ForceLabels:
 
 
 @dataclass(frozen=True)
+class FirstWeights:
+    """The weights that networks begin with, where they are not drawn.
+
+    Attributes:
+        values: (n_members, n_weights) as `FlatNetwork` has them.
+        known: (n_weights,) which of them are not to be drawn.
+    """
+
+    values: NDArray[np.float32]
+    known: NDArray[np.bool_]
+
+    def of(self, member: int, drawn: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Those of a member, counted from 1, whose other weights have been drawn."""
+        return np.where(self.known, self.values[member - 1], drawn)
+
+
+@dataclass(frozen=True)
 class FitData:
     """The training and validation data of a network.
 
@@ -212,6 +229,7 @@ class FitData:
         validation, validation_labels: the validation set, likewise.
         train_forces, validation_forces: forces of both sets; None for a fit to energies alone.
         whitening_matrices: for each subnet (n_features, n_features), whitened features per feature; needed with forces.
+        first_weights: None to draw them all.
     """
 
     train: AtomTable
@@ -221,6 +239,7 @@ class FitData:
     train_forces: ForceLabels | None = None
     validation_forces: ForceLabels | None = None
     whitening_matrices: tuple[FloatArray, ...] = ()
+    first_weights: FirstWeights | None = None
 
     @property
     def mean_energy(self) -> float:
@@ -242,6 +261,8 @@ class FitData:
                 if forces.window is not None:
                     arrays["window"] = np.array(forces.window)
         arrays |= {f"whitening_matrix_{k}": matrix for k, matrix in enumerate(self.whitening_matrices)}
+        if self.first_weights is not None:
+            arrays |= {f"first_{name}": array for name, array in vars(self.first_weights).items()}
         write_arrays(path, arrays)
 
     @property
@@ -268,7 +289,14 @@ class FitData:
                 tuple(arrays[f"whitening_matrix_{k}"] for k in range(n_subnets))
                 if "whitening_matrix_0" in arrays
                 else (),
+                _first_weights(arrays),
             )
+
+    @staticmethod
+    def first_weights_of(path: Path) -> FirstWeights | None:
+        """Those in a file of `save`."""
+        with opened_arrays(path) as arrays:
+            return _first_weights(arrays)
 
 
 # fields of ForceLabels besides the derivatives and their window
@@ -280,6 +308,10 @@ def _mapped_file(jacobian: NDArray[np.float32]) -> Path:
     if not isinstance(jacobian, np.memmap) or jacobian.filename is None:
         raise ValueError("jacobian: expected a memory-mapped file, got an array")
     return Path(jacobian.filename).resolve()
+
+
+def _first_weights(arrays: Mapping[str, NDArray[Any]]) -> FirstWeights | None:
+    return FirstWeights(arrays["first_values"], arrays["first_known"]) if "first_values" in arrays else None
 
 
 def _forces(

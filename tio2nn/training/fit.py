@@ -77,6 +77,8 @@ class Fit:
         self.history: list[Epoch] = []
         self.flat_network = FlatNetwork(network)
         weights = self.flat_network.weights()
+        if data.first_weights is not None:
+            weights = data.first_weights.of(member, weights)
         # what the next epoch depends on: weights, first and second moment of their gradient, average of the weights
         self.state = np.array([weights, np.zeros_like(weights), np.zeros_like(weights), weights])
         self._chosen_weights = weights

@@ -34,10 +34,10 @@ def preset_parameters(preset: str | None, elements: Sequence[str] | None) -> Par
 
 
 def setup_parameters(files: Sequence[Path], units: UnitsName | None) -> ParameterSet:
-    """The parameter set with the functions of a set-up of another program; all else is left to the recipe.
+    """The parameter set with the functions of a potential, or of a set-up of another program; the recipe has the rest.
 
     Args:
-        files: one `input.nn`, or the `.stp` of each element.
+        files: one `potential.npz`, one `input.nn`, or the `.stp` of each element.
         units: of `input.nn`; by default those that it states.
 
     Raises:
@@ -47,8 +47,18 @@ def setup_parameters(files: Sequence[Path], units: UnitsName | None) -> Paramete
     from tio2nn.export.units import UNITS
     from tio2nn.parameters.recipes import DEFAULT_RECIPE, open_settings
 
+    if len(files) == 1 and _is_potential(files[0]):
+        from tio2nn.workflow.fine_tune import parameters_of, read_origin
+
+        return parameters_of(read_origin(files[0]), ())
     setup = read_setup(files, None if units is None else UNITS[units])
     return open_settings(setup.parameters(), DEFAULT_RECIPE)
+
+
+def _is_potential(file: Path) -> bool:
+    import zipfile
+
+    return file.is_file() and zipfile.is_zipfile(file)
 
 
 def init(

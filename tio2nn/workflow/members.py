@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tio2nn.cores import thread_count
-from tio2nn.errors import InputError
+from tio2nn.errors import InputError, UsageError
 from tio2nn.files.paths import AnyPath
 from tio2nn.memory import memory_for_derivatives
 from tio2nn.parallel.devices import Device, known_device
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.targets import require_expressible
-from tio2nn.project.facts import resolved
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.preparation import Preparation, inputs_of_preparation, remove_preparation
 from tio2nn.project.project import Project
 from tio2nn.training.committee import MemberTask, fingerprint_of
 from tio2nn.training.data import Inputs, Memory, TrainingData, prepare
+from tio2nn.training.dataset import FitData
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit, Resumption
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
+from tio2nn.training.origin import Origin
+from tio2nn.workflow.distill import Teacher, resolved_student
 from tio2nn.workflow.fallback import with_fallback
+from tio2nn.workflow.fine_tune import begun_from, read_origin, resolved_from
 from tio2nn.workflow.inputs import SplitRequest, choose_split, holds, keep_split, read_inputs
+from tio2nn.workflow.lessons import Distillation, Lesson
 from tio2nn.workflow.prepared import require_preparation
 from tio2nn.workflow.settings import split_request
 
@@ -71,6 +75,8 @@ def basis_of(
     request: SplitRequest,
     preparation: Preparation | None = None,
     processes: int = 1,
+    origin: Origin | None = None,
+    teacher: Teacher | None = None,
 ) -> Basis:
     """Read and prepare the data of a fit, and keep its split.
 
@@ -78,23 +84,34 @@ def basis_of(
         snapshot: of a project with features.
         parameters: of the fit; their recipe need not have been applied.
         request: which split to use.
-        preparation: an earlier one; if it is of the same parameters and split, its reference energies, whitenings and
-            windows are used.
+        preparation: an earlier one; if it is of the same parameters, split and origin, its reference energies,
+            whitenings and windows are used.
         processes: that may train at the same time.
+        origin: potential to begin from; None for random weights.
+        teacher: potential to learn from; None for the labels alone.
     """
     project = snapshot.project
-    require_expressible(
-        parameters.target, parameters.network.activation, project.command(f"train --for {parameters.target}")
+    activation = (
+        parameters.network.activation if origin is None else begun_from(parameters, origin).network.activation
     )
+    require_expressible(parameters.target, activation, project.command(f"train --for {parameters.target}"))
     inputs = read_inputs(snapshot, parameters)
     chosen = choose_split(snapshot, parameters, request)
     if preparation is not None and not (
-        preparation.parameters == parameters and holds(project.split_file, chosen)
+        preparation.parameters == parameters
+        and preparation.origin_digest == (None if origin is None else origin.digest)
+        and holds(project.split_file, chosen)
     ):
         preparation = None
-    parameters = resolved(parameters, inputs.store, chosen, inputs.selection)
+    if teacher is None:
+        parameters = resolved_from(parameters, inputs.store, chosen, inputs.selection, origin)
+    else:
+        parameters = resolved_student(teacher, parameters, inputs.store, chosen, inputs.selection)
     memory = Memory(memory_for_derivatives(), min(processes, parameters.training.members))
-    data = prepare(inputs, parameters, chosen, preparation, memory)
+    data = prepare(inputs, parameters, chosen, preparation, memory, origin)
+    if preparation is not None and origin is not None and preparation.data_file(project).exists():
+        # as the whitenings: another processor may turn them
+        data = replace(data, first_weights=FitData.first_weights_of(preparation.data_file(project)))
     keep_split(snapshot, chosen)
     n_fitted = 0 if preparation is None else len(preparation.fitted(project))
     return Basis(parameters, inputs, data, n_fitted)
@@ -106,22 +123,28 @@ def prepare_members(
     *,
     split: SplitRequest | AnyPath | None = None,
     on_data: Callable[[TrainingData], None] | None = None,
+    lesson: Lesson | None = None,
 ) -> Preparation:
     """Make split, reference energies and whitening once, for members that `fit_member` fits and `train` assembles.
 
     Args:
-        project, parameters, split, on_data: as for `train`.
+        project, parameters, split, on_data, lesson: as for `train`.
 
     Raises:
         MissingInputError, StaleError, InputError, TypeError: as for `train`.
     """
     request = split_request(split)
+    if isinstance(lesson, Distillation):
+        raise UsageError(
+            "a teacher's lessons are for one fit: expected no members that are fitted one by one"
+        )
+    origin = None if lesson is None else read_origin(lesson.potential)
     configure_threads()
     snapshot = Snapshot.of(project)
     project = snapshot.project
     if parameters is None:
         parameters = snapshot.parameters
-    basis = basis_of(snapshot, parameters, request)
+    basis = basis_of(snapshot, parameters, request, origin=origin)
     data = basis.data
     if on_data is not None:
         on_data(data)
@@ -140,12 +163,17 @@ def prepare_members(
         reference=data.reference.as_dict(),
         whitenings=data.whitenings,
         window=None if data.train_forces is None else data.train_forces.window,
+        origin=None if origin is None else (origin.file, origin.digest),
     )
     # in this order, a member never reads the data of another preparation
     project.preparation_file.unlink(missing_ok=True)
     data.save(preparation.data_file(project))
+    kept = [project.preparation_file, preparation.data_file(project)]
+    if origin is not None:
+        kept.append(preparation.origin_file(project))
+        origin.potential.save(preparation.origin_file(project))
     preparation.write(project.preparation_file)
-    remove_preparation(project, but=(project.preparation_file, preparation.data_file(project)))
+    remove_preparation(project, but=kept)
     return preparation
 
 

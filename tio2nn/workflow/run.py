@@ -17,14 +17,16 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import in_published_order
 from tio2nn.parameters.recipes import SEARCHING_RECIPES, known_recipe
 from tio2nn.parameters.targets import Target
-from tio2nn.project.facts import resolved
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import BROKEN, FRESH, SPLIT
 from tio2nn.project.project import Project
 from tio2nn.structures.split import read_parts
+from tio2nn.training.origin import Origin
 from tio2nn.training.splits import FEWEST_TO_TRAIN, drawn_split, given_split
+from tio2nn.workflow.fine_tune import begun_from, parameters_of, read_origin, resolved_from
 from tio2nn.workflow.init import init, preset_parameters
 from tio2nn.workflow.inputs import SplitRequest, own_split
+from tio2nn.workflow.lessons import FineTuning
 from tio2nn.workflow.settings import set_target, split_request, training_parameters, with_flags
 from tio2nn.workflow.steps import Steps
 
@@ -46,6 +48,8 @@ class RunSettings:
         tuning: tune before training; None to let the recipe decide.
         forces: train on forces, or on energies alone; None to keep the setting.
         split: split to use instead of that of the project, or its file.
+        lesson: potential to begin from; a new project has its symmetry functions, its elements and those of the
+            sources. None for random weights.
         flags: fields of the training section from the command line; None for those not given.
         limit: number of structures to use.
         jobs: number of worker processes.
@@ -62,6 +66,7 @@ class RunSettings:
     tuning: bool | None = None
     forces: bool | None = None
     split: SplitRequest | AnyPath | None = None
+    lesson: FineTuning | None = None
     flags: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = None
     jobs: int | None = None
@@ -103,9 +108,10 @@ def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
         from tio2nn.training.devices import require_gpu
 
         require_gpu()
+    origin = None if settings.lesson is None else read_origin(settings.lesson.potential)
     here = Project(Path()).parameters_file.exists()
     project = Project(settings.directory or (Path() if here else DEFAULT_DIRECTORY))
-    parameters = _check(project, settings, split)
+    parameters = _check(project, settings, split, origin)
     project.root.mkdir(parents=True, exist_ok=True)
     jobs = settings.jobs
     with project.locked("run"):
@@ -120,7 +126,9 @@ def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
         snapshot = Snapshot(project)
         if parameters is None:
             # a named preset, with the elements of the structures
-            _create(project, settings, in_published_order(snapshot.structures.elements), steps)
+            elements = in_published_order(snapshot.structures.elements)
+            setup = None if origin is None else parameters_of(origin, elements)
+            _create(project, settings, elements, steps, setup)
         if (n := len(snapshot.structures)) < FEWEST_TO_TRAIN:
             raise InputError(
                 f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {n}; add structures"
@@ -131,10 +139,10 @@ def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
         if settings.recipe in SEARCHING_RECIPES if settings.tuning is None else settings.tuning:
             steps.tune(snapshot, fitted, jobs, split.path)
             fitted = _fitted(snapshot, settings, tuned=True)
-        if _is_trained(snapshot, fitted, split):
+        if _is_trained(snapshot, fitted, split, origin):
             steps.trained_before()
         else:
-            steps.train(snapshot, fitted, split, jobs, settings.device)
+            steps.train(snapshot, fitted, split, jobs, settings.device, settings.lesson)
         metrics: dict[str, Any] = {}
         if "test" in read_parts(project.split_file).values():
             metrics = steps.evaluate(snapshot)
@@ -147,14 +155,22 @@ def _fitted(snapshot: Snapshot, settings: RunSettings, *, tuned: bool) -> Parame
     return training_parameters(snapshot, settings.recipe, tuned, settings.flags, settings.forces)
 
 
-def _check(project: Project, settings: RunSettings, split: SplitRequest) -> ParameterSet | Draft | None:
+def _check(
+    project: Project, settings: RunSettings, split: SplitRequest, origin: Origin | None
+) -> ParameterSet | Draft | None:
     """Check at the start what would otherwise fail in a later step.
 
     Returns:
         The parameters for extraction: those of the project, else those of the preset and elements; None if a named
-        preset must wait for the elements of the structures.
+        preset, or the functions of a potential to begin from, must wait for the elements of the structures.
     """
     preset, elements = settings.preset, settings.elements
+    if origin is not None and (preset is not None or elements is not None):
+        raise UsageError(
+            "--from takes functions and elements from the potential: expected no --preset or --elements"
+        )
+    if origin is not None and settings.tuning:
+        raise UsageError("--from takes the networks of the potential: expected no --tune")
     wanted = preset_parameters(preset, elements)
     with_flags(wanted.settings if isinstance(wanted, Draft) else wanted, "training", settings.flags)
     if settings.recipe is not None:
@@ -164,8 +180,17 @@ def _check(project: Project, settings: RunSettings, split: SplitRequest) -> Para
     if project.root.exists() and not project.root.is_dir():
         raise UsageError(f"{project.root}: expected a project directory, got a file")
     if not project.parameters_file.exists():
+        if origin is not None:
+            return None
         return wanted if isinstance(wanted, Draft) or elements is not None else None
     there = project.parameters_or_draft()
+    if origin is not None:
+        if isinstance(there, Draft):
+            raise UsageError(
+                f"{project.parameters_file}: expected the symmetry functions of the potential to begin from, got none "
+                "yet; tio2nn init --from FILE makes a project with them"
+            )
+        begun_from(with_flags(there, "training", settings.flags), origin)
     if isinstance(wanted, Draft):
         # auto accepts any functions that have been chosen before
         same = elements is None or there.elements in (None, elements)
@@ -184,12 +209,20 @@ def _check(project: Project, settings: RunSettings, split: SplitRequest) -> Para
     return there
 
 
-def _create(project: Project, settings: RunSettings, elements: tuple[str, ...], steps: Steps) -> None:
-    init(project.root, settings.preset, elements, settings.target)
+def _create(
+    project: Project,
+    settings: RunSettings,
+    elements: tuple[str, ...],
+    steps: Steps,
+    setup: ParameterSet | None = None,
+) -> None:
+    init(project.root, settings.preset, elements, settings.target, setup)
     steps.created(project)
 
 
-def _is_trained(snapshot: Snapshot, parameters: ParameterSet, request: SplitRequest) -> bool:
+def _is_trained(
+    snapshot: Snapshot, parameters: ParameterSet, request: SplitRequest, origin: Origin | None
+) -> bool:
     found = snapshot.state(SPLIT).kind
     if found == BROKEN:
         read_parts(snapshot.project.split_file)  # raise, so as not to ignore what the user edited
@@ -197,7 +230,8 @@ def _is_trained(snapshot: Snapshot, parameters: ParameterSet, request: SplitRequ
         return False
     split, store = own_split(snapshot), snapshot.structures
     selection = snapshot.derivatives().selection if snapshot.needs_derivatives(parameters) else None
-    if snapshot.model(resolved(parameters, store, split, selection), selection).kind != FRESH:
+    fitted = resolved_from(parameters, store, split, selection, origin)
+    if snapshot.model(fitted, selection, None if origin is None else origin.digest).kind != FRESH:
         return False
     if request.path is not None:
         return given_split(request.path, parameters, store) == split

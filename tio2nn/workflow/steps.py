@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.inputs import SplitRequest
+    from tio2nn.workflow.lessons import FineTuning
 
 
 class Steps:
@@ -72,11 +73,12 @@ class Steps:
         split: SplitRequest,
         jobs: int | None,
         device: Device,
+        lesson: FineTuning | None,
     ) -> None:
         """Fit the potential."""
         from tio2nn.workflow.train import train
 
-        train(snapshot, parameters, split=split, jobs=jobs, device=device)
+        train(snapshot, parameters, split=split, lesson=lesson, jobs=jobs, device=device)
 
     def trained_before(self) -> None:
         """Report that the model is up to date with structures, split and settings."""

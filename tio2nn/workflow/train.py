@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from tio2nn.files.tables import write_csv, write_json
 from tio2nn.parallel.devices import Device, known_device
 from tio2nn.parallel.workers import worker_count
 from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.potential.enlarged import united
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Limits
@@ -35,8 +36,11 @@ from tio2nn.training.fit import Fit
 from tio2nn.training.force_kernels import compile_force_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
+from tio2nn.workflow.distill import Teacher, read_teacher, taught, teach
 from tio2nn.workflow.fallback import with_fallback
+from tio2nn.workflow.fine_tune import prepared_origin, read_origin
 from tio2nn.workflow.inputs import SplitRequest
+from tio2nn.workflow.lessons import Distillation, FineTuning, Lesson
 from tio2nn.workflow.members import basis_of, diverged
 from tio2nn.workflow.prepared import usable_preparation
 from tio2nn.workflow.settings import split_request
@@ -87,17 +91,19 @@ class TrainSummary:
 
 @dataclass(frozen=True)
 class TrainListener:
-    """Functions that are called during a training.
+    """The one who asks for a training: functions that are called during it, and what to record.
 
     Attributes:
         on_data: with the data of the fit before it begins.
         on_epoch: after each epoch with the number of the member, from 1, and the epoch.
         on_fallback: with the reason why the CPU is used in place of the GPU, before the first epoch.
+        command: the command line to record.
     """
 
     on_data: Callable[[TrainingData], None] | None = None
     on_epoch: Callable[[int, Epoch], None] | None = None
     on_fallback: Callable[[str], None] | None = None
+    command: Sequence[str] = ()
 
 
 def train(
@@ -105,9 +111,9 @@ def train(
     parameters: ParameterSet | None = None,
     *,
     split: SplitRequest | AnyPath | None = None,
+    lesson: Lesson | None = None,
     jobs: int | None = None,
     make_executor: Callable[[int], Executor] | None = None,
-    command: Sequence[str] = (),
     listener: TrainListener | None = None,
     device: Device = "cpu",
 ) -> TrainSummary:
@@ -122,31 +128,43 @@ def train(
             what they leave open. By default those of `prepare_members`, if the project has not changed since, else
             those of the project.
         split: split to use instead of that of the project, or its file.
+        lesson: what to learn from besides the labels; by default nothing, or what `prepare_members` got.
         jobs: number of threads, or of workers of an executor; by default one per core.
         make_executor: makes a pool of that many workers; None to fit all members in this process.
-        command: the command line to record.
         listener: is told how the training goes.
         device: what to compute on. If the derivatives do not fit on a GPU, it is the CPU.
 
     Raises:
-        UsageError: there is no GPU that TensorFlow can use, or no such device; or the variable TIO2NN_MEMORY is no
-            positive number.
+        UsageError: there is no GPU that TensorFlow can use, or no such device; the variable TIO2NN_MEMORY is no
+            positive number; or the parameters contradict the potential to begin from.
         MissingInputError, StaleError: a part of the project is missing or out of date.
-        InputError: a part is damaged, the target cannot express the network, the fit diverges, or a worker process
-            dies.
+        InputError: a part is damaged, the target cannot express the network, the fit diverges, a worker process
+            dies, or the potential to learn from has other symmetry functions.
         TypeError, ValueError: jobs is no positive whole number, or the split is no path.
     """
     begin = time.perf_counter()
     n_workers, request = worker_count(jobs), split_request(split)
     listener = listener or TrainListener()
+    origin = read_origin(lesson.potential) if isinstance(lesson, FineTuning) else None
     configure_threads(n_workers, known_device(device))
     snapshot = Snapshot.of(project)
     project = snapshot.project
     preparation = usable_preparation(snapshot)
     if parameters is None:
         parameters = snapshot.parameters if preparation is None else preparation.parameters
+    if lesson is None and preparation is not None and preparation.parameters == parameters:
+        origin = prepared_origin(preparation, project)
+    teacher = None
+    if isinstance(lesson, Distillation):
+        teacher, preparation = read_teacher(lesson, parameters), None
     processes = 1 if make_executor is None else n_workers
-    parameters, inputs, data, n_fitted = basis_of(snapshot, parameters, request, preparation, processes)
+    asked = parameters
+    parameters, inputs, data, n_fitted = basis_of(
+        snapshot, parameters, request, preparation, processes, origin, teacher
+    )
+    if teacher is not None:
+        lessons = teach(snapshot, asked, data.split, teacher, n_workers)
+        data = taught(data, lessons, processes)
     if data.train_forces is not None:
         compile_force_losses(data.train_forces.jacobian)
     if listener.on_data is not None:
@@ -173,7 +191,7 @@ def train(
         raise diverged(error, parameters) from None
     epochs = [fit.chosen for fit in fits]
     summary = TrainSummary(
-        n_train=len(data.train.counts),
+        n_train=len(data.split.indices("train")),
         n_validation=len(data.validation.counts),
         n_test=len(data.split.indices("test")),
         members=len(fits),
@@ -191,11 +209,23 @@ def train(
         earlier=project.earlier_potential_file if project.potential_file.exists() else None,
         earlier_is_of_others="energies" in snapshot.model().of,
     )
-    _write_model(project, parameters, inputs.store, data, fits, summary, command)
+    record = {"command": list(listener.command), **_sources(data, teacher)}
+    _write_model(project, parameters, inputs.store, data, fits, summary, record)
     for left in (*checkpoints, files.data):
         left.unlink(missing_ok=True)
+    shutil.rmtree(project.lessons_directory, ignore_errors=True)
     remove_preparation(project)
     return summary
+
+
+def _sources(data: TrainingData, teacher: Teacher | None) -> dict[str, Any]:
+    """The potentials that a fit learns from, for the record."""
+    found: dict[str, Any] = {}
+    if data.begun is not None:
+        found["origin"] = data.begun.as_dict()
+    if teacher is not None:
+        found["teacher"] = teacher.as_dict()
+    return found
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -238,11 +268,12 @@ def _write_model(
     data: TrainingData,
     fits: Sequence[Fit],
     summary: TrainSummary,
-    command: Sequence[str],
+    record: Mapping[str, Any],
 ) -> None:
+    source = record.get("origin") or record.get("teacher") or {}
     about = {
-        "command": list(command),
-        "inputs": inputs_of_model(parameters, store, project.split_file),
+        **record,
+        "inputs": inputs_of_model(parameters, store, project.split_file, source.get("digest")),
         "selection": None if data.selection is None else data.selection.digest,
         "seed": parameters.training.seed,
         "n_train": summary.n_train,
@@ -277,6 +308,10 @@ def _write_model(
         data.repulsion if parameters.network.repulsion else None,
         _limits(store, data),
     )
+    if data.begun is not None:
+        # it knows what it began from
+        before = data.begun.origin.potential
+        potential = united(potential, before, with_span=not data.begun.are_shifted)
     _write_history(project.history_file, fits)
     for member, fit in enumerate(fits, start=1):
         _save_network(fit.network, project.network_file(member))
@@ -298,7 +333,8 @@ def _write_model(
 def _limits(store: StructureStore, data: TrainingData) -> Limits:
     """The limits set by the training set."""
     train = data.split.indices("train")
-    cohesive = data.train_labels.energies / store.n_atoms[train]
+    compositions = store.compositions(data.reference.elements)[train]
+    cohesive = data.reference.cohesive(compositions, store.energies[train])
     forces = store.forces[np.repeat(np.isin(np.arange(len(store)), train), store.n_atoms)]
     lengths = np.linalg.norm(forces, axis=1)
     known = lengths[np.isfinite(lengths)]

@@ -1,0 +1,369 @@
+"""Fits that learn from a teacher."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import invoke, refusal
+from projects import (
+    ATOMIC_ENERGIES,
+    PARAMETERS,
+    no_pool,
+    small_project,
+    structures_with_forces,
+    trained_project,
+)
+
+from tio2nn.errors import InputError, UsageError
+from tio2nn.potential.potential import Potential
+from tio2nn.project.freshness import Snapshot
+from tio2nn.project.project import Project
+from tio2nn.project.structure_store import StructureStore, read_store, write_store
+from tio2nn.structures.split import Split, read_parts
+from tio2nn.training import fit as training
+from tio2nn.training.data import TrainingData
+from tio2nn.training.history import Epoch
+from tio2nn.workflow import distill
+from tio2nn.workflow.differentiate import differentiate
+from tio2nn.workflow.distill import lessons_of, read_teacher, resolved_student
+from tio2nn.workflow.inputs import PROJECTS_OWN, own_split
+from tio2nn.workflow.lessons import Distillation
+from tio2nn.workflow.members import prepare_members
+from tio2nn.workflow.train import TrainListener, train
+
+PARTS = ("test",) * 5 + ("validation",) * 3 + ("train",) * 16
+FORCES = PARAMETERS.with_overrides(training={"forces": True, "epochs": 4, "members": 1})
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three networks."""
+    root = tmp_path_factory.mktemp("teacher") / "p"
+    return Path(trained_project(root, training={"members": 3, "epochs": 30}).potential_file)
+
+
+def project_of_student(root: Path) -> Project:
+    made = small_project(root, FORCES, structures_with_forces())
+    differentiate(made, jobs=1, make_executor=no_pool)
+    store = read_store(made.structures_file)
+    Split(store.names, PARTS).write(made.split_file, store.groups)
+    return made
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """24 structures, all but one with forces; the first ones for validation and test."""
+    return project_of_student(tmp_path / "p")
+
+
+def lessons(project: Project, lesson: Distillation) -> StructureStore:
+    """What the teacher says."""
+    parameters = project.parameters()
+    found = lessons_of(Snapshot(project), parameters, PROJECTS_OWN, read_teacher(lesson, parameters), 1)
+    return found.structures
+
+
+def arrays(project: Project) -> dict[str, bytes]:
+    with np.load(project.potential_file) as content:
+        return {name: content[name].tobytes() for name in content.files if name != "header"}
+
+
+# --- what is taught -------------------------------------------------------------------------------------------
+
+
+def test_the_teacher_labels_training_structures_and_displaced_copies_of_them(
+    project: Project, teacher: Path
+) -> None:
+    found = lessons(project, Distillation(teacher, copies=2, displacement=0.03))
+    parts = read_parts(project.split_file)
+    of_part = {part: [name for name in parts if parts[name] == part] for part in set(parts.values())}
+    originals, copies, validation = found.names[:16], found.names[16:48], found.names[48:]
+    assert list(originals) == of_part["train"]
+    assert list(copies) == [f"{name} copy {k}" for k in (1, 2) for name in of_part["train"]]
+    assert list(validation) == of_part["validation"]
+    assert not any(name.startswith(tuple(of_part["test"])) for name in found.names)
+    own = {structure.name: structure for structure in structures_with_forces()}
+    networks = replace(Potential.load(teacher), repulsion=None)
+    for structure in (found[k] for k in range(48)):
+        (said,) = networks.predict([replace(structure, energy=None, forces=None)], forces=True)
+        assert structure.energy == said.energy
+        np.testing.assert_array_equal(structure.forces, said.forces)
+    shifts = np.concatenate(
+        [(found[k].positions - own[found.names[k].split()[0]].positions).ravel() for k in range(16, 48)]
+    )
+    assert np.std(shifts) == pytest.approx(0.03, rel=0.1)
+    assert abs(shifts).max() < 0.15
+    for k in range(48, 51):
+        assert found[k].energy == own[found.names[k]].energy
+
+
+def test_labels_of_the_truth_can_be_mixed_in(project: Project, teacher: Path) -> None:
+    said = lessons(project, Distillation(teacher, copies=1))
+    half = lessons(project, Distillation(teacher, copies=1, truth=0.5))
+    true = lessons(project, Distillation(teacher, copies=1, truth=1.0))
+    own = {structure.name: structure for structure in structures_with_forces()}
+    for k in range(16):
+        assert true[k].energy == own[true.names[k]].energy
+        np.testing.assert_array_equal(true[k].forces, own[true.names[k]].forces)
+        assert half[k].energy == pytest.approx(0.5 * (said[k].energy + own[said.names[k]].energy), abs=1e-9)
+        np.testing.assert_allclose(half[k].forces, 0.5 * (said[k].forces + true[k].forces), atol=1e-12)
+    for k in range(16, 32):
+        assert half[k].energy == true[k].energy == said[k].energy
+
+
+def test_stresses_are_taught_where_structures_have_them(project: Project, teacher: Path) -> None:
+    stress = np.diag([0.1, 0.2, 0.3])
+    labelled = [replace(s, stress=stress if k % 2 else None) for k, s in enumerate(structures_with_forces())]
+    write_store(project.structures_file, labelled, reference_energies=ATOMIC_ENERGIES)
+    found = lessons(project, Distillation(teacher, copies=1))
+    networks = replace(Potential.load(teacher), repulsion=None)
+    own = {structure.name: structure for structure in labelled}
+    for structure in (found[k] for k in range(32)):
+        if own[structure.name.split()[0]].stress is None:
+            assert structure.stress is None
+            continue
+        (said,) = networks.predict([structure], forces=True)
+        np.testing.assert_array_equal(structure.stress, said.stress)
+    for k in range(32, 35):
+        np.testing.assert_equal(found[k].stress, own[found.names[k]].stress)
+
+
+def test_copies_come_from_the_seed(project: Project, teacher: Path) -> None:
+    lesson = Distillation(teacher, copies=1)
+    parameters = project.parameters()
+    found = [
+        lessons_of(
+            Snapshot(project), own, PROJECTS_OWN, read_teacher(lesson, own), 1
+        ).structures.geometry_hashes
+        for own in (parameters, parameters, parameters.with_overrides(training={"seed": 1}))
+    ]
+    assert found[0] == found[1]
+    assert found[0][:16] == found[2][:16]
+    assert not set(found[0][16:32]) & set(found[2][16:32])
+
+
+# --- fits -----------------------------------------------------------------------------------------------------
+
+
+def content_of(directory: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(directory)): hashlib.blake2b(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_one_network_learns_what_several_say_and_leaves_nothing_but_its_record(
+    project: Project, teacher: Path
+) -> None:
+    before = content_of(project.features_directory)
+    parameters = FORCES.with_overrides(
+        recipe="auto", training={"epochs": 150, "members": None, "forces": True, "learning_rate": 0.01}
+    )
+    heard: list[TrainingData] = []
+    summary = train(
+        project,
+        parameters,
+        lesson=Distillation(teacher, copies=4),
+        jobs=1,
+        listener=TrainListener(on_data=heard.append),
+    )
+    assert content_of(project.features_directory) == before
+    assert not project.lessons_directory.exists()
+    assert (summary.n_train, summary.members, len(heard[0].train.counts)) == (16, 1, 80)
+    student, wise = Potential.load(project.potential_file), Potential.load(teacher)
+    assert student.about["teacher"]["members"] == 3
+    assert student.about["teacher"]["copies"] == 4
+    # on structures that neither was taught
+    judges = structures_with_forces()[:5]
+    said = [p.energy for p in wise.predict(judges)]
+    distance = [
+        (p.energy - e) / p.structure.n_atoms for p, e in zip(student.predict(judges), said, strict=True)
+    ]
+    spread = np.std([e / s.n_atoms for e, s in zip(said, judges, strict=True)])
+    assert float(np.sqrt(np.mean(np.square(distance)))) < 0.2 * spread
+
+
+def test_structures_held_out_change_no_bit(project: Project, teacher: Path) -> None:
+    lesson = Distillation(teacher, copies=1)
+    train(project, lesson=lesson, jobs=1)
+    before, parts = arrays(project), read_parts(project.split_file)
+    changed = [
+        replace(s, energy=s.energy + 5.0 * (parts[s.name] == "test"))
+        for s in structures_with_forces()
+        if s.energy is not None
+    ]
+    write_store(project.structures_file, changed, reference_energies=ATOMIC_ENERGIES)
+    train(project, lesson=lesson, jobs=1)
+    assert arrays(project) == before
+
+
+def test_an_interrupted_fit_goes_on_without_asking_the_teacher_again(
+    tmp_path: Path, project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesson = Distillation(teacher, copies=1)
+    undisturbed = project_of_student(tmp_path / "undisturbed")
+    train(undisturbed, lesson=lesson, jobs=1)
+    monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", -1.0)
+
+    def interrupt(_member: int, epoch: Epoch) -> None:
+        if epoch.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(project, lesson=lesson, jobs=1, listener=TrainListener(on_epoch=interrupt))
+    assert project.lessons_directory.exists()
+
+    def nothing(*_: object, **__: object) -> Iterator[Any]:
+        raise AssertionError("expected no prediction")
+
+    before = content_of(project.lessons_directory)
+    monkeypatch.setattr(distill, "_lessons", nothing)
+    epochs: list[int] = []
+    heard: list[dict[str, str]] = []
+    listener = TrainListener(
+        on_data=lambda _: heard.append(content_of(project.lessons_directory)),
+        on_epoch=lambda _, epoch: epochs.append(epoch.epoch),
+    )
+    train(project, lesson=lesson, jobs=1, listener=listener)
+    assert heard == [before]
+    assert epochs == [3, 4]
+    assert arrays(project) == arrays(undisturbed)
+
+
+def test_derivatives_beyond_memory_are_read_in_windows(
+    project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIO2NN_MEMORY", "0.0001")
+    heard: list[TrainingData] = []
+    train(
+        project, lesson=Distillation(teacher, copies=2), jobs=1, listener=TrainListener(on_data=heard.append)
+    )
+    assert heard[0].train_forces is not None
+    assert heard[0].train_forces.window is not None
+
+
+def test_energies_alone_can_be_learnt(tmp_path: Path, teacher: Path) -> None:
+    project = small_project(tmp_path / "p")
+    heard: list[TrainingData] = []
+    train(project, lesson=Distillation(teacher), jobs=1, listener=TrainListener(on_data=heard.append))
+    assert heard[0].train_forces is None
+    assert len(heard[0].train.counts) == 4 * len(heard[0].split.indices("train"))
+
+
+def test_a_student_is_one_network_like_those_of_its_teacher(project: Project, teacher: Path) -> None:
+    parameters = project.parameters().with_overrides(
+        recipe="auto", network={"hidden_layers": None}, training={"members": None, "epochs": None}
+    )
+    snapshot = Snapshot(project)
+    lesson = Distillation(teacher, copies=3)
+    found = [
+        resolved_student(read_teacher(lesson, own), own, snapshot.structures, own_split(snapshot), None)
+        for own in (parameters, parameters.with_overrides(training={"members": 2, "epochs": 9}))
+    ]
+    assert (found[0].network.hidden_layers, found[0].training.members) == ((8, 8), 1)
+    assert (found[1].training.members, found[1].training.epochs) == (2, 9)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+def test_a_teacher_of_other_functions_or_elements_is_refused(tmp_path: Path, teacher: Path) -> None:
+    other = small_project(tmp_path / "cutoff", PARAMETERS.with_overrides(cutoff=4.5))
+    with pytest.raises(
+        InputError, match=r"to learn from with the .* of the project \(cutoff 4.5 Å\), got one with 4"
+    ):
+        train(other, lesson=Distillation(teacher), jobs=1)
+    lithium = [replace(s, elements=("Li", *s.elements[1:])) for s in structures_with_forces()]
+    elements = PARAMETERS.with_overrides(elements=["Ti", "O", "Li"])
+    with pytest.raises(InputError, match="that knows Ti, O, Li, got one without Li"):
+        train(small_project(tmp_path / "more", elements, lithium), lesson=Distillation(teacher), jobs=1)
+
+
+def test_members_are_not_prepared_for_a_teacher(project: Project, teacher: Path) -> None:
+    with pytest.raises(UsageError, match="expected no members that are fitted one by one"):
+        prepare_members(project, lesson=Distillation(teacher))
+
+
+def test_lessons_are_not_written_through_a_link(project: Project, teacher: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    project.model_directory.mkdir()
+    project.lessons_directory.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="refusing to write through a symbolic link"):
+        lessons(project, Distillation(teacher))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (("--distill", "missing.npz"), 3, "missing.npz: no such file"),
+        (
+            ("--distill", "text"),
+            3,
+            "text: expected a potential written by tio2nn train, got another kind of file",
+        ),
+        (("--distill", "T", "--from", "T"), 2, "expected either --from or --distill, got both"),
+        (("--distill", "T", "--prepare"), 2, "--distill cannot be combined with --prepare or --scheduler"),
+        (("--distill", "T", "--member", 1), 2, "--member takes its settings from the preparation"),
+        (
+            ("--distill", "T", "--scheduler", "x"),
+            2,
+            "--distill cannot be combined with --prepare or --scheduler",
+        ),
+        (("--copies", 2), 2, "expected --distill beside --copies, got none"),
+        (("--truth", 0.5), 2, "expected --distill beside --truth, got none"),
+        (("--distill", "T", "--truth", 1.5), 2, "--truth: expected a number from 0 to 1, got 1.5"),
+        (("--distill", "T", "--displacement", 0), 2, "--displacement: expected a number above 0, got 0"),
+        (
+            ("--distill", "T", "--displacement", "nan"),
+            2,
+            "--displacement: expected a number above 0, got nan",
+        ),
+    ],
+)
+def test_the_command_line_refuses_in_one_line(
+    project: Project,
+    teacher: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[object, ...],
+    code: int,
+    expected: str,
+) -> None:
+    monkeypatch.chdir(project.root.parent)
+    Path("text").write_text("no potential\n")
+    given = [teacher if word == "T" else word for word in words]
+    assert refusal("train", "-C", "p", *given, code=code).startswith(expected)
+
+
+def test_a_teacher_that_may_know_the_test_set_is_named(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(project, jobs=1)
+    Path("before.npz").write_bytes(project.potential_file.read_bytes())
+    words = ("train", "-C", "p", "--distill", "before.npz", "--copies", 0, "--epochs", 1, "-j", 1)
+    _, err = invoke(*words)
+    assert "with another split" not in err
+    _, err = invoke(*words, "--new-split")
+    assert "warning: before.npz was trained on these structures with another split" in err
+    _, err = invoke("train", "-C", "p", "--from", "before.npz", "--epochs", 1, "-j", 1)
+    assert "warning: before.npz was trained on these structures with another split" in err
+
+
+def test_a_single_network_may_teach_and_is_named(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = trained_project(tmp_path / "single").potential_file
+    monkeypatch.chdir(tmp_path)
+    _, err = invoke("train", "-C", "p", "--distill", single, "--copies", 1, "--epochs", 1, "-j", 1)
+    assert "warning: the teacher is a single network: its errors are learnt" in err
+    assert "1 copy of each, displaced by 0.1 Å" in err
+    metrics = json.loads(project.training_metrics_file.read_text(encoding="utf-8"))
+    assert metrics["teacher"]["file"] == str(single)

@@ -1,0 +1,56 @@
+"""What train --distill does before the fit: a teacher labels structures and copies of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tio2nn.cli import console, featurize
+from tio2nn.wording import counted
+
+if TYPE_CHECKING:
+    from tio2nn.cli.pools import Pool
+    from tio2nn.parameters.parameter_set import ParameterSet
+    from tio2nn.project.freshness import Snapshot
+    from tio2nn.workflow.inputs import SplitRequest
+    from tio2nn.workflow.lessons import Distillation, Lesson
+
+
+def perform(
+    snapshot: Snapshot,
+    parameters: ParameterSet,
+    split: SplitRequest,
+    lesson: Distillation,
+    workers: Pool,
+) -> None:
+    """Let the teacher label, compute what training on its labels needs, and report it."""
+    from tio2nn.workflow.distill import lessons_of, read_teacher
+
+    teacher = read_teacher(lesson, parameters)
+    members = len(teacher.potential.members)
+    if members == 1:
+        console.warn("the teacher is a single network: its errors are learnt, and no others cancel them")
+    with console.compile_notice("the forces"):
+        lessons = lessons_of(snapshot, parameters, split, teacher, workers.jobs)
+    n = len(lessons.structures)
+    console.say(
+        f"learning from {lesson.teacher}, {counted(members, 'network')}: training structures and "
+        f"{counted(lesson.copies, 'copy', 'copies')} of each, displaced by {lesson.displacement:g} Å; with the "
+        f"validation set {counted(n, 'structure')}"
+    )
+    featurize.perform(lessons, workers)
+    if snapshot.needs_derivatives(parameters):
+        featurize.differentiate(lessons, workers, insist=parameters.training.forces is True)
+
+
+def warn_of_split(snapshot: Snapshot, lesson: Lesson) -> None:
+    """Warn if the potential may have been trained on structures that this fit holds out; the split is there."""
+    from tio2nn.potential.potential import Potential
+    from tio2nn.workflow.lessons import Distillation
+
+    file = lesson.teacher if isinstance(lesson, Distillation) else lesson.potential
+    then, now = Potential.load(file).about.get("inputs", {}), snapshot.inputs(snapshot.parameters)
+    if then.get("energies") == now["energies"] and then.get("split") != now["split"]:
+        console.warn(
+            f"{file} was trained on these structures with another split: it may know structures that are held out "
+            "here, and errors on these tell little"
+        )

@@ -1,0 +1,277 @@
+"""Fits that learn from a teacher: its predictions on the training structures, and on displaced copies of them.
+
+What is taught is a project of its own in `model/lessons/`: the training structures, their copies and the validation
+set, with features and derivatives that are computed, kept and resumed as those of any project. Nothing of the project
+around it changes. Structures of the test set take no part in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tio2nn.cores import thread_count
+from tio2nn.descriptors.kernel_version import fingerprint
+from tio2nn.errors import InputError
+from tio2nn.files.tables import read_json, write_json
+from tio2nn.memory import memory_for_derivatives
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.potential.enlarged import require_same_functions
+from tio2nn.potential.potential import Potential
+from tio2nn.potential.prediction import Prediction
+from tio2nn.project.facts import are_used, resolved
+from tio2nn.project.feature_store import digest_of
+from tio2nn.project.freshness import Snapshot
+from tio2nn.project.jacobian_store import Selection
+from tio2nn.project.project import Project
+from tio2nn.project.provenance import digest_of_file
+from tio2nn.project.structure_store import StructureStore, write_store
+from tio2nn.structures.split import Split
+from tio2nn.structures.structure import Structure
+from tio2nn.training.data import Fixed, Memory, TrainingData, prepare
+from tio2nn.training.windows import Window
+from tio2nn.workflow.differentiate import differentiate
+from tio2nn.workflow.featurize import compute_features
+from tio2nn.workflow.fine_tune import is_open, network_of
+from tio2nn.workflow.inputs import SplitRequest, choose_split, read_inputs
+from tio2nn.workflow.lessons import Distillation
+
+_NO_LABELS: dict[str, Any] = {"free_energy": None, "plain_energy": None}
+# epochs times structures, in those of a fit without copies
+_EPOCHS = 2.0
+
+
+class Teacher(NamedTuple):
+    """A potential whose predictions are learnt.
+
+    Attributes:
+        potential: with the functions and elements of the project.
+        digest: of its file.
+        lesson: what is asked of it.
+    """
+
+    potential: Potential
+    digest: str
+    lesson: Distillation
+
+    @property
+    def mark(self) -> str:
+        """Digest of what it teaches, besides the structures."""
+        lesson = self.lesson
+        return digest_of([self.digest, repr((lesson.copies, lesson.displacement, lesson.truth))])
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `model/metrics.json` and the potential record it."""
+        return {
+            "file": os.fspath(self.lesson.teacher),
+            "digest": self.mark,
+            "members": len(self.potential.members),
+            "copies": self.lesson.copies,
+            "displacement_A": self.lesson.displacement,
+            "truth": self.lesson.truth,
+        }
+
+
+def read_teacher(lesson: Distillation, parameters: ParameterSet) -> Teacher:
+    """The potential that teaches a project.
+
+    Raises:
+        InputError: it is no potential, or one of other symmetry functions or elements.
+    """
+    file = os.fspath(lesson.teacher)
+    potential = Potential.load(file)
+    require_same_functions(potential, parameters, file, "to learn from")
+    if unknown := [element for element in parameters.elements if element not in potential.elements]:
+        raise InputError(
+            f"expected a potential to learn from that knows {', '.join(parameters.elements)}, got one without "
+            f"{', '.join(unknown)}",
+            file=file,
+        )
+    return Teacher(potential, digest_of_file(Path(file)), lesson)
+
+
+def resolved_student(
+    teacher: Teacher,
+    parameters: ParameterSet,
+    store: StructureStore,
+    split: Split,
+    selection: Selection | None,
+) -> ParameterSet:
+    """As `tio2nn.project.facts.resolved`, for one network like those of the teacher, unless others are asked for."""
+    network = {
+        name: value
+        for name, value in network_of(teacher.potential).items()
+        if is_open(parameters, "network", name)
+    }
+    members = {"members": 1} if is_open(parameters, "training", "members") else {}
+    found = resolved(parameters.with_overrides(network=network, training=members), store, split, selection)
+    if not is_open(parameters, "training", "epochs"):
+        return found
+    epochs = round(_EPOCHS * found.training.epochs / (1 + teacher.lesson.copies))
+    return found.with_overrides(training={"epochs": max(1, epochs)})
+
+
+def write_lessons(
+    snapshot: Snapshot, parameters: ParameterSet, split: Split, teacher: Teacher, threads: int
+) -> Snapshot:
+    """Let the teacher label the training structures of a split and copies of them, unless it has.
+
+    Args:
+        snapshot: of the project.
+        parameters: of the fit.
+        split: of its structures.
+        teacher: of the project.
+        threads: that work at the same time.
+
+    Returns:
+        The project of what is taught, without features yet if they are not there from an interrupted training.
+    """
+    root, store = snapshot.project.lessons_directory, snapshot.structures
+    if root.is_symlink():
+        raise InputError("refusing to write through a symbolic link", file=str(root))
+    mark = root / "lessons.json"
+    digest = digest_of(
+        [
+            fingerprint(parameters),
+            teacher.mark,
+            str(parameters.training.seed),
+            *store.geometry_hashes,
+            store.digest_of_energies,
+            store.digest_of_forces,
+            str(store.digest_of_stresses),
+            *([] if store.weights is None else map(str, store.weights.tolist())),
+            *split.parts,
+        ]
+    )
+    if _found(mark) == digest:
+        return Snapshot(Project(root))
+    shutil.rmtree(root, ignore_errors=True)
+    project = Project.create(
+        root, parameters.with_overrides(training={"max_energy": None, "outliers": "keep"})
+    )
+    project.structures_file.parent.mkdir()
+    write_store(
+        project.structures_file, list(_lessons(store, split, teacher, parameters.training.seed, threads))
+    )
+    write_json(mark, {"digest": digest})
+    return Snapshot(project)
+
+
+def teach(
+    snapshot: Snapshot, parameters: ParameterSet, split: Split, teacher: Teacher, jobs: int
+) -> Snapshot:
+    """As `write_lessons`, with features, and derivatives if a fit with these parameters needs those of the project."""
+    lessons = write_lessons(snapshot, parameters, split, teacher, jobs)
+    compute_features(lessons, jobs=jobs)
+    if snapshot.needs_derivatives(parameters):
+        differentiate(lessons, jobs=jobs, insist=parameters.training.forces is True)
+    return lessons
+
+
+def lessons_of(
+    snapshot: Snapshot,
+    parameters: ParameterSet,
+    request: SplitRequest,
+    teacher: Teacher,
+    jobs: int | None,
+) -> Snapshot:
+    """As `write_lessons`, for the split that a fit with these parameters will use."""
+    split = choose_split(snapshot, parameters, request)
+    used = split.restricted_to(are_used(parameters, snapshot.structures))
+    return write_lessons(snapshot, parameters, used, teacher, thread_count(jobs))
+
+
+def _found(mark: Path) -> str | None:
+    with suppress(InputError, KeyError, TypeError):
+        return str(read_json(mark)["digest"])
+    return None
+
+
+def _lessons(
+    store: StructureStore, split: Split, teacher: Teacher, seed: int, threads: int
+) -> Iterator[Structure]:
+    """Training structures and their copies with the teacher's labels, then the validation set with its own."""
+    lesson = teacher.lesson
+    # each network has a repulsion added to it, and learns what lies below
+    networks = replace(teacher.potential, repulsion=None)
+    originals = [store[k] for k in split.indices("train").tolist()]
+    for prediction in networks.predict(originals, forces=True, threads=threads):
+        own, said = prediction.structure, _said(prediction)
+        labels = {
+            name: _mixed(getattr(said, name), getattr(own, name), lesson.truth)
+            for name in ("energy", "forces", "stress")
+        }
+        yield replace(said, **labels)
+    for prediction in networks.predict(_copies(originals, lesson, seed), forces=True, threads=threads):
+        if prediction.unusable() is None:
+            yield _said(prediction)
+    for k in split.indices("validation").tolist():
+        yield replace(store[k], **_NO_LABELS)
+
+
+def _said(prediction: Prediction) -> Structure:
+    """The structure with the labels of a prediction; a stress only where it, or what it is a copy of, has one."""
+    stress = None if prediction.structure.stress is None else prediction.stress
+    return replace(
+        prediction.structure,
+        energy=prediction.energy,
+        forces=prediction.forces,
+        stress=stress,
+        **_NO_LABELS,
+    )
+
+
+def _mixed(said: Any, true: Any, truth: float) -> Any:
+    """A label of the teacher, with this weight of the true one, if there is one."""
+    return said if true is None else (1.0 - truth) * said + truth * true
+
+
+def _copies(originals: list[Structure], lesson: Distillation, seed: int) -> Iterator[Structure]:
+    for number in range(1, lesson.copies + 1):
+        for k, structure in enumerate(originals):
+            random = np.random.default_rng([seed, number, k])
+            shifts = random.normal(0.0, lesson.displacement, structure.positions.shape)
+            yield replace(
+                structure,
+                name=f"{structure.name} copy {number}",
+                positions=structure.positions + shifts,
+                **_NO_LABELS,
+            )
+
+
+def taught(data: TrainingData, lessons: Snapshot, processes: int) -> TrainingData:
+    """The data of a fit with what is taught in place of the labels of its training set.
+
+    Args:
+        data: of the fit without a teacher.
+        lessons: with features, and derivatives if the fit is one to forces.
+        processes: that may train at the same time.
+    """
+    parameters = data.parameters.with_overrides(training={"max_energy": None, "outliers": "keep"})
+    inputs = read_inputs(lessons, parameters)
+    n_validation = len(data.validation.counts)
+    n = len(inputs.store)
+    parts = ("train",) * (n - n_validation) + ("validation",) * n_validation
+    window = None
+    if inputs.jacobian is not None:
+        window = Window.of(len(inputs.jacobian), memory_for_derivatives(), parameters.n_features, processes)
+    fixed = Fixed(data.reference.as_dict(), data.whitenings, window)
+    found = prepare(inputs, parameters, Split(inputs.store.names, parts), fixed, Memory(np.inf))
+    return replace(
+        data,
+        facts=found.facts,
+        train=found.train,
+        train_labels=found.train_labels,
+        validation=found.validation,
+        validation_labels=found.validation_labels,
+        train_forces=found.train_forces,
+        validation_forces=found.validation_forces,
+        fingerprint=digest_of([data.fingerprint, found.fingerprint]),
+    )
