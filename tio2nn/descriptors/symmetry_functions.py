@@ -25,7 +25,7 @@ from tio2nn.cores import threaded
 from tio2nn.descriptors.batches import batch_wise
 from tio2nn.descriptors.kernels.arguments import AtomIndices
 from tio2nn.descriptors.kernels.gradient import angular_gradient, fold_gradient, radial_gradient
-from tio2nn.descriptors.kernels.jacobian import jacobian_rows
+from tio2nn.descriptors.kernels.jacobian import jacobian_rows, strain_rows
 from tio2nn.descriptors.kernels.values import angular_functions, radial_functions
 from tio2nn.descriptors.neighbor_sums import NeighborSums
 from tio2nn.descriptors.neighbors import ClosePairs, NeighborList, NeighborSearch
@@ -198,6 +198,32 @@ class SymmetryCalculator:
             )
         return jacobian
 
+    def strain_derivatives(
+        self, structure: Structure, dtype: type[np.floating] = np.float64
+    ) -> NDArray[np.floating]:
+        """Derivatives of all features of a structure with respect to a symmetric strain ε, x → (1 + ε) x.
+
+        Multiplied by ∂E/∂G and summed over atoms and features, they give the volume times the stress, eV.
+
+        Returns:
+            strains: (n_atoms, n_features, 6), dimensionless, in the order of Voigt: xx, yy, zz, yz, xz, xy.
+
+        Raises:
+            InputError: as for features.
+        """
+        strains = np.empty((checked_structure(structure).n_atoms, self.n_features, 6), dtype)
+        search = self._search([structure])
+        for neighbors in map(search, search.tasks()):
+            strain_rows(
+                self._radial_sums.around(neighbors),
+                self._angular_sums.around(neighbors),
+                self._radial,
+                self._angular,
+                self._slopes,
+                strains[neighbors.first_atom : neighbors.first_atom + neighbors.n_atoms],
+            )
+        return strains
+
     def _search(self, structures: Sequence[Structure], threads: int = 1) -> NeighborSearch:
         kinds = np.concatenate([self._kinds(checked_structure(s)) for s in structures])
         return NeighborSearch(structures, self.cutoff, kinds, self._n_kinds, threads)
@@ -333,16 +359,19 @@ class Description:
         return gradients, 0.5 * (strains + strains.transpose(0, 1, 3, 2))
 
 
-def compile_kernels(derivatives: bool = False) -> None:
+def compile_kernels(derivatives: bool = False, strains: bool = False) -> None:
     """Compile what features need, or load it from Numba's cache, so that worker processes find it on disk.
 
     Args:
         derivatives: what Jacobians need, too.
+        strains: what derivatives with respect to strain need, too.
     """
     calculator, water = _smallest()
     calculator(water)
     if derivatives:
         calculator.jacobian(water, np.float32)
+    if strains:
+        calculator.strain_derivatives(water, np.float32)
 
 
 def compile_gradients() -> None:

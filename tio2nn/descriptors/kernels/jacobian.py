@@ -15,6 +15,9 @@ ordered pairs (j, k) of several j are gathered into one block before anything co
 each j has its own segment of it.
 
 The derivative with respect to the center is the negative sum of all others: moving all atoms together changes nothing.
+
+A strain moves every neighbor in proportion to its vector, so the derivative with respect to it is Σ_j ∂G/∂v_j v_jᵀ, of
+the same slopes, with every image by itself. Its antisymmetric part, a rotation, is rounding.
 """
 
 from __future__ import annotations
@@ -98,6 +101,53 @@ def jacobian_rows(
             for k in range(U(row.shape[0])):
                 out[U(place) + k] = row[k]
             place += row.shape[0]
+
+
+@compiled
+def strain_rows(
+    radially: Around,
+    angularly: Around,
+    radial: RadialTables,
+    angular: AngularTables,
+    slopes: Slopes,
+    out: NDArray[np.floating],
+) -> None:
+    """The derivatives of consecutive centers with respect to a symmetric strain.
+
+    Args:
+        radially, angularly, radial, angular, slopes: as for `jacobian_rows`.
+        out: (n_centers, n_features, 6), float64 or float32; xx, yy, zz, yz, xz, xy, those off the diagonal the mean
+            of the two components.
+    """
+    n_radial, n_features = radial.shifts.shape[0], out.shape[1]
+    vectors = radially.vectors
+    # as if each image were an atom of its own
+    images = np.empty(vectors.shape[0], np.int64)
+    atoms = AtomIndices(images, images, images)
+    for center in range(out.shape[0]):
+        start = radially.first[center * radially.n_kinds]
+        n = radially.first[(center + 1) * radially.n_kinds] - start
+        images[start : start + n] = np.arange(n)
+        rows = np.zeros((n_features, 3 * n))
+        if n_radial:
+            _add_radial_jacobian(radially, atoms, center, radial, rows)
+        if angular.eta_rows.shape[0]:
+            first_column = n_radial * radially.n_kinds
+            _add_angular_jacobian(angularly, atoms, center, angular, slopes, first_column, rows)
+        for f in range(n_features):
+            row = rows[f]
+            xx = yy = zz = yz = xz = xy = 0.0
+            for k in range(U(n)):
+                gx, gy, gz = row[U(3) * k], row[U(3) * k + U(1)], row[U(3) * k + U(2)]
+                x, y, z = vectors[U(start) + k, 0], vectors[U(start) + k, 1], vectors[U(start) + k, 2]
+                xx += gx * x
+                yy += gy * y
+                zz += gz * z
+                yz += gy * z + gz * y
+                xz += gx * z + gz * x
+                xy += gx * y + gy * x
+            out[center, f, 0], out[center, f, 1], out[center, f, 2] = xx, yy, zz
+            out[center, f, 3], out[center, f, 4], out[center, f, 5] = 0.5 * yz, 0.5 * xz, 0.5 * xy
 
 
 @compiled_inline
