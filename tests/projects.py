@@ -71,6 +71,21 @@ def with_forces(structure: Structure) -> Structure:
     return replace(structure, forces=forces)
 
 
+def with_stress(structure: Structure) -> Structure:
+    """The structure with the stress that belongs to `pair_energy`, eV/Å³."""
+    virial, cutoff = np.zeros((3, 3)), PARAMETERS.cutoff
+    for center in range(structure.n_atoms):
+        for neighbor in reference.neighbors(structure, center, cutoff):
+            first, second = sorted((structure.elements[center], neighbor.element))
+            r = neighbor.distance
+            slope = -0.5 * reference.cutoff_function(r, cutoff) - 0.5 * np.pi / cutoff * np.sin(
+                np.pi * r / cutoff
+            )
+            force = _STRENGTHS[first, second] * float(np.exp(-0.5 * r)) * slope
+            virial += 0.5 * force * np.outer(neighbor.vector, neighbor.vector) / r
+    return replace(structure, stress=virial / abs(np.linalg.det(structure.cell)))
+
+
 @lru_cache(maxsize=4)
 def structures(n: int = 24, seed: int = 0) -> tuple[Structure, ...]:
     """Skew crystals of four to eight atoms, at least one of each element; `structure0001` and so on."""
@@ -141,6 +156,12 @@ def features_bytes(project: Project) -> bytes:
 def structures_with_forces() -> tuple[Structure, ...]:
     """As `structures`, but the third one has no forces."""
     return tuple(s if k == 2 else with_forces(s) for k, s in enumerate(structures()))
+
+
+@lru_cache(maxsize=1)
+def structures_with_stress() -> tuple[Structure, ...]:
+    """As `structures_with_forces`, with stresses, but of the fifth one and every fourth from there."""
+    return tuple(s if k % 4 == 0 and k else with_stress(s) for k, s in enumerate(structures_with_forces()))
 
 
 def project_with_derivatives(root: Path, parameters: ParameterSet = PARAMETERS) -> Project:

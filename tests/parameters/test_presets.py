@@ -30,7 +30,7 @@ def test_a_preset_leaves_to_its_recipe_all_that_a_recipe_decides(name: str) -> N
         for field in fields(section.section)
         if field.about.by_recipe
     }
-    assert set(parameters.undecided) == by_recipe | {"training.forces"}
+    assert set(parameters.undecided) == by_recipe | {"training.forces", "training.stress"}
     assert {"network.hidden_layers", "training.epochs", "training.members", "tuning.layers"} < by_recipe
     assert (parameters.training.validation_fraction, parameters.training.seed) == (0.05, 0)
 

@@ -58,7 +58,7 @@ def run(project: Project, jobs: int = 1) -> verb.JacobianSummary:
 
 def test_the_file_holds_the_derivatives_of_all_structures_with_forces_in_order(project: Project) -> None:
     summary = run(project)
-    assert (summary.n_structures, summary.n_computed, summary.n_without_forces) == (23, 23, 1)
+    assert (summary.n_structures, summary.n_computed, summary.n_without_labels) == (23, 23, 1)
     store = read_store(project.structures_file)
     flat = open_jacobian(project.features_directory, layout_of(project))
     sizes = jacobian_sizes(store.n_atoms, PARAMETERS.n_features, store.has_forces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ from tio2nn.cli.options import (
     PartOption,
     ProjectOption,
     SchedulerOption,
+    StrainsOption,
     TlsOption,
     WaitOption,
 )
@@ -27,7 +29,7 @@ from tio2nn.wording import counted, size
 if TYPE_CHECKING:
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.project.freshness import Snapshot
-    from tio2nn.workflow.differentiate import JacobianSummary
+    from tio2nn.workflow.differentiate import JacobianEstimate, JacobianSummary
     from tio2nn.workflow.featurize import Estimate, FeaturizeSummary
 
 
@@ -40,6 +42,7 @@ def featurize(
     insecure: InsecureOption = False,
     wait: WaitOption = None,
     forces: DerivativesOption = None,
+    stress: StrainsOption = None,
     target: ForOption = None,
     part: PartOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="Also write one symXXXX.csv per structure.")] = False,
@@ -66,9 +69,11 @@ def featurize(
             set_target(found, wanted)
         snapshot = Snapshot(found)
         perform(snapshot, workers, csv, own)
-        differentiate_if_needed(snapshot, training_parameters(snapshot, forces=forces), workers, own)
+        fitted = training_parameters(snapshot, forces=forces, stress=stress)
+        differentiate_if_needed(snapshot, fitted, workers, own)
     if own is not None:
         words = "featurize" + {None: "", True: " --forces", False: " --energies-only"}[forces]
+        words += {None: "", True: " --stress", False: " --no-stress"}[stress]
         console.say(
             f'part {own.number} of {own.total} is done; after all of them run "{found.command(words)}"'
         )
@@ -133,12 +138,34 @@ def _say_undone(what: str, parts: str) -> None:
         console.warn(f"{what}: {parts}; computing here what is missing")
 
 
+def _announce(what: str, estimate: JacobianEstimate) -> None:
+    _say_undone(what, estimate.undone_parts)
+    console.say(
+        f"{what}: {counted(estimate.n_structures, 'structure')}, {counted(estimate.n_atoms, 'atom')}, "
+        f"{counted(estimate.n_features, 'function')}; {console.estimated(estimate.seconds)} on "
+        f"{counted(estimate.jobs, 'process', 'processes')}, {size(estimate.disk_bytes)} of disk"
+    )
+
+
+def _say_computed(what: str, summary: JacobianSummary, part: JobPart | None) -> None:
+    if summary.n_computed:
+        console.say(
+            f"{what}: {counted(summary.n_computed, 'structure')} computed, {_in_all(summary, part)}, "
+            f"{size(summary.disk_bytes)}, in {console.duration(summary.seconds)}"
+        )
+    else:
+        _say_all_there(what, summary.n_structures, part)
+
+
 def differentiate_if_needed(
     snapshot: Snapshot, parameters: ParameterSet, workers: Pool, part: JobPart | None = None
 ) -> None:
-    """Compute the derivatives, all or those of one part, if a fit with these parameters trains on forces."""
+    """Compute the derivatives, all or those of one part, that a fit with these parameters needs."""
+    insist = parameters.training.forces is True
     if snapshot.needs_derivatives(parameters):
-        differentiate(snapshot, workers, insist=parameters.training.forces is True, part=part)
+        differentiate(snapshot, workers, insist=insist, part=part)
+    if snapshot.needs_strains(parameters):
+        differentiate_by_strain(snapshot, workers, insist=insist, part=part)
 
 
 def differentiate(
@@ -148,15 +175,10 @@ def differentiate(
 
     They are computed for as many structures as fit, or, with `insist`, for all structures with forces.
     """
-    from tio2nn.workflow.differentiate import JacobianEstimate, differentiate
+    from tio2nn.workflow.differentiate import differentiate
 
     def announce(estimate: JacobianEstimate) -> None:
-        _say_undone("derivatives", estimate.undone_parts)
-        console.say(
-            f"derivatives: {counted(estimate.n_structures, 'structure')}, {counted(estimate.n_atoms, 'atom')}, "
-            f"{counted(estimate.n_features, 'function')}; {console.estimated(estimate.seconds)} on "
-            f"{counted(estimate.jobs, 'process', 'processes')}, {size(estimate.disk_bytes)} of disk"
-        )
+        _announce("derivatives", estimate)
         if estimate.n_left_out:
             console.say(
                 f"derivatives of {counted(estimate.n_left_out, 'more structure')} with forces would not fit into "
@@ -175,13 +197,7 @@ def differentiate(
             announce=announce,
             track=console.track,
         )
-    if summary.n_computed:
-        console.say(
-            f"derivatives: {counted(summary.n_computed, 'structure')} computed, {_in_all(summary, part)}, "
-            f"{size(summary.disk_bytes)}, in {console.duration(summary.seconds)}"
-        )
-    else:
-        _say_all_there("derivatives", summary.n_structures, part)
+    _say_computed("derivatives", summary, part)
     if summary.n_left_out:
         console.say(
             counted(
@@ -190,5 +206,30 @@ def differentiate(
                 "structures with forces have no derivatives and train on their energies alone",
             )
         )
-    if summary.n_without_forces:
-        console.say(counted(summary.n_without_forces, "structure has no forces", "structures have no forces"))
+    if summary.n_without_labels:
+        console.say(counted(summary.n_without_labels, "structure has no forces", "structures have no forces"))
+
+
+def differentiate_by_strain(
+    snapshot: Snapshot, workers: Pool, *, insist: bool = False, part: JobPart | None = None
+) -> None:
+    """Compute the derivatives that training on the stress needs, and report the result."""
+    from tio2nn.workflow.differentiate_by_strain import differentiate_by_strain
+
+    with console.compile_notice("the derivatives by strain"):
+        summary = differentiate_by_strain(
+            snapshot,
+            part=part,
+            jobs=workers.jobs,
+            make_executor=workers.kernels(snapshot.project, derivatives=True),
+            jobs_are_fixed=workers.is_fixed,
+            insist=insist,
+            announce=partial(_announce, "derivatives by strain"),
+            track=console.track,
+        )
+    _say_computed("derivatives by strain", summary, part)
+    if n := summary.n_without_labels:
+        console.say(
+            counted(n, "structure has no stress", "structures have no stress")
+            + " that can be learned: none in its file, not finite, or not periodic along all axes"
+        )

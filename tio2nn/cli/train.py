@@ -40,6 +40,7 @@ from tio2nn.cli.options import (
     SeedOption,
     SplitFileOption,
     SplitKindOption,
+    StressOption,
     TlsOption,
     TunedOption,
     WaitOption,
@@ -71,6 +72,7 @@ def train(
     max_energy: MaxEnergyOption = None,
     keep_outliers: KeepOutliersOption = False,
     forces: ForcesOption = None,
+    stress: StressOption = None,
     epochs: EpochsOption = None,
     members: MembersOption = None,
     seed: SeedOption = None,
@@ -107,7 +109,7 @@ def train(
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     flags |= fields_of_switches(no_test, keep_outliers)
     lesson = asked_lesson(begin_from, distill, copies, displacement, truth)
-    settings = (recipe, target, forces, split, lesson, *flags.values())
+    settings = (recipe, target, forces, stress, split, lesson, *flags.values())
     is_bare = not (tuned or new) and all(value is None for value in settings)
     if (prepare or member is not None) and (json or jobs is not None):
         raise UsageError("--prepare and --member cannot be combined with --json or --jobs")
@@ -133,7 +135,7 @@ def train(
     snapshot = Snapshot(found)
     if tuned:
         warn_of_stale_search(snapshot)
-    parameters = training_parameters(snapshot, recipe, tuned, flags, forces)
+    parameters = training_parameters(snapshot, recipe, tuned, flags, forces, stress)
     with found.locked("train"):
         request = SplitRequest(split, new)
         if prepare:

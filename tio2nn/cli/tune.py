@@ -21,6 +21,7 @@ from tio2nn.cli.options import (
     RecipeOption,
     SchedulerOption,
     SplitFileOption,
+    StressOption,
     TlsOption,
     WaitOption,
 )
@@ -46,6 +47,7 @@ def tune(
     wait: WaitOption = None,
     recipe: RecipeOption = None,
     forces: ForcesOption = None,
+    stress: StressOption = None,
     split: SplitFileOption = None,
     strategy: Annotated[
         Optional[str],  # noqa: UP045
@@ -84,7 +86,7 @@ def tune(
     refuse_both(part, scheduler)
     found = Project.find(project)
     snapshot = Snapshot(found)
-    parameters = training_parameters(snapshot, recipe, forces=forces)
+    parameters = training_parameters(snapshot, recipe, forces=forces, stress=stress)
     flags = {
         "strategy": strategy,
         "max_trials": max_trials,

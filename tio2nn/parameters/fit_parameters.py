@@ -5,7 +5,8 @@ Their defaults are those of the recipe `default`.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
@@ -189,6 +190,32 @@ class TrainingParameters(Section):
             by_recipe=True,
         ),
     ] = 1.0
+    stress: Annotated[
+        bool | str,
+        OneOf(("auto", True, False)),
+        About(
+            "Train on the stress, too; auto does so where structures have it, unless forces are false",
+            Affects.FIT,
+            left_out="auto",
+        ),
+    ] = False
+    stress_weight: Annotated[
+        Positive,
+        About(
+            "Weight of the mean loss of a structure's stress beside that of its energy",
+            Affects.FIT,
+            by_recipe=True,
+        ),
+    ] = 1.0
+    stress_huber_scale: Annotated[
+        Positive,
+        About(
+            "Error of volume times stress at which its loss turns linear",
+            Affects.FIT,
+            unit="meV/atom",
+            by_recipe=True,
+        ),
+    ] = 50.0
     derivatives_limit: Annotated[
         Positive | None,
         About(
@@ -279,6 +306,11 @@ class TrainingParameters(Section):
         raise broken_rule(
             "test_fraction", f"expected less than 1 - validation_fraction, to leave a rest, got {test}"
         )
+
+
+def with_effect(training: Mapping[str, Any], uses_stress: bool) -> dict[str, Any]:
+    """Settings of the training that change a fit: without stresses, none of theirs does."""
+    return {key: value for key, value in training.items() if uses_stress or not key.startswith("stress")}
 
 
 @dataclass(frozen=True, config=SECTION)

@@ -226,7 +226,10 @@ class ParameterSet(Section):
             for setting in fields(section.section)
             if setting.about.by_recipe and getattr(getattr(self, section.name), setting.name) is None
         ]
-        return (*found, *(["training.forces"] if self.training.forces == "auto" else []))
+        labels = [
+            f"training.{name}" for name in ("forces", "stress") if getattr(self.training, name) == "auto"
+        ]
+        return (*found, *labels)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -41,7 +41,7 @@ _DEFAULTS: Overrides = {
     "training": {
         field.key: field.default
         for field in fields(TrainingParameters)
-        if not field.about.affects & Affects.DATA and field.key != "forces"
+        if not field.about.affects & Affects.DATA and field.key not in ("forces", "stress")
     },
 }
 
@@ -107,6 +107,8 @@ class Facts:
         n_derivatives: number of derivatives of their features with respect to positions.
         n_features: number of features of an atom.
         n_elements: number of elements in the parameter set.
+        n_structures_with_stress: number of structures with a stress.
+        n_strain_derivatives: number of derivatives of their features with respect to strain.
     """
 
     n_structures: int
@@ -116,11 +118,18 @@ class Facts:
     n_derivatives: int
     n_features: int
     n_elements: int
+    n_structures_with_stress: int = 0
+    n_strain_derivatives: int = 0
 
     @property
     def without_forces(self) -> Facts:
         """The same training set without forces."""
         return replace(self, n_structures_with_forces=0, n_force_components=0, n_derivatives=0)
+
+    @property
+    def without_stress(self) -> Facts:
+        """The same training set without stresses."""
+        return replace(self, n_structures_with_stress=0, n_strain_derivatives=0)
 
 
 def known_recipe(name: str) -> str:
@@ -221,6 +230,14 @@ def uses_forces(parameters: ParameterSet, n_structures_with_forces: int) -> bool
     return n_structures_with_forces > 0 if forces == "auto" else bool(forces)
 
 
+def uses_stress(parameters: ParameterSet, n_structures_with_stress: int) -> bool:
+    """Whether a fit with these parameters uses stresses, given the number of structures that have one."""
+    asked = parameters.training.stress
+    if asked == "auto":
+        return n_structures_with_stress > 0 and forces_of(parameters) is not False
+    return bool(asked)
+
+
 def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
     """The parameters with every open setting filled in by their recipe.
 
@@ -230,7 +247,8 @@ def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
     """
     forces = uses_forces(parameters, facts.n_structures_with_forces)
     decided = settings_of(parameters.recipe, facts if forces else facts.without_forces)
-    changes: Overrides = {"training": {"forces": forces}}
+    stress = uses_stress(parameters, facts.n_structures_with_stress)
+    changes: Overrides = {"training": {"forces": forces, "stress": stress}}
     for section in ("network", "training"):
         for key, value in decided[section].items():
             own = getattr(getattr(parameters, section), key)
@@ -276,7 +294,7 @@ def open_settings(parameters: ParameterSet, name: str) -> ParameterSet:
     Raises:
         UsageError: no such recipe.
     """
-    changes: Overrides = {"training": {"forces": "auto"}}
+    changes: Overrides = {"training": {"forces": "auto", "stress": "auto"}}
     for section in ("network", "training", "tuning"):
         for field in fields(type(getattr(parameters, section))):
             if field.about.by_recipe:
@@ -323,7 +341,7 @@ def epoch_seconds(facts: Facts, hidden_layers: Sequence[int], n_batches: int) ->
         of_epoch
         + of_step * steps
         + of_weight * n_weights * facts.n_atoms
-        + of_derivative * facts.n_derivatives
+        + of_derivative * (facts.n_derivatives + facts.n_strain_derivatives)
     )
 
 
@@ -332,5 +350,6 @@ def fit_seconds(parameters: ParameterSet, facts: Facts) -> float:
     training = parameters.training
     batches = _n_batches(facts, training.batch_size)
     used = facts if training.forces else facts.without_forces
+    used = used if training.stress else used.without_stress
     of_epoch = epoch_seconds(used, parameters.network.hidden_layers, batches)
     return training.members * (_START_SECONDS + training.epochs * of_epoch)

@@ -23,7 +23,14 @@ from tio2nn.files.strict_json import format_json
 from tio2nn.files.tables import write_json
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import digest_of
-from tio2nn.project.jacobian_store import JacobianLayout, Selection, jacobian_sizes, size_on_disk
+from tio2nn.project.jacobian_store import (
+    JacobianLayout,
+    Selection,
+    StrainLayout,
+    jacobian_sizes,
+    size_on_disk,
+    strain_sizes,
+)
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore
 
@@ -151,7 +158,11 @@ def select_derivatives(
         recorded = recorded_layout(path, parameters, store)
         if recorded is not None and (recorded.selection is None or recorded.selection.limit == limit):
             return recorded.selection
-    sizes = 4 * jacobian_sizes(store.n_atoms, parameters.n_features, store.has_forces)
+    sizes = jacobian_sizes(store.n_atoms, parameters.n_features, store.has_forces)
+    if parameters.training.stress is not False:
+        # those with respect to strain belong to the same structures
+        sizes += strain_sizes(store.n_atoms, parameters.n_features, store.has_forces & store.has_bulk_stress)
+    sizes *= 4  # bytes
     budget = budget_of(project.features_directory, limit)
     chosen = plan_derivatives(
         sizes,
@@ -237,5 +248,19 @@ def planned_layout(
         parameters.n_features,
         store.n_atoms,
         store.has_forces,
+        selection,
+    )
+
+
+def planned_strains(
+    parameters: ParameterSet, store: StructureStore, selection: Selection | None
+) -> StrainLayout:
+    """As `planned_layout`, of the derivatives with respect to strain; `selection` is that of the others."""
+    return StrainLayout.plan(
+        fingerprint(parameters),
+        store.geometry_hashes,
+        parameters.n_features,
+        store.n_atoms,
+        store.has_bulk_stress,
         selection,
     )

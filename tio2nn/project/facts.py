@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.recipes import Facts, resolve, uses_forces
-from tio2nn.project.jacobian_store import Selection, jacobian_sizes, with_derivatives
+from tio2nn.parameters.recipes import Facts, resolve, uses_forces, uses_stress
+from tio2nn.project.jacobian_store import Selection, jacobian_sizes, strain_sizes, with_derivatives
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.split import Split
 from tio2nn.wording import counted
@@ -49,6 +49,7 @@ def facts_of(
     """
     train = split.restricted_to(are_used(parameters, store)).indices("train")
     has_forces = with_derivatives(store.has_forces, selection)[train]
+    has_stress = with_derivatives(store.has_bulk_stress, selection)[train]
     n_atoms = store.n_atoms[train]
     return Facts(
         n_structures=len(train),
@@ -58,6 +59,8 @@ def facts_of(
         n_derivatives=int(jacobian_sizes(n_atoms, parameters.n_features, has_forces).sum()),
         n_features=parameters.n_features,
         n_elements=len(parameters.elements),
+        n_structures_with_stress=int(has_stress.sum()),
+        n_strain_derivatives=int(strain_sizes(n_atoms, parameters.n_features, has_stress).sum()),
     )
 
 
@@ -66,6 +69,11 @@ def resolved(
 ) -> ParameterSet:
     """The parameters with the recipe resolved for this training set; `selection` as in `facts_of`."""
     return resolve(parameters, facts_of(parameters, store, split, selection))
+
+
+def needs_strains(parameters: ParameterSet, store: StructureStore) -> bool:
+    """Whether a fit with these parameters needs derivatives of the features with respect to strain."""
+    return uses_stress(parameters, int(store.has_bulk_stress.sum()))
 
 
 def needs_derivatives(parameters: ParameterSet, store: StructureStore) -> bool:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
 from tio2nn.descriptors.kernel_version import fingerprint, is_of_older_kernels
 from tio2nn.errors import InputError
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.project.derivative_budget import plan_file, planned_layout, recorded_layout
+from tio2nn.project.derivative_budget import plan_file, planned_layout, planned_strains, recorded_layout
 from tio2nn.project.feature_store import Manifest, plan_shards
 from tio2nn.project.jacobian_pieces import missing_shards
-from tio2nn.project.jacobian_store import JacobianLayout, ShardLedger, open_jacobian
+from tio2nn.project.jacobian_store import (
+    JacobianLayout,
+    Selection,
+    ShardLedger,
+    StrainLayout,
+    open_jacobian,
+)
 from tio2nn.project.job_parts import PartNotes
 from tio2nn.project.parts import BROKEN, DERIVATIVES, FEATURES, FRESH, MISSING, STALE, State
 from tio2nn.project.project import Project
@@ -54,22 +67,70 @@ def state_of_features(project: Project, parameters: ParameterSet, geometries: st
 
 def state_of_derivatives(project: Project, parameters: ParameterSet, store: StructureStore) -> State:
     """The state of the derivatives of these structures."""
-    if not project.jacobian_table.exists():
+    kind = _Kind(JacobianLayout, planned_layout, project.jacobian_table, "forces", store.has_forces)
+    found = _state(project, parameters, store, kind)
+    return _with_parts_of(found, _parts_with_derivatives, project, parameters, store)
+
+
+def state_of_strains(project: Project, parameters: ParameterSet, store: StructureStore) -> State:
+    """The state of the derivatives with respect to strain of these structures."""
+    kind = _Kind(StrainLayout, planned_strains, project.strain_table, "stress", store.has_bulk_stress)
+    found = _state(project, parameters, store, kind)
+    return _with_parts_of(found, _parts_with_strains, project, parameters, store)
+
+
+def with_parts(found: State, parts: str) -> State:
+    """The state with what the parts of a job array have done."""
+    if not parts:
+        return found
+    return found._replace(what=f"{found.what}; {parts}" if found.kind == STALE else parts)
+
+
+def _with_parts_of(
+    found: State,
+    parts: Callable[[Project, ParameterSet, StructureStore], str],
+    project: Project,
+    parameters: ParameterSet,
+    store: StructureStore,
+) -> State:
+    return found if found.kind in (FRESH, BROKEN) else with_parts(found, parts(project, parameters, store))
+
+
+class _Kind(NamedTuple):
+    """A kind of derivatives.
+
+    Attributes:
+        layout: reads their table.
+        planned: the layout that they would have.
+        table: their table.
+        label: that they are for.
+        is_labelled: (n_structures,) which structures have that label.
+    """
+
+    layout: type[JacobianLayout]
+    planned: Callable[[ParameterSet, StructureStore, Selection | None], JacobianLayout]
+    table: Path
+    label: str
+    is_labelled: NDArray[np.bool_]
+
+
+def _state(project: Project, parameters: ParameterSet, store: StructureStore, kind: _Kind) -> State:
+    if not kind.table.exists():
         return State(MISSING)
     try:
-        layout = JacobianLayout.read(project.jacobian_table)
-        if layout.as_planned() != planned_layout(parameters, store, layout.selection):
-            made = "made with another parameter set, by another version, or from other structures with forces"
-            return State(STALE, made, DERIVATIVES.records)
+        layout = kind.layout.read(kind.table)
+        if layout.as_planned() != kind.planned(parameters, store, layout.selection):
+            others = f"made with another parameter set, by another version, or from other structures with {kind.label}"
+            return State(STALE, others, DERIVATIVES.records)
         open_jacobian(project.features_directory, layout)
     except InputError as error:
         return State(BROKEN, str(error))
-    n_chosen, n_with_forces = (
-        int(mask.sum()) for mask in (layout.has_derivatives(store.has_forces), store.has_forces)
+    n_chosen, n_labelled = (
+        int(mask.sum()) for mask in (layout.has_derivatives(kind.is_labelled), kind.is_labelled)
     )
     what = counted(n_chosen, "structure")
     if layout.selection is not None:
-        what = f"{n_chosen} of {counted(n_with_forces, 'structure')} with forces"
+        what = f"{n_chosen} of {counted(n_labelled, 'structure')} with {kind.label}"
     return State(FRESH, f"{what}, {size(layout.n_bytes)}")
 
 
@@ -82,7 +143,7 @@ def parts_with_features(notes: PartNotes, parameters: ParameterSet, store: Struc
     return notes.done([place for place, shard in enumerate(shards) if shard.file not in there])
 
 
-def parts_with_derivatives(project: Project, parameters: ParameterSet, store: StructureStore) -> str:
+def _parts_with_derivatives(project: Project, parameters: ParameterSet, store: StructureStore) -> str:
     """Which parts of a job array have computed their derivatives, for messages; "" if there is no array."""
     directory = project.features_directory
     recorded = recorded_layout(plan_file(project, parameters, store), parameters, store)
@@ -96,3 +157,16 @@ def parts_with_derivatives(project: Project, parameters: ParameterSet, store: St
         if told := notes.done(missing_shards(path, layout, finished)):
             return told
     return ""
+
+
+def _parts_with_strains(project: Project, parameters: ParameterSet, store: StructureStore) -> str:
+    """As `_parts_with_derivatives`, of the derivatives with respect to strain."""
+    directory = project.features_directory
+    recorded = recorded_layout(project.jacobian_table, parameters, store)
+    recorded = recorded or recorded_layout(plan_file(project, parameters, store), parameters, store)
+    layout = planned_strains(parameters, store, None if recorded is None else recorded.selection)
+    notes, path = PartNotes(directory, "strains", layout.file), directory / layout.file
+    if not notes.are_there:
+        return ""
+    finished = ShardLedger(path, layout).checksums if path.exists() else {}
+    return notes.done(missing_shards(path, layout, finished))

@@ -18,15 +18,16 @@ from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import count_rows, read_json
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.project.facts import needs_derivatives
+from tio2nn.project.facts import needs_derivatives, needs_strains
 from tio2nn.project.feature_states import (
-    parts_with_derivatives,
     parts_with_features,
     state_of_derivatives,
     state_of_features,
+    state_of_strains,
+    with_parts,
 )
 from tio2nn.project.feature_store import Manifest, digest_of
-from tio2nn.project.jacobian_store import JacobianLayout, Selection
+from tio2nn.project.jacobian_store import JacobianLayout, Selection, StrainLayout
 from tio2nn.project.job_parts import PartNotes
 from tio2nn.project.named import project_of
 from tio2nn.project.parts import (
@@ -42,6 +43,7 @@ from tio2nn.project.parts import (
     SEARCH,
     SPLIT,
     STALE,
+    STRAINS,
     STRUCTURES,
     Part,
     State,
@@ -134,6 +136,10 @@ class Snapshot:
         """Whether a fit with these parameters needs derivatives of the features."""
         return needs_derivatives(parameters, self.structures)
 
+    def needs_strains(self, parameters: ParameterSet) -> bool:
+        """Whether a fit with these parameters needs derivatives of the features with respect to strain."""
+        return needs_strains(parameters, self.structures)
+
     # --- states -----------------------------------------------------------------------------------------------
 
     def state(self, part: Part) -> State:
@@ -155,6 +161,7 @@ class Snapshot:
             STRUCTURES: self._of_structures,
             FEATURES: self._of_features,
             DERIVATIVES: self._of_derivatives,
+            STRAINS: self._of_strains,
             SPLIT: self._of_split,
             SEARCH: self._of_search,
             MODEL: self.model,
@@ -195,17 +202,19 @@ class Snapshot:
         found = state_of_features(self.project, self.parameters, geometries)
         if found.kind in (FRESH, BROKEN) or not self.has_structures:
             return found
-        return _with_parts(
+        return with_parts(
             found, parts_with_features(self.notes_of_features, self.parameters, self.structures)
         )
 
     def _of_derivatives(self) -> State:
         if not self.has_structures:
             return State(FRESH if self.project.jacobian_table.exists() else MISSING)
-        found = state_of_derivatives(self.project, self.parameters, self.structures)
-        if found.kind in (FRESH, BROKEN):
-            return found
-        return _with_parts(found, parts_with_derivatives(self.project, self.parameters, self.structures))
+        return state_of_derivatives(self.project, self.parameters, self.structures)
+
+    def _of_strains(self) -> State:
+        if not self.has_structures:
+            return State(FRESH if self.project.strain_table.exists() else MISSING)
+        return state_of_strains(self.project, self.parameters, self.structures)
 
     def _of_split(self) -> State:
         found = self._split()
@@ -373,6 +382,11 @@ class Snapshot:
         self.require(DERIVATIVES)
         return JacobianLayout.read(self.project.jacobian_table)
 
+    def strains(self) -> StrainLayout:
+        """The layout of the derivatives with respect to strain, which are up to date; raises as `derivatives`."""
+        self.require(STRAINS)
+        return StrainLayout.read(self.project.strain_table)
+
 
 def _changed(recorded: Mapping[str, Any], now: Mapping[str, str], names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if recorded.get(name) != now.get(name))
@@ -380,13 +394,6 @@ def _changed(recorded: Mapping[str, Any], now: Mapping[str, str], names: Sequenc
 
 def _is_this_process(holder: Holder) -> bool:
     return (holder.process, holder.host) == (os.getpid(), socket.gethostname())
-
-
-def _with_parts(found: State, parts: str) -> State:
-    """The state with what the parts of a job array have done."""
-    if not parts:
-        return found
-    return found._replace(what=f"{found.what}; {parts}" if found.kind == STALE else parts)
 
 
 def _told(file: Path, error: Exception) -> str:

@@ -5,17 +5,21 @@ reference forces are left out, and so are those not selected if all would not fi
 at its place in the file; a ledger beside it has one line for each finished shard, so a computation that was killed
 resumes with the others. The file name contains a digest of everything that the content depends on. `jacobian.json`,
 written last, marks the file as complete.
+
+Derivatives with respect to strain, (n, n_features, 6) of each structure with a stress, are in another such file, which
+`strain.json` belongs to: a project with the first gains the second without it being touched.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +28,9 @@ from tio2nn.errors import InputError, naming
 from tio2nn.files.tables import document, write_json
 from tio2nn.project.feature_store import checksum_of, digest_of, shard_spans
 from tio2nn.project.project import command_for
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -37,7 +44,6 @@ BOUNDS = {
 """What can limit the size of the derivatives, and its name in messages."""
 
 _BYTES = 4
-_PATTERN = "jacobian-*"
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,11 @@ class JacobianLayout:
         selection: which structures with forces have derivatives; None for all.
     """
 
+    stem: ClassVar[str] = "jacobian"
+    """With which the names of its files begin."""
+    command: ClassVar[str] = "featurize --forces"
+    """That makes them."""
+
     fingerprint: str
     structures: str
     n_features: int
@@ -137,7 +148,12 @@ class JacobianLayout:
     unit: str = "1/Å"
     selection: Selection | None = None
 
-    def as_planned(self) -> JacobianLayout:
+    @staticmethod
+    def sizes(n_atoms: IntArray, n_features: int, has_derivatives: BoolArray) -> IntArray:
+        """(n_structures,) number of values in the derivatives of each structure; 0 for structures without."""
+        return np.asarray(3 * n_features * n_atoms**2 * has_derivatives)
+
+    def as_planned(self) -> Self:
         """The layout as it was before anything was computed, without checksums."""
         return replace(self, shards=tuple(replace(shard, checksum=None) for shard in self.shards))
 
@@ -150,7 +166,7 @@ class JacobianLayout:
         n_atoms: IntArray,
         has_forces: BoolArray,
         selection: Selection | None = None,
-    ) -> JacobianLayout:
+    ) -> Self:
         """Plan the layout for the structures of a store.
 
         Args:
@@ -162,7 +178,7 @@ class JacobianLayout:
         """
         if selection is not None:
             has_forces = has_forces & selection.mask(len(has_forces))
-        sizes = jacobian_sizes(n_atoms, n_features, has_forces)
+        sizes = cls.sizes(n_atoms, n_features, has_forces)
         shards: list[JacobianShard] = []
         offset = 0
         for first, last, n_labelled in shard_spans((n_atoms * has_forces).tolist()):
@@ -173,7 +189,7 @@ class JacobianLayout:
         structures = digest_of(geometry_hashes)
         labelled = hashlib.blake2b(np.packbits(has_forces).tobytes(), digest_size=12).hexdigest()
         digest = digest_of([fingerprint, structures, labelled])
-        file = f"jacobian-{digest}.f32"
+        file = f"{cls.stem}-{digest}.f32"
         return cls(fingerprint, structures, n_features, file, tuple(shards), selection=selection)
 
     def has_derivatives(self, has_forces: BoolArray) -> BoolArray:
@@ -192,22 +208,38 @@ class JacobianLayout:
         write_json(path, asdict(self))
 
     @classmethod
-    def read(cls, path: Path) -> JacobianLayout:
+    def read(cls, path: Path) -> Self:
         """Read `jacobian.json`.
 
         Raises:
             InputError: the file is no table of derivatives.
         """
-        advice = f'run "{command_for(path, "featurize --forces")}" again'
+        advice = f'run "{command_for(path, cls.command)}" again'
         with document(path, "a table of derivatives", advice) as content:
             shards = tuple(JacobianShard(**shard) for shard in content.pop("shards"))
             selection = Selection.from_json(content.pop("selection", None))
             return cls(**content, shards=shards, selection=selection)
 
 
-def jacobian_sizes(n_atoms: IntArray, n_features: int, has_derivatives: BoolArray) -> IntArray:
-    """(n_structures,) number of values in the derivatives of each structure; 0 for structures without."""
-    return np.asarray(3 * n_features * n_atoms**2 * has_derivatives)
+@dataclass(frozen=True)
+class StrainLayout(JacobianLayout):
+    """The layout of the file of derivatives with respect to strain: the content of `strain.json`.
+
+    As `JacobianLayout`, for structures with a stress in place of those with forces.
+    """
+
+    stem: ClassVar[str] = "strain"
+    command: ClassVar[str] = "featurize --stress"
+
+    unit: str = "1"
+
+    @staticmethod
+    def sizes(n_atoms: IntArray, n_features: int, has_derivatives: BoolArray) -> IntArray:
+        """(n_structures,) number of values in the derivatives of each structure; 0 for structures without."""
+        return np.asarray(6 * n_features * n_atoms * has_derivatives)
+
+
+jacobian_sizes, strain_sizes = JacobianLayout.sizes, StrainLayout.sizes
 
 
 class ShardLedger:
@@ -304,7 +336,7 @@ def open_jacobian(directory: Path, layout: JacobianLayout) -> Float32Array:
         InputError: the file is missing or has another size.
     """
     path = directory / layout.file
-    advice = f'run "{command_for(path, "featurize --forces")}" again'
+    advice = f'run "{command_for(path, layout.command)}" again'
     try:
         size = path.stat().st_size
     except OSError:
@@ -326,11 +358,13 @@ def damaged_shards(directory: Path, layout: JacobianLayout) -> Iterator[Jacobian
 def size_on_disk(directory: Path) -> int:
     """Bytes that all files of derivatives take there, stale and incomplete ones included."""
     # files may be sparse, as shards are written in any order
-    return sum(512 * path.lstat().st_blocks for path in directory.glob(_PATTERN))
+    stems = (JacobianLayout.stem, StrainLayout.stem)
+    files = itertools.chain.from_iterable(directory.glob(f"{stem}-*") for stem in stems)
+    return sum(512 * path.lstat().st_blocks for path in files)
 
 
-def remove_other_jacobians(directory: Path, layout: JacobianLayout, plan: Path) -> None:
+def remove_other_jacobians(directory: Path, layout: JacobianLayout, plan: Path | None = None) -> None:
     """Delete files of earlier inputs; `plan` is the record of the present choice."""
-    for path in directory.glob(_PATTERN):
+    for path in directory.glob(f"{layout.stem}-*"):
         if not path.name.startswith(layout.file) and path != plan:
             path.unlink()

@@ -38,18 +38,29 @@ FEATURES = Part("features", "featurize", (PARAMETERS, STRUCTURES), ("functions",
 DERIVATIVES = Part(
     "derivatives", "featurize --forces", (PARAMETERS, STRUCTURES), ("functions", "geometries", "labels")
 )
+STRAINS = Part(
+    "derivatives by strain",
+    "featurize --stress",
+    (PARAMETERS, STRUCTURES),
+    ("functions", "geometries", "labels"),
+)
 SPLIT = Part("split", "train", (STRUCTURES,), ("names",))
-SEARCH = Part("tuning", "tune", (FEATURES, DERIVATIVES, SPLIT), ("features", "energies", "forces", "weights"))
+SEARCH = Part(
+    "tuning",
+    "tune",
+    (FEATURES, DERIVATIVES, STRAINS, SPLIT),
+    ("features", "energies", "forces", "stresses", "weights"),
+)
 MODEL = Part(
     "model",
     "train",
-    (FEATURES, DERIVATIVES, SPLIT),
+    (FEATURES, DERIVATIVES, STRAINS, SPLIT),
     ("features", "energies", "forces", "stresses", "weights", "split", "settings", "origin"),
 )
 EVALUATION = Part("evaluation", "evaluate", (MODEL, SPLIT), ("potential",))
 CURVE = Part("learning curve", "learning-curve", (FEATURES, DERIVATIVES))
 
-PARTS = (PARAMETERS, STRUCTURES, FEATURES, DERIVATIVES, SPLIT, SEARCH, MODEL, EVALUATION)
+PARTS = (PARAMETERS, STRUCTURES, FEATURES, DERIVATIVES, STRAINS, SPLIT, SEARCH, MODEL, EVALUATION)
 """In the order in which they are made; a learning curve is of what was there, and no other part is made from it."""
 
 

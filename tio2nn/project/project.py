@@ -185,6 +185,11 @@ class Project:
         return self.features_directory / "jacobian.json"
 
     @property
+    def strain_table(self) -> Path:
+        """As `jacobian_table`, of the derivatives with respect to strain."""
+        return self.features_directory / "strain.json"
+
+    @property
     def tuning_directory(self) -> Path:
         return self.root / "tuning"
 

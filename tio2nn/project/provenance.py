@@ -9,7 +9,9 @@ from pathlib import Path
 
 from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.parameters.fields import Affects
+from tio2nn.parameters.fit_parameters import with_effect
 from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.recipes import uses_stress
 from tio2nn.project.feature_store import digest_of
 from tio2nn.project.structure_store import StructureStore, digest
 from tio2nn.version import __version__
@@ -31,6 +33,7 @@ def inputs_of_model(
         network["repulsion"] = False
     if not store.gross_outliers.any():
         training.pop("outliers")
+    training = with_effect(training, uses_stress(parameters, int(store.has_bulk_stress.sum())))
     settings = [network, training, parameters.reference_energies]
     split = split_file.read_bytes() if split_file.exists() else b""
     stresses, weights = store.digest_of_stresses, store.weights

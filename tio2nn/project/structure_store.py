@@ -265,6 +265,11 @@ class StructureStore(Sequence[Structure]):
         return None if given is None else np.array(given, dtype=np.float64)
 
     @cached_property
+    def has_bulk_stress(self) -> BoolArray:
+        """(n_structures,) which have a stress that can be learned: finite, of a cell that is periodic along all axes."""
+        return np.asarray(np.isfinite(self.stresses).all(axis=(1, 2)) & self.periodic.all(axis=1))
+
+    @cached_property
     def elements(self) -> tuple[str, ...]:
         """All chemical symbols, in alphabetical order."""
         return tuple(sorted(SYMBOLS[number - 1] for number in np.unique(self.numbers)))

@@ -35,6 +35,7 @@ from tio2nn.errors import InputError
 from tio2nn.parallel.devices import Device
 from tio2nn.parallel.workers import submit_listening, tell
 from tio2nn.parameters.fields import Affects
+from tio2nn.parameters.fit_parameters import with_effect
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import digest_of
 from tio2nn.training.data import TrainingData
@@ -185,5 +186,6 @@ def _fit_side_by_side(
 def fingerprint_of(parameters: ParameterSet, data: TrainingData, member: int) -> str:
     """Digest of everything that the weights of one member depend on."""
     network, training = (part.affecting(Affects.FIT) for part in (parameters.network, parameters.training))
+    training = with_effect(training, parameters.training.stress is True)
     settings = {"network": network, **training, "seed": parameters.training.seed, "member": member}
     return digest_of([data.fingerprint, json.dumps(settings, sort_keys=True), str(data.reference.as_dict())])

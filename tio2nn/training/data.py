@@ -93,6 +93,8 @@ class Inputs:
         fingerprint: of parameter set and structures.
         jacobian: flat float32, derivatives of the features of structures with forces; None if not requested.
         selection: which structures with forces have derivatives; None for all.
+        strains: flat float32, derivatives with respect to strain of structures with a stress; None if not requested.
+        strain_selection: as `selection`, of those.
     """
 
     store: StructureStore
@@ -100,11 +102,18 @@ class Inputs:
     fingerprint: str
     jacobian: NDArray[np.float32] | None = None
     selection: Selection | None = None
+    strains: NDArray[np.float32] | None = None
+    strain_selection: Selection | None = None
 
     @property
     def has_derivatives(self) -> NDArray[np.bool_]:
         """(n_structures,) which structures have forces that can be trained on."""
         return with_derivatives(self.store.has_forces, self.selection)
+
+    @property
+    def has_strains(self) -> NDArray[np.bool_]:
+        """(n_structures,) which structures have a stress that can be trained on."""
+        return with_derivatives(self.store.has_bulk_stress, self.strain_selection)
 
 
 class Fixed(NamedTuple):

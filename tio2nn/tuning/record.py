@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tio2nn.parameters.fields import Affects
+from tio2nn.parameters.fit_parameters import with_effect
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.schema import fields
 from tio2nn.parameters.validation import Section
@@ -171,10 +172,11 @@ def outcome_of(future: Future[Outcome]) -> Outcome:
 
 def _settings(parameters: ParameterSet, data: TrainingData) -> str:
     """Digest of all that determines the outcome of a trial besides the candidate."""
+    training = _without_searched(parameters.training, Affects.DATA | Affects.FIT)
     fixed: Mapping[str, Any] = {
         "network": _without_searched(parameters.network, Affects.FIT),
         # as 0.1.0 has it, which named the members
-        "training": {**_without_searched(parameters.training, Affects.DATA | Affects.FIT), "members": None},
+        "training": {**with_effect(training, parameters.training.stress is True), "members": None},
         **parameters.tuning.affecting(Affects.TRIAL),
         "reference_energies": data.reference.as_dict(),
     }

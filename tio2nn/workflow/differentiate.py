@@ -1,4 +1,4 @@
-"""The second half of featurize: derivatives of the symmetry functions for all structures with forces."""
+"""The second half of featurize: derivatives of the symmetry functions, for all structures with forces or a stress."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ from tio2nn.project.jacobian_store import (
     JacobianLayout,
     JacobianShard,
     ShardLedger,
+    StrainLayout,
     byte_span,
-    jacobian_sizes,
     remove_other_jacobians,
     write_jacobian_shard,
 )
@@ -90,7 +90,7 @@ class JacobianSummary:
         n_structures: number of structures in the project, or in the part, that now have derivatives.
         n_computed: number of structures computed in this run; the others existed before.
         n_left_out: number of structures with forces whose derivatives would not fit.
-        n_without_forces: number of structures without forces.
+        n_without_labels: number of structures without forces, or without a stress.
         disk_bytes: size of the file, or of the part.
         seconds: wall time.
     """
@@ -98,9 +98,51 @@ class JacobianSummary:
     n_structures: int
     n_computed: int
     n_left_out: int
-    n_without_forces: int
+    n_without_labels: int
     disk_bytes: float
     seconds: float
+
+
+Compute = Callable[[ParameterSet, Sequence[Structure]], Iterator[NDArray[np.floating]]]
+"""Derivatives of structures, one after the other; a function of a module, as it goes to workers."""
+
+
+class How(NamedTuple):
+    """How derivatives are computed.
+
+    Attributes:
+        part: of a job array; None for all.
+        workers: who computes them.
+        announce: called with the estimate before the work begins.
+    """
+
+    part: JobPart | None
+    workers: Workers
+    announce: Callable[[JacobianEstimate], None] | None
+
+
+class Derivatives(NamedTuple):
+    """One kind of derivatives.
+
+    Attributes:
+        title: of the progress bar.
+        notes: kind of the notes that parts of a job array leave.
+        layout: of their file.
+        table: receives the layout when all are there.
+        plan: the record of the chosen structures; None if they need none.
+        is_labelled: (n_structures,) which structures have the label that they are for.
+        is_done: whether nothing is left to do.
+        compute: those of some structures.
+    """
+
+    title: str
+    notes: str
+    layout: JacobianLayout
+    table: Path
+    plan: Path | None
+    is_labelled: NDArray[np.bool_]
+    is_done: bool
+    compute: Compute
 
 
 def differentiate(
@@ -127,81 +169,84 @@ def differentiate(
             process died.
         TypeError, ValueError: jobs is no positive whole number, or there is no such part.
     """
-    begin = time.perf_counter()
-    n_workers, own = worker_count(jobs), JobPart.of(part)
+    how = How(JobPart.of(part), Workers(worker_count(jobs), jobs_are_fixed, make_executor, track), announce)
     snapshot = Snapshot.of(project)
     project, parameters, store = snapshot.project, snapshot.parameters, snapshot.structures
-    has_forces = store.has_forces
-    if not has_forces.any():
+    if not store.has_forces.any():
         raise InputError(
             "expected structures with forces, got none: train on energies, without --forces",
             file=str(project.structures_file),
         )
-    directory = project.features_directory
-    directory.mkdir(exist_ok=True)
+    project.features_directory.mkdir(exist_ok=True)
     selection = select_derivatives(project, parameters, store, insist=insist)
     layout = planned_layout(parameters, store, selection)
     plan = plan_file(project, parameters, store)
-    are_there = _are_there(snapshot, layout)
-    if own is not None and not (insist or are_there):
+    is_done = are_there(snapshot.derivatives, layout)
+    if how.part is not None and not (insist or is_done):
         layout = settle_plan(plan, layout, parameters, store)
-    has_derivatives = layout.has_derivatives(has_forces)
-    shards = layout.shards if own is None else own.share(layout.shards)
-    n_structures = sum(int(has_derivatives[shard.first : shard.last].sum()) for shard in shards)
-    summary = JacobianSummary(
-        n_structures=n_structures,
-        n_computed=0,
-        n_left_out=int((has_forces & ~has_derivatives).sum()),
-        n_without_forces=int((~has_forces).sum()),
-        disk_bytes=sum(len(byte_span(shard)) for shard in shards),
-        seconds=0.0,
-    )
-    if are_there:
-        return replace(summary, seconds=time.perf_counter() - begin)
-    path = directory / layout.file
-    if own is None:
-        remove_other_jacobians(directory, layout, plan)
+    if how.part is None and not is_done:
+        remove_other_jacobians(project.features_directory, layout, plan)
         project.jacobian_table.unlink(missing_ok=True)
         if not insist:
             record_plan(plan, layout)
+    kind = Derivatives(
+        "derivatives of symmetry functions",
+        "derivatives",
+        layout,
+        project.jacobian_table,
+        plan,
+        store.has_forces,
+        is_done,
+        jacobians,
+    )
+    return completed(snapshot, kind, how)
+
+
+def completed(snapshot: Snapshot, kind: Derivatives, how: How) -> JacobianSummary:
+    """Compute what is missing of a kind of derivatives."""
+    begin = time.perf_counter()
+    parameters, store, layout, own = snapshot.parameters, snapshot.structures, kind.layout, how.part
+    has_derivatives = layout.has_derivatives(kind.is_labelled)
+    shards = layout.shards if own is None else own.share(layout.shards)
+    summary = JacobianSummary(
+        n_structures=sum(int(has_derivatives[shard.first : shard.last].sum()) for shard in shards),
+        n_computed=0,
+        n_left_out=int((kind.is_labelled & ~has_derivatives).sum()),
+        n_without_labels=int((~kind.is_labelled).sum()),
+        disk_bytes=sum(len(byte_span(shard)) for shard in shards),
+        seconds=0.0,
+    )
+    if kind.is_done:
+        return replace(summary, seconds=time.perf_counter() - begin)
+    directory = snapshot.project.features_directory
+    path = directory / layout.file
     ledger = ShardLedger(path, layout)
     _check_disk(directory, path, layout)
     if own is None:
         pieces = pieces_there(path, layout)
-        with track("collecting derivatives", sum(len(byte_span(shard)) for shard in pieces)) as advance:
+        n_bytes = sum(len(byte_span(shard)) for shard in pieces)
+        with how.workers.track("collecting derivatives", n_bytes) as advance:
             collect_pieces(path, layout, ledger, advance)
     left = missing_shards(path, layout, ledger.checksums)
-    notes = PartNotes(directory, "derivatives", layout.file)
+    notes = PartNotes(directory, kind.notes, layout.file)
     missing = [layout.shards[place] for place in left]
     if own is not None:
         missing = [shard for shard in shards if shard in missing]
         notes.write(own)
     pending = [k for shard in missing for k in range(shard.first, shard.last) if has_derivatives[k]]
     if pending:
-        compile_kernels(derivatives=True)
-        chosen = _Chosen(store, has_derivatives)
-        work: ShardWork[JacobianShard, Any] = ShardWork(
-            title="derivatives of symmetry functions",
-            run=differentiate_shard if own is None else differentiate_piece,
-            task=lambda shard: (parameters, chosen.structures(shard), path, shard),
-            structures=chosen.structures,
-            n_atoms=chosen.n_atoms,
-            compute=partial(_jacobians, parameters),
-            on_done=ledger.append if own is None else lambda *_: None,
-        )
-        if is_remote(make_executor):
-            # machines that write into one file at once damage each other's pages: this one alone writes
-            work = replace(
-                work,
-                run=jacobians_of_shard,
-                task=lambda shard: (parameters, chosen.structures(shard)),
-                on_done=lambda shard, found: ledger.append(shard, write_jacobian_shard(path, shard, found)),
-            )
+        compile_kernels(derivatives=True, strains=isinstance(layout, StrainLayout))
+        work = _work(parameters, _Chosen(store, has_derivatives), kind, path, ledger)
+        if own is not None:
+            run = partial(differentiate_piece, kind.compute)
+            work = replace(work, run=run, on_done=lambda *_: None)
+        elif is_remote(how.workers.make_executor):
+            work = _work_elsewhere(work, parameters, kind, path, ledger)
 
         def announced(n_jobs: int, seconds: float) -> None:
-            if announce is not None:
+            if how.announce is not None:
                 n_atoms = int(store.n_atoms[pending].sum())
-                announce(
+                how.announce(
                     JacobianEstimate(
                         n_structures=len(pending),
                         n_atoms=n_atoms,
@@ -216,18 +261,50 @@ def differentiate(
                 )
 
         # the cost is proportional to the amount of data written
-        sizes = jacobian_sizes(store.n_atoms, 1, has_derivatives)
+        sizes = layout.sizes(store.n_atoms, 1, has_derivatives)
         seconds = measured_seconds(store, pending, work.compute, sizes, _SAMPLE_ATOMS)
-        carry_out(work, missing, seconds, Workers(n_workers, jobs_are_fixed, make_executor, track), announced)
+        carry_out(work, missing, seconds, how.workers, announced)
     if own is None:
         # an existing file may be longer
         os.truncate(path, layout.n_bytes)
         done = tuple(replace(shard, checksum=ledger.checksums[shard.offset]) for shard in layout.shards)
-        replace(layout, shards=done).write(project.jacobian_table)
+        replace(layout, shards=done).write(kind.table)
         ledger.remove()
-        plan.unlink(missing_ok=True)
+        if kind.plan is not None:
+            kind.plan.unlink(missing_ok=True)
         notes.remove()
     return replace(summary, n_computed=len(pending), seconds=time.perf_counter() - begin)
+
+
+def _work(
+    parameters: ParameterSet, chosen: _Chosen, kind: Derivatives, path: Path, ledger: ShardLedger
+) -> ShardWork[JacobianShard, Any]:
+    """The work on a shard by processes that may write into the file."""
+    return ShardWork(
+        title=kind.title,
+        run=partial(differentiate_shard, kind.compute),
+        task=lambda shard: (parameters, chosen.structures(shard), path, shard),
+        structures=chosen.structures,
+        n_atoms=chosen.n_atoms,
+        compute=partial(kind.compute, parameters),
+        on_done=ledger.append,
+    )
+
+
+def _work_elsewhere(
+    work: ShardWork[JacobianShard, Any],
+    parameters: ParameterSet,
+    kind: Derivatives,
+    path: Path,
+    ledger: ShardLedger,
+) -> ShardWork[JacobianShard, Any]:
+    """Machines that write into one file at once damage each other's pages: this one alone writes."""
+    return replace(
+        work,
+        run=partial(derivatives_of_shard, kind.compute),
+        task=lambda shard: (parameters, work.structures(shard)),
+        on_done=lambda shard, found: ledger.append(shard, write_jacobian_shard(path, shard, found)),
+    )
 
 
 class _Chosen(NamedTuple):
@@ -245,32 +322,44 @@ class _Chosen(NamedTuple):
 
 
 def differentiate_shard(
-    parameters: ParameterSet, structures: Sequence[Structure], path: Path, shard: JacobianShard
+    compute: Compute,
+    parameters: ParameterSet,
+    structures: Sequence[Structure],
+    path: Path,
+    shard: JacobianShard,
 ) -> int:
     """Compute one shard, write it at its offset, and return its checksum; runs in a worker."""
-    return write_jacobian_shard(path, shard, _jacobians(parameters, structures))
+    return write_jacobian_shard(path, shard, compute(parameters, structures))
 
 
 def differentiate_piece(
-    parameters: ParameterSet, structures: Sequence[Structure], path: Path, shard: JacobianShard
+    compute: Compute,
+    parameters: ParameterSet,
+    structures: Sequence[Structure],
+    path: Path,
+    shard: JacobianShard,
 ) -> None:
     """Compute one shard and write it to a file of its own; runs in a worker."""
-    write_piece(path, shard, _jacobians(parameters, structures))
+    write_piece(path, shard, compute(parameters, structures))
 
 
-def jacobians_of_shard(parameters: ParameterSet, structures: Sequence[Structure]) -> list[np.ndarray]:
+def derivatives_of_shard(
+    compute: Compute, parameters: ParameterSet, structures: Sequence[Structure]
+) -> list[NDArray[np.floating]]:
     """Compute one shard; runs in a worker."""
-    return list(_jacobians(parameters, structures))
+    return list(compute(parameters, structures))
 
 
-def _jacobians(parameters: ParameterSet, structures: Sequence[Structure]) -> Iterator[np.ndarray]:
+def jacobians(parameters: ParameterSet, structures: Sequence[Structure]) -> Iterator[NDArray[np.floating]]:
+    """The derivatives of structures with respect to positions, float32."""
     calculator = calculator_of(parameters)
     return (calculator.jacobian(structure, np.float32) for structure in structures)
 
 
-def _are_there(snapshot: Snapshot, layout: JacobianLayout) -> bool:
+def are_there(present: Callable[[], JacobianLayout], layout: JacobianLayout) -> bool:
+    """Whether the derivatives of a layout are there; `present` reads that of those that are."""
     try:
-        found = snapshot.derivatives()
+        found = present()
     except Tio2nnError:
         return False
     # the selection may have changed
@@ -287,7 +376,7 @@ def _check_disk(directory: Path, path: Path, layout: JacobianLayout) -> None:
     if needed <= free:
         return
     # parts of a job array leave these alone, as others may use them
-    others = [name for other in directory.glob("jacobian-*.f32") if (name := other.name) != path.name]
+    others = [name for other in directory.glob(f"{layout.stem}-*.f32") if (name := other.name) != path.name]
     advice = f"; derivatives of other inputs lie there: delete {', '.join(others)}" if others else ""
     raise InputError(
         f"expected {needed / 1e9:.1f} GB of free disk for the derivatives, got {free / 1e9:.1f} GB{advice}",

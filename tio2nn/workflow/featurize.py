@@ -35,6 +35,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.differentiate import JacobianSummary, differentiate
+from tio2nn.workflow.differentiate_by_strain import differentiate_by_strain
 from tio2nn.workflow.settings import training_parameters
 
 _SAMPLE_ATOMS = 300  # sample for the time estimate: about 20 ms
@@ -75,6 +76,7 @@ class FeaturizeSummary:
         seconds: wall time.
         csv_files: number of `symXXXX.csv` files written.
         derivatives: result of computing the derivatives; None if they were not needed.
+        by_strain: likewise, of those with respect to strain.
     """
 
     n_structures: int
@@ -84,12 +86,14 @@ class FeaturizeSummary:
     seconds: float
     csv_files: int
     derivatives: JacobianSummary | None = None
+    by_strain: JacobianSummary | None = None
 
 
 def featurize(
     project: Project | Snapshot | AnyPath,
     *,
     forces: bool | None = None,
+    stress: bool | None = None,
     part: tuple[int, int] | None = None,
     jobs: int | None = None,
     make_executor: Callable[[int], Executor] = kernel_workers,
@@ -101,6 +105,7 @@ def featurize(
     Args:
         project: project with parameters and extracted structures, or its directory.
         forces: train on forces, or on energies alone; None to keep the setting of `params.json`.
+        stress: train on the stress, or without it; likewise.
         part, jobs, make_executor, csv, track: as for `compute_features`.
 
     Raises:
@@ -110,18 +115,24 @@ def featurize(
     found = compute_features(
         snapshot, part=part, jobs=jobs, make_executor=make_executor, csv=csv, track=track
     )
-    fitted = training_parameters(snapshot, forces=forces)
-    if not snapshot.needs_derivatives(fitted):
-        return found
-    derivatives = differentiate(
-        snapshot,
-        part=part,
-        jobs=jobs,
-        make_executor=make_executor,
-        insist=fitted.training.forces is True,
-        track=track,
-    )
-    return replace(found, derivatives=derivatives)
+    fitted = training_parameters(snapshot, forces=forces, stress=stress)
+    derivatives = [
+        compute(
+            snapshot,
+            part=part,
+            jobs=jobs,
+            make_executor=make_executor,
+            insist=fitted.training.forces is True,
+            track=track,
+        )
+        if is_needed
+        else None
+        for compute, is_needed in (
+            (differentiate, snapshot.needs_derivatives(fitted)),
+            (differentiate_by_strain, snapshot.needs_strains(fitted)),
+        )
+    ]
+    return replace(found, derivatives=derivatives[0], by_strain=derivatives[1])
 
 
 def compute_features(

@@ -16,7 +16,7 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.feature_store import StoredFeatures, digest_of
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.jacobian_store import JacobianLayout, damaged_shards, open_jacobian
-from tio2nn.project.parts import DERIVATIVES, SPLIT, STALE
+from tio2nn.project.parts import DERIVATIVES, SPLIT, STALE, STRAINS, Part
 from tio2nn.project.project import Project
 from tio2nn.structures.split import Split, read_parts, read_split
 from tio2nn.training.data import Inputs
@@ -43,12 +43,12 @@ PROJECTS_OWN = SplitRequest()
 
 
 def read_inputs(snapshot: Snapshot, parameters: ParameterSet) -> Inputs:
-    """Read structures, features and, for training on forces, derivatives of a project.
+    """Read structures, features and, for training on forces and stress, derivatives of a project.
 
     Derivatives are compared with their checksums, which takes about 1 s per GB.
 
     Args:
-        snapshot: of a project with features, and with derivatives if the fit trains on forces.
+        snapshot: of a project with features, and with the derivatives that the fit needs.
         parameters: parameters of the fit; their recipe need not have been applied.
 
     Raises:
@@ -58,21 +58,26 @@ def read_inputs(snapshot: Snapshot, parameters: ParameterSet) -> Inputs:
     project, store = snapshot.project, snapshot.structures
     features = StoredFeatures(project.features_directory, snapshot.features())
     of_features = digest_of([fingerprint(parameters), snapshot.geometries])
-    if not snapshot.needs_derivatives(parameters):
-        return Inputs(store, features, of_features)
-    layout = snapshot.derivatives()
-    jacobian = _read_jacobian(project, layout)
-    return Inputs(store, features, of_features, jacobian, layout.selection)
+    inputs = Inputs(store, features, of_features)
+    if snapshot.needs_derivatives(parameters):
+        layout = snapshot.derivatives()
+        jacobian = _read_jacobian(project, layout, DERIVATIVES)
+        inputs = replace(inputs, jacobian=jacobian, selection=layout.selection)
+    if snapshot.needs_strains(parameters):
+        by_strain = snapshot.strains()
+        strains = _read_jacobian(project, by_strain, STRAINS)
+        inputs = replace(inputs, strains=strains, strain_selection=by_strain.selection)
+    return inputs
 
 
-def _read_jacobian(project: Project, layout: JacobianLayout) -> NDArray[np.float32]:
+def _read_jacobian(project: Project, layout: JacobianLayout, part: Part) -> NDArray[np.float32]:
     directory = project.features_directory
     jacobian = open_jacobian(directory, layout)
     damaged = next(damaged_shards(directory, layout), None)
     if damaged is not None:
         raise InputError(
-            f"the derivatives of structures {damaged.first + 1} to {damaged.last} of the store are damaged; "
-            f'delete this file and run "{project.command(DERIVATIVES.command)}" again',
+            f"the {part.name} of structures {damaged.first + 1} to {damaged.last} of the store are damaged; "
+            f'delete this file and run "{project.command(part.command)}" again',
             file=str(directory / layout.file),
         )
     return jacobian

@@ -47,6 +47,7 @@ class RunSettings:
         target: program that the potential is made for; None to keep the setting.
         tuning: tune before training; None to let the recipe decide.
         forces: train on forces, or on energies alone; None to keep the setting.
+        stress: train on the stress, or without it; None to keep the setting.
         split: split to use instead of that of the project, or its file.
         lesson: potential to begin from; a new project has its symmetry functions, its elements and those of the
             sources. None for random weights.
@@ -65,6 +66,7 @@ class RunSettings:
     target: Target | None = None
     tuning: bool | None = None
     forces: bool | None = None
+    stress: bool | None = None
     split: SplitRequest | AnyPath | None = None
     lesson: FineTuning | None = None
     flags: Mapping[str, Any] = field(default_factory=dict)
@@ -152,7 +154,9 @@ def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
 
 
 def _fitted(snapshot: Snapshot, settings: RunSettings, *, tuned: bool) -> ParameterSet:
-    return training_parameters(snapshot, settings.recipe, tuned, settings.flags, settings.forces)
+    return training_parameters(
+        snapshot, settings.recipe, tuned, settings.flags, settings.forces, settings.stress
+    )
 
 
 def _check(

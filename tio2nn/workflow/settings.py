@@ -12,7 +12,7 @@ from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.targets import Target, require_expressible
 from tio2nn.project.freshness import Snapshot
-from tio2nn.project.parts import DERIVATIVES, FEATURES, SEARCH, STALE
+from tio2nn.project.parts import DERIVATIVES, FEATURES, SEARCH, STALE, STRAINS
 from tio2nn.project.project import Project
 from tio2nn.structures.split import read_parts
 from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest
@@ -27,6 +27,7 @@ def training_parameters(
     tuned: bool = False,
     training: Mapping[str, Any] | None = None,
     forces: bool | None = None,
+    stress: bool | None = None,
 ) -> ParameterSet:
     """The parameters of a project with changes from tuning and the command line; the recipe is not yet applied.
 
@@ -39,6 +40,7 @@ def training_parameters(
         tuned: use the best trial of the search.
         training: fields of the training section; None for those not given.
         forces: train on forces, or on energies alone; None to keep the setting.
+        stress: train on the stress, or without it; None to keep the setting, or, with energies alone, without it.
 
     Raises:
         InputError: the program that the potential is made for cannot express it.
@@ -61,7 +63,9 @@ def training_parameters(
         parameters.network.activation,
         project.command(f"train --for {parameters.target}"),
     )
-    return with_flags(parameters, "training", {**(training or {}), "forces": forces})
+    if forces is False and stress is None and parameters.training.stress is True:
+        stress = False
+    return with_flags(parameters, "training", {**(training or {}), "forces": forces, "stress": stress})
 
 
 def set_target(project: Project, target: Target) -> None:
@@ -157,7 +161,7 @@ def require_features(snapshot: Snapshot, parameters: ParameterSet, split: Path |
     """Require what a fit reads, before TensorFlow takes seconds to start.
 
     Args:
-        snapshot: needs features, and derivatives for training on forces.
+        snapshot: needs features, and derivatives for training on forces and stress.
         parameters: of the fit.
         split: file of the split, if the user gave one; it must be readable.
 
@@ -170,3 +174,6 @@ def require_features(snapshot: Snapshot, parameters: ParameterSet, split: Path |
     if snapshot.needs_derivatives(parameters):
         way_out = "" if parameters.training.forces is True else ", or train with --energies-only"
         snapshot.require(DERIVATIVES, otherwise=way_out)
+    if snapshot.needs_strains(parameters):
+        way_out = "" if parameters.training.stress is True else ", or train with --no-stress"
+        snapshot.require(STRAINS, otherwise=way_out)

@@ -22,6 +22,7 @@ from tio2nn.project.parts import (
     SEARCH,
     SPLIT,
     STALE,
+    STRAINS,
     STRUCTURES,
     Part,
     State,
@@ -86,6 +87,9 @@ def status(project: Project | Snapshot | AnyPath) -> Status:
     derivatives = snapshot.state(DERIVATIVES)
     if derivatives.kind not in (MISSING, IN_PROGRESS) or _are_missed(snapshot, model):
         rows.append(_row(DERIVATIVES, derivatives))
+    by_strain = snapshot.state(STRAINS)
+    if by_strain.kind not in (MISSING, IN_PROGRESS) or _are_missed_by_strain(snapshot, model):
+        rows.append(_row(STRAINS, by_strain))
     search = snapshot.state(SEARCH)
     if search.kind != MISSING or search.what:
         rows.append(_row(SEARCH, search))
@@ -107,6 +111,13 @@ def _are_missed(snapshot: Snapshot, model: State) -> bool:
     # a fresh model without derivatives was trained so on purpose, as forces are not required
     done_without = model.kind == FRESH and parameters.training.forces == "auto"
     return snapshot.has_structures and snapshot.needs_derivatives(parameters) and not done_without
+
+
+def _are_missed_by_strain(snapshot: Snapshot, model: State) -> bool:
+    """As `_are_missed`, of those with respect to strain."""
+    parameters = snapshot.parameters
+    done_without = model.kind == FRESH and parameters.training.stress == "auto"
+    return snapshot.has_structures and snapshot.needs_strains(parameters) and not done_without
 
 
 def _advice(snapshot: Snapshot, rows: Sequence[Row]) -> str:

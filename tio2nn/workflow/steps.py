@@ -54,9 +54,13 @@ class Steps:
     def differentiate(self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None) -> None:
         """Compute missing derivatives if a fit with these parameters needs them."""
         from tio2nn.workflow.differentiate import differentiate
+        from tio2nn.workflow.differentiate_by_strain import differentiate_by_strain
 
+        insist = parameters.training.forces is True
         if snapshot.needs_derivatives(parameters):
-            differentiate(snapshot, jobs=jobs, insist=parameters.training.forces is True)
+            differentiate(snapshot, jobs=jobs, insist=insist)
+        if snapshot.needs_strains(parameters):
+            differentiate_by_strain(snapshot, jobs=jobs, insist=insist)
 
     def tune(
         self, snapshot: Snapshot, parameters: ParameterSet, jobs: int | None, split_file: Path | None
