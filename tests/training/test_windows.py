@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tio2nn.errors import InputError
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.training import windows as module
-from tio2nn.training.batches import Batches, Part
+from tio2nn.training.batches import Batches, Part, Readers
 from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit, Resumption
@@ -255,7 +255,8 @@ def test_in_one_order_windows_change_no_bit(data: FitData) -> None:
     cut = windowed(data, 15_000)
     with closing(WindowReader(file_of(data), 0)) as reader:
         whole = Batches(Part(data.train, data.train_labels, data.train_forces), order, 5)
-        parts = Batches(Part(cut.train, cut.train_labels, cut.train_forces), order, 5, reader)
+        readers = Readers(reader, None, N_FEATURES, 15_000)
+        parts = Batches(Part(cut.train, cut.train_labels, cut.train_forces), order, 5, readers)
         assert whole.forces is not None
         assert parts.forces is not None
         for batch in range(whole.n):

@@ -216,7 +216,7 @@ def test_where_not_all_derivatives_fit_those_with_them_get_these(
 
 def test_what_is_stale_or_broken_is_told_and_made_again(project: Project) -> None:
     assert Snapshot(project).state(STRAINS).kind == MISSING
-    assert dict((row[0], row[1]) for row in status(project).rows())[STRAINS.name] == MISSING
+    assert {row[0]: row[1] for row in status(project).rows()}[STRAINS.name] == MISSING
     run(project)
     assert Snapshot(project).state(STRAINS).kind == FRESH
     file = project.features_directory / StrainLayout.read(project.strain_table).file
@@ -229,7 +229,7 @@ def test_what_is_stale_or_broken_is_told_and_made_again(project: Project) -> Non
     file.write_bytes(damaged)
     differentiate(project, jobs=1)
     with pytest.raises(
-        InputError, match="derivatives by strain of structures 1 to .* delete this file and run"
+        InputError, match=r"derivatives by strain of structures 1 to .* delete this file and run"
     ):
         read_inputs(Snapshot(project), AUTO)
     file.unlink()

@@ -23,12 +23,15 @@ def show_data(snapshot: Snapshot, parameters: ParameterSet, data: TrainingData) 
         constant_line,
         cost_line,
         labels_line,
+        stress_line,
         warn_of_split,
         windows_line,
         without_derivatives_line,
     )
 
     console.say(labels_line(parameters, data.facts))
+    if (line := stress_line(parameters, data.facts)) is not None:
+        console.say(line)
     console.say(
         f"training on {counted(len(data.train.counts), 'structure')}{_held_out(data)}; reference energies "
         + ", ".join(f"{element} {value:.6f} eV" for element, value in data.reference.as_dict().items())
@@ -36,7 +39,7 @@ def show_data(snapshot: Snapshot, parameters: ParameterSet, data: TrainingData) 
     if data.begun is not None:
         console.say(begun_line(data.begun))
     console.say(cost_line(data.parameters, data.facts))
-    if data.train_forces is not None and data.train_forces.window is not None:
+    if data.window is not None:
         console.say(windows_line(data))
     warn_of_split(data.split)
     _tell_left_out(parameters, data)
@@ -113,12 +116,16 @@ def fallback_line(reason: str) -> str:
 
 
 def errors_of(epoch: Epoch) -> str:
-    """RMSE of energies and forces on the training and validation sets."""
+    """RMSE of energies, forces and stresses on the training and validation sets."""
     validation = epoch.validation_rmse_meV_per_atom
     shown = f"RMSE training {epoch.train_rmse_meV_per_atom:.2f}"
     shown += " meV/atom" if validation is None else f", validation {validation:.2f} meV/atom"
     forces = (epoch.train_force_rmse_eV_per_A, epoch.validation_force_rmse_eV_per_A)
-    if forces == (None, None):
-        return shown
-    told = forces[:1] if validation is None else forces
-    return f"{shown}; {', '.join('unknown' if rmse is None else f'{rmse:.3f}' for rmse in told)} eV/Å"
+    stress = (epoch.train_stress_rmse_meV_per_A3, epoch.validation_stress_rmse_meV_per_A3)
+    for pair, digits, unit in ((forces, 3, "eV/Å"), (stress, 2, "meV/Å³")):
+        if pair != (None, None):
+            told = pair[:1] if validation is None else pair
+            shown += (
+                f"; {', '.join('unknown' if rmse is None else f'{rmse:.{digits}f}' for rmse in told)} {unit}"
+            )
+    return shown

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tio2nn.cli import console
 from tio2nn.files.strict_json import quote
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.recipes import Facts, fit_seconds, forces_of, uses_forces
+from tio2nn.parameters.recipes import Facts, fit_seconds, forces_of, uses_forces, uses_stress
 from tio2nn.project.jacobian_store import Selection
 from tio2nn.structures.split import Split
 from tio2nn.wording import counted, size
@@ -45,6 +45,23 @@ def labels_line(parameters: ParameterSet, facts: Facts) -> str:
     return f"training on {labels}{reason}; --energies-only leaves the forces out"
 
 
+def stress_line(parameters: ParameterSet, facts: Facts) -> str | None:
+    """Whether a fit uses stresses, of how many structures, and the option that changes it; None where none has one.
+
+    Args:
+        parameters: as requested, before the recipe sets what they leave open.
+        facts: of the training set.
+    """
+    n, n_with = facts.n_structures, facts.n_structures_with_stress
+    if not n_with:
+        return None
+    stresses = "the stress of the one structure" if n == 1 else f"the stress of {n_with} of {n} structures"
+    if not uses_stress(parameters, n_with):
+        return f"training without {stresses}; --stress adds it"
+    reason = ", as requested" if parameters.training.stress is True else "; --no-stress leaves it out"
+    return f"training on {stresses}, too{reason}"
+
+
 def without_derivatives_line(n: int, selection: Selection, project: Project) -> str:
     """How many structures train on energies alone because their derivatives would take too much space.
 
@@ -65,7 +82,7 @@ def without_derivatives_line(n: int, selection: Selection, project: Project) -> 
 def windows_line(data: FitData) -> str:
     """What each epoch reads, because derivatives exceed the memory for them; `data` are read in windows."""
     n_bytes, window = 0, None
-    for labels in (data.train_forces, data.validation_forces):
+    for labels in (data.train_forces, data.validation_forces, data.train_stress, data.validation_stress):
         if labels is not None and labels.window is not None:
             window = labels.window
             n_bytes += 4 * int(labels.sizes(window.n_features).sum())

@@ -40,6 +40,8 @@ def perform(
     featurize.perform(lessons, workers)
     if snapshot.needs_derivatives(parameters):
         featurize.differentiate(lessons, workers, insist=parameters.training.forces is True)
+    if snapshot.needs_strains(parameters):
+        featurize.differentiate_by_strain(lessons, workers, insist=parameters.training.forces is True)
 
 
 def warn_of_split(snapshot: Snapshot, lesson: Lesson) -> None:

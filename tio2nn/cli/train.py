@@ -249,6 +249,8 @@ def perform(
         judged = f"; validation RMSE {summary.validation_rmse:.2f}, MAE {summary.validation_mae:.2f} meV/atom"
     if summary.validation_force_rmse is not None:
         judged += f", force RMSE {summary.validation_force_rmse:.4f} eV/Å"
+    if summary.validation_stress_rmse is not None:
+        judged += f", stress RMSE {summary.validation_stress_rmse:.2f} meV/Å³"
     console.say(
         f"trained {counted(summary.members, 'network')} in "
         f"{console.duration(summary.seconds)}{judged}; {summary.potential}"

@@ -199,15 +199,26 @@ def _start(snapshot: Snapshot, parameters: ParameterSet, split_file: Path | None
         import tio2nn.workflow.tune  # noqa: F401
 
 
+def _labels(data: TrainingData) -> str:
+    """What the trials of a search learn beside energies."""
+    forces, stress = data.train_forces is not None, data.train_stress is not None
+    return {
+        (False, False): "",
+        (True, False): ", energies and forces,",
+        (False, True): ", energies and stresses,",
+        (True, True): ", energies, forces and stresses,",
+    }[forces, stress]
+
+
 def _say_data(parameters: ParameterSet, data: TrainingData, jobs: int) -> None:
     from tio2nn.cli.plans import warn_of_split, windows_line
 
     console.say(
         f"{parameters.tuning.strategy} search: each trial trains on {counted(len(data.train.counts), 'structure')}"
-        f"{'' if data.train_forces is None else ', energies and forces,'} and validates on "
+        f"{_labels(data)} and validates on "
         f"{len(data.validation.counts)}; {counted(jobs, 'trial')} at a time"
     )
-    if data.train_forces is not None and data.train_forces.window is not None:
+    if data.window is not None:
         console.say(windows_line(data))
     warn_of_split(data.split)
 

@@ -42,6 +42,7 @@ class Preparation:
         whitenings: one per subnet.
         window: in which derivatives are read, as `tio2nn.training.windows.Window`; None if they fit into memory.
         origin: name and digest of the potential that the fit begins from; None for none.
+        strains: file with the derivatives with respect to strain; None for a fit without stress.
     """
 
     parameters: ParameterSet
@@ -53,6 +54,7 @@ class Preparation:
     whitenings: tuple[Whitening, ...]
     window: tuple[int, ...] | None = None
     origin: tuple[str, str] | None = None
+    strains: str | None = None
 
     @property
     def origin_digest(self) -> str | None:
@@ -78,6 +80,7 @@ class Preparation:
             "n_whitenings": len(self.whitenings),
             "window": self.window,
             "origin": self.origin,
+            "strains": self.strains,
         }
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
         for k, whitening in enumerate(self.whitenings):
@@ -107,6 +110,7 @@ class Preparation:
                     ),
                     None if about["window"] is None else tuple(map(int, about["window"])),
                     None if (origin := about.get("origin")) is None else (str(origin[0]), str(origin[1])),
+                    about.get("strains"),
                 )
         except Exception:  # zipfile and NumPy raise errors of many kinds
             raise InputError("expected a preparation, got a damaged file", file=str(path)) from None

@@ -266,7 +266,7 @@ class StructureStore(Sequence[Structure]):
 
     @cached_property
     def has_bulk_stress(self) -> BoolArray:
-        """(n_structures,) which have a stress that can be learned: finite, of a cell that is periodic along all axes."""
+        """(n_structures,) which have a stress that can be learned: finite, of a cell periodic along all axes."""
         return np.asarray(np.isfinite(self.stresses).all(axis=(1, 2)) & self.periodic.all(axis=1))
 
     @cached_property

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
+from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels, StressLabels
 from tio2nn.training.force_kernels import ForceBatch, force_losses
+from tio2nn.training.places import Places
+from tio2nn.training.stress_batches import StressBatches
 from tio2nn.training.windows import WindowReader, Windows, in_turn, mixed
 
 FloatArray = NDArray[np.float64]
@@ -25,14 +29,24 @@ class Part:
     Attributes:
         table, labels: of its structures.
         forces: None for energies alone.
+        stress: None for a fit without.
     """
 
     table: AtomTable
     labels: Labels
     forces: ForceLabels | None
+    stress: StressLabels | None = None
 
     def __len__(self) -> int:
         return len(self.table.counts)
+
+    def sizes(self, n_features: int) -> IntArray:
+        """(n_structures,) number of values in all derivatives of each structure."""
+        sizes = np.zeros(len(self), np.int64)
+        for own in (self.forces, self.stress):
+            if own is not None:
+                sizes += own.sizes(n_features)
+        return sizes
 
     def without_forces(self, left_out: NDArray[np.bool_]) -> Part:
         """The part with the forces of some structures (n_structures,) left out."""
@@ -48,7 +62,7 @@ class Batches:
         part: the structures.
         order: (n_structures,) of them.
         size: structures of a batch; the last one is padded with structures without atoms and weight.
-        reader: of the derivatives, if they are read window by window.
+        readers: of the derivatives, if they are read window by window.
         first_batches: (n_windows + 1,) where each window begins, and the number of batches; None for windows of
             about equal size.
 
@@ -61,6 +75,7 @@ class Batches:
         edges: (n_batches + 1, n_subnets) where the atoms of each batch begin.
         energies, n_atoms, weights: (n_batches, size) of the structures.
         forces: None for energies alone.
+        stress: None for a fit without.
     """
 
     def __init__(
@@ -68,7 +83,7 @@ class Batches:
         part: Part,
         order: IntArray,
         size: int,
-        reader: WindowReader | None = None,
+        readers: Readers | None = None,
         first_batches: IntArray | None = None,
     ) -> None:
         self.n, self.size, self.n_structures = -(-len(order) // size), size, len(order)
@@ -91,13 +106,21 @@ class Batches:
                 np.pad(labels.weights[order], fill),
             )
         )
-        self.forces = None
+        self.forces, self.stress = None, None
+        if readers is not None and first_batches is None:
+            first_batches = readers.in_turn(part, order, size)
         if part.forces is not None:
             own = part.forces.select(order)
             windows = None
-            if reader is not None:
-                windows = _windows(own, size, reader, first_batches)
+            if readers is not None:
+                windows = readers.windows(readers.forces, own, size, first_batches)
             self.forces = ForceBatches(own, counts, size, labels.weights[order], windows)
+        if part.stress is not None:
+            own_stress = part.stress.select(order)
+            windows = None
+            if readers is not None:
+                windows = readers.windows(readers.stress, own_stress, size, first_batches)
+            self.stress = StressBatches(own_stress, counts, size, labels.weights[order], windows)
 
     def atoms(self, batch: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Features and segments of the atoms of one batch."""
@@ -108,29 +131,69 @@ class Batches:
         )
 
 
-def reader_of(data: FitData) -> WindowReader | None:
-    """Reads the derivatives, if they are read window by window; close it at the end."""
-    if data.train_forces is None or data.train_forces.window is None or data.derivatives_file is None:
-        return None
-    return WindowReader(data.derivatives_file, data.train_forces.window.kept)
+class Readers(NamedTuple):
+    """Read derivatives window by window; close them at the end.
+
+    Attributes:
+        forces, stress: of the derivatives with respect to positions and strain; None if there are none.
+        n_features: symmetry functions.
+        capacity: values of a window.
+    """
+
+    forces: WindowReader | None
+    stress: WindowReader | None
+    n_features: int
+    capacity: int
+
+    @classmethod
+    def of(cls, data: FitData) -> Readers | None:
+        """Those of a fit; None if its derivatives are used where they lie."""
+        window = data.window
+        if window is None:
+            return None
+        files = (data.derivatives_file, data.strains_file)
+        # the file cache keeps the small file, or as much of it as of the other
+        forces, stress = (None if file is None else WindowReader(file, window.kept) for file in files)
+        return cls(forces, stress, window.n_features, window.capacity)
+
+    def in_turn(self, part: Part, order: IntArray, size: int) -> IntArray:
+        """Windows of about equal size for batches of structures in an order."""
+        return in_turn(part.sizes(self.n_features)[order], size, self.capacity)
+
+    def windows(
+        self,
+        reader: WindowReader | None,
+        labels: ForceLabels | StressLabels,
+        size: int,
+        first_batches: IntArray | None,
+    ) -> Windows:
+        """The windows of structures in the order of batches."""
+        assert reader is not None, "there are such derivatives"
+        assert first_batches is not None, "windows are planned"
+        return Windows(reader, labels.offsets, labels.sizes(self.n_features), size, first_batches)
+
+    @contextmanager
+    def errors_in_the_open(self) -> Iterator[None]:
+        """As `WindowReader.errors_in_the_open`, of both."""
+        with ExitStack() as stack:
+            for reader in (self.forces, self.stress):
+                if reader is not None:
+                    stack.enter_context(reader.errors_in_the_open())
+            yield
+
+    def close(self) -> None:
+        """Stop reading."""
+        for reader in (self.forces, self.stress):
+            if reader is not None:
+                reader.close()
 
 
-def shuffled(part: Part, size: int, random: np.random.Generator, reader: WindowReader | None) -> Batches:
-    """All structures in an order that is drawn; within windows, if there is a reader."""
-    if reader is None or part.forces is None or part.forces.window is None:
+def shuffled(part: Part, size: int, random: np.random.Generator, readers: Readers | None) -> Batches:
+    """All structures in an order that is drawn; within windows, if there are readers."""
+    if readers is None:
         return Batches(part, random.permutation(len(part)), size)
-    window = part.forces.window
-    plan = mixed(part.forces.sizes(window.n_features), size, window.capacity, random)
-    return Batches(part, plan.order, size, reader, plan.first_batches)
-
-
-def _windows(labels: ForceLabels, size: int, reader: WindowReader, first_batches: IntArray | None) -> Windows:
-    """The windows of structures in the order of batches."""
-    assert labels.window is not None, "derivatives are read in windows"
-    sizes = labels.sizes(labels.window.n_features)
-    if first_batches is None:
-        first_batches = in_turn(sizes, size, labels.window.capacity)
-    return Windows(reader, labels.offsets, sizes, size, first_batches)
+    plan = mixed(part.sizes(readers.n_features), size, readers.capacity, random)
+    return Batches(part, plan.order, size, readers, plan.first_batches)
 
 
 class ForceBatches:
@@ -145,8 +208,7 @@ class ForceBatches:
 
     Attributes:
         labels, size: as above.
-        rows: (n_atoms,) the place of each atom among those of its batch, subnet after subnet.
-        first_atom: (n_structures + 1,) where the atoms of each structure begin.
+        rows, first_atom: as in `Places`.
         weights: (n_structures,) of the losses, divided by the atoms with forces of a batch on average.
         n_components: of all forces.
     """
@@ -160,18 +222,7 @@ class ForceBatches:
         windows: Windows | None = None,
     ) -> None:
         self.labels, self.size, self._windows = labels, size, windows
-        batch_of_structure = np.arange(len(counts)) // size
-        in_batch = np.zeros((int(batch_of_structure[-1]) + 1, counts.shape[1]), np.int64)
-        np.add.at(in_batch, batch_of_structure, counts)
-        first_of_batch = np.cumsum(in_batch, axis=0) - in_batch  # among all atoms of a subnet
-        first_of_subnet = np.cumsum(in_batch, axis=1) - in_batch  # among the rows of a batch
-        batch = np.repeat(batch_of_structure, labels.n_atoms)
-        self.rows = np.empty(len(batch), np.int64)
-        for k in range(counts.shape[1]):
-            own = labels.subnets == k
-            rank = np.arange(np.count_nonzero(own))
-            self.rows[own] = rank - first_of_batch[batch[own], k] + first_of_subnet[batch[own], k]
-        self.first_atom = np.concatenate([[0], np.cumsum(labels.n_atoms)])
+        self.rows, self.first_atom = Places.of(labels.subnets, labels.n_atoms, counts, size)
         # The loss of a batch is the sum over its atoms with forces divided by those of a full batch on average, so that
         # atoms count alike in batches with few of them. The mean of the losses of all full batches is then the mean
         # loss of an atom.

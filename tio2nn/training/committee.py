@@ -148,6 +148,7 @@ def _fit_side_by_side(
             task = MemberTask(
                 data=files.data,
                 derivatives=data.derivatives_file,
+                strains=data.strains_file,
                 elements=parameters.elements,
                 n_features=parameters.n_features,
                 network=parameters.network,

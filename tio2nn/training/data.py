@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.natural_sizes import natural_sizes
 from tio2nn.errors import InputError
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import Facts
@@ -22,16 +21,19 @@ from tio2nn.project.facts import are_used, facts_of, why_left_out
 from tio2nn.project.jacobian_store import (
     Selection,
     jacobian_sizes,
+    strain_sizes,
     with_derivatives,
 )
 from tio2nn.project.preparation import Preparation
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import Split
+from tio2nn.structures.stress import to_voigt
 from tio2nn.training.balance import density_weights, weighted
-from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
+from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels, StressLabels
 from tio2nn.training.origin import Begun, Origin
 from tio2nn.training.splits import FEWEST_TO_TRAIN
+from tio2nn.training.subnets import Subnets
 from tio2nn.training.windows import Window
 
 FloatArray = NDArray[np.float64]
@@ -173,6 +175,8 @@ def prepare(
         )
     if not parameters.training.forces:
         inputs = replace(inputs, jacobian=None)
+    if not parameters.training.stress:
+        inputs = replace(inputs, strains=None)
     store, elements = inputs.store, parameters.elements
     split = split.restricted_to(are_used(parameters, store))
     train, validation = (split.indices(part) for part in ("train", "validation"))
@@ -182,7 +186,7 @@ def prepare(
     reference = fitted
     if (given := parameters.reference_energies) is not None:
         reference = ReferenceEnergies.given({element: given[element] for element in elements})
-    subnets = _Subnets.of(parameters, store)
+    subnets = Subnets.of(parameters, store)
     train_table, validation_table = AtomTable.gather(
         inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation)
     )
@@ -212,10 +216,20 @@ def prepare(
     forces = _force_labels(inputs, parameters.n_features, subnets.of_atom)
     if forces is not None and not forces.has_forces[train].any():
         raise InputError("expected structures with forces in the training set, got none")
+    stress = _stress_labels(inputs, parameters.n_features, subnets.of_atom)
+    if stress is not None and not stress.has_stress[train].any():
+        raise InputError("expected structures with a stress in the training set, got none")
     window = None
-    if forces is not None:
-        window = _window(forces, parameters.n_features, np.concatenate([train, validation]), earlier, memory)
-        forces = replace(forces, window=window)
+    if forces is not None or stress is not None:
+        fitted_on = np.concatenate([train, validation])
+        n_values = sum(
+            int(own.sizes(parameters.n_features)[fitted_on].sum())
+            for own in (forces, stress)
+            if own is not None
+        )
+        window = _window(n_values, parameters.n_features, earlier, memory)
+        forces = None if forces is None else replace(forces, window=window)
+        stress = None if stress is None else replace(stress, window=window)
     return TrainingData(
         parameters=parameters,
         facts=facts_of(parameters, store, split, inputs.selection),
@@ -234,6 +248,8 @@ def prepare(
         validation_labels=Labels(energies[validation], np.ones(len(validation))),
         train_forces=None if forces is None else forces.select(train),
         validation_forces=None if forces is None else forces.select(validation),
+        train_stress=None if stress is None else stress.select(train),
+        validation_stress=None if stress is None else stress.select(validation),
         whitening_matrices=tuple(whitening.matrix for whitening in whitenings),
         first_weights=None if begun is None else begun.start.weights,
         constant_features={
@@ -252,18 +268,13 @@ def prepare(
 
 
 def _window(
-    forces: ForceLabels,
-    n_features: int,
-    structures: IntArray,
-    earlier: Preparation | Fixed | None,
-    memory: Memory | None,
+    n_values: int, n_features: int, earlier: Preparation | Fixed | None, memory: Memory | None
 ) -> Window | None:
-    """The windows for the derivatives of the structures of a fit: those of the preparation, if there is one."""
+    """The windows for the derivatives of a fit, `n_values` in all: those of the preparation, if there is one."""
     if earlier is not None:
         return None if earlier.window is None else Window(*earlier.window)
     if memory is None:
         return None
-    n_values = int(forces.sizes(n_features)[structures].sum())
     return Window.of(n_values, memory.n_bytes, n_features, memory.processes)
 
 
@@ -308,7 +319,7 @@ def _training_atoms(
     parameters: ParameterSet,
     features: Sequence[FloatArray],
     table: AtomTable,
-    subnets: _Subnets,
+    subnets: Subnets,
     elements: IntArray,
     whitenings: Sequence[Whitening],
 ) -> tuple[TrainingAtoms, ...]:
@@ -320,43 +331,6 @@ def _training_atoms(
         structures = table.segments(subnet)[own]
         found.append(TrainingAtoms.fit(features[subnet][own], structures, whitenings[subnet], random))
     return tuple(found)
-
-
-class _Subnets(NamedTuple):
-    """The assignment of atoms to subnets.
-
-    Attributes:
-        names: of the subnets, for messages.
-        of_element: (n_elements,) index of the subnet of each element.
-        element_of_atom: (n_atoms of all,) index of the element of each atom.
-        of_atom: (n_atoms of all,) index of the subnet of each atom.
-    """
-
-    names: tuple[str, ...]
-    of_element: tuple[int, ...]
-    element_of_atom: IntArray
-    of_atom: IntArray
-
-    @classmethod
-    def of(cls, parameters: ParameterSet, store: StructureStore) -> _Subnets:
-        """One for each element, or one for all.
-
-        Raises:
-            InputError: a structure with an element that the parameter set lacks.
-        """
-        elements = store.element_indices(parameters.elements)
-        if parameters.network.shared_subnet:
-            return cls(("all elements",), (0,) * len(parameters.elements), elements, np.zeros_like(elements))
-        return cls(parameters.elements, tuple(range(len(parameters.elements))), elements, elements)
-
-    def natural_sizes(self, parameters: ParameterSet, closest: FloatArray) -> list[FloatArray]:
-        """(n_features,) for each subnet, largest among its elements; `closest` (n_elements, n_elements) in Å."""
-        sizes = [natural_sizes(parameters, element, closest) for element in parameters.elements]
-        return [np.max(sizes, axis=0)] if self.are_shared else sizes
-
-    @property
-    def are_shared(self) -> bool:
-        return len(self.names) < len(self.of_element)
 
 
 def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> ForceLabels | None:
@@ -376,6 +350,24 @@ def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> 
     )
 
 
+def _stress_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> StressLabels | None:
+    """Stress labels of all structures; None without derivatives with respect to strain."""
+    if inputs.strains is None:
+        return None
+    store, has_strains = inputs.store, inputs.has_strains
+    sizes = strain_sizes(store.n_atoms, n_features, has_strains)
+    if len(inputs.strains) != sizes.sum():
+        raise ValueError(f"strains: expected {sizes.sum()} numbers, got {len(inputs.strains)}")
+    return StressLabels(
+        inputs.strains,
+        np.where(has_strains, np.cumsum(sizes) - sizes, -1),
+        np.where(has_strains[:, None], to_voigt(store.stresses), 0.0),
+        np.where(has_strains, np.abs(np.linalg.det(store.cells)), 1.0),
+        subnet_of_atom.astype(np.int8),
+        store.n_atoms,
+    )
+
+
 def _fingerprint(inputs: Inputs, split: Split, window: Window | None, origin: Origin | None) -> str:
     """Digest of the data of a fit: features, energies, weights, split, origin, and forces and windows if used."""
     digest = hashlib.blake2b(digest_size=12)
@@ -388,6 +380,9 @@ def _fingerprint(inputs: Inputs, split: Split, window: Window | None, origin: Or
         digest.update(np.ascontiguousarray(inputs.store.forces, dtype="<f8").tobytes())
     if inputs.selection is not None:
         digest.update(inputs.selection.digest.encode())
+    if inputs.strains is not None:
+        digest.update(np.ascontiguousarray(inputs.store.stresses, dtype="<f8").tobytes())
+        digest.update(np.packbits(inputs.has_strains).tobytes())
     if window is not None:
         digest.update(f"windows of {window.capacity}".encode())
     if origin is not None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.potential.whitening import pieces
+from tio2nn.training.places import rows_of
 from tio2nn.training.windows import Window
 
 FloatArray = NDArray[np.float64]
@@ -102,7 +103,7 @@ class AtomTable:
 
     def rows(self, subnet: int, structures: IntArray) -> IntArray:
         """Rows of one subnet's matrix that belong to these structures, one structure after the other."""
-        return _rows_of(self.counts[:, subnet], structures)
+        return rows_of(self.counts[:, subnet], structures)
 
     def segments(self, subnet: int) -> NDArray[np.int32]:
         """(n_atoms of the subnet,) index of the structure that each row belongs to."""
@@ -122,14 +123,6 @@ def _counts_of(
     """(n_structures, n_subnets) atoms of each structure that belong to each subnet."""
     cells = structure_of_atom * n_subnets + subnet_of_atom
     return np.bincount(cells, minlength=n_structures * n_subnets).reshape(n_structures, n_subnets)
-
-
-def _rows_of(counts: IntArray, structures: IntArray) -> IntArray:
-    """Rows of these structures, one after the other, in a matrix with `counts` (n_structures,) rows of each."""
-    first = np.cumsum(counts) - counts
-    chosen = counts[structures]
-    before = np.cumsum(chosen) - chosen
-    return np.asarray(np.repeat(first[structures] - before, chosen) + np.arange(chosen.sum()))
 
 
 def _mapped(
@@ -192,7 +185,7 @@ class ForceLabels:
 
     def select(self, structures: IntArray) -> ForceLabels:
         """The labels of these structures, in this order."""
-        atoms = _rows_of(self.n_atoms, structures)
+        atoms = rows_of(self.n_atoms, structures)
         return ForceLabels(
             self.jacobian,
             self.offsets[structures],
@@ -221,6 +214,50 @@ class FirstWeights:
 
 
 @dataclass(frozen=True)
+class StressLabels:
+    """Stresses of structures, and where the derivatives of their features with respect to strain lie.
+
+    Attributes:
+        strains: flat float32, of all structures in a project; may be memory-mapped.
+        offsets: (n_structures,) start of the (n, n_features, 6) values of each structure; negative without a stress.
+        stresses: (n_structures, 6) eV/Å³, in Voigt's order; zero without.
+        volumes: (n_structures,) Å³; 1 without a stress.
+        subnets: (n_atoms,) subnet of each atom, structures consecutive.
+        n_atoms: (n_structures,)
+        window: how much of the derivatives is held in memory; None to use them where they lie.
+    """
+
+    strains: NDArray[np.float32]
+    offsets: IntArray
+    stresses: FloatArray
+    volumes: FloatArray
+    subnets: NDArray[np.int8]
+    n_atoms: IntArray
+    window: Window | None = None
+
+    @property
+    def has_stress(self) -> NDArray[np.bool_]:
+        """(n_structures,) which structures have a stress."""
+        return np.asarray(self.offsets >= 0)
+
+    def sizes(self, n_features: int) -> IntArray:
+        """(n_structures,) number of values in the derivatives of each structure; 0 without a stress."""
+        return np.asarray(6 * n_features * self.n_atoms * self.has_stress)
+
+    def select(self, structures: IntArray) -> StressLabels:
+        """The labels of these structures, in this order."""
+        return StressLabels(
+            self.strains,
+            self.offsets[structures],
+            self.stresses[structures],
+            self.volumes[structures],
+            self.subnets[rows_of(self.n_atoms, structures)],
+            self.n_atoms[structures],
+            self.window,
+        )
+
+
+@dataclass(frozen=True)
 class FitData:
     """The training and validation data of a network.
 
@@ -230,6 +267,7 @@ class FitData:
         train_forces, validation_forces: forces of both sets; None for a fit to energies alone.
         whitening_matrices: for each subnet (n_features, n_features), whitened features per feature; needed with forces.
         first_weights: None to draw them all.
+        train_stress, validation_stress: stresses of both sets; None for a fit without.
     """
 
     train: AtomTable
@@ -240,6 +278,14 @@ class FitData:
     validation_forces: ForceLabels | None = None
     whitening_matrices: tuple[FloatArray, ...] = ()
     first_weights: FirstWeights | None = None
+    train_stress: StressLabels | None = None
+    validation_stress: StressLabels | None = None
+
+    @property
+    def window(self) -> Window | None:
+        """In which derivatives are read; None to use them where they lie."""
+        labels = (self.train_forces, self.train_stress)
+        return next((own.window for own in labels if own is not None), None)
 
     @property
     def mean_energy(self) -> float:
@@ -249,9 +295,15 @@ class FitData:
     def save(self, path: Path) -> None:
         """Write the data for worker processes, without the derivatives, which have their own file."""
         arrays: dict[str, NDArray[Any]] = {}
-        for part, table, labels, forces in (
-            ("train", self.train, self.train_labels, self.train_forces),
-            ("validation", self.validation, self.validation_labels, self.validation_forces),
+        for part, table, labels, forces, stress in (
+            ("train", self.train, self.train_labels, self.train_forces, self.train_stress),
+            (
+                "validation",
+                self.validation,
+                self.validation_labels,
+                self.validation_forces,
+                self.validation_stress,
+            ),
         ):
             arrays |= {f"{part}_features_{k}": features for k, features in enumerate(table.features)}
             arrays[f"{part}_counts"] = table.counts
@@ -260,6 +312,10 @@ class FitData:
                 arrays |= {f"{part}_force_{name}": getattr(forces, name) for name in _OF_FORCES}
                 if forces.window is not None:
                     arrays["window"] = np.array(forces.window)
+            if stress is not None:
+                arrays |= {f"{part}_stress_{name}": getattr(stress, name) for name in _OF_STRESS}
+                if stress.window is not None:
+                    arrays["window"] = np.array(stress.window)
         arrays |= {f"whitening_matrix_{k}": matrix for k, matrix in enumerate(self.whitening_matrices)}
         if self.first_weights is not None:
             arrays |= {f"first_{name}": array for name, array in vars(self.first_weights).items()}
@@ -274,12 +330,18 @@ class FitData:
         """
         return None if self.train_forces is None else _mapped_file(self.train_forces.jacobian)
 
+    @property
+    def strains_file(self) -> Path | None:
+        """As `derivatives_file`, of the derivatives with respect to strain; None for a fit without stress."""
+        return None if self.train_stress is None else _mapped_file(self.train_stress.strains)
+
     @staticmethod
-    def load(path: Path, derivatives: Path | None) -> FitData:
-        """Read a file of `save`; derivatives stay in their own file."""
+    def load(path: Path, derivatives: Path | None, strains: Path | None = None) -> FitData:
+        """Read a file of `save`; derivatives stay in their own files."""
         with opened_arrays(path) as arrays:
             n_subnets = arrays["train_counts"].shape[1]
             jacobian = None if derivatives is None else np.memmap(derivatives, dtype="<f4", mode="r")
+            mapped = None if strains is None else np.memmap(strains, dtype="<f4", mode="r")
             window = Window(*arrays["window"].tolist()) if "window" in arrays else None
             return FitData(
                 *_part(arrays, "train"),
@@ -290,6 +352,8 @@ class FitData:
                 if "whitening_matrix_0" in arrays
                 else (),
                 _first_weights(arrays),
+                None if mapped is None else _stress(arrays, "train", mapped, window),
+                None if mapped is None else _stress(arrays, "validation", mapped, window),
             )
 
     @staticmethod
@@ -299,8 +363,9 @@ class FitData:
             return _first_weights(arrays)
 
 
-# fields of ForceLabels besides the derivatives and their window
+# fields of the labels besides the derivatives and their window
 _OF_FORCES = ("offsets", "forces", "subnets", "n_atoms")
+_OF_STRESS = ("offsets", "stresses", "volumes", "subnets", "n_atoms")
 
 
 def _mapped_file(jacobian: NDArray[np.float32]) -> Path:
@@ -319,6 +384,13 @@ def _forces(
 ) -> ForceLabels:
     others: dict[str, Any] = {name: arrays[f"{part}_force_{name}"] for name in _OF_FORCES}
     return ForceLabels(jacobian, **others, window=window)
+
+
+def _stress(
+    arrays: Mapping[str, NDArray[Any]], part: str, strains: NDArray[np.float32], window: Window | None
+) -> StressLabels:
+    others: dict[str, Any] = {name: arrays[f"{part}_stress_{name}"] for name in _OF_STRESS}
+    return StressLabels(strains, **others, window=window)
 
 
 def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[AtomTable, Labels]:

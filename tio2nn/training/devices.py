@@ -11,8 +11,10 @@ from tio2nn.errors import UsageError, one_line
 from tio2nn.parallel.devices import Device
 from tio2nn.parameters.fit_parameters import TrainingParameters
 from tio2nn.training.dataset import FitData
-from tio2nn.training.force_products import ForceProducts, HostForces
+from tio2nn.training.force_products import ForceProducts, HostForces, HostStresses
+from tio2nn.training.losses import MEV
 from tio2nn.training.resident_forces import ResidentForces
+from tio2nn.training.resident_stresses import ResidentStresses
 
 
 def configure_threads(parallel_operations: int = 2, device: Device = "cpu") -> None:
@@ -108,3 +110,16 @@ def force_products(
         return HostForces(scale, threads)
     parts = (data.train_forces, data.validation_forces)
     return ResidentForces(parts, batch_sizes, len(data.whitening_matrices[0]), scale)
+
+
+def stress_products(
+    data: FitData, parameters: TrainingParameters, threads: int, device: Device
+) -> ForceProducts | None:
+    """As `force_products`, with the derivatives with respect to strain; None for a fit without stress."""
+    if data.train_stress is None or data.validation_stress is None:
+        return None
+    scale = parameters.stress_huber_scale / MEV
+    if device == "cpu":
+        return HostStresses(scale, threads)
+    parts = (data.train_stress, data.validation_stress)
+    return ResidentStresses(parts, len(data.whitening_matrices[0]), scale)

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from tio2nn.errors import InputError
 from tio2nn.parallel.devices import Device
 from tio2nn.parameters.fit_parameters import TrainingParameters
-from tio2nn.training.batches import Batches, Part, reader_of, shuffled
+from tio2nn.training.batches import Batches, Part, Readers, shuffled
 from tio2nn.training.checkpoint import Checkpoint
 from tio2nn.training.dataset import FitData
-from tio2nn.training.devices import force_products, on
+from tio2nn.training.devices import force_products, on, stress_products
 from tio2nn.training.flat_network import FlatNetwork
 from tio2nn.training.history import Epoch, Validation
 from tio2nn.training.losses import MEV, energy_losses
@@ -269,15 +269,24 @@ class _Company:
         self._batch_size, self._n_batches = like.batch_size, like.n_batches
         self._schedule = Schedule(like.parameters, like.n_batches)
         forces = force_products(data, like.parameters, (like.batch_size, _VALIDATION_BATCH), threads, device)
+        stress = stress_products(data, like.parameters, threads, device)
         self._stepper = Stepper(
-            like.flat_network.shape, data, like.parameters, self._schedule, forces, stacked=device == "gpu"
+            like.flat_network.shape,
+            data,
+            like.parameters,
+            self._schedule,
+            forces,
+            stress,
+            stacked=device == "gpu",
         )
-        self._train = Part(data.train, data.train_labels, data.train_forces)
-        self._validation = Part(data.validation, data.validation_labels, data.validation_forces)
-        self._reader = reader_of(data) if device == "cpu" else None
+        self._train = Part(data.train, data.train_labels, data.train_forces, data.train_stress)
+        self._validation = Part(
+            data.validation, data.validation_labels, data.validation_forces, data.validation_stress
+        )
+        self._readers = Readers.of(data) if device == "cpu" else None
         n = len(self._validation)
         size = min(n, _VALIDATION_BATCH)
-        self._validation_batches = Batches(self._validation, np.arange(n), size, self._reader) if n else None
+        self._validation_batches = Batches(self._validation, np.arange(n), size, self._readers) if n else None
 
     def epoch(self, number: int, fits: Sequence[Fit]) -> list[Epoch]:
         """Train fits that are at the epoch of this number, from 0, and validate them."""
@@ -285,20 +294,23 @@ class _Company:
         batches = self.batches(number)
         states = np.stack([fit.state for fit in fits], axis=1)
         keys = [_key(fit.seed, fit.member) for fit in fits]
-        with nullcontext() if self._reader is None else self._reader.errors_in_the_open():
+        with nullcontext() if self._readers is None else self._readers.errors_in_the_open():
             totals = self._stepper.train(batches, states, number * self._n_batches, keys)
         found = self._validate(states[3])
-        n_components = 0 if batches.forces is None else batches.forces.n_components
+        n_components, n_of_stress = (
+            0 if own is None else own.n_components for own in (batches.forces, batches.stress)
+        )
         last_step = np.array([(number + 1) * self._n_batches - 1])
         epochs = []
         for m, fit in enumerate(fits):
             fit.state = states[:, m].copy()
-            losses, squares, force_losses, force_squares = totals[m].tolist()
+            losses, squares, force_losses, force_squares, *of_stress = totals[m].tolist()
+            stress_losses, stress_squares = of_stress or (0.0, 0.0)
             epochs.append(
                 Epoch(
                     epoch=number + 1,
                     learning_rate=float(self._schedule.learning_rates(last_step)[0]),
-                    loss=(losses + force_losses) / self._n_batches,
+                    loss=(losses + force_losses + stress_losses) / self._n_batches,
                     validation_loss=found[m].loss,
                     train_rmse_meV_per_atom=MEV * math.sqrt(squares / len(self._train)),
                     validation_rmse_meV_per_atom=found[m].rmse_meV_per_atom,
@@ -309,6 +321,11 @@ class _Company:
                     validation_force_rmse_eV_per_A=found[m].force_rmse_eV_per_A,
                     validation_force_mae_eV_per_A=found[m].force_mae_eV_per_A,
                     seconds=time.perf_counter() - begin,
+                    train_stress_rmse_meV_per_A3=MEV * math.sqrt(stress_squares / n_of_stress)
+                    if n_of_stress
+                    else None,
+                    validation_stress_rmse_meV_per_A3=found[m].stress_rmse_meV_per_A3,
+                    validation_stress_mae_meV_per_A3=found[m].stress_mae_meV_per_A3,
                 )
             )
         return epochs
@@ -316,8 +333,8 @@ class _Company:
     def close(self) -> None:
         """End its threads."""
         self._stepper.close()
-        if self._reader is not None:
-            self._reader.close()
+        if self._readers is not None:
+            self._readers.close()
 
     def batches(self, number: int) -> Batches:
         """Those of an epoch, in which the forces of some structures may not count."""
@@ -327,7 +344,7 @@ class _Company:
         if train.forces is not None and fraction < 1.0:
             left_out = np.random.default_rng([self._seed, number, 1]).random(n) >= fraction
             train = train.without_forces(left_out)
-        return shuffled(train, self._batch_size, random, self._reader)
+        return shuffled(train, self._batch_size, random, self._readers)
 
     def _validate(self, average: NDArray[np.float32]) -> list[Validation]:
         """Errors of averaged weights (n_members, n_weights) on the validation set."""
@@ -347,6 +364,11 @@ class _Company:
             known = np.repeat(forces.has_forces, forces.n_atoms)
             errors = (predictions.forces[member] - forces.forces)[known].astype(np.float64).ravel()
             loss += (settings.final_force_weight or settings.force_weight) * predictions.force_losses[member]
+        stress, of_stress = self._validation.stress, np.empty(0)
+        if stress is not None:
+            known = predictions.stresses[member].astype(np.float64) - stress.stresses
+            of_stress = known[stress.has_stress].ravel()
+            loss += settings.stress_weight * predictions.stress_losses[member]
         residuals = (energies - labels.energies) / n_atoms
         return Validation(
             loss,
@@ -354,6 +376,8 @@ class _Company:
             MEV * float(np.mean(np.abs(residuals))),
             _rms(errors) if len(errors) else None,
             float(np.mean(np.abs(errors))) if len(errors) else None,
+            MEV * _rms(of_stress) if len(of_stress) else None,
+            MEV * float(np.mean(np.abs(of_stress))) if len(of_stress) else None,
         )
 
 

@@ -10,14 +10,26 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tio2nn.training.batches import Batches
+from tio2nn.training.batches import Batches, ForceBatches
+from tio2nn.training.dataset import FitData
+from tio2nn.training.force_kernels import compile_force_losses
+from tio2nn.training.stress_batches import StressBatches
+from tio2nn.training.stress_kernels import compile_stress_losses
 
 Float32Array = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 
 
+def compile_losses(data: FitData) -> None:
+    """Compile what a fit needs on the CPU, or load it from Numba's cache, so that workers find it on disk."""
+    if data.train_forces is not None:
+        compile_force_losses(data.train_forces.jacobian)
+    if data.train_stress is not None:
+        compile_stress_losses(data.train_stress.strains)
+
+
 class ForceProducts(Protocol):
-    """Forces of batches, their losses, and the derivatives of these, for all members at once."""
+    """Forces of batches, their losses, and the derivatives of these, for all members at once; or their stresses."""
 
     def begin(self, batches: Batches) -> Any:
         """Turn to these batches; return the tensors that `losses` and `predict` get, nested."""
@@ -40,7 +52,10 @@ class ForceProducts(Protocol):
     def predict(
         self, given: Any, batch: int, gradients: Sequence[tf.Tensor]
     ) -> tuple[FloatArray, Float32Array]:
-        """Losses (n_members,) and forces (n_members, n_atoms, 3) of a batch, eV/Å, structure after structure."""
+        """Losses (n_members,) and forces (n_members, n_atoms, 3) of a batch, eV/Å, structure after structure.
+
+        Of stresses (n_members, n_structures, 6), eV/Å³.
+        """
 
     def close(self) -> None:
         """End its threads."""
@@ -96,11 +111,23 @@ class HostForces:
     def _product(self, batch: int, gradients: Float32Array) -> tuple[FloatArray, Float32Array, Float32Array]:
         """As `ForceBatches.product`."""
         assert self._batches is not None, "`begin` comes first"
-        assert self._batches.forces is not None, "there are forces"
+        own = self._own(self._batches)
+        assert own is not None, "there are such labels"
         share = map if self._pool is None else self._pool.map
-        return self._batches.forces.product(batch, gradients, self._scale, self._threads, share)
+        return own.product(batch, gradients, self._scale, self._threads, share)
+
+    def _own(self, batches: Batches) -> ForceBatches | StressBatches | None:
+        """The labels that it is for."""
+        return batches.forces
 
     def close(self) -> None:
         """End its threads."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+
+
+class HostStresses(HostForces):
+    """As `HostForces`, of the stresses; `scale` in eV/atom."""
+
+    def _own(self, batches: Batches) -> ForceBatches | StressBatches | None:
+        return batches.stress

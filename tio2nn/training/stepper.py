@@ -37,11 +37,15 @@ class Predictions:
         energies: (n_members, n_structures) eV.
         forces: (n_members, n_atoms, 3) eV/Å, zeros where a structure has none; no atoms without forces.
         force_losses: (n_members,) mean loss of an atom.
+        stresses: (n_members, n_structures, 6) eV/Å³, zeros where a structure has none; no structures without stress.
+        stress_losses: (n_members,) mean loss of a structure.
     """
 
     energies: Float32Array
     forces: Float32Array
     force_losses: FloatArray
+    stresses: Float32Array
+    stress_losses: FloatArray
 
 
 class Stepper:
@@ -53,6 +57,7 @@ class Stepper:
         parameters: training settings.
         schedule: of the steps.
         forces: products with the Jacobian; None for a fit to energies.
+        stress: products with the derivatives with respect to strain; None for a fit without.
         stacked: whether each operation is done for all members at once.
     """
 
@@ -63,11 +68,12 @@ class Stepper:
         parameters: TrainingParameters,
         schedule: Schedule,
         forces: ForceProducts | None,
+        stress: ForceProducts | None = None,
         *,
         stacked: bool = False,
     ) -> None:
         self.shape, self.parameters, self._schedule = shape, parameters, schedule
-        self.forces, self.stacked = forces, stacked
+        self.forces, self.stress, self.stacked = forces, stress, stacked
         self.whitenings = [tf.constant(matrix, tf.float32) for matrix in data.whitening_matrices]
         self._graphs: dict[int, _EpochGraph] = {}
         self._predict = tf.function(self._predict_graph, reduce_retracing=True)
@@ -86,7 +92,8 @@ class Stepper:
 
         Returns:
             (n_members, 4) sums over the batches: loss of the energies, their squared errors per atom, (eV/atom)²;
-            weighted loss of the forces, squared errors of their components, (eV/Å)².
+            weighted loss of the forces, squared errors of their components, (eV/Å)². With stress (n_members, 6): its
+            weighted loss, and squared errors of its components, (eV/Å³)².
         """
         n_members, n_weights = states.shape[1:]
         if n_members not in self._graphs:
@@ -103,7 +110,7 @@ class Stepper:
         return self._graphs[n_members].train(batches, states, first_step, rates, keys)
 
     def predict(self, batches: Batches, weights: Float32Array) -> Predictions:
-        """Energies and forces of all structures.
+        """Energies, forces and stresses of all structures.
 
         Args:
             batches: of the structures.
@@ -111,8 +118,9 @@ class Stepper:
         """
         energies = []
         forces = [np.empty((len(weights), 0, 3), np.float32)]
-        losses = np.zeros(len(weights))
-        given = None if self.forces is None else self.forces.begin(batches)
+        stresses = [np.empty((len(weights), 0, 6), np.float32)]
+        losses, stress_losses = np.zeros(len(weights)), np.zeros(len(weights))
+        given = self.begin(batches)
         for batch in range(batches.n):
             features, segments = batches.atoms(batch)
             found = [
@@ -120,23 +128,44 @@ class Stepper:
                 for own in self.split(weights)
             ]
             energies.append(np.concatenate([own.numpy().reshape(-1, batches.size) for own, _ in found]))
+            if not self.uses_gradients:
+                continue
+            gradients = self.members_of([own for _, own in found])
             if self.forces is not None:
-                gradients = [own for _, own in found]
-                of_batch, own_forces = self.forces.predict(given, batch, self.members_of(gradients))
+                of_batch, own_forces = self.forces.predict(given[0], batch, gradients)
                 losses += of_batch
                 forces.append(own_forces)
+            if self.stress is not None:
+                of_batch, own_stresses = self.stress.predict(given[1], batch, gradients)
+                stress_losses += of_batch
+                stresses.append(own_stresses)
+        per_structure = batches.size / batches.n_structures
         return Predictions(
             np.concatenate(energies, axis=1)[:, : batches.n_structures],
             np.concatenate(forces, axis=1),
-            losses * (batches.size / batches.n_structures),
+            losses * per_structure,
+            np.concatenate(stresses, axis=1),
+            stress_losses * per_structure,
         )
+
+    def begin(self, batches: Batches) -> tuple[Any, Any]:
+        """Turn to these batches; what the products with derivatives get."""
+        forces, stress = (
+            () if products is None else products.begin(batches) for products in (self.forces, self.stress)
+        )
+        return forces, stress
+
+    @property
+    def uses_gradients(self) -> bool:
+        """Whether the loss has forces or stress."""
+        return self.forces is not None or self.stress is not None
 
     def _predict_graph(
         self, weights: tf.Tensor, features: list[tf.Tensor], segments: list[tf.Tensor], size: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Energies (size,) and, with forces, ∂E/∂G (n_atoms, n_features) of a batch."""
+        """Energies (size,) and, with forces or stress, ∂E/∂G (n_atoms, n_features) of a batch."""
         network = _Network(self, weights, features, segments, size)
-        return network.energies, network.gradients() if self.forces is not None else tf.zeros(())
+        return network.energies, network.gradients() if self.uses_gradients else tf.zeros(())
 
     def split(self, of_members: Float32Array) -> list[Float32Array]:
         """What belongs to each variable."""
@@ -152,8 +181,9 @@ class Stepper:
 
     def close(self) -> None:
         """End its threads."""
-        if self.forces is not None:
-            self.forces.close()
+        for products in (self.forces, self.stress):
+            if products is not None:
+                products.close()
 
 
 class _Network:
@@ -256,7 +286,7 @@ class _EpochGraph:
             tf.constant(rates, tf.float32),
             tf.constant(first_step),
             tf.constant(list(keys), tf.int32),
-            () if self._stepper.forces is None else self._stepper.forces.begin(batches),
+            self._stepper.begin(batches),
         )
         for variables, state in zip(self._state, states, strict=True):
             state[:] = np.concatenate(
@@ -275,7 +305,7 @@ class _EpochGraph:
         keys: tf.Tensor,
         given: Any,
     ) -> tf.Tensor:
-        totals = tf.zeros((self._n_members, 4))
+        totals = tf.zeros((self._n_members, 4 if self._stepper.stress is None else 6))
         for batch in tf.range(tf.shape(rates)[0]):
             begin, end, step = edges[batch], edges[batch + 1], first_step + batch
             own_features = [part[begin[k] : end[k]] for k, part in enumerate(features)]
@@ -306,7 +336,7 @@ class _EpochGraph:
         labels: Sequence[tf.Tensor],
         force_weight: tf.Tensor,
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Losses and errors (n_members, 4) as in `Stepper.train`, and of each member the derivatives (n_weights,)."""
+        """Losses and errors as in `Stepper.train`, and of each member the derivatives (n_weights,)."""
         target, n_atoms, weight = labels
         parameters = self._stepper.parameters
         totals, of_energies = [], []
@@ -320,19 +350,29 @@ class _EpochGraph:
             squares = tf.reduce_sum(tf.where(weight > 0.0, errors * errors, 0.0), axis=-1)
             totals.append(tf.reshape(tf.stack([loss, squares], axis=-1), (-1, 2)))
         of_structures = tf.concat(totals, axis=0)
-        if self._stepper.forces is None:
+        forces, stress = self._stepper.forces, self._stepper.stress
+        if not self._stepper.uses_gradients:
             return tf.pad(of_structures, ((0, 0), (0, 2))), [
                 network.to_weights(own) for network, own in zip(networks, of_energies, strict=True)
             ]
-        force_losses, derivatives = self._stepper.forces.losses(
-            given, batch, self._stepper.members_of([network.gradients() for network in networks])
-        )
-        both = tf.concat([of_structures, force_losses * tf.stack([force_weight, 1.0])], axis=1)
-        return both, [
-            network.to_weights(own, force_weight * of_gradients)
-            for network, own, of_gradients in zip(
-                networks, of_energies, self._stepper.stack(derivatives), strict=True
-            )
+        gradients = self._stepper.members_of([network.gradients() for network in networks])
+        found = [of_structures]
+        of_gradients: list[tf.Tensor] = []
+        if forces is None:
+            found.append(tf.zeros_like(of_structures))
+        else:
+            force_losses, derivatives = forces.losses(given[0], batch, gradients)
+            found.append(force_losses * tf.stack([force_weight, 1.0]))
+            of_gradients = [force_weight * own for own in self._stepper.stack(derivatives)]
+        if stress is not None:
+            weight_of_stress = parameters.stress_weight
+            stress_losses, derivatives = stress.losses(given[1], batch, gradients)
+            found.append(stress_losses * tf.constant([weight_of_stress, 1.0]))
+            by_stress = [weight_of_stress * own for own in self._stepper.stack(derivatives)]
+            of_gradients = list(map(tf.add, of_gradients, by_stress)) if of_gradients else by_stress
+        return tf.concat(found, axis=1), [
+            network.to_weights(own, own_gradients)
+            for network, own, own_gradients in zip(networks, of_energies, of_gradients, strict=True)
         ]
 
     def _move(self, gradients: Sequence[tf.Tensor], step: tf.Tensor, rate: tf.Tensor) -> None:

@@ -20,6 +20,7 @@ class FitTask:
     Attributes:
         data: file of the `FitData`.
         derivatives: file of the derivatives; None for a fit to energies alone.
+        strains: file of the derivatives with respect to strain; None for a fit without stress.
         elements: chemical symbols, in the order of the data's subnets.
         n_features: columns of the features.
         network, training: settings of the fit.
@@ -30,6 +31,7 @@ class FitTask:
 
     data: Path
     derivatives: Path | None
+    strains: Path | None = None
     elements: tuple[str, ...]
     n_features: int
     network: NetworkParameters
@@ -40,7 +42,7 @@ class FitTask:
 
     def begin(self) -> Fit:
         """The fit at its first epoch; the data are read once per process."""
-        data = _load(self.data, self.derivatives)
+        data = _load(self.data, self.derivatives, self.strains)
         own_seed = seed_of(self.seed, self.member)
         network = initial_network(self.network, self.elements, self.n_features, data, own_seed)
         return Fit(network, self.training, self.seed, data, self.member)
@@ -52,5 +54,5 @@ def seed_of(seed: int, member: int) -> int:
 
 
 @lru_cache(maxsize=1)
-def _load(path: Path, derivatives: Path | None) -> FitData:
-    return FitData.load(path, derivatives)
+def _load(path: Path, derivatives: Path | None, strains: Path | None) -> FitData:
+    return FitData.load(path, derivatives, strains)

@@ -35,6 +35,7 @@ class Conditions:
         search: digest of all that proposals depend on besides outcomes.
         data_file: the data of all trials.
         derivatives_file: their derivatives; None for a search on energies alone.
+        strains_file: those with respect to strain; None for a search without stress.
         jobs: number of trials at a time.
     """
 
@@ -43,6 +44,7 @@ class Conditions:
     search: str
     data_file: Path
     derivatives_file: Path | None
+    strains_file: Path | None
     jobs: int
 
     @classmethod
@@ -60,6 +62,7 @@ class Conditions:
             search=search,
             data_file=data_file,
             derivatives_file=data.derivatives_file,
+            strains_file=data.strains_file,
             jobs=jobs,
         )
 
@@ -75,6 +78,7 @@ class Conditions:
         task = TrialTask(
             data=self.data_file,
             derivatives=self.derivatives_file,
+            strains=self.strains_file,
             elements=changed.elements,
             n_features=changed.n_features,
             network=changed.network,

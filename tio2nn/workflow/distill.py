@@ -38,6 +38,7 @@ from tio2nn.structures.structure import Structure
 from tio2nn.training.data import Fixed, Memory, TrainingData, prepare
 from tio2nn.training.windows import Window
 from tio2nn.workflow.differentiate import differentiate
+from tio2nn.workflow.differentiate_by_strain import differentiate_by_strain
 from tio2nn.workflow.featurize import compute_features
 from tio2nn.workflow.fine_tune import is_open, network_of
 from tio2nn.workflow.inputs import SplitRequest, choose_split, read_inputs
@@ -172,6 +173,8 @@ def teach(
     compute_features(lessons, jobs=jobs)
     if snapshot.needs_derivatives(parameters):
         differentiate(lessons, jobs=jobs, insist=parameters.training.forces is True)
+    if snapshot.needs_strains(parameters):
+        differentiate_by_strain(lessons, jobs=jobs, insist=parameters.training.forces is True)
     return lessons
 
 
@@ -260,8 +263,9 @@ def taught(data: TrainingData, lessons: Snapshot, processes: int) -> TrainingDat
     n = len(inputs.store)
     parts = ("train",) * (n - n_validation) + ("validation",) * n_validation
     window = None
-    if inputs.jacobian is not None:
-        window = Window.of(len(inputs.jacobian), memory_for_derivatives(), parameters.n_features, processes)
+    n_values = sum(len(own) for own in (inputs.jacobian, inputs.strains) if own is not None)
+    if n_values:
+        window = Window.of(n_values, memory_for_derivatives(), parameters.n_features, processes)
     fixed = Fixed(data.reference.as_dict(), data.whitenings, window)
     found = prepare(inputs, parameters, Split(inputs.store.names, parts), fixed, Memory(np.inf))
     return replace(
@@ -273,5 +277,7 @@ def taught(data: TrainingData, lessons: Snapshot, processes: int) -> TrainingDat
         validation_labels=found.validation_labels,
         train_forces=found.train_forces,
         validation_forces=found.validation_forces,
+        train_stress=found.train_stress,
+        validation_stress=found.validation_stress,
         fingerprint=digest_of([data.fingerprint, found.fingerprint]),
     )

@@ -22,7 +22,7 @@ from tio2nn.training.data import Inputs, Memory, TrainingData, prepare
 from tio2nn.training.dataset import FitData
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit, Resumption
-from tio2nn.training.force_kernels import compile_force_losses
+from tio2nn.training.force_products import compile_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.origin import Origin
 from tio2nn.workflow.distill import Teacher, resolved_student
@@ -148,8 +148,7 @@ def prepare_members(
     data = basis.data
     if on_data is not None:
         on_data(data)
-    if data.train_forces is not None:
-        compile_force_losses(data.train_forces.jacobian)  # members find it compiled
+    compile_losses(data)  # members find them compiled
     project.model_directory.mkdir(exist_ok=True)
     preparation = Preparation(
         parameters=parameters,
@@ -162,7 +161,8 @@ def prepare_members(
         ),
         reference=data.reference.as_dict(),
         whitenings=data.whitenings,
-        window=None if data.train_forces is None else data.train_forces.window,
+        window=data.window,
+        strains=None if data.train_stress is None else snapshot.strains().file,
         origin=None if origin is None else (origin.file, origin.digest),
     )
     # in this order, a member never reads the data of another preparation
@@ -214,6 +214,7 @@ def fit_member(
         derivatives=None
         if preparation.derivatives is None
         else project.features_directory / preparation.derivatives,
+        strains=None if preparation.strains is None else project.features_directory / preparation.strains,
         elements=settings.elements,
         n_features=settings.n_features,
         network=settings.network,

@@ -56,4 +56,7 @@ def _changes(snapshot: Snapshot, preparation: Preparation) -> tuple[str, ...]:
     on_forces = preparation.derivatives is not None
     if not changed and on_forces and snapshot.derivatives().file != preparation.derivatives:
         changed = ("derivatives",)
+    on_stress = preparation.strains is not None
+    if not changed and on_stress and snapshot.strains().file != preparation.strains:
+        changed = ("derivatives by strain",)
     return changed

@@ -33,7 +33,7 @@ from tio2nn.training.committee import CommitteeFiles, fit_committee
 from tio2nn.training.data import TrainingData
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit
-from tio2nn.training.force_kernels import compile_force_losses
+from tio2nn.training.force_products import compile_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
 from tio2nn.workflow.distill import Teacher, read_teacher, taught, teach
@@ -60,6 +60,7 @@ class TrainSummary:
         validation_rmse, validation_mae: meV/atom, at the epochs whose weights are used, averaged over the members;
             None without a validation set.
         validation_force_rmse: eV/Å per component, likewise; None without forces.
+        validation_stress_rmse: meV/Å³ per component, likewise; None without stress.
         reference_energies: reference energy of each element, eV.
         constant_features: names of the features that are constant over the training set, for each subnet.
         comparison: comparison with the baseline on the validation set; None without one.
@@ -79,6 +80,7 @@ class TrainSummary:
     validation_rmse: float | None
     validation_mae: float | None
     validation_force_rmse: float | None
+    validation_stress_rmse: float | None
     reference_energies: dict[str, float]
     constant_features: dict[str, tuple[str, ...]]
     comparison: Comparison | None
@@ -165,8 +167,7 @@ def train(
     if teacher is not None:
         lessons = teach(snapshot, asked, data.split, teacher, n_workers)
         data = taught(data, lessons, processes)
-    if data.train_forces is not None:
-        compile_force_losses(data.train_forces.jacobian)
+    compile_losses(data)
     if listener.on_data is not None:
         listener.on_data(data)
     project.model_directory.mkdir(exist_ok=True)
@@ -200,6 +201,7 @@ def train(
         validation_rmse=_mean(epoch.validation_rmse_meV_per_atom for epoch in epochs),
         validation_mae=_mean(epoch.validation_mae_meV_per_atom for epoch in epochs),
         validation_force_rmse=_mean(epoch.validation_force_rmse_eV_per_A for epoch in epochs),
+        validation_stress_rmse=_mean(epoch.validation_stress_rmse_meV_per_A3 for epoch in epochs),
         reference_energies=data.reference.as_dict(),
         constant_features=data.constant_features,
         comparison=_compared(inputs.store, data, epochs),
@@ -284,6 +286,7 @@ def _write_model(
         "validation_rmse_meV_per_atom": summary.validation_rmse,
         "validation_mae_meV_per_atom": summary.validation_mae,
         "validation_force_rmse_eV_per_A": summary.validation_force_rmse,
+        "validation_stress_rmse_meV_per_A3": summary.validation_stress_rmse,
         "reference_energies_eV": summary.reference_energies,
         "baseline": {
             "reference_energies_eV": data.fitted_reference.as_dict(),

@@ -36,7 +36,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import versions
 from tio2nn.structures.split import LEFT_OUT, Split
 from tio2nn.training.data import Memory, TrainingData, prepare
-from tio2nn.training.force_kernels import compile_force_losses
+from tio2nn.training.force_products import compile_losses
 from tio2nn.training.splits import FEWEST_TO_VALIDATE
 from tio2nn.tuning.ledger import Ledger, of_part
 from tio2nn.tuning.oracles import BLIND
@@ -250,8 +250,7 @@ def _prepared(
             "expected structures in the validation set to compare trials, got none; data sets of fewer than "
             f"{FEWEST_TO_VALIDATE} structures have no validation set"
         )
-    if data.train_forces is not None:
-        compile_force_losses(data.train_forces.jacobian)
+    compile_losses(data)
     return parameters, data, chosen
 
 

@@ -1,0 +1,466 @@
+"""The loss of stresses: by the compiled kernel, by TensorFlow as on a GPU, and window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
+from tio2nn.structures.stress import from_voigt
+from tio2nn.training import devices, resident_stresses
+from tio2nn.training import fit as training
+from tio2nn.training.batches import Batches, Part, Readers
+from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels, StressLabels
+from tio2nn.training.devices import configure_threads
+from tio2nn.training.fit import Fit, Resumption, run_in_company
+from tio2nn.training.force_products import ForceProducts, HostForces, HostStresses
+from tio2nn.training.history import Epoch
+from tio2nn.training.network import BPNN
+from tio2nn.training.resident_forces import DoesNotFitError
+from tio2nn.training.resident_stresses import ResidentStresses
+from tio2nn.training.schedule import Schedule
+from tio2nn.training.stepper import Stepper
+from tio2nn.training.stress_kernels import StressBatch, stress_losses
+from tio2nn.training.windows import Window
+
+configure_threads()
+
+N_FEATURES = 4
+SCALE = 0.3  # eV/atom
+MATRICES = tuple(np.random.default_rng(k).normal(size=(N_FEATURES, N_FEATURES)) for k in (8, 9))
+N_TRAIN, N_VALIDATION = 23, 7
+
+
+def make_data(directory: Path | None = None) -> FitData:
+    """Structures of one to six atoms of two subnets; every third has no forces, every fourth no stress.
+
+    With a directory the derivatives are mapped from files there.
+    """
+    rng = np.random.default_rng(0)
+    n = N_TRAIN + N_VALIDATION
+    n_atoms = rng.integers(1, 7, n)
+    subnets = rng.integers(0, 2, n_atoms.sum())
+    table = AtomTable.from_rows(rng.normal(size=(n_atoms.sum(), N_FEATURES)), subnets, n_atoms, 2)
+    table = AtomTable(tuple(np.asarray(p, np.float32) for p in table.features), table.counts)
+    labels = Labels(rng.normal(size=n) * n_atoms, rng.uniform(0.5, 1.5, n))
+    has_forces, has_stress = np.arange(n) % 3 != 2, np.arange(n) % 4 != 1
+
+    def derivatives(sizes: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        values = rng.normal(size=sizes.sum()).astype(np.float32)
+        if directory is not None:
+            values.tofile(directory / name)
+            values = np.memmap(directory / name, dtype="<f4", mode="r")
+        return values, np.where(sizes > 0, np.cumsum(sizes) - sizes, -1), sizes
+
+    jacobian, of_forces, _ = derivatives(3 * N_FEATURES * n_atoms**2 * has_forces, "jacobian.f32")
+    strains, of_stress, _ = derivatives(6 * N_FEATURES * n_atoms * has_stress, "strain.f32")
+    forces = ForceLabels(
+        jacobian,
+        of_forces,
+        rng.normal(size=(n_atoms.sum(), 3)).astype(np.float32),
+        subnets.astype(np.int8),
+        n_atoms,
+    )
+    stress = StressLabels(
+        strains,
+        of_stress,
+        rng.normal(size=(n, 6)) * 0.01 * has_stress[:, None],
+        np.where(has_stress, rng.uniform(10.0, 20.0, n) * n_atoms, 1.0),
+        subnets.astype(np.int8),
+        n_atoms,
+    )
+    train, validation = np.arange(N_TRAIN), np.arange(N_TRAIN, n)
+
+    def chosen(k: np.ndarray) -> Labels:
+        return Labels(labels.energies[k], labels.weights[k])
+
+    return FitData(
+        table.select(train),
+        chosen(train),
+        table.select(validation),
+        chosen(validation),
+        forces.select(train),
+        forces.select(validation),
+        MATRICES,
+        stress.select(train),
+        stress.select(validation),
+    )
+
+
+DATA = make_data()
+
+
+def part_of(data: FitData) -> Part:
+    return Part(data.train, data.train_labels, data.train_forces, data.train_stress)
+
+
+def validation_of(data: FitData) -> Part:
+    return Part(data.validation, data.validation_labels, data.validation_forces, data.validation_stress)
+
+
+def labels_of(data: FitData) -> StressLabels:
+    assert data.train_stress is not None
+    return data.train_stress
+
+
+def fits(n: int, data: FitData = DATA, **settings: object) -> list[Fit]:
+    found = []
+    for member in range(n):
+        keras.utils.set_random_seed(member)
+        network = BPNN.from_parameters(NetworkParameters(hidden_layers=(6, 4)), ("Ti", "O"), N_FEATURES)
+        values: dict[str, Any] = {
+            "epochs": 4,
+            "batch_size": 5,
+            "learning_rate": 0.01,
+            "forces": True,
+            "stress": True,
+            "stress_huber_scale": 1000 * SCALE,
+        }
+        found.append(Fit(network, TrainingParameters(**(values | settings)), 3, data, member + 1))
+    return found
+
+
+def weights(fit: Fit) -> np.ndarray:
+    return fit.state[3]
+
+
+def a_network(seed: int = 5) -> BPNN:
+    keras.utils.set_random_seed(seed)
+    network = BPNN.from_parameters(NetworkParameters(hidden_layers=(6, 5)), ("Ti", "O"), N_FEATURES)
+    for weight in network.trainable_variables:
+        weight.assign(np.random.default_rng(seed).normal(size=weight.shape) / np.sqrt(weight.shape[0]))
+    return network
+
+
+def first_steps(
+    networks: list[BPNN], batches: Batches, stress_weight: float, threads: int = 1, forces: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of losses and errors of each network, and the gradient (n_networks, n_weights) of the last batch."""
+    parameters = TrainingParameters(
+        learning_rate=1e-30, gradient_clip=None, weight_decay=0.0, stress_weight=stress_weight
+    )
+    own = [Fit(network, parameters, 3, DATA) for network in networks]
+    states = np.stack([fit.state for fit in own], axis=1)
+    schedule = Schedule(parameters, batches.n)
+    of_forces = HostForces(0.3, threads) if forces else None
+    shape, of_stress = own[0].flat_network.shape, HostStresses(SCALE, threads)
+    with closing(Stepper(shape, DATA, parameters, schedule, of_forces, of_stress)) as stepper:
+        totals = stepper.train(batches, states, 0, [0] * len(own))
+    return totals, states[1] / np.float32(0.1)
+
+
+def printed_loss(network: BPNN, stress_weight: float) -> tuple[float, float, list[np.ndarray]]:
+    """By TensorFlow, for a batch of all structures: weighted loss of the stresses as it is printed, their squared
+    errors, and the derivatives of that loss with respect to each weight."""
+    labels = labels_of(DATA)
+    features = [tf.constant(p) for p in DATA.train.features]
+    segments = [tf.constant(DATA.train.segments(k)) for k in range(2)]
+    places, first = np.empty(len(labels.subnets), np.int64), 0
+    for k in range(2):
+        own = labels.subnets == k
+        places[own] = first + np.arange(own.sum())
+        first += own.sum()
+    with tf.GradientTape() as outer:
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(features)
+            energies = network.whitened_energies(features, segments, N_TRAIN)
+        raw = [
+            g @ tf.constant(m.T, tf.float32)
+            for g, m in zip(inner.gradient(energies, features), MATRICES, strict=True)
+        ]
+        rows = tf.cast(tf.gather(tf.concat(raw, axis=0), places), tf.float64)
+        loss, squares, atom = tf.zeros((), tf.float64), 0.0, 0
+        for s, n in enumerate(labels.n_atoms.tolist()):
+            own_rows = rows[atom : atom + n]
+            atom += n
+            if not labels.has_stress[s]:
+                continue
+            block = labels.strains[labels.offsets[s] :][: n * N_FEATURES * 6].reshape(n, N_FEATURES, 6)
+            found = tf.tensordot(own_rows, tf.constant(block, tf.float64), 2) / labels.volumes[s]
+            error = found - labels.stresses[s]
+            squares += float(tf.reduce_sum(error**2))
+            full = tf.stack([tf.gather(error, row) for row in ((0, 5, 4), (5, 1, 3), (4, 3, 2))])
+            size = tf.reduce_sum(full**2) * (labels.volumes[s] / n) ** 2
+            loss += DATA.train_labels.weights[s] * (tf.sqrt(1.0 + size / SCALE**2) - 1.0)
+        loss *= stress_weight / np.count_nonzero(labels.has_stress)
+        # TensorFlow makes no zeros of its own for the variables of Keras that energies alone depend on
+        loss += 0.0 * tf.reduce_sum(tf.cast(energies, tf.float64))
+    found = outer.gradient(loss, network.trainable_variables)
+    return float(loss), squares, [np.asarray(g) for g in found]
+
+
+def test_losses_and_their_derivatives_are_those_of_the_printed_formula() -> None:
+    network = a_network()
+    loss, squares, expected = printed_loss(network, 200.0)
+    whole = Batches(replace(part_of(DATA), forces=None), np.arange(N_TRAIN), N_TRAIN)
+    (totals,), (gradient,) = first_steps([network], whole, 200.0)
+    _, (without,) = first_steps([network], whole, 1e-30)
+    assert totals[2:4].tolist() == [0.0, 0.0]
+    assert totals[4] == pytest.approx(loss, rel=1e-5)
+    assert totals[5] == pytest.approx(squares, rel=1e-5)
+    flat = np.concatenate([np.ravel(g) for g in expected])
+    size = max(np.abs(flat).max(), 1e-2 * np.abs(without).max())
+    np.testing.assert_allclose(gradient - without, flat, rtol=2e-4, atol=1e-4 * size)
+
+
+def test_no_loss_depends_on_the_axes() -> None:
+    rng = np.random.default_rng(4)
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    strains, target = rng.normal(size=(3 * N_FEATURES, 6)), rng.normal(size=6)
+
+    def turned(components: np.ndarray) -> np.ndarray:
+        full = rotation.T @ from_voigt(components) @ rotation
+        return np.stack(
+            [full[..., a, b] for a, b in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))], axis=-1
+        )
+
+    losses = []
+    for change in (lambda c: c, turned):
+        results = np.empty((1, 1, 2))
+        stress_losses(
+            np.ravel(change(strains)).astype(np.float32),
+            batch_of(change(target[None]).astype(np.float32)),
+            rng_gradients(),
+            SCALE,
+            np.empty((1, 1, 6), np.float32),
+            np.empty((1, 3, N_FEATURES), np.float32),
+            results,
+        )
+        losses.append(results[0, 0, 0])
+    assert losses[0] > 0.1
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def batch_of(targets: np.ndarray) -> StressBatch:
+    """One structure of three atoms."""
+    return StressBatch(
+        np.zeros(1, np.int64),
+        np.array([0, 3]),
+        np.arange(3),
+        targets,
+        np.full(1, 0.05, np.float32),
+        np.ones(1, np.float32),
+    )
+
+
+def rng_gradients() -> np.ndarray:
+    return np.random.default_rng(6).normal(size=(1, 3, N_FEATURES)).astype(np.float32)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_network_has_the_same_bits_whatever_its_company_and_the_threads(threads: int) -> None:
+    networks = [a_network(seed) for seed in range(3)]
+    batches = Batches(part_of(DATA), np.arange(N_TRAIN), 4)
+    totals, gradients = first_steps(networks, batches, 2.0, threads, forces=True)
+    for k, network in enumerate(networks):
+        (own_totals,), (own_gradient,) = first_steps([network], batches, 2.0, forces=True)
+        np.testing.assert_array_equal(totals[k], own_totals)
+        np.testing.assert_array_equal(gradients[k], own_gradient)
+
+
+@pytest.mark.parametrize("size", [1, 4, 23])
+def test_batches_add_up_to_the_whole_whatever_their_size_and_order(size: int) -> None:
+    order = np.random.default_rng(size).permutation(N_TRAIN)
+    (totals,), _ = first_steps([a_network()], Batches(part_of(DATA), order, size), 1.0, forces=True)
+    whole = Batches(part_of(DATA), np.arange(N_TRAIN), N_TRAIN)
+    (expected,), _ = first_steps([a_network()], whole, 1.0, forces=True)
+    np.testing.assert_allclose(totals[4] * size, expected[4] * N_TRAIN, rtol=1e-5)
+    np.testing.assert_allclose(totals[5], expected[5], rtol=1e-5)
+
+
+def test_structures_without_a_stress_get_zeros() -> None:
+    predicted, derivatives, results = (
+        np.full(shape, 7.0, dtype)
+        for shape, dtype in (((1, 1, 6), "f4"), ((1, 3, N_FEATURES), "f4"), ((1, 1, 2), "f8"))
+    )
+    batch = batch_of(np.ones((1, 6), np.float32))._replace(offsets=np.array([-1]))
+    stress_losses(np.ones(1, np.float32), batch, rng_gradients(), SCALE, predicted, derivatives, results)
+    for found in (predicted, derivatives, results):
+        assert not found.any()
+
+
+def test_a_fit_to_stress_makes_its_errors_smaller_and_shows_them() -> None:
+    (fit,) = fits(1, epochs=200, stress_weight=300.0, learning_rate=0.02)
+    fit.run()
+    first, last = fit.history[0], fit.history[-1]
+    assert first.train_stress_rmse_meV_per_A3 is not None
+    assert last.train_stress_rmse_meV_per_A3 is not None
+    assert last.validation_stress_rmse_meV_per_A3 is not None
+    assert last.train_stress_rmse_meV_per_A3 < 0.8 * first.train_stress_rmse_meV_per_A3
+    (without,) = fits(1, replace(DATA, train_stress=None, validation_stress=None))
+    without.run()
+    assert without.history[-1].train_stress_rmse_meV_per_A3 is None
+
+
+def test_the_validation_error_is_that_of_the_predicted_stresses() -> None:
+    (fit,) = fits(1, epochs=1, weight_averaging=0.0)
+    fit.run()
+    stress = HostStresses(SCALE, 1)
+    own = validation_of(DATA)
+    with closing(
+        Stepper(fit.flat_network.shape, DATA, fit.parameters, Schedule(fit.parameters, 1), None, stress)
+    ) as stepper:
+        found = [stepper.predict(Batches(own, np.arange(7), size), fit.state[3:4]) for size in (3, 7)]
+    np.testing.assert_allclose(found[0].stresses, found[1].stresses, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found[0].stress_losses, found[1].stress_losses, rtol=1e-5)
+    assert own.stress is not None
+    errors = (found[0].stresses[0] - own.stress.stresses)[own.stress.has_stress]
+    rmse = fit.history[0].validation_stress_rmse_meV_per_A3
+    assert rmse == pytest.approx(1000 * np.sqrt(np.mean(errors**2)), rel=1e-4)
+
+
+def test_a_fit_to_energies_and_stress_needs_no_forces() -> None:
+    (fit,) = fits(1, replace(DATA, train_forces=None, validation_forces=None), forces=False)
+    fit.run()
+    assert fit.history[-1].train_force_rmse_eV_per_A is None
+    assert fit.history[-1].train_stress_rmse_meV_per_A3 is not None
+
+
+def test_a_fit_that_was_killed_ends_with_the_bits_of_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, killed, resumed = fits(2), fits(2), fits(2)
+    run_in_company(whole, None, lambda *_: None)
+    places = [Resumption(tmp_path / f"checkpoint-{k}", "one") for k in range(2)]
+    monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", -1.0)
+
+    def interrupt(_: int, epoch: Epoch) -> None:
+        if epoch.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_company(killed, places, interrupt)
+    run_in_company(resumed, places, lambda *_: None)
+    for one, other in zip(resumed, whole, strict=True):
+        np.testing.assert_array_equal(one.state, other.state)
+        assert [e.validation_stress_mae_meV_per_A3 for e in one.history] == [
+            e.validation_stress_mae_meV_per_A3 for e in other.history
+        ]
+
+
+# --- by TensorFlow, as on a GPU -----------------------------------------------------------------------------
+
+
+def resident() -> ResidentStresses:
+    assert DATA.validation_stress is not None
+    return ResidentStresses([labels_of(DATA), DATA.validation_stress], N_FEATURES, SCALE)
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("size", [1, 8, 23])
+def test_losses_and_derivatives_on_the_device_are_those_of_the_kernel(n_members: int, size: int) -> None:
+    order = np.random.default_rng(size).permutation(N_TRAIN)
+    batches = Batches(part_of(DATA), order, size)
+    both: list[ForceProducts] = [HostStresses(SCALE, 1), resident()]
+    for batch in range(batches.n):
+        n_rows = sum(len(rows) for rows in batches.atoms(batch)[0])
+        rng = np.random.default_rng(batch)
+        gradients = [tf.constant(rng.normal(size=(n_rows, N_FEATURES)), tf.float32) for _ in range(n_members)]
+        (losses, derivatives), (own_losses, own_derivatives) = (
+            products.losses(products.begin(batches), tf.constant(batch), gradients) for products in both
+        )
+        np.testing.assert_allclose(own_losses, losses, rtol=1e-5, atol=1e-7)
+        largest = np.abs(derivatives).max() or 1.0
+        np.testing.assert_allclose(own_derivatives, derivatives, rtol=1e-5, atol=1e-6 * largest)
+
+
+def test_predictions_on_the_device_are_those_of_the_kernel() -> None:
+    batches = Batches(validation_of(DATA), np.arange(N_VALIDATION), 3)
+    for batch in range(batches.n):
+        n_rows = sum(len(rows) for rows in batches.atoms(batch)[0])
+        gradients = [tf.constant(np.random.default_rng(batch).normal(size=(n_rows, N_FEATURES)), tf.float32)]
+        found = [
+            one.predict(one.begin(batches), batch, gradients) for one in (HostStresses(SCALE, 1), resident())
+        ]
+        for own, expected in zip(found[1], found[0], strict=True):
+            np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_whole_fits_on_the_device_agree_with_those_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu, on_gpu = fits(2), fits(2)
+    run_in_company(on_cpu, None, lambda *_: None)
+    monkeypatch.setattr(training, "on", lambda _: devices.on("cpu"))
+    run_in_company(on_gpu, None, lambda *_: None, device="gpu")
+    for own, other in zip(on_gpu, on_cpu, strict=True):
+        for epoch, expected in zip(own.history, other.history, strict=True):
+            assert epoch.loss == pytest.approx(expected.loss, rel=1e-4)
+            assert epoch.validation_stress_rmse_meV_per_A3 == pytest.approx(
+                expected.validation_stress_rmse_meV_per_A3, rel=1e-3
+            )
+
+
+def test_the_inner_loop_neither_calls_back_nor_waits_for_indices() -> None:
+    products = resident()
+    batches = Batches(part_of(DATA), np.arange(N_TRAIN), 8)
+    given = products.begin(batches)
+
+    @tf.function
+    def step(given: object, batch: tf.Tensor, gradients: list[tf.Tensor]) -> object:
+        return products.losses(given, batch, gradients)  # type: ignore[arg-type]
+
+    n_rows = sum(len(rows) for rows in batches.atoms(0)[0])
+    graph = step.get_concrete_function(given, tf.constant(0), [tf.ones((n_rows, N_FEATURES))]).graph
+    for op in graph.get_operations():
+        assert "PyFunc" not in op.type
+        if op.type == "StridedSlice":
+            assert {bound.dtype for bound in op.inputs[1:]} == {tf.int32}
+        if op.type in ("ResourceGather", "GatherV2"):
+            assert op.inputs[1].dtype == tf.int64
+
+
+def test_what_does_not_fit_is_said_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resident_stresses, "_MOST_NUMBERS", 1000)
+    with pytest.raises(
+        DoesNotFitError, match=r"the derivatives by strain of \d+ structures, [\d.]+ kB, do not fit"
+    ):
+        resident()
+
+
+# --- window by window ---------------------------------------------------------------------------------------
+
+
+def windowed(data: FitData, capacity: int) -> FitData:
+    window = Window(capacity, 0, N_FEATURES)
+    labels = ("train_forces", "validation_forces", "train_stress", "validation_stress")
+    return replace(data, **{name: replace(getattr(data, name), window=window) for name in labels})
+
+
+def test_in_one_order_windows_change_no_bit(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    cut = windowed(data, 1200)
+    order = np.random.default_rng(2).permutation(N_TRAIN)
+    whole = Batches(part_of(data), order, 3)
+    readers = Readers.of(cut)
+    assert readers is not None
+    with closing(readers):
+        parts = Batches(part_of(cut), order, 3, readers)
+        assert len(readers.in_turn(part_of(cut), order, 3)) > 3
+        for batch in range(whole.n):
+            n = int(data.train.n_atoms[order[3 * batch : 3 * batch + 3]].sum())
+            gradients = np.random.default_rng(batch).normal(size=(2, n, N_FEATURES)).astype(np.float32)
+            pick: tuple[Callable[[Batches], Any], ...] = (lambda b: b.forces, lambda b: b.stress)
+            for own in pick:
+                found, expected = (own(b).product(batch, gradients, 0.1) for b in (parts, whole))
+                for one, other in zip(found, expected, strict=True):
+                    np.testing.assert_array_equal(one, other)
+
+
+def test_workers_read_the_same_windows_and_fit_the_same_bits(tmp_path: Path) -> None:
+    data = windowed(make_data(tmp_path), 1200)
+    data.save(tmp_path / "data.npz")
+    loaded = FitData.load(tmp_path / "data.npz", data.derivatives_file, data.strains_file)
+    assert loaded.window == data.window == Window(1200, 0, N_FEATURES)
+    (one,), (other,), (whole,) = fits(1, data), fits(1, loaded), fits(1, make_data(tmp_path))
+    for fit in (one, other, whole):
+        fit.run()
+    np.testing.assert_array_equal(weights(one), weights(other))
+    assert one.history[-1].train_stress_rmse_meV_per_A3 is not None
+    assert not np.array_equal(weights(one), weights(whole))

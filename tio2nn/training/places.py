@@ -1,0 +1,53 @@
+"""Where the atoms of structures are among the rows of their batches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+
+
+class Places(NamedTuple):
+    """The atoms of structures in the order of batches.
+
+    Attributes:
+        rows: (n_atoms,) the place of each atom among those of its batch, subnet after subnet.
+        first_atom: (n_structures + 1,) where the atoms of each structure begin.
+    """
+
+    rows: IntArray
+    first_atom: IntArray
+
+    @classmethod
+    def of(cls, subnets: NDArray[np.int8], n_atoms: IntArray, counts: IntArray, size: int) -> Places:
+        """The places of atoms.
+
+        Args:
+            subnets: (n_atoms of all,) subnet of each atom.
+            n_atoms: (n_structures,)
+            counts: (n_structures, n_subnets)
+            size: structures of a batch.
+        """
+        batch_of_structure = np.arange(len(counts)) // size
+        in_batch = np.zeros((int(batch_of_structure[-1]) + 1, counts.shape[1]), np.int64)
+        np.add.at(in_batch, batch_of_structure, counts)
+        first_of_batch = np.cumsum(in_batch, axis=0) - in_batch  # among all atoms of a subnet
+        first_of_subnet = np.cumsum(in_batch, axis=1) - in_batch  # among the rows of a batch
+        batch = np.repeat(batch_of_structure, n_atoms)
+        rows = np.empty(len(batch), np.int64)
+        for k in range(counts.shape[1]):
+            own = subnets == k
+            rank = np.arange(np.count_nonzero(own))
+            rows[own] = rank - first_of_batch[batch[own], k] + first_of_subnet[batch[own], k]
+        return cls(rows, np.concatenate([[0], np.cumsum(n_atoms)]))
+
+
+def rows_of(counts: IntArray, structures: IntArray) -> IntArray:
+    """Rows of these structures, one after the other, in a matrix with `counts` (n_structures,) rows of each."""
+    first = np.cumsum(counts) - counts
+    chosen = counts[structures]
+    before = np.cumsum(chosen) - chosen
+    return np.asarray(np.repeat(first[structures] - before, chosen) + np.arange(chosen.sum()))

@@ -1,0 +1,199 @@
+"""Products with derivatives with respect to strain that lie on the device, in operations of TensorFlow.
+
+The derivatives are one matrix with a row for each atom: a batch gathers its rows, multiplies each by the gradients of
+its atom, and adds them up by structure. Nothing is padded. As for the Jacobian, where rows lie is computed on the host,
+once an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tio2nn.training.batches import Batches
+from tio2nn.training.dataset import StressLabels
+from tio2nn.training.resident_forces import DoesNotFitError
+from tio2nn.training.stress_batches import StressBatches
+from tio2nn.wording import counted, size
+
+Float32Array = NDArray[np.float32]
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_MOST_NUMBERS = 2**31 - 1  # kernels of TensorFlow count in 32 bits
+_PIECE = 1 << 24  # numbers that are copied to the device at a time
+_TWICE = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], np.float32)  # how often a tensor has each component
+
+
+class Plan(NamedTuple):
+    """Where the batches of an epoch find what they need; a row for each atom of a structure with a stress.
+
+    Attributes:
+        atoms: (n_rows,) its derivatives.
+        rows: (n_rows,) its place among the atoms of its batch, as in the gradients.
+        owners: (n_rows,) the place of its structure in the batch.
+        row_edges: (n_batches + 1,) where the rows of each batch begin.
+        targets: (n_batches, size, 6) volume times stress, per atom, eV, zeros without.
+        shares: (n_batches, size) 1 over the number of atoms.
+        densities: (n_batches, size) atoms per volume, 1/Å³.
+        weights: (n_batches, size) of the losses, zeros without.
+    """
+
+    atoms: Any
+    rows: Any
+    owners: Any
+    row_edges: Any
+    targets: Any
+    shares: Any
+    densities: Any
+    weights: Any
+
+
+class ResidentStresses:
+    """Stresses by TensorFlow, on the device on which it is made; as `ForceProducts`.
+
+    Args:
+        parts: labels of the training and validation sets.
+        n_features: of an atom.
+        scale: error at which the loss turns linear, eV/atom.
+
+    Raises:
+        DoesNotFitError: not enough memory on the device.
+    """
+
+    def __init__(self, parts: Sequence[StressLabels], n_features: int, scale: float) -> None:
+        self._scale, self._n_features = scale, n_features
+        offsets = np.concatenate([part.offsets[part.has_stress] for part in parts])
+        n_atoms = np.concatenate([part.n_atoms[part.has_stress] for part in parts])
+        order = np.argsort(offsets, kind="stable")
+        self._offsets, n_atoms = offsets[order], n_atoms[order]
+        self._first = np.cumsum(n_atoms) - n_atoms  # row of the first atom of each structure
+        n_rows, width = int(n_atoms.sum()), 6 * n_features
+        told = (
+            f"the derivatives by strain of {counted(len(offsets), 'structure')}, {size(4 * n_rows * width)}, "
+            "do not fit on the GPU"
+        )
+        if n_rows * width > _MOST_NUMBERS:
+            raise DoesNotFitError(told)
+        try:
+            self._strains = tf.Variable(tf.zeros((n_rows, width), tf.float32))
+        except (tf.errors.ResourceExhaustedError, MemoryError):
+            raise DoesNotFitError(told) from None
+        self._fill(parts[0].strains, n_atoms)
+        self._of_batch = tf.function(self._predicted, reduce_retracing=True)
+
+    def _fill(self, strains: Float32Array, n_atoms: IntArray) -> None:
+        """Copy the derivatives to the device."""
+        width = 6 * self._n_features
+        structure = np.repeat(np.arange(len(n_atoms)), n_atoms)
+        places = self._offsets[structure] + (np.arange(len(structure)) - self._first[structure]) * width
+        at_once = max(1, _PIECE // width)
+        for begin in range(0, len(places), at_once):
+            own = places[begin : begin + at_once]
+            tf.raw_ops.ResourceStridedSliceAssign(
+                ref=self._strains.handle,
+                begin=[begin],
+                end=[begin + len(own)],
+                strides=[1],
+                value=strains[own[:, None] + np.arange(width)],
+            )
+
+    def begin(self, batches: Batches) -> Plan:
+        """As `ForceProducts.begin`."""
+        stress = batches.stress
+        assert stress is not None, "there are stresses"
+        plan = self.plan(stress, batches.n)
+        self._n_structures = len(stress.labels.offsets)
+        kinds = (*[tf.int64] * 3, tf.int32, *[tf.float32] * 4)
+        return Plan(*(tf.constant(array, kind) for array, kind in zip(plan, kinds, strict=True)))
+
+    def plan(self, stress: StressBatches, n_batches: int) -> Plan:
+        """The plan as arrays."""
+        labels, n_in_batch = stress.labels, stress.size
+        present = np.flatnonzero(labels.has_stress)
+        found = np.searchsorted(self._offsets, labels.offsets[present])
+        n_atoms = labels.n_atoms[present]
+        in_structure = np.arange(n_atoms.sum()) - np.repeat(np.cumsum(n_atoms) - n_atoms, n_atoms)
+        atoms = np.repeat(self._first[found], n_atoms) + in_structure
+        rows = stress.rows[np.repeat(stress.first_atom[present], n_atoms) + in_structure]
+        in_batch = np.bincount(present // n_in_batch, n_atoms, n_batches).astype(np.int64)
+        density = labels.n_atoms / labels.volumes
+
+        def by_batch(column: FloatArray, fill: float) -> FloatArray:
+            whole = np.full((n_batches * n_in_batch, *column.shape[1:]), fill)
+            whole[: len(column)] = column
+            return whole.reshape(n_batches, n_in_batch, *column.shape[1:])
+
+        return Plan(
+            atoms,
+            rows,
+            np.repeat(present % n_in_batch, n_atoms),
+            np.concatenate([[0], np.cumsum(in_batch)]),
+            by_batch(labels.stresses / density[:, None], 0.0),
+            by_batch(1.0 / labels.n_atoms, 1.0),
+            by_batch(density, 1.0),
+            by_batch(np.where(labels.has_stress, stress.weights, 0.0), 0.0),
+        )
+
+    def losses(
+        self, given: Plan, batch: tf.Tensor, gradients: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """As `ForceProducts.losses`."""
+        own = slice(given.row_edges[batch], given.row_edges[batch + 1])
+        found, strains = self._products(given, batch, gradients)
+        errors = found - given.targets[batch][:, None]
+        roots = tf.sqrt(1.0 + tf.reduce_sum(_TWICE * errors * errors, axis=-1) / self._scale**2)
+        weights, densities = given.weights[batch][:, None], given.densities[batch][:, None]
+        squares = tf.reduce_sum(errors * errors, axis=-1) * densities**2
+        losses = tf.stack(
+            [tf.reduce_sum(weights * (roots - 1.0), axis=0), tf.reduce_sum(squares, axis=0)], axis=1
+        )
+        factors = weights * given.shares[batch][:, None] / (self._scale**2 * roots)
+        of_atoms = tf.gather(
+            _TWICE * errors * factors[..., None], given.owners[own]
+        )  # (n_rows, n_members, 6)
+        derivatives = tf.matmul(of_atoms, strains, transpose_b=True)
+        shape = tf.stack([tf.shape(gradients[0])[0], len(gradients), self._n_features])
+        # all other atoms have none
+        whole = tf.scatter_nd(given.rows[own][:, None], derivatives, tf.cast(shape, tf.int64))
+        whole = tf.transpose(whole, (1, 0, 2))
+        whole.set_shape((len(gradients), *gradients[0].shape))
+        return losses, tf.unstack(whole)
+
+    def predict(
+        self, given: Plan, batch: int, gradients: Sequence[tf.Tensor]
+    ) -> tuple[FloatArray, Float32Array]:
+        """As `ForceProducts.predict`."""
+        losses, stresses = self._of_batch(given, tf.constant(batch), list(gradients))
+        n_in_batch = stresses.shape[1]
+        n = min(n_in_batch, self._n_structures - batch * n_in_batch)
+        return losses.numpy().astype(np.float64), stresses.numpy()[:, :n]
+
+    def _predicted(
+        self, given: Plan, batch: tf.Tensor, gradients: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Losses (n_members,) and stresses (n_members, size, 6) of a batch."""
+        found, _ = self._products(given, batch, gradients)
+        errors = found - given.targets[batch][:, None]
+        roots = tf.sqrt(1.0 + tf.reduce_sum(_TWICE * errors * errors, axis=-1) / self._scale**2)
+        losses = tf.reduce_sum(given.weights[batch][:, None] * (roots - 1.0), axis=0)
+        return losses, tf.transpose(found * given.densities[batch][:, None, None], (1, 0, 2))
+
+    def _products(
+        self, given: Plan, batch: tf.Tensor, gradients: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Volume times stress per atom (size, n_members, 6), and the derivatives (n_rows, n_features, 6) of a batch."""
+        own = slice(given.row_edges[batch], given.row_edges[batch + 1])
+        strains = tf.reshape(tf.gather(self._strains, given.atoms[own]), (-1, self._n_features, 6))
+        stacked = tf.gather(tf.stack(gradients, axis=1), given.rows[own])  # (n_rows, n_members, n_features)
+        of_atoms = tf.matmul(stacked, strains)
+        n_in_batch = given.targets.shape[1]
+        found = tf.math.unsorted_segment_sum(of_atoms, given.owners[own], n_in_batch)
+        return found * given.shares[batch][:, None, None], strains
+
+    def close(self) -> None:
+        """It has no threads."""

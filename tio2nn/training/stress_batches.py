@@ -1,0 +1,102 @@
+"""The stresses of structures in the order of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tio2nn.training.dataset import StressLabels
+from tio2nn.training.places import Places
+from tio2nn.training.stress_kernels import StressBatch, stress_losses
+from tio2nn.training.windows import Windows
+
+FloatArray = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+
+class StressBatches:
+    """The stresses of structures in the order of batches.
+
+    Args:
+        labels: in that order.
+        counts: (n_structures, n_subnets)
+        size: structures of a batch.
+        weights: (n_structures,) of the losses.
+        windows: of the derivatives; None to use them where they lie.
+
+    Attributes:
+        labels, size: as above.
+        rows, first_atom: as in `Places`.
+        weights: (n_structures,) of the losses, divided by the structures with a stress of a batch on average: the mean
+            of the losses of all full batches is the mean loss of a structure.
+        n_components: of all stresses, six each.
+    """
+
+    def __init__(
+        self,
+        labels: StressLabels,
+        counts: IntArray,
+        size: int,
+        weights: FloatArray,
+        windows: Windows | None = None,
+    ) -> None:
+        self.labels, self.size, self._windows = labels, size, windows
+        self.rows, self.first_atom = Places.of(labels.subnets, labels.n_atoms, counts, size)
+        n_labelled = int(np.count_nonzero(labels.has_stress))
+        self.weights = weights / max(1e-9, n_labelled * size / len(counts))
+        self.n_components = 6 * n_labelled
+
+    def product(
+        self,
+        batch: int,
+        gradients: Float32Array,
+        scale: float,
+        pieces: int = 1,
+        share: Callable[[Callable[[IntArray], None], Sequence[IntArray]], Iterable[None]] = map,
+    ) -> tuple[FloatArray, Float32Array, Float32Array]:
+        """As `ForceBatches.product`, of the stresses; `scale` in eV/atom.
+
+        Returns:
+            (n_members, 2) loss and sum of squared errors of all components; its derivatives with respect to the
+            gradients; stresses (n_members, n_structures of the batch, 6), eV/Å³.
+        """
+        own, labels = slice(batch * self.size, (batch + 1) * self.size), self.labels
+        first_atom = self.first_atom[own.start : own.stop + 1]
+        atoms = slice(int(first_atom[0]), int(first_atom[-1]))
+        first_atom = first_atom - first_atom[0]
+        strains, offsets = labels.strains, labels.offsets[own]
+        if self._windows is not None:
+            strains, offsets = self._windows.of_batch(batch)
+        densities = labels.n_atoms[own] / labels.volumes[own]
+        whole = StressBatch(
+            offsets,
+            first_atom,
+            self.rows[atoms],
+            (labels.stresses[own] / densities[:, None]).astype(np.float32),
+            densities.astype(np.float32),
+            self.weights[own].astype(np.float32),
+        )
+        stresses = np.empty((len(gradients), len(offsets), 6), np.float32)
+        derivatives = np.empty_like(gradients)
+        results = np.empty((len(offsets), len(gradients), 2))
+
+        def compute(some: IntArray) -> None:
+            part = slice(int(some[0]), int(some[-1]) + 1)
+            of_part = whole._replace(
+                offsets=whole.offsets[part],
+                first_atom=first_atom[part.start : part.stop + 1],
+                targets=whole.targets[part],
+                densities=whole.densities[part],
+                weights=whole.weights[part],
+            )
+            found = np.empty((len(gradients), len(some), 6), np.float32)
+            stress_losses(strains, of_part, gradients, scale, found, derivatives, results[part])
+            stresses[:, part] = found
+
+        n = len(whole.offsets)
+        for _ in share(compute, np.array_split(np.arange(n), min(pieces, n))):
+            pass
+        return results.sum(axis=0), derivatives, stresses
