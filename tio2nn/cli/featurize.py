@@ -17,11 +17,11 @@ from tio2nn.cli.options import (
     PartOption,
     ProjectOption,
     SchedulerOption,
-    StrainsOption,
     TlsOption,
     WaitOption,
 )
 from tio2nn.cli.pools import Pool, pool, refuse_both
+from tio2nn.cli.stress_options import StrainsOption
 from tio2nn.errors import UsageError
 from tio2nn.job_part import JobPart
 from tio2nn.wording import counted, size

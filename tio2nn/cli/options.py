@@ -176,22 +176,6 @@ DerivativesOption = Annotated[
         show_default=False,
     ),
 ]
-StressOption = Annotated[
-    Optional[bool],  # noqa: UP045
-    typer.Option(
-        "--stress/--no-stress",
-        help="Train on the stress, too, or without it. Default: as in params.json; new projects use it if available.",
-        show_default=False,
-    ),
-]
-StrainsOption = Annotated[
-    Optional[bool],  # noqa: UP045
-    typer.Option(
-        "--stress/--no-stress",
-        help="Compute derivatives by strain for training on the stress, or skip them. Default: as in params.json.",
-        show_default=False,
-    ),
-]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Exit with code 3 if there is a warning about a structure.")
 ]

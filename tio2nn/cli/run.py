@@ -39,7 +39,6 @@ from tio2nn.cli.options import (
     SourcesArgument,
     SplitFileOption,
     SplitKindOption,
-    StressOption,
     TlsOption,
     WaitOption,
     WhichEnergy,
@@ -49,6 +48,7 @@ from tio2nn.cli.options import (
 )
 from tio2nn.cli.pools import Pool, pool
 from tio2nn.cli.report_option import Page, ReportOption, page_wanted
+from tio2nn.cli.stress_options import StressOption
 from tio2nn.parallel.devices import Device, known_device
 from tio2nn.workflow.steps import Steps
 

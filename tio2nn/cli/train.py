@@ -40,12 +40,12 @@ from tio2nn.cli.options import (
     SeedOption,
     SplitFileOption,
     SplitKindOption,
-    StressOption,
     TlsOption,
     TunedOption,
     WaitOption,
 )
 from tio2nn.cli.pools import Pool, pool
+from tio2nn.cli.stress_options import StressOption
 from tio2nn.errors import UsageError
 from tio2nn.parallel.devices import Device, known_device
 from tio2nn.wording import counted

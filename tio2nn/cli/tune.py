@@ -21,11 +21,11 @@ from tio2nn.cli.options import (
     RecipeOption,
     SchedulerOption,
     SplitFileOption,
-    StressOption,
     TlsOption,
     WaitOption,
 )
 from tio2nn.cli.pools import Pool, pool, refuse_both
+from tio2nn.cli.stress_options import StressOption
 from tio2nn.errors import UsageError
 from tio2nn.job_part import JobPart
 from tio2nn.wording import counted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from pathlib import Path
@@ -137,7 +137,7 @@ class Snapshot:
         return needs_derivatives(parameters, self.structures)
 
     def needs_strains(self, parameters: ParameterSet) -> bool:
-        """Whether a fit with these parameters needs derivatives of the features with respect to strain."""
+        """As `needs_derivatives`, with respect to strain."""
         return needs_strains(parameters, self.structures)
 
     # --- states -----------------------------------------------------------------------------------------------
@@ -207,14 +207,15 @@ class Snapshot:
         )
 
     def _of_derivatives(self) -> State:
-        if not self.has_structures:
-            return State(FRESH if self.project.jacobian_table.exists() else MISSING)
-        return state_of_derivatives(self.project, self.parameters, self.structures)
+        return self._of_table(self.project.jacobian_table, state_of_derivatives)
 
     def _of_strains(self) -> State:
+        return self._of_table(self.project.strain_table, state_of_strains)
+
+    def _of_table(self, table: Path, state: Callable[..., State]) -> State:
         if not self.has_structures:
-            return State(FRESH if self.project.strain_table.exists() else MISSING)
-        return state_of_strains(self.project, self.parameters, self.structures)
+            return State(FRESH if table.exists() else MISSING)
+        return state(self.project, self.parameters, self.structures)
 
     def _of_split(self) -> State:
         found = self._split()
@@ -252,7 +253,7 @@ class Snapshot:
             best = read_json(project.best_trial_file)
             recorded = dict(best["inputs"])
         except _UNUSABLE as error:
-            return State(BROKEN, _told(project.best_trial_file, error))
+            return State.broken(project.best_trial_file, error)
         if self.has_structures:
             on_forces = best.get("validation_force_rmse_eV_per_A") is not None
             looked_at = [name for name in SEARCH.records if on_forces or name != "forces"]
@@ -292,7 +293,7 @@ class Snapshot:
             judged = "not validated" if rmse is None else f"validation RMSE {float(rmse):.2f} meV/atom"
             what = f"{counted(int(about['members']), 'network')}, {judged}"
         except _UNUSABLE as error:
-            return State(BROKEN, _told(project.training_metrics_file, error))
+            return State.broken(project.training_metrics_file, error)
         if self.has_structures:
             looked_at = MODEL.of_data if fit is None else MODEL.records
             others = _changed(recorded, self.inputs(fit or self.parameters, origin), looked_at)
@@ -320,7 +321,7 @@ class Snapshot:
                 f"MAE {energy['mae_meV_per_atom']:.2f} meV/atom"
             )
         except _UNUSABLE as error:
-            return State(BROKEN, _told(file, error))
+            return State.broken(file, error)
         if (model := self.state(MODEL)).kind != FRESH:
             return State(STALE, f"{what}; the model is {model.kind}", ("model",))
         if metrics.get("potential") != digest_of_file(project.potential_file):
@@ -394,11 +395,3 @@ def _changed(recorded: Mapping[str, Any], now: Mapping[str, str], names: Sequenc
 
 def _is_this_process(holder: Holder) -> bool:
     return (holder.process, holder.host) == (os.getpid(), socket.gethostname())
-
-
-def _told(file: Path, error: Exception) -> str:
-    return (
-        str(error)
-        if isinstance(error, InputError)
-        else f"{file}: expected a file that tio2nn wrote, got {error!r}"
-    )

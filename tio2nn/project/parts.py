@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
+
+from tio2nn.errors import InputError
 
 FRESH, STALE, MISSING, BROKEN, IN_PROGRESS = "up to date", "stale", "missing", "broken", "in progress"
 
@@ -76,3 +79,9 @@ class State(NamedTuple):
     kind: str
     what: str = ""
     of: tuple[str, ...] = ()
+
+    @classmethod
+    def broken(cls, file: Path, error: Exception) -> State:
+        """Of a part with a file that cannot be used."""
+        told = f"{file}: expected a file that tio2nn wrote, got {error!r}"
+        return cls(BROKEN, str(error) if isinstance(error, InputError) else told)
