@@ -34,6 +34,7 @@ NAMES = (
     "scale",
     "accuracy",
     "materials",
+    "stress",
     "alloys",
     "extrapolation",
     "phases",
