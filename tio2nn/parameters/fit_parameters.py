@@ -206,7 +206,7 @@ class TrainingParameters(Section):
             Affects.FIT,
             by_recipe=True,
         ),
-    ] = 1.0
+    ] = 0.25
     stress_huber_scale: Annotated[
         Positive,
         About(

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -356,5 +356,11 @@ def _save_network(network: BPNN, path: Path) -> None:
 
 
 def _write_history(path: Path, fits: Sequence[Fit]) -> None:
-    rows = ([member, *astuple(epoch)] for member, fit in enumerate(fits, start=1) for epoch in fit.history)
-    write_csv(path, ["member", *Epoch.__dataclass_fields__], rows)
+    # the time comes last
+    names = sorted(Epoch.__dataclass_fields__, key=lambda name: name == "seconds")
+    rows = (
+        [member, *(getattr(epoch, name) for name in names)]
+        for member, fit in enumerate(fits, start=1)
+        for epoch in fit.history
+    )
+    write_csv(path, ["member", *names], rows)
