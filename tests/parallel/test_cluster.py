@@ -28,6 +28,7 @@ from projects import (
     features_bytes,
     no_pool,
     structures_with_forces,
+    structures_with_stress,
     trained_project,
     write_files,
 )
@@ -170,12 +171,12 @@ def test_members_and_trials_are_those_of_this_machine(
     monkeypatch.setattr(Cluster, "sees", lambda *_: False)
     monkeypatch.setattr("tio2nn.parallel.remote_executor._LARGEST_WITH_A_TASK", 10_000)
     parameters = PARAMETERS.with_overrides(
-        training={"forces": True, "members": 2, "epochs": 3},
+        training={"forces": True, "stress": True, "members": 2, "epochs": 3},
         tuning={"strategy": "random", "max_trials": 2, "epochs": 2},
     )
     found = []
     for name, options in (("here", ["-j", 1]), ("there", running.options)):
-        made = extracted_project(tmp_path / name, parameters, chosen=structures_with_forces())
+        made = extracted_project(tmp_path / name, parameters, chosen=structures_with_stress())
         _, said = invoke("featurize", "-C", made.root, *options)
         for command in ("tune", "train"):
             _, said = invoke(command, "-C", made.root, *options)

@@ -221,7 +221,7 @@ def differentiate_by_strain(
             snapshot,
             part=part,
             jobs=workers.jobs,
-            make_executor=workers.kernels(snapshot.project, derivatives=True),
+            make_executor=workers.kernels(snapshot.project, strains=True),
             jobs_are_fixed=workers.is_fixed,
             insist=insist,
             announce=partial(_announce, "derivatives by strain"),

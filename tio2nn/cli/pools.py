@@ -42,13 +42,13 @@ class Pool:
         """Whether to use it even if it is not faster."""
         return self.asked is not None or self.cluster is not None
 
-    def kernels(self, project: Project, *, derivatives: bool = False) -> MakeExecutor:
-        """For symmetry functions, and their derivatives."""
+    def kernels(self, project: Project, *, derivatives: bool = False, strains: bool = False) -> MakeExecutor:
+        """For symmetry functions, and their derivatives with respect to positions and strain."""
         from tio2nn.parallel.workers import kernel_workers
 
         if self.cluster is None:
             return kernel_workers
-        return self.cluster.kernel_workers(project.root, derivatives=derivatives)
+        return self.cluster.kernel_workers(project.root, derivatives=derivatives, strains=strains)
 
     def trials(self, project: Project) -> MakeExecutor:
         """For the trials of a search."""

@@ -46,19 +46,20 @@ class Cluster(Connection):
 
     # --- pools ---------------------------------------------------------------------------------------------
 
-    def kernel_workers(self, folder: Path, *, derivatives: bool = False) -> ClusterPool:
+    def kernel_workers(
+        self, folder: Path, *, derivatives: bool = False, strains: bool = False
+    ) -> ClusterPool:
         """A pool for symmetry functions, and, if asked for, their derivatives.
 
         Args:
             folder: that the paths in the arguments of tasks lie in.
-            derivatives: compile what derivatives need, too.
+            derivatives, strains: compile what derivatives with respect to positions and strain need, too.
         """
         from tio2nn.descriptors.symmetry_functions import compile_kernels
 
-        name = "derivatives" if derivatives else "functions"
-        return ClusterPool(
-            self, folder, _NO_END, partial(self.compile, partial(compile_kernels, derivatives), name)
-        )
+        name = "strains" if strains else "derivatives" if derivatives else "functions"
+        function = partial(compile_kernels, derivatives, strains)
+        return ClusterPool(self, folder, _NO_END, partial(self.compile, function, name))
 
     def predicting_workers(self) -> ClusterPool:
         """A pool for predictions."""

@@ -235,7 +235,8 @@ def completed(snapshot: Snapshot, kind: Derivatives, how: How) -> JacobianSummar
         notes.write(own)
     pending = [k for shard in missing for k in range(shard.first, shard.last) if has_derivatives[k]]
     if pending:
-        compile_kernels(derivatives=True, strains=isinstance(layout, StrainLayout))
+        by_strain = isinstance(layout, StrainLayout)
+        compile_kernels(derivatives=not by_strain, strains=by_strain)
         work = _work(parameters, _Chosen(store, has_derivatives), kind, path, ledger)
         if own is not None:
             run = partial(differentiate_piece, kind.compute)
