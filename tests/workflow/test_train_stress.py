@@ -128,6 +128,27 @@ def test_a_search_fits_with_stress(project: Project) -> None:
     assert heard[0].train_stress is not None
 
 
+@pytest.mark.slow
+def test_a_search_on_structures_without_stress_does_without(tmp_path: Path) -> None:
+    chosen = [replace(s, stress=s.stress if k < 2 else None) for k, s in enumerate(structures_with_stress())]
+    project = small_project(tmp_path / "p", AUTO, chosen)
+    featurize(project, jobs=1, make_executor=no_pool)
+    split = tmp_path / "split.csv"
+    parts = [f"{s.name},{'validation' if k in (5, 6) else 'train'}" for k, s in enumerate(chosen)]
+    split.write_text("\n".join(["structure,part", *parts]) + "\n", encoding="utf-8")
+    tuning = {"layers": [1], "nodes": [4], "learning_rate": [0.01], "epochs": 1, "structures": 3}
+    heard: list[TrainingData] = []
+    for seed in range(2):
+        tune(
+            project,
+            AUTO.with_overrides(tuning={**tuning, "seed": seed}),
+            split_file=split,
+            jobs=1,
+            on_data=lambda data, _: heard.append(data),
+        )
+    assert None in [data.train_stress for data in heard]
+
+
 def test_train_says_what_it_uses_and_shows_the_errors(project: Project) -> None:
     def output(*words: str) -> str:
         result = CliRunner().invoke(app, ["train", "-C", str(project.root), "-j", "1", *words])

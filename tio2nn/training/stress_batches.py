@@ -46,7 +46,7 @@ class StressBatches:
         self.labels, self.size, self._windows = labels, size, windows
         self.rows, self.first_atom = Places.of(labels.subnets, labels.n_atoms, counts, size)
         n_labelled = int(np.count_nonzero(labels.has_stress))
-        self.weights = weights / max(1e-9, n_labelled * size / len(counts))
+        self.weights = weights / (n_labelled * size / len(counts)) if n_labelled else weights
         self.n_components = 6 * n_labelled
 
     def product(

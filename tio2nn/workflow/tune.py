@@ -236,7 +236,7 @@ def _prepared(
         parameters = snapshot.parameters
     inputs = read_inputs(snapshot, parameters)
     split = chosen = choose_split(snapshot, parameters, SplitRequest(split_file))
-    asked = forces_of(parameters)
+    asked, asked_stress = forces_of(parameters), parameters.training.stress
     parameters = resolved(parameters, inputs.store, split, inputs.selection)
     tuning = parameters.tuning
     if tuning.structures is not None:
@@ -244,6 +244,8 @@ def _prepared(
         drawn = facts_of(parameters, inputs.store, split, inputs.selection)
         if asked == "auto" and not drawn.n_structures_with_forces:
             parameters = parameters.with_overrides(training={"forces": False})
+        if asked_stress == "auto" and not drawn.n_structures_with_stress:
+            parameters = parameters.with_overrides(training={"stress": False})
     data = prepare(inputs, parameters, split, memory=Memory(memory_for_derivatives(), n_workers))
     if not len(data.validation.counts):
         raise InputError(
