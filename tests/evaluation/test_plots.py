@@ -155,6 +155,20 @@ def test_the_history_of_a_training_on_forces_shows_their_errors_too(
     np.testing.assert_allclose(drawn[0].axes[2].lines[0].get_ydata(), 3 / np.arange(1, 21))
 
 
+def test_the_history_of_a_training_on_stress_shows_its_errors_too(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    file = history(tmp_path / "history.csv", 1, 20)
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    stress = [f"{5 / epoch},{6 / epoch}" for epoch in range(1, 21)]
+    columns = "train_stress_rmse_meV_per_A3,validation_stress_rmse_meV_per_A3"
+    lines = [f"{row},{own}" for row, own in zip([header, *rows], [columns, *stress], strict=True)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    plot_history(file, tmp_path / "history.png")
+    assert [axes.get_ylabel() for axes in drawn[0].axes][2:] == ["RMSE of stress (meV/Å³)"]
+    np.testing.assert_allclose(drawn[0].axes[2].lines[1].get_ydata(), 6 / np.arange(1, 21))
+
+
 def test_the_history_of_one_epoch_is_a_visible_point(tmp_path: Path, drawn: list[Figure]) -> None:
     plot_history(history(tmp_path / "history.csv", 1, 1), tmp_path / "history.png")
     assert {line.get_marker() for axes in drawn[0].axes for line in axes.lines} == {"o"}

@@ -68,6 +68,11 @@ _MARGIN = 1.0
 _FAR = 2.0
 _FEW = 20  # values; for fewer, the middle 90 % is meaningless
 _MOST_BINS = 80
+# errors beside those of energies, and their names in a figure
+_MORE_ERRORS = {
+    "force_rmse_eV_per_A": "RMSE of forces (eV/Å)",
+    "stress_rmse_meV_per_A3": "RMSE of stress (meV/Å³)",
+}
 
 
 def plot_history(history_csv: Path, figure: Path) -> None:
@@ -75,13 +80,18 @@ def plot_history(history_csv: Path, figure: Path) -> None:
 
     Args:
         history_csv: table with the columns member (from 1), epoch, loss, validation_loss, train_rmse_meV_per_atom,
-            validation_rmse_meV_per_atom, and likewise train_ and validation_force_rmse_eV_per_A, empty without forces.
+            validation_rmse_meV_per_atom, and likewise train_ and validation_force_rmse_eV_per_A and
+            stress_rmse_meV_per_A3, empty without forces or stress.
         figure: the PNG to write.
     """
     history = pd.read_csv(history_csv)
     members = history.groupby("member")
-    with_forces = history[["train_force_rmse_eV_per_A", "validation_force_rmse_eV_per_A"]].notna().any().any()
-    panels = 3 if with_forces else 2
+    known = {
+        column: label
+        for column, label in _MORE_ERRORS.items()
+        if history.filter([f"train_{column}", f"validation_{column}"]).notna().any().any()
+    }
+    panels = 2 + len(known)
     with drawing(figure, height=2.4 * panels) as page:
         loss, rmse, *others = page.subplots(panels, 1, sharex=True)
         lines = [
@@ -90,12 +100,12 @@ def plot_history(history_csv: Path, figure: Path) -> None:
             (rmse, "train_rmse_meV_per_atom", BLUE, "training"),
             (rmse, "validation_rmse_meV_per_atom", ORANGE, "validation"),
         ]
-        for force in others:
+        for other, (column, label) in zip(others, known.items(), strict=True):
             lines += [
-                (force, "train_force_rmse_eV_per_A", BLUE, "training"),
-                (force, "validation_force_rmse_eV_per_A", ORANGE, "validation"),
+                (other, f"train_{column}", BLUE, "training"),
+                (other, f"validation_{column}", ORANGE, "validation"),
             ]
-            force.set_ylabel("RMSE of forces (eV/Å)")
+            other.set_ylabel(label)
         # without a validation set, omit its lines and legend entries
         for axes, column, color, part in (
             line for line in lines if line[3] == "training" or history[line[1]].notna().any()
