@@ -27,6 +27,7 @@ from tio2nn.structures.stress import to_voigt
 from tio2nn.training.data import TrainingData
 from tio2nn.workflow.evaluate import evaluate
 from tio2nn.workflow.featurize import featurize
+from tio2nn.workflow.lessons import Distillation
 from tio2nn.workflow.members import fit_member, prepare_members
 from tio2nn.workflow.train import TrainListener, train
 from tio2nn.workflow.tune import tune
@@ -147,6 +148,24 @@ def test_a_search_on_structures_without_stress_does_without(tmp_path: Path) -> N
             on_data=lambda data, _: heard.append(data),
         )
     assert None in [data.train_stress for data in heard]
+
+
+def test_a_student_learns_the_stress_of_its_teacher(project: Project, tmp_path: Path) -> None:
+    train(project, AUTO.with_overrides(training={"epochs": 1, "members": 1}))
+    teacher = tmp_path / "teacher.npz"
+    teacher.write_bytes(project.potential_file.read_bytes())
+    student = featurized(tmp_path / "student", members=1, epochs=1)
+    heard: list[TrainingData] = []
+    train(
+        student,
+        lesson=Distillation(teacher=teacher, copies=1),
+        listener=TrainListener(on_data=heard.append),
+    )
+    labels = heard[0].train_stress
+    assert labels is not None
+    assert len(labels.has_stress) == len(heard[0].train.counts) > 30
+    assert labels.has_stress.sum() > 20
+    assert heard[0].window is None
 
 
 def test_train_says_what_it_uses_and_shows_the_errors(project: Project) -> None:
