@@ -45,6 +45,7 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_parts_at_once_and_one_that_was_killed_give_the_bits_of_one_command(here: Path) -> None:
     features = here / "array/features"
     pattern = "shard-00002-*.npz"
@@ -74,6 +75,7 @@ def test_parts_at_once_and_one_that_was_killed_give_the_bits_of_one_command(here
         assert text_of(features / name) == text_of(here / "one/features" / name)
 
 
+@pytest.mark.slow
 def test_a_part_that_was_killed_resumes_and_the_last_command_computes_nothing(here: Path) -> None:
     features = here / "array/features"
     part = (*FEATURIZE, "-C", "array", "--part", "2/2")
@@ -151,6 +153,7 @@ def test_status_says_which_parts_are_done_and_which_are_at_work(tmp_path: Path) 
     assert out.splitlines()[-1].endswith("is running; wait until it ends")
 
 
+@pytest.mark.slow
 def test_parts_of_other_parameters_are_named(here: Path) -> None:
     array = Project(here / "array")
     code, _, err = end(start_part(here, *FEATURIZE, "-C", "array", "--part", "1/2"))
@@ -322,6 +325,7 @@ def test_the_structures_of_a_long_trajectory_are_divided_too(tmp_path: Path, pot
     assert (tmp_path / "all.tsv").read_text(encoding="utf-8") == expected
 
 
+@pytest.mark.slow
 def test_parts_of_a_prediction_at_once_and_one_that_was_killed(tmp_path: Path, potential: Path) -> None:
     write_files(tmp_path / "files", structures())
     common = ("predict", "files", "--potential", potential)

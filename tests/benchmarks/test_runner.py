@@ -169,6 +169,7 @@ def test_the_file_has_each_row_as_soon_as_it_is_measured(
     ]
 
 
+@pytest.mark.slow
 def test_a_benchmark_that_is_killed_leaves_its_rows(tmp_path: Path) -> None:
     file = tmp_path / "derivatives.json"
     words = call("derivatives", SAMPLE_DATA / "structure0001.xsf", "--repeats", 10**9, "--json", file)

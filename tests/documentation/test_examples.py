@@ -212,10 +212,7 @@ def beginnings(transcript: str) -> list[str]:
 @pytest.mark.filterwarnings("ignore::tio2nn.interfaces.watch.ExtrapolationWarning")
 @pytest.mark.parametrize(
     "page",
-    [
-        pytest.param(page, marks=[] if page in WITHOUT_A_PROJECT else [pytest.mark.slow])
-        for page in WITH_EXAMPLES
-    ],
+    [pytest.param(page, marks=[] if page == "README.md" else [pytest.mark.slow]) for page in WITH_EXAMPLES],
 )
 def test_the_examples_of_a_page_run_one_after_the_other(
     page: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

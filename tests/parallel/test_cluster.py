@@ -44,6 +44,9 @@ from tio2nn.project.project import Project
 from tio2nn.workflow.differentiate import differentiate
 from tio2nn.workflow.featurize import compute_features
 
+# a scheduler and workers of their own, which import and compile everything once more
+pytestmark = pytest.mark.slow
+
 _LIMIT = 1_500_000_000  # bytes of memory of a worker
 
 
@@ -98,7 +101,7 @@ def executor_of(cluster: Cluster, folder: Path, shared: bool = True) -> RemoteEx
     [
         (compute_features, features_bytes, True),
         (differentiate, derivatives_of, False),
-        pytest.param(compute_features, features_bytes, False, marks=pytest.mark.slow),
+        (compute_features, features_bytes, False),
     ],
 )
 def test_a_worker_killed_in_the_middle_changes_no_bit(
@@ -163,7 +166,6 @@ def test_a_folder_is_tried_with_a_file_that_is_gone_afterwards(cluster: Cluster,
     assert said == [f"the workers share {project.root}: they read and write there"]
 
 
-@pytest.mark.slow
 def test_members_and_trials_are_those_of_this_machine(
     running: DaskCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +187,6 @@ def test_members_and_trials_are_those_of_this_machine(
     assert found[0] == found[1]
 
 
-@pytest.mark.slow
 def test_a_whole_run_is_that_of_this_machine(running: DaskCluster, tmp_path: Path) -> None:
     files = tmp_path / "files"
     write_files(files, structures_with_forces())
@@ -248,7 +249,7 @@ def _kill_parent() -> None:
     time.sleep(60)
 
 
-@pytest.mark.parametrize("allowed_failures", [0, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("allowed_failures", [0, 3])
 def test_a_task_that_kills_its_dask_worker_is_a_dead_worker(
     cluster: Cluster, tmp_path: Path, allowed_failures: int
 ) -> None:

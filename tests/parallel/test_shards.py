@@ -71,6 +71,7 @@ def test_a_structure_that_kills_its_worker_is_named_and_all_other_shards_are_com
     assert content(project) == content(whole)
 
 
+@pytest.mark.slow
 def test_of_several_such_structures_the_first_of_each_shard_is_named(project: Project) -> None:
     with pytest.raises(
         InputError,
@@ -79,6 +80,7 @@ def test_of_several_such_structures_the_first_of_each_shard_is_named(project: Pr
         run(compute_features, project, "structure0024", "structure0004", "structure0011")
 
 
+@pytest.mark.slow
 def test_structures_that_kill_only_together_are_named_as_a_range(project: Project) -> None:
     expected = r"cannot compute structure\d+ to structure\d+: .* by SIGKILL, twice, though each of them can"
     with pytest.raises(InputError, match=expected):

@@ -73,6 +73,7 @@ def test_train_says_what_it_reads(project: Project) -> None:
     assert "exceed the memory" not in output("")
 
 
+@pytest.mark.slow
 def test_a_search_shares_the_memory_among_its_trials(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

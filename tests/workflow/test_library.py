@@ -52,6 +52,7 @@ print(summary.project.root, summary.used_all, summary.metrics["n_structures"], s
 """
 
 
+@pytest.mark.slow
 def test_a_script_runs_every_verb_in_silence(tmp_path: Path) -> None:
     parameters = PARAMETERS.with_overrides(
         training={"epochs": 2, "forces": "auto"},

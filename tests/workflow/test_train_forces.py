@@ -282,6 +282,7 @@ except SystemExit as ended:
 """
 
 
+@pytest.mark.slow
 def test_the_loss_of_forces_is_compiled_once_and_said_so(tmp_path: Path) -> None:
     project = project_with_derivatives(tmp_path / "p", PARAMETERS.with_overrides(training={"forces": True}))
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
