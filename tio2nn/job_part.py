@@ -28,8 +28,8 @@ class JobPart(NamedTuple):
     total: int
 
     @classmethod
-    def parse(cls, text: str) -> JobPart:
-        """The part that a user writes as "3/20".
+    def parse(cls, text: str, option: str = "--part") -> JobPart:
+        """The part that a user writes as "3/20" with an option.
 
         Raises:
             UsageError: anything else, or a number that is none of the parts.
@@ -37,7 +37,7 @@ class JobPart(NamedTuple):
         match = _WRITTEN.fullmatch(text.strip())
         part = None if match is None else cls(int(match[1]), int(match[2]))
         if part is None or not 1 <= part.number <= part.total:
-            raise UsageError(f"--part: expected K/N with K from 1 to N, such as 3/20, got {text}")
+            raise UsageError(f"{option}: expected K/N with K from 1 to N, such as 3/20, got {text}")
         return part
 
     @classmethod
@@ -48,14 +48,17 @@ class JobPart(NamedTuple):
             TypeError: no two whole numbers.
             ValueError: a number that is none of the parts.
         """
-        if part is None:
-            return None
+        return None if part is None else cls.given("part", part)
+
+    @classmethod
+    def given(cls, name: str, part: tuple[int, int]) -> JobPart:
+        """The part that a caller names by its two numbers, as an argument of this name; errors as for `of`."""
         are_two = isinstance(part, tuple) and len(part) == 2
         if not are_two or any(type(number) is not int for number in part):
-            raise TypeError(f"part: expected two whole numbers such as (3, 20), or None, got {part!r}")
+            raise TypeError(f"{name}: expected two whole numbers such as (3, 20), got {part!r}")
         found = cls(*part)
         if not 1 <= found.number <= found.total:
-            raise ValueError(f"part: expected (K, N) with K from 1 to N, got {part!r}")
+            raise ValueError(f"{name}: expected (K, N) with K from 1 to N, got {part!r}")
         return found
 
     def __str__(self) -> str:

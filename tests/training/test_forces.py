@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from tio2nn.parameters.fit_parameters import ACTIVATIONS, NetworkParameters, TrainingParameters
-from tio2nn.training import fit as training
 from tio2nn.training.batches import Batches, Part
+from tio2nn.training.company import Company
 from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit
@@ -229,10 +229,9 @@ def test_predictions_do_not_depend_on_the_batches(size: int) -> None:
 
 def test_a_fraction_takes_the_forces_of_other_structures_in_each_epoch() -> None:
     def components(fraction: float, number: int) -> int:
-        with closing(training._Company(make_fit(force_fraction=fraction), 1)) as company:
-            of_epoch = company.batches(number).forces
-            assert of_epoch is not None
-            return of_epoch.n_components
+        fit = make_fit(force_fraction=fraction)
+        with closing(Company(fit.flat_network.shape, fit.data, fit.parameters, fit.seed)) as company:
+            return company.batches(number).n_components[0]
 
     whole = components(1.0, 0)
     counts = [components(0.5, number) for number in range(40)]

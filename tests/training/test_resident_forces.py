@@ -23,6 +23,7 @@ from tio2nn.training.fit import Fit, Resumption, run_in_company
 from tio2nn.training.force_products import ForceProducts, HostForces
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN
+from tio2nn.training.predictions import Predictions
 from tio2nn.training.resident_forces import (
     MOST_PADDING,
     DoesNotFitError,
@@ -30,7 +31,7 @@ from tio2nn.training.resident_forces import (
     blocks_of,
 )
 from tio2nn.training.schedule import Schedule
-from tio2nn.training.stepper import Predictions, Stepper
+from tio2nn.training.stepper import Stepper
 
 configure_threads()
 

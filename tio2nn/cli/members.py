@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from tio2nn.cli import console
 from tio2nn.cli.fit_lines import errors_of, fallback_line, show_data
+from tio2nn.errors import UsageError
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
+    from tio2nn.job_part import JobPart
     from tio2nn.parallel.devices import Device
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.project.freshness import Snapshot
@@ -16,6 +18,29 @@ if TYPE_CHECKING:
     from tio2nn.training.history import Epoch
     from tio2nn.workflow.inputs import SplitRequest
     from tio2nn.workflow.lessons import Lesson
+
+
+def refuse_what_contradicts(
+    *, prepare: bool, member: int | None, rank: JobPart | None, is_bare: bool, whole: bool
+) -> None:
+    """Refuse options that do not belong to one step of a training.
+
+    Args:
+        prepare, member, rank: the options of the steps.
+        is_bare: whether no settings are given.
+        whole: whether there is an option of a training as a whole.
+
+    Raises:
+        UsageError: there is one.
+    """
+    options = {"--prepare": prepare, "--member": member is not None, "--rank": rank is not None}
+    given = [option for option, is_given in options.items() if is_given]
+    if given and whole:
+        raise UsageError("--prepare, --member and --rank cannot be combined with --json or --jobs")
+    if given and given != ["--prepare"] and not (is_bare and len(given) == 1):
+        if not is_bare or "--prepare" in given:
+            raise UsageError(f"{given[-1]} takes its settings from the preparation; give them to --prepare")
+        raise UsageError("--member cannot be combined with --rank, which fits all members")
 
 
 def prepare(

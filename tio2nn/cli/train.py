@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tio2nn.cli import console, teaching
 from tio2nn.cli import members as one_by_one
+from tio2nn.cli import ranks as together
 from tio2nn.cli.app import command
 from tio2nn.cli.fit_lines import errors_of, fallback_line, show_data
 from tio2nn.cli.lesson_options import (
@@ -42,11 +43,12 @@ from tio2nn.cli.options import (
     SplitKindOption,
     TlsOption,
     TunedOption,
-    WaitOption,
 )
 from tio2nn.cli.pools import Pool, pool
+from tio2nn.cli.rank_options import FitWaitOption, RankOption
 from tio2nn.cli.stress_options import StressOption
 from tio2nn.errors import UsageError
+from tio2nn.job_part import JobPart
 from tio2nn.parallel.devices import Device, known_device
 from tio2nn.wording import counted
 
@@ -57,6 +59,9 @@ if TYPE_CHECKING:
     from tio2nn.training.history import Epoch
     from tio2nn.workflow.inputs import SplitRequest
     from tio2nn.workflow.lessons import Lesson
+
+# what fits members of a preparation; they do not work beside each other
+_MEMBER, _RANK = "train --member", "train --rank"
 
 
 @command
@@ -83,12 +88,13 @@ def train(
     truth: TruthOption = None,
     prepare: PrepareOption = False,
     member: MemberOption = None,
+    rank: RankOption = None,
     jobs: FitJobsOption = None,
     device: DeviceOption = "cpu",
     scheduler: SchedulerOption = None,
     tls: TlsOption = None,
     insecure: InsecureOption = False,
-    wait: WaitOption = None,
+    wait: FitWaitOption = None,
     json: JsonOption = False,
 ) -> None:
     """Fit the potential; resumes an interrupted fit."""
@@ -111,21 +117,26 @@ def train(
     lesson = asked_lesson(begin_from, distill, copies, displacement, truth)
     settings = (recipe, target, forces, stress, split, lesson, *flags.values())
     is_bare = not (tuned or new) and all(value is None for value in settings)
-    if (prepare or member is not None) and (json or jobs is not None):
-        raise UsageError("--prepare and --member cannot be combined with --json or --jobs")
-    if prepare and wanted_device == "gpu":
-        raise UsageError("--prepare computes nothing on a GPU; give --device to train --member")
-    if member is not None and (prepare or not is_bare):
-        raise UsageError("--member takes its settings from the preparation; give them to --prepare")
+    own = None if rank is None else JobPart.parse(rank, "--rank")
+    one_by_one.refuse_what_contradicts(
+        prepare=prepare, member=member, rank=own, is_bare=is_bare, whole=json or jobs is not None
+    )
+    if wanted_device == "gpu" and (prepare or own is not None):
+        option = "--prepare" if prepare else "--rank"
+        raise UsageError(f"{option} computes nothing on a GPU; give --device to train --member")
     if isinstance(lesson, Distillation) and (prepare or scheduler is not None):
         raise UsageError("--distill cannot be combined with --prepare or --scheduler: it fits one network")
-    if scheduler is not None and (prepare or member is not None):
+    if scheduler is not None and (prepare or member is not None or own is not None):
         raise UsageError(
-            "--prepare and --member cannot be combined with --scheduler, which shares the members out"
+            "--prepare, --member and --rank cannot be combined with --scheduler, which shares the members out"
         )
     found = Project.find(project)
+    if own is not None:
+        with found.joined(f"{_RANK} {own}", _MEMBER), pool(None, scheduler, tls, insecure, None):
+            together.fit(Snapshot(found), own, wait)
+        return
     if member is not None:
-        with found.joined(f"train --member {member}"), pool(None, scheduler, tls, insecure, wait):
+        with found.joined(f"{_MEMBER} {member}", _RANK), pool(None, scheduler, tls, insecure, wait):
             one_by_one.fit(Snapshot(found), member, wanted_device)
         return
     if target is not None:

@@ -75,20 +75,25 @@ def locked(directory: Path, command: str) -> Iterator[bool]:
 
 
 @contextmanager
-def joined(directory: Path, command: str) -> Iterator[None]:
+def joined(directory: Path, command: str, never_beside: str | None = None) -> Iterator[None]:
     """Hold the lock of one job of an array, which shares a directory with other jobs.
 
     Args:
         directory: an existing directory.
         command: the work, such as "featurize --part 3/20", shown to others as the holder.
+        never_beside: with what the work of jobs begins that do the same in another way, such as "train --member".
 
     Raises:
-        InputError: the same job or a command is at work there, or a lock file is a link or no regular file.
+        InputError: the same job, such a job or a command is at work there, or a lock file is a link or no regular file.
     """
     name = _JOBS.replace("*", re.sub(r"[^a-z0-9]+", "-", command))
     with _held(directory, name, command):
         if (other := holder(directory)) is not None:
             raise _refusal(directory, str(other))
+        if never_beside is not None and (
+            others := [job for job in jobs(directory) if job.command.startswith(never_beside)]
+        ):
+            raise _refusal(directory, told(others), len(others))
         yield
 
 

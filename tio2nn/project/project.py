@@ -128,13 +128,17 @@ class Project:
                     remove_unfinished(self.root / entry.path)
             yield
 
-    def joined(self, command: str) -> AbstractContextManager[None]:
+    def joined(self, command: str, never_beside: str | None = None) -> AbstractContextManager[None]:
         """Hold the lock of one job of an array, which does not wait for other jobs; `command` names its work.
 
+        Args:
+            command, never_beside: as for `tio2nn.files.lock.joined`.
+
         Raises:
-            InputError: the same job, or a command that is no such job, is running; the message names it.
+            InputError: the same job, one that it must not be beside, or a command that is no job is running; the
+                message names it.
         """
-        return joined(self.root, command)
+        return joined(self.root, command, never_beside)
 
     def command(self, words: str) -> str:
         """A command line for this project, ready to be pasted: "tio2nn train -C DIR"."""
@@ -246,6 +250,11 @@ class Project:
     def preparation_file(self) -> Path:
         """What was prepared for members that are fitted one by one; removed when a training ends."""
         return self.model_directory / "preparation.npz"
+
+    @property
+    def ranks_file(self) -> Path:
+        """Where the first of several ranks of a training waits for the others; removed when they are there."""
+        return self.model_directory / "ranks.json"
 
     @property
     def potential_file(self) -> Path:

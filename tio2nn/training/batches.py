@@ -11,9 +11,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tio2nn.job_part import JobPart
 from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels, StressLabels
 from tio2nn.training.force_kernels import ForceBatch, force_losses
 from tio2nn.training.places import Places
+from tio2nn.training.shares import dealt
 from tio2nn.training.stress_batches import StressBatches
 from tio2nn.training.windows import WindowReader, Windows, in_turn, mixed
 
@@ -48,6 +50,18 @@ class Part:
                 sizes += own.sizes(n_features)
         return sizes
 
+    def work(self) -> IntArray:
+        """(n_structures,) grows with what each structure costs in an epoch."""
+        return np.asarray(self.sizes(1) + self.table.n_atoms)
+
+    def n_labelled(self, order: IntArray) -> tuple[int, int]:
+        """Number of atoms with forces, and of structures with a stress, among structures (n_structures,)."""
+        forces, stress = self.forces, self.stress
+        return (
+            0 if forces is None else int((forces.n_atoms * forces.has_forces)[order].sum()),
+            0 if stress is None else int(np.count_nonzero(stress.has_stress[order])),
+        )
+
     def without_forces(self, left_out: NDArray[np.bool_]) -> Part:
         """The part with the forces of some structures (n_structures,) left out."""
         assert self.forces is not None, "there are forces"
@@ -65,11 +79,16 @@ class Batches:
         readers: of the derivatives, if they are read window by window.
         first_batches: (n_windows + 1,) where each window begins, and the number of batches; None for windows of
             about equal size.
+        rank: gets its share of each batch, with losses whose sums over all ranks are those of whole batches; None for
+            all.
 
     Attributes:
         n: number of batches.
-        size: as above.
-        n_structures: number of structures.
+        size: structures of a batch, or of the largest share of one.
+        n_structures: number of structures here.
+        order: (n_structures,) of them.
+        whole: structures of a batch, and number of structures, of all ranks.
+        n_components: of the forces and of the stresses of all structures, of all ranks.
         features: for each subnet (n_atoms of it, n_features).
         segments: for each subnet (n_atoms of it,) the place of each atom's structure in its batch.
         edges: (n_batches + 1, n_subnets) where the atoms of each batch begin.
@@ -85,8 +104,23 @@ class Batches:
         size: int,
         readers: Readers | None = None,
         first_batches: IntArray | None = None,
+        rank: JobPart | None = None,
     ) -> None:
-        self.n, self.size, self.n_structures = -(-len(order) // size), size, len(order)
+        if readers is not None and first_batches is None:
+            first_batches = readers.in_turn(part, order, size)
+        # The loss of the forces of a batch is the sum over its atoms with forces divided by those of a full batch on
+        # average, so that atoms count alike in batches with few of them. The mean of the losses of all full batches is
+        # then the mean loss of an atom. It is so with structures and their stresses.
+        n_atoms, n_stresses = part.n_labelled(order)
+        per_force, per_stress = (
+            max(1.0, n_atoms * size / len(order)),
+            max(1e-9, n_stresses * size / len(order)),
+        )
+        self.n_components = (3 * n_atoms, 6 * n_stresses)
+        self.n, self.whole = -(-len(order) // size), (size, len(order))
+        if rank is not None:
+            order, size = dealt(order, part.work(), size, rank), -(-size // rank.total)
+        self.size, self.n_structures, self.order = size, len(order), order
         shape, fill = (self.n, size), (0, self.n * size - len(order))
         table, labels = part.table, part.labels
         counts = table.counts[order]
@@ -103,24 +137,22 @@ class Batches:
             for column in (
                 np.pad(labels.energies[order], fill),
                 np.pad(table.n_atoms[order], fill, constant_values=1),
-                np.pad(labels.weights[order], fill),
+                np.pad(labels.weights[order] * (size / self.whole[0]), fill),
             )
         )
         self.forces, self.stress = None, None
-        if readers is not None and first_batches is None:
-            first_batches = readers.in_turn(part, order, size)
         if part.forces is not None:
             own = part.forces.select(order)
             windows = None
             if readers is not None:
                 windows = readers.windows(readers.forces, own, size, first_batches)
-            self.forces = ForceBatches(own, counts, size, labels.weights[order], windows)
+            self.forces = ForceBatches(own, counts, size, labels.weights[order] / per_force, windows)
         if part.stress is not None:
             own_stress = part.stress.select(order)
             windows = None
             if readers is not None:
                 windows = readers.windows(readers.stress, own_stress, size, first_batches)
-            self.stress = StressBatches(own_stress, counts, size, labels.weights[order], windows)
+            self.stress = StressBatches(own_stress, counts, size, labels.weights[order] / per_stress, windows)
 
     def atoms(self, batch: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Features and segments of the atoms of one batch."""
@@ -188,12 +220,18 @@ class Readers(NamedTuple):
                 reader.close()
 
 
-def shuffled(part: Part, size: int, random: np.random.Generator, readers: Readers | None) -> Batches:
-    """All structures in an order that is drawn; within windows, if there are readers."""
+def shuffled(
+    part: Part,
+    size: int,
+    random: np.random.Generator,
+    readers: Readers | None,
+    rank: JobPart | None = None,
+) -> Batches:
+    """All structures in an order that is drawn, or one rank's share of them; within windows, if there are readers."""
     if readers is None:
-        return Batches(part, random.permutation(len(part)), size)
+        return Batches(part, random.permutation(len(part)), size, rank=rank)
     plan = mixed(part.sizes(readers.n_features), size, readers.capacity, random)
-    return Batches(part, plan.order, size, readers, plan.first_batches)
+    return Batches(part, plan.order, size, readers, plan.first_batches, rank)
 
 
 class ForceBatches:
@@ -203,14 +241,12 @@ class ForceBatches:
         labels: in that order.
         counts: (n_structures, n_subnets)
         size: structures of a batch.
-        weights: (n_structures,) of the losses.
+        weights: (n_structures,) of the losses, divided by the atoms with forces of a batch on average.
         windows: of the derivatives; None to use them where they lie.
 
     Attributes:
-        labels, size: as above.
+        labels, size, weights: as above.
         rows, first_atom: as in `Places`.
-        weights: (n_structures,) of the losses, divided by the atoms with forces of a batch on average.
-        n_components: of all forces.
     """
 
     def __init__(
@@ -221,14 +257,8 @@ class ForceBatches:
         weights: FloatArray,
         windows: Windows | None = None,
     ) -> None:
-        self.labels, self.size, self._windows = labels, size, windows
+        self.labels, self.size, self.weights, self._windows = labels, size, weights, windows
         self.rows, self.first_atom = Places.of(labels.subnets, labels.n_atoms, counts, size)
-        # The loss of a batch is the sum over its atoms with forces divided by those of a full batch on average, so that
-        # atoms count alike in batches with few of them. The mean of the losses of all full batches is then the mean
-        # loss of an atom.
-        n_labelled = int(labels.n_atoms[labels.has_forces].sum())
-        self.weights = weights / max(1.0, n_labelled * size / len(counts))
-        self.n_components = 3 * n_labelled
 
     def product(
         self,
@@ -279,6 +309,7 @@ class ForceBatches:
             force_losses(jacobian, batch_of_part, gradients, scale, forces, derivatives, results[part])
 
         n = len(whole.offsets)
-        for _ in share(compute, np.array_split(np.arange(n), min(pieces, n))):
+        # the last batch may have no structures for a rank
+        for _ in share(compute, np.array_split(np.arange(n), min(pieces, n)) if n else []):
             pass
         return results.sum(axis=0), derivatives, forces

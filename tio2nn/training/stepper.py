@@ -8,7 +8,6 @@ at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -16,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tio2nn.parallel.exchange import Exchange
 from tio2nn.parameters.fit_parameters import TrainingParameters
 from tio2nn.training.backpropagation import forward, to_features, to_weights
 from tio2nn.training.batches import Batches
@@ -23,29 +23,11 @@ from tio2nn.training.dataset import FitData
 from tio2nn.training.flat_network import Shape, joined, layers_of
 from tio2nn.training.force_products import ForceProducts
 from tio2nn.training.losses import energy_losses
+from tio2nn.training.predictions import Predictions
 from tio2nn.training.schedule import Schedule
 
 Float32Array = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What members say of the structures of a part.
-
-    Attributes:
-        energies: (n_members, n_structures) eV.
-        forces: (n_members, n_atoms, 3) eV/Å, zeros where a structure has none; no atoms without forces.
-        force_losses: (n_members,) mean loss of an atom.
-        stresses: (n_members, n_structures, 6) eV/Å³, zeros where a structure has none; no structures without stress.
-        stress_losses: (n_members,) mean loss of a structure.
-    """
-
-    energies: Float32Array
-    forces: Float32Array
-    force_losses: FloatArray
-    stresses: Float32Array
-    stress_losses: FloatArray
 
 
 class Stepper:
@@ -59,6 +41,7 @@ class Stepper:
         forces: products with the Jacobian; None for a fit to energies.
         stress: products with the derivatives with respect to strain; None for a fit without.
         stacked: whether each operation is done for all members at once.
+        exchange: with processes that have other shares of the batches; None if there are none.
     """
 
     def __init__(
@@ -71,8 +54,10 @@ class Stepper:
         stress: ForceProducts | None = None,
         *,
         stacked: bool = False,
+        exchange: Exchange | None = None,
     ) -> None:
         self.shape, self.parameters, self._schedule = shape, parameters, schedule
+        self.exchange = exchange
         self.forces, self.stress, self.stacked = forces, stress, stacked
         self.whitenings = [tf.constant(matrix, tf.float32) for matrix in data.whitening_matrices]
         self._graphs: dict[int, _EpochGraph] = {}
@@ -139,7 +124,8 @@ class Stepper:
                 of_batch, own_stresses = self.stress.predict(given[1], batch, gradients)
                 stress_losses += of_batch
                 stresses.append(own_stresses)
-        per_structure = batches.size / batches.n_structures
+        size, n_structures = batches.whole
+        per_structure = size / n_structures
         return Predictions(
             np.concatenate(energies, axis=1)[:, : batches.n_structures],
             np.concatenate(forces, axis=1),
@@ -325,7 +311,7 @@ class _EpochGraph:
             ]
             found, gradients = self._losses(given, batch, networks, of_batch, rate[1])
             totals += found
-            self._move(gradients, step, rate)
+            self._move(self._summed(gradients), step, rate)
         return totals
 
     def _losses(
@@ -374,6 +360,15 @@ class _EpochGraph:
             network.to_weights(own, own_gradients)
             for network, own, own_gradients in zip(networks, of_energies, of_gradients, strict=True)
         ]
+
+    def _summed(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Gradients, with those of other processes."""
+        exchange = self._stepper.exchange
+        if exchange is None:
+            return gradients
+        summed = tf.numpy_function(exchange.sum, [tf.stack(gradients)], tf.float32)
+        summed.set_shape((len(gradients), *gradients[0].shape))
+        return tf.unstack(summed)  # type: ignore[no-any-return]
 
     def _move(self, gradients: Sequence[tf.Tensor], step: tf.Tensor, rate: tf.Tensor) -> None:
         """One step of the optimizer."""

@@ -24,15 +24,12 @@ class StressBatches:
         labels: in that order.
         counts: (n_structures, n_subnets)
         size: structures of a batch.
-        weights: (n_structures,) of the losses.
+        weights: (n_structures,) of the losses, divided by the structures with a stress of a batch on average.
         windows: of the derivatives; None to use them where they lie.
 
     Attributes:
-        labels, size: as above.
+        labels, size, weights: as above.
         rows, first_atom: as in `Places`.
-        weights: (n_structures,) of the losses, divided by the structures with a stress of a batch on average: the mean
-            of the losses of all full batches is the mean loss of a structure.
-        n_components: of all stresses, six each.
     """
 
     def __init__(
@@ -43,11 +40,8 @@ class StressBatches:
         weights: FloatArray,
         windows: Windows | None = None,
     ) -> None:
-        self.labels, self.size, self._windows = labels, size, windows
+        self.labels, self.size, self.weights, self._windows = labels, size, weights, windows
         self.rows, self.first_atom = Places.of(labels.subnets, labels.n_atoms, counts, size)
-        n_labelled = int(np.count_nonzero(labels.has_stress))
-        self.weights = weights / (n_labelled * size / len(counts)) if n_labelled else weights
-        self.n_components = 6 * n_labelled
 
     def product(
         self,
@@ -97,6 +91,6 @@ class StressBatches:
             stresses[:, part] = found
 
         n = len(whole.offsets)
-        for _ in share(compute, np.array_split(np.arange(n), min(pieces, n))):
+        for _ in share(compute, np.array_split(np.arange(n), min(pieces, n)) if n else []):
             pass
         return results.sum(axis=0), derivatives, stresses

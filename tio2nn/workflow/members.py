@@ -209,20 +209,7 @@ def fit_member(
     threads = thread_count()
     configure_threads(threads, known_device(device))
     settings = preparation.resolved
-    task = MemberTask(
-        data=preparation.data_file(project),
-        derivatives=None
-        if preparation.derivatives is None
-        else project.features_directory / preparation.derivatives,
-        strains=None if preparation.strains is None else project.features_directory / preparation.strains,
-        elements=settings.elements,
-        n_features=settings.n_features,
-        network=settings.network,
-        training=settings.training,
-        seed=settings.training.seed,
-        member=member,
-        resumption=Resumption(project.checkpoint_file(member), preparation.members[member - 1]),
-    )
+    task = member_task(project, preparation, member)
 
     def fitted(device: Device) -> Fit:
         fit = task.begin()
@@ -239,6 +226,23 @@ def fit_member(
         epochs=len(fit.history),
         seconds=time.perf_counter() - begin,
         fitted=preparation.fitted(project),
+    )
+
+
+def member_task(project: Project, preparation: Preparation, member: int) -> MemberTask:
+    """The fit of one member of a preparation."""
+    settings, derivatives, strains = preparation.resolved, preparation.derivatives, preparation.strains
+    return MemberTask(
+        data=preparation.data_file(project),
+        derivatives=None if derivatives is None else project.features_directory / derivatives,
+        strains=None if strains is None else project.features_directory / strains,
+        elements=settings.elements,
+        n_features=settings.n_features,
+        network=settings.network,
+        training=settings.training,
+        seed=settings.training.seed,
+        member=member,
+        resumption=Resumption(project.checkpoint_file(member), preparation.members[member - 1]),
     )
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from tio2nn.errors import InputError, MissingInputError, StaleError, UsageError
+from tio2nn.files.arrays import opened_arrays
+from tio2nn.job_part import JobPart
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.preparation import Preparation, inputs_of_preparation
+from tio2nn.project.project import Project
+from tio2nn.training.shares import require_shares
 from tio2nn.wording import other
 
 PREPARE = "train --prepare"
 
 
-def require_preparation(snapshot: Snapshot, member: int) -> Preparation:
-    """The preparation that a member is fitted from.
+def require_preparation(snapshot: Snapshot, member: int | None = None) -> Preparation:
+    """The preparation that a member is fitted from; by default, that all are.
 
     Raises:
         MissingInputError: there is none, or no derivatives.
@@ -21,12 +25,12 @@ def require_preparation(snapshot: Snapshot, member: int) -> Preparation:
     """
     project = snapshot.project
     command = project.command(PREPARE)
-    if member < 1:
+    if member is not None and member < 1:
         raise UsageError(f"--member: expected a number from 1, got {member}")
     if not project.preparation_file.exists():
         raise MissingInputError(f'no preparation in {project.shown()}; run "{command}" first')
     preparation = Preparation.read(project.preparation_file)
-    if member > (n := len(preparation.members)):
+    if member is not None and member > (n := len(preparation.members)):
         raise UsageError(f"--member: expected a number from 1 to {n}, as prepared, got {member}")
     if changed := _changes(snapshot, preparation):
         raise StaleError(
@@ -37,6 +41,25 @@ def require_preparation(snapshot: Snapshot, member: int) -> Preparation:
             f'expected the data of the preparation, got no file; run "{command}" again', file=str(data)
         )
     return preparation
+
+
+def require_rank(project: Project, preparation: Preparation, rank: JobPart) -> None:
+    """Refuse a rank by whose total the batches of a preparation cannot be divided.
+
+    Raises:
+        UsageError: they cannot.
+        InputError: the data of the preparation are damaged.
+    """
+    data = preparation.data_file(project)
+    try:
+        with opened_arrays(data) as arrays:
+            n_structures = len(arrays["train_counts"])
+    except Exception:  # zipfile and NumPy raise errors of many kinds
+        again = f'run "{project.command(PREPARE)}" again'
+        raise InputError(
+            f"expected the data of the preparation, got a damaged file; {again}", file=str(data)
+        ) from None
+    require_shares(rank, preparation.resolved.training.batch_size, n_structures)
 
 
 def usable_preparation(snapshot: Snapshot) -> Preparation | None:

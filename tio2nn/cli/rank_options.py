@@ -1,0 +1,29 @@
+"""Options of a training that several processes share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+RankOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--rank",
+        metavar="K/N",
+        help="Fit what was prepared together with N-1 other processes, on machines that share the files: share K of "
+        "every batch.",
+        show_default=False,
+    ),
+]
+FitWaitOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(
+        "--wait",
+        min=0.0,
+        metavar="SECONDS",
+        help="How long to wait for the scheduler, and whenever there is no worker (default: 60), or for the other ranks "
+        "(default: 300).",
+        show_default=False,
+    ),
+]
