@@ -22,7 +22,7 @@ FitWaitOption = Annotated[
         "--wait",
         min=0.0,
         metavar="SECONDS",
-        help="How long to wait for the scheduler, and whenever there is no worker (default: 60), or for the other ranks "
+        help="How long to wait for the scheduler, and whenever there is no worker (default: 60), or for other ranks "
         "(default: 300).",
         show_default=False,
     ),

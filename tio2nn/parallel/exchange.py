@@ -105,13 +105,13 @@ class Exchange:
         Raises:
             InputError: a rank is gone.
         """
-        total = np.ascontiguousarray(own).copy()
+        total: NDArray[Scalar] = np.array(own, order="C")
         with self._timed():
             if self.is_first:
                 received = np.empty_like(total)
                 for number in range(2, self.rank.total + 1):
                     self._receive(number, received)
-                    total += received
+                    np.add(total, received, out=total)
                 self._send_to_all(total)
             else:
                 self._send(1, total)
@@ -124,7 +124,7 @@ class Exchange:
         Raises:
             InputError: a rank is gone.
         """
-        given = np.ascontiguousarray(own).copy()
+        given: NDArray[Scalar] = np.array(own, order="C")
         with self._timed():
             if self.is_first:
                 self._send_to_all(given)

@@ -255,7 +255,7 @@ class _EpochGraph:
             self._optimizer.variables
         )  # after steps done and learning rate; two for each variable
         self._state = [self._weights, moments[::2], moments[1::2], self._averages]
-        self._run = tf.function(self._epoch)
+        self._run, self._is_traced = tf.function(self._epoch), False
 
     def train(
         self, batches: Batches, states: Float32Array, first_step: int, rates: FloatArray, keys: Sequence[int]
@@ -264,7 +264,7 @@ class _EpochGraph:
         for variables, state in zip(self._state, states, strict=True):
             for variable, own in zip(variables, self._stepper.split(state), strict=True):
                 variable.assign(own)
-        totals = self._run(
+        given = (
             batches.features,
             batches.segments,
             batches.edges,
@@ -274,6 +274,13 @@ class _EpochGraph:
             tf.constant(list(keys), tf.int32),
             self._stepper.begin(batches),
         )
+        if self._stepper.exchange is not None and not self._is_traced:
+            # a share has other numbers of atoms in each epoch; all of them go through the graph that is traced here
+            rows, others = given[:2], given[2:]
+            any_rows = tf.nest.map_structure(lambda own: tf.TensorSpec([None, *own.shape[1:]], own.dtype), rows)
+            self._run.get_concrete_function(*any_rows, *others)
+            self._is_traced = True
+        totals = self._run(*given)
         for variables, state in zip(self._state, states, strict=True):
             state[:] = np.concatenate(
                 [variable.numpy().reshape(-1, state.shape[1]) for variable in variables]
