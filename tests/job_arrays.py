@@ -41,6 +41,14 @@ if __name__ == "__main__":
         from tio2nn.training import fit
 
         fit._CHECKPOINT_SECONDS = -1.0
+        end_epoch = fit.Fit.end_epoch
+
+        def end_and_perhaps_die(self, epoch):
+            if os.environ["DIE_AFTER_EPOCH"] == str(len(self.history)):
+                os.kill(os.getpid(), 9)
+            end_epoch(self, epoch)
+
+        fit.Fit.end_epoch = end_and_perhaps_die
     else:
         store.ATOMS_PER_SHARD = 8
     if os.environ.get("HALT_AFTER"):
@@ -49,11 +57,14 @@ if __name__ == "__main__":
 """
 
 
-def start_part(here: Path, *arguments: object, halt_after: str = "") -> subprocess.Popen[str]:
+def start_part(
+    here: Path, *arguments: object, halt_after: str = "", die_after_epoch: int | None = None
+) -> subprocess.Popen[str]:
     """A command as a process of its own, in this folder.
 
     With `halt_after`, it stands still for good once it has written a file of that name (a pattern): at the first
-    file that it touches afterwards, however fast the machine is.
+    file that it touches afterwards, however fast the machine is. With `die_after_epoch`, a training is killed when a
+    network has one epoch more than that.
     """
     script = here / "part.py"
     script.write_text(_COMMAND, encoding="utf-8")
@@ -61,7 +72,7 @@ def start_part(here: Path, *arguments: object, halt_after: str = "") -> subproce
         [sys.executable, str(script), *map(str, arguments)],
         text=True,
         cwd=here,
-        env=os.environ | {"HALT_AFTER": halt_after},
+        env=os.environ | {"HALT_AFTER": halt_after, "DIE_AFTER_EPOCH": str(die_after_epoch)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

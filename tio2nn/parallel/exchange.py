@@ -176,7 +176,7 @@ class Exchange:
         try:
             yield self._others[number - 2 if self.is_first else 0]
         except TimeoutError:
-            self._lose(number, f"has said nothing for {_PATIENCE:.0f} s")
+            self._lose(number, f"has said nothing for {_PATIENCE:g} s")
         except OSError:
             self._lose(number, "has ended")
 

@@ -277,7 +277,9 @@ class _EpochGraph:
         if self._stepper.exchange is not None and not self._is_traced:
             # a share has other numbers of atoms in each epoch; all of them go through the graph that is traced here
             rows, others = given[:2], given[2:]
-            any_rows = tf.nest.map_structure(lambda own: tf.TensorSpec([None, *own.shape[1:]], own.dtype), rows)
+            any_rows = tf.nest.map_structure(
+                lambda own: tf.TensorSpec([None, *own.shape[1:]], own.dtype), rows
+            )
             self._run.get_concrete_function(*any_rows, *others)
             self._is_traced = True
         totals = self._run(*given)
