@@ -23,7 +23,7 @@ def test_each_structure_of_a_batch_is_dealt_once_and_full_batches_equally(
     for begin in range(0, len(order), size):
         batch = set(order[begin : begin + size].tolist())
         own = [[int(one) for one in found if int(one) in batch] for found in shares]
-        assert sorted(sum(own, [])) == sorted(batch)
+        assert sorted(one for some in own for one in some) == sorted(batch)
         most = max(map(len, own))
         assert most == -(-len(batch) // n_ranks)
         # in the order of the epoch, and at the place where this batch begins
