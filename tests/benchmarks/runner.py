@@ -30,6 +30,7 @@ NAMES = (
     "derivatives",
     "forces",
     "epochs",
+    "ranks",
     "commands",
     "scale",
     "accuracy",

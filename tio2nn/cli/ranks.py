@@ -9,6 +9,7 @@ from tio2nn.cli.fit_lines import errors_of
 
 if TYPE_CHECKING:
     from tio2nn.job_part import JobPart
+    from tio2nn.parallel.exchange import Exchange
     from tio2nn.project.freshness import Snapshot
     from tio2nn.training.history import Epoch
 
@@ -38,7 +39,7 @@ def fit(snapshot: Snapshot, rank: JobPart, wait: float | None) -> None:
             begun.add(member)
             show(member, epoch.epoch, errors_of(epoch))
 
-        def on_begin() -> None:
+        def on_begin(_: Exchange) -> None:
             console.say(f"rank {rank.number} of {rank.total}: all ranks are there")
 
         summary = fit_rank(

@@ -112,10 +112,8 @@ class Batches:
         # average, so that atoms count alike in batches with few of them. The mean of the losses of all full batches is
         # then the mean loss of an atom. It is so with structures and their stresses.
         n_atoms, n_stresses = part.n_labelled(order)
-        per_force, per_stress = (
-            max(1.0, n_atoms * size / len(order)),
-            max(1e-9, n_stresses * size / len(order)),
-        )
+        per_force = max(1.0, n_atoms * size / len(order))
+        per_stress = n_stresses * size / len(order) if n_stresses else 1.0
         self.n_components = (3 * n_atoms, 6 * n_stresses)
         self.n, self.whole = -(-len(order) // size), (size, len(order))
         if rank is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from tio2nn.cores import thread_count
 from tio2nn.files.paths import AnyPath
 from tio2nn.job_part import JobPart
-from tio2nn.parallel.exchange import WAIT_SECONDS, exchange
+from tio2nn.parallel.exchange import WAIT_SECONDS, Exchange, exchange
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.training.devices import configure_threads
@@ -46,12 +46,12 @@ class RankListener:
 
     Attributes:
         on_wait: with a sentence, if other ranks are not there yet.
-        on_begin: when all are there.
+        on_begin: with the connections to the others, when all are there.
         on_epoch: after each epoch with the number of the member, from 1, and the epoch.
     """
 
     on_wait: Callable[[str], None] | None = None
-    on_begin: Callable[[], None] | None = None
+    on_begin: Callable[[Exchange], None] | None = None
     on_epoch: Callable[[int, Epoch], None] | None = None
 
 
@@ -101,7 +101,7 @@ def fit_rank(
     with exchange(project.ranks_file, own, work, wait, listener.on_wait) as connections:
         begin = time.perf_counter()
         if listener.on_begin is not None:
-            listener.on_begin()
+            listener.on_begin(connections)
         try:
             resumptions = [task.resumption for task in tasks]
             run_in_company(fits, resumptions, on_epoch, threads, exchange=connections)
