@@ -186,14 +186,21 @@ def run_in_a_shell(script: str, programs: Path) -> str:
     """What a block prints that needs a shell; its calls of tio2nn are shortened, too."""
     programs.mkdir(exist_ok=True)
     cases = "".join(f'{verb}*) set -- "$@" {" ".join(options)};;\n' for verb, options in SHORTER.items())
-    cases = f"*--member*) ;;\n{cases}"  # a member takes its settings from the preparation
+    # members and ranks take their settings from the preparation
+    cases = f"*--member*|*--rank*) ;;\n{cases}"
     program = programs / "tio2nn"
     program.write_text(f'#!/bin/sh\ncase "$*" in\n{cases}esac\nexec "{sys.executable}" -m tio2nn "$@"\n')
     program.chmod(0o755)
+    srun = programs / "srun"
+    srun.write_text(
+        '#!/bin/sh\nfor k in $(seq 0 $((SLURM_NTASKS - 1))); do\nSLURM_PROCID=$k "$@" & all="$all $!"\ndone\n'
+        'for one in $all; do wait "$one" || exit 1; done\n'
+    )
+    srun.chmod(0o755)
     (programs / "python").unlink(missing_ok=True)
     (programs / "python").symlink_to(sys.executable)
     environment = {**os.environ, "PATH": os.pathsep.join([str(programs), os.environ["PATH"]])}
-    environment |= {"SLURM_ARRAY_TASK_ID": "1", "SLURM_CPUS_PER_TASK": "2"}
+    environment |= {"SLURM_ARRAY_TASK_ID": "1", "SLURM_CPUS_PER_TASK": "2", "SLURM_NTASKS": "2"}
     ended = subprocess.run(
         ["sh", "-ec", script], capture_output=True, text=True, check=False, env=environment
     )
