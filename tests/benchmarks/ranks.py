@@ -138,7 +138,7 @@ def summarize(rows: Sequence[Row]) -> list[Row]:
                 statistics.median(max(row[name] for row in own if row["repeat"] == k) for k in repeats)
             )
 
-        found: Row = {"ranks": n}
+        found: Row = {"ranks": n, "batches": own[0]["batches"], "numbers": own[0]["numbers"]}
         found |= {name: median_of_slowest(name) for name in ("seconds", "cpu_seconds", "waiting", "sums")}
         found["free_cores"] = round(found["cpu_seconds"] + (found["sums"] if n > 1 else 0.0), 3)
         fewest = table[0] if table else found
