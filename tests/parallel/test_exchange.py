@@ -19,7 +19,7 @@ import pytest
 
 from tio2nn.errors import InputError
 from tio2nn.job_part import JobPart
-from tio2nn.parallel import exchange as transport
+from tio2nn.parallel import rendezvous
 from tio2nn.parallel.exchange import Exchange, exchange
 
 Result = TypeVar("Result")
@@ -166,7 +166,7 @@ def test_a_number_that_is_taken_is_refused(file: Path) -> None:
 
 
 def test_strangers_are_turned_away(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_HANDSHAKE", 0.3)
+    monkeypatch.setattr(rendezvous, "HANDSHAKE", 0.3)
 
     def rank(number: int) -> float:
         with exchange(file, JobPart(number, 2), "w", 20.0) as found:
@@ -253,7 +253,7 @@ def test_the_others_notice_at_once_which_rank_has_died(file: Path, dies: int) ->
 
 
 def test_a_rank_that_hangs_is_given_up(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_PATIENCE", 0.5)
+    monkeypatch.setattr(rendezvous, "_PATIENCE", 0.5)
 
     def rank(found: Exchange) -> str:
         if found.rank.number == 3:
