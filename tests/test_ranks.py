@@ -101,6 +101,7 @@ def test_two_ranks_have_the_losses_of_one_process(two: Project, tmp_path: Path) 
     assert_same_losses(two, one)
 
 
+@pytest.mark.slow
 def test_three_ranks_on_energies_alone(tmp_path: Path) -> None:
     project = small_project(tmp_path / "p", PARAMETERS.with_overrides(training=FIT))
     one = Project(tmp_path / "one")
@@ -112,6 +113,7 @@ def test_three_ranks_on_energies_alone(tmp_path: Path) -> None:
     assert_same_losses(project, one)
 
 
+@pytest.mark.slow
 def test_four_ranks_that_read_windows_and_a_last_batch_of_one_structure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +133,7 @@ def test_four_ranks_that_read_windows_and_a_last_batch_of_one_structure(
     assert_same_losses(project, one)
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_the_others_in_a_line_and_all_of_them_resume(
     two: Project, tmp_path: Path
 ) -> None:
