@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
 from tio2nn.job_part import JobPart
-from tio2nn.parallel.rendezvous import HANDSHAKE, host, join, named, read, read_into
+from tio2nn.parallel.rendezvous import HANDSHAKE, host, join, receive, receive_into, told_ranks
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -116,11 +116,11 @@ class Exchange:
 
     def _receive(self, number: int, array: NDArray[Any]) -> None:
         with self._noticing(number) as other:
-            (gone,) = _STATE.unpack(read(other, _STATE.size))
+            (gone,) = _STATE.unpack(receive(other, _STATE.size))
             if gone:
                 self._end(_gone(JobPart(gone, self.rank.total), "has ended"))
             if array.size:
-                read_into(other, array.data.cast("B"))
+                receive_into(other, array.data.cast("B"))
 
     @contextmanager
     def _noticing(self, number: int) -> Iterator[socket.socket]:
@@ -138,7 +138,7 @@ class Exchange:
         if not self.is_first:
             with suppress(OSError):
                 first.settimeout(HANDSHAKE)
-                (gone,) = _STATE.unpack(read(first, _STATE.size))
+                (gone,) = _STATE.unpack(receive(first, _STATE.size))
                 if 1 < gone <= self.rank.total:
                     return int(gone)
         return None
@@ -160,7 +160,7 @@ class Exchange:
 
 
 def _gone(rank: JobPart, what: str) -> InputError:
-    return InputError(f"{named([rank.number], rank.total)} {what}; {_AGAIN}")
+    return InputError(f"{told_ranks([rank.number], rank.total)} {what}; {_AGAIN}")
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def host(
         host = socket.gethostname()
         _Place(host, _addresses(host), listener.getsockname()[1], secret).write(file)
         if rank.total > 1 and on_wait is not None:
-            on_wait(f"waiting for {named(range(2, rank.total + 1), rank.total)}")
+            on_wait(f"waiting for {told_ranks(range(2, rank.total + 1), rank.total)}")
         while len(found) < rank.total - 1:
             listener.settimeout(max(0.001, until - time.monotonic()))
             try:
@@ -88,7 +88,7 @@ def host(
             except TimeoutError:
                 missing = [k for k in range(2, rank.total + 1) if k not in found]
                 raise InputError(
-                    f"{named(missing, rank.total)} did not start within {wait:g} s; "
+                    f"{told_ranks(missing, rank.total)} did not start within {wait:g} s; "
                     "start all ranks at about the same time, or give --wait"
                 ) from None
             number = None
@@ -115,8 +115,8 @@ def _welcome(
     other.settimeout(HANDSHAKE)
     drawn = secrets.token_bytes(_SECRET)
     other.sendall(drawn)
-    hello = read(other, _HELLO.size)
-    if not hmac.compare_digest(read(other, _SECRET), _proof(secret, b"rank", drawn + hello)):
+    hello = receive(other, _HELLO.size)
+    if not hmac.compare_digest(receive(other, _SECRET), _proof(secret, b"rank", drawn + hello)):
         return None
     number, its_total, its_work, its_drawn = _HELLO.unpack(hello)
     answer = _ACCEPTED
@@ -144,11 +144,11 @@ def join(
             with suppress(OSError, ValueError):
                 return [_set_up(_introduced(address, place.secret, rank, work))]
         if on_wait is not None:
-            on_wait(f"waiting for {named([1], rank.total)}")
+            on_wait(f"waiting for {told_ranks([1], rank.total)}")
             on_wait = None
         if time.monotonic() > until:
             raise InputError(
-                f"{named([1], rank.total)} did not start within {wait:g} s, or cannot be reached; "
+                f"{told_ranks([1], rank.total)} did not start within {wait:g} s, or cannot be reached; "
                 "start all ranks at about the same time, or give --wait"
             )
         time.sleep(_POLL)
@@ -163,11 +163,11 @@ def _introduced(address: tuple[str, int], secret: bytes, rank: JobPart, work: st
     """
     other = socket.create_connection(address, HANDSHAKE)
     try:
-        drawn, own_drawn = read(other, _SECRET), secrets.token_bytes(_SECRET)
+        drawn, own_drawn = receive(other, _SECRET), secrets.token_bytes(_SECRET)
         hello = _HELLO.pack(rank.number, rank.total, _digest(work), own_drawn)
         other.sendall(hello + _proof(secret, b"rank", drawn + hello))
-        about = read(other, _ANSWER.size)
-        if not hmac.compare_digest(read(other, _SECRET), _proof(secret, b"first", own_drawn + about)):
+        about = receive(other, _ANSWER.size)
+        if not hmac.compare_digest(receive(other, _SECRET), _proof(secret, b"first", own_drawn + about)):
             raise ValueError("a stranger")
         answer, total = _ANSWER.unpack(about)
         if answer == _OTHER_NUMBER:
@@ -180,7 +180,7 @@ def _introduced(address: tuple[str, int], secret: bytes, rank: JobPart, work: st
             )
         if answer == _TAKEN:
             raise InputError(
-                f"{named([rank.number], rank.total)} is there already; give each one a number of its own"
+                f"{told_ranks([rank.number], rank.total)} is there already; give each one a number of its own"
             )
     except BaseException:
         other.close()
@@ -217,7 +217,7 @@ def _addresses(host: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def named(numbers: Sequence[int], total: int) -> str:
+def told_ranks(numbers: Sequence[int], total: int) -> str:
     """Ranks in a message: "ranks 2 to 4 of 4"."""
     return f"rank{'s' if len(numbers) > 1 else ''} {ranges(numbers)} of {total}"
 
@@ -230,14 +230,14 @@ def _proof(secret: bytes, side: bytes, about: bytes) -> bytes:
     return hmac.new(secret, side + about, "sha256").digest()
 
 
-def read(other: socket.socket, n: int) -> bytes:
-    """The next n bytes; errors as for `read_into`."""
+def receive(other: socket.socket, n: int) -> bytes:
+    """The next n bytes; errors as for `receive_into`."""
     found = bytearray(n)
-    read_into(other, memoryview(found))
+    receive_into(other, memoryview(found))
     return bytes(found)
 
 
-def read_into(other: socket.socket, view: memoryview) -> None:
+def receive_into(other: socket.socket, view: memoryview) -> None:
     """Fill it with the next bytes.
 
     Raises:
