@@ -95,6 +95,14 @@ def test_units_signs_and_virials_are_named(what: str, wrong: Wrong, words: str) 
     assert "see below" in found.fact()
 
 
+@pytest.mark.parametrize("what", RIGHT)
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_factor_of_two_is_told(what: str, factor: float) -> None:
+    found = compare_stress(changed(RIGHT[what], lambda s: factor * stress_of(s)))
+    assert found.disagrees
+    assert "times as much as the stresses predict" in found.message()
+
+
 @pytest.mark.parametrize("what", ["strained copies", "turned copies", "shifted atoms"])
 def test_the_order_of_shears_is_named(what: str) -> None:
     assert compare_stress(RIGHT[what]).tells_order

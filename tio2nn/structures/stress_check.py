@@ -21,7 +21,16 @@ from typing import NamedTuple
 import numpy as np
 
 from tio2nn.structures.stress import GPA, to_voigt
-from tio2nn.structures.stress_causes import AGREEMENT, KINDS, NAMES, ORDERS, cause_of, nearest_unit, of_order
+from tio2nn.structures.stress_causes import (
+    AGREEMENT,
+    CLOSE_AGREEMENT,
+    KINDS,
+    NAMES,
+    ORDERS,
+    cause_of,
+    nearest_unit,
+    of_order,
+)
 from tio2nn.structures.structure import FloatArray, Structure
 from tio2nn.wording import counted
 
@@ -82,6 +91,7 @@ class StressCheck:
         range: smallest and largest tension, a third of the trace, GPa.
         or_else: what else the numbers may be; "" if nothing.
         per_atom: whether energies and stresses agree if the energies are energies per atom.
+        agreement: smallest and largest slope of right stresses.
         why_not: why nothing was compared, if so.
     """
 
@@ -95,6 +105,7 @@ class StressCheck:
     range: tuple[float, float] = (0.0, 0.0)
     or_else: str = ""
     per_atom: bool = False
+    agreement: tuple[float, float] = AGREEMENT
     why_not: str = "no pairs have the same atoms at similar places in strained cells"
 
     @property
@@ -102,7 +113,7 @@ class StressCheck:
         """Whether there is something to correct."""
         if self.slope is None:
             return False
-        return bool(self.cause) or not AGREEMENT[0] <= self.slope <= AGREEMENT[1]
+        return bool(self.cause) or not self.agreement[0] <= self.slope <= self.agreement[1]
 
     @property
     def cause(self) -> str:
@@ -120,7 +131,7 @@ class StressCheck:
         assert self.slope is not None
         pairs = counted(self.n_pairs, "pair", "pairs")
         found = f"stresses do not match energies: over {pairs} of strained copies, energies "
-        if AGREEMENT[0] <= self.slope <= AGREEMENT[1]:
+        if self.agreement[0] <= self.slope <= self.agreement[1]:
             return f"{found}follow from them {self.cause}; correct the files"
         found += f"change {self.slope:.3g} times as much as the stresses predict"
         return (
@@ -204,6 +215,7 @@ def _fitted(about: StressCheck, pairs: _Pairs) -> StressCheck:
         and per_atom.deviation <= _EQUAL * likely.deviation
     )
     others = min(fits[likely.kind, order].deviation for order in ORDERS if order != likely.order)
+    is_unsure = len(pairs.differences) < _MANY_PAIRS or likely.deviation > _SURE
     found = replace(
         about,
         n_pairs=len(pairs.differences),
@@ -213,8 +225,8 @@ def _fitted(about: StressCheck, pairs: _Pairs) -> StressCheck:
         or_else=or_else,
         tells_order=others > _TELLING * likely.deviation,
         per_atom=is_per_atom,
+        agreement=AGREEMENT if is_unsure else CLOSE_AGREEMENT,
     )
-    is_unsure = len(pairs.differences) < _MANY_PAIRS or likely.deviation > _SURE
     if is_unsure and found.disagrees and not found.cause:
         return _because(about, f"{counted(found.n_pairs, 'pair')} of strained copies do not tell enough")
     return found
