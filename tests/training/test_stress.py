@@ -90,8 +90,8 @@ def make_data(directory: Path | None = None) -> FitData:
         forces.select(train),
         forces.select(validation),
         MATRICES,
-        stress.select(train),
-        stress.select(validation),
+        train_stress=stress.select(train),
+        validation_stress=stress.select(validation),
     )
 
 

@@ -91,7 +91,8 @@ def test_evaluate_reports_forces(project: Project) -> None:
     summary = evaluate(project)
     errors = errors_of_part(project, "test")
     forces = dict(summary.metrics["forces"])
-    assert sum(entry["n_atoms"] for entry in forces.pop("by_distance_of_atom")) == len(errors) // 3
+    for entries in ("by_distance_of_atom", "by_element"):
+        assert sum(entry["n_atoms"] for entry in forces.pop(entries)) == len(errors) // 3
     assert forces == {
         "rmse_eV_per_A": pytest.approx(float(np.sqrt(np.mean(errors**2))), rel=1e-6),
         "mae_eV_per_A": pytest.approx(float(np.abs(errors).mean()), rel=1e-6),
