@@ -94,7 +94,14 @@ def test_members_have_the_same_bits_in_company_and_in_workers(project: Project, 
 def test_stress_becomes_better_than_that_of_a_fit_without(tmp_path: Path) -> None:
     rmse = {}
     for stress in (False, True):
-        own = featurized(tmp_path / str(stress), members=1, stress=stress, epochs=60, test_fraction=0.4)
+        own = featurized(
+            tmp_path / str(stress),
+            members=1,
+            stress=stress,
+            stress_weight=2.0,
+            epochs=60,
+            test_fraction=0.4,
+        )
         train(own)
         rmse[stress] = float(np.sqrt(np.mean(stress_errors(own, "test") ** 2)))
     assert rmse[True] < 0.8 * rmse[False]
