@@ -35,6 +35,17 @@ def test_errors_of_zero_have_no_factor() -> None:
     assert Comparison(0.0, 0.0, 0.0, 0.0).warning({}) is not None
 
 
+def test_forces_that_are_zero_by_symmetry_are_not_compared() -> None:
+    found = Comparison(2.0, 30.0, 3e-9, 2e-9)
+    assert found.warning(PLENTY) is None
+    assert found.sentence() == "better than reference energies alone by a factor of 15 (RMSE 30.00 meV/atom)"
+    assert found.as_dict()["forces_better_by_factor"] is None
+    warning = Comparison(90.0, 33.0, 0.0, 0.0).warning(PLENTY)
+    assert warning is not None
+    assert "zero forces" not in warning
+    assert "or zero forces" in str(Comparison(90.0, 33.0, 2e-5, 1e-5).warning(PLENTY))
+
+
 @pytest.mark.parametrize(
     ("found", "about", "far", "reason"),
     [

@@ -15,6 +15,8 @@ _FEW = 100
 _NOISE = 0.5
 # a fit is better if its errors are smaller by this factor; less is not significant, and of no use
 _CLEARLY = 1.05
+# eV/Å, RMSE; forces that are smaller vanish by symmetry, so that no fit can be better than zero
+_ZERO = 1e-6
 # optimizer steps; after as many, every data set tried was at least halfway to its final error
 _FEW_STEPS = 500
 
@@ -43,8 +45,8 @@ class Comparison:
 
     @property
     def force_factor(self) -> float | None:
-        """How many times better than zero forces; None without forces or for errors of zero."""
-        if not self.force_rmse or self.zero_force_rmse is None:
+        """How many times better than zero forces; None without forces to compare or for errors of zero."""
+        if not self.force_rmse or self.zero_force_rmse is None or not self.compares_forces:
             return None
         return self.zero_force_rmse / self.force_rmse
 
@@ -53,9 +55,14 @@ class Comparison:
         return _CLEARLY * self.rmse < self.reference_rmse
 
     @property
+    def compares_forces(self) -> bool:
+        """Whether there are forces, and not all of them are zero by symmetry."""
+        return self.zero_force_rmse is not None and not are_zero(self.zero_force_rmse)
+
+    @property
     def forces_are_better(self) -> bool:
-        """True if there are no forces."""
-        if self.force_rmse is None or self.zero_force_rmse is None:
+        """True if there are no forces to compare."""
+        if self.force_rmse is None or self.zero_force_rmse is None or not self.compares_forces:
             return True
         return _CLEARLY * self.force_rmse < self.zero_force_rmse
 
@@ -74,7 +81,7 @@ class Comparison:
         if self.energies_are_better:
             by = "" if self.factor is None else f" by a factor of {_factor(self.factor)}"
             parts.append(f"than reference energies alone{by} (RMSE {self.reference_rmse:.2f} meV/atom)")
-        if self.force_rmse is not None and self.forces_are_better:
+        if self.compares_forces and self.forces_are_better:
             by = "" if self.force_factor is None else f" by a factor of {_factor(self.force_factor)}"
             parts.append(f"than zero forces{by} (RMSE {self.zero_force_rmse:.4f} eV/Å)")
         return f"better {' and '.join(parts)}" if parts else ""
@@ -124,6 +131,11 @@ class Comparison:
             "energies from different methods or in different units, or symmetry functions that do not distinguish the "
             "structures"
         )
+
+
+def are_zero(rmse: float) -> bool:
+    """Whether reference forces of this RMSE from zero, eV/Å, are zero but for rounding."""
+    return rmse < _ZERO
 
 
 def about_training(
