@@ -25,6 +25,7 @@ from tio2nn.cli.options import (
     WaitOption,
 )
 from tio2nn.cli.pools import Pool, pool
+from tio2nn.cli.stress_options import StressOption
 from tio2nn.errors import UsageError
 from tio2nn.wording import counted
 
@@ -40,6 +41,7 @@ _OF = {
     "energy_rmse_meV_per_atom": ("energy RMSE", "meV/atom"),
     "energy_mae_meV_per_atom": ("energy MAE", "meV/atom"),
     "force_rmse_eV_per_A": ("force RMSE", "eV/Å"),
+    "stress_rmse_meV_per_A3": ("stress RMSE", "meV/Å³"),
 }
 
 
@@ -64,6 +66,7 @@ def learning_curve(
     split: SplitFileOption = None,
     split_by: SplitKindOption = None,
     forces: ForcesOption = None,
+    stress: StressOption = None,
     epochs: EpochsOption = None,
     seed: SeedOption = None,
     json: JsonOption = False,
@@ -79,7 +82,7 @@ def learning_curve(
     found = Project.find(project)
     snapshot = Snapshot(found)
     flags = {"split": split_by, "epochs": epochs, "seed": seed}
-    parameters = training_parameters(snapshot, recipe, tuned, flags, forces)
+    parameters = training_parameters(snapshot, recipe, tuned, flags, forces, stress)
     with found.locked("learning-curve"), pool(jobs, scheduler, tls, insecure, wait) as workers:
         document = perform(snapshot, parameters, SplitRequest(split, new), (percents, repeats), workers)
     if json:
@@ -152,13 +155,21 @@ def _say_plan(plan: CurvePlan) -> None:
     sizes = sorted({fit.n_train for fit in plan.fits})
     n_known = len(plan.fits) - len(plan.missing)
     known = f", {n_known} of them known from earlier runs" if n_known else ""
-    labels = (
-        "energies and forces" if any(f.parameters.training.forces for f in plan.fits) else "energies alone"
-    )
+    trainings = [fit.parameters.training for fit in plan.fits]
+    labels = {
+        (False, False): "energies alone",
+        (True, False): "energies and forces",
+        (False, True): "energies and stresses",
+        (True, True): "energies, forces and stresses",
+    }[any(t.forces is True for t in trainings), any(t.stress is True for t in trainings)]
     console.say(
         f"{counted(len(plan.fits), 'fit')} of one network each to {labels} of {', '.join(map(str, sizes))} "
         f"structures{known}, judged by the {plan.n_judging} of the {plan.judge} set"
     )
+    if plan.forces_are_zero:
+        console.say(
+            f"the forces of the {plan.judge} set are zero, as by symmetry: their errors say nothing of more data"
+        )
     if plan.missing:
         console.say(
             f"{console.estimated(plan.cpu_seconds)} of CPU time, {plan.jobs} at a time: "
@@ -171,7 +182,8 @@ def _told(fit: CurveFit) -> str:
     if fit.energy_rmse_meV_per_atom is None:
         return what + fit.status
     forces = "" if fit.force_rmse_eV_per_A is None else f", {fit.force_rmse_eV_per_A:.4f} eV/Å"
-    return f"{what}RMSE {fit.energy_rmse_meV_per_atom:.2f} meV/atom{forces}"
+    stress = "" if fit.stress_rmse_meV_per_A3 is None else f", {fit.stress_rmse_meV_per_A3:.2f} meV/Å³"
+    return f"{what}RMSE {fit.energy_rmse_meV_per_atom:.2f} meV/atom{forces}{stress}"
 
 
 def _line(what: str, unit: str, curve: Curve | None, largest: int) -> str:
@@ -186,8 +198,15 @@ def _line(what: str, unit: str, curve: Curve | None, largest: int) -> str:
     )
     if not curve.falls:
         law += ", so that it is not certain to fall at all"
-    change = 100.0 * (1.0 - twice.value / now.value)
     return (
         f"{law}; twice the data ({2 * largest} structures): {twice.value:.3g} {unit} ({twice.low:.3g} to "
-        f"{twice.high:.3g}) instead of {now.value:.3g}, {change:.0f} % less"
+        f"{twice.high:.3g}) instead of {now.value:.3g}, {_change(now.value, twice.value)}"
     )
+
+
+def _change(now: float, twice: float) -> str:
+    """From an error to another: "36 % less"."""
+    percent = round(100.0 * (twice / now - 1.0))
+    if percent == 0:
+        return "the same"
+    return f"{abs(percent)} % {'more' if percent > 0 else 'less'}"

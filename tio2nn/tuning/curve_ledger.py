@@ -9,7 +9,12 @@ from pathlib import Path
 from tio2nn.errors import InputError
 from tio2nn.files.tables import write_csv
 
-ERRORS = ("energy_rmse_meV_per_atom", "energy_mae_meV_per_atom", "force_rmse_eV_per_A")
+ERRORS = (
+    "energy_rmse_meV_per_atom",
+    "energy_mae_meV_per_atom",
+    "force_rmse_eV_per_A",
+    "stress_rmse_meV_per_A3",
+)
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,8 @@ class CurveFit:
         repeat: from 1.
         n_train: training structures.
         status: "completed" or "diverged".
-        energy_rmse_meV_per_atom, energy_mae_meV_per_atom, force_rmse_eV_per_A: of those that judge; None where there
-            is none.
+        energy_rmse_meV_per_atom, energy_mae_meV_per_atom, force_rmse_eV_per_A, stress_rmse_meV_per_A3: of those that
+            judge; None where there is none.
         seconds: wall time.
         fit: digest of all that the errors depend on.
     """
@@ -34,6 +39,7 @@ class CurveFit:
     energy_rmse_meV_per_atom: float | None
     energy_mae_meV_per_atom: float | None
     force_rmse_eV_per_A: float | None
+    stress_rmse_meV_per_A3: float | None
     seconds: float
     fit: str
 
@@ -70,7 +76,9 @@ class CurveLedger:
 
 
 def _parsed(row: dict[str, str]) -> CurveFit:
-    energy_rmse, energy_mae, force_rmse = (None if row[name] == "" else float(row[name]) for name in ERRORS)
+    energy_rmse, energy_mae, force_rmse, stress_rmse = (
+        None if row[name] == "" else float(row[name]) for name in ERRORS
+    )
     return CurveFit(
         float(row["percent"]),
         int(row["repeat"]),
@@ -79,6 +87,7 @@ def _parsed(row: dict[str, str]) -> CurveFit:
         energy_rmse,
         energy_mae,
         force_rmse,
+        stress_rmse,
         float(row["seconds"]),
         row["fit"],
     )

@@ -53,6 +53,7 @@ def _fit(task: TrialTask) -> Outcome:
         validation_rmse_meV_per_atom=chosen.validation_rmse_meV_per_atom,
         validation_mae_meV_per_atom=chosen.validation_mae_meV_per_atom,
         validation_force_rmse_eV_per_A=chosen.validation_force_rmse_eV_per_A,
+        validation_stress_rmse_meV_per_A3=chosen.validation_stress_rmse_meV_per_A3,
         best_epoch=chosen.epoch,
         n_parameters=sum(int(np.prod(weight.shape)) for weight in fit.network.trainable_variables),
     )

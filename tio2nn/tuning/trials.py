@@ -51,6 +51,7 @@ class Outcome:
         status: `COMPLETED`, `DIVERGED` or `FAILED`.
         validation_rmse_meV_per_atom, validation_mae_meV_per_atom: of the best epoch.
         validation_force_rmse_eV_per_A: of the force components; None for a search on energies alone.
+        validation_stress_rmse_meV_per_A3: of the components of the stress; None for a fit without.
         best_epoch: from 1.
         n_parameters: weights and biases.
         seconds: wall time.
@@ -65,6 +66,7 @@ class Outcome:
     n_parameters: int | None = None
     seconds: float = 0.0
     message: str = ""
+    validation_stress_rmse_meV_per_A3: float | None = None
 
     @property
     def score(self) -> float:

@@ -16,7 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tio2nn.errors import InputError, UsageError
+from tio2nn.evaluation.baseline import are_zero
 from tio2nn.evaluation.power_law import FEWEST_SIZES, Curve, fit_curve
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import write_csv, write_json
@@ -31,7 +34,7 @@ from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.structures.split import Split
 from tio2nn.training.data import Inputs, Memory, prepare
-from tio2nn.training.force_kernels import compile_force_losses
+from tio2nn.training.force_products import compile_losses
 from tio2nn.training.splits import FEWEST_TO_TRAIN
 from tio2nn.training.subsets import Subsets
 from tio2nn.tuning.curve_ledger import COLUMNS, CurveFit, CurveLedger
@@ -42,6 +45,7 @@ from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest, choose_split, rea
 
 PERCENTS = (5.0, 10.0, 20.0, 50.0, 100.0)
 REPEATS = 2
+FORCES = "force_rmse_eV_per_A"
 LEDGER, TABLE, DOCUMENT, FIGURE = "fits.csv", "curve.csv", "curve.json", "curve.png"
 
 
@@ -100,6 +104,7 @@ class CurvePlan:
         judge: "test" or "validation", the set that judges.
         n_judging: its size.
         jobs: fits at a time.
+        forces_are_zero: those of the judging set, as by symmetry, so that their errors follow no law.
     """
 
     fits: tuple[Planned, ...]
@@ -108,6 +113,7 @@ class CurvePlan:
     judge: str
     n_judging: int
     jobs: int
+    forces_are_zero: bool
 
     @property
     def cpu_seconds(self) -> float:
@@ -126,7 +132,8 @@ class CurveSummary:
 
     Attributes:
         fits: all fits of the curve.
-        curves: laws of the completed ones, by the column that they are about; None for too few.
+        curves: laws of the completed ones, by the column that they are about; None for too few. Of forces that are zero
+            there is none.
         document: the content of `curve.json`.
         paths: the files written.
         n_known: number of fits from earlier runs.
@@ -155,7 +162,7 @@ def learning_curve(
     """Fit to parts of the training set of a project, and fit a law to the errors.
 
     Args:
-        project: project, or its directory, with features and, for fits to forces, derivatives.
+        project: project, or its directory, with features and, for fits to forces and stresses, derivatives.
         parameters: parameters of the project, with any changes from the command line.
         settings: which fits.
         split: split to use instead of that of the project; it is not kept.
@@ -188,6 +195,7 @@ def learning_curve(
         subsets.judge,
         subsets.n_judging,
         n_workers,
+        _forces_are_zero(inputs, fits[0].split),
     )
     if on_plan is not None:
         on_plan(plan)
@@ -227,16 +235,32 @@ def _planned(
     return tuple(found.values()), skipped
 
 
+def _forces_are_zero(inputs: Inputs, split: Split) -> bool:
+    """Whether there are forces to judge by, and they are zero."""
+    store = inputs.store
+    is_judging = np.zeros(len(store), np.bool_)
+    is_judging[split.indices("validation")] = True
+    forces = store.forces[np.repeat(is_judging & inputs.has_derivatives, store.n_atoms)]
+    return inputs.jacobian is not None and len(forces) > 0 and are_zero(float(np.sqrt(np.mean(forces**2))))
+
+
 def _digest(parameters: ParameterSet, inputs: Inputs, split: Split) -> str:
     """Digest of all that the errors of a fit depend on."""
     store = inputs.store
+    training = parameters.training
     settings = {name: value for name, value in to_json(parameters).items() if name != "tuning"}
-    of_forces = [store.digest_of_forces] if parameters.training.forces else []
-    selection = [] if inputs.selection is None else [inputs.selection.digest]
-    text = json.dumps(settings, sort_keys=True)
-    return digest_of(
-        [inputs.fingerprint, store.digest_of_energies, *of_forces, *selection, *split.parts, text]
-    )
+    labels = {
+        "energies": store.digest_of_energies,
+        "weights": None if store.weights is None else store.weights.tolist(),
+        "forces": store.digest_of_forces if training.forces else None,
+        "stresses": store.digest_of_stresses if training.stress else None,
+        "derivatives": [
+            None if selection is None else selection.digest
+            for selection in (inputs.selection, inputs.strain_selection)
+        ],
+    }
+    text = json.dumps([settings, labels], sort_keys=True)
+    return digest_of([inputs.fingerprint, *split.parts, text])
 
 
 def _run(
@@ -250,8 +274,6 @@ def _run(
     """Make the missing fits, those that take longest first, so that none is left alone at the end."""
     if not plan.missing:
         return
-    if any(fit.parameters.training.forces for fit in plan.missing) and inputs.jacobian is not None:
-        compile_force_losses(inputs.jacobian)
     directory.mkdir(exist_ok=True)
     for left in directory.glob("data-*.npz"):
         left.unlink(missing_ok=True)  # by a process that was killed
@@ -282,10 +304,12 @@ def _submit(executor: Executor, fit: Planned, inputs: Inputs, file: Path, jobs: 
     """Prepare the data of a fit, and let a worker process run it."""
     parameters = fit.parameters
     data = prepare(inputs, parameters, fit.split, memory=Memory(memory_for_derivatives(), jobs))
+    compile_losses(data)
     data.save(file)
     task = TrialTask(
         data=file,
         derivatives=data.derivatives_file,
+        strains=data.strains_file,
         elements=parameters.elements,
         n_features=parameters.n_features,
         network=parameters.network,
@@ -305,6 +329,7 @@ def _fitted(fit: Planned, outcome: Outcome) -> CurveFit:
         outcome.validation_rmse_meV_per_atom,
         outcome.validation_mae_meV_per_atom,
         outcome.validation_force_rmse_eV_per_A,
+        outcome.validation_stress_rmse_meV_per_A3,
         outcome.seconds,
         fit.fit,
     )
@@ -315,9 +340,10 @@ def _fitted(fit: Planned, outcome: Outcome) -> CurveFit:
 _ERRORS = {
     "energy_rmse_meV_per_atom": ("RMSE of energies", "meV/atom"),
     "energy_mae_meV_per_atom": ("MAE of energies", "meV/atom"),
-    "force_rmse_eV_per_A": ("RMSE of forces", "eV/Å"),
+    FORCES: ("RMSE of forces", "eV/Å"),
+    "stress_rmse_meV_per_A3": ("RMSE of stresses", "meV/Å³"),
 }
-_DRAWN = ("energy_rmse_meV_per_atom", "force_rmse_eV_per_A")
+_NOT_DRAWN = "energy_mae_meV_per_atom"
 
 
 def _concluded(project: Project, plan: CurvePlan, fits: tuple[CurveFit, ...], begin: float) -> CurveSummary:
@@ -331,11 +357,11 @@ def _concluded(project: Project, plan: CurvePlan, fits: tuple[CurveFit, ...], be
     panels = []
     for name, (what, unit) in _ERRORS.items():
         points = [(fit.n_train, value) for fit in good if (value := getattr(fit, name)) is not None]
-        if not points:
+        if not points or (name == FORCES and plan.forces_are_zero):
             continue
         n, errors = zip(*points, strict=True)
         curves[name] = fit_curve(n, errors)
-        if name in _DRAWN:
+        if name != _NOT_DRAWN:
             panels.append(Panel(what, unit, n, errors, curves[name]))
     largest = max(fit.n_train for fit in good)
     document = {
