@@ -9,6 +9,7 @@ import pytest
 from tio2nn.errors import InputError, MissingInputError, UsageError
 from tio2nn.parameters.presets import preset
 from tio2nn.project.entries import ENTRIES
+from tio2nn.project.layout import Layout
 from tio2nn.project.project import ENVIRONMENT_VARIABLE, Project
 
 PARAMETERS = preset("artrith-urban-2016")
@@ -32,7 +33,7 @@ def message(error: pytest.ExceptionInfo[Exception]) -> str:
 
 
 def paths_of(project: Project) -> dict[str, Path]:
-    names = [name for name, value in vars(Project).items() if isinstance(value, property)]
+    names = [name for name, value in vars(Layout).items() if isinstance(value, property)]
     return {name: getattr(project, name) for name in names}
 
 
