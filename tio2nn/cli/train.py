@@ -274,6 +274,10 @@ def perform(
             )
         else:
             console.say(kept)
+    if summary.committee is not None:
+        console.say(
+            f"{summary.committee} is still the committee; the student that this potential replaced is not kept"
+        )
     if summary.comparison is not None:
         show_comparison("validation", summary.n_validation, summary.comparison, summary.facts)
     metrics: dict[str, Any] = read_json(snapshot.project.training_metrics_file)
