@@ -33,16 +33,25 @@ class InputError(Tio2nnError):
         reason: the message without the file and line, "expected ..., got ...".
         file: the file as the user named it (`archive.tar:member` inside an archive), or None.
         line: line number in that file, from 1, or None.
+        frame: number of the frame in that file, from 1, or None.
     """
 
     exit_code = 3
 
-    def __init__(self, reason: str, *, file: str | None = None, line: int | None = None) -> None:
+    def __init__(
+        self, reason: str, *, file: str | None = None, line: int | None = None, frame: int | None = None
+    ) -> None:
         self.reason = reason
         self.file = file
         self.line = line
-        place = "" if file is None else f"{file}: " if line is None else f"{file}:{line}: "
+        self.frame = frame
+        place = "" if file is None else f"{self.source}: " if line is None else f"{self.source}:{line}: "
         super().__init__(place + reason)
+
+    @property
+    def source(self) -> str:
+        """The file, followed by `#n` for frame n; "" for none."""
+        return (self.file or "") + ("" if self.frame is None else f"#{self.frame}")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep all attributes when a worker process sends the error to its parent."""

@@ -91,11 +91,14 @@ class Study(NamedTuple):
         left = sorted(set(self.pool) - set(labels))
         if by == RANDOM:
             return [left[k] for k in random.permutation(len(left))[:count]]
-        pool = self.folder / "pool.xyz"
-        with pool.open("w", encoding="utf-8") as handle:
-            handle.writelines(exact_extxyz(self.store[name], {}) for name in left)
+        # the project has labels of all structures, but these alone are to be known
+        pool, known = self.folder / "pool.xyz", self.folder / "known.xyz"
+        for file, names in ((pool, left), (known, labels)):
+            with file.open("w", encoding="utf-8") as handle:
+                handle.writelines(exact_extxyz(self.store[name], {}) for name in names)
+        settings = SelectSettings(count, by, known=[known])  # type: ignore[arg-type]
         with tempfile.TemporaryDirectory(dir=self.folder) as chosen:
-            made = select(self.project, pool, chosen, SelectSettings(count, by))  # type: ignore[arg-type]
+            made = select(None, pool, chosen, settings, potential_file=self.project.potential_file)
         return [left[int(row["source"].rpartition("#")[2]) - 1] for row in made.rows]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import outputs
 import pytest
 from ase.io import read as ase_read
+from ase.io import write
 
 from tio2nn.errors import InputError
 from tio2nn.io.formats import FORMATS, format_of_content, format_of_name
@@ -381,6 +382,30 @@ def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.traj"
     path.write_bytes(FILES["a.traj"].replace(b'"float64"', b'"object" '))
     assert [problem.split(", ")[1] for problem in problems(path)] == ["got 'object'"] * 2
+
+
+@pytest.mark.parametrize("excess", [0, 1, 8, 30])
+def test_a_truncated_trajectory_is_told_in_one_line(tmp_path: Path, excess: int) -> None:
+    path = tmp_path / "a.traj"
+    content = outputs.trajectory(12)
+    table = int.from_bytes(content[40:48], "little")
+    places = np.frombuffer(content[table : table + 8 * 12], "<i8")
+    assert table < places[5]
+    path.write_bytes(content[: places[5] + excess])
+    (problem,) = problems(path)
+    assert problem == "#6: expected 12 frames, got 5 and the end of the file: truncated?"
+    assert len([item for item in read_structures(path, errors="yield") if isinstance(item, Structure)]) == 5
+
+
+def test_lines_about_frames_of_a_trajectory_name_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.traj"
+    images = outputs.frames(3)
+    images[0].positions[0] = images[0].positions[1]  # overlap
+    images[2].positions[0] = np.nan
+    write(path, images)
+    overlap, nan = problems(path)
+    assert overlap.startswith("#1: expected atoms at least")
+    assert nan == "#3: expected finite positions, got NaN or infinity"
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import refusal
 from projects import (
     PARAMETERS,
     no_pool,
@@ -223,6 +224,8 @@ def test_what_is_stale_or_broken_is_told_and_made_again(project: Project) -> Non
     whole = file.read_bytes()
     file.write_bytes(whole[:-4])
     assert Snapshot(project).state(STRAINS).kind == BROKEN
+    with pytest.raises(InputError, match=r"the derivatives by strain in .* are broken: "):
+        Snapshot(project).require(STRAINS)
     run(project)
     damaged = bytearray(whole)
     damaged[9] ^= 1
@@ -268,6 +271,13 @@ def test_a_training_without_them_says_what_to_run(project: Project) -> None:
 def test_stress_that_nothing_has_is_refused_in_one_line(tmp_path: Path) -> None:
     chosen: Sequence[Structure] = structures_with_forces()
     project = small_project(tmp_path / "p", AUTO, chosen)
-    refused = CliRunner().invoke(app, ["featurize", "--stress", "-C", str(project.root)])
-    assert refused.exit_code == 3
-    assert "expected structures with a stress" in refused.output
+    before = {path: path.stat().st_mtime_ns for path in project.features_directory.iterdir()}
+    for words in (["featurize"], ["featurize", "--part", "1/2"], ["tune"], ["train"], ["train", "--prepare"]):
+        line = refusal(*words, "--stress", "-C", project.root, code=3)
+        assert line == (
+            f"{project.structures_file}: expected structures with a stress, periodic along all axes, got none: use "
+            '--no-stress, or set training.stress to "auto" in params.json'
+        )
+    with pytest.raises(InputError, match="expected structures with a stress"):
+        featurize(project, stress=True, jobs=1, make_executor=no_pool)
+    assert before == {path: path.stat().st_mtime_ns for path in project.features_directory.iterdir()}

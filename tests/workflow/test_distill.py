@@ -66,7 +66,9 @@ def project(tmp_path: Path) -> Project:
 def lessons(project: Project, lesson: Distillation) -> StructureStore:
     """What the teacher says."""
     parameters = project.parameters()
-    found = lessons_of(Snapshot(project), parameters, PROJECTS_OWN, read_teacher(lesson, parameters), 1)
+    found = lessons_of(
+        Snapshot(project), parameters, PROJECTS_OWN, read_teacher(lesson, parameters, project), 1
+    )
     return found.structures
 
 
@@ -140,7 +142,7 @@ def test_copies_come_from_the_seed(project: Project, teacher: Path) -> None:
     parameters = project.parameters()
     found = [
         lessons_of(
-            Snapshot(project), own, PROJECTS_OWN, read_teacher(lesson, own), 1
+            Snapshot(project), own, PROJECTS_OWN, read_teacher(lesson, own, project), 1
         ).structures.geometry_hashes
         for own in (parameters, parameters, parameters.with_overrides(training={"seed": 1}))
     ]
@@ -265,7 +267,9 @@ def test_a_student_is_one_network_like_those_of_its_teacher(project: Project, te
     snapshot = Snapshot(project)
     lesson = Distillation(teacher, copies=3)
     found = [
-        resolved_student(read_teacher(lesson, own), own, snapshot.structures, own_split(snapshot), None)
+        resolved_student(
+            read_teacher(lesson, own, project), own, snapshot.structures, own_split(snapshot), None
+        )
         for own in (parameters, parameters.with_overrides(training={"members": 2, "epochs": 9}))
     ]
     assert (found[0].network.hidden_layers, found[0].training.members) == ((8, 8), 1)
@@ -367,3 +371,32 @@ def test_a_single_network_may_teach_and_is_named(
     assert "1 copy of each, displaced by 0.1 Å" in err
     metrics = json.loads(project.training_metrics_file.read_text(encoding="utf-8"))
     assert metrics["teacher"]["file"] == str(single)
+
+
+def test_a_committee_survives_its_students(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = trained_project(tmp_path / "p", training={"members": 2})
+    committee = project.potential_file.read_bytes()
+    words = ("train", "-C", "p", "--copies", 0, "--epochs", 1, "--members", 1, "-j", 1, "--distill")
+    invoke(*words, "p/model/potential.npz")
+    student = project.potential_file.read_bytes()
+    assert project.earlier_potential_file.read_bytes() == committee
+    assert refusal(*words, "p/model/potential.npz", code=3).startswith(
+        "p/model/potential.npz: expected a teacher, got a student of this project; give its teacher: --distill "
+        "p/model/potential-earlier.npz"
+    )
+    assert project.potential_file.read_bytes() == student
+    assert project.earlier_potential_file.read_bytes() == committee
+    _, err = invoke(*words, "p/model/potential-earlier.npz", "--seed", 1)
+    assert "p/model/potential-earlier.npz is still the committee" in err
+    assert project.potential_file.read_bytes() != student
+    assert project.earlier_potential_file.read_bytes() == committee
+
+
+def test_a_student_of_a_teacher_elsewhere_names_it(
+    project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root.parent)
+    words = ("train", "-C", "p", "--copies", 0, "--epochs", 1, "-j", 1, "--distill")
+    invoke(*words, teacher)
+    assert refusal(*words, project.potential_file, code=3).endswith(f"give its teacher: --distill {teacher}")

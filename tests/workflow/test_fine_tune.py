@@ -452,6 +452,8 @@ def test_the_command_line_refuses_in_one_line(
     message = refusal("run", "p", "-C", "new", "--from", potential, "--preset", "auto", code=2)
     assert "expected no --preset or --elements" in message
     assert "expected no --tune" in refusal("run", "p", "-C", "p", "--from", potential, "--tune", code=2)
+    message = refusal("train", *own, potential, "--tuned", code=2)
+    assert message.startswith("--tuned cannot be combined with --from")
     invoke("init", "draft")
     assert "tio2nn init --from FILE" in refusal("run", "p", "-C", "draft", "--from", potential, code=2)
 
@@ -465,3 +467,18 @@ def test_init_takes_the_functions_of_a_potential(
     assert found.fingerprint == before.fingerprint
     assert found.recipe == "auto"
     assert found.network.hidden_layers is None
+
+
+def test_init_says_of_a_damaged_potential_what_train_says(
+    tmp_path: Path, potential: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other_project(tmp_path / "p", cutoff=4.0)
+    content = potential.read_bytes()
+    for damaged in (content[: len(content) // 2], b"\x00\xff" * 100, b""):
+        Path("damaged.npz").write_bytes(damaged)
+        line = refusal("init", "q", "--from", "damaged.npz", code=3)
+        assert line.startswith("damaged.npz: expected a potential written by tio2nn train, got")
+        assert line == refusal("train", "-C", "p", "--from", "damaged.npz", code=3)
+    assert refusal("init", "q", "--from", "missing.npz", code=3) == "missing.npz: no such file"
+    assert not Path("q").exists()

@@ -81,8 +81,7 @@ def doubled(structure: Structure) -> Structure:
 
 
 def test_the_chosen_are_unlike_each_other_and_unlike_training(project: Project) -> None:
-    parts = read_parts(project.split_file)
-    own = [s for s in structures() if parts[s.name] in ("train", "validation")]
+    own = structures()
     pool = others()
     copies = [turned(pool[3]), doubled(pool[3]), pool[7], turned(own[0]), doubled(own[1]), own[2]]
     found = choose(project, write_pool([*pool, *copies]), count=36, by="distance")
@@ -91,11 +90,14 @@ def test_the_chosen_are_unlike_each_other_and_unlike_training(project: Project) 
     assert min(row["distance"] for row in found.rows) > ALIKE
 
 
-def test_a_test_structure_is_not_known(project: Project) -> None:
+def test_a_test_structure_has_its_labels_already(project: Project) -> None:
     parts = read_parts(project.split_file)
     held_out = [s for s in structures() if parts[s.name] == "test"]
-    found = choose(project, write_pool(held_out), count=9, by="distance")
-    assert (len(found.rows), found.n_known) == (len(held_out), 0)
+    assert held_out
+    found = choose(project, write_pool([*held_out, *others(3)]), count=9, by="distance")
+    assert (len(found.rows), found.n_known) == (3, len(held_out))
+    with pytest.raises(InputError, match=f"got {len(held_out)} like structures with labels"):
+        choose(project, write_pool(held_out), to="none")
 
 
 def test_known_structures_are_named_besides_those_of_the_project(project: Project) -> None:

@@ -51,7 +51,7 @@ def featurize(
     from tio2nn.parameters.targets import known_target
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
-    from tio2nn.workflow.settings import set_target, training_parameters
+    from tio2nn.workflow.settings import require_stress, set_target, training_parameters
 
     own = None if part is None else JobPart.parse(part)
     if own is not None and (target is not None or csv):
@@ -68,8 +68,9 @@ def featurize(
         if wanted is not None:
             set_target(found, wanted)
         snapshot = Snapshot(found)
-        perform(snapshot, workers, csv, own)
         fitted = training_parameters(snapshot, forces=forces, stress=stress)
+        require_stress(snapshot, fitted)
+        perform(snapshot, workers, csv, own)
         differentiate_if_needed(snapshot, fitted, workers, own)
     if own is not None:
         words = "featurize" + {None: "", True: " --forces", False: " --energies-only"}[forces]

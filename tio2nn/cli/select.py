@@ -61,7 +61,7 @@ def select(
         typer.Option(
             "--known",
             metavar="SOURCE",
-            help="Structures that are labeled or being computed, besides those the project trains on; repeatable.",
+            help="Structures that are labeled or being computed, besides those of the project; repeatable.",
             show_default=False,
         ),
     ] = None,

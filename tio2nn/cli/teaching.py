@@ -25,7 +25,7 @@ def perform(
     """Let the teacher label, compute what training on its labels needs, and report it."""
     from tio2nn.workflow.distill import lessons_of, read_teacher
 
-    teacher = read_teacher(lesson, parameters)
+    teacher = read_teacher(lesson, parameters, snapshot.project)
     members = len(teacher.potential.members)
     if members == 1:
         console.warn("the teacher is a single network: its errors are learnt, and no others cancel them")

@@ -115,6 +115,10 @@ def train(
     flags = {"split": split_by, "max_energy": max_energy, "epochs": epochs, "members": members, "seed": seed}
     flags |= fields_of_switches(no_test, keep_outliers)
     lesson = asked_lesson(begin_from, distill, copies, displacement, truth)
+    if tuned and begin_from is not None:
+        raise UsageError(
+            "--tuned cannot be combined with --from, which takes layers and schedule from the potential"
+        )
     settings = (recipe, target, forces, stress, split, lesson, *flags.values())
     is_bare = not (tuned or new) and all(value is None for value in settings)
     own = None if rank is None else JobPart.parse(rank, "--rank")
@@ -274,6 +278,10 @@ def perform(
             )
         else:
             console.say(kept)
+    if summary.committee is not None:
+        console.say(
+            f"{summary.committee} is still the committee; the student that this potential replaced is not kept"
+        )
     if summary.comparison is not None:
         show_comparison("validation", summary.n_validation, summary.comparison, summary.facts)
     metrics: dict[str, Any] = read_json(snapshot.project.training_metrics_file)

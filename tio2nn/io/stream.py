@@ -249,7 +249,7 @@ def structure_of(
 
 
 def numbered(items: Iterator[Structure | InputError], name: str) -> Iterator[Structure | InputError]:
-    """Name the frames of a file, `name-1` and so on if there are several; errors count as frames."""
+    """Name the frames of a file, `name-1` and so on if there are several; errors count as frames, and say which."""
     first = next(items, None)
     if first is None:
         return
@@ -261,7 +261,10 @@ def numbered(items: Iterator[Structure | InputError], name: str) -> Iterator[Str
     for group in ((first, second), items):
         for item in group:
             number += 1
-            yield item if isinstance(item, InputError) else replace(item, name=f"{name}-{number}")
+            if isinstance(item, InputError):
+                yield item if item.line else InputError(item.reason, file=item.file, frame=number)
+            else:
+                yield replace(item, name=f"{name}-{number}", frame=None if item.line else number)
 
 
 def at_least_one(

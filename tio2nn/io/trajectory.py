@@ -27,7 +27,7 @@ _DAMAGED = (ValueError, TypeError, KeyError, IndexError, RecursionError, Overflo
 
 
 def iter_trajectory(stream: BinaryIO, *, file: str) -> Iterator[Structure | InputError]:
-    """The frames of a file; an unusable frame yields an error.
+    """The frames of a file; an unusable frame yields an error. Frames beyond the end of the file are one error.
 
     Args:
         stream: the content; it is read at several places.
@@ -41,6 +41,11 @@ def iter_trajectory(stream: BinaryIO, *, file: str) -> Iterator[Structure | Inpu
     header: Mapping[str, Any] | None = None
     for k in range(len(ulm)):
         try:
+            if not ulm.has(k):
+                yield InputError(
+                    f"expected {len(ulm)} frames, got {k} and the end of the file: truncated?", file=file
+                )
+                return
             item = ulm.item(k)
             if "numbers" in item:
                 # the first frame has them for all that follow, unless they have their own
@@ -50,7 +55,7 @@ def iter_trajectory(stream: BinaryIO, *, file: str) -> Iterator[Structure | Inpu
         except InputError as error:
             yield error
         except _DAMAGED as error:
-            reason = f"expected a frame, got a damaged one in place {k + 1} ({type(error).__name__})"
+            reason = f"expected a frame, got a damaged one ({type(error).__name__})"
             yield InputError(reason, file=file)
     if not len(ulm):
         yield InputError("expected frames, got none", file=file)
@@ -103,6 +108,13 @@ class _Ulm:
 
     def __len__(self) -> int:
         return len(self._offsets)
+
+    def has(self, k: int) -> bool:
+        """Whether an item ends within the file; those after one that does not do not either."""
+        if k + 1 < len(self) and self._offsets[k + 1] < self._size:
+            return True
+        place = self._offsets[k]
+        return place + 8 <= self._size and place + 8 + self._integers(place, 1)[0] <= self._size
 
     def _error(self, reason: str) -> InputError:
         return InputError(reason, file=self._file)

@@ -356,7 +356,7 @@ class Snapshot:
 
     def _refuse(self, part: Part, found: State, otherwise: str = "") -> NoReturn:
         command, place = self.project.command(part.command), self.project.shown()
-        are, were = ("are", "were") if part.name.endswith("s") else ("is", "was")
+        are, were = ("are", "were") if part.is_plural else ("is", "was")
         if found.kind == MISSING:
             raise MissingInputError(f'no {part.name} in {place}; run "{command}" first{otherwise}')
         if found.kind == STALE:

@@ -26,6 +26,11 @@ class Part(NamedTuple):
     records: tuple[str, ...] = ()
 
     @property
+    def is_plural(self) -> bool:
+        """Whether a sentence about it needs "are"."""
+        return self.name.split()[0].endswith("s")
+
+    @property
     def of_data(self) -> tuple[str, ...]:
         """What it records besides what a command line may say."""
         return tuple(name for name in self.records if name not in ("settings", "origin"))

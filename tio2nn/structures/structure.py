@@ -74,6 +74,7 @@ class Structure:
         forces: (n_atoms, 3) eV/Å, or None.
         file: the source of the structure, as the user named it.
         line: 1-based line in that file at which the structure begins, or None.
+        frame: 1-based number of the structure among several of a file that has no lines, or None.
         extras: other content of that file; neither stored nor hashed.
         free_energy: eV, electronic entropy included, if the file gives it; forces are its derivatives.
         plain_energy: eV, without that entropy, if the file gives it beside the free energy.
@@ -91,6 +92,7 @@ class Structure:
     forces: FloatArray | None = None
     file: str = ""
     line: int | None = None
+    frame: int | None = None
     extras: Extras = field(default_factory=Extras)
     free_energy: float | None = None
     plain_energy: float | None = None
@@ -177,7 +179,7 @@ class Structure:
 
     def error(self, reason: str) -> InputError:
         """An error about this structure, with file and line."""
-        return InputError(reason, file=self.file or self.name or None, line=self.line)
+        return InputError(reason, file=self.file or self.name or None, line=self.line, frame=self.frame)
 
     @property
     def n_atoms(self) -> int:

@@ -57,7 +57,7 @@ def differentiate_by_strain(
     project, parameters, store = snapshot.project, snapshot.parameters, snapshot.structures
     if not store.has_bulk_stress.any():
         raise InputError(
-            "expected structures with a stress, periodic along all axes, got none: train without --stress",
+            "expected structures with a stress, periodic along all axes, got none",
             file=str(project.structures_file),
         )
     project.features_directory.mkdir(exist_ok=True)

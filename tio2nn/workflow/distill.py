@@ -8,6 +8,7 @@ around it changes. Structures of the test set take no part in it.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -65,8 +66,7 @@ class Teacher(NamedTuple):
     @property
     def mark(self) -> str:
         """Digest of what it teaches, besides the structures."""
-        lesson = self.lesson
-        return digest_of([self.digest, repr((lesson.copies, lesson.displacement, lesson.truth))])
+        return _mark(self.digest, self.lesson)
 
     def as_dict(self) -> dict[str, Any]:
         """As `model/metrics.json` and the potential record it."""
@@ -80,14 +80,25 @@ class Teacher(NamedTuple):
         }
 
 
-def read_teacher(lesson: Distillation, parameters: ParameterSet) -> Teacher:
+def _mark(digest: str, lesson: Distillation) -> str:
+    return digest_of([digest, repr((lesson.copies, lesson.displacement, lesson.truth))])
+
+
+def read_teacher(lesson: Distillation, parameters: ParameterSet, project: Project) -> Teacher:
     """The potential that teaches a project.
 
     Raises:
-        InputError: it is no potential, or one of other symmetry functions or elements.
+        InputError: it is no potential, one of other symmetry functions or elements, or a student of this project.
     """
     file = os.fspath(lesson.teacher)
     potential = Potential.load(file)
+    own = project.potential_file
+    if "teacher" in potential.about and own.exists() and own.samefile(file):
+        raise InputError(
+            f"expected a teacher, got a student of this project; give its teacher: --distill "
+            f"{shlex.quote(_teacher_of(potential, project))}",
+            file=file,
+        )
     require_same_functions(potential, parameters, file, "to learn from")
     if unknown := [element for element in parameters.elements if element not in potential.elements]:
         raise InputError(
@@ -96,6 +107,25 @@ def read_teacher(lesson: Distillation, parameters: ParameterSet) -> Teacher:
             file=file,
         )
     return Teacher(potential, digest_of_file(Path(file)), lesson)
+
+
+def _teacher_of(student: Potential, project: Project) -> str:
+    """The file that taught a student, which a training may have renamed since."""
+    told, earlier = student.about["teacher"], project.earlier_potential_file
+    with suppress(OSError):
+        lesson = Distillation(told["file"], told["copies"], told["displacement_A"], told["truth"])
+        if _mark(digest_of_file(earlier), lesson) == told["digest"]:
+            return os.fspath(earlier)
+    return str(told["file"])
+
+
+def keeps_committee(project: Project) -> bool:
+    """Whether the earlier potential of a project is a committee, and the present one a student not to replace it."""
+    files = (project.potential_file, project.earlier_potential_file)
+    with suppress(InputError):
+        own, earlier = (Potential.load(file) for file in files)
+        return "teacher" in own.about and len(own.members) < len(earlier.members)
+    return False
 
 
 def resolved_student(

@@ -141,7 +141,7 @@ def extract(
         parameters = with_reference_energies(project, energies_of_atoms(atoms, structures, known))
     if limit is not None and limit < len(structures):
         structures = [structures[k * len(structures) // limit] for k in range(limit)]
-    rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or 0))
+    rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or error.frame or 0))
     findings = disagreement = stresses = slabs = constants = None
     if structures:
         reference = reference_energies_of(structures, parameters)
@@ -160,7 +160,7 @@ def extract(
             label=label,
         )
     if findings is not None or not project.energies_file.exists():
-        reasons = [[e.file or "", e.line or "", e.reason] for e in rejected]
+        reasons = [[e.source, e.line or "", e.reason] for e in rejected]
         write_csv(project.rejected_file, ["file", "line", "reason"], reasons)
     if findings is not None:
         write_csv(project.energies_file, *_energies_table(structures, findings))

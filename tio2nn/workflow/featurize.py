@@ -36,7 +36,7 @@ from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.differentiate import JacobianSummary, differentiate
 from tio2nn.workflow.differentiate_by_strain import differentiate_by_strain
-from tio2nn.workflow.settings import training_parameters
+from tio2nn.workflow.settings import require_stress, training_parameters
 
 _SAMPLE_ATOMS = 300  # sample for the time estimate: about 20 ms
 _WORKER_BYTES = 180e6  # measured for a worker with its libraries; the features of a shard add to it
@@ -112,10 +112,11 @@ def featurize(
         MissingInputError, InputError, TypeError, ValueError: as `compute_features` and `differentiate`.
     """
     snapshot = Snapshot.of(project)
+    fitted = training_parameters(snapshot, forces=forces, stress=stress)
+    require_stress(snapshot, fitted)
     found = compute_features(
         snapshot, part=part, jobs=jobs, make_executor=make_executor, csv=csv, track=track
     )
-    fitted = training_parameters(snapshot, forces=forces, stress=stress)
     derivatives = [
         compute(
             snapshot,

@@ -58,7 +58,8 @@ def setup_parameters(files: Sequence[Path], units: UnitsName | None) -> Paramete
 def _is_potential(file: Path) -> bool:
     import zipfile
 
-    return file.is_file() and zipfile.is_zipfile(file)
+    # a damaged one may be no archive any more
+    return file.suffix == ".npz" or (file.is_file() and zipfile.is_zipfile(file))
 
 
 def init(

@@ -14,8 +14,7 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.potential import FloatArray, Potential
 from tio2nn.project.feature_store import Manifest, StoredFeatures
 from tio2nn.project.freshness import Snapshot
-from tio2nn.project.parts import FEATURES, FRESH, SPLIT
-from tio2nn.structures.split import read_parts
+from tio2nn.project.parts import FEATURES, FRESH
 from tio2nn.structures.structure import Structure
 from tio2nn.training.dataset import AtomTable
 from tio2nn.workflow.predict import label
@@ -89,7 +88,7 @@ def known_structures(
     given: Iterable[Structure | InputError],
     threads: int,
 ) -> Known:
-    """The structures that have labels: those that a project trains and validates on, and those that are given."""
+    """The structures that have labels: all of a project, whatever their part of the split, and those that are given."""
     names: list[str] = []
     parts: list[FloatArray] = []
     if snapshot is not None:
@@ -110,9 +109,8 @@ def known_structures(
 
 
 def _of_project(snapshot: Snapshot, potential: Potential) -> Known:
-    """The training and validation set of a project, from its features."""
+    """All structures of a project, from its features."""
     project, store = snapshot.project, snapshot.structures
-    snapshot.require(SPLIT)
     if snapshot.seen_by(potential.parameters).state(FEATURES).kind != FRESH:
         snapshot.require(FEATURES)
         raise StaleError(
@@ -120,19 +118,17 @@ def _of_project(snapshot: Snapshot, potential: Potential) -> Known:
             f"({_told(snapshot.parameters)}); train on these first, or name a project with those of the potential",
             file=str(project.features_directory),
         )
-    parts = read_parts(project.split_file)
-    used = [k for k, name in enumerate(store.names) if parts.get(name) in ("train", "validation")]
     elements = potential.elements
     whitenings = [potential.whitenings[potential.subnet_of[element]] for element in elements]
     features = StoredFeatures(project.features_directory, Manifest.read(project.features_manifest))
     (found,) = fingerprints_of(
-        (np.array(used, dtype=np.int64),),
+        (np.arange(len(store)),),
         features,
         store.element_indices(elements),
         store.n_atoms,
         whitenings,
     )
-    return Known([store.names[k] for k in used], found)
+    return Known(list(store.names), found)
 
 
 def _told(parameters: ParameterSet) -> str:

@@ -27,7 +27,13 @@ from tio2nn.workflow.fine_tune import begun_from, parameters_of, read_origin, re
 from tio2nn.workflow.init import init, preset_parameters
 from tio2nn.workflow.inputs import SplitRequest, own_split
 from tio2nn.workflow.lessons import FineTuning
-from tio2nn.workflow.settings import set_target, split_request, training_parameters, with_flags
+from tio2nn.workflow.settings import (
+    require_stress,
+    set_target,
+    split_request,
+    training_parameters,
+    with_flags,
+)
 from tio2nn.workflow.steps import Steps
 
 DEFAULT_DIRECTORY = Path("tio2nn-project")
@@ -135,8 +141,9 @@ def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
             raise InputError(
                 f"expected at least {FEWEST_TO_TRAIN} structures to train on, got {n}; add structures"
             )
-        steps.featurize(snapshot, jobs)
         fitted = _fitted(snapshot, settings, tuned=False)
+        require_stress(snapshot, fitted)
+        steps.featurize(snapshot, jobs)
         steps.differentiate(snapshot, fitted, jobs)
         if settings.recipe in SEARCHING_RECIPES if settings.tuning is None else settings.tuning:
             steps.tune(snapshot, fitted, jobs, split.path)

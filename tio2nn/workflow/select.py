@@ -140,8 +140,7 @@ def select(
     """Choose structures of a pool, and write each to a file.
 
     Args:
-        project: the project whose training and validation structures are known, or its directory; None if they are
-            given.
+        project: the project whose structures are known, or its directory; None if they are given.
         sources: the pool, as for `tio2nn.io.read.read_structures`; not "-".
         directory: new or empty folder for the structures and the table `chosen.csv`.
         settings: how to choose.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tio2nn.errors import ParameterError, UsageError
+from tio2nn.errors import InputError, ParameterError, UsageError
 from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.targets import Target, require_expressible
@@ -157,6 +157,20 @@ def fields_of_switches(no_test: bool, keep_outliers: bool) -> dict[str, Any]:
     return {"test_fraction": 0.0 if no_test else None, "outliers": "keep" if keep_outliers else None}
 
 
+def require_stress(snapshot: Snapshot, parameters: ParameterSet) -> None:
+    """Refuse a fit that must train on the stress where no structure has one, before anything is computed for it.
+
+    Raises:
+        InputError: no structure has one.
+    """
+    if parameters.training.stress is True and not snapshot.structures.has_bulk_stress.any():
+        raise InputError(
+            "expected structures with a stress, periodic along all axes, got none: use --no-stress, or set "
+            'training.stress to "auto" in params.json',
+            file=str(snapshot.project.structures_file),
+        )
+
+
 def require_features(snapshot: Snapshot, parameters: ParameterSet, split: Path | None = None) -> None:
     """Require what a fit reads, before TensorFlow takes seconds to start.
 
@@ -166,10 +180,11 @@ def require_features(snapshot: Snapshot, parameters: ParameterSet, split: Path |
         split: file of the split, if the user gave one; it must be readable.
 
     Raises:
-        MissingInputError, StaleError, InputError: the message names the command to run.
+        MissingInputError, StaleError, InputError: the message names the command to run; or as `require_stress`.
     """
     if split is not None:
         read_parts(split)
+    require_stress(snapshot, parameters)
     snapshot.require(FEATURES)
     if snapshot.needs_derivatives(parameters):
         way_out = "" if parameters.training.forces is True else ", or train with --energies-only"

@@ -36,7 +36,7 @@ from tio2nn.training.fit import Fit
 from tio2nn.training.force_products import compile_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
-from tio2nn.workflow.distill import Teacher, read_teacher, taught, teach
+from tio2nn.workflow.distill import Teacher, keeps_committee, read_teacher, taught, teach
 from tio2nn.workflow.fallback import with_fallback
 from tio2nn.workflow.fine_tune import prepared_origin, read_origin
 from tio2nn.workflow.inputs import SplitRequest
@@ -69,6 +69,7 @@ class TrainSummary:
         potential: path of the potential file.
         earlier: where the potential that this one replaced is kept; None if there was none.
         earlier_is_of_others: whether that one was trained on other structures.
+        committee: where a committee is kept in place of the student that this potential replaced; None for none.
     """
 
     n_train: int
@@ -89,6 +90,7 @@ class TrainSummary:
     potential: Path
     earlier: Path | None = None
     earlier_is_of_others: bool = False
+    committee: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def train(
         origin = prepared_origin(preparation, project)
     teacher = None
     if isinstance(lesson, Distillation):
-        teacher, preparation = read_teacher(lesson, parameters), None
+        teacher, preparation = read_teacher(lesson, parameters, project), None
     processes = 1 if make_executor is None else n_workers
     asked = parameters
     parameters, inputs, data, n_fitted = basis_of(
@@ -191,6 +193,7 @@ def train(
     except FloatingPointError as error:
         raise diverged(error, parameters) from None
     epochs = [fit.chosen for fit in fits]
+    is_kept = keeps_committee(project)
     summary = TrainSummary(
         n_train=len(data.split.indices("train")),
         n_validation=len(data.validation.counts),
@@ -208,8 +211,9 @@ def train(
         facts=_facts(parameters, inputs.store, data, fits[-1].n_steps),
         device=device,
         potential=project.potential_file,
-        earlier=project.earlier_potential_file if project.potential_file.exists() else None,
+        earlier=project.earlier_potential_file if project.potential_file.exists() and not is_kept else None,
         earlier_is_of_others="energies" in snapshot.model().of,
+        committee=project.earlier_potential_file if is_kept else None,
     )
     record = {"command": list(listener.command), **_sources(data, teacher)}
     _write_model(project, parameters, inputs.store, data, fits, summary, record)
