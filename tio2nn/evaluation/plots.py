@@ -32,7 +32,9 @@ LIGHT = "#C4C4C4"
 INK = "#1B1B1B"
 PAPER = "#FDFDFD"
 # visible on white as on black
-DENSITY = LinearSegmentedColormap.from_list("density", [(0.0, (*mpl.colors.to_rgb(BLUE), 0.35)), (1.0, BLUE)])
+DENSITY = LinearSegmentedColormap.from_list(
+    "density", [(*mpl.colors.to_rgb(BLUE), alpha) for alpha in (0.35, 1.0)]
+)
 
 _STYLE = {
     "figure.dpi": 150,
