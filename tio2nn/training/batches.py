@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tio2nn.job_part import JobPart
 from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels, StressLabels
 from tio2nn.training.force_kernels import ForceBatch, force_losses
-from tio2nn.training.places import Places
+from tio2nn.training.places import Places, Share, atoms_of, in_pieces
 from tio2nn.training.shares import dealt
 from tio2nn.training.stress_batches import StressBatches
 from tio2nn.training.windows import WindowReader, Windows, in_turn, mixed
@@ -264,7 +264,7 @@ class ForceBatches:
         gradients: Float32Array,
         scale: float,
         pieces: int = 1,
-        share: Callable[[Callable[[IntArray], None], Sequence[IntArray]], Iterable[None]] = map,
+        share: Share = map,
     ) -> tuple[FloatArray, Float32Array, Float32Array]:
         """Losses of the forces of one batch, and their derivatives; the bits do not depend on `pieces`.
 
@@ -280,9 +280,7 @@ class ForceBatches:
             gradients; forces (n_members, n_atoms of the batch, 3), structure after structure.
         """
         own, labels = slice(batch * self.size, (batch + 1) * self.size), self.labels
-        first_atom = self.first_atom[own.start : own.stop + 1]
-        atoms = slice(int(first_atom[0]), int(first_atom[-1]))
-        first_atom = first_atom - first_atom[0]
+        atoms, first_atom = atoms_of(self.first_atom, own)
         jacobian, offsets = labels.jacobian, labels.offsets[own]
         if self._windows is not None:
             jacobian, offsets = self._windows.of_batch(batch)
@@ -306,8 +304,5 @@ class ForceBatches:
             )
             force_losses(jacobian, batch_of_part, gradients, scale, forces, derivatives, results[part])
 
-        n = len(whole.offsets)
-        # the last batch may have no structures for a rank
-        for _ in share(compute, np.array_split(np.arange(n), min(pieces, n)) if n else []):
-            pass
+        in_pieces(len(whole.offsets), pieces, share, compute)
         return results.sum(axis=0), derivatives, forces

@@ -333,17 +333,24 @@ def _training_atoms(
     return tuple(found)
 
 
+def _begins(
+    name: str, derivatives: NDArray[np.float32], sizes: IntArray, are_there: NDArray[np.bool_]
+) -> IntArray:
+    """(n_structures,) where the derivatives of each begin in the flat array; -1 where they are not there."""
+    if len(derivatives) != sizes.sum():
+        raise ValueError(f"{name}: expected {sizes.sum()} numbers, got {len(derivatives)}")
+    return np.where(are_there, np.cumsum(sizes) - sizes, -1)
+
+
 def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> ForceLabels | None:
     """Force labels of all structures; None without derivatives."""
     if inputs.jacobian is None:
         return None
     store, has_derivatives = inputs.store, inputs.has_derivatives
     sizes = jacobian_sizes(store.n_atoms, n_features, has_derivatives)
-    if len(inputs.jacobian) != sizes.sum():
-        raise ValueError(f"jacobian: expected {sizes.sum()} numbers, got {len(inputs.jacobian)}")
     return ForceLabels(
         inputs.jacobian,
-        np.where(has_derivatives, np.cumsum(sizes) - sizes, -1),
+        _begins("jacobian", inputs.jacobian, sizes, has_derivatives),
         np.nan_to_num(store.forces).astype(np.float32),
         subnet_of_atom.astype(np.int8),
         store.n_atoms,
@@ -356,11 +363,9 @@ def _stress_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) ->
         return None
     store, has_strains = inputs.store, inputs.has_strains
     sizes = strain_sizes(store.n_atoms, n_features, has_strains)
-    if len(inputs.strains) != sizes.sum():
-        raise ValueError(f"strains: expected {sizes.sum()} numbers, got {len(inputs.strains)}")
     return StressLabels(
         inputs.strains,
-        np.where(has_strains, np.cumsum(sizes) - sizes, -1),
+        _begins("strains", inputs.strains, sizes, has_strains),
         np.where(has_strains[:, None], to_voigt(store.stresses), 0.0),
         np.where(has_strains, np.abs(np.linalg.det(store.cells)), 1.0),
         subnet_of_atom.astype(np.int8),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.training.dataset import StressLabels
-from tio2nn.training.places import Places
+from tio2nn.training.places import Places, Share, atoms_of, in_pieces
 from tio2nn.training.stress_kernels import StressBatch, stress_losses
 from tio2nn.training.windows import Windows
 
@@ -49,7 +47,7 @@ class StressBatches:
         gradients: Float32Array,
         scale: float,
         pieces: int = 1,
-        share: Callable[[Callable[[IntArray], None], Sequence[IntArray]], Iterable[None]] = map,
+        share: Share = map,
     ) -> tuple[FloatArray, Float32Array, Float32Array]:
         """As `ForceBatches.product`, of the stresses; `scale` in eV/atom.
 
@@ -58,9 +56,7 @@ class StressBatches:
             gradients; stresses (n_members, n_structures of the batch, 6), eV/Å³.
         """
         own, labels = slice(batch * self.size, (batch + 1) * self.size), self.labels
-        first_atom = self.first_atom[own.start : own.stop + 1]
-        atoms = slice(int(first_atom[0]), int(first_atom[-1]))
-        first_atom = first_atom - first_atom[0]
+        atoms, first_atom = atoms_of(self.first_atom, own)
         strains, offsets = labels.strains, labels.offsets[own]
         if self._windows is not None:
             strains, offsets = self._windows.of_batch(batch)
@@ -90,7 +86,5 @@ class StressBatches:
             stress_losses(strains, of_part, gradients, scale, found, derivatives, results[part])
             stresses[:, part] = found
 
-        n = len(whole.offsets)
-        for _ in share(compute, np.array_split(np.arange(n), min(pieces, n)) if n else []):
-            pass
+        in_pieces(len(whole.offsets), pieces, share, compute)
         return results.sum(axis=0), derivatives, stresses
