@@ -75,6 +75,13 @@ def test_without_a_command_help_is_shown_and_names_all_commands() -> None:
     assert set(PARSERS) == set(COMMANDS)
 
 
+def test_no_summary_of_a_command_is_cut_in_a_terminal_of_80_columns() -> None:
+    shown = CliRunner().invoke(app, ["--help"], terminal_width=78).stdout  # Click leaves a margin of 2
+    of_commands = shown[shown.index("Commands:") :].splitlines()[1:]
+    assert len(of_commands) == len(COMMANDS)
+    assert [line for line in of_commands if not line.endswith(".") or line.endswith("...")] == []
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_and_every_option_has_a_help_text(command: str) -> None:
     found = PARSERS[command]

@@ -44,7 +44,10 @@ def convert(
         EnergyUnits, typer.Option("--runner-units", help="Units of input.data of RuNNer.")
     ] = EnergyUnits.ATOMIC,
 ) -> bool:
-    """Write the structures of the project, with labels, split and groups, for other programs."""
+    """Write the structures of the project for other programs.
+
+    With labels, split, groups and outlier flags.
+    """
     from tio2nn.project.project import Project
     from tio2nn.workflow.convert import convert as verb
     from tio2nn.workflow.convert import known_structure_format

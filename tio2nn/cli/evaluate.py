@@ -69,7 +69,7 @@ def evaluate(
     report: ReportOption = None,
     json: JsonOption = False,
 ) -> bool:
-    """Measure the errors of the potential on structures held out of training."""
+    """Measure the errors on structures held out of training."""
     from tio2nn.io.labels import ReadOptions
     from tio2nn.project.project import Project
 

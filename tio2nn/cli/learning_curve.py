@@ -71,7 +71,10 @@ def learning_curve(
     seed: SeedOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Fit to parts of the training set: how errors fall, and what twice the data would buy; resumes."""
+    """Fit to parts of the training set to see how errors fall.
+
+    Says what twice the data would buy. An interrupted curve is resumed.
+    """
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.inputs import SplitRequest

@@ -75,7 +75,7 @@ def predict(
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     runner_units: RunnerUnitsOption = None,
 ) -> bool:
-    """Predict energies and forces of structures; print them or write files."""
+    """Predict energies, forces and stresses of structures."""
     from tio2nn.cores import thread_count
     from tio2nn.io.labels import ReadOptions
 

@@ -12,7 +12,7 @@ from tio2nn.cli.app import command
 
 @command
 def schema(json: Annotated[bool, typer.Option("--json", help="Print a JSON Schema.")] = False) -> None:
-    """List the fields of params.json with type, default, unit and meaning."""
+    """List the fields of params.json, with defaults and units."""
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.parameters.schema import describe, json_schema
 

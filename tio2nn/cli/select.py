@@ -69,7 +69,10 @@ def select(
     runner_units: RunnerUnitsOption = None,
     json: JsonOption = False,
 ) -> bool:
-    """Choose the structures of a pool without labels that are worth computing next."""
+    """Choose what to compute next from a pool without labels.
+
+    Never two alike; each composition has its share.
+    """
     from tio2nn.io.labels import ReadOptions
     from tio2nn.project.project import Project
     from tio2nn.workflow.select import SelectSettings

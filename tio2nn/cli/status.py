@@ -9,7 +9,7 @@ from tio2nn.cli.options import JsonOption, ProjectOption
 
 @command
 def status(project: ProjectOption = None, json: JsonOption = False) -> None:
-    """Show what the project contains, what is stale, and what to run next."""
+    """Show what is there, what is stale, and what to run next."""
     from tio2nn.project.project import Project
     from tio2nn.workflow.status import status as look
 

@@ -75,7 +75,10 @@ def tune(
     part: PartOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Search for network size, learning rate and dropout; resumes an interrupted search."""
+    """Search for the best settings; resumes a search.
+
+    Varies network size, learning rate and dropout; `tuning` in params.json says among which values and how.
+    """
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.settings import training_parameters, with_flags
