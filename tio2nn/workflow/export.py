@@ -14,6 +14,7 @@ from tio2nn.export.folder import README, write_folder
 from tio2nn.export.n2p2 import n2p2_files
 from tio2nn.export.n2p2_text import n2p2_readme
 from tio2nn.export.units import UNITS, UnitsName
+from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.fit_parameters import ACTIVATIONS
 from tio2nn.parameters.targets import NAMES, Target, warning_of
 from tio2nn.parameters.validation import known
@@ -52,13 +53,13 @@ def known_format(name: str | None) -> Format | None:
 
 def export(
     potential: Potential,
-    directory: Path,
+    directory: AnyPath,
     form: Format | None = None,
     *,
     units: UnitsName | None = None,
     strict: bool = False,
     train: str = "tio2nn train",
-    source: Path | None = None,
+    source: AnyPath | None = None,
 ) -> Exported:
     """Write a potential as a folder for other programs.
 
@@ -76,8 +77,9 @@ def export(
         UsageError: units that the format does not have.
         InputError: the format cannot hold the potential, or the directory holds something else; nothing is written.
     """
-    if source is not None and source.is_dir():
-        _require_apart(directory, source)
+    directory = Path(directory)
+    if source is not None and Path(source).is_dir():
+        _require_apart(directory, Path(source))
     target = potential.parameters.target
     if (form or ("aenet" if target == "aenet" else "n2p2")) == "aenet":
         if units == "atomic":
