@@ -111,6 +111,10 @@ def perform(
         console.warn(summary.stresses.message())
     if summary.slabs is not None and summary.slabs.cause:
         console.warn(summary.slabs.message())
+    if "forces" in summary.doubts:
+        console.say("until that is corrected, fits use energies alone; --forces insists on forces")
+    elif summary.doubts:
+        console.say("until that is corrected, fits leave the stress out; --stress insists on it")
     if summary.rejected:
         n_rejected = counted(len(summary.rejected), "file or structure", "files or structures")
         console.say(f"{n_rejected} rejected; for the reasons see {project.rejected_file}")

@@ -28,9 +28,12 @@ def labels_line(parameters: ParameterSet, facts: Facts) -> str:
     """
     n, n_with = facts.n_structures, facts.n_structures_with_forces
     asked = parameters.training.forces
-    if not uses_forces(parameters, n_with):
+    if not uses_forces(parameters, n_with, facts.doubts):
         if not n_with:
             return f"training on the energies of {_all(n)}: none has forces"
+        if "forces" in facts.doubts and forces_of(parameters) == "auto":
+            found = counted(n_with, "structure")
+            return f"training on energies alone: the forces of {found} do not match them; --forces insists on them"
         reason = "as requested" if asked is False else f"as set by the recipe {parameters.recipe}"
         return f"training on energies alone, {reason}; --forces adds the forces of {counted(n_with, 'structure')}"
     some = "the one that has" if n_with == 1 else f"the {n_with} that have"
@@ -55,7 +58,9 @@ def stress_line(parameters: ParameterSet, facts: Facts) -> str | None:
     n, n_with = facts.n_structures, facts.n_structures_with_stress
     if not n_with:
         return None
-    stresses = "the stress of the one structure" if n == 1 else f"the stress of {n_with} of {n} structures"
+    stresses = f"the stress of {_all(n)}" if n_with == n else f"the stress of {n_with} of {n} structures"
+    if "stress" in facts.doubts and parameters.training.stress == "auto":
+        return f"training without {stresses}, as stresses do not match energies or forces; --stress insists on them"
     if not uses_stress(parameters, n_with):
         return f"training without {stresses}; --stress adds it"
     reason = ", as requested" if parameters.training.stress is True else "; --no-stress leaves it out"

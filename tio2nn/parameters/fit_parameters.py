@@ -156,7 +156,8 @@ class TrainingParameters(Section):
         bool | str,
         OneOf(("auto", True, False)),
         About(
-            "Train on forces, too; auto leaves it to the recipe, which uses them where structures have them",
+            "Train on forces, too; auto leaves it to the recipe, which uses them where structures have them, unless "
+            "they contradict the energies",
             Affects.FIT,
             left_out="auto",
         ),
@@ -194,7 +195,8 @@ class TrainingParameters(Section):
         bool | str,
         OneOf(("auto", True, False)),
         About(
-            "Train on the stress, too; auto does so where structures have it, unless forces are false",
+            "Train on the stress, too; auto does so where structures have it, unless forces are false or it "
+            "contradicts energies or forces",
             Affects.FIT,
             left_out="auto",
         ),

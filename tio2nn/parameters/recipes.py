@@ -115,6 +115,7 @@ class Facts:
         n_elements: number of elements in the parameter set.
         n_structures_with_stress: number of structures with a stress.
         n_strain_derivatives: number of derivatives of their features with respect to strain.
+        doubts: which labels contradict the energies, "forces" or "stress"; auto leaves them out.
     """
 
     n_structures: int
@@ -126,6 +127,7 @@ class Facts:
     n_elements: int
     n_structures_with_stress: int = 0
     n_strain_derivatives: int = 0
+    doubts: tuple[str, ...] = ()
 
     @property
     def without_forces(self) -> Facts:
@@ -230,17 +232,24 @@ def forces_of(parameters: ParameterSet) -> bool | str:
     return of_recipe
 
 
-def uses_forces(parameters: ParameterSet, n_structures_with_forces: int) -> bool:
-    """Whether a fit with these parameters uses forces, given the number of structures that have them."""
+def uses_forces(parameters: ParameterSet, n_structures_with_forces: int, doubts: Sequence[str] = ()) -> bool:
+    """Whether a fit with these parameters uses forces.
+
+    Args:
+        parameters: before or after their recipe sets what they leave open.
+        n_structures_with_forces: in the training set.
+        doubts: as in `Facts`.
+    """
     forces = forces_of(parameters)
-    return n_structures_with_forces > 0 if forces == "auto" else bool(forces)
+    return n_structures_with_forces > 0 and "forces" not in doubts if forces == "auto" else bool(forces)
 
 
-def uses_stress(parameters: ParameterSet, n_structures_with_stress: int) -> bool:
-    """Whether a fit with these parameters uses stresses, given the number of structures that have one."""
+def uses_stress(parameters: ParameterSet, n_structures_with_stress: int, doubts: Sequence[str] = ()) -> bool:
+    """As `uses_forces`, of stresses."""
     asked = parameters.training.stress
     if asked == "auto":
-        return n_structures_with_stress > 0 and forces_of(parameters) is not False
+        is_right = "stress" not in doubts
+        return n_structures_with_stress > 0 and is_right and forces_of(parameters) is not False
     return bool(asked)
 
 
@@ -251,9 +260,9 @@ def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
         parameters: their own settings are kept.
         facts: of the training set.
     """
-    forces = uses_forces(parameters, facts.n_structures_with_forces)
+    forces = uses_forces(parameters, facts.n_structures_with_forces, facts.doubts)
     decided = settings_of(parameters.recipe, facts if forces else facts.without_forces)
-    stress = uses_stress(parameters, facts.n_structures_with_stress)
+    stress = uses_stress(parameters, facts.n_structures_with_stress, facts.doubts)
     changes: Overrides = {"training": {"forces": forces, "stress": stress}}
     for section in ("network", "training"):
         for key, value in decided[section].items():

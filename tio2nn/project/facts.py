@@ -61,6 +61,7 @@ def facts_of(
         n_elements=len(parameters.elements),
         n_structures_with_stress=int(has_stress.sum()),
         n_strain_derivatives=int(strain_sizes(n_atoms, parameters.n_features, has_stress).sum()),
+        doubts=tuple(store.label_notes.doubts),
     )
 
 
@@ -73,9 +74,9 @@ def resolved(
 
 def needs_strains(parameters: ParameterSet, store: StructureStore) -> bool:
     """Whether a fit with these parameters needs derivatives of the features with respect to strain."""
-    return uses_stress(parameters, int(store.has_bulk_stress.sum()))
+    return uses_stress(parameters, int(store.has_bulk_stress.sum()), store.label_notes.doubts)
 
 
 def needs_derivatives(parameters: ParameterSet, store: StructureStore) -> bool:
     """Whether a fit with these parameters needs derivatives of the features."""
-    return uses_forces(parameters, int(store.has_forces.sum()))
+    return uses_forces(parameters, int(store.has_forces.sum()), store.label_notes.doubts)

@@ -1,4 +1,4 @@
-"""What a structure store says about its labels beside the numbers: which energies they are, kinds, weights."""
+"""What a structure store says about its labels beside the numbers: which energies they are, kinds, weights, doubts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any, NamedTuple, get_args
 from tio2nn.structures.energy_label import EnergyLabel, plain_energy
 from tio2nn.structures.structure import Structure
 
+DOUBTED = ("forces", "stress")
+"""Labels that can contradict the energies."""
+
 
 class LabelNotes(NamedTuple):
     """What the files say about the labels of the structures, one entry for each.
@@ -19,15 +22,19 @@ class LabelNotes(NamedTuple):
         both: energies without and with electronic entropy, eV; None if no file has the latter.
         config_types: "" without one; None if no structure has one.
         weights: in the loss; None if all are 1.
+        doubts: which of `DOUBTED` contradict the energies, as the audit found.
     """
 
     label: EnergyLabel = "energy"
     both: list[list[float | None]] | None = None
     config_types: list[str] | None = None
     weights: list[float] | None = None
+    doubts: Sequence[str] = ()
 
     @classmethod
-    def of(cls, structures: Sequence[Structure], label: EnergyLabel) -> LabelNotes:
+    def of(
+        cls, structures: Sequence[Structure], label: EnergyLabel, doubts: Sequence[str] = ()
+    ) -> LabelNotes:
         """About structures whose energy is that of the label."""
         have_both = any(structure.free_energy is not None for structure in structures)
         have_types = any(structure.config_type for structure in structures)
@@ -37,17 +44,28 @@ class LabelNotes(NamedTuple):
             [[plain_energy(s), s.free_energy] for s in structures] if have_both else None,
             [structure.config_type for structure in structures] if have_types else None,
             [structure.weight for structure in structures] if have_weights else None,
+            list(doubts),
         )
 
     @classmethod
     def read(cls, header: dict[str, Any]) -> LabelNotes:
         """From the header of a store; stores of earlier versions know one energy."""
-        found = (header.get(name) for name in ("two_energies", "config_types", "weights"))
-        return cls(header.get("label", "energy"), *found)
+        return cls(
+            header.get("label", "energy"),
+            header.get("two_energies"),
+            header.get("config_types"),
+            header.get("weights"),
+            header.get("doubts", ()),
+        )
 
     def as_header(self) -> dict[str, Any]:
         """For the header of a store: only what there is."""
-        optional = {"two_energies": self.both, "config_types": self.config_types, "weights": self.weights}
+        optional = {
+            "two_energies": self.both,
+            "config_types": self.config_types,
+            "weights": self.weights,
+            "doubts": list(self.doubts) or None,
+        }
         return {"label": self.label, **{name: some for name, some in optional.items() if some is not None}}
 
     def check(self, n: int) -> None:
@@ -68,6 +86,8 @@ class LabelNotes(NamedTuple):
             raise ValueError("kinds that are no text")
         if not all(isinstance(w, (int, float)) and 0.0 <= w < math.inf for w in self.weights or ()):
             raise ValueError("weights that are no finite numbers of at least 0")
+        if not all(doubt in DOUBTED for doubt in self.doubts):
+            raise ValueError("doubts about unknown labels")
 
     def of_structure(self, index: int) -> dict[str, Any]:
         """The attributes of a structure that follow from the notes."""

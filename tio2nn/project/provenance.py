@@ -11,7 +11,7 @@ from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.fit_parameters import with_effect
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.recipes import uses_stress
+from tio2nn.project.facts import needs_derivatives, needs_strains
 from tio2nn.project.feature_store import digest_of
 from tio2nn.project.structure_store import StructureStore, digest
 from tio2nn.version import __version__
@@ -33,7 +33,9 @@ def inputs_of_model(
         network["repulsion"] = False
     if not store.gross_outliers.any():
         training.pop("outliers")
-    training = with_effect(training, uses_stress(parameters, int(store.has_bulk_stress.sum())))
+    if "forces" in store.label_notes.doubts and not needs_derivatives(parameters, store):
+        training["forces"] = False
+    training = with_effect(training, needs_strains(parameters, store))
     settings = [network, training, parameters.reference_energies]
     split = split_file.read_bytes() if split_file.exists() else b""
     stresses, weights = store.digest_of_stresses, store.weights

@@ -54,6 +54,7 @@ def write_store(
     groups: Sequence[str] | None = None,
     reference_energies: Mapping[str, float] | None = None,
     label: EnergyLabel = "energy",
+    doubts: Sequence[str] = (),
 ) -> None:
     """Write structures, atomically.
 
@@ -63,6 +64,7 @@ def write_store(
         groups: name of the group of each structure; by default each is its own group.
         reference_energies: of each element, eV.
         label: which of two energies of the files the energy is.
+        doubts: which labels contradict the energies, as in `LabelNotes`.
 
     Raises:
         ValueError: two structures with the same name.
@@ -99,7 +101,7 @@ def write_store(
         "names": names,
         "files": [structure.file for structure in structures],
         "groups": list(names if groups is None else groups),
-        **LabelNotes.of(structures, label).as_header(),
+        **LabelNotes.of(structures, label, doubts).as_header(),
     }
     arrays = {name: np.asarray(columns[name], dtype=kind) for name, (_, kind, _) in _ARRAYS.items()}
     if any(structure.stress is not None for structure in structures):

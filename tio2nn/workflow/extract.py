@@ -71,6 +71,11 @@ class ExtractSummary:
     slabs: SlabCheck | None = None
     constants: MixedConstants | None = None
 
+    @property
+    def doubts(self) -> list[str]:
+        """Labels that contradict the energies, "forces" or "stress": fits that may choose leave them out."""
+        return _doubts(self.disagreement, self.stresses, self.slabs)
+
 
 def extract(
     project: Project | AnyPath,
@@ -158,6 +163,7 @@ def extract(
             groups=findings.group_names,
             reference_energies=findings.reference.as_dict(),
             label=label,
+            doubts=_doubts(disagreement, stresses, slabs),
         )
     if findings is not None or not project.energies_file.exists():
         reasons = [[e.source, e.line or "", e.reason] for e in rejected]
@@ -178,6 +184,17 @@ def extract(
         slabs=slabs,
         constants=constants,
     )
+
+
+def _doubts(
+    disagreement: Disagreement | None, stresses: StressCheck | None, slabs: SlabCheck | None
+) -> list[str]:
+    """Which labels contradict the energies, for `write_store`; energies per atom are no fault of the others."""
+    if disagreement is not None and not disagreement.per_atom:
+        # then stresses could not be compared
+        return ["forces", "stress"]
+    by_energies = stresses is not None and stresses.disagrees and not stresses.per_atom
+    return ["stress"] if by_energies or (slabs is not None and slabs.cause) else []
 
 
 def _labeled(

@@ -20,6 +20,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import versions
 from tio2nn.structures.audit import audit
 from tio2nn.structures.force_check import compare_forces
+from tio2nn.structures.slab_check import compare_slabs
 from tio2nn.structures.stress_check import compare_stress
 from tio2nn.wording import counted
 from tio2nn.workflow.evaluate import EvaluationSummary
@@ -173,9 +174,12 @@ def _audit(snapshot: Snapshot) -> list[Table]:
         facts.append(("warning", disagreement.message()))
     if store.has_stress.any():
         stresses = compare_stress(structures, forces_agree=disagreement is None)
-        facts.append(("stresses", stresses.fact()))
+        slabs = None if stresses.disagrees or disagreement is not None else compare_slabs(structures)
+        facts.append(("stresses", stresses.fact() + ("" if slabs is None else slabs.fact())))
         if stresses.disagrees:
             facts.append(("warning", stresses.message()))
+        if slabs is not None and slabs.cause:
+            facts.append(("warning", slabs.message()))
     label = store.label_notes.label
     facts.append(("energy learned", label.replace("_", " ")))
     tables = [Table("Audit of the structures", ["of", "found"], [list(fact) for fact in facts])]
