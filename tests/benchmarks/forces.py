@@ -3,7 +3,8 @@
 POTENTIAL is a file `potential.npz` for titanium and oxygen. The structures are rutile with atoms displaced at random:
 one of many atoms, and 48 atoms that move from step to step as in molecular dynamics. `--other DIR` names another
 version of tio2nn, a checkout; each version runs in a process of its own, and they take turns. Times of one thread are
-CPU times; those of more are times on the clock, so leave the cores to them. DScribe, where it is installed, computes
+CPU times; those of more are times on the clock, so leave the cores to them. What several threads can gain is measured
+beside them: arithmetic in registers, divided among as many threads. DScribe, where it is installed, computes
 the same symmetry functions of the first structure; CP2K, where it is installed and knows the activation (tanh), does
 steps of molecular dynamics of both by the exported potential.
 """
@@ -31,6 +32,7 @@ TASKS = {
     "forces": "energy and forces",
     "step": "energy and forces of 48 atoms, a step of molecular dynamics",
 }
+CONTROL = "arithmetic"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,9 +51,11 @@ def measure(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     about = {"processor": processor(), "atoms": arguments.atoms}
     workers = {name: Worker(place, arguments) for name, place in places.items()}
     try:
-        for task in TASKS:
+        for task in (*TASKS, *([CONTROL] if len(arguments.threads) > 1 else [])):
             for repeat in range(-1, arguments.repeats):
                 for name, worker in workers.items():
+                    if task == CONTROL and name != "here":
+                        continue
                     # the other version may know no threads
                     for threads in arguments.threads if name == "here" else [1]:
                         row = worker.ask(task, threads)
@@ -125,11 +129,19 @@ def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     table = []
     for (task, version, threads), own in grouped.items():
         row = {name: own[0][name] for name in ("processor", "atoms")}
-        row |= {"task": task, "what": TASKS[task], "version": version, "threads": threads}
+        row |= {
+            "task": task,
+            "what": TASKS.get(task, "arithmetic in registers"),
+            "version": version,
+            "threads": threads,
+        }
         for name in ("cpu_us_per_atom", "us_per_atom"):
             if name in own[0]:
                 row[name] = statistics.median(measured[name] for measured in own)
         row["times_here"] = row["cpu_us_per_atom"] / _median_here(grouped, task)
+        alone = grouped.get((task, version, 1))
+        if threads > 1 and alone:
+            row["speedup"] = statistics.median(one["us_per_atom"] for one in alone) / row["us_per_atom"]
         table.append(row)
     return table
 
@@ -206,6 +218,9 @@ def serve(potential_file: Path, n_atoms: int) -> None:
     start, velocity = small.positions.copy(), 0.006 * np.random.default_rng(0).normal(size=(len(small), 3))
     for line in sys.stdin:
         task, threads = line.split()
+        if task == CONTROL:
+            print(json.dumps(arithmetic(int(threads))), flush=True)
+            continue
         knows_threads = "threads" in inspect.signature(BehlerParrinello.__init__).parameters
         options = {"threads": int(threads)} if knows_threads else {}
         calculator = BehlerParrinello(calculator.potential, **options)
@@ -225,6 +240,31 @@ def serve(potential_file: Path, n_atoms: int) -> None:
         per_atom = 1e6 / (n_steps * len(atoms))
         times = (time.process_time() - begin) * per_atom, (time.perf_counter() - clock) * per_atom
         print(json.dumps(dict(zip(("cpu_us_per_atom", "us_per_atom"), times, strict=True))), flush=True)
+
+
+def arithmetic(n_threads: int) -> dict[str, float]:
+    """Times of a sum that needs no memory, divided among threads; µs, for a thousandth of it."""
+    import threading
+
+    import numba
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+    def add(n: int) -> float:
+        found = 0.0
+        for k in range(n):
+            found += 1.0 / (1.0 + k)
+        return found
+
+    add(1)
+    n = 100_000_000
+    workers = [threading.Thread(target=add, args=(n // n_threads,)) for _ in range(n_threads)]
+    begin, clock = time.process_time(), time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    times = 1e3 * (time.process_time() - begin), 1e3 * (time.perf_counter() - clock)
+    return dict(zip(("cpu_us_per_atom", "us_per_atom"), times, strict=True))
 
 
 def structure_of(atoms: Any) -> Any:
