@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -23,9 +24,21 @@ if TYPE_CHECKING:
 # a shell script that runs the tests in the background lets them, and what they start, ignore Ctrl-C
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# the first example may wait for the compiler
-settings.register_profile("tio2nn", deadline=None)
-settings.load_profile("tio2nn")
+# the first example may wait for the compiler; .ci/run, which leaves nothing out, tries four times as many
+settings.register_profile("thorough", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=25)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """As many examples of random tests as fit to the tests that are asked for."""
+    settings.load_profile("quick" if config.option.markexpr == "not slow" else "thorough")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settled_heap() -> None:
+    """No garbage collection looks through what modules before left: TensorFlow keeps the graphs of all fits."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from outputs import BOHR, CELL, ELEMENTS, ENERGY, FORCES, FREE_ENERGY, RYDBERG, STRESS, positions
+from outputs import (
+    BOHR,
+    CELL,
+    ELEMENTS,
+    ENERGY,
+    FORCES,
+    FREE_ENERGY,
+    RYDBERG,
+    STRESS,
+    aims_geometry,
+    positions,
+)
 
 HARTREE = 2 * RYDBERG
 
@@ -165,17 +176,7 @@ def aims_dynamics(n_steps: int = 2, *, cell: bool = True, unconverged: int | Non
     lines += ["  Parsing geometry.in (first pass over file, find array dimensions only).", "  -----------"]
     for element, row in zip(ELEMENTS, positions(), strict=True):
         lines.append("  atom " + " ".join(f"{number:.8f}" for number in row) + f" {element}")
-    lines += ["  | Number of atoms                   :        3", "  Input geometry:"]
-    if cell:
-        lines += ["  | Unit cell:", *("  |  " + " ".join(f"{n:15.8f}" for n in vector) for vector in CELL)]
-    else:
-        lines += ["  | No unit cell requested."]
-    lines += [
-        "  | Atomic structure:",
-        "  |       Atom                x [A]            y [A]            z [A]",
-    ]
-    for k, (element, row) in enumerate(zip(ELEMENTS, positions(), strict=True), start=1):
-        lines.append(f"  |{k:5d}: Species {element:<10}" + " ".join(f"{number:16.8f}" for number in row))
+    lines += aims_geometry(cell)
     lines += ["", "          Begin self-consistency loop: Initialization.", ""]
     for step in range(n_steps):
         if step:

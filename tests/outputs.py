@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from tio2nn.errors import InputError
+from tio2nn.io.read import read_structures
+
 ELEMENTS = ("Si", "O", "O")
 CELL = np.array([[4.2, 0.1, 0.0], [0.0, 4.4, 0.2], [0.3, 0.0, 4.6]])
 FORCES = np.array([[0.1, -0.2, 0.3], [-0.4, 0.5, 0.0], [0.3, -0.3, -0.3]])
@@ -144,10 +147,9 @@ def _moved(step: int, unit: str) -> list[str]:
     return [*lines, f"ATOMIC_POSITIONS ({unit})", *map("{}   {}".format, ELEMENTS, numbers), ""]
 
 
-def aims(*, converged: bool = True, cell: bool = True, moved: bool = False, forces: bool = True) -> str:
-    """The output of a single point by FHI-aims."""
-    lines = ["------------", "          Invoking FHI-aims ...", "", "          Version 221103", ""]
-    lines += ["  | Number of atoms                   :        3", "  Input geometry:"]
+def aims_geometry(cell: bool) -> list[str]:
+    """The lines by which FHI-aims repeats where atoms are."""
+    lines = ["  | Number of atoms                   :        3", "  Input geometry:"]
     if cell:
         lines += ["  | Unit cell:", *("  |  " + " ".join(f"{n:15.8f}" for n in vector) for vector in CELL)]
     else:
@@ -158,6 +160,13 @@ def aims(*, converged: bool = True, cell: bool = True, moved: bool = False, forc
     ]
     for k, (element, row) in enumerate(zip(ELEMENTS, positions(), strict=True), start=1):
         lines.append(f"  |{k:5d}: Species {element:<10}" + " ".join(f"{number:16.8f}" for number in row))
+    return lines
+
+
+def aims(*, converged: bool = True, cell: bool = True, moved: bool = False, forces: bool = True) -> str:
+    """The output of a single point by FHI-aims."""
+    lines = ["------------", "          Invoking FHI-aims ...", "", "          Version 221103", ""]
+    lines += aims_geometry(cell)
     lines += ["  The structure contains        3 atoms,  and a total of         30.000 electrons."]
     lines += ["  Occupation type: Gaussian broadening, width =   0.100000E-01 eV."]
     lines += ["  | Number of spin channels           :        1"]
@@ -261,3 +270,32 @@ def database(n: int = 2, *commands: str, periodic: bool = False) -> bytes:
         connection.commit()
         connection.close()
         return path.read_bytes()
+
+
+# --- what readers make of damage --------------------------------------------------------------------------------
+
+
+def check_items(path: Path) -> None:
+    """A file is read as structures of finite numbers, or refused in one line that names it."""
+    for item in read_structures(path, errors="yield"):
+        if isinstance(item, InputError):
+            assert str(item).startswith(str(path))
+            assert "\n" not in str(item)
+            assert len(item.reason) < 400
+        else:
+            assert np.isfinite(item.positions).all()
+            assert np.isfinite(item.cell).all()
+            assert item.forces is None or np.isfinite(item.forces).all()
+
+
+def check_damaged(path: Path, content: bytes, n: int, characters: bytes) -> None:
+    """So do `n` copies of a file in which a few characters are others, and of which some are cut off."""
+    rng = np.random.default_rng(7)
+    for _ in range(n):
+        data = bytearray(content)
+        for place in rng.integers(len(data), size=int(rng.integers(1, 4))):
+            data[place] = int(rng.choice(np.frombuffer(characters, np.uint8)))
+        if rng.random() < 0.3:
+            data = data[: rng.integers(len(data))]
+        path.write_bytes(bytes(data))
+        check_items(path)

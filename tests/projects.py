@@ -6,7 +6,7 @@ import atexit
 import itertools
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import lru_cache
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+from numpy.typing import NDArray
 
 from tio2nn.io.xsf.file import write_xsf
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
@@ -27,6 +28,8 @@ from tio2nn.project.structure_store import write_store
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.differentiate import differentiate
 from tio2nn.workflow.featurize import compute_features
+
+FloatArray = NDArray[np.float64]
 
 PARAMETERS = ParameterSet(
     elements=("Ti", "O"),
@@ -55,9 +58,8 @@ def pair_energy(structure: Structure) -> float:
     return total
 
 
-def with_forces(structure: Structure) -> Structure:
-    """The structure with the forces that belong to `pair_energy`, eV/Å."""
-    forces = np.zeros((structure.n_atoms, 3))
+def _pairs(structure: Structure) -> Iterator[tuple[int, FloatArray, FloatArray]]:
+    """Each center with each of its neighbors: where the neighbor is, Å, and the force on the center, eV/Å."""
     cutoff = PARAMETERS.cutoff
     for center in range(structure.n_atoms):
         for neighbor in reference.neighbors(structure, center, cutoff):
@@ -67,22 +69,22 @@ def with_forces(structure: Structure) -> Structure:
                 np.pi * r / cutoff
             )
             force = _STRENGTHS[first, second] * float(np.exp(-0.5 * r)) * slope
-            forces[center] += force * neighbor.vector / r
+            yield center, neighbor.vector, force * neighbor.vector / r
+
+
+def with_forces(structure: Structure) -> Structure:
+    """The structure with the forces that belong to `pair_energy`, eV/Å."""
+    forces = np.zeros((structure.n_atoms, 3))
+    for center, _, force in _pairs(structure):
+        forces[center] += force
     return replace(structure, forces=forces)
 
 
 def with_stress(structure: Structure) -> Structure:
     """The structure with the stress that belongs to `pair_energy`, eV/Å³."""
-    virial, cutoff = np.zeros((3, 3)), PARAMETERS.cutoff
-    for center in range(structure.n_atoms):
-        for neighbor in reference.neighbors(structure, center, cutoff):
-            first, second = sorted((structure.elements[center], neighbor.element))
-            r = neighbor.distance
-            slope = -0.5 * reference.cutoff_function(r, cutoff) - 0.5 * np.pi / cutoff * np.sin(
-                np.pi * r / cutoff
-            )
-            force = _STRENGTHS[first, second] * float(np.exp(-0.5 * r)) * slope
-            virial += 0.5 * force * np.outer(neighbor.vector, neighbor.vector) / r
+    virial = np.zeros((3, 3))
+    for _, vector, force in _pairs(structure):
+        virial += 0.5 * np.outer(force, vector)
     return replace(structure, stress=virial / abs(np.linalg.det(structure.cell)))
 
 

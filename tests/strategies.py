@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import reference
+from hypothesis import settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.structures.structure import Structure
+
+FloatArray = NDArray[np.float64]
 
 # one function of each kind: radial, shifted; wide, narrow; λ of both signs, ζ whole and not
 MIXED = ParameterSet(
@@ -20,6 +25,11 @@ MIXED = ParameterSet(
 )
 PERIODICITIES = tuple(itertools.product((True, False), repeat=3))
 SMALLEST_DISTANCE = 0.7  # Å
+
+
+def examples(n: int) -> settings:
+    """So many where the default is 100, as in a thorough run; a quick one takes fewer in proportion, but 5."""
+    return settings(max_examples=max(5, n * settings.default.max_examples // 100))
 
 
 def random_structure(
@@ -112,13 +122,28 @@ def parameter_sets(
     )
 
 
-def is_clear_of_cutoff(structure: Structure, cutoff: float, step: float) -> bool:
+def slope(function: Callable[[float], FloatArray], step: float) -> FloatArray:
+    """The derivative at 0 by central differences, of fourth order."""
+    near, far = function(step) - function(-step), function(2.0 * step) - function(-2.0 * step)
+    return (8.0 * near - far) / (12.0 * step)
+
+
+# how functions tell neighbors apart: radial ones, angular ones
+RESOLUTIONS = (
+    ("each", "pairs"),
+    ("blind", "blind"),
+    ("weighted", "weighted"),
+    ("each", "weighted"),
+    ("blind", "pairs"),
+)
+
+
+def is_clear_of_cutoff(structure: Structure, cutoff: float, reach: float) -> bool:
     """No two atoms are so near the cutoff apart, where the second derivative jumps, that differences meet it.
 
     Args:
-        step: of central differences, Å or strain.
+        reach: Å, more than the steps of the differences change a distance.
     """
-    reach = 4.0 * step * max(1.0, cutoff)
     distances = [
         neighbor.distance
         for center in range(structure.n_atoms)

@@ -32,7 +32,7 @@ def run_to_the_end(here: Path, arguments: tuple[object, ...], root: str) -> floa
     return time.monotonic() - begin
 
 
-QUICK = ("extract", "featurize with forces")
+QUICK = ("extract",)
 
 
 @pytest.mark.parametrize(

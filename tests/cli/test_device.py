@@ -12,7 +12,7 @@ from projects import PARAMETERS, project_with_derivatives, structures_with_force
 from tio2nn.files.tables import read_json
 from tio2nn.training import devices, fit, resident_forces
 
-SHORT = PARAMETERS.with_overrides(training={"epochs": 2, "forces": True, "members": 2})
+SHORT = PARAMETERS.with_overrides(training={"epochs": 1, "forces": True, "members": 1})
 
 
 @pytest.fixture

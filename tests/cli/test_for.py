@@ -72,7 +72,7 @@ def test_train_warns_of_what_the_program_computes_wrong() -> None:
     assert "warning: CP2K computes right energies but wrong forces from softplus" in err
 
 
-@pytest.mark.parametrize("preset", ["auto", "rili-2024"])
+@pytest.mark.parametrize("preset", [pytest.param("auto", marks=pytest.mark.slow), "rili-2024"])
 def test_run_makes_a_project_for_the_program(preset: str) -> None:
     write_files(Path("files"), structures())
     options = ["--energies-only", "--no-tune", "--epochs", 2, "--members", 1, "-j", 1, "--preset", preset]

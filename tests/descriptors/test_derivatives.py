@@ -1,17 +1,26 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
-import reference
 from calculators import angular_calculator
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from strategies import MIXED, PERIODICITIES, oxygen_molecule, parameter_sets, random_structure, structures
+from strategies import (
+    MIXED,
+    PERIODICITIES,
+    RESOLUTIONS,
+    examples,
+    is_clear_of_cutoff,
+    oxygen_molecule,
+    parameter_sets,
+    random_structure,
+    slope,
+    structures,
+)
 
 from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
@@ -31,12 +40,6 @@ def _mixed() -> SymmetryCalculator:
     return SymmetryCalculator(MIXED)
 
 
-def _slope(function: Callable[[float], FloatArray]) -> FloatArray:
-    """The derivative at 0, of fourth order."""
-    near, far = function(STEP) - function(-STEP), function(2 * STEP) - function(-2 * STEP)
-    return (8.0 * near - far) / (12.0 * STEP)
-
-
 def _moved(structure: Structure, atom: int, axis: int, distance: float) -> Structure:
     positions = structure.positions.copy()
     positions[atom, axis] += distance
@@ -53,23 +56,17 @@ def _weights(shape: tuple[int, ...], seed: int) -> FloatArray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def _is_clear_of_cutoff(structure: Structure, cutoff: float) -> bool:
-    """No two atoms are so near the cutoff apart, where the second derivative jumps, that a difference reaches it."""
-    distances = [
-        n.distance for i in range(structure.n_atoms) for n in reference.neighbors(structure, i, cutoff + 0.1)
-    ]
-    return all(abs(distance - cutoff) > 10 * STEP for distance in distances)
-
-
 def _check_against_differences(structure: Structure, calculator: SymmetryCalculator) -> None:
     """Each derivative agrees to 1e-6 of the largest of its function, or of 1e-3/Å where that is smaller."""
-    assert _is_clear_of_cutoff(structure, calculator.cutoff)
+    assert is_clear_of_cutoff(structure, calculator.cutoff, 10 * STEP)
     jacobian = calculator.jacobian(structure)
     n = structure.n_atoms
     assert jacobian.shape == (n, calculator.n_features, n, 3)
     expected = np.empty_like(jacobian)
     for atom, axis in np.ndindex(n, 3):
-        expected[:, :, atom, axis] = _slope(lambda d, a=atom, x=axis: calculator(_moved(structure, a, x, d)))
+        expected[:, :, atom, axis] = slope(
+            lambda d, a=atom, x=axis: calculator(_moved(structure, a, x, d)), STEP
+        )
     largest = np.maximum(np.abs(expected).max(axis=(0, 2, 3)), 1e-3)
     error = np.abs(jacobian - expected).max(axis=(0, 2, 3))
     np.testing.assert_array_less(error / largest, 1e-6)
@@ -78,12 +75,12 @@ def _check_against_differences(structure: Structure, calculator: SymmetryCalcula
 # --- against differences of the values -----------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(structures(), parameter_sets())
 def test_any_derivatives_of_any_structure_are_differences_of_the_values(
     structure: Structure, parameters: ParameterSet
 ) -> None:
-    assume(_is_clear_of_cutoff(structure, parameters.cutoff))
+    assume(is_clear_of_cutoff(structure, parameters.cutoff, 10 * STEP))
     _check_against_differences(structure, SymmetryCalculator(parameters))
 
 
@@ -94,16 +91,7 @@ def test_every_periodicity_agrees_with_differences(periodic: tuple[bool, bool, b
 
 
 @pytest.mark.parametrize("name", ["skew_crystal", "thin_crystal", "slab", "molecule"])
-@pytest.mark.parametrize(
-    ("radial_elements", "angular_elements"),
-    [
-        ("each", "pairs"),
-        ("blind", "blind"),
-        ("weighted", "weighted"),
-        ("each", "weighted"),
-        ("blind", "pairs"),
-    ],
-)
+@pytest.mark.parametrize(("radial_elements", "angular_elements"), RESOLUTIONS)
 def test_typical_structures_agree_with_differences(
     name: str, radial_elements: str, angular_elements: str, request: pytest.FixtureRequest
 ) -> None:
@@ -153,18 +141,18 @@ def test_a_preset_agrees_with_differences(skew_crystal: Structure) -> None:
     _check_against_differences(skew_crystal, SymmetryCalculator(preset("artrith-urban-2016")))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(structures(), SEEDS)
 def test_the_strain_derivative_is_a_difference_under_strain(structure: Structure, seed: int) -> None:
-    assume(_is_clear_of_cutoff(structure, MIXED.cutoff))
+    assume(is_clear_of_cutoff(structure, MIXED.cutoff, 10 * STEP))
     calculator = _mixed()
     description = calculator.describe([structure])
     weights = _weights(description.features.shape, seed)
     strain = description.gradient(weights)[1][0]
     np.testing.assert_array_equal(strain, strain.T)
     for axis, along in np.ndindex(3, 3):
-        expected = _slope(
-            lambda d, a=axis, x=along: np.sum(weights * calculator(_strained(structure, a, x, d)))
+        expected = slope(
+            lambda d, a=axis, x=along: np.sum(weights * calculator(_strained(structure, a, x, d))), STEP
         )
         np.testing.assert_allclose(strain[axis, along], expected, rtol=1e-6, atol=1e-6)
 
@@ -241,7 +229,7 @@ def test_several_sets_of_weights_at_once_give_what_each_gives_alone(skew_crystal
         np.testing.assert_allclose(strains[k], strain, rtol=1e-13, atol=1e-13)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(structures(), min_size=2, max_size=4), SEEDS)
 def test_a_batch_gives_what_each_structure_gives_alone_to_the_last_bit(
     batch: list[Structure], seed: int
@@ -303,7 +291,7 @@ def test_atoms_in_line_have_finite_derivatives_along_the_line_only(zeta: float) 
     assert np.isfinite(jacobian).all()
     np.testing.assert_array_equal(jacobian[..., 1:], 0.0)
     expected = np.stack(
-        [_slope(lambda d, a=atom: calculator(_moved(line, a, 0, d))) for atom in range(3)], axis=-1
+        [slope(lambda d, a=atom: calculator(_moved(line, a, 0, d)), STEP) for atom in range(3)], axis=-1
     )
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(jacobian[..., 0], expected, rtol=1e-6, atol=1e-8)

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import reference
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from strategies import MIXED, parameter_sets, structures
+from strategies import MIXED, examples, is_clear_of_cutoff, parameter_sets, slope, structures
 
 from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
@@ -34,32 +33,19 @@ def _strained(structure: Structure, component: tuple[int, int], amount: float) -
     return replace(structure, positions=structure.positions @ stretch, cell=structure.cell @ stretch)
 
 
-def _slope(structure: Structure, calculator: SymmetryCalculator, component: tuple[int, int]) -> FloatArray:
-    """The difference of fourth order."""
-
-    def at(amount: float) -> FloatArray:
-        return calculator(_strained(structure, component, amount))
-
-    return (8.0 * (at(STEP) - at(-STEP)) - at(2 * STEP) + at(-2 * STEP)) / (12.0 * STEP)
-
-
-def _is_clear_of_cutoff(structure: Structure, cutoff: float) -> bool:
-    distances = [
-        n.distance for i in range(structure.n_atoms) for n in reference.neighbors(structure, i, cutoff + 0.1)
-    ]
-    return all(abs(distance - cutoff) > 10 * STEP * cutoff for distance in distances)
-
-
-@settings(max_examples=60)
+@examples(60)
 @given(structures(), parameter_sets())
 def test_any_derivatives_of_any_structure_are_differences_of_the_values(
     structure: Structure, parameters: ParameterSet
 ) -> None:
-    assume(_is_clear_of_cutoff(structure, parameters.cutoff))
+    assume(is_clear_of_cutoff(structure, parameters.cutoff, 10 * STEP * parameters.cutoff))
     calculator = SymmetryCalculator(parameters)
     found = calculator.strain_derivatives(structure)
     assert found.shape == (structure.n_atoms, calculator.n_features, 6)
-    expected = np.stack([_slope(structure, calculator, component) for component in VOIGT], axis=-1)
+    expected = np.stack(
+        [slope(lambda d, c=component: calculator(_strained(structure, c, d)), STEP) for component in VOIGT],
+        axis=-1,
+    )
     largest = np.maximum(np.abs(expected).max(axis=(0, 2)), 1e-3)
     np.testing.assert_array_less(np.abs(found - expected).max(axis=(0, 2)) / largest, 2e-6)
 

@@ -11,9 +11,18 @@ import numpy as np
 import pytest
 import reference
 from calculators import angular_calculator, check_against_equations
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import MIXED, PERIODICITIES, oxygen_molecule, parameter_sets, random_structure, structures
+from strategies import (
+    MIXED,
+    PERIODICITIES,
+    RESOLUTIONS,
+    examples,
+    oxygen_molecule,
+    parameter_sets,
+    random_structure,
+    structures,
+)
 
 from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator, compile_kernels
@@ -33,7 +42,7 @@ def _mixed() -> SymmetryCalculator:
 # --- against the printed equations ---------------------------------------------------------------------
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(structures(), parameter_sets())
 def test_any_functions_of_any_structure_are_those_of_the_printed_equations(
     structure: Structure, parameters: ParameterSet
@@ -41,7 +50,7 @@ def test_any_functions_of_any_structure_are_those_of_the_printed_equations(
     check_against_equations(structure, parameters)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     structures(elements=("Cs", "Pb", "Br")),
     parameter_sets(elements=("Br", "Cs", "Pb")),
@@ -60,16 +69,7 @@ def test_every_periodicity_agrees_with_the_printed_equations(
 
 
 @pytest.mark.parametrize("name", ["skew_crystal", "thin_crystal", "slab", "molecule"])
-@pytest.mark.parametrize(
-    ("radial_elements", "angular_elements"),
-    [
-        ("each", "pairs"),
-        ("blind", "blind"),
-        ("weighted", "weighted"),
-        ("each", "weighted"),
-        ("blind", "pairs"),
-    ],
-)
+@pytest.mark.parametrize(("radial_elements", "angular_elements"), RESOLUTIONS)
 def test_typical_structures_agree_with_the_printed_equations(
     name: str, radial_elements: str, angular_elements: str, request: pytest.FixtureRequest
 ) -> None:
@@ -226,7 +226,7 @@ def test_weighted_columns_do_not_grow_with_the_elements(
 # --- many structures -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.lists(structures(), min_size=1, max_size=12), st.sampled_from(("pairs", "weighted")), st.data())
 def test_results_do_not_depend_on_the_company_or_its_order(
     many: list[Structure], angular_elements: str, data: st.DataObject

@@ -305,29 +305,7 @@ def test_a_crash_of_dpdata_is_a_line_with_the_name_of_the_file(
 @needs_dpdata
 @pytest.mark.parametrize("name", FILES)
 def test_damage_anywhere_ends_in_lines_and_structures_only(tmp_path: Path, name: str) -> None:
-    rng = np.random.default_rng(7)
-    path = tmp_path / name
-    content = FILES[name].encode()
-    for _ in range(100):
-        data = bytearray(content)
-        for place in rng.integers(len(data), size=int(rng.integers(1, 4))):
-            data[place] = int(rng.choice(np.frombuffer(b"\0 9-\n<>eN|\xff\x7f", np.uint8)))
-        if rng.random() < 0.3:
-            data = data[: rng.integers(len(data))]
-        path.write_bytes(bytes(data))
-        check_items(path)
-
-
-def check_items(path: Path) -> None:
-    for item in read_structures(path, errors="yield"):
-        if isinstance(item, InputError):
-            assert str(item).startswith(str(path))
-            assert "\n" not in str(item)
-            assert len(item.reason) < 400
-        else:
-            assert np.isfinite(item.positions).all()
-            assert np.isfinite(item.cell).all()
-            assert item.forces is None or np.isfinite(item.forces).all()
+    outputs.check_damaged(tmp_path / name, FILES[name].encode(), 100, b"\0 9-\n<>eN|\xff\x7f")
 
 
 @needs_dpdata
@@ -479,4 +457,4 @@ def test_damaged_arrays_end_in_lines_and_structures_only(tmp_path: Path) -> None
         for place in rng.integers(len(data), size=int(rng.integers(1, 4))):
             data[place] = int(rng.integers(256))
         path.write_bytes(bytes(data[: rng.integers(len(data))] if rng.random() < 0.3 else data))
-        check_items(folder)
+        outputs.check_items(folder)

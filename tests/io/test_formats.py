@@ -410,25 +410,7 @@ def test_lines_about_frames_of_a_trajectory_name_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_damage_anywhere_ends_in_lines_and_structures_only(tmp_path: Path, name: str) -> None:
-    rng = np.random.default_rng(7)
-    path = tmp_path / name
-    content = FILES[name]
-    for _ in range(150):
-        data = bytearray(content)
-        for place in rng.integers(len(data), size=int(rng.integers(1, 4))):
-            data[place] = int(rng.choice(np.frombuffer(b"\0 9-\n<>eN\xff\x7f", np.uint8)))
-        if rng.random() < 0.3:
-            data = data[: rng.integers(len(data))]
-        path.write_bytes(bytes(data))
-        for item in read_structures(path, errors="yield"):
-            if isinstance(item, InputError):
-                assert str(item).startswith(str(path))
-                assert "\n" not in str(item)
-                assert len(item.reason) < 400
-            else:
-                assert np.isfinite(item.positions).all()
-                assert np.isfinite(item.cell).all()
-                assert item.forces is None or np.isfinite(item.forces).all()
+    outputs.check_damaged(tmp_path / name, FILES[name], 150, b"\0 9-\n<>eN\xff\x7f")
 
 
 def test_frames_are_read_one_by_one() -> None:

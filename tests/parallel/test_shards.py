@@ -87,6 +87,7 @@ def test_structures_that_kill_only_together_are_named_as_a_range(project: Projec
         run(compute_features, project, "structure0007", "structure0008", together=2)
 
 
+@pytest.mark.slow
 def test_the_command_ends_in_one_line_and_exit_code_3(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

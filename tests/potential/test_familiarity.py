@@ -130,6 +130,7 @@ def molten(structure: Structure) -> Structure:
     )
 
 
+@pytest.mark.slow
 def test_errors_of_compressed_sheared_and_molten_structures_grow_where_the_warning_says_so(
     tmp_path: Path,
 ) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from places import OLD_PROJECTS
 from potentials import POTENTIAL
 from projects import ATOMIC_ENERGIES, trained_project
 from projects import structures as crystals
+from strategies import examples
 
 from tio2nn.errors import InputError
 from tio2nn.interfaces.ase import BehlerParrinello
@@ -96,7 +97,7 @@ def test_a_file_that_ends_early_is_refused(whole: Path, data: st.DataObject) -> 
     refused(short)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.data())
 def test_a_file_with_a_wrong_bit_is_refused_or_predicts_the_same(whole: Path, data: st.DataObject) -> None:
     content = bytearray(whole.read_bytes())

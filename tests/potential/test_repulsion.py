@@ -17,13 +17,13 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from ase.md.langevin import Langevin
 from ase.units import fs, kB
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from potentials import POTENTIAL, make_potential
 from projects import PARAMETERS, small_project, trained_project
 from projects import structures as crystals
-from strategies import closest_distance, random_structure, structures
+from strategies import closest_distance, examples, random_structure, structures
 
 from tio2nn.descriptors.neighbors import neighbor_lists
 from tio2nn.errors import InputError
@@ -137,7 +137,7 @@ def printed_energy(elements: tuple[str, str], r: float, outer: float) -> float:
     return screened(numbers, r) + a / 3.0 * t**3 + b / 4.0 * t**4 + c
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(structures())
 def test_the_energies_of_molecules_slabs_and_crystals_are_sums_of_the_printed_formula(
     structure: Structure,
@@ -196,7 +196,7 @@ def slope(change: Callable[[float], Structure]) -> float:
     return (values[0] - 8.0 * values[1] + 8.0 * values[2] - values[3]) / (12.0 * h)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(structures())
 def test_forces_and_stress_are_the_differences_of_the_energy(structure: Structure) -> None:
     (without,) = POTENTIAL.predict([structure], forces=True)
@@ -259,7 +259,7 @@ def test_the_spread_of_a_committee_is_that_of_its_networks() -> None:
 # --- where it begins ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(structures(), min_size=1, max_size=4), st.sampled_from((0.9, 2.0, 4.0)))
 def test_the_closest_distances_are_those_of_a_search_through_all_pairs(
     some: list[Structure], cutoff: float

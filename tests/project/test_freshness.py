@@ -18,6 +18,7 @@ from projects import (
     trained_project,
     write_files,
 )
+from searches import Here
 
 from tio2nn.errors import InputError, MissingInputError, StaleError
 from tio2nn.files import lock
@@ -233,7 +234,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return heard
 
 
-@pytest.mark.parametrize("arguments", [("--preset", "artrith-urban-2016"), ()])
+@pytest.mark.parametrize(
+    "arguments", [("--preset", "artrith-urban-2016"), pytest.param((), marks=pytest.mark.slow)]
+)
 def test_a_run_reads_the_structures_at_most_twice(
     here: Path, reads: list[str], arguments: tuple[str, ...]
 ) -> None:
@@ -266,8 +269,10 @@ def test_a_verb_reads_parameters_and_structures_once(
 
     monkeypatch.setattr("tio2nn.project.project.load_parameters", load)
     reads.clear()
-    jobs = {} if verb in (evaluate, status) else {"jobs": 1}
-    verb(project, **jobs)
+    options: dict[str, Any] = {} if verb in (evaluate, status) else {"jobs": 1}
+    if verb is tune:
+        options["make_executor"] = lambda _: Here()
+    verb(project, **options)
     assert (len(reads), len(loaded)) == (1, 1)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from memory import peak_bytes
-from strategies import random_structure
+from strategies import examples, random_structure
 
 from tio2nn.io.read import read_structures
 from tio2nn.structures import groups as module
@@ -149,7 +149,7 @@ def test_duplicate_molecules_are_found_wherever_they_are() -> None:
     assert groups.scan.tolist() == [-1, -1]
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.permutations(range(12)))
 def test_scans_do_not_depend_on_where_their_members_stand(order: list[int]) -> None:
     bases = [random(seed) for seed in range(3)]
@@ -160,7 +160,7 @@ def test_scans_do_not_depend_on_where_their_members_stand(order: list[int]) -> N
     assert scan.tolist() == [first[kind] for kind, _ in shuffled]
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4), min_size=2, max_size=10))
 def test_groups_are_connected_components_although_equality_within_a_tolerance_is_not_transitive(
     offsets: list[list[int]],

@@ -228,23 +228,31 @@ def nothing(_: int, __: Epoch) -> None:
     """Listens to no epoch."""
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("settings", [{"dropout": 0.3}, EARLY], ids=["dropout", "early stopping"])
-def test_a_member_has_the_same_bits_alone_and_in_company(threads: int, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param({"dropout": 0.3}, marks=pytest.mark.slow), EARLY],
+    ids=["dropout", "early stopping"],
+)
+def test_a_member_has_the_same_bits_alone_and_in_company(settings: dict[str, Any]) -> None:
     alone = make_members(3, **settings)
     for fit in alone:
         fit.run()
-    together = make_members(3, **settings)
-    run_in_company(together, None, nothing, threads)
     assert not any(same_as(fit, alone[0]) for fit in alone[1:])
-    for fit, expected in zip(together, alone, strict=True):
-        assert same_as(fit, expected)
-    lengths = {len(fit.history) for fit in together}
-    assert (len(lengths) > 1) == ("early_stopping" in settings)  # members leave when they stop
+    for threads in (1, 3):
+        together = make_members(3, **settings)
+        run_in_company(together, None, nothing, threads)
+        for fit, expected in zip(together, alone, strict=True):
+            assert same_as(fit, expected)
+        lengths = {len(fit.history) for fit in together}
+        assert (len(lengths) > 1) == ("early_stopping" in settings)  # members leave when they stop
 
 
 @pytest.mark.usefixtures("always")
-@pytest.mark.parametrize("settings", [{"dropout": 0.3}, EARLY], ids=["dropout", "early stopping"])
+@pytest.mark.parametrize(
+    "settings",
+    [{"dropout": 0.3}, pytest.param(EARLY, marks=pytest.mark.slow)],
+    ids=["dropout", "early stopping"],
+)
 def test_members_that_resume_at_different_epochs_catch_up_and_end_with_the_same_bits(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:

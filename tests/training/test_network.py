@@ -192,7 +192,7 @@ def test_dropout_acts_in_training_alone(features: list[np.ndarray]) -> None:
     assert (np.asarray(network(inputs, training=True)) != np.asarray(network(inputs, training=True))).any()
 
 
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_saved_network_predicts_the_same_in_a_new_process(
     tmp_path: Path, features: list[np.ndarray], shared: bool
 ) -> None:

@@ -124,7 +124,7 @@ def test_losses_and_derivatives_are_those_of_the_kernel(n_members: int, size: in
         np.testing.assert_allclose(own_derivatives, derivatives, rtol=1e-5, atol=1e-6 * largest)
 
 
-@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("stacked", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_steps_and_predictions_are_those_of_the_kernel(stacked: bool) -> None:
     def outcome(products: ForceProducts, stacked: bool = False) -> tuple[np.ndarray, np.ndarray, Predictions]:
         own = fits(2)
@@ -223,6 +223,7 @@ def test_the_inner_loop_neither_calls_back_nor_waits_for_indices() -> None:
             assert op.inputs[1].dtype == tf.int64
 
 
+@pytest.mark.slow
 def test_whole_fits_agree_far_better_than_those_of_two_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     on_cpu, on_gpu, other_seed = fits(2), fits(2), fits(2)
     for fit in other_seed:

@@ -255,25 +255,25 @@ def rng_gradients() -> np.ndarray:
     return np.random.default_rng(6).normal(size=(1, 3, N_FEATURES)).astype(np.float32)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_a_network_has_the_same_bits_whatever_its_company_and_the_threads(threads: int) -> None:
+def test_a_network_has_the_same_bits_whatever_its_company_and_the_threads() -> None:
     networks = [a_network(seed) for seed in range(3)]
     batches = Batches(part_of(DATA), np.arange(N_TRAIN), 4)
-    totals, gradients = first_steps(networks, batches, 2.0, threads, forces=True)
-    for k, network in enumerate(networks):
-        (own_totals,), (own_gradient,) = first_steps([network], batches, 2.0, forces=True)
-        np.testing.assert_array_equal(totals[k], own_totals)
-        np.testing.assert_array_equal(gradients[k], own_gradient)
+    alone = [first_steps([network], batches, 2.0, forces=True) for network in networks]
+    for threads in (1, 2, 4):
+        totals, gradients = first_steps(networks, batches, 2.0, threads, forces=True)
+        for k, ((own_totals,), (own_gradient,)) in enumerate(alone):
+            np.testing.assert_array_equal(totals[k], own_totals)
+            np.testing.assert_array_equal(gradients[k], own_gradient)
 
 
-@pytest.mark.parametrize("size", [1, 4, 23])
-def test_batches_add_up_to_the_whole_whatever_their_size_and_order(size: int) -> None:
-    order = np.random.default_rng(size).permutation(N_TRAIN)
-    (totals,), _ = first_steps([a_network()], Batches(part_of(DATA), order, size), 1.0, forces=True)
+def test_batches_add_up_to_the_whole_whatever_their_size_and_order() -> None:
     whole = Batches(part_of(DATA), np.arange(N_TRAIN), N_TRAIN)
     (expected,), _ = first_steps([a_network()], whole, 1.0, forces=True)
-    np.testing.assert_allclose(totals[4] * size, expected[4] * N_TRAIN, rtol=1e-5)
-    np.testing.assert_allclose(totals[5], expected[5], rtol=1e-5)
+    for size in (1, 4, 23):
+        order = np.random.default_rng(size).permutation(N_TRAIN)
+        (totals,), _ = first_steps([a_network()], Batches(part_of(DATA), order, size), 1.0, forces=True)
+        np.testing.assert_allclose(totals[4] * size, expected[4] * N_TRAIN, rtol=1e-5)
+        np.testing.assert_allclose(totals[5], expected[5], rtol=1e-5)
 
 
 def test_structures_without_a_stress_get_zeros() -> None:

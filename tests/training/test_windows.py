@@ -268,7 +268,7 @@ def test_in_one_order_windows_change_no_bit(data: FitData) -> None:
                 np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("settings", [{}, {"force_fraction": 0.5}])
+@pytest.mark.parametrize("settings", [{}, pytest.param({"force_fraction": 0.5}, marks=pytest.mark.slow)])
 def test_a_fit_in_windows_learns_and_has_bits_of_its_own(data: FitData, settings: dict[str, float]) -> None:
     fits = [
         make_fit(part, epochs=20, **settings)

@@ -63,7 +63,8 @@ def test_windows_are_used_beyond_the_memory_and_are_part_of_the_fit(
 def test_train_says_what_it_reads(project: Project) -> None:
     def output(memory: str) -> str:
         environment = {"TIO2NN_MEMORY": memory}
-        result = CliRunner().invoke(app, ["train", "-C", str(project.root), "-j", "1"], env=environment)
+        command = ("train", "-C", str(project.root), "-j", "1")
+        result = CliRunner().invoke(app, [*command, "--epochs", "1", "--members", "1"], env=environment)
         assert result.exit_code == 0, result.output
         return " ".join(result.output.split())
 

@@ -346,6 +346,7 @@ def test_the_command_line_refuses_in_one_line(
     assert refusal("train", "-C", "p", *given, code=code).startswith(expected)
 
 
+@pytest.mark.slow
 def test_a_teacher_that_may_know_the_test_set_is_named(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,7 +139,7 @@ def with_lithium(n: int = 16) -> list[Structure]:
     return made
 
 
-@pytest.mark.parametrize("resolution", ["each", "weighted"])
+@pytest.mark.parametrize("resolution", ["each", pytest.param("weighted", marks=pytest.mark.slow)])
 def test_a_new_element_gets_a_network_and_changes_nothing_of_the_others(
     tmp_path: Path, resolution: str
 ) -> None:

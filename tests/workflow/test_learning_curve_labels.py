@@ -109,6 +109,7 @@ def test_the_loss_of_the_stress_is_compiled_before_workers_need_it(
     assert order == ["forces and stress", "fit"] * 3
 
 
+@pytest.mark.slow
 def test_a_real_fit_has_an_error_of_the_stress(tmp_path: Path) -> None:
     summary, _, _ = curve(project_of(tmp_path / "p", structures_with_stress()), run_trial)
     assert all(fit.stress_rmse_meV_per_A3 for fit in summary.fits)

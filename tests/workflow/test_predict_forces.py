@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 from ase.stress import full_3x3_to_voigt_6_stress
 from command_line import invoke
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from numpy.typing import NDArray
 from potentials import POTENTIAL, make_potential
 from projects import PARAMETERS, write_files
 from projects import structures as crystals
-from strategies import is_clear_of_cutoff, structures
+from strategies import examples, is_clear_of_cutoff, structures
 from typer.testing import CliRunner
 
 from tio2nn.cli.commands import app
@@ -80,10 +80,10 @@ def test_energies_are_the_same_with_forces() -> None:
         assert one.forces is one.forces_spread is one.stress is None
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(structures())
 def test_forces_are_the_negative_gradient_of_the_energy(structure: Structure) -> None:
-    assume(is_clear_of_cutoff(structure, PARAMETERS.cutoff, STEP))
+    assume(is_clear_of_cutoff(structure, PARAMETERS.cutoff, 4 * STEP * PARAMETERS.cutoff))
     forces = predicted(structure).forces
     assert forces is not None
     assert forces.shape == (structure.n_atoms, 3)

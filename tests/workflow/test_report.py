@@ -209,6 +209,7 @@ def test_run_writes_it_too(tmp_path: Path) -> None:
 # --- in a browser -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_browser_shows_it_at_every_width_dark_and_light_and_prints_it(
     project: Project, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from projects import PARAMETERS, no_pool, small_project, structures_with_stress
+from searches import Here
 from typer.testing import CliRunner
 
 from tio2nn.cli.commands import app
@@ -35,6 +36,9 @@ from tio2nn.workflow.tune import tune
 AUTO = PARAMETERS.with_overrides(
     training={"forces": "auto", "stress": "auto", "epochs": 6, "members": 2, "weight_averaging": 0.9}
 )
+
+
+BRIEF = ("--epochs", "1", "--members", "1")
 
 
 def featurized(root: Path, **training: object) -> Project:
@@ -107,6 +111,7 @@ def test_stress_becomes_better_than_that_of_a_fit_without(tmp_path: Path) -> Non
     assert rmse[True] < 0.8 * rmse[False]
 
 
+@pytest.mark.slow
 def test_beyond_the_memory_it_is_read_in_windows_alone_and_in_company(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +136,13 @@ def test_a_search_fits_with_stress(project: Project) -> None:
         tuning={"layers": [1], "nodes": [4], "learning_rate": [0.01], "epochs": 1}
     )
     heard: list[TrainingData] = []
-    summary = tune(project, parameters, jobs=2, on_data=lambda data, _: heard.append(data))
+    summary = tune(
+        project,
+        parameters,
+        jobs=1,
+        make_executor=lambda _: Here(),
+        on_data=lambda data, _: heard.append(data),
+    )
     assert summary.ranked[0].status == "completed"
     assert heard[0].train_stress is not None
 
@@ -177,7 +188,7 @@ def test_a_student_learns_the_stress_of_its_teacher(project: Project, tmp_path: 
 
 def test_train_says_what_it_uses_and_shows_the_errors(project: Project) -> None:
     def output(*words: str) -> str:
-        result = CliRunner().invoke(app, ["train", "-C", str(project.root), "-j", "1", *words])
+        result = CliRunner().invoke(app, ["train", "-C", str(project.root), "-j", "1", *BRIEF, *words])
         assert result.exit_code == 0, result.output
         return " ".join(result.output.split())
 
@@ -190,10 +201,10 @@ def test_train_says_what_it_uses_and_shows_the_errors(project: Project) -> None:
 
 
 def test_other_stresses_make_a_model_stale_and_a_fit_without_is_no_older_one(project: Project) -> None:
-    train(project, AUTO.with_overrides(training={"stress": False, "epochs": 1}))
+    train(project, AUTO.with_overrides(training={"stress": False, "epochs": 1, "members": 1}))
     assert Snapshot(project).state(MODEL).kind == FRESH
     assert evaluate(project).metrics["n_structures"]
-    train(project, AUTO.with_overrides(training={"epochs": 1}))
+    train(project, AUTO.with_overrides(training={"epochs": 1, "members": 1}))
     assert Snapshot(project).state(MODEL).kind == FRESH
     chosen = [
         replace(s, stress=None if s.stress is None else 1.1 * s.stress) for s in structures_with_stress()

@@ -66,6 +66,7 @@ print(sum(twice.stats.cache_misses.values()))
 """
 
 
+@pytest.mark.slow
 def test_machine_code_is_made_anew_when_a_file_that_is_inlined_has_changed(tmp_path: Path) -> None:
     """Numba looks at the file of the loop alone."""
     loop = tmp_path / "loop.py"
