@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
+from tio2nn.cli import evaluate, train
 from tio2nn.cli.commands import app
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.project.freshness import Snapshot
 
 
 def invoke(*arguments: object, stdin: str = "", code: int = 0) -> tuple[str, str]:
@@ -32,6 +36,20 @@ def refusal(*arguments: object, code: int, stdin: str = "") -> str:
 def rows(table: str) -> list[list[str]]:
     """The cells of tab-separated lines."""
     return [line.split("\t") for line in table.splitlines()]
+
+
+def without_training(monkeypatch: pytest.MonkeyPatch, held_out: str) -> list[ParameterSet]:
+    """The settings of each training that commands ask for; none is done, but one structure becomes the test set."""
+    asked: list[ParameterSet] = []
+
+    def fit(snapshot: Snapshot, parameters: ParameterSet, *_: object, **__: object) -> dict[str, Any]:
+        asked.append(parameters)
+        snapshot.project.split_file.write_text(f"structure,part\n{held_out},test\n", encoding="utf-8")
+        return {}
+
+    monkeypatch.setattr(train, "perform", fit)
+    monkeypatch.setattr(evaluate, "perform", lambda *_, **__: ({}, True))
+    return asked
 
 
 def start(here: Path, *arguments: object, **streams: Any) -> subprocess.Popen[str]:

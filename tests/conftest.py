@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,16 @@ def test_data() -> Path:
     if "TIO2NN_TEST_DATA" not in os.environ:
         pytest.skip("TIO2NN_TEST_DATA names no folder")
     return Path(os.environ["TIO2NN_TEST_DATA"])
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Without compiling a graph, which takes longer than two epochs of one batch."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture

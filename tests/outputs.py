@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from tio2nn.errors import InputError
+from tio2nn.io.labels import ReadOptions
 from tio2nn.io.read import read_structures
+from tio2nn.structures.structure import Structure
 
 ELEMENTS = ("Si", "O", "O")
 CELL = np.array([[4.2, 0.1, 0.0], [0.0, 4.4, 0.2], [0.3, 0.0, 4.6]])
@@ -272,7 +274,28 @@ def database(n: int = 2, *commands: str, periodic: bool = False) -> bytes:
         return path.read_bytes()
 
 
-# --- what readers make of damage --------------------------------------------------------------------------------
+# --- what readers make of them ----------------------------------------------------------------------------------
+
+
+def found(path: Path, **options: object) -> list[Structure]:
+    """What is read, with options as for `ReadOptions`."""
+    return list(read_structures(path, options=ReadOptions(**options)))  # type: ignore[arg-type]
+
+
+def problems(path: Path) -> list[str]:
+    """Why something is not read, without the name of the file."""
+    items = read_structures(path, errors="yield")
+    return [str(item).removeprefix(f"{path}") for item in items if isinstance(item, InputError)]
+
+
+def check(structures: list[Structure], *, tolerance: float = 1e-6) -> None:
+    """They are those above."""
+    for step, structure in enumerate(structures):
+        assert structure.elements == ELEMENTS
+        np.testing.assert_allclose(structure.positions, positions(step), atol=1e-7)
+        np.testing.assert_allclose(structure.cell, CELL, atol=1e-7)
+        np.testing.assert_allclose(structure.forces, FORCES, atol=tolerance)
+        assert structure.periodic == (True, True, True)
 
 
 def check_items(path: Path) -> None:

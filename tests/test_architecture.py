@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import projects
 import pytest
-from places import DOCS
+from places import DOCS, TESTS
 
 import tio2nn
 
@@ -138,6 +138,10 @@ WITHOUT_TRAINING = (
 )
 
 
+# folders of tests of what is no part of the package
+OTHER_TESTS = ("benchmarks", "documentation")
+
+
 class Import(NamedTuple):
     """One imported name."""
 
@@ -233,19 +237,35 @@ def test_the_documentation_shows_every_folder_from_the_roof_to_the_ground() -> N
     assert floors == sorted(floors, reverse=True)
 
 
+def _defined(module: ast.Module) -> Iterator[str]:
+    """The functions, classes and constants of a module."""
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        for target in node.targets if isinstance(node, ast.Assign) else []:
+            if isinstance(target, ast.Name) and target.id.isupper():
+                yield target.id
+
+
 def test_no_name_stands_on_more_than_two_floors() -> None:
     places: dict[str, set[str]] = {}
     for module, path in sources().items():
         room, _, name = module.partition(".")
         public = [
-            node.name
-            for node in ast.parse(path.read_text(encoding="utf-8")).body
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+            own for own in _defined(ast.parse(path.read_text(encoding="utf-8"))) if not own.startswith("_")
         ]
         for own in [name.rpartition(".")[2], *public]:
             places.setdefault(own, set()).add(room)
     crowded = {name: sorted(rooms) for name, rooms in places.items() if name and len(rooms) > 2}
     assert crowded == {}
+
+
+def test_tests_mirror_the_package() -> None:
+    """What tests more than one folder lies above all of them."""
+    rooms = {path.parent.relative_to(PACKAGE).as_posix() for path in sources().values()}
+    of_tests = {path.parent.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py")}
+    assert of_tests - rooms == set(OTHER_TESTS)
+    assert [room for room in sorted(rooms) if not list((TESTS / room).glob("test_*.py"))] == []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

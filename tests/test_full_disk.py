@@ -124,7 +124,7 @@ def test_a_worker_process_that_meets_a_full_disk_names_the_file_at_home(tmp_path
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("unbuffered", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -16,7 +16,6 @@ from ase.io import write
 
 from tio2nn.errors import InputError
 from tio2nn.io.formats import FORMATS, format_of_content, format_of_name
-from tio2nn.io.labels import ReadOptions
 from tio2nn.io.read import read_structures
 from tio2nn.structures.structure import Structure
 
@@ -31,20 +30,11 @@ FILES: dict[str, bytes] = {
 ASE_FORMATS = {"relax.pwo": "espresso-out", "aims.out": "aims-output", "vasprun.xml": "vasp-xml"}
 
 
-def found(path: Path, **options: object) -> list[Structure]:
-    return list(read_structures(path, options=ReadOptions(**options)))  # type: ignore[arg-type]
-
-
-def problems(path: Path) -> list[str]:
-    items = read_structures(path, errors="yield")
-    return [str(item).removeprefix(f"{path}") for item in items if isinstance(item, InputError)]
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_what_was_written_is_read(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(FILES[name])
-    structures = found(path)
+    structures = outputs.found(path)
     assert len(structures) == (1 if name == "aims.out" else 2)
     for step, structure in enumerate(structures):
         assert structure.elements == outputs.ELEMENTS
@@ -74,7 +64,7 @@ WITH_STRESS = {
 def test_the_stress_is_what_was_written_and_as_ase_reads(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(WITH_STRESS[name])
-    ours = found(path)
+    ours = outputs.found(path)
     theirs = ase_read(path, index=":", format=ASE_FORMATS.get(name))
     for structure, atoms in zip(ours, theirs, strict=True):
         assert structure.stress is not None
@@ -95,7 +85,7 @@ def test_kind_and_weight_of_ase_are_kept(tmp_path: Path, name: str) -> None:
             rows.write(atoms, config_type="bulk", config_weight=0.25)
     else:
         atoms.write(path)
-    (structure,) = found(path)
+    (structure,) = outputs.found(path)
     for one in (structure, Structure.from_ase(atoms), Structure.from_ase(structure.to_ase())):
         assert (one.config_type, one.weight) == ("bulk", 0.25)
     atoms.info["config_weight"] = "heavy"
@@ -106,7 +96,7 @@ def test_kind_and_weight_of_ase_are_kept(tmp_path: Path, name: str) -> None:
 def test_a_stress_that_cannot_be_learned_is_told(tmp_path: Path) -> None:
     path = tmp_path / "vasprun.xml"
     path.write_text(outputs.vasprun(1, isif=1))
-    (structure,) = found(path)
+    (structure,) = outputs.found(path)
     assert structure.stress is None
     assert structure.extras.remarks == ("stress ignored: expected ISIF of at least 2, got 1",)
     slab = tmp_path / "slab.traj"
@@ -114,7 +104,7 @@ def test_a_stress_that_cannot_be_learned_is_told(tmp_path: Path) -> None:
     atoms.pbc = (True, True, False)
     atoms.calc.atoms.pbc = (True, True, False)
     atoms.write(slab)
-    (structure,) = found(slab)
+    (structure,) = outputs.found(slab)
     assert structure.stress is None
     assert structure.extras.remarks == ("stress ignored: expected three periodic axes, got fewer",)
 
@@ -122,7 +112,7 @@ def test_a_stress_that_cannot_be_learned_is_told(tmp_path: Path) -> None:
 def test_pressure_does_not_count_as_stress(tmp_path: Path) -> None:
     path = tmp_path / "vasprun.xml"
     path.write_text(outputs.vasprun(1, pstress=100.0))
-    np.testing.assert_allclose(found(path)[0].stress, outputs.STRESS, atol=1e-9)
+    np.testing.assert_allclose(outputs.found(path)[0].stress, outputs.STRESS, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +123,7 @@ def test_a_stress_that_is_no_number_takes_no_part(tmp_path: Path, name: str, old
     text = FILES[name].decode()
     assert old in text
     path.write_text(text.replace(old, "*" * len(old)))
-    for structure in found(path):
+    for structure in outputs.found(path):
         assert structure.stress is None
         assert structure.extras.remarks == ("stress ignored: expected finite numbers, got NaN or infinity",)
 
@@ -142,7 +132,7 @@ def test_a_stress_by_finite_differences_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "aims.out"
     words = "  Components of the stress tensor (for mathematical background see comments in numerical_stress.f90).\n"
     path.write_text(outputs.aims().replace("  Energy and forces in a compact form:", words))
-    (problem,) = problems(path)
+    (problem,) = outputs.problems(path)
     assert problem.endswith(
         "expected a single point, got a stress by finite differences, which computes strained cells"
     )
@@ -163,7 +153,7 @@ def test_a_damaged_stress_is_one_line(tmp_path: Path, old: str, new: str, expect
     path = tmp_path / "aims.out"
     assert old in outputs.aims()
     path.write_text(outputs.aims().replace(old, new))
-    (problem,) = problems(path)
+    (problem,) = outputs.problems(path)
     assert expected in problem
 
 
@@ -175,7 +165,7 @@ def test_ase_reads_the_same(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(FILES[name])
     theirs = ase_read(path, index=":", format=ASE_FORMATS.get(name))
-    ours = found(path)
+    ours = outputs.found(path)
     assert len(theirs) == len(ours)
     for atoms, structure in zip(theirs, ours, strict=True):
         assert tuple(atoms.get_chemical_symbols()) == structure.elements
@@ -196,7 +186,7 @@ def test_what_ase_writes_for_runner_is_read(tmp_path: Path) -> None:
         pytest.skip("this ASE does not write input.data")
     path = tmp_path / "input.data"
     write(path, outputs.frames(), format="runnerdata")
-    for step, structure in enumerate(found(path)):
+    for step, structure in enumerate(outputs.found(path)):
         np.testing.assert_allclose(structure.positions, outputs.positions(step), atol=1e-8)
         np.testing.assert_allclose(structure.forces, outputs.FORCES, atol=1e-7)
         assert structure.energy == pytest.approx(outputs.ENERGY - step, abs=1e-7)
@@ -205,7 +195,7 @@ def test_what_ase_writes_for_runner_is_read(tmp_path: Path) -> None:
 def test_units_of_runner_are_what_the_user_says(tmp_path: Path) -> None:
     path = tmp_path / "input.data"
     path.write_text(outputs.runner(1))
-    (structure,) = found(path, runner_units="A,eV")
+    (structure,) = outputs.found(path, runner_units="A,eV")
     assert structure.energy == -1.0
     np.testing.assert_allclose(structure.cell, outputs.CELL / outputs.BOHR)
     np.testing.assert_allclose(structure.forces, outputs.FORCES * outputs.BOHR / outputs.RYDBERG / 2)
@@ -215,20 +205,20 @@ def test_units_of_runner_are_what_the_user_says(tmp_path: Path) -> None:
 def test_positions_of_espresso_come_in_four_units(tmp_path: Path, unit: str) -> None:
     path = tmp_path / "x.pwo"
     path.write_text(outputs.espresso(2, unit=unit))
-    np.testing.assert_allclose(found(path)[1].positions, outputs.positions(1), atol=1e-8)
+    np.testing.assert_allclose(outputs.found(path)[1].positions, outputs.positions(1), atol=1e-8)
 
 
 def test_pressure_does_not_count_as_energy(tmp_path: Path) -> None:
     path = tmp_path / "vasprun.xml"
     path.write_text(outputs.vasprun(1, pstress=100.0))
-    (structure,) = found(path)
+    (structure,) = outputs.found(path)
     assert structure.free_energy == pytest.approx(outputs.FREE_ENERGY, abs=1e-8)
 
 
 def test_a_molecule_of_aims_is_not_periodic(tmp_path: Path) -> None:
     path = tmp_path / "aims.out"
     path.write_text(outputs.aims(cell=False))
-    (structure,) = found(path)
+    (structure,) = outputs.found(path)
     assert structure.periodic == (False, False, False)
 
 
@@ -265,7 +255,7 @@ def test_what_did_not_converge_is_rejected_by_name(
 ) -> None:
     path = tmp_path / name
     path.write_text(text)
-    assert [line.split(": ", 1)[1] for line in problems(path)] == expected
+    assert [line.split(": ", 1)[1] for line in outputs.problems(path)] == expected
 
 
 def test_one_step_that_did_not_converge_leaves_the_others(tmp_path: Path) -> None:
@@ -283,7 +273,7 @@ def test_the_content_tells_where_the_name_does_not(tmp_path: Path, name: str) ->
     path.write_bytes(FILES[name])
     named = tmp_path / name
     named.write_bytes(FILES[name])
-    assert [s.energy for s in found(path)] == [s.energy for s in found(named)]
+    assert [s.energy for s in outputs.found(path)] == [s.energy for s in outputs.found(named)]
     assert format_of_name("result.dat") is None
     assert format_of_content(FILES[name]) is format_of_name(name)
 
@@ -296,7 +286,7 @@ def test_folders_and_archives_are_searched_for_all_formats(tmp_path: Path) -> No
     (folder / "scf.out").write_text(outputs.espresso(1))
     (folder / "notes.out").write_text("nothing of interest\n")
     (folder / "notes.dat").write_text(outputs.espresso(1))
-    assert [s.name for s in found(folder)] == [
+    assert [s.name for s in outputs.found(folder)] == [
         *("a-1", "a-2", "a-1", "a-2", "aims", "input-1", "input-2", "relax-1", "relax-2"),
         *("scf", "vasprun-1", "vasprun-2"),
     ]
@@ -305,8 +295,8 @@ def test_folders_and_archives_are_searched_for_all_formats(tmp_path: Path) -> No
         tar.add(folder, "d")
     items = list(read_structures(archive, errors="yield"))
     assert sum(isinstance(item, Structure) for item in items) == 10
-    assert len(problems(archive)) == 1
-    assert problems(archive)[0].endswith(
+    assert len(outputs.problems(archive)) == 1
+    assert outputs.problems(archive)[0].endswith(
         "as a file of its own, got one in an archive or compressed: unpack it"
     )
 
@@ -315,7 +305,7 @@ def test_folders_and_archives_are_searched_for_all_formats(tmp_path: Path) -> No
 def test_compressed_files_are_the_same(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(FILES[name])
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(FILES[name]))
-    plain, compressed = found(tmp_path / name), found(tmp_path / f"{name}.gz")
+    plain, compressed = outputs.found(tmp_path / name), outputs.found(tmp_path / f"{name}.gz")
     assert [s.geometry_hash for s in plain] == [s.geometry_hash for s in compressed]
 
 
@@ -336,7 +326,7 @@ BOMB = "<!DOCTYPE modeling [" + "".join(
 def test_no_entity_is_expanded(tmp_path: Path, head: str) -> None:
     path = tmp_path / "vasprun.xml"
     path.write_text(outputs.vasprun(1, head=head).replace("<atominfo>", "<atominfo>&a11;"))
-    (problem,) = problems(path)
+    (problem,) = outputs.problems(path)
     assert problem == (
         ":2: expected no document type, which VASP does not write and which may declare entities"
     )
@@ -347,14 +337,14 @@ def test_databases_compute_nothing_and_are_left_as_they_are(tmp_path: Path) -> N
     view = f"CREATE VIEW systems AS {endless} SELECT x AS id FROM c"
     path = tmp_path / "a.db"
     path.write_bytes(outputs.database(1, "ALTER TABLE systems RENAME TO others", view))
-    assert problems(path) == [": expected a table named systems, got none"]
+    assert outputs.problems(path) == [": expected a table named systems, got none"]
     grown = outputs.database(
         1,
         "ALTER TABLE information RENAME TO others",
         f"CREATE VIEW information AS {endless} SELECT 'version' AS name, max(x) AS value FROM c",
     )
     path.write_bytes(grown)
-    (problem,) = problems(path)
+    (problem,) = outputs.problems(path)
     assert problem.startswith(": expected a database of ASE, got ")
     assert path.read_bytes() == grown
     assert [child.name for child in tmp_path.iterdir()] == ["a.db"]
@@ -364,7 +354,7 @@ def test_forces_of_a_database_are_those_of_all_atoms(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     path.write_bytes(FILES["a.db"])
     assert (ase_read(path).get_forces()[0] == 0.0).all()  # held
-    forces = found(path)[0].forces
+    forces = outputs.found(path)[0].forces
     assert forces is not None
     np.testing.assert_array_equal(forces[0], outputs.FORCES[0])
 
@@ -372,7 +362,7 @@ def test_forces_of_a_database_are_those_of_all_atoms(tmp_path: Path) -> None:
 def test_a_pickled_trajectory_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "old.traj"
     path.write_bytes(b"PickleTrajectory" + b"\x80\x02c" + bytes(100))
-    (problem,) = problems(path)
+    (problem,) = outputs.problems(path)
     assert problem.startswith(
         ": expected a trajectory of ASE 3.9 or later, got a pickled one, which could run code"
     )
@@ -381,7 +371,7 @@ def test_a_pickled_trajectory_is_refused(tmp_path: Path) -> None:
 def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.traj"
     path.write_bytes(FILES["a.traj"].replace(b'"float64"', b'"object" '))
-    assert [problem.split(", ")[1] for problem in problems(path)] == ["got 'object'"] * 2
+    assert [problem.split(", ")[1] for problem in outputs.problems(path)] == ["got 'object'"] * 2
 
 
 @pytest.mark.parametrize("excess", [0, 1, 8, 30])
@@ -392,7 +382,7 @@ def test_a_truncated_trajectory_is_told_in_one_line(tmp_path: Path, excess: int)
     places = np.frombuffer(content[table : table + 8 * 12], "<i8")
     assert table < places[5]
     path.write_bytes(content[: places[5] + excess])
-    (problem,) = problems(path)
+    (problem,) = outputs.problems(path)
     assert problem == "#6: expected 12 frames, got 5 and the end of the file: truncated?"
     assert len([item for item in read_structures(path, errors="yield") if isinstance(item, Structure)]) == 5
 
@@ -403,7 +393,7 @@ def test_lines_about_frames_of_a_trajectory_name_them(tmp_path: Path) -> None:
     images[0].positions[0] = images[0].positions[1]  # overlap
     images[2].positions[0] = np.nan
     write(path, images)
-    overlap, nan = problems(path)
+    overlap, nan = outputs.problems(path)
     assert overlap.startswith("#1: expected atoms at least")
     assert nan == "#3: expected finite positions, got NaN or infinity"
 
@@ -441,7 +431,7 @@ def test_a_small_file_that_expands_to_nothing_but_blank_lines_is_refused_early(
     blank = gzip.compress(b"\n" * 2**24)
     path.write_bytes(gzip.compress(_HEADS[name].encode()) + blank * 60)
     begin = time.process_time()
-    (problem,) = problems(path)
+    (problem,) = outputs.problems(path)
     assert time.process_time() - begin < 3.0
     assert "expected at most" in problem
 
@@ -456,5 +446,5 @@ def test_a_small_file_that_expands_to_nothing_of_interest_is_refused(
     path = tmp_path / f"{name}.gz"
     nothing = gzip.compress(filling * (2**24 // len(filling)))
     path.write_bytes(gzip.compress(_HEADS[name].encode()) + nothing * 30)
-    (problem,) = problems(path)
+    (problem,) = outputs.problems(path)
     assert problem.endswith(("lines, got none", "beside its ionic steps, got more"))

@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import invoke, refusal
+from command_line import invoke, refusal, without_training
 from projects import PARAMETERS, structures, write_files
 
-from tio2nn.cli import evaluate, train
 from tio2nn.errors import InputError, ParameterError
 from tio2nn.parameters.draft import Draft, load_parameters
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import preset
-from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import ENVIRONMENT_VARIABLE, Project
 from tio2nn.project.structure_store import read_store
 from tio2nn.structures.structure import Structure
@@ -36,16 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[ParameterSet]:
     """The settings of each training that is asked for; none is done."""
-    asked: list[ParameterSet] = []
-
-    def fit(snapshot: Snapshot, parameters: ParameterSet, *_: object, **__: object) -> dict[str, Any]:
-        asked.append(parameters)
-        snapshot.project.split_file.write_text("structure,part\nbulk1,test\n", encoding="utf-8")
-        return {}
-
-    monkeypatch.setattr(train, "perform", fit)
-    monkeypatch.setattr(evaluate, "perform", lambda *_, **__: ({}, True))
-    return asked
+    return without_training(monkeypatch, "bulk1")
 
 
 def copper(*others: str) -> list[Structure]:

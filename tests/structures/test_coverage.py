@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tio2nn.structures.coverage import with_every_kind_in_training
-from tio2nn.structures.split import PARTS, Split, random_split
+from tio2nn.structures.split import SETS, Split, random_split
 
 NAMES = [f"s{k}" for k in range(40)]
 SIZES = [34, 2, 4]  # of train, validation, test
@@ -27,7 +27,7 @@ def draw(seed: int, compositions: np.ndarray | None, groups: list[str] = NAMES) 
 
 
 def sizes(split: Split) -> list[int]:
-    return [len(split.indices(part)) for part in PARTS]
+    return [len(split.indices(part)) for part in SETS]
 
 
 @pytest.mark.parametrize("seed", range(20))

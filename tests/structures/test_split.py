@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tio2nn.errors import InputError
-from tio2nn.structures.split import LEFT_OUT, PARTS, Split, covers, random_split, read_parts, read_split
+from tio2nn.structures.split import LEFT_OUT, SETS, Split, covers, random_split, read_parts, read_split
 
 NAMES = tuple(f"s{number}" for number in range(1, 41))
 
@@ -41,8 +41,8 @@ def chance(seed: int = 0, validation: float = 0.1, test: float = 0.25) -> Split:
 
 def test_the_parts_have_the_sizes_that_are_asked_for() -> None:
     split = chance(validation=0.1, test=0.25)
-    assert [len(split.indices(part)) for part in PARTS] == [26, 4, 10]
-    assert sorted(np.concatenate([split.indices(part) for part in PARTS])) == list(range(40))
+    assert [len(split.indices(part)) for part in SETS] == [26, 4, 10]
+    assert sorted(np.concatenate([split.indices(part) for part in SETS])) == list(range(40))
 
 
 def test_one_seed_gives_one_split_and_another_seed_another() -> None:
@@ -81,7 +81,7 @@ def test_groups_fill_no_part_above_its_size_and_leave_something_to_train_on(
 ) -> None:
     names, groups = structures
     split = random_split(names, groups, validation, test, seed)
-    sizes = {part: len(split.indices(part)) for part in PARTS}
+    sizes = {part: len(split.indices(part)) for part in SETS}
     assert sizes["train"] >= 1
     assert sizes["test"] <= round(test * len(names))
     wanted = round(validation * len(names))
@@ -105,7 +105,7 @@ def test_without_groups_every_size_is_exact(n: int, validation: float, test: flo
     split = random_split(names, names, validation, test, seed)
     n_validation = min(n - 1, max(1, round(validation * n))) if validation > 0 else 0
     n_test = min(n - 1 - n_validation, round(test * n))
-    assert [len(split.indices(part)) for part in PARTS] == [n - n_validation - n_test, n_validation, n_test]
+    assert [len(split.indices(part)) for part in SETS] == [n - n_validation - n_test, n_validation, n_test]
 
 
 @given(grouped(), st.integers(0, 2**31 - 1), st.randoms(use_true_random=False))
@@ -122,7 +122,7 @@ def test_the_order_of_the_structures_does_not_matter(
 
 def test_pairs_fill_their_parts_to_the_last_structure() -> None:
     split = random_split(NAMES, [str(k // 2) for k in range(40)], 0.1, 0.25, seed=1)
-    assert [len(split.indices(part)) for part in PARTS] == [26, 4, 10]
+    assert [len(split.indices(part)) for part in SETS] == [26, 4, 10]
 
 
 # --- split.csv ----------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_a_bare_list_names_what_trains_and_validation_is_drawn_from_it(write: Ca
     listed = NAMES[10:30]
     path = write("\ufeff" + "".join(f"{name} \n\n" for name in listed))
     split = read_split(path, NAMES, 0.25, seed=0)
-    assert [len(split.indices(part)) for part in PARTS] == [15, 5, 0]
+    assert [len(split.indices(part)) for part in SETS] == [15, 5, 0]
     assert {name for name, part in part_of(split).items() if part != LEFT_OUT} == set(listed)
     assert read_split(path, NAMES, 0.25, seed=0) == split
     assert len({read_split(path, NAMES, 0.25, seed=seed).parts for seed in range(10)}) == 10

@@ -30,7 +30,7 @@ from tio2nn.potential.whitening import LEAST_FLOOR, Whitening, floor_of
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore, read_store, write_store
-from tio2nn.structures.split import PARTS, Split, read_parts
+from tio2nn.structures.split import SETS, Split, read_parts
 from tio2nn.structures.structure import Structure
 from tio2nn.training.balance import density_weights
 from tio2nn.training.data import Inputs, TrainingData, prepare
@@ -198,7 +198,7 @@ def test_structures_above_the_largest_energy_are_left_out_of_every_part() -> Non
     found = data(training={"max_energy": limit})
     low = {name for name, energy in cohesive.items() if energy <= limit}
     assert len(low) == 12
-    for part in PARTS:
+    for part in SETS:
         expected = [name for name in PART_OF if PART_OF[name] == part and name in low]
         assert [found.split.names[k] for k in found.split.indices(part)] == expected
     assert len(found.train.counts) == len(found.train_labels.energies) < len(in_part("train"))
@@ -244,7 +244,7 @@ def with_outlier(inputs: Inputs, index: int, per_atom: float = 500.0) -> Inputs:
     return with_energies(inputs, wild)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", SETS)
 def test_a_gross_outlier_is_left_out_of_its_part_and_named(part: str) -> None:
     inputs = small_inputs()
     index = next(k for k, name in enumerate(inputs.store.names) if PART_OF[name] == part)
@@ -414,7 +414,7 @@ def test_the_split_of_a_project_stays_until_a_new_one_is_asked_for(project: Proj
     kept = chosen_parts(project, seed=9)
     assert dict(zip(kept.names, kept.parts, strict=True)) == PART_OF
     new = chosen_parts(project, new=True, seed=9, validation_fraction=0.25, test_fraction=0.25)
-    assert [len(new.indices(part)) for part in PARTS] == [12, 6, 6]
+    assert [len(new.indices(part)) for part in SETS] == [12, 6, 6]
     assert chosen_parts(project) == new
 
 
@@ -423,7 +423,7 @@ def test_a_split_of_other_structures_is_replaced(project: Project) -> None:
     new = chosen_parts(project, test_fraction=0.2)
     assert new.replaces_another
     assert not chosen_parts(project).replaces_another
-    assert [len(new.indices(part)) for part in PARTS] == [15, 1, 4]
+    assert [len(new.indices(part)) for part in SETS] == [15, 1, 4]
     assert read_parts(project.split_file) == dict(zip(new.names, new.parts, strict=True))
 
 
@@ -449,7 +449,7 @@ def test_few_structures_are_not_spent_on_held_out_parts(
 ) -> None:
     write_store(project.structures_file, structures()[:n], reference_energies=ATOMIC_ENERGIES)
     found = chosen_parts(project, new=True)
-    assert [len(found.indices(part)) for part in PARTS] == expected
+    assert [len(found.indices(part)) for part in SETS] == expected
     assert chosen_parts(project) == found
 
 
@@ -478,6 +478,6 @@ def test_a_list_that_is_given_becomes_the_split_of_the_project(project: Project)
     given = project.root / "mine.txt"
     given.write_text("".join(f"{s.name}.xsf\n" for s in structures()[:10]), encoding="utf-8")
     found = chosen_parts(project, given, validation_fraction=0.2)
-    assert [len(found.indices(part)) for part in PARTS] == [8, 2, 0]
+    assert [len(found.indices(part)) for part in SETS] == [8, 2, 0]
     given.unlink()
     assert chosen_parts(project) == found

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import invoke, refusal
+from command_line import invoke, refusal, without_training
 from projects import PARAMETERS, structures, write_files
 
-from tio2nn.cli import evaluate, train, tune
+from tio2nn.cli import evaluate, tune
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import preset
 from tio2nn.parameters.recipes import with_recipe
@@ -36,16 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[ParameterSet]:
     """The settings of each training that is asked for; none is done."""
-    asked: list[ParameterSet] = []
-
-    def fit(snapshot: Snapshot, parameters: ParameterSet, *_: object, **__: object) -> dict[str, Any]:
-        asked.append(parameters)
-        snapshot.project.split_file.write_text("structure,part\nstructure0001,test\n", encoding="utf-8")
-        return {}
-
-    monkeypatch.setattr(train, "perform", fit)
-    monkeypatch.setattr(evaluate, "perform", lambda *_, **__: ({}, True))
-    return asked
+    return without_training(monkeypatch, "structure0001")
 
 
 def change(file: Path, edit: Callable[[dict[str, Any]], object]) -> None:

@@ -31,7 +31,7 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.potential import Potential
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store, write_store
-from tio2nn.structures.split import PARTS, Split, read_parts
+from tio2nn.structures.split import SETS, Split, read_parts
 from tio2nn.training import fit as training
 from tio2nn.training.committee import new_network
 from tio2nn.training.fit import Fit
@@ -144,7 +144,7 @@ def test_what_a_training_leaves_behind_says_how_it_was_made(project: Project) ->
     assert (metrics["seed"], metrics["command"], metrics["members"]) == (3, command, 2)
     assert metrics["versions"]["tio2nn"] == __version__
     assert metrics["versions"]["keras"] == keras.__version__
-    assert [metrics[f"n_{part}"] for part in PARTS] == [16, N_VALIDATION, N_TEST]
+    assert [metrics[f"n_{part}"] for part in SETS] == [16, N_VALIDATION, N_TEST]
     assert metrics["reference_energies_eV"] == heard[0].reference.as_dict()
     assert ParameterSet.from_json(json.dumps(metrics["parameters"])) == parameters
     assert metrics["validation_rmse_meV_per_atom"] == summary.validation_rmse

@@ -7,13 +7,12 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tensorflow as tf
 from command_line import invoke, start
 from projects import (
     ATOMIC_ENERGIES,
@@ -47,14 +46,6 @@ def project(featurized: Path, tmp_path: Path) -> Project:
     """A project of its own for each test."""
     shutil.copytree(featurized, tmp_path / "p")
     return Project(tmp_path / "p")
-
-
-@pytest.fixture
-def eager() -> Iterator[None]:
-    """Without compiling a graph, which takes longer than two epochs of one batch."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 # --- what is tried ------------------------------------------------------------------------------------------

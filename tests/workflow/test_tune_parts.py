@@ -9,13 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tensorflow as tf
 from command_line import end, invoke, refusal
 from places import TESTS
 from projects import PARAMETERS, small_project
@@ -87,14 +86,6 @@ def other(featurized: Path, tmp_path: Path) -> Project:
     """The same project once more, for a search by one process."""
     shutil.copytree(featurized, tmp_path / "other")
     return Project(tmp_path / "other")
-
-
-@pytest.fixture
-def eager() -> Iterator[None]:
-    """Without compiling a graph, which takes longer than two epochs of one batch."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 # --- grid and random ----------------------------------------------------------------------------------------

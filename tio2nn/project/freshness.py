@@ -52,8 +52,7 @@ from tio2nn.project.preparation import unfinished_training
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import digest_of_file, inputs_of_model
 from tio2nn.project.structure_store import StructureStore, read_store
-from tio2nn.structures.split import PARTS as SETS
-from tio2nn.structures.split import covers, read_parts
+from tio2nn.structures.split import SETS, covers, read_parts
 from tio2nn.wording import counted, other
 
 # what reading a damaged or edited file may raise

@@ -19,7 +19,7 @@ from tio2nn.structures.coverage import with_every_kind_in_training
 from tio2nn.structures.names import stem
 from tio2nn.wording import counted
 
-PARTS = ("train", "validation", "test")
+SETS = ("train", "validation", "test")
 LEFT_OUT = ""
 """Part of a structure that the user's split does not name."""
 
@@ -33,7 +33,7 @@ class Split:
 
     Attributes:
         names: of all structures in the store, in its order.
-        parts: one of `PARTS`, or `LEFT_OUT`, for each structure.
+        parts: one of `SETS`, or `LEFT_OUT`, for each structure.
         unknown: names in the user's split that are not in the store.
         replaces_another: whether it was drawn because the split of the project was made for other structures.
     """
@@ -218,9 +218,9 @@ def _rows(path: Path) -> list[_Row]:
 def _by_name(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
     parts: dict[str, str] = {}
     for line, name, part in rows:
-        if part not in (*PARTS, LEFT_OUT):
+        if part not in (*SETS, LEFT_OUT):
             raise InputError(
-                f"expected the part {', '.join(PARTS[:-1])} or {PARTS[-1]}, got {quote(part)}",
+                f"expected the part {', '.join(SETS[:-1])} or {SETS[-1]}, got {quote(part)}",
                 file=str(path),
                 line=line,
             )

@@ -44,7 +44,7 @@ class CurveFit:
     fit: str
 
 
-COLUMNS = tuple(field.name for field in fields(CurveFit))
+CURVE_COLUMNS = tuple(field.name for field in fields(CurveFit))
 
 
 class CurveLedger:
@@ -71,8 +71,8 @@ class CurveLedger:
     def add(self, fit: CurveFit) -> None:
         """Keep a fit."""
         self.found[fit.fit] = fit
-        rows = [[getattr(one, name) for name in COLUMNS] for one in self.found.values()]
-        write_csv(self._path, COLUMNS, rows)
+        rows = [[getattr(one, name) for name in CURVE_COLUMNS] for one in self.found.values()]
+        write_csv(self._path, CURVE_COLUMNS, rows)
 
 
 def _parsed(row: dict[str, str]) -> CurveFit:

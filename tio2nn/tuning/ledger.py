@@ -25,11 +25,11 @@ from tio2nn.errors import InputError, naming, unreadable
 from tio2nn.files.atomic import write_once
 from tio2nn.files.tables import write_csv
 from tio2nn.job_part import JobPart
-from tio2nn.tuning.trials import COLUMNS, FAILED, STARTED, Candidate, Trial, cells_of, trial_from
+from tio2nn.tuning.trials import FAILED, STARTED, TRIAL_COLUMNS, Candidate, Trial, cells_of, trial_from
 
-_HEADER = ("settings", "search", "event", *COLUMNS)
+_HEADER = ("settings", "search", "event", *TRIAL_COLUMNS)
 # ledgers of earlier versions, without searches that several workers share; those of 0.1.0 without forces
-_WITHOUT_SEARCHES = ("settings", *COLUMNS)
+_WITHOUT_SEARCHES = ("settings", *TRIAL_COLUMNS)
 _WITHOUT_FORCES = tuple(name for name in _WITHOUT_SEARCHES if name != "validation_force_rmse_eV_per_A")
 
 

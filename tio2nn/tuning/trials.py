@@ -126,7 +126,7 @@ class Trial(Outcome, Candidate):
 # errors, and its fit worse by a sixth on the test set.
 _CLEARLY_BETTER = 2.0
 
-COLUMNS = (
+TRIAL_COLUMNS = (
     "trial",
     "status",
     "validation_rmse_meV_per_atom",
@@ -142,7 +142,7 @@ COLUMNS = (
     "seconds",
     "message",
 )
-_ERRORS = COLUMNS[2:5]
+_ERRORS = TRIAL_COLUMNS[2:5]
 _REAL = frozenset((*_ERRORS, "learning_rate", "dropout", "seconds"))
 _TEXT = frozenset(("status", "message"))
 _OPTIONAL = frozenset((*_ERRORS, "best_epoch", "n_parameters"))
@@ -179,7 +179,9 @@ def best_of(trials: Iterable[Trial], own: Candidate | None, n_validation: int) -
 
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:
     """Write `trials.csv`: one row for each trial, in the order of the search."""
-    write_csv(path, COLUMNS, [cells_of(trial) for trial in sorted(trials, key=lambda trial: trial.trial)])
+    write_csv(
+        path, TRIAL_COLUMNS, [cells_of(trial) for trial in sorted(trials, key=lambda trial: trial.trial)]
+    )
 
 
 def write_best(path: Path, best: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,13 +230,13 @@ def read_best(path: Path, command: str) -> Overrides:
 
 
 def _facts(best: Trial) -> dict[str, Any]:
-    names = (*COLUMNS[:1], *_ERRORS, "epochs", "best_epoch", "n_parameters")
+    names = (*TRIAL_COLUMNS[:1], *_ERRORS, "epochs", "best_epoch", "n_parameters")
     return {name: getattr(best, name) for name in names}
 
 
 def cells_of(trial: Trial) -> list[object]:
-    """The row of a trial in a table with `COLUMNS`."""
-    return [getattr(trial, name) for name in COLUMNS]
+    """The row of a trial in a table with `TRIAL_COLUMNS`."""
+    return [getattr(trial, name) for name in TRIAL_COLUMNS]
 
 
 def trial_from(cells: Mapping[str, str]) -> Trial:

@@ -21,7 +21,7 @@ from tio2nn.parameters.validation import known
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore
-from tio2nn.structures.split import covers, read_parts
+from tio2nn.structures.split import SETS, covers, read_parts
 from tio2nn.structures.structure import Structure
 
 StructureFormat = Literal["extxyz", "db", "runner", "xsf"]
@@ -32,7 +32,6 @@ _OF_SUFFIX: dict[str, StructureFormat] = {
     ".db": "db",
     ".data": "runner",
 }
-PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def convert(
     snapshot, path = Snapshot.of(project), Path(path)
     project, store = snapshot.project, snapshot.structures
     if part is not None:
-        known(part, PARTS, "--only")
+        known(part, SETS, "--only")
     parts = _parts(project, store, needed=part is not None)
     chosen = [k for k, name in enumerate(store.names) if part is None or parts.get(name) == part]
     if not chosen:

@@ -37,7 +37,7 @@ from tio2nn.training.data import Inputs, Memory, prepare
 from tio2nn.training.force_products import compile_losses
 from tio2nn.training.splits import FEWEST_TO_TRAIN
 from tio2nn.training.subsets import Subsets
-from tio2nn.tuning.curve_ledger import COLUMNS, CurveFit, CurveLedger
+from tio2nn.tuning.curve_ledger import CURVE_COLUMNS, CurveFit, CurveLedger
 from tio2nn.tuning.record import outcome_of
 from tio2nn.tuning.trial import TrialTask, run_trial
 from tio2nn.tuning.trials import COMPLETED, FAILED, Outcome
@@ -370,7 +370,9 @@ def _concluded(project: Project, plan: CurvePlan, fits: tuple[CurveFit, ...], be
         "fits": [asdict(fit) for fit in fits],
     }
     directory = project.curve_directory
-    write_csv(directory / TABLE, COLUMNS, [[getattr(fit, name) for name in COLUMNS] for fit in fits])
+    write_csv(
+        directory / TABLE, CURVE_COLUMNS, [[getattr(fit, name) for name in CURVE_COLUMNS] for fit in fits]
+    )
     plot_curve(panels, directory / FIGURE)
     write_json(directory / DOCUMENT, document)
     return CurveSummary(
