@@ -93,6 +93,7 @@ def assert_same_losses(project: Project, one: Project) -> None:
     np.testing.assert_allclose(found[first], expected[first], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_ranks_have_the_losses_of_one_process(two: Project, tmp_path: Path) -> None:
     one = Project(tmp_path / "one")
     shutil.copytree(two.root, one.root, ignore=shutil.ignore_patterns("model"))

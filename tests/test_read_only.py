@@ -82,12 +82,14 @@ def test_status_predictions_and_what_is_done_already_need_no_right_to_write(run:
     ("arguments", "file"),
     [
         (("evaluate",), "p/evaluation"),
-        (("evaluate", "files"), "p/evaluation"),
+        pytest.param(("evaluate", "files"), "p/evaluation", marks=pytest.mark.slow),
         (("extract", "files"), "p/structures/structures.npz"),
         (("featurize", "--csv"), "p/features/sym0001.csv"),
-        (("tune", "--max-trials", 1, "--epochs", 1), "p/tuning"),
-        (("train", "--epochs", 1), "p/model/checkpoint-1.npz"),
-        (("predict", "files", "-f", "xsf", "-o", "p/predicted"), "p/predicted"),
+        pytest.param(("tune", "--max-trials", 1, "--epochs", 1), "p/tuning", marks=pytest.mark.slow),
+        pytest.param(("train", "--epochs", 1), "p/model/checkpoint-1.npz", marks=pytest.mark.slow),
+        pytest.param(
+            ("predict", "files", "-f", "xsf", "-o", "p/predicted"), "p/predicted", marks=pytest.mark.slow
+        ),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )

@@ -24,7 +24,7 @@ def errors(n: int) -> tuple[np.ndarray, np.ndarray]:
     return spreads, np.abs(spreads * rng.normal(size=n))
 
 
-@pytest.mark.parametrize("n", [1, 2, 40, 3000])
+@pytest.mark.parametrize("n", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 40)), 3000])
 def test_every_figure_can_be_drawn_for_few_and_many(tmp_path: Path, n: int) -> None:
     spreads, found = errors(n)
     true = np.random.default_rng(0).normal(size=(n, 3))

@@ -324,6 +324,7 @@ def test_a_fit_to_energies_and_stress_needs_no_forces() -> None:
     assert fit.history[-1].train_stress_rmse_meV_per_A3 is not None
 
 
+@pytest.mark.slow
 def test_a_fit_that_was_killed_ends_with_the_bits_of_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,9 +28,9 @@ def project(tmp_path: Path) -> Project:
     return made
 
 
-def trained(project: Project) -> tuple[TrainingData, str]:
+def trained(project: Project, **changes: object) -> tuple[TrainingData, str]:
     heard: list[TrainingData] = []
-    train(project, listener=TrainListener(on_data=heard.append))
+    train(project, FORCES.with_overrides(training=changes), listener=TrainListener(on_data=heard.append))
     return heard[0], history_of(project)
 
 
@@ -46,7 +46,7 @@ def test_windows_are_used_beyond_the_memory_and_are_part_of_the_fit(
     found = []
     for memory in (str(SMALL), str(SMALL), "1", ""):
         monkeypatch.setenv("TIO2NN_MEMORY", memory)
-        found.append(trained(project))
+        found.append(trained(project, members=1))
     windows = []
     for data, _ in found:
         assert data.train_forces is not None

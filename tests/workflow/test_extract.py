@@ -220,6 +220,7 @@ def test_files_are_replaced_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_public_data_is_extracted_in_time(test_data: Path) -> None:
     program = """
 import json, sys

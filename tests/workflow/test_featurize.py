@@ -16,6 +16,7 @@ from projects import ATOMIC_ENERGIES, PARAMETERS, extracted_project, features_by
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError, MissingInputError
+from tio2nn.files.digests import digest_of
 from tio2nn.parallel.workers import WorkerDied, kernel_workers
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project import feature_store as features
@@ -293,7 +294,7 @@ def test_fewer_structures_that_need_no_new_shard_make_the_features_fresh(project
     assert run(project).n_computed == 0
     manifest = Manifest.read(project.features_manifest)
     hashes = read_store(project.structures_file).geometry_hashes
-    assert (len(manifest.shards), manifest.structures) == (3, features.digest_of(hashes))
+    assert (len(manifest.shards), manifest.structures) == (3, digest_of(hashes))
 
 
 def test_tables_of_features_that_are_no_more_are_removed(project: Project) -> None:

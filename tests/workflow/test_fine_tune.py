@@ -343,6 +343,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, potential: Path) -> di
     return arrays(project)
 
 
+@pytest.mark.slow
 def test_an_interrupted_fine_tuning_goes_on_and_ends_in_the_same_bits(
     tmp_path: Path, potential: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,11 +104,18 @@ def test_evaluate_writes_the_page_beside_its_results(project: Project) -> None:
     assert len(page.named("figure")) == len(list(project.evaluation_directory.glob("*.png"))) + 1  # training
 
 
-def test_it_is_well_made(project: Project, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report on a hostile archive."""
+    here = tmp_path_factory.mktemp("hostile")
+    archive, project = hostile_archive(here / "a.tar"), trained_project(here / "p")
+    invoke("evaluate", "-C", project.root, archive, "--report", here / "x.html", code=3)
+    return here / "x.html"
+
+
+def test_it_is_well_made(hostile_page: Path) -> None:
     """Headings in order, tables with captions and scopes, figures with texts, each id once."""
-    archive = hostile_archive(tmp_path / "a.tar")
-    invoke("evaluate", "-C", project.root, archive, "--report", tmp_path / "x.html", code=3)
-    page = Reader((tmp_path / "x.html").read_text(encoding="utf-8"))
+    page = Reader(hostile_page.read_text(encoding="utf-8"))
     assert page.named("html") == [{"lang": "en"}]
     assert page.headings[0] == 1
     assert page.headings.count(1) == 1
@@ -126,10 +133,8 @@ def test_it_is_well_made(project: Project, tmp_path: Path) -> None:
     assert links <= set(ids)
 
 
-def test_nothing_comes_from_elsewhere_and_nothing_runs(project: Project, tmp_path: Path) -> None:
-    archive = hostile_archive(tmp_path / "a.tar")
-    invoke("evaluate", "-C", project.root, archive, "--report", tmp_path / "x.html", code=3)
-    text = (tmp_path / "x.html").read_text(encoding="utf-8")
+def test_nothing_comes_from_elsewhere_and_nothing_runs(hostile_page: Path) -> None:
+    text = hostile_page.read_text(encoding="utf-8")
     page = Reader(text)
     names = {name for name, _ in page.tags}
     assert not names & {"script", "iframe", "object", "embed", "img", "video", "base", "form"}
@@ -210,16 +215,12 @@ def test_run_writes_it_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_browser_shows_it_at_every_width_dark_and_light_and_prints_it(
-    project: Project, tmp_path: Path
-) -> None:
+def test_a_browser_shows_it_at_every_width_dark_and_light_and_prints_it(hostile_page: Path) -> None:
     from PIL import Image
 
     browser.chromium()
-    archive, path = hostile_archive(tmp_path / "a.tar"), tmp_path / "x.html"
-    invoke("evaluate", "-C", project.root, archive, "--report", path, code=3)
     with browser.tab() as tab:
-        tab.open(path.as_uri())
+        tab.open(hostile_page.as_uri())
         for width in WIDTHS:
             for dark in (False, True):
                 tab.show(width, dark=dark)
@@ -248,7 +249,7 @@ def test_a_browser_shows_it_at_every_width_dark_and_light_and_prints_it(
     assert 3 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 20
     requests = [event for event in tab.events if event["method"] == "Network.requestWillBeSent"]
     urls = {event["params"]["request"]["url"] for event in requests}
-    assert {url for url in urls if not url.startswith("data:")} == {path.as_uri()}
+    assert {url for url in urls if not url.startswith("data:")} == {hostile_page.as_uri()}
     # no message, no exception
     assert [event for event in tab.events if event not in requests] == []
 

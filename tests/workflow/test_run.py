@@ -315,6 +315,7 @@ def test_few_structures_all_train_and_one_is_refused(here: Path, n: int) -> None
     assert NOT_TRAINED in invoke("run", "few", "-C", "p")[1]
 
 
+@pytest.mark.slow
 def test_a_gross_outlier_is_left_out_and_announced(here: Path) -> None:
     Project.create(here / "p", PARAMETERS)
     file = here / "files/structure0005.xsf"

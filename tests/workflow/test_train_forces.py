@@ -237,6 +237,7 @@ def test_derivatives_of_other_structures_with_forces_are_refused_even_if_they_ar
     train(project, FORCES)
 
 
+@pytest.mark.slow
 def test_run_with_forces_does_every_step(tmp_path: Path) -> None:
     files = write_files(tmp_path / "files", structures_with_forces())
     Project.create(tmp_path / "p", FORCES)

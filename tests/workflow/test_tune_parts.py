@@ -33,6 +33,7 @@ GUIDED: dict[str, dict[str, Any]] = {
     "bayesian": {"strategy": "bayesian", "max_trials": 15, **SPACE},
     "hyperband": {"strategy": "hyperband", "epochs": 4, **SPACE},
 }
+STRATEGIES = (pytest.param("bayesian", marks=pytest.mark.slow), "hyperband")
 
 
 class Killed(BaseException):
@@ -145,7 +146,7 @@ def test_a_part_that_was_killed_goes_on(project: Project) -> None:
 # --- Bayesian and Hyperband ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", GUIDED)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_one_worker_is_reproducible_and_does_what_one_process_does(
     project: Project, other: Project, strategy: str
 ) -> None:
@@ -160,7 +161,7 @@ def test_one_worker_is_reproducible_and_does_what_one_process_does(
     assert project.trials_file.read_bytes() == other.trials_file.read_bytes()
 
 
-@pytest.mark.parametrize("strategy", GUIDED)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_workers_at_once_share_one_search(project: Project, other: Project, strategy: str) -> None:
     changes = GUIDED[strategy]
     n_trials = len(search(other, **changes)[0].ranked)
@@ -207,7 +208,7 @@ def test_workers_at_once_share_one_search(project: Project, other: Project, stra
     assert [int(row["trial"]) for row in table(project.trials_file)] == list(range(1, n_trials + 1))
 
 
-@pytest.mark.parametrize("strategy", GUIDED)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_trial_that_died_with_its_worker_comes_back_in_another(project: Project, strategy: str) -> None:
     changes = GUIDED[strategy]
     with pytest.raises(Killed):
@@ -226,7 +227,7 @@ def test_a_trial_that_died_with_its_worker_comes_back_in_another(project: Projec
     assert [trial.status for trial in summary.ranked] == ["completed"] * len(summary.ranked)
 
 
-@pytest.mark.parametrize("strategy", GUIDED)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_worker_that_was_killed_and_begins_again_repeats_its_trial(project: Project, strategy: str) -> None:
     changes = GUIDED[strategy]
     with pytest.raises(Killed):
@@ -248,7 +249,7 @@ def test_a_trial_of_a_living_worker_is_left_to_it(project: Project) -> None:
     assert len(search(project, **changes)[1]) == 1
 
 
-@pytest.mark.parametrize("strategy", GUIDED)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_trial_whose_process_died_is_tried_again_by_the_last_command(
     project: Project, strategy: str
 ) -> None:

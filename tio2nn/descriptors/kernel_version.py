@@ -6,8 +6,7 @@ digest of what is made from features.
 
 from __future__ import annotations
 
-import hashlib
-
+from tio2nn.files.digests import digest
 from tio2nn.parameters.parameter_set import ParameterSet
 
 KERNELS = 2
@@ -19,7 +18,7 @@ def fingerprint(parameters: ParameterSet, kernels: int = KERNELS) -> str:
     if kernels == 1:
         # as 0.1.0 wrote it
         return parameters.fingerprint
-    return hashlib.blake2b(f"{parameters.fingerprint} kernels {kernels}".encode(), digest_size=12).hexdigest()
+    return digest(f"{parameters.fingerprint} kernels {kernels}".encode())
 
 
 def is_of_older_kernels(found: str, parameters: ParameterSet) -> bool:

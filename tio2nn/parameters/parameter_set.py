@@ -6,7 +6,6 @@ the checks, the table that `tio2nn schema` shows and the JSON Schema all follow 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
+from tio2nn.files.digests import digest
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.strict_json import format_json, load, parse, quote
 from tio2nn.parameters.fields import NUMBER, SECTION, UNIQUE, About, Affects, NonNegative, OneOf, Positive
@@ -241,7 +241,7 @@ class ParameterSet(Section):
             del descriptor["radial_elements"], descriptor["angular_elements"]
             descriptor["element_blind"] = _ELEMENT_BLIND[resolution]
         canonical = json.dumps(descriptor, sort_keys=True, separators=(",", ":"))
-        return hashlib.blake2b(canonical.encode(), digest_size=12).hexdigest()
+        return digest(canonical.encode())
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.errors import InputError
 from tio2nn.files.atomic import write_once
+from tio2nn.files.digests import digest_of
 from tio2nn.files.strict_json import format_json
 from tio2nn.files.tables import write_json
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.project.feature_store import digest_of
 from tio2nn.project.jacobian_store import (
     JacobianLayout,
     Selection,

@@ -6,7 +6,6 @@ featurization that was killed resumes with the missing shards, and one for other
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, one_line
 from tio2nn.files.arrays import opened_arrays, write_arrays
+from tio2nn.files.digests import digest_of
 from tio2nn.files.tables import document, write_json
 from tio2nn.project.project import command_for
 
@@ -97,11 +97,6 @@ def _check_shards(shards: Sequence[Shard]) -> None:
             raise ValueError(f"an invalid shard {shard}")
     if not shards or [0, *(shard.last for shard in shards[:-1])] != [shard.first for shard in shards]:
         raise ValueError("shards that are not consecutive")
-
-
-def digest_of(parts: Sequence[str]) -> str:
-    """Hexadecimal digest of a sequence of digests."""
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
 
 
 def shard_spans(n_atoms: Iterable[int]) -> Iterator[Span]:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.errors import InputError, MissingInputError, StaleError
+from tio2nn.files.digests import digest_of, digest_of_file
 from tio2nn.files.lock import Holder, holder, jobs, told
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import count_rows, read_json
@@ -26,7 +27,7 @@ from tio2nn.project.feature_states import (
     state_of_strains,
     with_parts,
 )
-from tio2nn.project.feature_store import Manifest, digest_of
+from tio2nn.project.feature_store import Manifest
 from tio2nn.project.jacobian_store import JacobianLayout, Selection, StrainLayout
 from tio2nn.project.job_parts import PartNotes
 from tio2nn.project.named import project_of
@@ -50,7 +51,7 @@ from tio2nn.project.parts import (
 )
 from tio2nn.project.preparation import unfinished_training
 from tio2nn.project.project import Project
-from tio2nn.project.provenance import digest_of_file, inputs_of_model
+from tio2nn.project.provenance import inputs_of_model
 from tio2nn.project.structure_store import StructureStore, read_store
 from tio2nn.structures.split import SETS, covers, read_parts
 from tio2nn.wording import counted, other

@@ -12,7 +12,6 @@ Derivatives with respect to strain, (n, n_features, 6) of each structure with a 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import zlib
@@ -25,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, naming
+from tio2nn.files.digests import digest, digest_of
 from tio2nn.files.tables import document, write_json
-from tio2nn.project.feature_store import checksum_of, digest_of, shard_spans
+from tio2nn.project.feature_store import checksum_of, shard_spans
 from tio2nn.project.project import command_for
 
 if TYPE_CHECKING:
@@ -187,9 +187,8 @@ class JacobianLayout:
                 shards.append(JacobianShard(first, last, offset, n_values))
                 offset += n_values
         structures = digest_of(geometry_hashes)
-        labelled = hashlib.blake2b(np.packbits(has_forces).tobytes(), digest_size=12).hexdigest()
-        digest = digest_of([fingerprint, structures, labelled])
-        file = f"{cls.stem}-{digest}.f32"
+        labelled = digest(np.packbits(has_forces).tobytes())
+        file = f"{cls.stem}-{digest_of([fingerprint, structures, labelled])}.f32"
         return cls(fingerprint, structures, n_features, file, tuple(shards), selection=selection)
 
     def has_derivatives(self, has_forces: BoolArray) -> BoolArray:

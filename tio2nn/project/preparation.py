@@ -16,9 +16,9 @@ import numpy as np
 
 from tio2nn.errors import InputError
 from tio2nn.files.arrays import opened_arrays, write_arrays
+from tio2nn.files.digests import digest_of
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.whitening import Whitening
-from tio2nn.project.feature_store import digest_of
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model
 from tio2nn.project.structure_store import StructureStore

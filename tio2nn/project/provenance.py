@@ -8,12 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tio2nn.descriptors.kernel_version import fingerprint
+from tio2nn.files.digests import digest, digest_of
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.fit_parameters import with_effect
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.facts import needs_derivatives, needs_strains
-from tio2nn.project.feature_store import digest_of
-from tio2nn.project.structure_store import StructureStore, digest
+from tio2nn.project.structure_store import StructureStore
 from tio2nn.version import __version__
 
 
@@ -49,11 +49,6 @@ def inputs_of_model(
         **({} if weights is None else {"weights": digest(weights.astype("<f8").tobytes())}),
         **({} if origin is None else {"origin": origin}),
     }
-
-
-def digest_of_file(path: Path) -> str:
-    """Digest of the content of a file."""
-    return digest(path.read_bytes())
 
 
 def versions() -> dict[str, str]:

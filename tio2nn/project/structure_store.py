@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, one_line
 from tio2nn.files.arrays import opened_arrays, write_arrays
+from tio2nn.files.digests import digest
 from tio2nn.files.paths import AnyPath
 from tio2nn.project.label_notes import LabelNotes
 from tio2nn.project.project import command_for
@@ -40,11 +40,6 @@ _ARRAYS: dict[str, tuple[str, str, tuple[int, ...]]] = {
 }
 _STRESSES = "stresses"  # like one of these, but only there if a structure has a stress
 _TEXTS = ("names", "files", "groups")  # one for each structure
-
-
-def digest(data: bytes) -> str:
-    """Hexadecimal digest of some bytes."""
-    return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 
 def write_store(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
+from tio2nn.files.digests import digest
 from tio2nn.files.text import quoted
 from tio2nn.structures.stress import to_voigt, usable_stress
 
@@ -220,7 +220,7 @@ class Structure:
 
 def geometry_digest(*parts: bytes | memoryview) -> str:
     """`Structure.geometry_hash`, of symbols with blanks between them and bytes of positions, cell and periodicity."""
-    return hashlib.blake2b(b"".join(parts), digest_size=12).hexdigest()
+    return digest(b"".join(parts))
 
 
 class TwoEnergies(TypedDict):

@@ -32,12 +32,12 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 from tio2nn.errors import InputError
+from tio2nn.files.digests import digest_of
 from tio2nn.parallel.devices import Device
 from tio2nn.parallel.workers import submit_listening, tell
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.fit_parameters import with_effect
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.project.feature_store import digest_of
 from tio2nn.training.data import TrainingData
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit, Resumption, run_in_company

@@ -11,12 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tio2nn.files.digests import digest_of
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.fit_parameters import with_effect
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.schema import fields
 from tio2nn.parameters.validation import Section
-from tio2nn.project.feature_store import digest_of
 from tio2nn.training.data import TrainingData
 from tio2nn.tuning.ledger import Ledger
 from tio2nn.tuning.trial import TrialTask, run_trial

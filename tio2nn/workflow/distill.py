@@ -21,6 +21,7 @@ import numpy as np
 from tio2nn.cores import thread_count
 from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.errors import InputError
+from tio2nn.files.digests import digest_of, digest_of_file
 from tio2nn.files.tables import read_json, write_json
 from tio2nn.memory import memory_for_derivatives
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -28,11 +29,9 @@ from tio2nn.potential.enlarged import require_same_functions
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.project.facts import are_used, resolved
-from tio2nn.project.feature_store import digest_of
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.jacobian_store import Selection
 from tio2nn.project.project import Project
-from tio2nn.project.provenance import digest_of_file
 from tio2nn.project.structure_store import StructureStore, write_store
 from tio2nn.structures.split import Split
 from tio2nn.structures.structure import Structure

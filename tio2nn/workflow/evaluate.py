@@ -17,6 +17,7 @@ from tio2nn.evaluation.leakage import fingerprints_of, nearest_in_training
 from tio2nn.evaluation.report import write_report
 from tio2nn.evaluation.residuals import Evaluated, Nearest, ResidualTable, evaluated
 from tio2nn.evaluation.shear_order import OtherOrder
+from tio2nn.files.digests import digest_of_file
 from tio2nn.files.paths import AnyPath
 from tio2nn.io.labels import ReadOptions, Remarks
 from tio2nn.io.read import read_structures
@@ -28,7 +29,6 @@ from tio2nn.project.feature_store import Manifest, StoredFeatures
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import FEATURES, FRESH, SPLIT
 from tio2nn.project.project import Project
-from tio2nn.project.provenance import digest_of_file
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.names import natural_key
 from tio2nn.structures.reference_energies import ReferenceEnergies

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tio2nn.errors import UsageError
+from tio2nn.files.digests import digest_of_file
 from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -18,7 +19,6 @@ from tio2nn.project.facts import resolved
 from tio2nn.project.jacobian_store import Selection
 from tio2nn.project.preparation import Preparation
 from tio2nn.project.project import Project
-from tio2nn.project.provenance import digest_of_file
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.split import Split
 from tio2nn.training.origin import Origin

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.errors import InputError
+from tio2nn.files.digests import digest_of
 from tio2nn.files.paths import AnyPath
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.project.feature_store import StoredFeatures, digest_of
+from tio2nn.project.feature_store import StoredFeatures
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.jacobian_store import JacobianLayout, damaged_shards, open_jacobian
 from tio2nn.project.parts import DERIVATIVES, SPLIT, STALE, STRAINS, Part

@@ -21,6 +21,7 @@ import numpy as np
 from tio2nn.errors import InputError, UsageError
 from tio2nn.evaluation.baseline import are_zero
 from tio2nn.evaluation.power_law import FEWEST_SIZES, Curve, fit_curve
+from tio2nn.files.digests import digest_of
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import write_csv, write_json
 from tio2nn.memory import memory_for_derivatives
@@ -29,7 +30,6 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import fit_seconds
 from tio2nn.parameters.schema import to_json
 from tio2nn.project.facts import facts_of, resolved
-from tio2nn.project.feature_store import digest_of
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.structures.split import Split

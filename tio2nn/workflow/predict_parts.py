@@ -21,11 +21,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 from tio2nn.errors import InputError
 from tio2nn.files.atomic import atomic_write, remove_unfinished
+from tio2nn.files.digests import digest_of
 from tio2nn.io.labels import ReadOptions
 from tio2nn.io.read import structures_and_errors
 from tio2nn.io.sources import Listing, iter_source_files, list_source_files
 from tio2nn.job_part import JobPart, told_undone
-from tio2nn.project.feature_store import digest_of
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.predict import Format
 
