@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tio2nn.cli import evaluate, train
 from tio2nn.cli.commands import app
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.freshness import Snapshot
@@ -47,8 +46,8 @@ def without_training(monkeypatch: pytest.MonkeyPatch, held_out: str) -> list[Par
         snapshot.project.split_file.write_text(f"structure,part\n{held_out},test\n", encoding="utf-8")
         return {}
 
-    monkeypatch.setattr(train, "perform", fit)
-    monkeypatch.setattr(evaluate, "perform", lambda *_, **__: ({}, True))
+    monkeypatch.setattr("tio2nn.cli.train.perform", fit)
+    monkeypatch.setattr("tio2nn.cli.evaluate.perform", lambda *_, **__: ({}, True))
     return asked
 
 

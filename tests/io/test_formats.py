@@ -311,7 +311,7 @@ def test_compressed_files_are_the_same(tmp_path: Path, name: str) -> None:
 
 def test_every_format_that_is_listed_has_a_file_here() -> None:
     by_name = {format_of_name(name) for name in [*FILES, "x.xsf", "x.xyz"]}
-    # tests of those that dpdata reads, and of folders, stand in test_foreign_formats.py
+    # tests of those that dpdata reads, and of folders, stand in files of their own
     assert by_name == {form for form in FORMATS if not form.needs and form.how != "folder"}
 
 
