@@ -80,6 +80,7 @@ def trained_on(project: Project) -> tuple[bool, bool]:
     return training["forces"], training["stress"]
 
 
+@pytest.mark.slow
 def test_a_stress_in_another_unit_is_left_out_until_it_is_corrected_or_insisted_on(project: Project) -> None:
     write_copper(in_gigapascal)
     said = run()
