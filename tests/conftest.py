@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 # a shell script that runs the tests in the background lets them, and what they start, ignore Ctrl-C
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# the first example may wait for the compiler; .ci/run, which leaves nothing out, tries four times as many
+# no deadline: the first example may wait for the compiler
 settings.register_profile("thorough", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=25)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """As many examples of random tests as fit to the tests that are asked for."""
+    """Random tests try fewer examples where slow tests are left out."""
     settings.load_profile("quick" if config.option.markexpr == "not slow" else "thorough")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def settled_heap() -> None:
-    """No garbage collection looks through what modules before left: TensorFlow keeps the graphs of all fits."""
+    """Keep the garbage collector from scanning what earlier modules left: TensorFlow never frees the graphs of fits."""
     gc.collect()
     gc.freeze()
 

@@ -25,10 +25,18 @@ MIXED = ParameterSet(
 )
 PERIODICITIES = tuple(itertools.product((True, False), repeat=3))
 SMALLEST_DISTANCE = 0.7  # Å
+# how functions tell neighbors apart: radial ones, angular ones
+RESOLUTIONS = (
+    ("each", "pairs"),
+    ("blind", "blind"),
+    ("weighted", "weighted"),
+    ("each", "weighted"),
+    ("blind", "pairs"),
+)
 
 
 def examples(n: int) -> settings:
-    """So many where the default is 100, as in a thorough run; a quick one takes fewer in proportion, but 5."""
+    """`n` examples in a thorough run, where the default is 100; proportionally fewer, at least 5, in a quick one."""
     return settings(max_examples=max(5, n * settings.default.max_examples // 100))
 
 
@@ -126,16 +134,6 @@ def slope(function: Callable[[float], FloatArray], step: float) -> FloatArray:
     """The derivative at 0 by central differences, of fourth order."""
     near, far = function(step) - function(-step), function(2.0 * step) - function(-2.0 * step)
     return (8.0 * near - far) / (12.0 * step)
-
-
-# how functions tell neighbors apart: radial ones, angular ones
-RESOLUTIONS = (
-    ("each", "pairs"),
-    ("blind", "blind"),
-    ("weighted", "weighted"),
-    ("each", "weighted"),
-    ("blind", "pairs"),
-)
 
 
 def is_clear_of_cutoff(structure: Structure, cutoff: float, reach: float) -> bool:
