@@ -236,9 +236,13 @@ def test_the_columns_of_energies_csv_are_named(tmp_path: Path) -> None:
     text = "".join(exact_extxyz(structure, {}) for structure in frames)
     (tmp_path / "all.xyz").write_text(text, encoding="utf-8")
     invoke("extract", "-C", tmp_path / "p", tmp_path / "all.xyz")
+    energies = tmp_path / "p/energies.csv"
+    header, *rows = energies.read_text(encoding="utf-8").splitlines()
+    energies.write_text("\n".join([f"{header},weight", *(f"{row},3" for row in rows)]), encoding="utf-8")
+    invoke("extract", "-C", tmp_path / "p", tmp_path / "all.xyz")
     content = next(row[2] for row in table("docs/reference/project.md", "file") if "energies" in row[0])
     counts = {"n_Si", "n_O"}  # "atoms of each element"
-    assert code(content) == [name for name in header_of(tmp_path / "p/energies.csv") if name not in counts]
+    assert code(content) == [name for name in header_of(energies) if name not in counts]
 
 
 @pytest.mark.parametrize("forces", [False, True])

@@ -253,7 +253,7 @@ def test_the_rows_of_the_table_of_energies_are_not_held_together() -> None:
     rows = deque[list[object]](maxlen=1)
 
     def write() -> None:
-        rows.extend(_energies_table(structures, findings)[1])
+        rows.extend(_energies_table(structures, findings, {})[1])
 
     # a row alone takes 1 kB, its numbers as columns a fraction of that
     assert peak_bytes(write) < 500 * n

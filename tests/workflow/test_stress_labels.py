@@ -141,11 +141,11 @@ def test_the_audit_and_the_table_of_energies_have_kinds_weights_and_tensions(
     write("kinds.xyz", [replace(kinds[0], weight=0.0), *kinds[1:11], replace(kinds[11], stress=None)])
     words = " ".join(extracted("kinds.xyz").split())
     assert "kinds (none) (9), bulk (3)" in words
-    assert "weights 0 to 2 (config_weight); 1 structure has none in the loss" in words
+    assert "weights 0 to 2; 1 structure has none in the loss" in words
     with project.energies_file.open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [row["config_type"] for row in rows] == 3 * ["bulk"] + 9 * [""]
-    assert [float(row["weight"]) for row in rows] == [0.0, 2.0, 2.0] + 9 * [1.0]
+    assert [float(row["config_weight"]) for row in rows] == [0.0, 2.0, 2.0] + 9 * [1.0]
     tensions = [float(row["tension_GPa"] or "nan") for row in rows]
     expected = [GPA * np.trace(s.stress) / 3.0 for s in copper[:11] if s.stress is not None]
     np.testing.assert_allclose(tensions, [*expected, np.nan], rtol=1e-12)

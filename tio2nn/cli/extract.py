@@ -120,6 +120,13 @@ def perform(
         console.say(f"{n_rejected} rejected; for the reasons see {project.rejected_file}")
     if foreign:
         console.warn(foreign)
+    if summary.n_weights:
+        were = counted(summary.n_weights, "structure")
+        console.say(f"the weights of {were} in {project.energies_file} were kept")
+    if summary.weights_lost:
+        gone = counted(len(summary.weights_lost), "structure is", "structures are")
+        first, more = summary.weights_lost[0], ", ..." if len(summary.weights_lost) > 1 else ""
+        console.warn(f"{gone} gone from {project.energies_file} with the weights given there: {first}{more}")
     if summary.choices:
         console.facts(summary.choices)
         console.say(

@@ -29,6 +29,7 @@ from tio2nn.project.feature_states import (
 )
 from tio2nn.project.feature_store import Manifest
 from tio2nn.project.jacobian_store import JacobianLayout, Selection, StrainLayout
+from tio2nn.project.given_weights import with_given_weights
 from tio2nn.project.job_parts import PartNotes
 from tio2nn.project.named import project_of
 from tio2nn.project.parts import (
@@ -98,13 +99,14 @@ class Snapshot:
 
     @cached_property
     def structures(self) -> StructureStore:
-        """The extracted structures.
+        """The extracted structures, with the weights that the user gives in `energies.csv`.
 
         Raises:
             MissingInputError: there are none.
-            InputError: the store is damaged.
+            InputError: the store is damaged, or a weight cannot be used.
         """
-        return read_store(self.project.existing_file(self.project.structures_file))
+        store = read_store(self.project.existing_file(self.project.structures_file))
+        return with_given_weights(store, self.project.energies_file)
 
     @cached_property
     def geometries(self) -> str:

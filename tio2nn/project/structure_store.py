@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, overload
@@ -203,6 +204,14 @@ class StructureStore(Sequence[Structure]):
             raise ValueError("inconsistent offsets")
         if len(numbers) and not 1 <= numbers.min() <= numbers.max() <= len(SYMBOLS):
             raise ValueError("invalid atomic numbers")
+
+    def with_weights(self, weights: Sequence[float]) -> StructureStore:
+        """The same structures with these weights in the loss, one for each."""
+        other = copy(self)
+        vars(other).pop("weights", None)  # what was read from the old ones
+        some = list(weights) if any(weight != 1.0 for weight in weights) else None
+        other.label_notes = self.label_notes._replace(weights=some)
+        return other
 
     def __len__(self) -> int:
         return len(self.names)

@@ -43,7 +43,7 @@ class Audit:
         gross: (n_structures,) see `gross_outliers`; these are mistakes, excluded from training by default.
         reference: the reference energies.
         kinds: `config_type` of each structure, or "".
-        weights: (n_structures,) in the loss, as the files give them.
+        weights: (n_structures,) in the loss.
     """
 
     names: tuple[str, ...]
@@ -111,7 +111,7 @@ class Audit:
         low, high = float(self.weights.min()), float(self.weights.max())
         n = int(np.count_nonzero(self.weights == 0.0))
         none = f"; {counted(n, 'structure has', 'structures have')} none in the loss" if n else ""
-        return f"{low:g} to {high:g} (config_weight){none}"
+        return f"{low:g} to {high:g}{none}"
 
     def _energy_fact(self) -> str:
         # adding 0.0 turns -0.0 into 0.0

@@ -38,5 +38,5 @@ def weighted(weights: FloatArray, given: FloatArray) -> FloatArray:
     """
     found = weights * given
     if not found.any():
-        raise InputError("expected weights (config_weight) above 0 in the training set, got none")
+        raise InputError("expected weights above 0 in the training set, got none")
     return np.asarray(found / found.mean())

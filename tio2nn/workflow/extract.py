@@ -18,6 +18,7 @@ from tio2nn.parallel.progress import Track, silent
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import in_published_order
+from tio2nn.project.given_weights import WEIGHT, given_weights
 from tio2nn.project.named import project_of
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store, write_store
@@ -29,7 +30,7 @@ from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.slab_check import SlabCheck, compare_slabs
 from tio2nn.structures.stress import GPA
 from tio2nn.structures.stress_check import StressCheck, compare_stress
-from tio2nn.structures.structure import Extras, Structure
+from tio2nn.structures.structure import CONFIG_WEIGHT, Extras, Structure
 from tio2nn.structures.unit_constants import MixedConstants, mixed_constants
 from tio2nn.workflow.isolated_atoms import (
     energies_of_atoms,
@@ -54,6 +55,8 @@ class ExtractSummary:
         stresses: comparison of stresses with energy differences; None if no structure has a stress.
         slabs: comparison of shear stresses of slabs with forces; None if there is nothing to say.
         constants: energies that were converted with different constants; None if none are known to be.
+        n_weights: number of structures with a weight that the user gave in the energies table that was replaced.
+        weights_lost: names with such a weight that are not among the structures any more.
         energies: which energy is learned, and how far apart the two are; None if no structure has a free energy.
         choices: which symmetry functions were chosen and why; empty if the parameters had theirs.
     """
@@ -70,6 +73,8 @@ class ExtractSummary:
     stresses: StressCheck | None = None
     slabs: SlabCheck | None = None
     constants: MixedConstants | None = None
+    n_weights: int = 0
+    weights_lost: tuple[str, ...] = ()
 
     @property
     def doubts(self) -> list[str]:
@@ -90,8 +95,9 @@ def extract(
 ) -> ExtractSummary:
     """Read structures, reject unusable ones, audit the rest, and write the energies table and the store.
 
-    The energies table is written last, so that every structure in it is in the store. A draft is completed with
-    functions chosen for the structures, and written to `params.json`.
+    The energies table is written last, so that every structure in it is in the store. Weights that the user gave in
+    the table that it replaces are kept, by name of structure. A draft is completed with functions chosen for the
+    structures, and written to `params.json`.
 
     Args:
         project: project to write to, or its directory, which then needs a `params.json`.
@@ -105,7 +111,8 @@ def extract(
         track: reports progress, one step per structure.
 
     Raises:
-        InputError: no structure has a key named in the options, or no functions can be chosen for these structures.
+        InputError: no structure has a key named in the options, no functions can be chosen for these structures, or a
+            weight in the energies table to be replaced cannot be used.
         MissingInputError: there is no project in this directory.
         OSError: a file cannot be written.
         TypeError, ValueError: an argument of a wrong kind.
@@ -115,6 +122,7 @@ def extract(
         parameters = project.parameters_or_draft()
     elements = None if parameters is None else parameters.elements
     options = options or ReadOptions()
+    given = given_weights(project.energies_file)
     structures: list[Structure] = []
     rejected: list[InputError] = []
     foreign: list[set[str]] = []
@@ -147,10 +155,14 @@ def extract(
     if limit is not None and limit < len(structures):
         structures = [structures[k * len(structures) // limit] for k in range(limit)]
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or error.frame or 0))
+    lost: tuple[str, ...] = ()
     findings = disagreement = stresses = slabs = constants = None
     if structures:
         reference = reference_energies_of(structures, parameters)
-        findings = audit(structures, reference)
+        lost = tuple(sorted(given.keys() - {structure.name for structure in structures}, key=natural_key))
+        given = {name: weight for name, weight in given.items() if name not in lost}
+        # the store has the weights of the files; a user may take back what was given
+        findings = audit([replace(s, weight=given.get(s.name, s.weight)) for s in structures], reference)
         disagreement = compare_forces(structures, findings.groups)
         constants = mixed_constants(structures, findings.groups.duplicate_of.tolist())
         if any(structure.stress is not None for structure in structures):
@@ -169,7 +181,7 @@ def extract(
         reasons = [[e.source, e.line or "", e.reason] for e in rejected]
         write_csv(project.rejected_file, ["file", "line", "reason"], reasons)
     if findings is not None:
-        write_csv(project.energies_file, *_energies_table(structures, findings))
+        write_csv(project.energies_file, *_energies_table(structures, findings, given))
     return ExtractSummary(
         n_structures=len(structures),
         rejected=tuple(rejected),
@@ -183,6 +195,8 @@ def extract(
         stresses=stresses,
         slabs=slabs,
         constants=constants,
+        n_weights=len(given) if structures else 0,
+        weights_lost=lost,
     )
 
 
@@ -241,9 +255,13 @@ def reference_energies_of(
 
 
 def _energies_table(
-    structures: Sequence[Structure], findings: Audit
+    structures: Sequence[Structure], findings: Audit, given: Mapping[str, float]
 ) -> tuple[list[str], Iterator[list[object]]]:
-    """Header and rows, the latter generated one by one. Energies are written with all digits, the rest is rounded."""
+    """Header and rows, the latter generated one by one. Energies are written with all digits, the rest is rounded.
+
+    Args:
+        given: weights that the user gave, by name.
+    """
     elements = findings.reference.elements
     header = [
         "structure",
@@ -260,7 +278,11 @@ def _energies_table(
         "outlier",
     ]
     optional = [column for column, (_, is_there) in _OPTIONAL.items() if any(map(is_there, structures))]
-    return [*header, *optional], _rows(structures, findings, optional)
+    rows = _rows(structures, findings, optional)
+    if not given:
+        return [*header, *optional], rows
+    weights = (given.get(structure.name, "") for structure in structures)
+    return [*header, *optional, WEIGHT], ([*row, weight] for row, weight in zip(rows, weights, strict=True))
 
 
 def _tension(structure: Structure) -> float | None:
@@ -274,7 +296,7 @@ _OPTIONAL: dict[str, tuple[Callable[[Structure], float | str | None], Callable[[
     "free_energy_eV": (lambda s: s.free_energy, lambda s: s.free_energy is not None),
     "tension_GPa": (_tension, lambda s: s.stress is not None),
     "config_type": (lambda s: s.config_type, lambda s: bool(s.config_type)),
-    "weight": (lambda s: s.weight, lambda s: s.weight != 1.0),
+    CONFIG_WEIGHT: (lambda s: s.weight, lambda s: s.weight != 1.0),
 }
 
 
