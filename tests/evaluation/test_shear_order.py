@@ -1,4 +1,4 @@
-"""The order of shears is told by predictions, kind by kind."""
+"""The order of components is told by predictions, kind by kind."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ def test_every_order_is_named(order: tuple[int, ...]) -> None:
     assert found.rmse < 0.3 < found.rmse_as_read
     assert found.message().startswith(
         f"shear stresses of 10 structures (bulk) seem to be in the order {' '.join(found.order)}: "
+    )
+
+
+def test_another_order_of_the_diagonal_is_named() -> None:
+    written = [EvaluatedStress(s.true[[2, 0, 1, 3, 4, 5]], s.predicted) for s in stresses(10)]
+    (found,) = other_orders([""] * 10, written)
+    assert found.order == ("zz", "xx", "yy", "yz", "xz", "xy")
+    assert found.message().startswith(
+        "normal stresses of 10 structures seem to be in the order zz xx yy yz xz xy: "
     )
 
 

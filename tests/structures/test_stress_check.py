@@ -35,6 +35,11 @@ def in_order_of_vasp(structure: Structure) -> FloatArray:
     return from_voigt(np.array([xx, yy, zz, xy, yz, xz]))
 
 
+def with_diagonal(*diagonal: int, shears: tuple[int, ...] = (3, 4, 5)) -> Wrong:
+    """As if six numbers in another order were read in that of Voigt."""
+    return lambda s: from_voigt(to_voigt(stress_of(s))[[*diagonal, *shears]])
+
+
 def metal(
     n: int, *, strain: float, shift: float, repeats: int = 1, seed: int = 0, turned: bool = False
 ) -> list[Structure]:
@@ -48,6 +53,21 @@ def metal(
             change = 0.5 * (change + change.T)
         atoms.set_cell(atoms.cell[:] @ change, scale_atoms=True)
         atoms.positions += shift * rng.normal(size=(len(atoms), 3))
+        atoms.calc = EMT()
+        for what in ("energy", "forces", "stress"):
+            atoms.calc.get_property(what, atoms)
+        made.append(replace(Structure.from_ase(atoms, name=f"s{k:03d}"), free_energy=None))
+    return made
+
+
+def stretched(seed: int) -> list[Structure]:
+    """Crystals of copper that are longer along one axis, and nearly as large as before."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for k in range(8):
+        change = 0.02 * rng.uniform(-1, 1, 3)
+        atoms = bulk("Cu", cubic=True, a=3.59)
+        atoms.set_cell(atoms.cell[:] @ np.diag(1.0 + change - 0.9 * change.mean()), scale_atoms=True)
         atoms.calc = EMT()
         for what in ("energy", "forces", "stress"):
             atoms.calc.get_property(what, atoms)
@@ -103,9 +123,16 @@ def test_a_factor_of_two_is_told(what: str, factor: float) -> None:
     assert "times as much as the stresses predict" in found.message()
 
 
+def test_the_order_of_the_diagonal_is_named() -> None:
+    longer = [replace(s, name=f"{s.name}-{k}") for k in range(2) for s in stretched(seed=k)]
+    assert compare_stress(longer).tells_diagonal
+    found = compare_stress(changed(longer, with_diagonal(2, 0, 1)))
+    assert found.message().endswith("as if they were in the order zz xx yy yz xz xy; correct the files")
+
+
 @pytest.mark.parametrize("what", ["strained copies", "turned copies", "shifted atoms"])
 def test_the_order_of_shears_is_named(what: str) -> None:
-    assert compare_stress(RIGHT[what]).tells_order
+    assert compare_stress(RIGHT[what]).tells_shears
     found = compare_stress(changed(RIGHT[what], in_order_of_vasp))
     assert found.message().endswith("as if they were in the order xx yy zz xy yz xz; correct the files")
     both = compare_stress(changed(RIGHT[what], lambda s: -10 * GPA * in_order_of_vasp(s)))
@@ -131,7 +158,7 @@ def test_one_volume_scan_tells_units_but_not_shears() -> None:
         for what in ("energy", "stress"):
             atoms.calc.get_property(what, atoms)
         scan.append(replace(Structure.from_ase(atoms, name=f"s{k}"), free_energy=None))
-    assert compare_stress(scan).fact().endswith("but do not tell the order of shears")
+    assert compare_stress(scan).fact().endswith("but do not tell the order of the diagonal and of shears")
     assert "in GPa" in compare_stress(changed(scan, lambda s: GPA * stress_of(s))).message()
 
 
@@ -185,7 +212,7 @@ def test_published_sets_are_not_accused(published: Callable[[str], list[Structur
     found = compare_stress(published(f"{name}.extxyz.gz"))
     assert found.slope == pytest.approx(1.0, abs=0.06)
     assert not found.disagrees
-    assert found.tells_order == (name != "Li-241")
+    assert found.tells_shears == found.tells_diagonal == (name != "Li-241")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +222,9 @@ def test_published_sets_are_not_accused(published: Callable[[str], list[Structur
         (lambda s: GPA * stress_of(s), "in GPa"),
         (lambda s: 10 * GPA * stress_of(s), "in kbar"),
         (in_order_of_vasp, "in the order xx yy zz xy yz xz"),
+        (with_diagonal(2, 1, 0), "in the order zz yy xx yz xz xy"),
+        (with_diagonal(1, 2, 0), "in the order yy zz xx yz xz xy"),
+        (with_diagonal(1, 0, 2, shears=(5, 3, 4)), "in the order yy xx zz xy yz xz"),
         (lambda s: -volume_of(s) * stress_of(s), "virials (eV), not stresses"),
     ],
 )

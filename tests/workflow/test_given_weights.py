@@ -56,7 +56,7 @@ def test_a_weight_in_the_table_counts_in_the_fit_and_makes_the_old_one_stale(pro
     invoke("train", "-C", project.root, "--energies-only")
     before = project.potential_file.read_bytes()
     assert Snapshot(project).state(MODEL).kind != STALE
-    give(project, {k: "0" for k in range(0, N, 2)})
+    give(project, dict.fromkeys(range(0, N, 2), "0"))
     out, _ = invoke("status", "-C", project.root)
     assert "trained on other weights" in out
     assert weights_of(project) == [float(k % 2) for k in range(N)]
@@ -77,7 +77,7 @@ def test_weights_in_the_table_replace_those_of_the_files_and_are_those_of_a_fit(
     assert weights_of(made) == [0.5, 7.0, 2.5, 3.5]
     assert [structure.weight for structure in Snapshot(made).structures] == [0.5, 7.0, 2.5, 3.5]
     digests = inputs_of_model(PARAMETERS, Snapshot(made).structures, made.split_file)
-    give(made, {k: "1" for k in range(4)})
+    give(made, dict.fromkeys(range(4), "1"))
     assert weights_of(made) is None
     assert digests["weights"] != inputs_of_model(PARAMETERS, Snapshot(made).structures, made.split_file).get(
         "weights"

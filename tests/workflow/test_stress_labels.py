@@ -84,6 +84,23 @@ def test_wrong_stresses_are_accused_in_one_line(project: Project, copper: list[S
     assert project.structures_file.exists()
 
 
+def test_a_source_with_wrong_stresses_is_accused_in_one_line(
+    project: Project, copper: list[Structure]
+) -> None:
+    write("right.xyz", copper)
+    write("wrong.xyz", [replace(s, stress=-GPA * s.stress) for s in copper if s.stress is not None])
+    _, err = invoke("extract", "right.xyz", "wrong.xyz", "-C", "p")
+    (line,) = [line for line in err.splitlines() if "stresses of" in line]
+    assert line.startswith("warning: stresses of wrong.xyz do not match energies: over ")
+    assert line.endswith(
+        "as if they were in GPa, of the wrong sign (positive under pressure); those of right.xyz agree; "
+        "correct the files"
+    )
+    assert "parts do not match energies, see below" in " ".join(err.split())
+    assert not [line for line in err.splitlines() if line.startswith("warning: stresses do not match")]
+    assert len(read_store(project.structures_file)) == 24
+
+
 def test_slabs_and_broken_stresses_are_counted_in_one_line_each(
     project: Project, copper: list[Structure]
 ) -> None:

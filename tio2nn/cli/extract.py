@@ -98,19 +98,20 @@ def perform(
     if summary.audit is None:
         raise InputError(foreign or "expected at least one structure with an energy, got none")
     energies = [] if summary.energies is None else [("energies", summary.energies.message())]
-    slabs = "" if summary.slabs is None else summary.slabs.fact()
-    stresses = [] if summary.stresses is None else [("stresses", summary.stresses.fact() + slabs)]
-    console.facts([*summary.audit.facts(), *stresses, *energies])
+    console.facts([*summary.audit.facts(), *_stress_facts(summary), *energies])
     for remark in summary.remarks:
         console.warn(remark)
     if summary.disagreement is not None:
         console.warn(summary.disagreement.message())
     if summary.constants is not None:
         console.warn(summary.constants.message())
-    if summary.stresses is not None and summary.stresses.disagrees:
+    parts = summary.stress_parts
+    if summary.stresses is not None and summary.stresses.disagrees and not parts.instead_of_energies:
         console.warn(summary.stresses.message())
-    if summary.slabs is not None and summary.slabs.cause:
+    if summary.slabs is not None and summary.slabs.cause and not parts.instead_of_slabs:
         console.warn(summary.slabs.message())
+    for message in parts.messages:
+        console.warn(message)
     if "forces" in summary.doubts:
         console.say("until that is corrected, fits use energies alone; --forces insists on forces")
     elif summary.doubts:
@@ -133,6 +134,15 @@ def perform(
             f"wrote elements, cutoff and symmetry functions to {project.parameters_file}; edit that file to change them"
         )
     return not summary.rejected
+
+
+def _stress_facts(summary: ExtractSummary) -> list[tuple[str, str]]:
+    if summary.stresses is None:
+        return []
+    if summary.stress_parts.instead_of_energies:
+        return [("stresses", f"{summary.stresses.range_fact()}; parts do not match energies, see below")]
+    slabs = "" if summary.slabs is None else summary.slabs.fact()
+    return [("stresses", summary.stresses.fact() + slabs)]
 
 
 def _foreign_elements(project: Project, summary: ExtractSummary, elements: Sequence[str]) -> str:

@@ -28,8 +28,8 @@ from tio2nn.project.feature_states import (
     with_parts,
 )
 from tio2nn.project.feature_store import Manifest
-from tio2nn.project.jacobian_store import JacobianLayout, Selection, StrainLayout
 from tio2nn.project.given_weights import with_given_weights
+from tio2nn.project.jacobian_store import JacobianLayout, Selection, StrainLayout
 from tio2nn.project.job_parts import PartNotes
 from tio2nn.project.named import project_of
 from tio2nn.project.parts import (

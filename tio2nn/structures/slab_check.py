@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.structures.stress import from_voigt, to_voigt
-from tio2nn.structures.stress_causes import AGREEMENT, ORDERS, cause_of
+from tio2nn.structures.stress_causes import AGREEMENT, SHEAR_ORDERS, cause_of
 from tio2nn.structures.structure import FloatArray, Structure
 from tio2nn.wording import counted
 
@@ -55,18 +55,18 @@ class SlabCheck:
     @property
     def cause(self) -> str:
         """What the stresses seem to be; "" if they fit the forces."""
-        if self.order == ORDERS[0] and AGREEMENT[0] <= self.slope <= AGREEMENT[1]:
+        if self.order == SHEAR_ORDERS[0] and AGREEMENT[0] <= self.slope <= AGREEMENT[1]:
             return ""
         found = cause_of(self.slope, self.order)
         if abs(np.log(abs(self.slope) * self.volume)) < np.log(AGREEMENT[1]):
             found += " or as if they were virials" if found else "as if they were virials"
         return found or "by a factor; check units and signs"
 
-    def message(self) -> str:
-        """One line on a disagreement."""
+    def message(self, of_part: str = "", others: str = "") -> str:
+        """One line on a disagreement; `of_part` and `others` as for `StressCheck.message`."""
         return (
-            f"shear stresses of slabs do not match their forces: {self.n_fitting} of {self.n}, such as {self.example}, "
-            f"fit with the factor {self.slope:.3g} {self.cause}; correct the files"
+            f"shear stresses of slabs{of_part} do not match their forces: {self.n_fitting} of {self.n}, such as "
+            f"{self.example}, fit with the factor {self.slope:.3g} {self.cause}; {others}correct the files"
         )
 
     def fact(self) -> str:
@@ -89,7 +89,7 @@ def compare_slabs(structures: Sequence[Structure]) -> SlabCheck | None:
         return None
     of_forces = np.array([row[2] for _, row in found])
     fitting, slopes = [], []
-    for order in ORDERS:
+    for order in SHEAR_ORDERS:
         of_stress = np.array([_across(stress, normal, order) for _, (stress, normal, _) in found])
         votes, slope = _votes(of_stress, of_forces)
         fitting.append(votes)
@@ -103,7 +103,7 @@ def compare_slabs(structures: Sequence[Structure]) -> SlabCheck | None:
     volumes = [structure.volume or 1.0 for structure, _ in found]
     example = found[int(np.flatnonzero(fitting[best])[0])][0].name
     return SlabCheck(
-        len(found), n_fitting[best], ORDERS[best], slopes[best], float(np.median(volumes)), example
+        len(found), n_fitting[best], SHEAR_ORDERS[best], slopes[best], float(np.median(volumes)), example
     )
 
 
@@ -122,7 +122,7 @@ def _votes(of_stress: FloatArray, of_forces: FloatArray) -> tuple[NDArray[np.boo
 def _across(stress: FloatArray, normal: FloatArray, order: Sequence[str]) -> FloatArray:
     """(3,) shears on the plane of a stress whose components were given in this order."""
     as_read = to_voigt(stress)
-    pulled = from_voigt(np.array([as_read[order.index(name)] for name in ORDERS[0]])) @ normal
+    pulled = from_voigt(np.array([as_read[order.index(name)] for name in SHEAR_ORDERS[0]])) @ normal
     return np.asarray(pulled - (pulled @ normal) * normal)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 
 from tio2nn.structures.stress import GPA
@@ -15,8 +17,7 @@ _RECOGNIZED = 1.35  # factor within which a slope is recognized
 NAMES = ("xx", "yy", "zz", "yz", "xz", "xy")
 """Components in Voigt's order."""
 
-# orders in which programs write six components, likely ones first
-ORDERS: tuple[tuple[str, ...], ...] = (
+SHEAR_ORDERS: tuple[tuple[str, ...], ...] = (
     ("xx", "yy", "zz", "yz", "xz", "xy"),
     ("xx", "yy", "zz", "xy", "yz", "xz"),
     ("xx", "yy", "zz", "xy", "xz", "yz"),
@@ -26,6 +27,10 @@ ORDERS: tuple[tuple[str, ...], ...] = (
     ("xx", "xy", "xz", "yy", "yz", "zz"),
     ("xx", "xy", "yy", "xz", "yz", "zz"),
 )
+"""Orders in which programs write six components, likely ones first."""
+_OTHERS = [(*diagonal, *shears) for shears in permutations(NAMES[3:]) for diagonal in permutations(NAMES[:3])]
+ORDERS = (*SHEAR_ORDERS, *(order for order in _OTHERS if order not in SHEAR_ORDERS))
+"""As `SHEAR_ORDERS`, then those with another order of the diagonal."""
 _HARTREE, _BOHR = 27.211386, 0.529177  # eV, Å
 
 # slope of energies against stresses and its cause, given that the numbers were read as eV/Å³

@@ -87,7 +87,7 @@ class StressCheck:
             fit best; None if nothing fits.
         kind: what the numbers are: "stress", or "virial" (eV) instead, or "stress read as virial".
         order: components in the order in which they seem to be given.
-        tells_order: whether another order of the shears would fit worse.
+        tells_shears, tells_diagonal: whether another order of these components would fit worse.
         range: smallest and largest tension, a third of the trace, GPa.
         or_else: what else the numbers may be; "" if nothing.
         per_atom: whether energies and stresses agree if the energies are energies per atom.
@@ -101,7 +101,8 @@ class StressCheck:
     slope: float | None = None
     kind: str = "stress"
     order: tuple[str, ...] = NAMES
-    tells_order: bool = False
+    tells_shears: bool = False
+    tells_diagonal: bool = False
     range: tuple[float, float] = (0.0, 0.0)
     or_else: str = ""
     per_atom: bool = False
@@ -116,6 +117,12 @@ class StressCheck:
         return bool(self.cause) or not self.agreement[0] <= self.slope <= self.agreement[1]
 
     @property
+    def tells_order(self) -> bool:
+        """Whether components that are in another order than Voigt's would fit worse in a third one."""
+        as_voigt = [self.order[:3] == NAMES[:3], self.order[3:] == NAMES[3:]]
+        return (as_voigt[0] or self.tells_diagonal) and (as_voigt[1] or self.tells_shears)
+
+    @property
     def cause(self) -> str:
         """What the numbers seem to be; "" if they are what they should be, or nobody knows."""
         assert self.slope is not None
@@ -126,27 +133,41 @@ class StressCheck:
         found = cause_of(self.slope, self.order, kind=kind, is_sure=self.tells_order)
         return f"{found}, or {self.or_else}" if self.or_else else found
 
-    def message(self) -> str:
-        """One line on a disagreement: the factor, its likely cause, and what to do."""
+    def message(self, of_part: str = "", others: str = "") -> str:
+        """One line on a disagreement: the factor, its likely cause, and what to do.
+
+        Args:
+            of_part: " of b.xyz" if these are not all stresses.
+            others: "those of a.xyz agree; ".
+        """
         assert self.slope is not None
         pairs = counted(self.n_pairs, "pair", "pairs")
-        found = f"stresses do not match energies: over {pairs} of strained copies, energies "
+        found = f"stresses{of_part} do not match energies: over {pairs} of strained copies, energies "
         if self.agreement[0] <= self.slope <= self.agreement[1]:
-            return f"{found}follow from them {self.cause}; correct the files"
+            return f"{found}follow from them {self.cause}; {others}correct the files"
         found += f"change {self.slope:.3g} times as much as the stresses predict"
-        return (
-            f"{found}, {self.cause}; correct the files" if self.cause else f"{found}; check units and signs"
-        )
+        if self.cause:
+            return f"{found}, {self.cause}; {others}correct the files"
+        return f"{found}; {others}check units and signs"
+
+    def range_fact(self) -> str:
+        """How many stresses there are, and how large they are."""
+        share = "all" if self.n_stresses == self.n_structures else f"{self.n_stresses} of {self.n_structures}"
+        return f"in {share} structures, tensions {self.range[0]:.2f} to {self.range[1]:.2f} GPa"
 
     def fact(self) -> str:
         """What to say of the stresses of a data set."""
-        share = "all" if self.n_stresses == self.n_structures else f"{self.n_stresses} of {self.n_structures}"
-        found = f"in {share} structures, tensions {self.range[0]:.2f} to {self.range[1]:.2f} GPa"
+        found = self.range_fact()
         if self.slope is None:
             return f"{found}; not compared with energies: {self.why_not}"
         if self.disagrees:
             return f"{found}; they do not match energies, see below"
-        order = "" if self.tells_order else ", but do not tell the order of shears"
+        untold = [
+            name
+            for name, is_told in (("of the diagonal", self.tells_diagonal), ("of shears", self.tells_shears))
+            if not is_told
+        ]
+        order = f", but do not tell the order {' and '.join(untold)}" if untold else ""
         pairs = counted(self.n_pairs, "pair of strained copies", "pairs of strained copies")
         return f"{found}; {pairs} agree with energies (ratio {self.slope:.2f}){order}"
 
@@ -214,7 +235,15 @@ def _fitted(about: StressCheck, pairs: _Pairs) -> StressCheck:
         and abs(np.log(per_atom.slope)) < min(_NEAR_ONE, nearest_unit(abs(likely.slope))[0])
         and per_atom.deviation <= _EQUAL * likely.deviation
     )
-    others = min(fits[likely.kind, order].deviation for order in ORDERS if order != likely.order)
+    tells_diagonal, tells_shears = (
+        min(
+            fits[likely.kind, order].deviation
+            for order in ORDERS
+            if order[kept] == likely.order[kept] and order != likely.order
+        )
+        > _TELLING * likely.deviation
+        for kept in (slice(3, 6), slice(0, 3))
+    )
     is_unsure = len(pairs.differences) < _MANY_PAIRS or likely.deviation > _SURE
     found = replace(
         about,
@@ -223,7 +252,8 @@ def _fitted(about: StressCheck, pairs: _Pairs) -> StressCheck:
         kind=likely.kind,
         order=likely.order,
         or_else=or_else,
-        tells_order=others > _TELLING * likely.deviation,
+        tells_shears=tells_shears,
+        tells_diagonal=tells_diagonal,
         per_atom=is_per_atom,
         agreement=AGREEMENT if is_unsure else CLOSE_AGREEMENT,
     )

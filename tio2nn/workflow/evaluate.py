@@ -57,7 +57,7 @@ class EvaluationSummary:
         remarks: remarks on labels that were ignored, one line each.
         trained_on: number of given structures with the geometry of a training structure.
         n_groups: number of groups of related structures in the project; 0 if unknown.
-        other_orders: kinds of structures whose shear stresses fit much better in another order.
+        other_orders: kinds of structures whose stresses fit much better in another order.
         table: the evaluated structures, one by one.
         data_set: (n_all,) cohesive energies of the project's structures, eV/atom; None if unknown.
         potential_file: the potential.

@@ -30,6 +30,7 @@ from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.slab_check import SlabCheck, compare_slabs
 from tio2nn.structures.stress import GPA
 from tio2nn.structures.stress_check import StressCheck, compare_stress
+from tio2nn.structures.stress_parts import NOTHING_OF_PARTS, StressParts, compare_parts
 from tio2nn.structures.structure import CONFIG_WEIGHT, Extras, Structure
 from tio2nn.structures.unit_constants import MixedConstants, mixed_constants
 from tio2nn.workflow.isolated_atoms import (
@@ -54,6 +55,7 @@ class ExtractSummary:
         disagreement: disagreement of forces with energy differences; None if they agree or cannot be compared.
         stresses: comparison of stresses with energy differences; None if no structure has a stress.
         slabs: comparison of shear stresses of slabs with forces; None if there is nothing to say.
+        stress_parts: what is to be said of the stresses of single sources and kinds.
         constants: energies that were converted with different constants; None if none are known to be.
         n_weights: number of structures with a weight that the user gave in the energies table that was replaced.
         weights_lost: names with such a weight that are not among the structures any more.
@@ -72,6 +74,7 @@ class ExtractSummary:
     energies: EnergyDecision | None = None
     stresses: StressCheck | None = None
     slabs: SlabCheck | None = None
+    stress_parts: StressParts = NOTHING_OF_PARTS
     constants: MixedConstants | None = None
     n_weights: int = 0
     weights_lost: tuple[str, ...] = ()
@@ -79,7 +82,7 @@ class ExtractSummary:
     @property
     def doubts(self) -> list[str]:
         """Labels that contradict the energies, "forces" or "stress": fits that may choose leave them out."""
-        return _doubts(self.disagreement, self.stresses, self.slabs)
+        return _doubts(self.disagreement, self.stresses, self.slabs, self.stress_parts)
 
 
 def extract(
@@ -156,6 +159,7 @@ def extract(
         structures = [structures[k * len(structures) // limit] for k in range(limit)]
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or error.frame or 0))
     lost: tuple[str, ...] = ()
+    parts = NOTHING_OF_PARTS
     findings = disagreement = stresses = slabs = constants = None
     if structures:
         reference = reference_energies_of(structures, parameters)
@@ -169,13 +173,14 @@ def extract(
             stresses = compare_stress(structures, forces_agree=disagreement is None)
             # what energies say comes first
             slabs = None if stresses.disagrees or disagreement is not None else compare_slabs(structures)
+            parts = compare_parts(structures, stresses, slabs, forces_agree=disagreement is None)
         write_store(
             project.structures_file,
             structures,
             groups=findings.group_names,
             reference_energies=findings.reference.as_dict(),
             label=label,
-            doubts=_doubts(disagreement, stresses, slabs),
+            doubts=_doubts(disagreement, stresses, slabs, parts),
         )
     if findings is not None or not project.energies_file.exists():
         reasons = [[e.source, e.line or "", e.reason] for e in rejected]
@@ -194,6 +199,7 @@ def extract(
         energies=decision,
         stresses=stresses,
         slabs=slabs,
+        stress_parts=parts,
         constants=constants,
         n_weights=len(given) if structures else 0,
         weights_lost=lost,
@@ -201,14 +207,18 @@ def extract(
 
 
 def _doubts(
-    disagreement: Disagreement | None, stresses: StressCheck | None, slabs: SlabCheck | None
+    disagreement: Disagreement | None,
+    stresses: StressCheck | None,
+    slabs: SlabCheck | None,
+    parts: StressParts,
 ) -> list[str]:
     """Which labels contradict the energies, for `write_store`; energies per atom are no fault of the others."""
     if disagreement is not None and not disagreement.per_atom:
         # then stresses could not be compared
         return ["forces", "stress"]
     by_energies = stresses is not None and stresses.disagrees and not stresses.per_atom
-    return ["stress"] if by_energies or (slabs is not None and slabs.cause) else []
+    by_parts = parts.instead_of_energies or parts.instead_of_slabs
+    return ["stress"] if by_energies or by_parts or (slabs is not None and slabs.cause) else []
 
 
 def _labeled(

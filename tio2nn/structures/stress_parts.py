@@ -1,0 +1,163 @@
+"""Compares the stresses of the parts of a data set: a source or a kind may have other units or signs than the rest.
+
+Energies and forces judge each part by itself, as they judge the whole. Where they say nothing, sizes do: a factor of
+100 between two sources is more than most data have, and less than that between units.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tio2nn.structures.slab_check import SlabCheck, compare_slabs
+from tio2nn.structures.stress import GPA
+from tio2nn.structures.stress_check import StressCheck, compare_stress
+from tio2nn.structures.structure import Structure
+from tio2nn.wording import listed
+
+_FEWEST = 5  # structures of a part
+_MOST_PARTS = 100  # the largest; each takes some 20 ms
+_OTHER_SIZE = 100.0  # GPa, kbar, Ha/Bohr³ and virials of usual cells are farther from eV/Å³
+_MOST_SHOWN = 3  # names in a line
+
+
+class StressParts(NamedTuple):
+    """What is to be said of parts of a data set.
+
+    Attributes:
+        messages: one line for each part whose stresses are wrong, or unlike those of the others.
+        instead_of_energies: whether they say more than the comparison of all stresses with energies.
+        instead_of_slabs: as for energies, of the shears of all slabs.
+    """
+
+    messages: tuple[str, ...] = ()
+    instead_of_energies: bool = False
+    instead_of_slabs: bool = False
+
+
+NOTHING_OF_PARTS = StressParts()
+
+
+class _Verdict(NamedTuple):
+    """What was found of a part: "" for right stresses; None if nothing was."""
+
+    cause: str | None = None
+    message: Callable[[str, str], str] | None = None
+
+
+def compare_parts(
+    structures: Sequence[Structure],
+    whole: StressCheck,
+    slabs: SlabCheck | None,
+    *,
+    forces_agree: bool = True,
+) -> StressParts:
+    """Compare the stresses of each source and each kind with its energies and forces, and sources with each other.
+
+    Args:
+        structures: in natural order.
+        whole: what was found of all of them.
+        slabs: what was found of all slabs, if anything.
+        forces_agree: whether forces are known not to disagree with the energies.
+    """
+    labeled = [s for s in structures if s.stress is not None and all(s.periodic)]
+    of_energies: list[str] = []
+    of_slabs: list[str] = []
+    sizes: list[str] = []
+    for parts in (_by_source(labeled), _by_kind(labeled)):
+        if len(parts) < 2 or not forces_agree:
+            continue
+        by_energy = {name: _by_energies(own) for name, own in parts.items()}
+        by_force = {
+            name: _Verdict() if by_energy[name].cause else _by_slabs(own) for name, own in parts.items()
+        }
+        of_energies = of_energies or _different(by_energy, whole.cause if whole.disagrees else "")
+        of_slabs = of_slabs or _different(by_force, "" if slabs is None else slabs.cause)
+    sources = _by_source(labeled)
+    if len(sources) > 1 and not of_energies and not whole.disagrees:
+        are_right = {name for name, own in sources.items() if _by_energies(own).cause == ""}
+        sizes = _of_other_size(sources, are_right)
+    return StressParts((*of_energies, *of_slabs, *sizes), bool(of_energies), bool(of_slabs))
+
+
+def _by_energies(structures: Sequence[Structure]) -> _Verdict:
+    found = compare_stress(structures)
+    if found.slope is None:
+        return _Verdict()
+    return _Verdict(found.cause or "by a factor" if found.disagrees else "", found.message)
+
+
+def _by_slabs(structures: Sequence[Structure]) -> _Verdict:
+    found = compare_slabs(structures)
+    return _Verdict() if found is None else _Verdict(found.cause, found.message)
+
+
+def _different(verdicts: Mapping[str, _Verdict], of_whole: str) -> list[str]:
+    """A line for each part that is wrong; none if what was found of the whole says it all."""
+    wrong = {name: verdict for name, verdict in verdicts.items() if verdict.cause}
+    right = [name for name, verdict in verdicts.items() if verdict.cause == ""]
+    if not right and {verdict.cause for verdict in wrong.values()} <= {of_whole}:
+        return []
+    shown = [*right[:_MOST_SHOWN], *(["others"] if len(right) > _MOST_SHOWN else [])]
+    agree = f"those of {listed(shown)} agree; " if shown else ""
+    return [
+        verdict.message(f" of {name}", agree)
+        for name, verdict in wrong.items()
+        if verdict.message is not None
+    ]
+
+
+def _of_other_size(parts: Mapping[str, Sequence[Structure]], are_right: set[str]) -> list[str]:
+    """A line if the stresses of a part are far larger than those of another, and energies do not confirm both."""
+    sizes = {
+        name: float(np.median([np.abs(s.stress).max() for s in own if s.stress is not None]))
+        for name, own in parts.items()
+    }
+    zero = [name for name, size in sizes.items() if size == 0.0]
+    some = sorted((name for name in sizes if sizes[name] > 0.0), key=sizes.__getitem__)
+    lines = []
+    if zero and some:
+        unlike = f"unlike those of {some[-1]}; leave them out of the file"
+        lines.append(f"stresses of {listed(zero[:_MOST_SHOWN])} are all zero, {unlike}")
+    if (
+        some
+        and (ratio := sizes[some[-1]] / sizes[some[0]]) >= _OTHER_SIZE
+        and not {some[0], some[-1]} <= are_right
+    ):
+        large, small = (f"{GPA * sizes[name]:.3g} GPa" for name in (some[-1], some[0]))
+        lines.append(
+            f"stresses of {some[-1]} are typically {large}, those of {some[0]} {small}, {ratio:.3g} times less; "
+            "check that both are in eV/Å³"
+        )
+    return lines
+
+
+def _by_kind(structures: Sequence[Structure]) -> dict[str, list[Structure]]:
+    return _largest(
+        [f"the kind {s.config_type}" if s.config_type else "no kind" for s in structures], structures
+    )
+
+
+def _by_source(structures: Sequence[Structure]) -> dict[str, list[Structure]]:
+    """By file; files of few structures by their folder, or the next one with enough."""
+    sources = [structure.file for structure in structures]
+    while True:
+        counts = Counter(sources)
+        few = {source for source, n in counts.items() if n < _FEWEST and source != _HERE}
+        if not few:
+            return _largest(sources, structures)
+        sources = [source.rpartition("/")[0] or _HERE if source in few else source for source in sources]
+
+
+_HERE = "."  # the folder of files that are named without one
+
+
+def _largest(names: Sequence[str], structures: Sequence[Structure]) -> dict[str, list[Structure]]:
+    parts: dict[str, list[Structure]] = defaultdict(list)
+    for name, structure in zip(names, structures, strict=True):
+        parts[name].append(structure)
+    chosen = {name for name, _ in Counter(names).most_common(_MOST_PARTS) if len(parts[name]) >= _FEWEST}
+    return {name: own for name, own in parts.items() if name in chosen}
