@@ -459,6 +459,35 @@ def test_the_command_line_refuses_in_one_line(
     assert "tio2nn init --from FILE" in refusal("run", "p", "-C", "draft", "--from", potential, code=2)
 
 
+def test_run_refuses_structures_without_an_element_of_the_potential_before_it_computes(
+    tmp_path: Path, potential: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    titanium = [
+        replace(s, elements=("Ti",) * s.n_atoms, name=f"ti{k}")
+        for k, s in enumerate(structures_with_forces())
+    ]
+    write_files(tmp_path / "titanium", titanium)
+    expected = (
+        "expected structures with all elements of the potential to begin from (Ti, O), got none with O; add some that "
+        "it was trained on"
+    )
+    for place in ("new", "there"):
+        if place == "there":
+            invoke("init", "there", "--from", potential)
+        _, err = invoke("run", "titanium", "-C", place, "--from", potential, code=3)
+        assert err.splitlines()[-1] == f"{potential}: {expected}"
+        assert "symmetry functions" not in err
+        assert not Path(place, "features").exists()
+    assert not Path("new/params.json").exists()
+    _, err = invoke("run", "titanium", "-C", "there", code=3)
+    assert err.splitlines()[-1] == (
+        "there/params.json: expected structures with all elements (Ti, O), got none with O; add structures, or take "
+        "the elements out of it"
+    )
+    assert not Path("there/features").exists()
+
+
 def test_init_takes_the_functions_of_a_potential(
     tmp_path: Path, potential: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,7 @@ def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
         if parameters is None:
             # a named preset, with the elements of the structures
             elements = in_published_order(snapshot.structures.elements)
+            _require_elements(snapshot, origin)
             setup = None if origin is None else parameters_of(origin, elements)
             _create(project, settings, elements, steps, setup)
         if (n := len(snapshot.structures)) < FEWEST_TO_TRAIN:
@@ -143,6 +144,7 @@ def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
             )
         fitted = _fitted(snapshot, settings, tuned=False)
         require_stress(snapshot, fitted)
+        _require_elements(snapshot, origin, fitted)
         steps.featurize(snapshot, jobs)
         steps.differentiate(snapshot, fitted, jobs)
         if settings.recipe in SEARCHING_RECIPES if settings.tuning is None else settings.tuning:
@@ -164,6 +166,34 @@ def _fitted(snapshot: Snapshot, settings: RunSettings, *, tuned: bool) -> Parame
     return training_parameters(
         snapshot, settings.recipe, tuned, settings.flags, settings.forces, settings.stress
     )
+
+
+def _require_elements(
+    snapshot: Snapshot, origin: Origin | None, parameters: ParameterSet | None = None
+) -> None:
+    """Refuse a fit to structures without one of its elements, before anything is computed for it.
+
+    Args:
+        snapshot: of a project with structures.
+        origin: the potential to begin from, all of whose elements the fit has; None for random weights.
+        parameters: of the fit; None to look at the potential alone.
+    """
+    of_potential = () if origin is None else origin.potential.elements
+    there = snapshot.structures.elements
+    missing = [element for element in of_potential if element not in there]
+    if missing and origin is not None:
+        raise InputError(
+            f"expected structures with all elements of the potential to begin from ({', '.join(of_potential)}), got "
+            f"none with {' or '.join(missing)}; add some that it was trained on",
+            file=origin.file,
+        )
+    elements = () if parameters is None else parameters.elements
+    if missing := [element for element in elements if element not in there]:
+        raise InputError(
+            f"expected structures with all elements ({', '.join(elements)}), got none with {' or '.join(missing)}; add "
+            "structures, or take the elements out of it",
+            file=str(snapshot.project.parameters_file),
+        )
 
 
 def _check(
