@@ -288,8 +288,8 @@ def _run(
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=lambda future: running[future][0].fit):
                 fit, file = running.pop(future)
+                outcome = outcome_of(future)  # a cluster's looks whether the files of its task are there
                 file.unlink(missing_ok=True)
-                outcome = outcome_of(future)
                 if outcome.status == FAILED:
                     raise InputError(
                         f"cannot fit to {fit.n_train} structures: {outcome.message}; finished fits are kept; to use "
