@@ -102,33 +102,42 @@ def test_the_help_names_every_preset_and_every_recipe(option: str, names: dict[s
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "reason", "command"),
     [
-        ["trian"],
-        ["train", "--epoch-count", "3"],
-        ["extract"],
-        ["featurize", "-j", "0"],
-        ["train", "--epochs", "many"],
-        ["predict", "--format", "xml", "a.xsf"],
+        (["trian"], "No such command 'trian'. Did you mean 'train'?", "tio2nn"),
+        (["train", "--epoch-count", "3"], "No such option: --epoch-count", "tio2nn train"),
+        (["extract"], "Missing argument 'SOURCE", "tio2nn extract"),
+        (["featurize", "-j", "0"], "Invalid value for '--jobs' / '-j': ", "tio2nn featurize"),
+        (["train", "--epochs", "many"], "Invalid value for '--epochs': ", "tio2nn train"),
+        (["predict", "--format", "xml", "a.xsf"], "Invalid value for '--format' / '-f': ", "tio2nn predict"),
+        (["status", "more"], "Got unexpected extra argument", "tio2nn status"),
     ],
 )
-def test_a_command_line_that_cannot_be_parsed_ends_with_2(arguments: list[str]) -> None:
-    out, err = invoke(*arguments, code=2)
-    assert out == ""
-    assert err.splitlines()[-1].startswith("Error: ")
+def test_a_command_line_that_cannot_be_parsed_ends_with_2_in_one_line(
+    arguments: list[str], reason: str, command: str
+) -> None:
+    line = refusal(*arguments, code=2)
+    assert line.startswith(reason)
+    assert line.endswith(f" see {command} --help")
+
+
+def test_a_command_line_without_words_shows_the_help() -> None:
+    _, err = invoke(code=2)
+    assert err.startswith("Usage: tio2nn ")
+    assert "learning-curve" in err
 
 
 @pytest.mark.parametrize("option", ["-C", "--jobs", "--members=3"])
 def test_an_option_before_the_command_is_told_its_place(option: str) -> None:
-    _, err = invoke("--debug", option, "p", "status", code=2)
+    line = refusal("--debug", option, "p", "status", code=2)
     name = option.partition("=")[0]
-    assert err.splitlines()[-1] == f"Error: No such option: {name} (options stand after the command)"
+    assert line == f"No such option: {name} (options stand after the command); see tio2nn --help"
 
 
 def test_an_option_of_no_command_is_simply_unknown() -> None:
-    _, err = invoke("--colour", "status", code=2)
-    assert err.splitlines()[-1].startswith("Error: No such option: --colour")
-    assert "stand after" not in err
+    line = refusal("--colour", "status", code=2)
+    assert line.startswith("No such option: --colour")
+    assert "stand after" not in line
 
 
 @pytest.mark.parametrize("command", ["train", "tune"])

@@ -185,6 +185,23 @@ def test_a_structure_file_behind_the_option_is_a_source(project: Project, tmp_pa
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("command", ["evaluate", "run"])
+@pytest.mark.parametrize("name", ["foo.txt", "report", "page.htm", "out/report.pdf"])
+def test_a_page_of_another_name_is_refused_and_not_taken_for_a_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = refusal(command, "--report", name, code=2)
+    assert line.startswith(f"--report: expected a file named *.html, got '{name}'")
+    Path("page.htm").touch()
+    Path("foo.txt").touch()
+    if name == "page.htm":
+        assert "expected a file named *.html" in refusal(command, "--report", name, code=2)
+    if name == "foo.txt":
+        _, err = invoke(command, "--report", name, code=3)  # a file of any name may hold structures
+        assert "--report" not in err
+
+
 def test_without_a_project_the_file_must_be_named(project: Project, tmp_path: Path) -> None:
     (file,) = write_files(tmp_path / "files", structures()[:1])
     arguments = ("evaluate", file, "--potential", project.potential_file)

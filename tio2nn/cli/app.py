@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -20,8 +20,34 @@ INPUT_ERROR = InputError.exit_code
 REPORT = "--report"
 
 
+# what Typer raises for a command line that it cannot parse
+_UnparsableError: type[Any] = typer.BadParameter.__mro__[1]
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """End with one line on stderr for a command line that cannot be parsed, as for any other error."""
+    try:
+        yield
+    except _UnparsableError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise  # it shows the help
+        command = "tio2nn" if error.ctx is None else error.ctx.command_path
+        reason = " ".join(error.format_message().split()).rstrip(".")
+        mark = "" if reason.endswith("?") else ";"
+        _end(f"{reason}{mark} see {command} --help", error.exit_code)
+
+
 class _Commands(TyperGroup):
     """The commands; an option that stands before its command is refused with advice."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _in_one_line():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _in_one_line():
+            return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {word for parameter in self.get_params(ctx) for word in parameter.opts}
@@ -37,16 +63,29 @@ class _Command(TyperCommand):
     """A command whose option `--report` may stand alone.
 
     Typer has no options with a value that may be missing. Only a word that ends in `.html` is the value, so that a
-    structure file behind the option is never taken for the page to write.
+    structure file behind the option is never taken for the page to write; a word that can be neither is refused.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = args[: args.index("--")] if "--" in args else args
         for k, word in enumerate(words):
-            if word == REPORT and not "".join(words[k + 1 : k + 2]).lower().endswith(".html"):
+            following = "".join(words[k + 1 : k + 2])
+            if word == REPORT and not following.lower().endswith(".html"):
+                if _can_be_no_source(following):
+                    ctx.fail(f"{REPORT}: expected a file named *.html, got {following!r}")
                 words[k] = f"{REPORT}="
         return super().parse_args(ctx, [*words, *args[len(words) :]])
 
+
+def _can_be_no_source(word: str) -> bool:
+    """Whether a word is no option, and neither names nor matches structure files."""
+    if not word or word.startswith("-"):
+        return False
+    is_document = word.lower().endswith(_OF_DOCUMENTS)
+    return is_document or not (os.path.lexists(word) or any(sign in word for sign in "*?["))
+
+
+_OF_DOCUMENTS = (".htm", ".xhtml", ".pdf", ".md", ".rst", ".tex", ".docx", ".png", ".svg")
 
 app = typer.Typer(
     cls=_Commands,
