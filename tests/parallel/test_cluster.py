@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import time
@@ -19,7 +20,7 @@ pytest.importorskip("distributed", reason="needs the extra cluster: distributed 
 pytest.importorskip("cryptography", reason="needs the extra cluster: distributed and cryptography")
 
 from command_line import invoke
-from commands import derivatives_of, evaluation_of, jacobian_of, potential_of, trials_of
+from commands import derivatives_of, evaluation_of, jacobian_of, potential_of, trials_of, weights_of
 from dask_cluster import DaskCluster, dask_cluster, wait_until
 from deadly import _killed_by
 from projects import (
@@ -184,6 +185,45 @@ def test_members_and_trials_are_those_of_this_machine(
             _, said = invoke(command, "-C", made.root, *options)
         assert "member 2, epoch 3/3" in said
         found.append((potential_of(made), trials_of(made)))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_student_is_that_of_this_machine(
+    running: DaskCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_shared: bool
+) -> None:
+    monkeypatch.setattr(Cluster, "sees", lambda *_: is_shared)
+    parameters = PARAMETERS.with_overrides(training={"forces": True, "stress": True, "epochs": 3})
+    teacher = tmp_path / "teacher.npz"
+    found = []
+    for name, options in (("here", ["-j", 1]), ("there", running.options)):
+        made = extracted_project(tmp_path / name, parameters, chosen=structures_with_stress())
+        invoke("featurize", "-C", made.root, *options)
+        if name == "here":
+            invoke("train", "-C", made.root, "--members", 2, *options)
+            teacher.write_bytes(made.potential_file.read_bytes())
+        _, said = invoke("train", "-C", made.root, "--distill", teacher, "--copies", 1, *options)
+        assert "member 1, epoch 3/3" in said
+        assert not made.lessons_directory.exists()
+        found.append(weights_of(made))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_learning_curve_is_that_of_this_machine(
+    running: DaskCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_shared: bool
+) -> None:
+    monkeypatch.setattr(Cluster, "sees", lambda *_: is_shared)
+    parameters = PARAMETERS.with_overrides(training={"forces": True, "epochs": 3})
+    found = []
+    for name, options in (("here", ["-j", 1]), ("there", running.options)):
+        made = extracted_project(tmp_path / name, parameters, chosen=structures_with_forces())
+        invoke("featurize", "-C", made.root, *options)
+        words = ("learning-curve", "--fractions", "40,70,100", "--repeats", 1, "--json")
+        printed, said = invoke(*words, "-C", made.root, *options)
+        assert "fit 3 of 3" in said
+        found.append([{**fit, "seconds": 0.0} for fit in json.loads(printed)["fits"]])
+        assert not list(made.curve_directory.glob("data-*"))
     assert found[0] == found[1]
 
 

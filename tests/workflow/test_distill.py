@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from projects import (
     trained_project,
 )
 
-from tio2nn.errors import InputError, UsageError
+from tio2nn.errors import InputError
 from tio2nn.potential.potential import Potential
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
@@ -35,7 +36,6 @@ from tio2nn.workflow.differentiate import differentiate
 from tio2nn.workflow.distill import lessons_of, read_teacher, resolved_student
 from tio2nn.workflow.inputs import PROJECTS_OWN, own_split
 from tio2nn.workflow.lessons import Distillation
-from tio2nn.workflow.members import prepare_members
 from tio2nn.workflow.train import TrainListener, train
 
 PARTS = ("test",) * 5 + ("validation",) * 3 + ("train",) * 16
@@ -240,6 +240,81 @@ def test_an_interrupted_fit_goes_on_without_asking_the_teacher_again(
     assert arrays(project) == arrays(undisturbed)
 
 
+def test_students_that_are_fitted_one_by_one_have_the_bits_of_one_command(
+    tmp_path: Path, project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = project_of_student(tmp_path / "whole")
+    own = tmp_path / "teacher.npz"
+    own.write_bytes(teacher.read_bytes())
+    options = ("--distill", own, "--copies", 1, "--members", 2)
+    invoke("train", "-C", whole.root, *options, "-j", 1)
+    _, said = invoke("train", "-C", "p", *options, "--prepare")
+    assert "learning from" in said
+    own.unlink()  # the preparation has a copy
+    assert list(project.model_directory.glob("prepared-by-*.npz"))
+    for member in (2, 1):
+        invoke("train", "-C", "p", "--member", member)
+    _, said = invoke("train", "-C", "p", "-j", 1)
+    assert "found all 2 members fitted" in said
+    assert "beginning anew" not in said
+    assert arrays(project) == arrays(whole)
+    about = Potential.load(project.potential_file).about
+    assert about["teacher"] == Potential.load(whole.potential_file).about["teacher"]
+    left = {path.name for path in project.model_directory.iterdir()}
+    assert left == {path.name for path in whole.model_directory.iterdir()}
+
+
+def test_a_preparation_for_another_teacher_or_without_lessons_is_not_used(
+    tmp_path: Path, project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("train", "-C", "p", "--distill", teacher, "--epochs", 1)
+    invoke(*words, "--copies", 0, "--prepare")
+    _, said = invoke(*words, "--copies", 1, "-j", 1)
+    assert "warning: the members were prepared with other settings; beginning anew" in said
+    invoke(*words, "--copies", 0, "--prepare")
+    shutil.rmtree(project.lessons_directory)
+    line = refusal("train", "-C", "p", "--member", 1, code=3)
+    again = f"tio2nn train -C p --prepare --distill {teacher} --copies 0"
+    assert line == f'the preparation in p was made with other lessons; run "{again}" again'
+    invoke("train", "-C", "p", "--prepare", "--epochs", 1)
+    assert not list(project.model_directory.glob("prepared-by-*.npz"))
+
+
+def test_ranks_fit_a_student_together(
+    tmp_path: Path, project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    invoke("train", "-C", "p", "--distill", teacher, "--copies", 1, "--prepare")
+    invoke("train", "-C", "p", "--rank", "1/1")
+    _, said = invoke("train", "-C", "p", "-j", 1)
+    assert "fitted" in said
+    assert Potential.load(project.potential_file).about["teacher"]["copies"] == 1
+
+
+def test_another_training_removes_the_lessons_of_one_that_was_killed(
+    project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr("tio2nn.workflow.train.compile_losses", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(project, lesson=Distillation(teacher, copies=1), jobs=1)
+        assert project.lessons_directory.exists()
+        out, _ = invoke("status", "-C", project.root)
+        told = " ".join(out.split())
+        assert (
+            f'interrupted; "tio2nn train -C {project.root} --distill {teacher} --copies 1" resumes it' in told
+        )
+        with pytest.raises(KeyboardInterrupt):
+            train(project, jobs=1, listener=TrainListener(on_data=stop))
+    assert not project.lessons_directory.exists()
+    assert "--distill" not in invoke("status", "-C", project.root)[0]
+
+
 def test_derivatives_beyond_memory_are_read_in_windows(
     project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,11 +366,6 @@ def test_a_teacher_of_other_functions_or_elements_is_refused(tmp_path: Path, tea
         train(small_project(tmp_path / "more", elements, lithium), lesson=Distillation(teacher), jobs=1)
 
 
-def test_members_are_not_prepared_for_a_teacher(project: Project, teacher: Path) -> None:
-    with pytest.raises(UsageError, match="expected no members that are fitted one by one"):
-        prepare_members(project, lesson=Distillation(teacher))
-
-
 def test_lessons_are_not_written_through_a_link(project: Project, teacher: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     project.model_directory.mkdir()
@@ -314,22 +384,26 @@ def test_lessons_are_not_written_through_a_link(project: Project, teacher: Path,
             "text: expected a potential written by tio2nn train, got another kind of file",
         ),
         (("--distill", "T", "--from", "T"), 2, "expected either --from or --distill, got both"),
-        (("--distill", "T", "--prepare"), 2, "--distill cannot be combined with --prepare or --scheduler"),
         (("--distill", "T", "--member", 1), 2, "--member takes its settings from the preparation"),
-        (
-            ("--distill", "T", "--scheduler", "x"),
-            2,
-            "--distill cannot be combined with --prepare or --scheduler",
-        ),
         (("--copies", 2), 2, "expected --distill beside --copies, got none"),
         (("--truth", 0.5), 2, "expected --distill beside --truth, got none"),
         (("--distill", "T", "--truth", 1.5), 2, "--truth: expected a number from 0 to 1, got 1.5"),
-        (("--distill", "T", "--displacement", 0), 2, "--displacement: expected a number above 0, got 0"),
+        (
+            ("--distill", "T", "--displacement", 0),
+            2,
+            "--displacement: expected a number above 0, at most 0.5 (Å; ",
+        ),
         (
             ("--distill", "T", "--displacement", "nan"),
             2,
-            "--displacement: expected a number above 0, got nan",
+            "--displacement: expected a number above 0, at most 0.5 (Å; ",
         ),
+        (
+            ("--distill", "T", "--displacement", 50),
+            2,
+            "--displacement: expected a number above 0, at most 0.5 (Å; with more, atoms come closer than a teacher",
+        ),
+        (("--distill", "T", "--copies", 5000), 2, "--copies: expected a number from 0 to 1000, got 5000"),
     ],
 )
 def test_the_command_line_refuses_in_one_line(

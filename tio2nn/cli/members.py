@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tio2nn.cli import console
+from tio2nn.cli import console, teaching
 from tio2nn.cli.fit_lines import errors_of, fallback_line, show_data
 from tio2nn.errors import UsageError
 from tio2nn.wording import counted
 
 if TYPE_CHECKING:
+    from tio2nn.cli.pools import Pool
     from tio2nn.job_part import JobPart
     from tio2nn.parallel.devices import Device
     from tio2nn.parameters.parameter_set import ParameterSet
@@ -44,22 +45,30 @@ def refuse_what_contradicts(
 
 
 def prepare(
-    snapshot: Snapshot, parameters: ParameterSet, split: SplitRequest, lesson: Lesson | None = None
+    snapshot: Snapshot,
+    parameters: ParameterSet,
+    split: SplitRequest,
+    workers: Pool,
+    lesson: Lesson | None = None,
 ) -> None:
     """Make what all members have in common, and report it."""
     from tio2nn.workflow.fine_tune import require_origin
-    from tio2nn.workflow.lessons import FineTuning
+    from tio2nn.workflow.lessons import Distillation, FineTuning
     from tio2nn.workflow.settings import require_features
 
     require_features(snapshot, parameters, split.path)
     if isinstance(lesson, FineTuning):
         require_origin(lesson, parameters)
+    if isinstance(lesson, Distillation):
+        teaching.perform(snapshot, parameters, split, lesson, workers)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
         from tio2nn.workflow.members import prepare_members
 
     def on_data(data: TrainingData) -> None:
         show_data(snapshot, parameters, data)
+        if lesson is not None:
+            teaching.warn_of_split(snapshot, lesson)
 
     with console.compile_notice("the forces"):
         preparation = prepare_members(snapshot, parameters, split=split, on_data=on_data, lesson=lesson)
@@ -112,10 +121,10 @@ def prepared(
         snapshot: of a project that may have a preparation.
         given: parameters with changes from the command line; None if nothing is changed there.
         split: which split to use.
-        lesson: the potential to begin from, as the command line says; None for what was prepared.
+        lesson: the potential to learn from, as the command line says; None for what was prepared.
     """
     from tio2nn.project.preparation import told_members
-    from tio2nn.workflow.fine_tune import begins_as
+    from tio2nn.workflow.distill import learns_as
     from tio2nn.workflow.inputs import choose_split, holds
     from tio2nn.workflow.prepared import usable_preparation
 
@@ -124,7 +133,7 @@ def prepared(
     if (preparation := usable_preparation(snapshot)) is None:
         console.warn("the project has changed since its members were prepared; beginning anew")
         return given
-    if given not in (None, preparation.parameters) or not begins_as(preparation, lesson):
+    if given not in (None, preparation.parameters) or not learns_as(preparation, lesson):
         console.warn("the members were prepared with other settings; beginning anew")
         return given
     if not holds(snapshot.project.split_file, choose_split(snapshot, preparation.parameters, split)):

@@ -102,7 +102,6 @@ def train(
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
     from tio2nn.workflow.inputs import SplitRequest
-    from tio2nn.workflow.lessons import Distillation
     from tio2nn.workflow.settings import (
         asks_for_new_split,
         fields_of_switches,
@@ -128,8 +127,6 @@ def train(
     if wanted_device == "gpu" and (prepare or own is not None):
         option = "--prepare" if prepare else "--rank"
         raise UsageError(f"{option} computes nothing on a GPU; give --device to train --member")
-    if isinstance(lesson, Distillation) and (prepare or scheduler is not None):
-        raise UsageError("--distill cannot be combined with --prepare or --scheduler: it fits one network")
     if scheduler is not None and (prepare or member is not None or own is not None):
         raise UsageError(
             "--prepare, --member and --rank cannot be combined with --scheduler, which shares the members out"
@@ -154,8 +151,8 @@ def train(
     with found.locked("train"):
         request = SplitRequest(split, new)
         if prepare:
-            with pool(None, scheduler, tls, insecure, wait):
-                one_by_one.prepare(snapshot, parameters, request, lesson)
+            with pool(None, scheduler, tls, insecure, wait) as workers:
+                one_by_one.prepare(snapshot, parameters, request, workers, lesson)
             return
         given = None if is_bare else parameters
         parameters = one_by_one.prepared(snapshot, given, request, lesson) or parameters

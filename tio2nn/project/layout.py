@@ -98,6 +98,11 @@ class Layout:
         return self.model_directory / "lessons"
 
     @property
+    def lessons_mark(self) -> Path:
+        """What the lessons depend on, and the options that asked for them; written when they are whole."""
+        return self.lessons_directory / "lessons.json"
+
+    @property
     def fit_data_file(self) -> Path:
         """The data for the members of a committee in training."""
         return self.model_directory / "data.npz"

@@ -7,6 +7,7 @@ potential is put together with those that its members were fitted with.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,12 +18,13 @@ import numpy as np
 from tio2nn.errors import InputError
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.digests import digest_of
+from tio2nn.files.tables import read_json
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.whitening import Whitening
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model
 from tio2nn.project.structure_store import StructureStore
-from tio2nn.wording import counted, ranges
+from tio2nn.wording import counted, ranges, size
 
 _DATA = "prepared-*.npz"
 _OF_WHITENING = ("mean", "matrix", "constant", "metric")
@@ -43,6 +45,8 @@ class Preparation:
         window: in which derivatives are read, as `tio2nn.training.windows.Window`; None if they fit into memory.
         origin: name and digest of the potential that the fit begins from; None for none.
         strains: file with the derivatives with respect to strain; None for a fit without stress.
+        teacher: of a fit that learns from a potential: its "file" and "digest", "copies", "displacement" and "truth" as
+            of the command line, and the digest of its "lessons", which lie in `model/lessons`; None for none.
     """
 
     parameters: ParameterSet
@@ -55,6 +59,7 @@ class Preparation:
     window: tuple[int, ...] | None = None
     origin: tuple[str, str] | None = None
     strains: str | None = None
+    teacher: dict[str, Any] | None = None
 
     @property
     def origin_digest(self) -> str | None:
@@ -63,6 +68,15 @@ class Preparation:
     def origin_file(self, project: Project) -> Path:
         """A copy of the potential that the fit begins from."""
         return project.model_directory / _DATA.replace("*", f"from-{self.origin_digest}")
+
+    def teacher_file(self, project: Project) -> Path:
+        """A copy of the potential that teaches."""
+        digest = "" if self.teacher is None else self.teacher["digest"]
+        return project.model_directory / _DATA.replace("*", f"by-{digest}")
+
+    def taught(self, project: Project) -> Project:
+        """The project with the derivatives of the fit: what is taught, or the project itself."""
+        return project if self.teacher is None else Project(project.lessons_directory)
 
     def data_file(self, project: Project) -> Path:
         """The data of the fit, which its members read; its name tells one preparation from another."""
@@ -81,6 +95,7 @@ class Preparation:
             "window": self.window,
             "origin": self.origin,
             "strains": self.strains,
+            "teacher": self.teacher,
         }
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
         for k, whitening in enumerate(self.whitenings):
@@ -111,6 +126,7 @@ class Preparation:
                     None if about["window"] is None else tuple(map(int, about["window"])),
                     None if (origin := about.get("origin")) is None else (str(origin[0]), str(origin[1])),
                     about.get("strains"),
+                    None if (teacher := about.get("teacher")) is None else dict(teacher),
                 )
         except Exception:  # zipfile and NumPy raise errors of many kinds
             raise InputError("expected a preparation, got a damaged file", file=str(path)) from None
@@ -143,8 +159,25 @@ def unfinished_training(project: Project) -> str:
         n, fitted = len(preparation.members), preparation.fitted(project)
         told = told_members(fitted, n) if fitted else f"none of {counted(n, 'member')}"
         return f"prepared; {told} fitted"
+    if project.lessons_directory.exists():
+        return _interrupted_lessons(project)
     interrupted = any(project.model_directory.glob("checkpoint-*.npz"))
     return "interrupted; train resumes it" if interrupted else ""
+
+
+def _interrupted_lessons(project: Project) -> str:
+    """What a fit to a teacher's predictions has left that did not end; a preparation has lessons on purpose."""
+    folder = project.lessons_directory
+    used = size(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+    command = project.command("train")
+    try:
+        options = " " + shlex.join(map(str, read_json(project.lessons_mark)["options"]))
+    except (InputError, KeyError, TypeError):
+        options = " --distill POTENTIAL"
+    return (
+        f'interrupted; "{command}{options}" resumes it, another training removes what the teacher said ({used} in '
+        f"{folder.relative_to(project.root)})"
+    )
 
 
 def told_members(numbers: Sequence[int], n: int) -> str:

@@ -31,6 +31,7 @@ from tio2nn.potential.prediction import Prediction
 from tio2nn.project.facts import are_used, resolved
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.jacobian_store import Selection
+from tio2nn.project.preparation import Preparation
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore, write_store
 from tio2nn.structures.split import Split
@@ -40,9 +41,9 @@ from tio2nn.training.windows import Window
 from tio2nn.workflow.differentiate import differentiate
 from tio2nn.workflow.differentiate_by_strain import differentiate_by_strain
 from tio2nn.workflow.featurize import compute_features
-from tio2nn.workflow.fine_tune import is_open, network_of
+from tio2nn.workflow.fine_tune import is_open, network_of, read_origin
 from tio2nn.workflow.inputs import SplitRequest, choose_split, read_inputs
-from tio2nn.workflow.lessons import Distillation
+from tio2nn.workflow.lessons import Distillation, FineTuning, Lesson
 
 _NO_LABELS: dict[str, Any] = {"free_energy": None, "plain_energy": None}
 # epochs times structures, in those of a fit without copies
@@ -67,6 +68,11 @@ class Teacher(NamedTuple):
         """Digest of what it teaches, besides the structures."""
         return _mark(self.digest, self.lesson)
 
+    def for_preparation(self, lessons: str | None) -> dict[str, Any]:
+        """As `Preparation.teacher`; `lessons` is the digest of what is taught."""
+        asked = {name: getattr(self.lesson, name) for name in ("copies", "displacement", "truth")}
+        return {"file": os.fspath(self.lesson.teacher), "digest": self.digest, **asked, "lessons": lessons}
+
     def as_dict(self) -> dict[str, Any]:
         """As `model/metrics.json` and the potential record it."""
         return {
@@ -77,6 +83,42 @@ class Teacher(NamedTuple):
             "displacement_A": self.lesson.displacement,
             "truth": self.lesson.truth,
         }
+
+
+def prepared_teacher(preparation: Preparation, project: Project) -> Teacher | None:
+    """The potential that teaches a prepared fit; None for none.
+
+    Raises:
+        InputError: it is gone or damaged.
+    """
+    lesson, told = prepared_lesson(preparation), preparation.teacher
+    if lesson is None or told is None:
+        return None
+    return Teacher(Potential.load(preparation.teacher_file(project)), told["digest"], lesson)
+
+
+def prepared_lesson(preparation: Preparation) -> Distillation | None:
+    """What the teacher of a prepared fit was asked for; None for a fit without a teacher."""
+    if (told := preparation.teacher) is None:
+        return None
+    return Distillation(told["file"], told["copies"], told["displacement"], told["truth"])
+
+
+def learns_as(preparation: Preparation, lesson: Lesson | None) -> bool:
+    """Whether a prepared fit learns from what the command line asks for, if it does."""
+    if lesson is None:
+        return True
+    if isinstance(lesson, FineTuning):
+        return read_origin(lesson.potential).digest == preparation.origin_digest
+    with suppress(OSError):  # told when it is read
+        return _mark(digest_of_file(Path(lesson.teacher)), lesson) == mark_of(preparation)
+    return False
+
+
+def mark_of(preparation: Preparation) -> str | None:
+    """As `Teacher.mark`, of a prepared fit; None for one without a teacher."""
+    lesson, told = prepared_lesson(preparation), preparation.teacher
+    return None if lesson is None or told is None else _mark(told["digest"], lesson)
 
 
 def _mark(digest: str, lesson: Distillation) -> str:
@@ -166,7 +208,7 @@ def write_lessons(
     root, store = snapshot.project.lessons_directory, snapshot.structures
     if root.is_symlink():
         raise InputError("refusing to write through a symbolic link", file=str(root))
-    mark = root / "lessons.json"
+    mark = snapshot.project.lessons_mark
     digest = digest_of(
         [
             fingerprint(parameters),
@@ -190,7 +232,7 @@ def write_lessons(
     write_store(
         project.structures_file, list(_lessons(store, split, teacher, parameters.training.seed, threads))
     )
-    write_json(mark, {"digest": digest})
+    write_json(mark, {"digest": digest, "options": teacher.lesson.options()})
     return Snapshot(project)
 
 
@@ -218,6 +260,16 @@ def lessons_of(
     split = choose_split(snapshot, parameters, request)
     used = split.restricted_to(are_used(parameters, snapshot.structures))
     return write_lessons(snapshot, parameters, used, teacher, thread_count(jobs))
+
+
+def remove_lessons(project: Project) -> None:
+    """Remove what a teacher said for a fit that has ended or is given up."""
+    shutil.rmtree(project.lessons_directory, ignore_errors=True)
+
+
+def digest_of_lessons(project: Project) -> str | None:
+    """Digest of what lies in `model/lessons`; None for nothing that is whole."""
+    return _found(project.lessons_mark)
 
 
 def _found(mark: Path) -> str | None:
@@ -278,13 +330,16 @@ def _copies(originals: list[Structure], lesson: Distillation, seed: int) -> Iter
             )
 
 
-def taught(data: TrainingData, lessons: Snapshot, processes: int) -> TrainingData:
+def taught(
+    data: TrainingData, lessons: Snapshot, processes: int, preparation: Preparation | None = None
+) -> TrainingData:
     """The data of a fit with what is taught in place of the labels of its training set.
 
     Args:
         data: of the fit without a teacher.
         lessons: with features, and derivatives if the fit is one to forces.
         processes: that may train at the same time.
+        preparation: an earlier one of the same fit, whose windows are used.
     """
     parameters = data.parameters.with_overrides(training={"max_energy": None, "outliers": "keep"})
     inputs = read_inputs(lessons, parameters)
@@ -293,7 +348,9 @@ def taught(data: TrainingData, lessons: Snapshot, processes: int) -> TrainingDat
     parts = ("train",) * (n - n_validation) + ("validation",) * n_validation
     window = None
     n_values = sum(len(own) for own in (inputs.jacobian, inputs.strains) if own is not None)
-    if n_values:
+    if preparation is not None:
+        window = None if preparation.window is None else Window(*preparation.window)
+    elif n_values:
         window = Window.of(n_values, memory_for_derivatives(), parameters.n_features, processes)
     fixed = Fixed(data.reference.as_dict(), data.whitenings, window)
     found = prepare(inputs, parameters, Split(inputs.store.names, parts), fixed, Memory(np.inf))

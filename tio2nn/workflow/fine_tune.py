@@ -22,7 +22,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.split import Split
 from tio2nn.training.origin import Origin
-from tio2nn.workflow.lessons import FineTuning, Lesson
+from tio2nn.workflow.lessons import FineTuning
 
 # Epochs and learning rate, in those of a fit from nothing. 100 structures Ti4O7 and a potential of other oxides: mean
 # absolute errors on 300 more of each, meV/atom and meV/Å
@@ -63,15 +63,6 @@ def prepared_origin(preparation: Preparation, project: Project) -> Origin | None
     if preparation.origin is None:
         return None
     return Origin(Potential.load(preparation.origin_file(project)), *preparation.origin)
-
-
-def begins_as(preparation: Preparation, lesson: Lesson | None) -> bool:
-    """Whether a prepared fit learns from what the command line asks for, if it does."""
-    if lesson is None:
-        return True
-    return (
-        isinstance(lesson, FineTuning) and read_origin(lesson.potential).digest == preparation.origin_digest
-    )
 
 
 def resolved_from(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 from tio2nn.errors import UsageError
@@ -19,6 +20,11 @@ class FineTuning:
     """
 
     potential: AnyPath
+
+
+# Å; each atom moves by 1.6 times as much on average, two neighbors by half a bond
+_LARGEST_DISPLACEMENT = 0.5
+_MOST_COPIES = 1000  # each costs the derivatives of the training set
 
 
 # Errors of one network over those of a committee of four, sample_data, 3 copies, RMSE of energies and of forces:
@@ -43,11 +49,22 @@ class Distillation:
     displacement: float = 0.1
     truth: float = 0.0
 
+    def options(self) -> list[str]:
+        """The options of `tio2nn train` that ask for it."""
+        asked = ["--distill", os.fspath(self.teacher)]
+        for field in fields(self)[1:]:
+            if (value := getattr(self, field.name)) != field.default:
+                asked += [f"--{field.name}", f"{value:g}"]
+        return asked
+
     def __post_init__(self) -> None:
-        if self.copies < 0:
-            raise UsageError(f"--copies: expected a number from 0, got {self.copies}")
-        if not (math.isfinite(self.displacement) and self.displacement > 0.0):
-            raise UsageError(f"--displacement: expected a number above 0, got {self.displacement:g}")
+        if not 0 <= self.copies <= _MOST_COPIES:
+            raise UsageError(f"--copies: expected a number from 0 to {_MOST_COPIES}, got {self.copies}")
+        if not (math.isfinite(self.displacement) and 0.0 < self.displacement <= _LARGEST_DISPLACEMENT):
+            raise UsageError(
+                f"--displacement: expected a number above 0, at most {_LARGEST_DISPLACEMENT:g} (Å; with more, atoms "
+                f"come closer than a teacher knows), got {self.displacement:g}"
+            )
         if not 0.0 <= self.truth <= 1.0:
             raise UsageError(f"--truth: expected a number from 0 to 1, got {self.truth:g}")
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tio2nn.cores import thread_count
-from tio2nn.errors import InputError, UsageError
+from tio2nn.errors import InputError
+from tio2nn.files.atomic import atomic_path
 from tio2nn.files.paths import AnyPath
 from tio2nn.memory import memory_for_derivatives
 from tio2nn.parallel.devices import Device, known_device
@@ -18,18 +20,27 @@ from tio2nn.project.freshness import Snapshot
 from tio2nn.project.preparation import Preparation, inputs_of_preparation, remove_preparation
 from tio2nn.project.project import Project
 from tio2nn.training.committee import MemberTask, fingerprint_of
-from tio2nn.training.data import Inputs, Memory, TrainingData, prepare
+from tio2nn.training.data import Fixed, Inputs, Memory, TrainingData, prepare
 from tio2nn.training.dataset import FitData
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit, Resumption
 from tio2nn.training.force_products import compile_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.origin import Origin
-from tio2nn.workflow.distill import Teacher, resolved_student
+from tio2nn.workflow.distill import (
+    Teacher,
+    digest_of_lessons,
+    mark_of,
+    read_teacher,
+    remove_lessons,
+    resolved_student,
+    taught,
+    teach,
+)
 from tio2nn.workflow.fallback import with_fallback
 from tio2nn.workflow.fine_tune import begun_from, read_origin, resolved_from
 from tio2nn.workflow.inputs import SplitRequest, choose_split, holds, keep_split, read_inputs
-from tio2nn.workflow.lessons import Distillation, Lesson
+from tio2nn.workflow.lessons import Distillation, FineTuning, Lesson
 from tio2nn.workflow.prepared import require_preparation
 from tio2nn.workflow.settings import split_request
 
@@ -77,6 +88,7 @@ def basis_of(
     processes: int = 1,
     origin: Origin | None = None,
     teacher: Teacher | None = None,
+    jobs: int | None = None,
 ) -> Basis:
     """Read and prepare the data of a fit, and keep its split.
 
@@ -84,11 +96,12 @@ def basis_of(
         snapshot: of a project with features.
         parameters: of the fit; their recipe need not have been applied.
         request: which split to use.
-        preparation: an earlier one; if it is of the same parameters, split and origin, its reference energies,
-            whitenings and windows are used.
+        preparation: an earlier one; if it is of the same parameters, split, origin and teacher, its reference
+            energies, whitenings and windows are used.
         processes: that may train at the same time.
         origin: potential to begin from; None for random weights.
         teacher: potential to learn from; None for the labels alone.
+        jobs: threads of a teacher, and processes that compute derivatives of what it teaches; by default one per core.
     """
     project = snapshot.project
     activation = (
@@ -100,15 +113,21 @@ def basis_of(
     if preparation is not None and not (
         preparation.parameters == parameters
         and preparation.origin_digest == (None if origin is None else origin.digest)
+        and mark_of(preparation) == (None if teacher is None else teacher.mark)
         and holds(project.split_file, chosen)
     ):
         preparation = None
+    asked = parameters
     if teacher is None:
         parameters = resolved_from(parameters, inputs.store, chosen, inputs.selection, origin)
+        memory = Memory(memory_for_derivatives(), min(processes, parameters.training.members))
+        data = prepare(inputs, parameters, chosen, preparation, memory, origin)
     else:
         parameters = resolved_student(teacher, parameters, inputs.store, chosen, inputs.selection)
-    memory = Memory(memory_for_derivatives(), min(processes, parameters.training.members))
-    data = prepare(inputs, parameters, chosen, preparation, memory, origin)
+        fixed = None if preparation is None else Fixed(preparation.reference, preparation.whitenings, None)
+        data = prepare(inputs, parameters, chosen, fixed)
+        lessons = teach(snapshot, asked, data.split, teacher, thread_count(jobs))
+        data = taught(data, lessons, processes, preparation)
     if preparation is not None and origin is not None and preparation.data_file(project).exists():
         # as the whitenings: another processor may turn them
         data = replace(data, first_weights=FitData.first_weights_of(preparation.data_file(project)))
@@ -134,18 +153,16 @@ def prepare_members(
         MissingInputError, StaleError, InputError, TypeError: as for `train`.
     """
     request = split_request(split)
-    if isinstance(lesson, Distillation):
-        raise UsageError(
-            "a teacher's lessons are for one fit: expected no members that are fitted one by one"
-        )
-    origin = None if lesson is None else read_origin(lesson.potential)
+    origin = read_origin(lesson.potential) if isinstance(lesson, FineTuning) else None
     configure_threads()
     snapshot = Snapshot.of(project)
     project = snapshot.project
     if parameters is None:
         parameters = snapshot.parameters
-    basis = basis_of(snapshot, parameters, request, origin=origin)
+    teacher = read_teacher(lesson, parameters, project) if isinstance(lesson, Distillation) else None
+    basis = basis_of(snapshot, parameters, request, origin=origin, teacher=teacher)
     data = basis.data
+    taught_of = snapshot if teacher is None else Snapshot(Project(project.lessons_directory))
     if on_data is not None:
         on_data(data)
     compile_losses(data)  # members find them compiled
@@ -154,7 +171,7 @@ def prepare_members(
         parameters=parameters,
         resolved=basis.parameters,
         inputs=inputs_of_preparation(snapshot.parameters, basis.inputs.store, project.split_file),
-        derivatives=None if data.train_forces is None else snapshot.derivatives().file,
+        derivatives=None if data.train_forces is None else taught_of.derivatives().file,
         members=tuple(
             fingerprint_of(basis.parameters, data, member)
             for member in range(1, basis.parameters.training.members + 1)
@@ -162,8 +179,9 @@ def prepare_members(
         reference=data.reference.as_dict(),
         whitenings=data.whitenings,
         window=data.window,
-        strains=None if data.train_stress is None else snapshot.strains().file,
+        strains=None if data.train_stress is None else taught_of.strains().file,
         origin=None if origin is None else (origin.file, origin.digest),
+        teacher=None if teacher is None else teacher.for_preparation(digest_of_lessons(project)),
     )
     # in this order, a member never reads the data of another preparation
     project.preparation_file.unlink(missing_ok=True)
@@ -172,6 +190,12 @@ def prepare_members(
     if origin is not None:
         kept.append(preparation.origin_file(project))
         origin.potential.save(preparation.origin_file(project))
+    if teacher is not None:
+        kept.append(preparation.teacher_file(project))
+        with atomic_path(preparation.teacher_file(project)) as temporary:
+            shutil.copyfile(teacher.lesson.teacher, temporary)
+    else:
+        remove_lessons(project)
     preparation.write(project.preparation_file)
     remove_preparation(project, but=kept)
     return preparation
@@ -232,10 +256,11 @@ def fit_member(
 def member_task(project: Project, preparation: Preparation, member: int) -> MemberTask:
     """The fit of one member of a preparation."""
     settings, derivatives, strains = preparation.resolved, preparation.derivatives, preparation.strains
+    features = preparation.taught(project).features_directory
     return MemberTask(
         data=preparation.data_file(project),
-        derivatives=None if derivatives is None else project.features_directory / derivatives,
-        strains=None if strains is None else project.features_directory / strains,
+        derivatives=None if derivatives is None else features / derivatives,
+        strains=None if strains is None else features / strains,
         elements=settings.elements,
         n_features=settings.n_features,
         network=settings.network,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from tio2nn.errors import InputError, MissingInputError, StaleError, UsageError
 from tio2nn.files.arrays import opened_arrays
 from tio2nn.job_part import JobPart
@@ -10,6 +12,7 @@ from tio2nn.project.preparation import Preparation, inputs_of_preparation
 from tio2nn.project.project import Project
 from tio2nn.training.shares import require_shares
 from tio2nn.wording import other
+from tio2nn.workflow.distill import digest_of_lessons, prepared_lesson
 
 PREPARE = "train --prepare"
 
@@ -32,6 +35,7 @@ def require_preparation(snapshot: Snapshot, member: int | None = None) -> Prepar
     preparation = Preparation.read(project.preparation_file)
     if member is not None and member > (n := len(preparation.members)):
         raise UsageError(f"--member: expected a number from 1 to {n}, as prepared, got {member}")
+    command += _options(preparation)
     if changed := _changes(snapshot, preparation):
         raise StaleError(
             f'the preparation in {project.shown()} was made with {other(changed)}; run "{command}" again'
@@ -41,6 +45,16 @@ def require_preparation(snapshot: Snapshot, member: int | None = None) -> Prepar
             f'expected the data of the preparation, got no file; run "{command}" again', file=str(data)
         )
     return preparation
+
+
+def _options(preparation: Preparation) -> str:
+    """The options by which a preparation learns from a potential; "" for none."""
+    options: list[str] = []
+    if preparation.origin is not None:
+        options = ["--from", preparation.origin[0]]
+    elif (lesson := prepared_lesson(preparation)) is not None:
+        options = lesson.options()
+    return "".join(f" {shlex.quote(option)}" for option in options)
 
 
 def require_rank(project: Project, preparation: Preparation, rank: JobPart) -> None:
@@ -76,10 +90,15 @@ def _changes(snapshot: Snapshot, preparation: Preparation) -> tuple[str, ...]:
     split_file = snapshot.project.split_file
     now = inputs_of_preparation(snapshot.parameters, snapshot.structures, split_file)
     changed = tuple(name for name, digest in now.items() if preparation.inputs.get(name) != digest)
-    on_forces = preparation.derivatives is not None
-    if not changed and on_forces and snapshot.derivatives().file != preparation.derivatives:
-        changed = ("derivatives",)
-    on_stress = preparation.strains is not None
-    if not changed and on_stress and snapshot.strains().file != preparation.strains:
-        changed = ("derivatives by strain",)
-    return changed
+    if changed:
+        return changed
+    taught = snapshot
+    if (teacher := preparation.teacher) is not None:
+        taught = Snapshot(preparation.taught(snapshot.project))
+        if digest_of_lessons(snapshot.project) != teacher["lessons"]:
+            return ("lessons",)
+    if preparation.derivatives is not None and taught.derivatives().file != preparation.derivatives:
+        return ("derivatives",)
+    if preparation.strains is not None and taught.strains().file != preparation.strains:
+        return ("derivatives by strain",)
+    return ()

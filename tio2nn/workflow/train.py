@@ -36,7 +36,7 @@ from tio2nn.training.fit import Fit
 from tio2nn.training.force_products import compile_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
-from tio2nn.workflow.distill import Teacher, keeps_committee, read_teacher, taught, teach
+from tio2nn.workflow.distill import Teacher, keeps_committee, prepared_teacher, read_teacher, remove_lessons
 from tio2nn.workflow.fallback import with_fallback
 from tio2nn.workflow.fine_tune import prepared_origin, read_origin
 from tio2nn.workflow.inputs import SplitRequest
@@ -156,19 +156,18 @@ def train(
     preparation = usable_preparation(snapshot)
     if parameters is None:
         parameters = snapshot.parameters if preparation is None else preparation.parameters
-    if lesson is None and preparation is not None and preparation.parameters == parameters:
-        origin = prepared_origin(preparation, project)
     teacher = None
     if isinstance(lesson, Distillation):
-        teacher, preparation = read_teacher(lesson, parameters, project), None
+        teacher = read_teacher(lesson, parameters, project)
+    elif lesson is None and preparation is not None and preparation.parameters == parameters:
+        origin = prepared_origin(preparation, project)
+        teacher = prepared_teacher(preparation, project)
     processes = 1 if make_executor is None else n_workers
-    asked = parameters
     parameters, inputs, data, n_fitted = basis_of(
-        snapshot, parameters, request, preparation, processes, origin, teacher
+        snapshot, parameters, request, preparation, processes, origin, teacher, n_workers
     )
-    if teacher is not None:
-        lessons = teach(snapshot, asked, data.split, teacher, n_workers)
-        data = taught(data, lessons, processes)
+    if teacher is None:
+        remove_lessons(project)  # of a fit that is given up: its checkpoint is about to be replaced
     compile_losses(data)
     if listener.on_data is not None:
         listener.on_data(data)
@@ -219,7 +218,7 @@ def train(
     _write_model(project, parameters, inputs.store, data, fits, summary, record)
     for left in (*checkpoints, files.data):
         left.unlink(missing_ok=True)
-    shutil.rmtree(project.lessons_directory, ignore_errors=True)
+    remove_lessons(project)
     remove_preparation(project)
     return summary
 
