@@ -160,6 +160,7 @@ def test_every_path_lies_in_the_project_and_has_a_command_that_makes_it(project:
         "model/data.npz",
         "model/preparation.npz",
         "model/lessons",
+        "model/lessons/lessons.json",
         "model/ranks.json",
         "model/potential.npz",
         "model/history.csv",

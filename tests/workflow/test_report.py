@@ -13,12 +13,25 @@ import browser
 import numpy as np
 import pytest
 from command_line import invoke, refusal
-from projects import structures, structures_with_forces, trained_project, with_forces, write_files
+from projects import (
+    PARAMETERS,
+    structures,
+    structures_with_forces,
+    structures_with_stress,
+    trained_project,
+    with_forces,
+    write_files,
+)
 
 from tio2nn.errors import UsageError
 from tio2nn.evaluation import html_report
+from tio2nn.io.labeled_text import exact_extxyz
+from tio2nn.project.commands import kept_command
+from tio2nn.project.freshness import Snapshot
+from tio2nn.project.parts import STRUCTURES
 from tio2nn.project.project import Project
 from tio2nn.workflow.evaluate import evaluate
+from tio2nn.workflow.extract import extract
 from tio2nn.workflow.report import write_report
 
 WIDTHS = (400, 900, 1400)
@@ -102,6 +115,45 @@ def test_evaluate_writes_the_page_beside_its_results(project: Project) -> None:
     assert '"cutoff"' in page.text
     assert f"tio2nn extract -C {project.root}" in page.text
     assert len(page.named("figure")) == len(list(project.evaluation_directory.glob("*.png"))) + 1  # training
+
+
+def test_commands_stand_as_they_were_typed_until_something_else_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = Project.create(tmp_path / "p", PARAMETERS)
+    write_files(tmp_path / "files", structures_with_forces())
+
+    def typed(*words: str) -> None:
+        monkeypatch.setattr("sys.argv", ["/somewhere/tio2nn", *words])
+        invoke(*words)
+
+    typed("extract", "-C", "p", "files", "--energy", "energy")
+    typed("featurize", "-C", "p", "--energies-only")
+    typed("train", "-C", "p", "--energies-only", "--epochs", "2")
+    typed("evaluate", "-C", "p", "--report")
+    page = Reader((made.evaluation_directory / "report.html").read_text(encoding="utf-8")).text
+    for line in (
+        "tio2nn extract -C p files --energy energy",
+        "tio2nn featurize -C p --energies-only",
+        "tio2nn train -C p --energies-only --epochs 2",
+        "tio2nn evaluate -C p --report",
+    ):
+        assert line in page
+    snapshot = Snapshot(made)
+    assert kept_command(snapshot, STRUCTURES)[1] == "extract"
+    extract(made, tmp_path / "files", limit=20)
+    assert kept_command(Snapshot(made), STRUCTURES) == []
+
+
+def test_the_page_says_how_many_structures_have_a_stress(project: Project, tmp_path: Path) -> None:
+    chosen = structures_with_stress()
+    n = sum(structure.stress is not None for structure in chosen)
+    assert 0 < n < len(chosen)
+    (tmp_path / "some.xyz").write_text("".join(exact_extxyz(s, {}) for s in chosen), encoding="utf-8")
+    page = tmp_path / "page.html"
+    invoke("evaluate", "-C", project.root, tmp_path / "some.xyz", "--report", page)
+    assert f"{n} structures have a stress to compare with." in Reader(page.read_text(encoding="utf-8")).text
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,9 @@ def extract(
 ) -> bool:
     """Read structure files into the project and audit the data."""
     from tio2nn.io.labels import ReadOptions
+    from tio2nn.project.commands import keep_command
+    from tio2nn.project.freshness import Snapshot
+    from tio2nn.project.parts import STRUCTURES
     from tio2nn.project.project import Project
 
     found = Project.find(project)
@@ -62,7 +65,9 @@ def extract(
     )
     with found.locked("extract"):
         parameters = found.parameters_or_draft()
-        return perform(found, sources, limit, parameters, options, isolated_atoms=isolated_atoms)
+        used_all = perform(found, sources, limit, parameters, options, isolated_atoms=isolated_atoms)
+        keep_command(Snapshot(found), STRUCTURES, sys.argv)
+    return used_all
 
 
 def perform(
@@ -139,10 +144,8 @@ def perform(
 def _stress_facts(summary: ExtractSummary) -> list[tuple[str, str]]:
     if summary.stresses is None:
         return []
-    if summary.stress_parts.instead_of_energies:
-        return [("stresses", f"{summary.stresses.range_fact()}; parts do not match energies, see below")]
     slabs = "" if summary.slabs is None else summary.slabs.fact()
-    return [("stresses", summary.stresses.fact() + slabs)]
+    return [("stresses", summary.stress_parts.fact_of(summary.stresses) + slabs)]
 
 
 def _foreign_elements(project: Project, summary: ExtractSummary, elements: Sequence[str]) -> str:

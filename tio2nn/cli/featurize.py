@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +50,9 @@ def featurize(
 ) -> None:
     """Compute symmetry functions and their derivatives."""
     from tio2nn.parameters.targets import known_target
+    from tio2nn.project.commands import keep_command
     from tio2nn.project.freshness import Snapshot
+    from tio2nn.project.parts import FEATURES
     from tio2nn.project.project import Project
     from tio2nn.workflow.settings import require_stress, set_target, training_parameters
 
@@ -70,8 +73,10 @@ def featurize(
         snapshot = Snapshot(found)
         fitted = training_parameters(snapshot, forces=forces, stress=stress)
         require_stress(snapshot, fitted)
-        perform(snapshot, workers, csv, own)
-        differentiate_if_needed(snapshot, fitted, workers, own)
+        is_new = perform(snapshot, workers, csv, own)
+        is_new |= differentiate_if_needed(snapshot, fitted, workers, own)
+        if own is None and is_new:
+            keep_command(snapshot, FEATURES, sys.argv)
     if own is not None:
         words = "featurize" + {None: "", True: " --forces", False: " --energies-only"}[forces]
         words += {None: "", True: " --stress", False: " --no-stress"}[stress]
@@ -80,8 +85,8 @@ def featurize(
         )
 
 
-def perform(snapshot: Snapshot, workers: Pool, csv: bool = False, part: JobPart | None = None) -> None:
-    """Compute the symmetry functions, all or those of one part, and report the result."""
+def perform(snapshot: Snapshot, workers: Pool, csv: bool = False, part: JobPart | None = None) -> bool:
+    """Compute the symmetry functions, all or those of one part, and report the result; return whether any are new."""
     from tio2nn.workflow.featurize import compute_features
 
     if part is not None and (others := snapshot.notes_of_features.others(part)):
@@ -119,6 +124,7 @@ def perform(snapshot: Snapshot, workers: Pool, csv: bool = False, part: JobPart 
         console.say(
             f"wrote {counted(summary.csv_files, 'CSV file')} to {snapshot.project.features_directory}"
         )
+    return summary.n_computed > 0
 
 
 def _in_all(summary: FeaturizeSummary | JacobianSummary, part: JobPart | None) -> str:
@@ -160,19 +166,24 @@ def _say_computed(what: str, summary: JacobianSummary, part: JobPart | None) -> 
 
 def differentiate_if_needed(
     snapshot: Snapshot, parameters: ParameterSet, workers: Pool, part: JobPart | None = None
-) -> None:
-    """Compute the derivatives, all or those of one part, that a fit with these parameters needs."""
-    insist = parameters.training.forces is True
+) -> bool:
+    """Compute the derivatives, all or those of one part, that a fit needs; return whether any are new.
+
+    Args:
+        parameters: of the fit.
+    """
+    insist, is_new = parameters.training.forces is True, False
     if snapshot.needs_derivatives(parameters):
-        differentiate(snapshot, workers, insist=insist, part=part)
+        is_new |= differentiate(snapshot, workers, insist=insist, part=part)
     if snapshot.needs_strains(parameters):
-        differentiate_by_strain(snapshot, workers, insist=insist, part=part)
+        is_new |= differentiate_by_strain(snapshot, workers, insist=insist, part=part)
+    return is_new
 
 
 def differentiate(
     snapshot: Snapshot, workers: Pool, *, insist: bool = False, part: JobPart | None = None
-) -> None:
-    """Compute the derivatives that training on forces needs, and report the result.
+) -> bool:
+    """Compute the derivatives that training on forces needs, report the result, and return whether any are new.
 
     They are computed for as many structures as fit, or, with `insist`, for all structures with forces.
     """
@@ -209,12 +220,13 @@ def differentiate(
         )
     if summary.n_without_labels:
         console.say(counted(summary.n_without_labels, "structure has no forces", "structures have no forces"))
+    return summary.n_computed > 0
 
 
 def differentiate_by_strain(
     snapshot: Snapshot, workers: Pool, *, insist: bool = False, part: JobPart | None = None
-) -> None:
-    """Compute the derivatives that training on the stress needs, and report the result."""
+) -> bool:
+    """Compute the derivatives that training on the stress needs, report it, and return whether any are new."""
     from tio2nn.workflow.differentiate_by_strain import differentiate_by_strain
 
     with console.compile_notice("the derivatives by strain"):
@@ -234,3 +246,4 @@ def differentiate_by_strain(
             counted(n, "structure has no stress", "structures have no stress")
             + " that can be learned: none in its file, not finite, or not periodic along all axes"
         )
+    return summary.n_computed > 0

@@ -37,6 +37,12 @@ class StressParts(NamedTuple):
     instead_of_energies: bool = False
     instead_of_slabs: bool = False
 
+    def fact_of(self, whole: StressCheck) -> str:
+        """What to say of all stresses, of which these are parts."""
+        if self.instead_of_energies:
+            return f"{whole.range_fact()}; parts do not match energies, see below"
+        return whole.fact()
+
 
 NOTHING_OF_PARTS = StressParts()
 

@@ -15,13 +15,16 @@ from tio2nn.evaluation.report_tables import error_tables, number
 from tio2nn.files.paths import AnyPath
 from tio2nn.io.source_names import printable
 from tio2nn.potential.potential import Potential
+from tio2nn.project.commands import kept_command
 from tio2nn.project.freshness import Snapshot
+from tio2nn.project.parts import FEATURES, STRUCTURES
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import versions
 from tio2nn.structures.audit import audit
 from tio2nn.structures.force_check import compare_forces
 from tio2nn.structures.slab_check import compare_slabs
 from tio2nn.structures.stress_check import compare_stress
+from tio2nn.structures.stress_parts import compare_parts
 from tio2nn.wording import counted
 from tio2nn.workflow.evaluate import EvaluationSummary
 from tio2nn.workflow.extract import reference_energies_of
@@ -116,6 +119,10 @@ def _sentences(summary: EvaluationSummary, potential: Potential) -> list[str]:
     what = f"{', '.join(potential.elements)}; {counted(len(potential.members), 'network')}"
     on = f"{counted(metrics['n_structures'], 'structure')} with {counted(metrics['n_atoms'], 'atom')}"
     sentences = [f"{what}; {on}.", f"{errors}."]
+    stress = metrics.get("stress")
+    if stress is not None and stress["n_structures"] < metrics["n_structures"]:
+        have = counted(stress["n_structures"], "structure has", "structures have")
+        sentences.append(f"{have} a stress to compare with.")
     if better := summary.comparison.sentence():
         sentences.append(f"{better[0].upper()}{better[1:]}.")
     return sentences
@@ -175,11 +182,13 @@ def _audit(snapshot: Snapshot) -> list[Table]:
     if store.has_stress.any():
         stresses = compare_stress(structures, forces_agree=disagreement is None)
         slabs = None if stresses.disagrees or disagreement is not None else compare_slabs(structures)
-        facts.append(("stresses", stresses.fact() + ("" if slabs is None else slabs.fact())))
-        if stresses.disagrees:
+        parts = compare_parts(structures, stresses, slabs, forces_agree=disagreement is None)
+        facts.append(("stresses", parts.fact_of(stresses) + ("" if slabs is None else slabs.fact())))
+        if stresses.disagrees and not parts.instead_of_energies:
             facts.append(("warning", stresses.message()))
-        if slabs is not None and slabs.cause:
+        if slabs is not None and slabs.cause and not parts.instead_of_slabs:
             facts.append(("warning", slabs.message()))
+        facts += [("warning", message) for message in parts.messages]
     label = store.label_notes.label
     facts.append(("energy learned", label.replace("_", " ")))
     tables = [Table("Audit of the structures", ["of", "found"], [list(fact) for fact in facts])]
@@ -253,13 +262,17 @@ def _commands(
     if snapshot is not None and not is_run:
         project = snapshot.project
         sources = shlex.join(_folders(snapshot.structures.files)) if snapshot.has_structures else "SOURCE..."
-        found += [
-            (
-                "Extracted from these folders and archives, with settings of params.json:",
-                project.command("extract") + f" {sources}",
-            ),
-            ("Features and, where forces are used, their derivatives:", project.command("featurize")),
-        ]
+        has_structures = snapshot.has_structures
+        if has_structures and (words := kept_command(snapshot, STRUCTURES)):
+            found.append(("Extracted by:", _line(words)))
+        else:
+            told = "Extracted from these folders and archives, with settings of params.json:"
+            found.append((told, project.command("extract") + f" {sources}"))
+        if has_structures and (words := kept_command(snapshot, FEATURES)):
+            found.append(("Features and derivatives by:", _line(words)))
+        else:
+            told = "Features and, where forces are used, their derivatives:"
+            found.append((told, project.command("featurize")))
     if recorded:
         found.append(("Trained by:", _line(recorded)))
     if command:
