@@ -15,6 +15,7 @@ from outputs import (
     RYDBERG,
     STRESS,
     aims_geometry,
+    box_of_stress,
     positions,
 )
 
@@ -102,6 +103,7 @@ def cp2k(
     late: bool = False,
     periodicity: str = "XYZ",
     forces: bool = True,
+    stress: str = "GPa",
 ) -> str:
     """The output of a single point by CP2K.
 
@@ -111,6 +113,7 @@ def cp2k(
         late: as CP2K prints it since 2025.
         periodicity: the axes, or NONE.
         forces: whether they were asked for.
+        stress: unit in which it is printed; "" if it was not asked for.
     """
     lines = [" DBCSR| CPU Multiplication driver                                 BLAS (U)", ""]
     lines += ["  **** **** ******  **  PROGRAM STARTED AT               2024-01-01 00:00:00.000"]
@@ -138,7 +141,44 @@ def cp2k(
         lines += ["", f" ENERGY| Total FORCE_EVAL ( QS ) energy {unit} {FREE_ENERGY / HARTREE:27.15f}", ""]
         if forces:
             lines += _cp2k_forces(late)
+        if stress:
+            lines += _cp2k_stress(late, stress)
     return "\n".join([*lines, "", "  **** **** ******  **  PROGRAM ENDED AT"]) + "\n"
+
+
+def _cp2k_stress(late: bool, unit: str) -> list[str]:
+    """As CP2K prints it, positive under pressure."""
+    per_gpa = {"GPa": 1.0, "bar": 1e4}.get(unit, 1.0)
+    pressures = -160.21766208 * per_gpa * STRESS
+    if late:
+        rows = [
+            f" STRESS|      {axis}    " + "".join(f"{number:20.11E}" for number in row)
+            for axis, row in zip("xyz", pressures, strict=True)
+        ]
+        head = [f" STRESS| Analytical stress tensor [{unit}]", " STRESS|            x     y     z"]
+        after = [f" STRESS| Eigenvectors and eigenvalues of the analytical stress tensor [{unit}]"]
+        return [
+            *head,
+            *rows,
+            " STRESS| 1/3 Trace     -1.0E+00",
+            "",
+            *after,
+            " STRESS|      x   1.0 0.0 0.0",
+            "",
+        ]
+    rows = [
+        f"  {axis} " + "".join(f"{number:16.8f}" for number in row)
+        for axis, row in zip("XYZ", pressures, strict=True)
+    ]
+    after = [" EIGENVECTORS AND EIGENVALUES OF THE STRESS TENSOR", "", "   1.0 2.0 3.0"]
+    return [
+        f" STRESS TENSOR [{unit}]",
+        "",
+        "            X               Y               Z",
+        *rows,
+        "",
+        *after,
+    ]
 
 
 def _cp2k_forces(late: bool) -> list[str]:
@@ -162,13 +202,16 @@ def _cp2k_forces(late: bool) -> list[str]:
     return [*head, *rows, " SUM OF ATOMIC FORCES 0.0 0.0 0.0 0.0"]
 
 
-def aims_dynamics(n_steps: int = 2, *, cell: bool = True, unconverged: int | None = None) -> str:
+def aims_dynamics(
+    n_steps: int = 2, *, cell: bool = True, unconverged: int | None = None, stress: bool = False
+) -> str:
     """The output of dynamics by FHI-aims.
 
     Args:
         n_steps: of the run.
         cell: whether there is one.
         unconverged: number of a step that is not, from 0.
+        stress: whether it is printed.
     """
     lines = ["------------", "          Invoking FHI-aims ...", "", "          Version 221103", ""]
     lines += ["  The contents of control.in will be repeated verbatim below", "  -----------"]
@@ -190,10 +233,17 @@ def aims_dynamics(n_steps: int = 2, *, cell: bool = True, unconverged: int | Non
             ("Total energy corrected", ENERGY),
             ("Electronic free energy", FREE_ENERGY),
         ):
-            lines.append(f"  | {label:<30}: {number - step:29.15E} eV")
+            remark = (
+                "  <-- do not rely on this value for anything but (periodic) metals"
+                if "corrected" in label.split()
+                else ""
+            )
+            lines.append(f"  | {label:<30}: {number - step:29.15E} eV{remark}")
         lines.append("  Total atomic forces (unitary forces cleaned) [eV/Ang]:")
         for k, row in enumerate(FORCES, start=1):
             lines.append(f"  |{k:5d}   " + " ".join(f"{number:29.15E}" for number in row))
+        if stress:
+            lines += box_of_stress()
         lines += ["", "  Complete information for previous time-step:"]
         which = "Final atomic" if step == n_steps - 1 else "Atomic"
         lines += [f"  {which} structure (and velocities) as used in the preceding time step: "]

@@ -191,13 +191,13 @@ def aims(*, converged: bool = True, cell: bool = True, moved: bool = False, forc
         for k, row in enumerate(FORCES, start=1):
             lines.append(f"  |{k:5d}   " + " ".join(f"{number:29.15E}" for number in row))
         if cell:
-            lines += _box_of_stress()
+            lines += box_of_stress()
     if moved:
         lines += ["", "  Updated atomic structure:", "            atom 0.0 0.0 0.0 Si"]
     return "\n".join([*lines, "", "          Have a nice day."]) + "\n"
 
 
-def _box_of_stress() -> list[str]:
+def box_of_stress() -> list[str]:
     edge = "  +" + 67 * "-" + "+"
     lines = [edge, "  |              Analytical stress tensor - Symmetrized               |"]
     lines += ["  |                  Cartesian components [eV/A**3]                   |", edge]

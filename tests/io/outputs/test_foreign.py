@@ -27,7 +27,7 @@ needs_dpdata = pytest.mark.skipif(not foreign.is_installed(), reason="dpdata is 
 FILES = {
     "OUTCAR": foreign_outputs.outcar(),
     "a-cp2k.out": foreign_outputs.cp2k(),
-    "late-cp2k.out": foreign_outputs.cp2k(late=True),
+    "late-cp2k.out": foreign_outputs.cp2k(late=True, stress="bar"),
     "aims.out": foreign_outputs.aims_dynamics(),
 }
 
@@ -46,7 +46,7 @@ def test_what_was_written_is_read(tmp_path: Path, name: str) -> None:
     outputs.check(structures)
     for step, structure in enumerate(structures):
         assert structure.free_energy == pytest.approx(outputs.FREE_ENERGY - step, abs=1e-8)
-        if name == "OUTCAR":
+        if name != "aims.out":
             np.testing.assert_allclose(structure.stress, outputs.STRESS, atol=1e-8)
         energy = outputs.FREE_ENERGY if "cp2k" in name else outputs.ENERGY - step
         assert structure.energy == pytest.approx(energy, abs=1e-8)
@@ -172,6 +172,44 @@ def test_a_molecule_of_cp2k_and_of_aims_is_not_periodic(tmp_path: Path) -> None:
 
 
 @needs_dpdata
+def test_stresses_of_cp2k_that_are_missing_strange_or_cut_off(tmp_path: Path) -> None:
+    (without,) = outputs.found(written(tmp_path, "x-cp2k.out", foreign_outputs.cp2k(stress="")))
+    assert without.stress is None
+    assert without.extras.remarks == ()
+    (strange,) = outputs.found(written(tmp_path, "y-cp2k.out", foreign_outputs.cp2k(stress="furlongs")))
+    assert strange.stress is None
+    assert strange.extras.remarks == ("stress ignored: expected the unit GPa or bar, got 'furlongs'",)
+    lines = foreign_outputs.cp2k().splitlines()
+    row = next(k for k, line in enumerate(lines) if line.startswith("  Z "))
+    wide = "\n".join([*lines[:row], "  Z " + 3 * " ***************", *lines[row + 1 :]]) + "\n"
+    (unreadable,) = outputs.found(written(tmp_path, "z-cp2k.out", wide))
+    assert unreadable.stress is None
+    assert unreadable.extras.remarks == ("stress ignored: expected finite numbers, got NaN or infinity",)
+    cut = "\n".join([*lines[:row], *lines[row + 1 :]]) + "\n"
+    (problem,) = outputs.problems(written(tmp_path, "w-cp2k.out", cut))
+    assert problem == ": expected three rows of the stress, got fewer: interrupted?"
+
+
+@needs_dpdata
+def test_stresses_of_dynamics_of_aims(tmp_path: Path) -> None:
+    text = foreign_outputs.aims_dynamics(stress=True)
+    for structure in outputs.found(written(tmp_path, "aims.out", text)):
+        np.testing.assert_allclose(structure.stress, outputs.STRESS, atol=1e-7)
+    assert [
+        s.stress for s in outputs.found(written(tmp_path, "plain.out", foreign_outputs.aims_dynamics()))
+    ] == [None] * 2
+    in_gpa = text.replace("[eV/A**3]", "[GPa]")
+    assert all(
+        "expected a stress in [eV/A**3]" in p for p in outputs.problems(written(tmp_path, "gpa.out", in_gpa))
+    )
+    rows = text.splitlines()
+    row = next(k for k, line in enumerate(rows) if line.startswith("  |  z"))
+    cut = "\n".join([*rows[:row], *rows[row + 1 :]]) + "\n"
+    (problem,) = outputs.problems(written(tmp_path, "cut.out", cut))
+    assert problem.endswith("expected three rows of the stress in a step, got none: interrupted?")
+
+
+@needs_dpdata
 def test_cp2k_writes_what_is_read(tmp_path: Path) -> None:
     """The program itself, where it is installed: two atoms of hydrogen."""
     program = next(
@@ -179,9 +217,18 @@ def test_cp2k_writes_what_is_read(tmp_path: Path) -> None:
     )
     if program is None:
         pytest.skip("CP2K is not installed")
-    (tmp_path / "x.inp").write_text(CP2K_INPUT)
-    subprocess.run([program, "-i", "x.inp", "-o", "x.out"], cwd=tmp_path, check=True, timeout=300)
-    (structure,) = outputs.found(tmp_path / "x.out")
+    structures = []
+    for name, height in (("x", 5.4), ("y", 5.8)):
+        text = CP2K_INPUT.replace("5.4", f"{height}").replace("0.8", f"{0.8 * height / 5.4}")
+        (tmp_path / f"{name}.inp").write_text(text)
+        subprocess.run(
+            [program, "-i", f"{name}.inp", "-o", f"{name}.out"], cwd=tmp_path, check=True, timeout=300
+        )
+        structures += outputs.found(tmp_path / f"{name}.out")
+    structure, longer = structures
+    # the work of the stress, by the trapezoidal rule
+    work = sum(s.volume * s.stress[2, 2] / s.cell[2, 2] for s in structures) / 2.0 * 0.4
+    assert longer.energy - structure.energy == pytest.approx(work, rel=0.1)
     assert structure.elements == ("H", "H")
     np.testing.assert_allclose(structure.positions, [[0, 0, 0], [0, 0, 0.8]], atol=1e-6)
     np.testing.assert_allclose(structure.cell, np.diag([5.0, 5.2, 5.4]), atol=1e-3)
@@ -202,6 +249,7 @@ CP2K_INPUT = """
 &END
 &FORCE_EVAL
   METHOD QS
+  STRESS_TENSOR ANALYTICAL
   &DFT
     BASIS_SET_FILE_NAME BASIS_MOLOPT
     POTENTIAL_FILE_NAME GTH_POTENTIALS
@@ -229,6 +277,8 @@ CP2K_INPUT = """
   &END
   &PRINT
     &FORCES ON
+    &END
+    &STRESS_TENSOR ON
     &END
   &END
 &END

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from tio2nn.errors import InputError
 from tio2nn.files.text import parse_count, quoted
-from tio2nn.io.outputs.aims_dynamics import Dynamics, is_dynamics
+from tio2nn.io.outputs.aims_dynamics import STRESS, Dynamics, is_dynamics
 from tio2nn.io.stream import (
     Labels,
     Lines,
@@ -33,7 +33,6 @@ _MOVING = (
     "Geometry relaxation:",
 )
 _ENERGIES = {"Total energy corrected": "energy", "Electronic free energy": "free"}
-_STRESS = "Analytical stress tensor - Symmetrized"
 _STRAINED = "see comments in numerical_stress.f90"
 _NOT_CONVERGED = "Self-consistency cycle did not converge"
 _CONVERGED = "Self-consistency cycle converged"
@@ -115,7 +114,7 @@ class _Point:
             self._energies[_ENERGIES[label]] = numbers_of(value.split(), self._lines, 1)[0]
         elif word.startswith("Total atomic forces"):
             self._read_forces(word)
-        elif _STRESS in line:
+        elif STRESS in line:
             self._read_stress()
         elif _CONVERGED in line:
             self._converged = True

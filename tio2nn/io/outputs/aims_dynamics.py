@@ -1,7 +1,8 @@
 """Dynamics of FHI-aims through dpdata, step by step.
 
 A step is what stands between two beginnings of self-consistency: forces, energies, and the positions that they belong
-to, printed when all is done. The energies are those of a single point; dpdata knows only the one without entropy.
+to, printed when all is done. The energies are those of a single point, and the stress is, if it is printed; dpdata
+knows only the energy without entropy.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from tio2nn.errors import InputError
 from tio2nn.files.text import parse_count, quoted
 from tio2nn.io.outputs import foreign
-from tio2nn.io.stream import Labels, Lines, element_of_label, numbers_of, structure_of
+from tio2nn.io.stream import Labels, Lines, element_of_label, numbers_of, numbers_or_nan, structure_of
 from tio2nn.structures.structure import Structure
 
 _TITLE = "dynamics of FHI-aims"
@@ -26,6 +27,8 @@ _POSITIONS = (
 )
 _CONVERGED = "Self-consistency cycle converged"
 _ENERGIES = ("Total energy uncorrected", "Total energy corrected", "Electronic free energy")
+STRESS = "Analytical stress tensor - Symmetrized"
+_UNIT_OF_STRESS = "[eV/A**3]"
 _LONGEST = 200  # characters of a row that are looked at
 
 
@@ -59,6 +62,8 @@ class Dynamics:
         self._line = self._lines.number + 1
         self._step: dict[str, list[str]] = {}
         self._energies: dict[str, float] = {}
+        self._stress: list[list[float]] | None = None
+        self._unit_is_known = False
         self._open: list[str] = []
         self._n_left = 0
         self._in_positions = False
@@ -78,11 +83,13 @@ class Dynamics:
             yield from self.end()
         elif label == "Number of atoms" and self._n_atoms is None:
             self._n_atoms = parse_count(value)
-        elif label in _ENERGIES and value.split()[1:] == ["eV"]:
-            # in each electronic step they stand in Ha, too
+        elif label in _ENERGIES and value.split()[1:2] == ["eV"]:
+            # in each electronic step they stand in Ha, too; after the unit may come a remark
             self._lines.check_end()
-            self._energies[label] = numbers_of(value.split(), self._lines, 1)[0]
+            self._energies[label] = numbers_of(value.split()[:1], self._lines, 1)[0]
             self._step[label] = [row]
+        elif STRESS in row:
+            self._stress, self._unit_is_known = [], False
         elif _CONVERGED in row:
             self._step[_CONVERGED] = [row]
         elif row.strip().startswith(_FORCES):
@@ -98,6 +105,18 @@ class Dynamics:
         elif row.strip() == _ATOMS and not self._has_atoms:
             self._has_atoms = True
             self._begin(self._geometry, self._count() + 1)
+        elif self._stress is not None and len(self._stress) < 3:
+            self._take_stress(row, self._stress)
+
+    def _take_stress(self, row: str, rows: list[list[float]]) -> None:
+        """A line of the box of the stress: its unit, a row, or nothing of interest."""
+        fields = row.split()
+        self._unit_is_known |= _UNIT_OF_STRESS in row
+        if fields[:1] == ["|"] and fields[1:2] == ["xyz"[len(rows)]] and len(fields) >= 6:
+            if not self._unit_is_known:
+                raise self._lines.error(f"expected a stress in {_UNIT_OF_STRESS}, got {quoted(row.strip())}")
+            self._lines.check_end()
+            rows.append(numbers_or_nan(fields[2:5]))
 
     def _begin(self, rows: list[str], n: int) -> None:
         self._open, self._n_left = rows, n
@@ -141,6 +160,8 @@ class Dynamics:
             raise self._failed("expected a converged step, got one that did not converge")
         wanted = (*_ENERGIES, _FORCES, _POSITIONS[0])
         missing = next((what for what in wanted if what not in step), None)
+        if self._stress is not None and len(self._stress) < 3:
+            missing = missing or "three rows of the stress"
         if missing is not None or self._n_left:
             what = missing or "all rows of a table"
             raise self._failed(f"expected {what} in a step, got none: interrupted?")
@@ -153,7 +174,7 @@ class Dynamics:
             positions,
             self._cell or [[0.0] * 3] * 3,
             [bool(self._cell)] * 3,
-            labels=Labels(self._energies[_ENERGIES[1]], self._energies[_ENERGIES[2]], forces),
+            labels=Labels(self._energies[_ENERGIES[1]], self._energies[_ENERGIES[2]], forces, self._stress),
             file=self._file,
             line=self._line,
         )

@@ -1,12 +1,15 @@
-"""Output of CP2K through dpdata: a single point with forces, printed at level MEDIUM or above.
+"""Output of CP2K through dpdata: a single point with forces, printed at level MEDIUM or above; the stress is read here.
 
 The energy of CP2K contains the entropy of smearing: forces belong to it. It is energy and free energy alike, as for
-`pw.x`. dpdata opens a file by its name; what it needs is put into a temporary one, so that outputs come from anywhere.
+`pw.x`. Stresses are positive under pressure there: strained copies of silicon, computed by CP2K 2023.1, have minus the
+derivative of their energies. dpdata opens a file by its name; what it needs is put into a temporary one, so that
+outputs come from anywhere.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import IO, BinaryIO
@@ -15,7 +18,8 @@ from tio2nn.errors import InputError
 from tio2nn.files.text import quoted
 from tio2nn.io.atomic_units import BOHR, HARTREE
 from tio2nn.io.outputs import foreign
-from tio2nn.io.stream import Labels, Lines, structure_of
+from tio2nn.io.stream import Labels, Lines, numbers_or_nan, structure_of
+from tio2nn.structures.stress import GPA
 from tio2nn.structures.structure import Structure
 
 _TITLE = "output of CP2K"
@@ -25,6 +29,11 @@ _SINGLE = ("SCF run converged", "Multiplication driver", "CELL| Vector", "FORCES
 _ATOMS = ("Atom  Kind  Element", "Atom Kind Element")
 _FORCES, _END_OF_FORCES = " Atom   Kind ", "SUM OF ATOMIC FORCES"
 _PERIODICITY = ("CELL| Periodicity", "POISSON| Periodicity")
+# " STRESS TENSOR [GPa]" until version 7, then " STRESS| Analytical stress tensor [bar]"
+_STRESS = re.compile(
+    r" ?(?:STRESS TENSOR|STRESS\| (?:Analytical|Numerical) stress tensor) \[(\w+)\]\s*", re.IGNORECASE
+)
+_UNITS = {"gpa": 1.0, "kbar": 0.1, "mpa": 1e-3, "bar": 1e-4, "pa": 1e-9}  # GPa
 _MOST_KINDS = 1000
 _MOST_KEPT = 2**28  # characters
 
@@ -72,6 +81,8 @@ class _Point:
         self._elements: list[str] = []
         self._in_forces = False
         self._has_forces = False
+        self._unit_of_stress = ""
+        self._stress: list[list[float]] = []
 
     def take(self, line: str) -> None:
         """Go on with a line.
@@ -81,6 +92,8 @@ class _Point:
         """
         if "PROGRAM STARTED AT" in line:
             self._n_runs += 1
+        elif self._is_of_stress(line):
+            self._lines.check_end()
         elif "SCF run NOT converged" in line:
             self._failed = True
         elif any(word in line for word in _PERIODICITY):
@@ -100,6 +113,19 @@ class _Point:
             self._in_forces = _END_OF_FORCES not in line
             self._has_forces = True
             self._keep(line)
+
+    def _is_of_stress(self, line: str) -> bool:
+        """Whether a line is the head or a row of the stress, which is noted."""
+        if (head := _STRESS.fullmatch(line)) is not None:
+            self._unit_of_stress, self._stress = head[1], []
+            return True
+        if not self._unit_of_stress or len(self._stress) == 3:
+            return False
+        fields = line.removeprefix(" STRESS|").split()
+        is_row = len(fields) == 4 and fields[0].lower() == "xyz"[len(self._stress)]
+        if is_row:
+            self._stress.append(numbers_or_nan(fields[1:]))
+        return is_row
 
     def _count(self, line: str) -> None:
         self._converged |= "SCF run converged" in line
@@ -148,6 +174,19 @@ class _Point:
                 "expected atomic forces, got none: let CP2K print them (FORCE_EVAL/PRINT/FORCES)"
             )
 
+    def _tension(self) -> tuple[list[list[float]] | None, tuple[str, ...]]:
+        """The stress, eV/Å³, and remarks on one that is not used."""
+        if not self._unit_of_stress:
+            return None, ()
+        in_gpa = _UNITS.get(self._unit_of_stress.lower())
+        if in_gpa is None:
+            return None, (
+                f"stress ignored: expected the unit GPa or bar, got {quoted(self._unit_of_stress)}",
+            )
+        if len(self._stress) < 3:
+            raise self._error("expected three rows of the stress, got fewer: interrupted?")
+        return [[-in_gpa / GPA * number for number in row] for row in self._stress], ()
+
     def structure(self, dpdata: foreign.Readers) -> Structure:
         """The structure.
 
@@ -162,12 +201,13 @@ class _Point:
         )
         energy = float(energies[0]) * HARTREE / dpdata.unit.EnergyConversion("hartree", "eV").value()
         per_length = dpdata.unit.ForceConversion("hartree/bohr", "eV/angstrom").value()
+        stress, remarks = self._tension()
         return structure_of(
             self._elements,
             positions[0],
             cells[0],
             self._axes(),
-            labels=Labels(energy, energy, forces[0] * (HARTREE / BOHR / per_length)),
+            labels=Labels(energy, energy, forces[0] * (HARTREE / BOHR / per_length), stress, remarks),
             file=self._file,
         )
 
