@@ -98,7 +98,10 @@ def test_a_source_with_wrong_stresses_is_accused_in_one_line(
     )
     assert "parts do not match energies, see below" in " ".join(err.split())
     assert not [line for line in err.splitlines() if line.startswith("warning: stresses do not match")]
-    assert len(read_store(project.structures_file)) == 24
+    store = read_store(project.structures_file)
+    assert len(store) == 24
+    assert list(store.label_notes.doubts) == ["stress"]
+    assert "fits leave the stress out; --stress insists on it" in err
 
 
 def test_slabs_and_broken_stresses_are_counted_in_one_line_each(
