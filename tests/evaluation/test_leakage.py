@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tio2nn.evaluation import leakage, nearest
 from tio2nn.evaluation.leakage import fingerprints, fingerprints_of, nearest_in_training
 from tio2nn.potential.whitening import Whitening
-from tio2nn.training.dataset import AtomTable
+from tio2nn.training.atom_table import AtomTable
 
 FloatArray = NDArray[np.float64]
 

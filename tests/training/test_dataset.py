@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
+from tio2nn.training.atom_table import AtomTable, write_transformed
+from tio2nn.training.dataset import FitData, ForceLabels, Labels
 
 # subnet of each atom of five structures; one has no atom of subnet 0, one no atom at all
 SUBNETS = [[0, 1, 1], [2, 1], [], [1, 0, 2, 0], [0]]
@@ -80,6 +81,32 @@ def test_parts_gathered_from_blocks_are_the_selections_of_the_whole(
         for own, other in zip(gathered.features, expected_table.features, strict=True):
             assert own.dtype == np.float64
             np.testing.assert_array_equal(own, other)
+
+
+def test_what_is_gathered_and_transformed_in_a_file_is_what_it_is_in_memory(tmp_path: Path) -> None:
+    flat = np.array([k for own in SUBNETS for k in own], dtype=np.int64)
+    n_atoms = np.array([len(own) for own in SUBNETS])
+    parts = [np.array([0, len(SUBNETS) - 1]), np.array([1])]
+    scratch, file = tmp_path / "scratch", tmp_path / "features.f32"
+    scratch.touch()
+    gathered = [
+        AtomTable.gather([rows(SUBNETS)], flat, n_atoms, N_SUBNETS, parts, place) for place in (None, scratch)
+    ]
+    functions = [np.negative, lambda matrix: 3.0 * matrix, np.sqrt]
+    written = write_transformed(gathered[1], functions, file)
+    for in_memory, in_scratch, in_file in zip(*gathered, written, strict=True):
+        assert (in_memory.file, in_scratch.file, in_file.file) == (None, scratch, file)
+        whitened = in_memory.transformed(functions)
+        np.testing.assert_array_equal(in_file.counts, in_memory.counts)
+        begins = in_file.begins()
+        values = np.fromfile(file, "<f4")
+        for k in range(N_SUBNETS):
+            np.testing.assert_array_equal(in_scratch.features[k][:], in_memory.features[k])
+            np.testing.assert_array_equal(in_file.features[k][:], whitened.features[k])
+            for structure, n in enumerate(in_file.counts[:, k].tolist()):
+                own = values[begins[structure, k] :][: 2 * n].reshape(n, 2)
+                chosen = whitened.rows(k, np.array([structure]))
+                np.testing.assert_array_equal(own, np.asarray(whitened.features[k])[chosen])
 
 
 def test_blocks_that_are_not_all_atoms_are_refused() -> None:

@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 
 from tio2nn.parameters.fit_parameters import ACTIVATIONS, NetworkParameters, TrainingParameters
+from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.batches import Batches, Part
 from tio2nn.training.company import Company
-from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
+from tio2nn.training.dataset import FitData, ForceLabels, Labels
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit
 from tio2nn.training.force_kernels import ForceBatch, force_losses

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tio2nn.errors import UsageError
 from tio2nn.parameters.fit_parameters import ACTIVATIONS, NetworkParameters
 from tio2nn.potential.whitening import Whitening
-from tio2nn.training.dataset import AtomTable
+from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.network import BPNN, SHARED, Subnet, dense_layers
 

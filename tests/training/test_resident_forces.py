@@ -16,8 +16,9 @@ from tio2nn.errors import InputError
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.training import devices, resident_forces
 from tio2nn.training import fit as training
+from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.batches import Batches, Part
-from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
+from tio2nn.training.dataset import FitData, ForceLabels, Labels
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit, Resumption, run_in_company
 from tio2nn.training.force_products import ForceProducts, HostForces

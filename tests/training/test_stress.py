@@ -17,8 +17,9 @@ from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParamete
 from tio2nn.structures.stress import from_voigt
 from tio2nn.training import devices, resident_stresses
 from tio2nn.training import fit as training
+from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.batches import Batches, Part, Readers
-from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels, StressLabels
+from tio2nn.training.dataset import FitData, ForceLabels, Labels, StressLabels
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit, Resumption, run_in_company
 from tio2nn.training.force_products import ForceProducts, HostForces, HostStresses
@@ -429,9 +430,7 @@ def test_what_does_not_fit_is_said_before_anything_is_read(monkeypatch: pytest.M
 
 
 def windowed(data: FitData, capacity: int) -> FitData:
-    window = Window(capacity, 0, N_FEATURES)
-    labels = ("train_forces", "validation_forces", "train_stress", "validation_stress")
-    return replace(data, **{name: replace(getattr(data, name), window=window) for name in labels})
+    return replace(data, window=Window(capacity, 0, N_FEATURES))
 
 
 def test_in_one_order_windows_change_no_bit(tmp_path: Path) -> None:

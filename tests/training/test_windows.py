@@ -20,13 +20,15 @@ from hypothesis import strategies as st
 from tio2nn.errors import InputError
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.training import windows as module
+from tio2nn.training.atom_table import AtomTable, write_transformed
 from tio2nn.training.batches import Batches, Part, Readers
-from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels
-from tio2nn.training.devices import configure_threads
+from tio2nn.training.dataset import FitData, ForceLabels, Labels
+from tio2nn.training.devices import configure_threads, force_products
 from tio2nn.training.fit import Fit, Resumption
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN
-from tio2nn.training.windows import Window, WindowReader, Windows, in_turn, mixed
+from tio2nn.training.resident_forces import DoesNotFitError
+from tio2nn.training.windows import FeatureWindows, Window, WindowReader, Windows, in_turn, mixed
 
 configure_threads()
 
@@ -81,14 +83,7 @@ def file_of(data: FitData) -> Path:
 
 
 def windowed(data: FitData, capacity: int, kept: int = 0) -> FitData:
-    assert data.train_forces is not None
-    assert data.validation_forces is not None
-    window = Window(capacity, kept, N_FEATURES)
-    return replace(
-        data,
-        train_forces=replace(data.train_forces, window=window),
-        validation_forces=replace(data.validation_forces, window=window),
-    )
+    return replace(data, window=Window(capacity, kept, N_FEATURES))
 
 
 def make_fit(data: FitData, **settings: Any) -> Fit:
@@ -255,7 +250,7 @@ def test_in_one_order_windows_change_no_bit(data: FitData) -> None:
     cut = windowed(data, 15_000)
     with closing(WindowReader(file_of(data), 0)) as reader:
         whole = Batches(Part(data.train, data.train_labels, data.train_forces), order, 5)
-        readers = Readers(reader, None, N_FEATURES, 15_000)
+        readers = Readers(reader, None, None, N_FEATURES, 15_000)
         parts = Batches(Part(cut.train, cut.train_labels, cut.train_forces), order, 5, readers)
         assert whole.forces is not None
         assert parts.forces is not None
@@ -326,10 +321,82 @@ def test_workers_read_the_same_windows(data: FitData, tmp_path: Path) -> None:
     own = windowed(data, 15_000, 100)
     own.save(tmp_path / "data.npz")
     loaded = FitData.load(tmp_path / "data.npz", own.derivatives_file)
-    for labels in (loaded.train_forces, loaded.validation_forces):
-        assert labels is not None
-        assert labels.window == Window(15_000, 100, N_FEATURES)
+    assert loaded.window == Window(15_000, 100, N_FEATURES)
     fits = [make_fit(own), make_fit(loaded)]
     for fit in fits:
         fit.run()
     np.testing.assert_array_equal(weights(fits[0]), weights(fits[1]))
+
+
+# --- features -----------------------------------------------------------------------------------------------
+
+
+def with_features_in_a_file(data: FitData, path: Path, capacity: int, kept: int = 0) -> FitData:
+    train, validation = write_transformed((data.train, data.validation), [np.asarray], path)
+    window = Window(capacity, kept, N_FEATURES, has_features=True)
+    return replace(data, train=train, validation=validation, window=window)
+
+
+def energies_alone(data: FitData) -> FitData:
+    return replace(data, train_forces=None, validation_forces=None)
+
+
+@pytest.mark.parametrize("capacity", [1, 300, 10**9])
+@pytest.mark.parametrize("subnets", [1, 2])
+def test_each_batch_finds_its_features(tmp_path: Path, capacity: int, subnets: int) -> None:
+    rng = np.random.default_rng(4)
+    n_atoms = rng.integers(1, 9, 50)
+    own = rng.integers(0, subnets, n_atoms.sum())
+    whole = AtomTable.from_rows(rng.normal(size=(len(own), N_FEATURES)), own, n_atoms, subnets)
+    whole = whole.transformed([np.asarray] * subnets)
+    (table,) = write_transformed((whole,), [np.asarray] * subnets, tmp_path / "features.f32")
+    order, first = mixed(N_FEATURES * n_atoms, 6, capacity, rng)
+    with closing(WindowReader(tmp_path / "features.f32", 100)) as reader:
+        windows = FeatureWindows(reader, table, order, 6, first)
+        for batch in [*range(9), *range(9)]:
+            expected = whole.select(order[6 * batch : 6 * batch + 6])
+            for found, matrix in zip(windows.of_batch(batch), expected.features, strict=True):
+                np.testing.assert_array_equal(found, matrix)
+
+
+@pytest.mark.parametrize("with_forces", [False, True])
+def test_in_one_order_a_fit_to_features_in_a_file_has_the_bits_of_one_in_memory(
+    data: FitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_forces: bool
+) -> None:
+    def in_one_order(part: Part, size: int, random: Any, readers: Readers | None, rank: Any) -> Batches:
+        return Batches(part, random.permutation(len(part)), size, readers, rank=rank)
+
+    monkeypatch.setattr("tio2nn.training.company.shuffled", in_one_order)
+    own = data if with_forces else energies_alone(data)
+    fits = [
+        make_fit(part, forces=with_forces)
+        for part in (own, with_features_in_a_file(own, tmp_path / "features.f32", 700))
+    ]
+    for fit in fits:
+        fit.run()
+    np.testing.assert_array_equal(weights(fits[0]), weights(fits[1]))
+    assert [epoch.loss for epoch in fits[0].history] == [epoch.loss for epoch in fits[1].history]
+    assert fits[0].history[-1].validation_loss == fits[1].history[-1].validation_loss
+
+
+@pytest.mark.parametrize("with_forces", [False, True])
+def test_a_fit_to_features_in_windows_learns_and_has_bits_of_its_own(
+    data: FitData, tmp_path: Path, with_forces: bool
+) -> None:
+    own = data if with_forces else energies_alone(data)
+    cut = with_features_in_a_file(own, tmp_path / "features.f32", 700)
+    cut.save(tmp_path / "data.npz")
+    loaded = FitData.load(tmp_path / "data.npz", own.derivatives_file, features=tmp_path / "features.f32")
+    assert loaded.window == cut.window
+    fits = [make_fit(part, forces=with_forces, epochs=20) for part in (cut, loaded, own)]
+    for fit in fits:
+        fit.run()
+    np.testing.assert_array_equal(weights(fits[0]), weights(fits[1]))
+    assert not np.array_equal(weights(fits[0]), weights(fits[2]))
+    assert fits[0].history[-1].loss == pytest.approx(fits[2].history[-1].loss, rel=0.1)
+
+
+def test_a_gpu_is_not_given_features_in_a_file(data: FitData, tmp_path: Path) -> None:
+    cut = with_features_in_a_file(energies_alone(data), tmp_path / "features.f32", 700)
+    with pytest.raises(DoesNotFitError, match="the features do not fit into memory"):
+        force_products(cut, TrainingParameters(), (4, 4), 1, "gpu")

@@ -1,15 +1,18 @@
-"""Training, and a search, on derivatives that exceed the memory given for them."""
+"""Training, and a search, on derivatives and features that exceed the memory given for them."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from projects import PARAMETERS, no_pool, small_project, structures_with_forces
 from typer.testing import CliRunner
 
 from tio2nn.cli.commands import app
+from tio2nn.errors import InputError
+from tio2nn.potential.potential import Potential
 from tio2nn.project.project import Project
 from tio2nn.training.data import TrainingData
 from tio2nn.workflow.differentiate import differentiate
@@ -47,10 +50,7 @@ def test_windows_are_used_beyond_the_memory_and_are_part_of_the_fit(
     for memory in (str(SMALL), str(SMALL), "1", ""):
         monkeypatch.setenv("TIO2NN_MEMORY", memory)
         found.append(trained(project, members=1))
-    windows = []
-    for data, _ in found:
-        assert data.train_forces is not None
-        windows.append(data.train_forces.window)
+    windows = [data.window for data, _ in found]
     assert windows[0] is not None
     assert windows[0].capacity == int(SMALL * 1e9 / 16)
     assert windows[2:] == [None, None]
@@ -85,10 +85,9 @@ def test_a_search_shares_the_memory_among_its_trials(
     )
     summary = tune(project, parameters, jobs=2, on_data=lambda data, _: heard.append(data))
     assert summary.ranked[0].status == "completed"
-    labels = heard[0].train_forces
-    assert labels is not None
-    assert labels.window is not None
-    assert labels.window.capacity == int(SMALL * 1e9 / 32)
+    window = heard[0].window
+    assert window is not None
+    assert window.capacity == int(SMALL * 1e9 / 32)
 
 
 def test_members_of_an_array_use_the_windows_of_their_preparation(
@@ -105,3 +104,116 @@ def test_members_of_an_array_use_the_windows_of_their_preparation(
     train(project, listener=TrainListener(on_epoch=lambda member, _: heard.append(member)))
     assert heard == []  # all were fitted
     assert history_of(project) == whole
+
+
+# --- features -----------------------------------------------------------------------------------------------
+
+ENERGIES = PARAMETERS.with_overrides(training={"epochs": 3, "batch_size": 2, "members": 2})
+TINY = "2e-6"  # GB
+
+
+@pytest.fixture
+def energies(tmp_path: Path) -> Project:
+    return small_project(tmp_path / "e", ENERGIES)
+
+
+def potential_of(project: Project) -> Potential:
+    return Potential.load(project.potential_file)
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in (".f32", ".part"))
+
+
+@pytest.mark.parametrize("network", [{}, {"shared_subnet": True}, {"whitening": False}])
+def test_features_beyond_the_memory_are_whitened_as_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: dict[str, bool]
+) -> None:
+    project = small_project(tmp_path / "e", ENERGIES.with_overrides(network=network))
+    found = []
+    for memory in ("1", TINY):
+        monkeypatch.setenv("TIO2NN_MEMORY", memory)
+        data, history = trained(project)
+        found.append((data, history, potential_of(project)))
+    (in_memory, _, one), (in_file, _, other) = found
+    assert in_memory.window is None
+    assert in_file.window is not None
+    assert in_file.window.has_features
+    assert in_file.fingerprint != in_memory.fingerprint
+    for own, same in zip(one.whitenings, other.whitenings, strict=True):
+        for name, array in vars(own).items():
+            np.testing.assert_array_equal(array, getattr(same, name))
+    for atoms, same_atoms in zip(one.training_atoms, other.training_atoms, strict=True):
+        assert atoms.unit == same_atoms.unit
+        for name in ("low", "high", "references"):
+            np.testing.assert_array_equal(getattr(atoms, name), getattr(same_atoms, name))
+    assert left_in(project.root) == []
+
+
+def test_fits_of_members_and_ranks_of_one_process_agree(
+    energies: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIO2NN_MEMORY", TINY)
+    _, whole = trained(energies)
+    preparation = prepare_members(energies)
+    assert preparation.has_features_file
+    assert left_in(energies.root) == [str(preparation.features_file(energies).relative_to(energies.root))]
+    monkeypatch.setenv("TIO2NN_MEMORY", "1")
+    for member in (1, 2):
+        fit_member(energies, member)
+    heard: list[int] = []
+    train(energies, listener=TrainListener(on_epoch=lambda member, _: heard.append(member)))
+    assert heard == []
+    assert history_of(energies) == whole
+    assert left_in(energies.root) == []
+
+
+def test_members_side_by_side_have_the_bits_of_members_in_company(
+    energies: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIO2NN_MEMORY", "1e-6")  # half of it for each of two
+    train(energies, jobs=1)
+    monkeypatch.setenv("TIO2NN_MEMORY", "2e-6")
+    whole = history_of(energies)
+    train(energies, jobs=2, make_executor=no_pool)
+    assert history_of(energies) == whole
+    assert left_in(energies.root) == []
+
+
+def test_a_preparation_without_its_features_is_refused(
+    energies: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIO2NN_MEMORY", TINY)
+    preparation = prepare_members(energies)
+    preparation.features_file(energies).unlink()
+    with pytest.raises(InputError, match=r"\.f32: expected the data of the preparation, got no file; run "):
+        fit_member(energies, 1)
+
+
+def test_a_fit_that_diverges_leaves_no_features(energies: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIO2NN_MEMORY", TINY)
+    parameters = ENERGIES.with_overrides(training={"learning_rate": 1e30, "gradient_clip": None})
+    with pytest.raises(InputError, match="the fit diverged"):
+        train(energies, parameters)
+    assert left_in(energies.root) == []
+
+
+def test_a_search_and_a_curve_read_features_in_windows(
+    energies: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIO2NN_MEMORY", TINY)
+    parameters = ENERGIES.with_overrides(
+        tuning={"layers": [1], "nodes": [4], "learning_rate": [0.01], "epochs": 1}
+    )
+    summary = tune(energies, parameters, jobs=1, make_executor=no_pool)
+    assert summary.ranked[0].status == "completed"
+    assert left_in(energies.root) == []
+
+
+def test_train_says_that_it_reads_features(energies: Project) -> None:
+    result = CliRunner().invoke(
+        app, ["train", "-C", str(energies.root), "-j", "1"], env={"TIO2NN_MEMORY": TINY}
+    )
+    assert result.exit_code == 0, result.output
+    line = r"features of \S+ \S+ exceed the memory for them: on the CPU, each epoch reads them from disk, "
+    assert re.search(line + r"in windows of \S+ \S+;", " ".join(result.output.split()))

@@ -40,7 +40,7 @@ def show_data(snapshot: Snapshot, parameters: ParameterSet, data: TrainingData) 
         console.say(begun_line(data.begun))
     console.say(cost_line(data.parameters, data.facts))
     if data.window is not None:
-        console.say(windows_line(data))
+        console.say(windows_line(data, data.window))
     warn_of_split(data.split)
     _tell_left_out(parameters, data)
     if data.selection is not None:

@@ -11,12 +11,13 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import Facts, fit_seconds, forces_of, uses_forces, uses_stress
 from tio2nn.project.jacobian_store import Selection
 from tio2nn.structures.split import Split
-from tio2nn.wording import counted, size
+from tio2nn.wording import counted, listed, size
 
 if TYPE_CHECKING:
     from tio2nn.evaluation.baseline import Comparison
     from tio2nn.project.project import Project
     from tio2nn.training.dataset import FitData
+    from tio2nn.training.windows import Window
 
 
 def labels_line(parameters: ParameterSet, facts: Facts) -> str:
@@ -84,16 +85,16 @@ def without_derivatives_line(n: int, selection: Selection, project: Project) -> 
     )
 
 
-def windows_line(data: FitData) -> str:
-    """What each epoch reads, because derivatives exceed the memory for them; `data` are read in windows."""
-    n_bytes, window = 0, None
-    for labels in (data.train_forces, data.validation_forces, data.train_stress, data.validation_stress):
-        if labels is not None and labels.window is not None:
-            window = labels.window
-            n_bytes += 4 * int(labels.sizes(window.n_features).sum())
-    assert window is not None, "there are windows"
+def windows_line(data: FitData, window: Window) -> str:
+    """What each epoch reads in windows, because it exceeds the memory for it."""
+    labels = (data.train_forces, data.validation_forces, data.train_stress, data.validation_stress)
+    n_values = sum(int(own.sizes(window.n_features).sum()) for own in labels if own is not None)
+    told = [f"derivatives of {size(4 * n_values)}"] if n_values else []
+    if window.has_features:
+        n_atoms = sum(int(table.counts.sum()) for table in (data.train, data.validation))
+        told.append(f"features of {size(4 * n_atoms * window.n_features)}")
     return (
-        f"derivatives of {size(n_bytes)} exceed the memory for them: on the CPU, each epoch reads them from disk, in "
+        f"{listed(told)} exceed the memory for them: on the CPU, each epoch reads them from disk, in "
         f"windows of {size(4 * window.capacity)}; the variable TIO2NN_MEMORY sets another limit, in GB"
     )
 

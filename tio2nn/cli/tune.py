@@ -222,7 +222,7 @@ def _say_data(parameters: ParameterSet, data: TrainingData, jobs: int) -> None:
         f"{len(data.validation.counts)}; {counted(jobs, 'trial')} at a time"
     )
     if data.window is not None:
-        console.say(windows_line(data))
+        console.say(windows_line(data, data.window))
     warn_of_split(data.split)
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tio2nn.evaluation.nearest import closest_rows
 from tio2nn.evaluation.residuals import Nearest
 from tio2nn.potential.whitening import Whitening
-from tio2nn.training.dataset import AtomTable
+from tio2nn.training.atom_table import AtomTable
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -44,7 +44,7 @@ def fingerprints(table: AtomTable, whitenings: Sequence[Whitening]) -> FloatArra
     n_atoms = table.n_atoms[:, None]
     parts = []
     for k, whitening in enumerate(whitenings):
-        points = whitening.points(table.features[k])
+        points = whitening.points(np.asarray(table.features[k]))
         sums = np.zeros((len(n_atoms), points.shape[1]))
         np.add.at(sums, table.segments(k), points)
         parts.append(sums / n_atoms)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
+from tio2nn.files.rows import Rows
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.familiarity import N_REFERENCES, TrainingAtoms
 from tio2nn.potential.potential import Potential, composition_span
@@ -87,8 +88,8 @@ def places_of_columns(own: ParameterSet, wanted: ParameterSet) -> IntArray:
 def enlarged(
     old: Whitening,
     columns: IntArray,
-    features: FloatArray,
-    fit: Callable[[FloatArray, IntArray], Whitening],
+    features: Rows,
+    fit: Callable[[Rows, IntArray], Whitening],
 ) -> Enlargement:
     """The whitening of a subnet with components for what it did not know.
 

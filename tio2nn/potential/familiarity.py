@@ -13,13 +13,14 @@ in docs/results/extrapolation.md, and docs/theory.md has what else was tried.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.potential.whitening import Whitening
+from tio2nn.files.rows import Rows
+from tio2nn.potential.whitening import Whitening, pieces
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.integer[Any]]
@@ -58,7 +59,7 @@ class TrainingAtoms:
 
     @classmethod
     def fit(
-        cls, features: FloatArray, structures: IntArray, whitening: Whitening, random: np.random.Generator
+        cls, features: Rows, structures: IntArray, whitening: Whitening, random: np.random.Generator
     ) -> TrainingAtoms:
         """Choose the reference atoms and the unit.
 
@@ -75,7 +76,9 @@ class TrainingAtoms:
         chosen = np.sort(random.permutation(n_atoms)[:N_REFERENCES])
         tried = np.sort(random.permutation(n_atoms)[:_N_CALIBRATION])
         references = whitening.points(features[chosen]).astype(np.float32)
-        atoms = cls(features.min(axis=0), features.max(axis=0), references, 1.0)
+        low = reduce(np.minimum, (piece.min(axis=0) for piece in pieces(features)))
+        high = reduce(np.maximum, (piece.max(axis=0) for piece in pieces(features)))
+        atoms = cls(low, high, references, 1.0)
         of_others = structures[tried, None] != structures[chosen]
         comparable = of_others.any(axis=1)
         if not comparable.any():

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.files.rows import Rows
+
 FloatArray = NDArray[np.float64]
-Floating = TypeVar("Floating", bound=np.floating[Any])
 
 # Constants of `floor_of`: the count at which the floor is the mean variance, the power with which it falls, and its
 # minimum. Errors of energies and forces (meV/atom, eV/Å) on structures unlike the training set, or on a held-out set,
@@ -62,9 +63,7 @@ class Whitening:
     metric: FloatArray
 
     @classmethod
-    def fit(
-        cls, features: FloatArray, floor: float = LEAST_FLOOR, sizes: FloatArray | None = None
-    ) -> Whitening:
+    def fit(cls, features: Rows, floor: float = LEAST_FLOOR, sizes: FloatArray | None = None) -> Whitening:
         """Fit to the training atoms of one element.
 
         Args:
@@ -88,7 +87,7 @@ class Whitening:
         return cls(mean, matrix, constant, metric)
 
     @classmethod
-    def standardization(cls, features: FloatArray, sizes: FloatArray | None = None) -> Whitening:
+    def standardization(cls, features: Rows, sizes: FloatArray | None = None) -> Whitening:
         """Mean and scale alone, without rotation: for networks without whitening."""
         mean, deviation, constant = _moments(features, sizes)
         matrix = np.diag(np.where(constant, 0.0, 1.0 / deviation))
@@ -129,15 +128,13 @@ def floor_of(n_atoms: int, n_structures: int) -> float:
     return float(min(1.0, max(LEAST_FLOOR, (_ONE_AT / count) ** _POWER)))
 
 
-def pieces(features: NDArray[Floating]) -> Iterator[NDArray[Floating]]:
+def pieces(features: Rows) -> Iterator[NDArray[Any]]:
     """Consecutive rows of a matrix, in pieces that keep intermediate results small; at least one piece."""
     for first in range(0, max(len(features), 1), _ROWS_TOGETHER):
         yield features[first : first + _ROWS_TOGETHER]
 
 
-def _moments(
-    features: FloatArray, sizes: FloatArray | None
-) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+def _moments(features: Rows, sizes: FloatArray | None) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
     """Mean and scale of each column, and whether it is constant."""
 
     def squares(piece: FloatArray) -> FloatArray:

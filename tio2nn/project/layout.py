@@ -201,3 +201,8 @@ class Layout:
     def curve_directory(self) -> Path:
         """Fits to parts of the training set, and what they come to."""
         return self.root / "learning-curve"
+
+
+def features_beside(data: Path) -> Path:
+    """The file for features that do not fit into memory, beside the file with the data of a fit."""
+    return data.with_suffix(".f32")

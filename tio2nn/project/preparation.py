@@ -10,6 +10,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tio2nn.files.digests import digest_of
 from tio2nn.files.tables import read_json
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.whitening import Whitening
+from tio2nn.project.layout import features_beside
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model
 from tio2nn.project.structure_store import StructureStore
@@ -42,7 +44,8 @@ class Preparation:
         members: of each member, the fingerprint of everything that its weights depend on.
         reference: reference energy of each element, eV.
         whitenings: one per subnet.
-        window: in which derivatives are read, as `tio2nn.training.windows.Window`; None if they fit into memory.
+        window: in which derivatives and features are read, as `tio2nn.training.windows.Window`; None if they fit into
+            memory.
         origin: name and digest of the potential that the fit begins from; None for none.
         strains: file with the derivatives with respect to strain; None for a fit without stress.
         teacher: of a fit that learns from a potential: its "file" and "digest", "copies", "displacement" and "truth" as
@@ -81,6 +84,15 @@ class Preparation:
     def data_file(self, project: Project) -> Path:
         """The data of the fit, which its members read; its name tells one preparation from another."""
         return project.model_directory / _DATA.replace("*", digest_of(self.members))
+
+    @property
+    def has_features_file(self) -> bool:
+        """Whether the features are in a file of their own."""
+        return self.window is not None and bool(self.window[-1])
+
+    def features_file(self, project: Project) -> Path:
+        """The features of the fit, if they are not among its data."""
+        return features_beside(self.data_file(project))
 
     def write(self, path: Path) -> None:
         """Write it; the data file must be there before."""
@@ -187,7 +199,11 @@ def told_members(numbers: Sequence[int], n: int) -> str:
 
 def remove_preparation(project: Project, but: Sequence[Path] = ()) -> None:
     """Remove a preparation, which is used up or out of date, and what an interrupted one left."""
-    for path in (project.preparation_file, *project.model_directory.glob(_DATA)):
+    data = (
+        project.model_directory.glob(_DATA),
+        project.model_directory.glob(str(features_beside(Path(_DATA)))),
+    )
+    for path in (project.preparation_file, *chain(*data)):
         if path not in but:
             path.unlink(missing_ok=True)
 

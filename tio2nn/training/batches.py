@@ -12,12 +12,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tio2nn.job_part import JobPart
-from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels, StressLabels
+from tio2nn.training.atom_table import AtomTable
+from tio2nn.training.dataset import FitData, ForceLabels, Labels, StressLabels
 from tio2nn.training.force_kernels import ForceBatch, force_losses
 from tio2nn.training.places import Places, Share, atoms_of, in_pieces
 from tio2nn.training.shares import dealt
 from tio2nn.training.stress_batches import StressBatches
-from tio2nn.training.windows import WindowReader, Windows, in_turn, mixed
+from tio2nn.training.windows import FeatureWindows, WindowReader, Windows, in_turn, mixed
 
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
@@ -43,16 +44,20 @@ class Part:
         return len(self.table.counts)
 
     def sizes(self, n_features: int) -> IntArray:
-        """(n_structures,) number of values in all derivatives of each structure."""
+        """(n_structures,) number of values of each structure in files: all derivatives, and features in one."""
+        in_file = self.table.n_atoms if self.table.file is not None else np.zeros(len(self), np.int64)
+        return np.asarray(self._derivatives(n_features) + n_features * in_file)
+
+    def work(self) -> IntArray:
+        """(n_structures,) grows with what each structure costs in an epoch."""
+        return np.asarray(self._derivatives(1) + self.table.n_atoms)
+
+    def _derivatives(self, n_features: int) -> IntArray:
         sizes = np.zeros(len(self), np.int64)
         for own in (self.forces, self.stress):
             if own is not None:
                 sizes += own.sizes(n_features)
         return sizes
-
-    def work(self) -> IntArray:
-        """(n_structures,) grows with what each structure costs in an epoch."""
-        return np.asarray(self.sizes(1) + self.table.n_atoms)
 
     def n_labelled(self, order: IntArray) -> tuple[int, int]:
         """Number of atoms with forces, and of structures with a stress, among structures (n_structures,)."""
@@ -76,7 +81,7 @@ class Batches:
         part: the structures.
         order: (n_structures,) of them.
         size: structures of a batch; the last one is padded with structures without atoms and weight.
-        readers: of the derivatives, if they are read window by window.
+        readers: of derivatives, and of features in a file, if they are read window by window.
         first_batches: (n_windows + 1,) where each window begins, and the number of batches; None for windows of
             about equal size.
         rank: gets its share of each batch, with losses whose sums over all ranks are those of whole batches; None for
@@ -89,7 +94,7 @@ class Batches:
         order: (n_structures,) of them.
         whole: structures of a batch, and number of structures, of all ranks.
         n_components: of the forces and of the stresses of all structures, of all ranks.
-        features: for each subnet (n_atoms of it, n_features).
+        features: for each subnet (n_atoms of it, n_features); none if they are read window by window.
         segments: for each subnet (n_atoms of it,) the place of each atom's structure in its batch.
         edges: (n_batches + 1, n_subnets) where the atoms of each batch begin.
         energies, n_atoms, weights: (n_batches, size) of the structures.
@@ -124,8 +129,14 @@ class Batches:
         counts = table.counts[order]
         in_batch = np.pad(counts, (fill, (0, 0))).reshape(*shape, -1).sum(axis=1)
         self._edges = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), np.cumsum(in_batch, axis=0)])
-        # one subnet at a time, to save memory
-        self.features = [tf.constant(own[table.rows(k, order)]) for k, own in enumerate(table.features)]
+        self.features: list[tf.Tensor] = []
+        self._windows: FeatureWindows | None = None
+        if table.file is None:
+            # one subnet at a time, to save memory
+            self.features = [tf.constant(own[table.rows(k, order)]) for k, own in enumerate(table.features)]
+        else:
+            assert readers is not None, "what is in a file is read in windows"
+            self._windows = readers.features_of(table, order, size, first_batches)
         # int64, because TensorFlow keeps int32 on the host, where edges belong, whatever the device
         owners = np.arange(len(order)) % size
         self.segments = [tf.constant(np.repeat(owners, own)) for own in counts.T]
@@ -155,36 +166,45 @@ class Batches:
     def atoms(self, batch: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Features and segments of the atoms of one batch."""
         ranges = list(zip(self._edges[batch].tolist(), self._edges[batch + 1].tolist(), strict=True))
-        return (
-            [part[begin:end] for part, (begin, end) in zip(self.features, ranges, strict=True)],
-            [part[begin:end] for part, (begin, end) in zip(self.segments, ranges, strict=True)],
-        )
+        segments = [part[begin:end] for part, (begin, end) in zip(self.segments, ranges, strict=True)]
+        if self._windows is not None:
+            return [tf.constant(own) for own in self._windows.of_batch(batch)], segments
+        return [part[begin:end] for part, (begin, end) in zip(self.features, ranges, strict=True)], segments
+
+    def read(self, batch: int) -> list[Float32Array]:
+        """Features of the atoms of one batch, from a window."""
+        assert self._windows is not None, "they are in a file"
+        return self._windows.of_batch(batch)
 
 
 class Readers(NamedTuple):
-    """Read derivatives window by window; close them at the end.
+    """Read derivatives and features window by window; close them at the end.
 
     Attributes:
         forces, stress: of the derivatives with respect to positions and strain; None if there are none.
+        features: None if they are in memory.
         n_features: symmetry functions.
         capacity: values of a window.
     """
 
     forces: WindowReader | None
     stress: WindowReader | None
+    features: WindowReader | None
     n_features: int
     capacity: int
 
     @classmethod
     def of(cls, data: FitData) -> Readers | None:
-        """Those of a fit; None if its derivatives are used where they lie."""
+        """Those of a fit; None if its features are in memory and its derivatives used where they lie."""
         window = data.window
         if window is None:
             return None
-        files = (data.derivatives_file, data.strains_file)
-        # the file cache keeps the small file, or as much of it as of the other
-        forces, stress = (None if file is None else WindowReader(file, window.kept) for file in files)
-        return cls(forces, stress, window.n_features, window.capacity)
+        files = (data.derivatives_file, data.strains_file, data.features_file)
+        # the file cache keeps the small files, or as much of them as of the others
+        forces, stress, features = (
+            None if file is None else WindowReader(file, window.kept) for file in files
+        )
+        return cls(forces, stress, features, window.n_features, window.capacity)
 
     def in_turn(self, part: Part, order: IntArray, size: int) -> IntArray:
         """Windows of about equal size for batches of structures in an order."""
@@ -202,20 +222,32 @@ class Readers(NamedTuple):
         assert first_batches is not None, "windows are planned"
         return Windows(reader, labels.offsets, labels.sizes(self.n_features), size, first_batches)
 
+    def features_of(
+        self, table: AtomTable, order: IntArray, size: int, first_batches: IntArray | None
+    ) -> FeatureWindows:
+        """The windows of the features of structures in an order."""
+        assert self.features is not None, "there are such features"
+        assert first_batches is not None, "windows are planned"
+        return FeatureWindows(self.features, table, order, size, first_batches)
+
     @contextmanager
     def errors_in_the_open(self) -> Iterator[None]:
-        """As `WindowReader.errors_in_the_open`, of both."""
+        """As `WindowReader.errors_in_the_open`, of all."""
         with ExitStack() as stack:
-            for reader in (self.forces, self.stress):
+            for reader in self._all:
                 if reader is not None:
                     stack.enter_context(reader.errors_in_the_open())
             yield
 
     def close(self) -> None:
         """Stop reading."""
-        for reader in (self.forces, self.stress):
+        for reader in self._all:
             if reader is not None:
                 reader.close()
+
+    @property
+    def _all(self) -> tuple[WindowReader | None, ...]:
+        return self.forces, self.stress, self.features
 
 
 def shuffled(

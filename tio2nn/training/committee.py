@@ -149,6 +149,7 @@ def _fit_side_by_side(
                 data=files.data,
                 derivatives=data.derivatives_file,
                 strains=data.strains_file,
+                features=data.features_file,
                 elements=parameters.elements,
                 n_features=parameters.n_features,
                 network=parameters.network,

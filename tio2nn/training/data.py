@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
+from tio2nn.files.rows import scratch_beside
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.recipes import Facts
 from tio2nn.potential.familiarity import TrainingAtoms
 from tio2nn.potential.potential import composition_span
 from tio2nn.potential.repulsion import Repulsion
-from tio2nn.potential.whitening import Whitening, floor_of
+from tio2nn.potential.whitening import Whitening
 from tio2nn.project.facts import are_used, facts_of, why_left_out
 from tio2nn.project.jacobian_store import (
     Selection,
@@ -29,8 +31,10 @@ from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import Split
 from tio2nn.structures.stress import to_voigt
+from tio2nn.training.atom_table import AtomTable, write_transformed
 from tio2nn.training.balance import density_weights, weighted
-from tio2nn.training.dataset import AtomTable, FitData, ForceLabels, Labels, StressLabels
+from tio2nn.training.dataset import FitData, ForceLabels, Labels, StressLabels
+from tio2nn.training.feature_statistics import training_atoms_of, whitenings_of
 from tio2nn.training.origin import Begun, Origin
 from tio2nn.training.splits import FEWEST_TO_TRAIN
 from tio2nn.training.subnets import Subnets
@@ -38,6 +42,10 @@ from tio2nn.training.windows import Window
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+# of each value, float64 until it is whitened, float32 then; float32 and two copies in an epoch
+_FEATURE_BYTES = 12
+_FITTED_ON = ("train", "validation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +132,7 @@ class Fixed(NamedTuple):
     Attributes:
         reference: reference energy of each element, eV.
         whitenings: one per subnet.
-        window: in which derivatives are read; None if they fit into memory.
+        window: in which derivatives and features are read; None if they fit into memory.
     """
 
     reference: Mapping[str, float]
@@ -133,15 +141,25 @@ class Fixed(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The memory for derivatives; those that exceed it are read in windows.
+    """The memory for derivatives, and for features; those that exceed it are read in windows.
 
     Attributes:
         n_bytes: in all processes.
         processes: that train at the same time.
+        file: to be made for features that exceed it; None to hold them in memory.
     """
 
     n_bytes: float
     processes: int = 1
+    file: Path | None = None
+
+    def file_for(self, n_values: int, earlier: Preparation | Fixed | None) -> Path | None:
+        """The file for so many features; None if they fit into memory, or did when another fit fixed the windows."""
+        if earlier is not None:
+            return (
+                self.file if earlier.window is not None and Window.read(earlier.window).has_features else None
+            )
+        return self.file if _FEATURE_BYTES * n_values * self.processes > self.n_bytes else None
 
 
 def prepare(
@@ -155,14 +173,15 @@ def prepare(
     """Prepare reference energies, whitening and labels of a fit.
 
     Features of the training and validation sets are held in float64, 8 bytes per value, until they are whitened and
-    converted to float32.
+    converted to float32: in memory, or in a file beside that which they are then read from.
 
     Args:
         inputs: derivatives are ignored if the fit does not use them.
         parameters: with nothing left to a recipe.
         split: the split.
         earlier: gives reference energies, whitenings and windows.
-        memory: for derivatives; None to use them where they lie, whatever their size.
+        memory: for derivatives and features; None to use derivatives where they lie, whatever their size, and to hold
+            features in memory.
         origin: potential to begin from; None for random weights.
 
     Raises:
@@ -177,9 +196,27 @@ def prepare(
         inputs = replace(inputs, jacobian=None)
     if not parameters.training.stress:
         inputs = replace(inputs, strains=None)
-    store, elements = inputs.store, parameters.elements
-    split = split.restricted_to(are_used(parameters, store))
-    train, validation = (split.indices(part) for part in ("train", "validation"))
+    split = split.restricted_to(are_used(parameters, inputs.store))
+    file = None
+    if memory is not None:
+        n_atoms = sum(int(inputs.store.n_atoms[split.indices(part)].sum()) for part in _FITTED_ON)
+        file = memory.file_for(n_atoms * parameters.n_features, earlier)
+    with scratch_beside(file) as scratch:
+        return _prepared(inputs, parameters, split, earlier, memory, origin, (file, scratch))
+
+
+def _prepared(
+    inputs: Inputs,
+    parameters: ParameterSet,
+    split: Split,
+    earlier: Preparation | Fixed | None,
+    memory: Memory | None,
+    origin: Origin | None,
+    files: tuple[Path | None, Path | None],
+) -> TrainingData:
+    """As `prepare`, of structures that are used; `files` are those for features as networks get them, and before."""
+    store, elements, (file, scratch) = inputs.store, parameters.elements, files
+    train, validation = (split.indices(part) for part in _FITTED_ON)
     compositions = store.compositions(elements)
     _require_enough(parameters, store, train, compositions)
     fitted = ReferenceEnergies.fit(elements, compositions[train], store.energies[train])
@@ -188,16 +225,11 @@ def prepare(
         reference = ReferenceEnergies.given({element: given[element] for element in elements})
     subnets = Subnets.of(parameters, store)
     train_table, validation_table = AtomTable.gather(
-        inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation)
+        inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation), scratch
     )
     repulsion = Repulsion.beyond([store[k] for k in train.tolist()], elements, parameters.cutoff)
-    features = [np.asarray(part, np.float64) for part in train_table.features]
     sizes = subnets.natural_sizes(parameters, repulsion.closest)
-    whitenings = (
-        _whitenings(parameters, features, train_table.counts, sizes)
-        if earlier is None
-        else earlier.whitenings
-    )
+    whitenings = whitenings_of(parameters, train_table, sizes) if earlier is None else earlier.whitenings
     begun = None
     if origin is not None:
         own = (compositions[train], store.energies[train])
@@ -219,17 +251,19 @@ def prepare(
     stress = _stress_labels(inputs, parameters.n_features, subnets.of_atom)
     if stress is not None and not stress.has_stress[train].any():
         raise InputError("expected structures with a stress in the training set, got none")
+    fitted_on = np.concatenate([train, validation])
+    in_files = [own.sizes(parameters.n_features) for own in (forces, stress) if own is not None]
+    if file is not None:
+        in_files.append(parameters.n_features * store.n_atoms)
+    n_values = sum(int(sizes[fitted_on].sum()) for sizes in in_files)
     window = None
-    if forces is not None or stress is not None:
-        fitted_on = np.concatenate([train, validation])
-        n_values = sum(
-            int(own.sizes(parameters.n_features)[fitted_on].sum())
-            for own in (forces, stress)
-            if own is not None
-        )
-        window = _window(n_values, parameters.n_features, earlier, memory)
-        forces = None if forces is None else replace(forces, window=window)
-        stress = None if stress is None else replace(stress, window=window)
+    if in_files:
+        window = _window(n_values, parameters.n_features, earlier, memory, has_features=file is not None)
+    training_atoms = training_atoms_of(parameters, train_table, subnets, elements_of_training, whitenings)
+    if file is None:
+        tables = tuple(table.transformed(whitenings) for table in (train_table, validation_table))
+    else:
+        tables = write_transformed((train_table, validation_table), whitenings, file)
     return TrainingData(
         parameters=parameters,
         facts=facts_of(parameters, store, split, inputs.selection),
@@ -237,14 +271,12 @@ def prepare(
         reference=reference,
         whitenings=whitenings,
         subnet_of=dict(zip(elements, subnets.of_element, strict=True)),
-        training_atoms=_training_atoms(
-            parameters, features, train_table, subnets, elements_of_training, whitenings
-        ),
+        training_atoms=training_atoms,
         composition_span=composition_span(compositions[train]),
         repulsion=repulsion,
-        train=train_table.transformed(whitenings),
+        train=tables[0],
         train_labels=Labels(energies[train], weights),
-        validation=validation_table.transformed(whitenings),
+        validation=tables[1],
         validation_labels=Labels(energies[validation], np.ones(len(validation))),
         train_forces=None if forces is None else forces.select(train),
         validation_forces=None if forces is None else forces.select(validation),
@@ -264,18 +296,24 @@ def prepare(
         n_without_derivatives=int(np.count_nonzero((store.has_forces & ~inputs.has_derivatives)[train])),
         selection=inputs.selection,
         begun=begun,
+        window=window,
     )
 
 
 def _window(
-    n_values: int, n_features: int, earlier: Preparation | Fixed | None, memory: Memory | None
+    n_values: int,
+    n_features: int,
+    earlier: Preparation | Fixed | None,
+    memory: Memory | None,
+    *,
+    has_features: bool,
 ) -> Window | None:
-    """The windows for the derivatives of a fit, `n_values` in all: those of the preparation, if there is one."""
+    """The windows for what a fit reads, `n_values` in all: those of the preparation, if there is one."""
     if earlier is not None:
-        return None if earlier.window is None else Window(*earlier.window)
+        return None if earlier.window is None else Window.read(earlier.window)
     if memory is None:
         return None
-    return Window.of(n_values, memory.n_bytes, n_features, memory.processes)
+    return Window.of(n_values, memory.n_bytes, n_features, memory.processes, has_features=has_features)
 
 
 def _require_enough(
@@ -292,45 +330,6 @@ def _require_enough(
         if not of_element[train].any():
             why = why_left_out(parameters, store, of_element > 0)
             raise InputError(f"expected atoms of {element} in the training set, got none{why}")
-
-
-def _whitenings(
-    parameters: ParameterSet, features: Sequence[FloatArray], counts: IntArray, sizes: Sequence[FloatArray]
-) -> tuple[Whitening, ...]:
-    """The whitening of each subnet.
-
-    Args:
-        parameters: with nothing left to a recipe.
-        features: (n_atoms of it, n_features) of the training set, for each subnet.
-        counts: (n_structures, n_subnets) atoms of each structure.
-        sizes: (n_features,) natural sizes, for each subnet.
-    """
-    if not parameters.network.whitening:
-        return tuple(map(Whitening.standardization, features, sizes))
-    given = parameters.network.whitening_floor
-    floors = [
-        floor_of(len(part), n_structures) if given is None else given
-        for part, n_structures in zip(features, np.count_nonzero(counts, axis=0), strict=True)
-    ]
-    return tuple(map(Whitening.fit, features, floors, sizes))
-
-
-def _training_atoms(
-    parameters: ParameterSet,
-    features: Sequence[FloatArray],
-    table: AtomTable,
-    subnets: Subnets,
-    elements: IntArray,
-    whitenings: Sequence[Whitening],
-) -> tuple[TrainingAtoms, ...]:
-    """Training atoms of each element, drawn by the seed; `elements` (n_atoms,) separates those of a shared subnet."""
-    random = np.random.default_rng(parameters.training.seed)
-    found = []
-    for k, subnet in enumerate(subnets.of_element):
-        own = elements == k if subnets.are_shared else slice(None)
-        structures = table.segments(subnet)[own]
-        found.append(TrainingAtoms.fit(features[subnet][own], structures, whitenings[subnet], random))
-    return tuple(found)
 
 
 def _begins(
@@ -390,6 +389,8 @@ def _fingerprint(inputs: Inputs, split: Split, window: Window | None, origin: Or
         digest.update(np.packbits(inputs.has_strains).tobytes())
     if window is not None:
         digest.update(f"windows of {window.capacity}".encode())
+        if window.has_features:
+            digest.update(b"with features")
     if origin is not None:
         digest.update(f"from {origin.digest}".encode())
     return digest.hexdigest()

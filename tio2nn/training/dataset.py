@@ -1,8 +1,8 @@
-"""Structures in the layout of the network: the atoms of each subnet in one flat matrix."""
+"""The data of a network: features and labels of the training and validation sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,134 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.files.arrays import opened_arrays, write_arrays
-from tio2nn.potential.whitening import pieces
+from tio2nn.files.rows import FileRows, Rows
+from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.places import rows_of
 from tio2nn.training.windows import Window
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class AtomTable:
-    """Features of the atoms of many structures, one matrix for each subnet.
-
-    Attributes:
-        features: for each subnet (n_atoms of it, n_features), float64 or float32, structures consecutive.
-        counts: (n_structures, n_subnets) atoms of each structure that belong to each subnet.
-    """
-
-    features: tuple[NDArray[np.floating], ...]
-    counts: IntArray
-
-    @classmethod
-    def from_rows(
-        cls, features: FloatArray, subnet_of_atom: IntArray, n_atoms: IntArray, n_subnets: int
-    ) -> AtomTable:
-        """Sort the atoms of consecutive structures by subnet.
-
-        Args:
-            features: (n_atoms of all, n_features)
-            subnet_of_atom: (n_atoms of all,)
-            n_atoms: (n_structures,)
-            n_subnets: number of subnets.
-        """
-        structure = np.repeat(np.arange(len(n_atoms)), n_atoms)
-        parts = tuple(features[subnet_of_atom == k] for k in range(n_subnets))
-        return cls(parts, _counts_of(structure, subnet_of_atom, len(n_atoms), n_subnets))
-
-    @classmethod
-    def gather(
-        cls,
-        blocks: Iterable[FloatArray],
-        subnet_of_atom: IntArray,
-        n_atoms: IntArray,
-        n_subnets: int,
-        parts: Sequence[IntArray],
-    ) -> tuple[AtomTable, ...]:
-        """A table for each part; features come block by block, and only those of the parts are kept.
-
-        Args:
-            blocks: (n_atoms of some consecutive structures, n_features), at least one, together all atoms.
-            subnet_of_atom, n_atoms, n_subnets: as for `from_rows`, of all structures.
-            parts: structures of each part, ascending, without overlap.
-        """
-        part_of_structure = np.full(len(n_atoms), -1)
-        for p, structures in enumerate(parts):
-            part_of_structure[structures] = p
-        structure = np.repeat(np.arange(len(n_atoms)), n_atoms)
-        counts = _counts_of(structure, subnet_of_atom, len(n_atoms), n_subnets)
-        part_of_atom = part_of_structure[structure]
-        place = np.where(part_of_atom >= 0, part_of_atom * n_subnets + subnet_of_atom, -1)
-        sizes = [int(counts[structures, k].sum()) for structures in parts for k in range(n_subnets)]
-        matrices: list[FloatArray] = []
-        filled = [0] * len(sizes)
-        row = 0
-        for block in blocks:
-            matrices = matrices or [np.empty((size, block.shape[1])) for size in sizes]
-            own = place[row : row + len(block)]
-            for k, matrix in enumerate(matrices):
-                chosen = block[own == k]
-                matrix[filled[k] : filled[k] + len(chosen)] = chosen
-                filled[k] += len(chosen)
-            row += len(block)
-        if row != len(subnet_of_atom):
-            raise ValueError(f"blocks: expected {len(subnet_of_atom)} rows, got {row}")
-        return tuple(
-            cls(tuple(matrices[p * n_subnets : (p + 1) * n_subnets]), counts[structures])
-            for p, structures in enumerate(parts)
-        )
-
-    @property
-    def n_atoms(self) -> IntArray:
-        """(n_structures,) number of atoms."""
-        return np.asarray(self.counts.sum(axis=1))
-
-    def select(self, structures: IntArray) -> AtomTable:
-        """The table of these structures, in this order."""
-        return AtomTable(
-            tuple(part[self.rows(k, structures)] for k, part in enumerate(self.features)),
-            self.counts[structures],
-        )
-
-    def rows(self, subnet: int, structures: IntArray) -> IntArray:
-        """Rows of one subnet's matrix that belong to these structures, one structure after the other."""
-        return rows_of(self.counts[:, subnet], structures)
-
-    def segments(self, subnet: int) -> NDArray[np.int32]:
-        """(n_atoms of the subnet,) index of the structure that each row belongs to."""
-        return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts[:, subnet])
-
-    def transformed(self, functions: Sequence[Callable[[NDArray[np.floating]], FloatArray]]) -> AtomTable:
-        """The table with a row-wise function applied to each matrix, as float32."""
-        return AtomTable(
-            tuple(_mapped(f, part) for f, part in zip(functions, self.features, strict=True)),
-            self.counts,
-        )
-
-
-def _counts_of(
-    structure_of_atom: IntArray, subnet_of_atom: IntArray, n_structures: int, n_subnets: int
-) -> IntArray:
-    """(n_structures, n_subnets) atoms of each structure that belong to each subnet."""
-    cells = structure_of_atom * n_subnets + subnet_of_atom
-    return np.bincount(cells, minlength=n_structures * n_subnets).reshape(n_structures, n_subnets)
-
-
-def _mapped(
-    function: Callable[[NDArray[np.floating]], FloatArray], features: NDArray[np.floating]
-) -> NDArray[np.float32]:
-    """Apply a function of the rows piece by piece, to hold only one piece in float64."""
-    mapped: NDArray[np.float32] | None = None
-    first = 0
-    for piece in pieces(features):
-        rows = function(piece)
-        if mapped is None:
-            mapped = np.empty((len(features), rows.shape[1]), np.float32)
-        mapped[first : first + len(rows)] = rows
-        first += len(rows)
-    assert mapped is not None, "there is at least one piece"
-    return mapped
 
 
 @dataclass(frozen=True)
@@ -164,7 +43,6 @@ class ForceLabels:
         forces: (n_atoms, 3) float32, eV/Å, structures consecutive; zero without forces.
         subnets: (n_atoms,) subnet of each atom.
         n_atoms: (n_structures,)
-        window: how much of the derivatives is held in memory; None to use them where they lie.
     """
 
     jacobian: NDArray[np.float32]
@@ -172,7 +50,6 @@ class ForceLabels:
     forces: NDArray[np.float32]
     subnets: NDArray[np.int8]
     n_atoms: IntArray
-    window: Window | None = None
 
     @property
     def has_forces(self) -> NDArray[np.bool_]:
@@ -192,7 +69,6 @@ class ForceLabels:
             self.forces[atoms],
             self.subnets[atoms],
             self.n_atoms[structures],
-            self.window,
         )
 
 
@@ -224,7 +100,6 @@ class StressLabels:
         volumes: (n_structures,) Å³; 1 without a stress.
         subnets: (n_atoms,) subnet of each atom, structures consecutive.
         n_atoms: (n_structures,)
-        window: how much of the derivatives is held in memory; None to use them where they lie.
     """
 
     strains: NDArray[np.float32]
@@ -233,7 +108,6 @@ class StressLabels:
     volumes: FloatArray
     subnets: NDArray[np.int8]
     n_atoms: IntArray
-    window: Window | None = None
 
     @property
     def has_stress(self) -> NDArray[np.bool_]:
@@ -253,7 +127,6 @@ class StressLabels:
             self.volumes[structures],
             self.subnets[rows_of(self.n_atoms, structures)],
             self.n_atoms[structures],
-            self.window,
         )
 
 
@@ -268,6 +141,7 @@ class FitData:
         whitening_matrices: for each subnet (n_features, n_features), whitened features per feature; needed with forces.
         first_weights: None to draw them all.
         train_stress, validation_stress: stresses of both sets; None for a fit without.
+        window: in which derivatives are read, and features that are in a file; None to use derivatives where they lie.
     """
 
     train: AtomTable
@@ -280,12 +154,7 @@ class FitData:
     first_weights: FirstWeights | None = None
     train_stress: StressLabels | None = None
     validation_stress: StressLabels | None = None
-
-    @property
-    def window(self) -> Window | None:
-        """In which derivatives are read; None to use them where they lie."""
-        labels = (self.train_forces, self.train_stress)
-        return next((own.window for own in labels if own is not None), None)
+    window: Window | None = None
 
     @property
     def mean_energy(self) -> float:
@@ -293,7 +162,7 @@ class FitData:
         return float(np.mean(self.train_labels.energies / self.train.n_atoms))
 
     def save(self, path: Path) -> None:
-        """Write the data for worker processes, without the derivatives, which have their own file."""
+        """Write the data for worker processes, without the derivatives and the features that have their own files."""
         arrays: dict[str, NDArray[Any]] = {}
         for part, table, labels, forces, stress in (
             ("train", self.train, self.train_labels, self.train_forces, self.train_stress),
@@ -305,17 +174,15 @@ class FitData:
                 self.validation_stress,
             ),
         ):
-            arrays |= {f"{part}_features_{k}": features for k, features in enumerate(table.features)}
+            arrays |= {f"{part}_features_{k}": _saved(features) for k, features in enumerate(table.features)}
             arrays[f"{part}_counts"] = table.counts
             arrays[f"{part}_energies"], arrays[f"{part}_weights"] = labels.energies, labels.weights
             if forces is not None:
                 arrays |= {f"{part}_force_{name}": getattr(forces, name) for name in _OF_FORCES}
-                if forces.window is not None:
-                    arrays["window"] = np.array(forces.window)
             if stress is not None:
                 arrays |= {f"{part}_stress_{name}": getattr(stress, name) for name in _OF_STRESS}
-                if stress.window is not None:
-                    arrays["window"] = np.array(stress.window)
+        if self.window is not None:
+            arrays["window"] = np.array(self.window)
         arrays |= {f"whitening_matrix_{k}": matrix for k, matrix in enumerate(self.whitening_matrices)}
         if self.first_weights is not None:
             arrays |= {f"first_{name}": array for name, array in vars(self.first_weights).items()}
@@ -335,25 +202,33 @@ class FitData:
         """As `derivatives_file`, of the derivatives with respect to strain; None for a fit without stress."""
         return None if self.train_stress is None else _mapped_file(self.train_stress.strains)
 
+    @property
+    def features_file(self) -> Path | None:
+        """The file that features are read from; None if they are in memory."""
+        return self.train.file
+
     @staticmethod
-    def load(path: Path, derivatives: Path | None, strains: Path | None = None) -> FitData:
-        """Read a file of `save`; derivatives stay in their own files."""
+    def load(
+        path: Path, derivatives: Path | None, strains: Path | None = None, features: Path | None = None
+    ) -> FitData:
+        """Read a file of `save`; derivatives, and features that do not fit into memory, stay in their own files."""
         with opened_arrays(path) as arrays:
             n_subnets = arrays["train_counts"].shape[1]
             jacobian = None if derivatives is None else np.memmap(derivatives, dtype="<f4", mode="r")
             mapped = None if strains is None else np.memmap(strains, dtype="<f4", mode="r")
-            window = Window(*arrays["window"].tolist()) if "window" in arrays else None
+            window = Window.read(arrays["window"].tolist()) if "window" in arrays else None
             return FitData(
-                *_part(arrays, "train"),
-                *_part(arrays, "validation"),
-                None if jacobian is None else _forces(arrays, "train", jacobian, window),
-                None if jacobian is None else _forces(arrays, "validation", jacobian, window),
+                *_part(arrays, "train", features),
+                *_part(arrays, "validation", features),
+                None if jacobian is None else _forces(arrays, "train", jacobian),
+                None if jacobian is None else _forces(arrays, "validation", jacobian),
                 tuple(arrays[f"whitening_matrix_{k}"] for k in range(n_subnets))
                 if "whitening_matrix_0" in arrays
                 else (),
                 _first_weights(arrays),
-                None if mapped is None else _stress(arrays, "train", mapped, window),
-                None if mapped is None else _stress(arrays, "validation", mapped, window),
+                None if mapped is None else _stress(arrays, "train", mapped),
+                None if mapped is None else _stress(arrays, "validation", mapped),
+                window,
             )
 
     @staticmethod
@@ -363,7 +238,7 @@ class FitData:
             return _first_weights(arrays)
 
 
-# fields of the labels besides the derivatives and their window
+# fields of the labels besides the derivatives
 _OF_FORCES = ("offsets", "forces", "subnets", "n_atoms")
 _OF_STRESS = ("offsets", "stresses", "volumes", "subnets", "n_atoms")
 
@@ -379,21 +254,29 @@ def _first_weights(arrays: Mapping[str, NDArray[Any]]) -> FirstWeights | None:
     return FirstWeights(arrays["first_values"], arrays["first_known"]) if "first_values" in arrays else None
 
 
-def _forces(
-    arrays: Mapping[str, NDArray[Any]], part: str, jacobian: NDArray[np.float32], window: Window | None
-) -> ForceLabels:
+def _forces(arrays: Mapping[str, NDArray[Any]], part: str, jacobian: NDArray[np.float32]) -> ForceLabels:
     others: dict[str, Any] = {name: arrays[f"{part}_force_{name}"] for name in _OF_FORCES}
-    return ForceLabels(jacobian, **others, window=window)
+    return ForceLabels(jacobian, **others)
 
 
-def _stress(
-    arrays: Mapping[str, NDArray[Any]], part: str, strains: NDArray[np.float32], window: Window | None
-) -> StressLabels:
+def _stress(arrays: Mapping[str, NDArray[Any]], part: str, strains: NDArray[np.float32]) -> StressLabels:
     others: dict[str, Any] = {name: arrays[f"{part}_stress_{name}"] for name in _OF_STRESS}
-    return StressLabels(strains, **others, window=window)
+    return StressLabels(strains, **others)
 
 
-def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> tuple[AtomTable, Labels]:
+def _saved(features: Rows) -> NDArray[Any]:
+    """A matrix; of one that stays in its file, its place and shape."""
+    return (
+        np.array([features.begin, *features.shape])
+        if isinstance(features, FileRows)
+        else np.asarray(features)
+    )
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], part: str, file: Path | None) -> tuple[AtomTable, Labels]:
     counts = arrays[f"{part}_counts"]
-    features = tuple(arrays[f"{part}_features_{k}"] for k in range(counts.shape[1]))
-    return AtomTable(features, counts), Labels(arrays[f"{part}_energies"], arrays[f"{part}_weights"])
+    features: list[Rows] = [arrays[f"{part}_features_{k}"] for k in range(counts.shape[1])]
+    if file is not None:
+        places = [np.asarray(own).tolist() for own in features]
+        features = [FileRows.of(file, begin, (n_rows, n), "<f4") for begin, n_rows, n in places]
+    return AtomTable(tuple(features), counts), Labels(arrays[f"{part}_energies"], arrays[f"{part}_weights"])

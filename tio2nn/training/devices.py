@@ -13,7 +13,7 @@ from tio2nn.parameters.fit_parameters import TrainingParameters
 from tio2nn.training.dataset import FitData
 from tio2nn.training.force_products import ForceProducts, HostForces, HostStresses
 from tio2nn.training.losses import MEV
-from tio2nn.training.resident_forces import ResidentForces
+from tio2nn.training.resident_forces import DoesNotFitError, ResidentForces
 from tio2nn.training.resident_stresses import ResidentStresses
 
 
@@ -101,8 +101,10 @@ def force_products(
         device: where.
 
     Raises:
-        DoesNotFitError: not enough memory on the device.
+        DoesNotFitError: not enough memory on the device, or features in a file.
     """
+    if device == "gpu" and data.features_file is not None:
+        raise DoesNotFitError("the features do not fit into memory")
     if data.train_forces is None or data.validation_forces is None:
         return None
     scale = parameters.force_huber_scale

@@ -16,13 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.files.rows import Rows
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.enlarged import enlarged, places_of_columns
 from tio2nn.potential.layers import Layer, energies
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.whitening import Whitening, floor_of, pieces
 from tio2nn.structures.reference_energies import ReferenceEnergies
-from tio2nn.training.dataset import AtomTable, FirstWeights
+from tio2nn.training.atom_table import AtomTable
+from tio2nn.training.dataset import FirstWeights
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -176,7 +178,7 @@ class Origin:
                 networks.append([None] * len(members))
                 continue
 
-            def fit(features: FloatArray, places: IntArray, k: int = k) -> Whitening:
+            def fit(features: Rows, places: IntArray, k: int = k) -> Whitening:
                 if not parameters.network.whitening:
                     return Whitening.standardization(features, sizes[k][places])
                 floor = parameters.network.whitening_floor
@@ -184,9 +186,7 @@ class Origin:
                     floor = floor_of(len(features), int(np.count_nonzero(table.counts[:, k])))
                 return Whitening.fit(features, floor, sizes[k][places])
 
-            larger = enlarged(
-                self.potential.whitenings[own], columns, np.asarray(table.features[k], np.float64), fit
-            )
+            larger = enlarged(self.potential.whitenings[own], columns, table.features[k], fit)
             found[k], n_opened = larger.whitening, n_opened + larger.n_opened
             networks.append([_enlarged(member[own], larger.components) for member in members])
         return Start(tuple(found), tuple(zip(*networks, strict=True)), n_opened)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from tio2nn.parallel.exchange import Exchange
 from tio2nn.parameters.fit_parameters import TrainingParameters
-from tio2nn.training.backpropagation import forward, to_features, to_weights
+from tio2nn.training.batch_network import BatchNetwork
 from tio2nn.training.batches import Batches
 from tio2nn.training.dataset import FitData
-from tio2nn.training.flat_network import Shape, joined, layers_of
+from tio2nn.training.flat_network import Shape
 from tio2nn.training.force_products import ForceProducts
 from tio2nn.training.losses import energy_losses
 from tio2nn.training.predictions import Predictions
@@ -60,6 +60,7 @@ class Stepper:
         self.exchange = exchange
         self.forces, self.stress, self.stacked = forces, stress, stacked
         self.whitenings = [tf.constant(matrix, tf.float32) for matrix in data.whitening_matrices]
+        self._batches: Batches | None = None
         self._graphs: dict[int, _EpochGraph] = {}
         self._predict = tf.function(self._predict_graph, reduce_retracing=True)
 
@@ -134,8 +135,21 @@ class Stepper:
             stress_losses * per_structure,
         )
 
+    def read(self, batch: tf.Tensor, n_subnets: int) -> list[tf.Tensor]:
+        """Features of the atoms of a batch that are read window by window, in the graph."""
+
+        def call(batch: Any) -> list[Float32Array]:
+            assert self._batches is not None, "`begin` comes first"
+            return self._batches.read(int(batch))
+
+        found = tf.numpy_function(call, [batch], [tf.float32] * n_subnets)
+        for own in found:
+            own.set_shape((None, self.shape.widths[0]))
+        return list(found)
+
     def begin(self, batches: Batches) -> tuple[Any, Any]:
         """Turn to these batches; what the products with derivatives get."""
+        self._batches = batches
         forces, stress = (
             () if products is None else products.begin(batches) for products in (self.forces, self.stress)
         )
@@ -150,7 +164,7 @@ class Stepper:
         self, weights: tf.Tensor, features: list[tf.Tensor], segments: list[tf.Tensor], size: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Energies (size,) and, with forces or stress, ∂E/∂G (n_atoms, n_features) of a batch."""
-        network = _Network(self, weights, features, segments, size)
+        network = BatchNetwork(self.shape, self.whitenings, weights, features, segments, size)
         return network.energies, network.gradients() if self.uses_gradients else tf.zeros(())
 
     def split(self, of_members: Float32Array) -> list[Float32Array]:
@@ -170,73 +184,6 @@ class Stepper:
         for products in (self.forces, self.stress):
             if products is not None:
                 products.close()
-
-
-class _Network:
-    """One network at one batch, in the graph; or all members, with one more axis in front of every result.
-
-    Args:
-        stepper: knows shape and whitening.
-        weights: (n_weights,), of all members (n_members, n_weights).
-        features, segments: of the atoms of each subnet.
-        size: structures of the batch.
-        seed: of the dropout, two numbers; None for none.
-    """
-
-    def __init__(
-        self,
-        stepper: Stepper,
-        weights: tf.Tensor,
-        features: Sequence[tf.Tensor],
-        segments: Sequence[tf.Tensor],
-        size: int,
-        seed: tf.Tensor | None = None,
-    ) -> None:
-        self._stepper, self._segments = stepper, segments
-        self._members = weights.shape[:-1]
-        self._layers = layers_of(stepper.shape, weights)
-        self._done = [
-            forward(stepper.shape, own, part, self._masks(k, part, seed))
-            for k, (own, part) in enumerate(zip(self._layers, features, strict=True))
-        ]
-        self._back: list[Any] = [None] * len(features)
-        # energies of atoms come first where they are summed
-        of_structures = [
-            tf.transpose(tf.math.unsorted_segment_sum(tf.transpose(done.energies), own, size))
-            for done, own in zip(self._done, segments, strict=True)
-        ]
-        self.energies = tf.add_n(of_structures)
-
-    def _masks(self, subnet: int, features: tf.Tensor, seed: tf.Tensor | None) -> list[tf.Tensor] | None:
-        """Factors of the nodes of each hidden layer, whose mean is 1."""
-        shape = self._stepper.shape
-        if seed is None or shape.dropout == 0.0:
-            return None
-        masks = []
-        for level, width in enumerate(shape.widths[1:-1]):
-            own_seed = seed + tf.constant([0, 7919 * (subnet * len(shape.widths) + level)])
-            drawn = tf.random.stateless_uniform((*self._members, tf.shape(features)[0], width), own_seed)
-            masks.append(tf.cast(drawn >= shape.dropout, tf.float32) / (1.0 - shape.dropout))
-        return masks
-
-    def gradients(self) -> tf.Tensor:
-        """(n_atoms, n_features) ∂E/∂G of the atoms of all subnets."""
-        self._back = [
-            to_features(own, done, whitening)
-            for own, done, whitening in zip(self._layers, self._done, self._stepper.whitenings, strict=True)
-        ]
-        return tf.concat([back.gradients for back in self._back], axis=-2)
-
-    def to_weights(self, of_energies: tf.Tensor, of_gradients: tf.Tensor | None = None) -> tf.Tensor:
-        """(n_weights,) derivatives of a loss, from those with respect to energies (size,) and `gradients`."""
-        of_atoms = [tf.gather(of_energies, own, axis=-1) for own in self._segments]
-        if of_gradients is None:
-            return joined(list(map(to_weights, self._layers, self._done, of_atoms)))
-        parts = tf.split(of_gradients, [tf.shape(done.energies)[-1] for done in self._done], axis=-2)
-        whitenings = self._stepper.whitenings
-        return joined(
-            list(map(to_weights, self._layers, self._done, of_atoms, self._back, parts, whitenings))
-        )
 
 
 class _EpochGraph:
@@ -303,13 +250,16 @@ class _EpochGraph:
         totals = tf.zeros((self._n_members, 4 if self._stepper.stress is None else 6))
         for batch in tf.range(tf.shape(rates)[0]):
             begin, end, step = edges[batch], edges[batch + 1], first_step + batch
-            own_features = [part[begin[k] : end[k]] for k, part in enumerate(features)]
             own_segments = [part[begin[k] : end[k]] for k, part in enumerate(segments)]
+            own_features = [part[begin[k] : end[k]] for k, part in enumerate(features)]
+            if not features:
+                own_features = self._stepper.read(batch, len(segments))
             of_batch = [column[batch] for column in labels]
             rate = rates[batch]
             networks = [
-                _Network(
-                    self._stepper,
+                BatchNetwork(
+                    self._stepper.shape,
+                    self._stepper.whitenings,
                     weights.value,
                     own_features,
                     own_segments,
@@ -327,7 +277,7 @@ class _EpochGraph:
         self,
         given: Any,
         batch: tf.Tensor,
-        networks: Sequence[_Network],
+        networks: Sequence[BatchNetwork],
         labels: Sequence[tf.Tensor],
         force_weight: tf.Tensor,
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:

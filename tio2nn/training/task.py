@@ -21,6 +21,7 @@ class FitTask:
         data: file of the `FitData`.
         derivatives: file of the derivatives; None for a fit to energies alone.
         strains: file of the derivatives with respect to strain; None for a fit without stress.
+        features: file of the features; None if they are among the data.
         elements: chemical symbols, in the order of the data's subnets.
         n_features: columns of the features.
         network, training: settings of the fit.
@@ -32,6 +33,7 @@ class FitTask:
     data: Path
     derivatives: Path | None
     strains: Path | None = None
+    features: Path | None = None
     elements: tuple[str, ...]
     n_features: int
     network: NetworkParameters
@@ -42,7 +44,7 @@ class FitTask:
 
     def begin(self) -> Fit:
         """The fit at its first epoch; the data are read once per process."""
-        data = _load(self.data, self.derivatives, self.strains)
+        data = _load(self.data, self.derivatives, self.strains, self.features)
         own_seed = seed_of(self.seed, self.member)
         network = initial_network(self.network, self.elements, self.n_features, data, own_seed)
         return Fit(network, self.training, self.seed, data, self.member)
@@ -54,5 +56,5 @@ def seed_of(seed: int, member: int) -> int:
 
 
 @lru_cache(maxsize=1)
-def _load(path: Path, derivatives: Path | None, strains: Path | None) -> FitData:
-    return FitData.load(path, derivatives, strains)
+def _load(path: Path, derivatives: Path | None, strains: Path | None, features: Path | None) -> FitData:
+    return FitData.load(path, derivatives, strains, features)

@@ -1,4 +1,4 @@
-"""Derivatives that exceed the memory, read from their file window by window.
+"""Derivatives, and features, that exceed the memory, read from their file window by window.
 
 An epoch goes through windows of consecutive batches. The structures of a window come from blocks of neighbors in the
 file, so they are read in large pieces; the blocks of all windows are drawn anew in each epoch, and the structures of a
@@ -38,9 +38,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from tio2nn.errors import InputError, naming
+from tio2nn.training.atom_table import AtomTable
 
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -55,21 +57,37 @@ _PIECE = 16 << 20  # bytes read at a time; between them a reader can be stopped
 
 
 class Window(NamedTuple):
-    """How much of the derivatives is held in memory.
+    """How much of the derivatives, and of the features, is held in memory.
 
     Attributes:
         capacity: values of a window, of which there are two.
         kept: values that stay in the file cache.
         n_features: symmetry functions.
+        has_features: whether it holds features, too, which are otherwise all in memory.
     """
 
     capacity: int
     kept: int
     n_features: int
+    has_features: bool = False
 
     @classmethod
-    def of(cls, n_values: int, memory_bytes: float, n_features: int, processes: int = 1) -> Window | None:
-        """Windows for derivatives of `n_values` in all; None if they fit into memory.
+    def read(cls, numbers: Sequence[int]) -> Window:
+        """From a file, in which all fields are numbers."""
+        capacity, kept, n_features, has_features = numbers
+        return cls(capacity, kept, n_features, bool(has_features))
+
+    @classmethod
+    def of(
+        cls,
+        n_values: int,
+        memory_bytes: float,
+        n_features: int,
+        processes: int = 1,
+        *,
+        has_features: bool = False,
+    ) -> Window | None:
+        """Windows for `n_values` in all; None if those are derivatives that fit into memory.
 
         A quarter of the memory for each of the two windows, and half of it for what is kept.
 
@@ -78,11 +96,12 @@ class Window(NamedTuple):
             memory_bytes: for them, in all processes.
             n_features: symmetry functions.
             processes: that read at the same time.
+            has_features: whether features are among them.
         """
         values = memory_bytes / _BYTES
-        if n_values <= values:
+        if n_values <= values and not has_features:
             return None
-        return cls(int(values / (4 * processes)), int(values / 2), n_features)
+        return cls(int(values / (4 * processes)), int(values / 2), n_features, has_features)
 
 
 class Plan(NamedTuple):
@@ -341,3 +360,38 @@ class Windows:
         window = int(np.searchsorted(self._first_batches, batch, side="right")) - 1
         own = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
         return self._reader.read(self, window), self._offsets[own]
+
+
+class FeatureWindows:
+    """The features of structures in the order of batches, window by window.
+
+    Args:
+        reader: of their file.
+        table: of the structures, in a file.
+        order: (n_structures,) of them.
+        size: structures of a batch.
+        first_batches: as in `Plan`.
+    """
+
+    def __init__(
+        self, reader: WindowReader, table: AtomTable, order: IntArray, size: int, first_batches: IntArray
+    ) -> None:
+        self._n_features = table.features[0].shape[1]
+        # a structure has as many places in the file as there are subnets
+        self._counts, (_, n) = table.counts[order], table.counts.shape
+        sizes = self._n_features * self._counts
+        begins = np.where(sizes, table.begins()[order], -1)
+        self._size = size
+        self._windows = Windows(reader, begins.ravel(), sizes.ravel(), n * size, first_batches)
+
+    def of_batch(self, batch: int) -> list[Float32Array]:
+        """Of each subnet, (n_atoms of it, n_features) of a batch."""
+        values, offsets = self._windows.of_batch(batch)
+        counts = self._counts[batch * self._size : (batch + 1) * self._size]
+        n, found = self._n_features, []
+        # a row may begin at any value of a window
+        rows = sliding_window_view(values, n) if len(values) >= n else np.empty((0, n), np.float32)
+        for own, begins in zip(counts.T, offsets.reshape(counts.shape).T, strict=True):
+            before = np.cumsum(own) - own
+            found.append(rows[np.repeat(begins - n * before, own) + n * np.arange(own.sum())])
+        return found

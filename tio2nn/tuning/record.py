@@ -36,6 +36,7 @@ class Conditions:
         data_file: the data of all trials.
         derivatives_file: their derivatives; None for a search on energies alone.
         strains_file: those with respect to strain; None for a search without stress.
+        features_file: the features; None if they are among the data.
         jobs: number of trials at a time.
     """
 
@@ -45,6 +46,7 @@ class Conditions:
     data_file: Path
     derivatives_file: Path | None
     strains_file: Path | None
+    features_file: Path | None
     jobs: int
 
     @classmethod
@@ -63,6 +65,7 @@ class Conditions:
             data_file=data_file,
             derivatives_file=data.derivatives_file,
             strains_file=data.strains_file,
+            features_file=data.features_file,
             jobs=jobs,
         )
 
@@ -79,6 +82,7 @@ class Conditions:
             data=self.data_file,
             derivatives=self.derivatives_file,
             strains=self.strains_file,
+            features=self.features_file,
             elements=changed.elements,
             n_features=changed.n_features,
             network=changed.network,

@@ -31,6 +31,7 @@ from tio2nn.potential.prediction import Prediction
 from tio2nn.project.facts import are_used, resolved
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.jacobian_store import Selection
+from tio2nn.project.layout import features_beside
 from tio2nn.project.preparation import Preparation
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore, write_store
@@ -346,14 +347,22 @@ def taught(
     n_validation = len(data.validation.counts)
     n = len(inputs.store)
     parts = ("train",) * (n - n_validation) + ("validation",) * n_validation
-    window = None
+    memory = Memory(memory_for_derivatives(), processes, features_beside(lessons.project.fit_data_file))
+    n_features = parameters.n_features * int(inputs.store.n_atoms.sum())
+    has_features = memory.file_for(n_features, None) is not None
     n_values = sum(len(own) for own in (inputs.jacobian, inputs.strains) if own is not None)
     if preparation is not None:
-        window = None if preparation.window is None else Window(*preparation.window)
-    elif n_values:
-        window = Window.of(n_values, memory_for_derivatives(), parameters.n_features, processes)
+        window = None if preparation.window is None else Window.read(preparation.window)
+    else:
+        window = Window.of(
+            n_values + n_features * has_features,
+            memory.n_bytes,
+            parameters.n_features,
+            processes,
+            has_features=has_features,
+        )
     fixed = Fixed(data.reference.as_dict(), data.whitenings, window)
-    found = prepare(inputs, parameters, Split(inputs.store.names, parts), fixed, Memory(np.inf))
+    found = prepare(inputs, parameters, Split(inputs.store.names, parts), fixed, memory)
     return replace(
         data,
         facts=found.facts,
@@ -365,5 +374,6 @@ def taught(
         validation_forces=found.validation_forces,
         train_stress=found.train_stress,
         validation_stress=found.validation_stress,
+        window=found.window,
         fingerprint=digest_of([data.fingerprint, found.fingerprint]),
     )

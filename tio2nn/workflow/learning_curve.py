@@ -31,6 +31,7 @@ from tio2nn.parameters.recipes import fit_seconds
 from tio2nn.parameters.schema import to_json
 from tio2nn.project.facts import facts_of, resolved
 from tio2nn.project.freshness import Snapshot
+from tio2nn.project.layout import features_beside
 from tio2nn.project.project import Project
 from tio2nn.structures.split import Split
 from tio2nn.training.data import Inputs, Memory, prepare
@@ -275,7 +276,7 @@ def _run(
     if not plan.missing:
         return
     directory.mkdir(exist_ok=True)
-    for left in directory.glob("data-*.npz"):
+    for left in (*directory.glob("data-*.npz"), *directory.glob("data-*.f32")):
         left.unlink(missing_ok=True)  # by a process that was killed
     waiting = deque(sorted(plan.missing, key=lambda fit: -fit.seconds))
     running: dict[Future[Outcome], tuple[Planned, Path]] = {}
@@ -290,6 +291,7 @@ def _run(
                 fit, file = running.pop(future)
                 outcome = outcome_of(future)  # a cluster's looks whether the files of its task are there
                 file.unlink(missing_ok=True)
+                features_beside(file).unlink(missing_ok=True)
                 if outcome.status == FAILED:
                     raise InputError(
                         f"cannot fit to {fit.n_train} structures: {outcome.message}; finished fits are kept; to use "
@@ -303,13 +305,15 @@ def _run(
 def _submit(executor: Executor, fit: Planned, inputs: Inputs, file: Path, jobs: int) -> Future[Outcome]:
     """Prepare the data of a fit, and let a worker process run it."""
     parameters = fit.parameters
-    data = prepare(inputs, parameters, fit.split, memory=Memory(memory_for_derivatives(), jobs))
+    memory = Memory(memory_for_derivatives(), jobs, features_beside(file))
+    data = prepare(inputs, parameters, fit.split, memory=memory)
     compile_losses(data)
     data.save(file)
     task = TrialTask(
         data=file,
         derivatives=data.derivatives_file,
         strains=data.strains_file,
+        features=data.features_file,
         elements=parameters.elements,
         n_features=parameters.n_features,
         network=parameters.network,

@@ -17,6 +17,7 @@ from tio2nn.parallel.devices import Device, known_device
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.targets import require_expressible
 from tio2nn.project.freshness import Snapshot
+from tio2nn.project.layout import features_beside
 from tio2nn.project.preparation import Preparation, inputs_of_preparation, remove_preparation
 from tio2nn.project.project import Project
 from tio2nn.training.committee import MemberTask, fingerprint_of
@@ -120,7 +121,11 @@ def basis_of(
     asked = parameters
     if teacher is None:
         parameters = resolved_from(parameters, inputs.store, chosen, inputs.selection, origin)
-        memory = Memory(memory_for_derivatives(), min(processes, parameters.training.members))
+        memory = Memory(
+            memory_for_derivatives(),
+            min(processes, parameters.training.members),
+            features_beside(project.fit_data_file),
+        )
         data = prepare(inputs, parameters, chosen, preparation, memory, origin)
     else:
         parameters = resolved_student(teacher, parameters, inputs.store, chosen, inputs.selection)
@@ -187,6 +192,8 @@ def prepare_members(
     project.preparation_file.unlink(missing_ok=True)
     data.save(preparation.data_file(project))
     kept = [project.preparation_file, preparation.data_file(project)]
+    if data.features_file is not None:
+        kept.append(data.features_file.replace(preparation.features_file(project)))
     if origin is not None:
         kept.append(preparation.origin_file(project))
         origin.potential.save(preparation.origin_file(project))
@@ -261,6 +268,7 @@ def member_task(project: Project, preparation: Preparation, member: int) -> Memb
         data=preparation.data_file(project),
         derivatives=None if derivatives is None else features / derivatives,
         strains=None if strains is None else features / strains,
+        features=preparation.features_file(project) if preparation.has_features_file else None,
         elements=settings.elements,
         n_features=settings.n_features,
         network=settings.network,

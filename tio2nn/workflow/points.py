@@ -16,7 +16,7 @@ from tio2nn.project.feature_store import Manifest, StoredFeatures
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import FEATURES, FRESH
 from tio2nn.structures.structure import Structure
-from tio2nn.training.dataset import AtomTable
+from tio2nn.training.atom_table import AtomTable
 from tio2nn.workflow.predict import label
 from tio2nn.workflow.structure_batches import batches_of, in_threads
 

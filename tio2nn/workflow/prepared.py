@@ -40,10 +40,14 @@ def require_preparation(snapshot: Snapshot, member: int | None = None) -> Prepar
         raise StaleError(
             f'the preparation in {project.shown()} was made with {other(changed)}; run "{command}" again'
         )
-    if not (data := preparation.data_file(project)).exists():
-        raise InputError(
-            f'expected the data of the preparation, got no file; run "{command}" again', file=str(data)
-        )
+    files = [preparation.data_file(project)]
+    if preparation.has_features_file:
+        files.append(preparation.features_file(project))
+    for data in files:
+        if not data.exists():
+            raise InputError(
+                f'expected the data of the preparation, got no file; run "{command}" again', file=str(data)
+            )
     return preparation
 
 

@@ -25,6 +25,7 @@ from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Limits
 from tio2nn.project.freshness import Snapshot
+from tio2nn.project.layout import features_beside
 from tio2nn.project.preparation import remove_preparation
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model, versions
@@ -124,7 +125,7 @@ def train(
     """Fit the potential of a project.
 
     Committee members are fitted in company, or apart in the workers of an executor, with bitwise equal results.
-    Derivatives that exceed half the memory, or TIO2NN_MEMORY in GB, are read in windows.
+    Derivatives that exceed half the memory, or TIO2NN_MEMORY in GB, are read in windows, and so are features.
 
     Args:
         project: project with features, or its directory.
@@ -191,6 +192,8 @@ def train(
         fits, device = with_fallback(fitted, device, n_workers, listener.on_fallback)
     except FloatingPointError as error:
         raise diverged(error, parameters) from None
+    finally:
+        features_beside(files.data).unlink(missing_ok=True)
     epochs = [fit.chosen for fit in fits]
     is_kept = keeps_committee(project)
     summary = TrainSummary(

@@ -32,6 +32,7 @@ from tio2nn.parameters.schema import to_json
 from tio2nn.project.facts import facts_of, resolved
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.job_parts import PartNotes
+from tio2nn.project.layout import features_beside
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import versions
 from tio2nn.structures.split import LEFT_OUT, Split
@@ -96,7 +97,7 @@ def tune(
         parameters: parameters of the project, with any changes from the command line; their recipe sets what they
             leave open.
         jobs: number of trials to run in parallel; by default one per core. Derivatives that exceed half the memory, or
-            TIO2NN_MEMORY in GB, are read in windows, whose size and trials depend on it.
+            TIO2NN_MEMORY in GB, are read in windows, whose size and trials depend on it; so are features.
         make_executor: makes worker processes; if one dies, the others must survive; by default local processes.
         split_file: a split file given by the user.
         on_data: called with the training and validation data of the trials, and with the parts of a job array that have
@@ -114,10 +115,11 @@ def tune(
     n_workers = worker_count(jobs)
     snapshot = Snapshot.of(project)
     project = snapshot.project
-    parameters, data, chosen = _prepared(snapshot, parameters, split_file, n_workers)
+    data_file = project.trial_data_file
+    parameters, data, chosen = _prepared(snapshot, parameters, split_file, n_workers, data_file)
     keep_split(snapshot, chosen)
     project.tuning_directory.mkdir(exist_ok=True)
-    conditions = Conditions.of(parameters, data, project.trial_data_file, n_workers)
+    conditions = Conditions.of(parameters, data, data_file, n_workers)
     ledger = Ledger(project.trial_ledger_file, project.command("tune"))
     record = Record(conditions, ledger, on_trial, project.trials_file)
     notes = _notes(project, conditions)
@@ -147,8 +149,11 @@ def tune(
     document = write_best(project.best_trial_file, best, about)
     notes.remove()
     if not _at_work(project):
-        for left in project.tuning_directory.glob(f"{project.trial_data_file.stem}-*-of-*.npz"):
-            left.unlink(missing_ok=True)  # by parts that were killed
+        for left in project.tuning_directory.glob(
+            f"{data_file.stem}-*-of-*.npz"
+        ):  # by parts that were killed
+            left.unlink(missing_ok=True)
+            features_beside(left).unlink(missing_ok=True)
     return TuneSummary(
         ranked=ranked(trials),
         best=document,
@@ -189,9 +194,10 @@ def tune_part(
     snapshot = Snapshot.of(project)
     project = snapshot.project
     with project.joined(f"{_VERB} {own}"):
-        parameters, data, _ = _prepared(snapshot, parameters, split_file, n_workers)
+        data_file = of_part(project.trial_data_file, own)
+        parameters, data, _ = _prepared(snapshot, parameters, split_file, n_workers, data_file)
         project.tuning_directory.mkdir(exist_ok=True)
-        conditions = Conditions.of(parameters, data, of_part(project.trial_data_file, own), n_workers)
+        conditions = Conditions.of(parameters, data, data_file, n_workers)
         ledger = Ledger(of_part(project.trial_ledger_file, own), project.command(f"tune --part {own}"))
         record = Record(conditions, ledger, on_trial)
         notes = _notes(project, conditions)
@@ -229,7 +235,11 @@ def _notes(project: Project, conditions: Conditions) -> PartNotes:
 
 
 def _prepared(
-    snapshot: Snapshot, parameters: ParameterSet | None, split_file: AnyPath | None, n_workers: int
+    snapshot: Snapshot,
+    parameters: ParameterSet | None,
+    split_file: AnyPath | None,
+    n_workers: int,
+    data_file: Path,
 ) -> tuple[ParameterSet, TrainingData, Split]:
     """The parameters completed by their recipe, the data of the trials, and the split that these belong to."""
     if parameters is None:
@@ -246,8 +256,10 @@ def _prepared(
             parameters = parameters.with_overrides(training={"forces": False})
         if asked_stress == "auto" and not drawn.n_structures_with_stress:
             parameters = parameters.with_overrides(training={"stress": False})
-    data = prepare(inputs, parameters, split, memory=Memory(memory_for_derivatives(), n_workers))
+    memory = Memory(memory_for_derivatives(), n_workers, features_beside(data_file))
+    data = prepare(inputs, parameters, split, memory=memory)
     if not len(data.validation.counts):
+        features_beside(data_file).unlink(missing_ok=True)
         raise InputError(
             "expected structures in the validation set to compare trials, got none; data sets of fewer than "
             f"{FEWEST_TO_VALIDATE} structures have no validation set"
@@ -275,6 +287,7 @@ def _opened(
             yield executor
     finally:
         conditions.data_file.unlink(missing_ok=True)
+        features_beside(conditions.data_file).unlink(missing_ok=True)
 
 
 def own_candidate(parameters: ParameterSet) -> Candidate | None:
