@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import stat
 import subprocess
@@ -21,6 +22,7 @@ from tio2nn.errors import InputError
 from tio2nn.job_part import JobPart
 from tio2nn.parallel import rendezvous
 from tio2nn.parallel.exchange import Exchange, exchange
+from tio2nn.version import __version__
 
 Result = TypeVar("Result")
 
@@ -82,9 +84,9 @@ def test_only_its_user_reads_the_secret(tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def joined(file: Path, rank: JobPart, told: Callable[[str], None] | None = None) -> None:
+def joined(file: Path, rank: JobPart, told: Callable[[str], None] | None = None, wait: float = 0.2) -> None:
     """A rank that waits for others in vain."""
-    with exchange(file, rank, "w", 0.2, told):
+    with exchange(file, rank, "w", wait, told):
         pass
 
 
@@ -208,6 +210,132 @@ def test_nothing_is_said_to_one_that_only_looks_like_rank_1(tmp_path: Path) -> N
         stranger.close()
         with pytest.raises(InputError, match=r"^rank 1 of 2 did not start within 1 s"):
             joining.result()
+
+
+def test_a_stranger_that_drips_does_not_hold_up_rank_1(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "HANDSHAKE", 0.5)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(joined, file, JobPart(1, 2), None, 1.0)
+        while not file.exists():
+            time.sleep(0.01)
+        port, begin = json.loads(file.read_text(encoding="utf-8"))["port"], time.monotonic()
+        with socket.create_connection(("127.0.0.1", port)) as stranger, suppress(OSError):
+            while time.monotonic() < begin + 8.0:
+                stranger.sendall(b"\0")
+                time.sleep(0.1)
+        assert time.monotonic() - begin < 3.0
+        with pytest.raises(InputError, match=r"^rank 2 of 2 did not start within 1 s"):
+            first.result()
+
+
+def test_one_that_only_looks_like_rank_1_and_drips_does_not_hold_up_a_rank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendezvous, "HANDSHAKE", 0.5)
+    file = tmp_path / "ranks.json"
+    with socket.create_server(("127.0.0.1", 0)) as stranger, ThreadPoolExecutor(1) as pool:
+        about = {"host": socket.gethostname(), "addresses": [], "secret": "00" * 32}
+        file.write_text(json.dumps(about | {"port": stranger.getsockname()[1]}), encoding="utf-8")
+        joining, begin = pool.submit(joined, file, JobPart(2, 2), None, 1.0), time.monotonic()
+        other, _ = stranger.accept()
+        stranger.close()
+        with other, suppress(OSError):
+            while time.monotonic() < begin + 8.0:
+                other.sendall(b"\0")
+                time.sleep(0.1)
+        with pytest.raises(InputError, match=r"^rank 1 of 2 did not start within 1 s"):
+            joining.result()
+        assert time.monotonic() - begin < 4.0
+
+
+def test_a_rank_that_dies_before_all_are_there_can_start_again(file: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+
+        def rank(number: int) -> float:
+            with exchange(file, JobPart(number, 3), "w", 20.0) as found:
+                return float(found.sum(np.array([number]))[0])
+
+        running = [pool.submit(rank, 1)]
+        process = subprocess.Popen(
+            [sys.executable, "-c", _RANK, str(file), "2/3", "0"], stdout=subprocess.PIPE
+        )
+        time.sleep(2.0)
+        process.kill()
+        process.communicate()
+        running += [pool.submit(rank, 2), pool.submit(rank, 3)]
+        assert [own.result() for own in running] == [6.0] * 3
+
+
+def test_no_rank_begins_before_all_are_there(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "_PATIENCE", 0.3)  # of those that have begun
+    begun: list[int] = []
+
+    def rank(number: int) -> float:
+        with exchange(file, JobPart(number, 3), "w", 20.0) as found:
+            begun.append(number)
+            return float(found.sum(np.array([number]))[0])
+
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(rank, 1), pool.submit(rank, 2)]
+        time.sleep(1.0)
+        assert begun == []
+        running.append(pool.submit(rank, 3))
+        assert [own.result() for own in running] == [6.0] * 3
+
+
+def test_ranks_that_are_there_hear_which_one_is_not(file: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(joined, file, JobPart(1, 3), None, 2.0)
+        second = pool.submit(joined, file, JobPart(2, 3), None, 20.0)
+        for own in (first, second):
+            with pytest.raises(InputError, match=r"^rank 3 of 3 did not start within 2 s; start all ranks"):
+                own.result()
+
+
+def test_a_rank_waits_for_another_rank_1_if_the_first_one_dies(tmp_path: Path) -> None:
+    file = tmp_path / "ranks.json"
+
+    def rank(number: int) -> float:
+        with exchange(file, JobPart(number, 3), "w", 20.0) as found:
+            return float(found.sum(np.array([number]))[0])
+
+    with ThreadPoolExecutor(3) as pool:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _RANK, str(file), "1/3", "0"], stdout=subprocess.PIPE
+        )
+        running = [pool.submit(rank, 2)]
+        time.sleep(2.0)
+        process.kill()
+        process.communicate()
+        running += [pool.submit(rank, 1), pool.submit(rank, 3)]
+        assert [own.result() for own in running] == [6.0] * 3
+
+
+def test_another_version_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen([sys.executable, "-c", _RANK, str(file), "1/2", "0"], stdout=subprocess.PIPE)
+    monkeypatch.setattr(rendezvous, "__version__", "0.0.1")
+    expected = rf"^rank 1 runs tio2nn {re.escape(__version__)}, this one 0\.0\.1; install the same version"
+    with pytest.raises(InputError, match=expected):
+        joined(file, JobPart(2, 2), None, 20.0)
+    monkeypatch.undo()
+    with exchange(file, JobPart(2, 2), "w", 20.0):
+        pass
+    process.communicate(timeout=60)
+
+
+def test_rank_1_listens_on_addresses_of_both_kinds(file: Path) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(joined, file, JobPart(1, 2), None, 1.0)
+        while not file.exists():
+            time.sleep(0.01)
+        port = json.loads(file.read_text(encoding="utf-8"))["port"]
+        for address in ("127.0.0.1", "::1"):
+            with socket.create_connection((address, port), 5.0) as stranger:
+                assert len(stranger.recv(32)) > 0
+        with pytest.raises(InputError, match="did not start"):
+            first.result()
 
 
 _RANK = """

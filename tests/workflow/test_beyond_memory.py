@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from projects import PARAMETERS, no_pool, small_project, structures_with_forces
+from searches import Here
 from typer.testing import CliRunner
 
 from tio2nn.cli.commands import app
 from tio2nn.errors import InputError
+from tio2nn.parallel.workers import member_workers
 from tio2nn.potential.potential import Potential
 from tio2nn.project.project import Project
 from tio2nn.training.data import TrainingData
 from tio2nn.workflow.differentiate import differentiate
+from tio2nn.workflow.learning_curve import CurveSettings, learning_curve
 from tio2nn.workflow.members import fit_member, prepare_members
 from tio2nn.workflow.train import TrainListener, train
 from tio2nn.workflow.tune import tune
@@ -150,7 +153,7 @@ def test_features_beyond_the_memory_are_whitened_as_in_memory(
     assert left_in(project.root) == []
 
 
-def test_fits_of_members_and_ranks_of_one_process_agree(
+def test_members_of_an_array_read_the_features_of_their_preparation(
     energies: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIO2NN_MEMORY", TINY)
@@ -168,6 +171,7 @@ def test_fits_of_members_and_ranks_of_one_process_agree(
     assert left_in(energies.root) == []
 
 
+@pytest.mark.slow
 def test_members_side_by_side_have_the_bits_of_members_in_company(
     energies: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,7 +179,7 @@ def test_members_side_by_side_have_the_bits_of_members_in_company(
     train(energies, jobs=1)
     monkeypatch.setenv("TIO2NN_MEMORY", "2e-6")
     whole = history_of(energies)
-    train(energies, jobs=2, make_executor=no_pool)
+    train(energies, jobs=2, make_executor=member_workers)
     assert history_of(energies) == whole
     assert left_in(energies.root) == []
 
@@ -205,8 +209,11 @@ def test_a_search_and_a_curve_read_features_in_windows(
     parameters = ENERGIES.with_overrides(
         tuning={"layers": [1], "nodes": [4], "learning_rate": [0.01], "epochs": 1}
     )
-    summary = tune(energies, parameters, jobs=1, make_executor=no_pool)
+    summary = tune(energies, parameters, jobs=1, make_executor=lambda _: Here())
     assert summary.ranked[0].status == "completed"
+    settings = CurveSettings((50.0, 75.0, 100.0), 1)
+    found = learning_curve(energies, settings=settings, jobs=1, make_executor=lambda _: Here())
+    assert [fit.status for fit in found.fits] == ["completed"] * 3
     assert left_in(energies.root) == []
 
 

@@ -13,13 +13,14 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from tio2nn.errors import InputError
 from tio2nn.job_part import JobPart
+from tio2nn.version import __version__
 from tio2nn.wording import ranges
 
 HANDSHAKE = 5.0
@@ -29,9 +30,12 @@ _PATIENCE = 600.0  # s, for one message: a machine that hangs looks like one tha
 _UNREACHABLE = 60.0  # s, after which a machine that does not even acknowledge is given up
 _POLL = 0.2  # s
 _SECRET = 32  # bytes
-_HELLO = struct.Struct("!II32s32s")  # rank, number of ranks, digest of the work, number drawn
-_ANSWER = struct.Struct("!II")  # one of the next line, number of ranks
-_ACCEPTED, _OTHER_NUMBER, _OTHER_WORK, _TAKEN = range(4)
+_HELLO = struct.Struct("!II32s32s32s")  # rank, number of ranks, version, digest of the work, number drawn
+_ANSWER = struct.Struct(
+    "!IId32s"
+)  # one of the next line, number of ranks, how long rank 1 waits yet, s, version
+_ACCEPTED, _OTHER_NUMBER, _OTHER_VERSION, _OTHER_WORK, _TAKEN = range(5)
+_BEGIN = struct.Struct("!Id")  # 0: all ranks are there; else one that was missing after so many seconds
 
 
 class _Place(NamedTuple):
@@ -74,7 +78,7 @@ def host(
     """The connections of rank 1, in the order of the ranks; arguments and errors as for `exchange`."""
     found: dict[int, socket.socket] = {}
     until = time.monotonic() + wait
-    listener = socket.create_server(("", 0), backlog=rank.total)
+    listener = _listening(rank.total)
     try:
         secret = secrets.token_bytes(_SECRET)
         host = socket.gethostname()
@@ -87,17 +91,18 @@ def host(
                 other, _ = listener.accept()
             except TimeoutError:
                 missing = [k for k in range(2, rank.total + 1) if k not in found]
-                raise InputError(
-                    f"{told_ranks(missing, rank.total)} did not start within {wait:g} s; "
-                    "start all ranks at about the same time, or give --wait"
-                ) from None
-            number = None
+                _tell(found, missing[0], wait)
+                raise _late(missing, rank.total, wait) from None
+            for number in [number for number, own in found.items() if _has_ended(own)]:
+                found.pop(number).close()
+            accepted = None
             with suppress(OSError, ValueError):  # a stranger
-                number = _welcome(other, rank.total, secret, work, found)
-            if number is None:
+                accepted = _welcome(other, rank.total, secret, work, until - time.monotonic(), found)
+            if accepted is None:
                 other.close()
             else:
-                found[number] = _set_up(other)
+                found[accepted] = _set_up(other)
+        _tell(found, 0, wait)
     except BaseException:
         for other in found.values():
             other.close()
@@ -109,24 +114,34 @@ def host(
 
 
 def _welcome(
-    other: socket.socket, total: int, secret: bytes, work: str, found: dict[int, socket.socket]
+    other: socket.socket, total: int, secret: bytes, work: str, rest: float, found: dict[int, socket.socket]
 ) -> int | None:
-    """The number of the rank that has connected; None for a stranger, or one that does not belong here."""
+    """The number of the rank that has connected; None for a stranger, or one that does not belong here.
+
+    Args:
+        other: the connection.
+        total: number of ranks.
+        secret, work: that it must know.
+        rest: s, for which other ranks are waited for.
+        found: those that are there.
+    """
     other.settimeout(HANDSHAKE)
-    drawn = secrets.token_bytes(_SECRET)
+    drawn, until = secrets.token_bytes(_SECRET), time.monotonic() + HANDSHAKE
     other.sendall(drawn)
-    hello = receive(other, _HELLO.size)
-    if not hmac.compare_digest(receive(other, _SECRET), _proof(secret, b"rank", drawn + hello)):
+    hello = receive(other, _HELLO.size, until)
+    if not hmac.compare_digest(receive(other, _SECRET, until), _proof(secret, b"rank", drawn + hello)):
         return None
-    number, its_total, its_work, its_drawn = _HELLO.unpack(hello)
+    number, its_total, its_version, its_work, its_drawn = _HELLO.unpack(hello)
     answer = _ACCEPTED
     if its_total != total or not 2 <= number <= total:
         answer = _OTHER_NUMBER
+    elif its_version != _own_version():
+        answer = _OTHER_VERSION
     elif its_work != _digest(work):
         answer = _OTHER_WORK
     elif number in found:
         answer = _TAKEN
-    about = _ANSWER.pack(answer, total)
+    about = _ANSWER.pack(answer, total, max(0.0, rest), _own_version())
     other.sendall(about + _proof(secret, b"first", its_drawn + about))
     return number if answer == _ACCEPTED else None
 
@@ -141,43 +156,47 @@ def join(
         place = _Place.read(file)
         for address in () if place is None else place.candidates():
             assert place is not None, "it has addresses"
+            # if rank 1 dies before all are there, another one may come
             with suppress(OSError, ValueError):
-                return [_set_up(_introduced(address, place.secret, rank, work))]
+                return [_begun(*_introduced(address, place.secret, rank, work), rank)]
         if on_wait is not None:
             on_wait(f"waiting for {told_ranks([1], rank.total)}")
             on_wait = None
         if time.monotonic() > until:
-            raise InputError(
-                f"{told_ranks([1], rank.total)} did not start within {wait:g} s, or cannot be reached; "
-                "start all ranks at about the same time, or give --wait"
-            )
+            raise _late([1], rank.total, wait, ", or cannot be reached")
         time.sleep(_POLL)
 
 
-def _introduced(address: tuple[str, int], secret: bytes, rank: JobPart, work: str) -> socket.socket:
-    """A connection to rank 1, which has accepted this rank.
+def _introduced(
+    address: tuple[str, int], secret: bytes, rank: JobPart, work: str
+) -> tuple[socket.socket, float]:
+    """A connection to rank 1, which has accepted this rank, and for how long it waits for others, s.
 
     Raises:
         InputError: it has not.
         OSError, ValueError: nobody is there, or somebody else.
     """
     other = socket.create_connection(address, HANDSHAKE)
+    until = time.monotonic() + HANDSHAKE
     try:
-        drawn, own_drawn = receive(other, _SECRET), secrets.token_bytes(_SECRET)
-        hello = _HELLO.pack(rank.number, rank.total, _digest(work), own_drawn)
+        drawn, own_drawn = receive(other, _SECRET, until), secrets.token_bytes(_SECRET)
+        hello = _HELLO.pack(rank.number, rank.total, _own_version(), _digest(work), own_drawn)
         other.sendall(hello + _proof(secret, b"rank", drawn + hello))
-        about = receive(other, _ANSWER.size)
-        if not hmac.compare_digest(receive(other, _SECRET), _proof(secret, b"first", own_drawn + about)):
+        about, proof = receive(other, _ANSWER.size, until), receive(other, _SECRET, until)
+        if not hmac.compare_digest(proof, _proof(secret, b"first", own_drawn + about)):
             raise ValueError("a stranger")
-        answer, total = _ANSWER.unpack(about)
+        answer, total, rest, version = _ANSWER.unpack(about)
         if answer == _OTHER_NUMBER:
             raise InputError(
                 f"rank 1 was started as 1/{total}, this one as {rank}; give all of them the same N"
             )
-        if answer == _OTHER_WORK:
+        if answer == _OTHER_VERSION:
             raise InputError(
-                "rank 1 works with another preparation, or other checkpoints; see that all ranks share the project"
+                f"rank 1 runs tio2nn {version.rstrip(bytes(1)).decode()}, this one {__version__}; install the same "
+                "version for all of them"
             )
+        if answer == _OTHER_WORK:
+            raise InputError("rank 1 works with another preparation; see that all ranks share the project")
         if answer == _TAKEN:
             raise InputError(
                 f"{told_ranks([rank.number], rank.total)} is there already; give each one a number of its own"
@@ -185,7 +204,69 @@ def _introduced(address: tuple[str, int], secret: bytes, rank: JobPart, work: st
     except BaseException:
         other.close()
         raise
-    return other
+    return other, rest
+
+
+def _begun(other: socket.socket, rest: float, rank: JobPart) -> socket.socket:
+    """The connection to rank 1, once all ranks are there, for which it waits so many seconds.
+
+    Raises:
+        InputError: one is missing.
+        OSError: rank 1 has ended.
+    """
+    try:
+        missing, wait = _BEGIN.unpack(receive(other, _BEGIN.size, time.monotonic() + rest + 2.0 * HANDSHAKE))
+        if missing:
+            raise _late([missing], rank.total, wait)
+    except TimeoutError:
+        other.close()
+        raise InputError(
+            f"{told_ranks([1], rank.total)} has said nothing for {rest + 2.0 * HANDSHAKE:g} s; start all ranks again"
+        ) from None
+    except BaseException:
+        other.close()
+        raise
+    return _set_up(other)
+
+
+def _tell(found: Mapping[int, socket.socket], missing: int, wait: float) -> None:
+    """Let all ranks begin, or say which one is missing."""
+    for other in found.values():
+        with suppress(OSError):  # it has ended, which is noticed later
+            other.sendall(_BEGIN.pack(missing, wait))
+
+
+def _late(missing: Sequence[int], total: int, wait: float, also: str = "") -> InputError:
+    return InputError(
+        f"{told_ranks(missing, total)} did not start within {wait:g} s{also}; "
+        "start all ranks at about the same time, or give --wait"
+    )
+
+
+def _has_ended(other: socket.socket) -> bool:
+    """Whether a rank that waits, and says nothing meanwhile, is gone."""
+    timeout = other.gettimeout()
+    try:
+        other.setblocking(False)
+        return other.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        other.settimeout(timeout)
+
+
+def _listening(n: int) -> socket.socket:
+    """A socket at a free port of all addresses of this machine."""
+    if socket.has_dualstack_ipv6():
+        with suppress(OSError):  # IPv6 may be switched off
+            return socket.create_server(("", 0), family=socket.AF_INET6, backlog=n, dualstack_ipv6=True)
+    return socket.create_server(("", 0), backlog=n)
+
+
+def _own_version() -> bytes:
+    return __version__.encode()[:32].ljust(32, bytes(1))
 
 
 def _set_up(other: socket.socket) -> socket.socket:
@@ -230,21 +311,28 @@ def _proof(secret: bytes, side: bytes, about: bytes) -> bytes:
     return hmac.new(secret, side + about, "sha256").digest()
 
 
-def receive(other: socket.socket, n: int) -> bytes:
+def receive(other: socket.socket, n: int, until: float | None = None) -> bytes:
     """The next n bytes; errors as for `receive_into`."""
     found = bytearray(n)
-    receive_into(other, memoryview(found))
+    receive_into(other, memoryview(found), until)
     return bytes(found)
 
 
-def receive_into(other: socket.socket, view: memoryview) -> None:
+def receive_into(other: socket.socket, view: memoryview, until: float | None = None) -> None:
     """Fill it with the next bytes.
+
+    Args:
+        other: the connection.
+        view: to be filled.
+        until: the time by `time.monotonic` when all must be there; None if each piece may take the socket's timeout.
 
     Raises:
         OSError: the other side has ended, or says nothing for too long.
     """
     done = 0
     while done < len(view):
+        if until is not None:
+            other.settimeout(max(0.001, until - time.monotonic()))
         n = other.recv_into(view[done:])
         if n == 0:
             raise ConnectionResetError("the other side has ended")
