@@ -103,12 +103,15 @@ def test_two_ranks_have_the_losses_of_one_process(two: Project, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_three_ranks_on_energies_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", ["1", "2e-6"])  # GB
+def test_three_ranks_on_energies_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str) -> None:
+    monkeypatch.setenv("TIO2NN_MEMORY", memory)
     project = small_project(tmp_path / "p", PARAMETERS.with_overrides(training=FIT))
     one = Project(tmp_path / "one")
     shutil.copytree(project.root, one.root)
     train(one, jobs=1)
-    prepare_members(project)
+    preparation = prepare_members(project)
+    assert preparation.has_features_file == (memory != "1")
     fitted_by_ranks(project, 3)
     train(project, jobs=1)
     assert_same_losses(project, one)

@@ -323,6 +323,11 @@ def test_another_version_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -
     process.communicate(timeout=60)
 
 
+@pytest.mark.parametrize("wait", [1e10, 1e300, np.inf])
+def test_ranks_can_wait_as_long_as_one_likes(file: Path, wait: float) -> None:
+    assert in_threads(file, 2, lambda rank: float(rank.sum(np.ones(1))[0]), wait=wait) == [2.0, 2.0]
+
+
 def test_rank_1_listens_on_addresses_of_both_kinds(file: Path) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("no IPv6 here")

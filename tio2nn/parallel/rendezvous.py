@@ -29,6 +29,7 @@ HANDSHAKE = 5.0
 _PATIENCE = 600.0  # s, for one message: a machine that hangs looks like one that computes
 _UNREACHABLE = 60.0  # s, after which a machine that does not even acknowledge is given up
 _POLL = 0.2  # s
+_LONGEST = 1e8  # s, three years
 _SECRET = 32  # bytes
 _HELLO = struct.Struct("!II32s32s32s")  # rank, number of ranks, version, digest of the work, number drawn
 _ANSWER = struct.Struct(
@@ -86,7 +87,7 @@ def host(
         if rank.total > 1 and on_wait is not None:
             on_wait(f"waiting for {told_ranks(range(2, rank.total + 1), rank.total)}")
         while len(found) < rank.total - 1:
-            listener.settimeout(max(0.001, until - time.monotonic()))
+            listener.settimeout(_until(until))
             try:
                 other, _ = listener.accept()
             except TimeoutError:
@@ -265,6 +266,11 @@ def _listening(n: int) -> socket.socket:
     return socket.create_server(("", 0), backlog=n)
 
 
+def _until(moment: float) -> float:
+    """Seconds until then, as a socket can wait."""
+    return min(max(0.001, moment - time.monotonic()), _LONGEST)
+
+
 def _own_version() -> bytes:
     return __version__.encode()[:32].ljust(32, bytes(1))
 
@@ -332,7 +338,7 @@ def receive_into(other: socket.socket, view: memoryview, until: float | None = N
     done = 0
     while done < len(view):
         if until is not None:
-            other.settimeout(max(0.001, until - time.monotonic()))
+            other.settimeout(_until(until))
         n = other.recv_into(view[done:])
         if n == 0:
             raise ConnectionResetError("the other side has ended")
