@@ -228,3 +228,12 @@ def test_arrays_that_do_not_belong_together_are_refused(
     np.savez(path, **{**arrays, array: value})
     with pytest.raises(InputError, match="expected a structure store, got"):
         read_store(path)
+
+
+def test_chosen_structures_are_those_of_the_store(store: StructureStore) -> None:
+    names = [store.names[k] for k in (2, 0, 1)]
+    chosen = store.chosen(np.array([2, 0, 1]))
+    assert len(chosen) == 3
+    assert [structure.name for structure in chosen] == names
+    assert [structure.name for structure in chosen[1:]] == names[1:]
+    assert chosen[-1].name == names[-1]

@@ -263,9 +263,10 @@ def closest_distances(structures: Sequence[Structure], elements: Sequence[str], 
         return closest
     together = (present.T.astype(float) @ present) > 0
     radius = min(float(_sums_of_radii(elements)[together].max()), cutoff)
-    chosen = list(structures)
-    while chosen:
-        for batch in batches(chosen):
+    chosen = np.arange(len(structures))
+    while len(chosen):
+        # one after the other, as those of a project are made when they are asked for
+        for batch in batches(structures[k] for k in chosen.tolist()):
             kinds = np.array([place[element] for s in batch for element in s.elements], dtype=np.int64)
             for neighbors in neighbor_lists(batch, radius, np.zeros_like(kinds), 1):
                 pairs = neighbors.within(radius)
@@ -275,6 +276,5 @@ def closest_distances(structures: Sequence[Structure], elements: Sequence[str], 
         if radius >= cutoff or not missing.any():
             break
         radius = min(_WIDER * radius, cutoff)
-        holds_one = ((present @ missing.astype(float)) * present).any(axis=1)
-        chosen = [structure for structure, holds in zip(structures, holds_one, strict=True) if holds]
+        chosen = np.flatnonzero(((present @ missing.astype(float)) * present).any(axis=1))
     return np.asarray(np.minimum(closest, closest.T))

@@ -245,6 +245,10 @@ class StructureStore(Sequence[Structure]):
             **self.label_notes.of_structure(index),
         )
 
+    def chosen(self, indices: NDArray[np.int64]) -> Sequence[Structure]:
+        """Some structures, each of which is made when it is asked for."""
+        return _Chosen(self, indices)
+
     @cached_property
     def _indices(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self.names)}
@@ -363,6 +367,25 @@ class StructureStore(Sequence[Structure]):
         if max_energy is None:
             return np.ones(len(self), dtype=np.bool_)
         return np.asarray(self.cohesive_energies <= max_energy)
+
+
+class _Chosen(Sequence[Structure]):
+    """Some structures of a store."""
+
+    def __init__(self, store: StructureStore, indices: NDArray[np.int64]) -> None:
+        self._store, self._indices = store, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, key: int) -> Structure: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequence[Structure]: ...
+    def __getitem__(self, key: int | slice) -> Structure | Sequence[Structure]:
+        if isinstance(key, slice):
+            return _Chosen(self._store, self._indices[key])
+        return self._store[int(self._indices[key])]
 
 
 def _unknown_stresses(n: int) -> FloatArray:

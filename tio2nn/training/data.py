@@ -227,7 +227,7 @@ def _prepared(
     train_table, validation_table = AtomTable.gather(
         inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation), scratch
     )
-    repulsion = Repulsion.beyond([store[k] for k in train.tolist()], elements, parameters.cutoff)
+    repulsion = Repulsion.beyond(store.chosen(train), elements, parameters.cutoff)
     sizes = subnets.natural_sizes(parameters, repulsion.closest)
     whitenings = whitenings_of(parameters, train_table, sizes) if earlier is None else earlier.whitenings
     begun = None
