@@ -202,6 +202,20 @@ def test_a_fit_that_diverges_leaves_no_features(energies: Project, monkeypatch: 
     assert left_in(energies.root) == []
 
 
+def test_a_training_that_is_interrupted_before_its_first_epoch_leaves_no_features(
+    energies: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(data: TrainingData) -> None:
+        assert data.features_file is not None
+        assert data.features_file.exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("TIO2NN_MEMORY", TINY)
+    with pytest.raises(KeyboardInterrupt):
+        train(energies, listener=TrainListener(on_data=interrupt))
+    assert left_in(energies.root) == []
+
+
 def test_a_search_and_a_curve_read_features_in_windows(
     energies: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

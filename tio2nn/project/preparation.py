@@ -135,7 +135,7 @@ class Preparation:
                         Whitening(*(arrays[f"{name}_{k}"] for name in _OF_WHITENING))
                         for k in range(about["n_whitenings"])
                     ),
-                    None if about["window"] is None else tuple(map(int, about["window"])),
+                    _window(about["window"]),
                     None if (origin := about.get("origin")) is None else (str(origin[0]), str(origin[1])),
                     about.get("strains"),
                     None if (teacher := about.get("teacher")) is None else dict(teacher),
@@ -159,6 +159,13 @@ class Preparation:
                 )
         except Exception:
             return False  # missing or damaged: the fit begins anew
+
+
+def _window(numbers: Sequence[int] | None) -> tuple[int, int, int, int] | None:
+    if numbers is None:
+        return None
+    capacity, kept, n_features, has_features = map(int, numbers)
+    return capacity, kept, n_features, has_features
 
 
 def unfinished_training(project: Project) -> str:

@@ -147,12 +147,37 @@ def train(
             dies, or the potential to learn from has other symmetry functions.
         TypeError, ValueError: jobs is no positive whole number, or the split is no path.
     """
-    begin = time.perf_counter()
     n_workers, request = worker_count(jobs), split_request(split)
-    listener = listener or TrainListener()
-    origin = read_origin(lesson.potential) if isinstance(lesson, FineTuning) else None
-    configure_threads(n_workers, known_device(device))
     snapshot = Snapshot.of(project)
+    try:
+        return _trained(
+            snapshot,
+            parameters,
+            request,
+            lesson,
+            n_workers,
+            make_executor,
+            listener or TrainListener(),
+            known_device(device),
+        )
+    finally:
+        features_beside(snapshot.project.fit_data_file).unlink(missing_ok=True)
+
+
+def _trained(
+    snapshot: Snapshot,
+    parameters: ParameterSet | None,
+    request: SplitRequest,
+    lesson: Lesson | None,
+    n_workers: int,
+    make_executor: Callable[[int], Executor] | None,
+    listener: TrainListener,
+    device: Device,
+) -> TrainSummary:
+    """As `train`."""
+    begin = time.perf_counter()
+    origin = read_origin(lesson.potential) if isinstance(lesson, FineTuning) else None
+    configure_threads(n_workers, device)
     project = snapshot.project
     preparation = usable_preparation(snapshot)
     if parameters is None:
@@ -192,8 +217,6 @@ def train(
         fits, device = with_fallback(fitted, device, n_workers, listener.on_fallback)
     except FloatingPointError as error:
         raise diverged(error, parameters) from None
-    finally:
-        features_beside(files.data).unlink(missing_ok=True)
     epochs = [fit.chosen for fit in fits]
     is_kept = keeps_committee(project)
     summary = TrainSummary(
