@@ -15,6 +15,7 @@ from tio2nn.cli.commands import app
 from tio2nn.errors import InputError
 from tio2nn.parallel.workers import member_workers
 from tio2nn.potential.potential import Potential
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.training.data import TrainingData
 from tio2nn.workflow.differentiate import differentiate
@@ -36,7 +37,8 @@ def project(tmp_path: Path) -> Project:
 
 def trained(project: Project, **changes: object) -> tuple[TrainingData, str]:
     heard: list[TrainingData] = []
-    train(project, FORCES.with_overrides(training=changes), listener=TrainListener(on_data=heard.append))
+    parameters = Snapshot(project).parameters.with_overrides(training=changes)
+    train(project, parameters, listener=TrainListener(on_data=heard.append))
     return heard[0], history_of(project)
 
 
