@@ -32,9 +32,8 @@ _POLL = 0.2  # s
 _LONGEST = 1e8  # s, three years
 _SECRET = 32  # bytes
 _HELLO = struct.Struct("!II32s32s32s")  # rank, number of ranks, version, digest of the work, number drawn
-_ANSWER = struct.Struct(
-    "!IId32s"
-)  # one of the next line, number of ranks, how long rank 1 waits yet, s, version
+# one of the next line, number of ranks, how many seconds rank 1 still waits for others, version
+_ANSWER = struct.Struct("!IId32s")
 _ACCEPTED, _OTHER_NUMBER, _OTHER_VERSION, _OTHER_WORK, _TAKEN = range(5)
 _BEGIN = struct.Struct("!Id")  # 0: all ranks are there; else one that was missing after so many seconds
 
@@ -297,7 +296,7 @@ def _addresses(host: str) -> tuple[str, ...]:
     """Numbers under which others may reach this machine if they do not know its name."""
     found: list[str] = []
     with suppress(OSError):
-        found += socket.gethostbyname_ex(host)[2]
+        found += [str(place[0]) for *_, place in socket.getaddrinfo(host, None)]
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # sends nothing; an address that is kept for examples
         found.append(probe.getsockname()[0])
