@@ -315,16 +315,19 @@ def test_another_training_removes_the_lessons_of_one_that_was_killed(
     assert "--distill" not in invoke("status", "-C", project.root)[0]
 
 
-def test_derivatives_beyond_memory_are_read_in_windows(
-    project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("memory", "has_features"), [("0.0001", False), ("0.000002", True)])
+def test_derivatives_and_features_beyond_memory_are_read_in_windows(
+    project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch, memory: str, has_features: bool
 ) -> None:
-    monkeypatch.setenv("TIO2NN_MEMORY", "0.0001")
+    monkeypatch.setenv("TIO2NN_MEMORY", memory)
     heard: list[TrainingData] = []
     train(
         project, lesson=Distillation(teacher, copies=2), jobs=1, listener=TrainListener(on_data=heard.append)
     )
     assert heard[0].window is not None
+    assert heard[0].window.has_features == has_features
     assert heard[0].train_forces is not None
+    assert list(project.root.rglob("*.f32")) == list(project.features_directory.glob("*.f32"))
 
 
 def test_energies_alone_can_be_learnt(tmp_path: Path, teacher: Path) -> None:
