@@ -181,6 +181,11 @@ def test_one_volume_scan_tells_units_but_not_shears() -> None:
             "no pairs have the same atoms at similar places in strained cells",
         ),
         (metal(12, strain=0.03, shift=0.0), False, "forces and energies disagree first"),
+        (
+            metal(24, strain=0.05, shift=0.1, repeats=2),
+            True,
+            "atoms of strained copies are too far from each other's places",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_said(
@@ -189,6 +194,12 @@ def test_what_cannot_be_compared_is_said(
     found = compare_stress(structures, forces_agree=forces_agree)
     assert not found.disagrees
     assert found.fact().endswith(f"not compared with energies: {reason}")
+
+
+def test_stresses_that_contradict_energies_are_not_taken_for_copies_too_far_apart() -> None:
+    rng = np.random.default_rng(1)
+    noise = changed(RIGHT["strained copies"], lambda _: from_voigt(rng.normal(size=6)))
+    assert compare_stress(noise).why_not.endswith("do not follow from any multiple of their stresses")
 
 
 def test_random_stresses_and_a_part_without_any_are_no_reason_to_accuse() -> None:
