@@ -243,8 +243,16 @@ def test_another_file_is_no_ledger(file: Path, content: bytes) -> None:
     assert file.read_bytes() == content
 
 
+_STRESS = "validation_stress_rmse_meV_per_A3"
+
+
 @pytest.mark.parametrize(
-    "missing", [("search", "event"), ("search", "event", "validation_force_rmse_eV_per_A")]
+    "missing",
+    [
+        (_STRESS,),
+        (_STRESS, "search", "event"),
+        (_STRESS, "search", "event", "validation_force_rmse_eV_per_A"),
+    ],
 )
 def test_a_ledger_of_an_earlier_version_is_read_and_continued(file: Path, missing: tuple[str, ...]) -> None:
     trial, other = make_trial(), make_trial(2, nodes=8)
@@ -260,6 +268,23 @@ def test_a_ledger_of_an_earlier_version_is_read_and_continued(file: Path, missin
     assert new.find("settings", CANDIDATE, 1) == trial
     assert new.find("settings", other.candidate, 2) == other
     assert len(lines_of(file)) == 3
+
+
+def test_a_shared_search_of_an_earlier_version_goes_on(file: Path) -> None:
+    opened(file).add("settings", make_trial(), "search", 1)
+    rows = list(csv.reader(lines_of(file)))
+    kept = [k for k, name in enumerate(rows[0]) if name != _STRESS]
+    with file.open("w", encoding="utf-8", newline="") as handle:
+        csv.writer(handle).writerows([row[k] for k in kept] for row in rows)
+    opened(file).add("settings", make_trial(2, nodes=8), "search", 2)
+    found = opened(file).lines
+    assert [(line.search, line.event) for line in found] == [("search", 1), ("search", 2)]
+
+
+def test_errors_of_stresses_are_kept(file: Path) -> None:
+    trial = make_trial(1, validation_stress_rmse_meV_per_A3=1.25)
+    opened(file).add("settings", trial)
+    assert opened(file).find("settings", CANDIDATE, 1) == trial
 
 
 def test_a_ledger_that_cannot_be_read_is_named(file: Path) -> None:

@@ -13,6 +13,7 @@ from tio2nn.errors import InputError
 from tio2nn.tuning.trials import (
     DIVERGED,
     FAILED,
+    best_of,
     ranked,
     read_best,
     write_best,
@@ -27,6 +28,38 @@ def test_forces_count_as_much_as_energies_whatever_their_unit() -> None:
     assert first.describe().endswith("validation RMSE 10.00 meV/atom, 0.2000 eV/Å")
     second = make_trial(2, 11.0, validation_force_rmse_eV_per_A=0.17)
     assert ranked([first, second]) == (second, first)
+
+
+def test_a_percent_of_the_stress_counts_a_quarter() -> None:
+    def score(energy: float, force: float | None, stress: float) -> float:
+        return make_trial(
+            1, energy, validation_force_rmse_eV_per_A=force, validation_stress_rmse_meV_per_A3=stress
+        ).score
+
+    assert score(10.0, 0.2, 3.0) == pytest.approx((10.0 * 0.2 * 3.0**0.25) ** (1 / 2.25))
+    assert score(10.0, None, 3.0) == pytest.approx((10.0 * 3.0**0.25) ** (1 / 1.25))
+    # 10 % less of the energies outweigh 30 % more of the stress, but not 60 %
+    assert score(9.0, 0.2, 3.9) < score(10.0, 0.2, 3.0) < score(9.0, 0.2, 4.8)
+    shown = make_trial(1, 10.0, validation_force_rmse_eV_per_A=0.2, validation_stress_rmse_meV_per_A3=3.0)
+    assert shown.describe().endswith("validation RMSE 10.00 meV/atom, 0.2000 eV/Å, 3.00 meV/Å³")
+
+
+@pytest.mark.parametrize(
+    ("forces", "stress", "least"),
+    # two standard errors of energies of 50 structures, 20 %, of the score
+    [(None, None, 1.2), (0.2, None, 1.1), (0.2, 3.0, 1.0916), (None, 3.0, 1.1649)],
+)
+def test_another_trial_must_be_better_by_two_standard_errors_of_the_score(
+    forces: float | None, stress: float | None, least: float
+) -> None:
+    known = {"validation_force_rmse_eV_per_A": forces, "validation_stress_rmse_meV_per_A3": stress}
+    own, better = make_trial(1, **known), make_trial(2, nodes=8, **known)
+    power = math.log(better.score / make_trial(2, 25.0, nodes=8, **known).score) / math.log(0.5)
+    for factor, expected in ((0.999, own), (1.001, better)):
+        rmse = 12.5 / (factor * least) ** (1.0 / power)
+        better = make_trial(2, rmse, nodes=8, **known)
+        found = best_of([own, better], own.candidate, 50)
+        assert found.trial == expected.trial
 
 
 def test_the_best_is_first_and_what_did_not_complete_last() -> None:

@@ -130,20 +130,27 @@ def test_beyond_the_memory_it_is_read_in_windows_alone_and_in_company(
         np.testing.assert_array_equal(own, expected)
 
 
-def test_a_search_fits_with_stress(project: Project) -> None:
+def test_a_search_fits_with_stress_and_shows_its_errors(project: Project) -> None:
     parameters = AUTO.with_overrides(
         tuning={"layers": [1], "nodes": [4], "learning_rate": [0.01], "epochs": 1}
     )
+    project.parameters_file.write_text(parameters.to_json(), encoding="utf-8")
     heard: list[TrainingData] = []
-    summary = tune(
-        project,
-        parameters,
-        jobs=1,
-        make_executor=lambda _: Here(),
-        on_data=lambda data, _: heard.append(data),
+    search = tune(
+        project, jobs=1, make_executor=lambda _: Here(), on_data=lambda data, _: heard.append(data)
     )
-    assert summary.ranked[0].status == "completed"
+    best = search.ranked[0]
+    assert best.status == "completed"
     assert heard[0].train_stress is not None
+    stress = best.validation_stress_rmse_meV_per_A3
+    assert stress is not None
+    assert best.score < replace(best, validation_stress_rmse_meV_per_A3=2.0 * stress).score
+    assert stress in list(pd.read_csv(project.trials_file)["validation_stress_rmse_meV_per_A3"])
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["tune", "-C", str(project.root), "-j", "1"])
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.output.split())
+    assert re.search(r"RMSE meV/atom.* eV/Å.* meV/Å³.* status", told)
+    assert f" {stress:.2f} " in told
 
 
 @pytest.mark.slow

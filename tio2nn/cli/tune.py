@@ -144,10 +144,15 @@ def perform(
         [rank, t.layers, t.nodes, t.learning_rate, t.dropout, t.epochs, t.shown_rmse, t.status]
         for rank, t in enumerate(summary.ranked, start=1)
     ]
-    if any(trial.validation_force_rmse_eV_per_A is not None for trial in summary.ranked):
-        columns.insert(-1, "eV/Å")
-        for row, trial in zip(rows, summary.ranked, strict=True):
-            row.insert(-1, trial.shown_force_rmse)
+    # "-" stands for an error that a trial does not have, for example of one that diverged
+    for unit, cells in (
+        ("eV/Å", [trial.shown_force_rmse for trial in summary.ranked]),
+        ("meV/Å³", [trial.shown_stress_rmse for trial in summary.ranked]),
+    ):
+        if set(cells) != {"-"}:
+            columns.insert(-1, unit)
+            for row, cell in zip(rows, cells, strict=True):
+                row.insert(-1, cell)
     console.table(f"{counted(len(summary.ranked), 'trial')}, best first", columns, rows[: console.SHOWN])
     if len(rows) > console.SHOWN:
         console.say(f"... all trials are in {snapshot.project.trials_file}")

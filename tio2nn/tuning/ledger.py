@@ -28,8 +28,10 @@ from tio2nn.job_part import JobPart
 from tio2nn.tuning.trials import FAILED, STARTED, TRIAL_COLUMNS, Candidate, Trial, cells_of, trial_from
 
 _HEADER = ("settings", "search", "event", *TRIAL_COLUMNS)
-# ledgers of earlier versions, without searches that several workers share; those of 0.1.0 without forces
-_WITHOUT_SEARCHES = ("settings", *TRIAL_COLUMNS)
+# ledgers of earlier versions: without stress; without searches that several workers share; those of 0.1.0 without
+# forces
+_WITHOUT_STRESS = tuple(name for name in _HEADER if name != "validation_stress_rmse_meV_per_A3")
+_WITHOUT_SEARCHES = tuple(name for name in _WITHOUT_STRESS if name not in ("search", "event"))
 _WITHOUT_FORCES = tuple(name for name in _WITHOUT_SEARCHES if name != "validation_force_rmse_eV_per_A")
 
 
@@ -169,7 +171,7 @@ class _File:
     def append(self, line: Line) -> None:
         """Write a line at the end, and let the disk confirm it."""
         self.make_ready()
-        text = _text_of((line.settings, line.search, line.event or "", *cells_of(line.trial)))
+        text = _text_of(_cells_of(line))
         with naming(self._path), self._path.open("ab", buffering=0) as handle:
             try:
                 left = memoryview(text)
@@ -193,8 +195,7 @@ class _File:
             os.truncate(self._path, self._n_bytes)
         else:
             self._n_bytes = self._n_lines = 0
-            rows = [(line.settings, "", "", *cells_of(line.trial)) for line in self.read()]
-            write_csv(self._path, _HEADER, rows)
+            write_csv(self._path, _HEADER, [_cells_of(line) for line in self.read()])
             self._columns, self._n_bytes = _HEADER, self._path.stat().st_size
         self._is_ready = True
 
@@ -207,7 +208,7 @@ class _File:
             raise self._refusal("a table of trials", str(error), self._n_lines) from None
         if self._n_lines == 1:
             self._columns = tuple(cells)
-            if self._columns not in (_HEADER, _WITHOUT_SEARCHES, _WITHOUT_FORCES):
+            if self._columns not in (_HEADER, _WITHOUT_STRESS, _WITHOUT_SEARCHES, _WITHOUT_FORCES):
                 raise self._refusal(f"the columns {', '.join(_HEADER)}", "others", 1)
             return None
         try:
@@ -219,6 +220,10 @@ class _File:
 
     def _refusal(self, expected: str, got: str, line: int) -> InputError:
         return InputError(f"expected {expected}, got: {got}; {self._advice}", file=str(self._path), line=line)
+
+
+def _cells_of(line: Line) -> list[object]:
+    return [line.settings, line.search, line.event or "", *cells_of(line.trial)]
 
 
 def _text_of(cells: Sequence[object]) -> bytes:

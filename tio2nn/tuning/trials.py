@@ -24,6 +24,10 @@ STARTED = "started"
 """A trial without an outcome, running or lost with its worker: one of several that share a search."""
 
 
+# of the stress in a score, beside that of the energies: its weight in the loss of every recipe
+_SHARE_OF_STRESS = 0.25
+
+
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """The settings of a trial: number of hidden layers, nodes in each, and how to train."""
@@ -73,12 +77,33 @@ class Outcome:
         """The quantity that the search minimizes; infinite for a trial that did not complete.
 
         The validation RMSE of the energies, meV/atom; in a search on forces, the geometric mean of the RMSE of
-        energies and of force components, eV/Å: a percent of one is worth a percent of the other.
+        energies and of force components, eV/Å: a percent of one is worth a percent of the other. With stress, its
+        RMSE, meV/Å³, is one of them, and a percent of it is worth a quarter, as the loss weighs stresses.
         """
         energies, forces = self.validation_rmse_meV_per_atom, self.validation_force_rmse_eV_per_A
+        stress = self.validation_stress_rmse_meV_per_A3
         if energies is None:
             return math.inf
-        return energies if forces is None else math.sqrt(energies * forces)
+        if stress is None:
+            return energies if forces is None else math.sqrt(energies * forces)
+        product = energies * (1.0 if forces is None else forces) * stress**_SHARE_OF_STRESS
+        return float(product ** (1.0 / self._shares))
+
+    @property
+    def score_per_energy(self) -> float:
+        """By how many per cent one per cent of the errors of structures changes the score: of energies and stresses.
+
+        Those of the two are independent; the error of the many forces is negligible.
+        """
+        stress = 0.0 if self.validation_stress_rmse_meV_per_A3 is None else _SHARE_OF_STRESS
+        return math.hypot(1.0, stress) / self._shares
+
+    @property
+    def _shares(self) -> float:
+        """The sum of the powers of all errors in the score."""
+        with_forces = 0.0 if self.validation_force_rmse_eV_per_A is None else 1.0
+        with_stress = 0.0 if self.validation_stress_rmse_meV_per_A3 is None else _SHARE_OF_STRESS
+        return 1.0 + with_forces + with_stress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +134,12 @@ class Trial(Outcome, Candidate):
         rmse = self.validation_force_rmse_eV_per_A
         return "-" if rmse is None else f"{rmse:.4f}"
 
+    @property
+    def shown_stress_rmse(self) -> str:
+        """The validation RMSE of the components of the stress for display, meV/Å³."""
+        rmse = self.validation_stress_rmse_meV_per_A3
+        return "-" if rmse is None else f"{rmse:.2f}"
+
     def describe(self) -> str:
         """One line: number, settings, outcome."""
         what = (
@@ -117,7 +148,10 @@ class Trial(Outcome, Candidate):
         )
         if self.status == COMPLETED:
             forces = "" if self.validation_force_rmse_eV_per_A is None else f", {self.shown_force_rmse} eV/Å"
-            return what + f"validation RMSE {self.shown_rmse} meV/atom{forces}"
+            stress = (
+                "" if self.validation_stress_rmse_meV_per_A3 is None else f", {self.shown_stress_rmse} meV/Å³"
+            )
+            return what + f"validation RMSE {self.shown_rmse} meV/atom{forces}{stress}"
         return what + self.status + (f", {self.message}" if self.message else "")
 
 
@@ -132,6 +166,7 @@ TRIAL_COLUMNS = (
     "validation_rmse_meV_per_atom",
     "validation_mae_meV_per_atom",
     "validation_force_rmse_eV_per_A",
+    "validation_stress_rmse_meV_per_A3",
     "layers",
     "nodes",
     "learning_rate",
@@ -142,7 +177,7 @@ TRIAL_COLUMNS = (
     "seconds",
     "message",
 )
-_ERRORS = TRIAL_COLUMNS[2:5]
+_ERRORS = TRIAL_COLUMNS[2:6]
 _REAL = frozenset((*_ERRORS, "learning_rate", "dropout", "seconds"))
 _TEXT = frozenset(("status", "message"))
 _OPTIONAL = frozenset((*_ERRORS, "best_epoch", "n_parameters"))
@@ -163,9 +198,7 @@ def best_of(trials: Iterable[Trial], own: Candidate | None, n_validation: int) -
     """
     best = ranked(trials)[0]
     # relative standard error of the RMSE of normally distributed errors
-    error = 1.0 / math.sqrt(2.0 * n_validation)
-    if best.validation_force_rmse_eV_per_A is not None:
-        error /= 2.0  # of the score; the error of the many forces is negligible
+    error = best.score_per_energy / math.sqrt(2.0 * n_validation)
     for trial in trials:
         if (
             own is not None
