@@ -65,6 +65,28 @@ def test_scale_and_offset_of_a_column_do_not_matter(seed: int, scale: float, off
     np.testing.assert_allclose(first @ first.T, second @ second.T, rtol=1e-5, atol=1e-5)
 
 
+def test_what_labels_tell_of_beside_the_atoms_is_not_turned_down() -> None:
+    rng = np.random.default_rng(5)
+    features = rng.normal(size=(300, 3)) * [1.0, 1.0, 0.0] + rng.normal(size=(300, 1)) * [0.0, 0.0, 1.0]
+    # the third column almost follows from the first two
+    features[:, 2] = features[:, 0] + features[:, 1] + 1e-3 * features[:, 2]
+    thin = np.array([1.0, 1.0, -1.0])
+    plain = Whitening.fit(features, FLOOR)
+    aware = Whitening.fit(features, FLOOR, beside=0.5**2 * np.outer(thin, thin))
+    gain, aware_gain = (float(np.linalg.norm(thin @ own.matrix)) for own in (plain, aware))
+    assert gain < 0.5
+    assert aware_gain == pytest.approx(2.0, rel=0.3)
+    np.testing.assert_array_equal(plain.metric, aware.metric)
+    np.testing.assert_array_equal(plain.mean, aware.mean)
+
+
+def test_constant_columns_stay_out_whatever_labels_tell_of() -> None:
+    features = np.hstack([_correlated(), np.full((400, 1), 3.0)])
+    aware = Whitening.fit(features, FLOOR, beside=np.ones((5, 5)))
+    assert aware.constant.tolist() == [False] * 4 + [True]
+    assert not aware.matrix[4].any()
+
+
 def test_new_atoms_are_seen_with_the_moments_of_the_training_atoms() -> None:
     features = _correlated()
     whitening = Whitening.fit(features)

@@ -136,9 +136,7 @@ def test_a_search_fits_with_stress_and_shows_its_errors(project: Project) -> Non
     )
     project.parameters_file.write_text(parameters.to_json(), encoding="utf-8")
     heard: list[TrainingData] = []
-    search = tune(
-        project, jobs=1, make_executor=lambda _: Here(), on_data=lambda data, _: heard.append(data)
-    )
+    search = tune(project, jobs=1, make_executor=lambda _: Here(), on_data=lambda data, _: heard.append(data))
     best = search.ranked[0]
     assert best.status == "completed"
     assert heard[0].train_stress is not None

@@ -218,6 +218,15 @@ class TrainingParameters(Section):
             by_recipe=True,
         ),
     ] = 50.0
+    stress_whitening_strain: Annotated[
+        NonNegative,
+        About(
+            "Strain, along each axis, by which features of structures with a stress are taken to vary where they are "
+            "whitened; 0 to take them as they are",
+            Affects.FIT,
+            by_recipe=True,
+        ),
+    ] = 0.015
     derivatives_limit: Annotated[
         Positive | None,
         About(

@@ -9,6 +9,9 @@ its own standard deviation, removes that. Two measures keep it from amplifying d
   small elsewhere.
 - A component of variance v (of standardized features) is multiplied by √v / (v + floor), the Wiener filter for a signal
   of variance v under noise of variance `floor`: 1/√v for large v, and zero, instead of 1/√floor, for vanishing v.
+
+Labels may tell of directions that the atoms themselves hardly span: a stress tells of strained cells, even if all cells
+are alike. What the features vary by there is added to their variance.
 """
 
 from __future__ import annotations
@@ -63,13 +66,21 @@ class Whitening:
     metric: FloatArray
 
     @classmethod
-    def fit(cls, features: Rows, floor: float = LEAST_FLOOR, sizes: FloatArray | None = None) -> Whitening:
+    def fit(
+        cls,
+        features: Rows,
+        floor: float = LEAST_FLOOR,
+        sizes: FloatArray | None = None,
+        beside: FloatArray | None = None,
+    ) -> Whitening:
         """Fit to the training atoms of one element.
 
         Args:
             features: (n_atoms, n_features), at least one atom.
             floor: variance of standardized features below which a component is treated as noise; see `floor_of`.
             sizes: (n_features,) natural size of each function; by default zero.
+            beside: (n_features, n_features) covariance of what labels tell of beside these atoms; by default zero. It
+                changes the matrix, not the metric.
         """
         mean, deviation, constant = _moments(features, sizes)
 
@@ -79,10 +90,14 @@ class Whitening:
             standardized[:, constant] = 0.0
             return np.asarray(standardized.T @ standardized)
 
-        variances, rotation = np.linalg.eigh(reduce(np.add, map(products, pieces(features))) / len(features))
-        variances = np.maximum(variances, 0.0)
-        matrix = rotation * (np.sqrt(variances) / (variances + floor)) / deviation[:, None]
+        covariance = reduce(np.add, map(products, pieces(features))) / len(features)
+        variances, rotation = _components(covariance)
         metric = rotation / np.sqrt(variances + floor) / deviation[:, None]
+        if beside is not None:
+            more = beside / np.outer(deviation, deviation)
+            more[constant] = more[:, constant] = 0.0
+            variances, rotation = _components(covariance + more)
+        matrix = rotation * (np.sqrt(variances) / (variances + floor)) / deviation[:, None]
         matrix[constant] = metric[constant] = 0.0
         return cls(mean, matrix, constant, metric)
 
@@ -132,6 +147,12 @@ def pieces(features: Rows) -> Iterator[NDArray[Any]]:
     """Consecutive rows of a matrix, in pieces that keep intermediate results small; at least one piece."""
     for first in range(0, max(len(features), 1), _ROWS_TOGETHER):
         yield features[first : first + _ROWS_TOGETHER]
+
+
+def _components(covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Variances and directions (columns) of the principal components."""
+    variances, rotation = np.linalg.eigh(covariance)
+    return np.maximum(variances, 0.0), rotation
 
 
 def _moments(features: Rows, sizes: FloatArray | None) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:

@@ -229,7 +229,14 @@ def _prepared(
     )
     repulsion = Repulsion.beyond(store.chosen(train), elements, parameters.cutoff)
     sizes = subnets.natural_sizes(parameters, repulsion.closest)
-    whitenings = whitenings_of(parameters, train_table, sizes) if earlier is None else earlier.whitenings
+    stress = _stress_labels(inputs, parameters.n_features, subnets.of_atom)
+    if stress is not None and not stress.has_stress[train].any():
+        raise InputError("expected structures with a stress in the training set, got none")
+    if earlier is None:
+        own_stress = None if stress is None else stress.select(train)
+        whitenings = whitenings_of(parameters, train_table, sizes, own_stress)
+    else:
+        whitenings = earlier.whitenings
     begun = None
     if origin is not None:
         own = (compositions[train], store.energies[train])
@@ -248,9 +255,6 @@ def _prepared(
     forces = _force_labels(inputs, parameters.n_features, subnets.of_atom)
     if forces is not None and not forces.has_forces[train].any():
         raise InputError("expected structures with forces in the training set, got none")
-    stress = _stress_labels(inputs, parameters.n_features, subnets.of_atom)
-    if stress is not None and not stress.has_stress[train].any():
-        raise InputError("expected structures with a stress in the training set, got none")
     fitted_on = np.concatenate([train, validation])
     in_files = [own.sizes(parameters.n_features) for own in (forces, stress) if own is not None]
     if file is not None:
