@@ -80,8 +80,8 @@ def summarize(rows: Sequence[Row]) -> list[Row]:
     return table
 
 
-def alloys(kinds: int, number: int) -> list[Atoms]:
-    """So many structures, of so many elements, with energies and forces."""
+def alloys(kinds: int, number: int, *, stress: bool = False) -> list[Atoms]:
+    """So many structures, of so many elements, with energies and forces, and stresses if asked for."""
     random = np.random.default_rng([kinds, 0xE7])
     made = []
     for _ in range(number):
@@ -90,5 +90,7 @@ def alloys(kinds: int, number: int) -> list[Atoms]:
         atoms.positions += random.normal(0.0, DISPLACEMENT, atoms.positions.shape)
         atoms.calc = EMT()
         atoms.get_forces()
+        if stress:
+            atoms.get_stress()
         made.append(atoms)
     return made

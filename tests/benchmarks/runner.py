@@ -36,6 +36,7 @@ NAMES = (
     "accuracy",
     "materials",
     "stress",
+    "few-stresses",
     "alloys",
     "extrapolation",
     "phases",

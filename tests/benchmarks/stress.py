@@ -70,10 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as directory:
         for data in arguments.data:
-            yield from _of_data(_put_back(Path(data), Path(directory)), arguments)
+            yield from _of_data(put_back(Path(data), Path(directory)), arguments)
 
 
-def _put_back(data: Path, directory: Path) -> Path:
+def put_back(data: Path, directory: Path) -> Path:
     """A copy of the data in which yz and xz of the stress are those of the cell."""
     content = gzip.decompress(data.read_bytes()) if data.suffix == ".gz" else data.read_bytes()
     lines = content.decode().splitlines(keepends=True)
@@ -132,11 +132,16 @@ def _fitted(
 ) -> tuple[Potential, float]:
     """The potential that `tio2nn run` makes of data, and its CPU time, s."""
     with tempfile.TemporaryDirectory() as directory:
-        project, split = Path(directory) / "project", Path(directory) / "split.csv"
+        split = Path(directory) / "split.csv"
         write_split(parts, split)
-        words = ["run", str(data), "-C", str(project), "--split", str(split), *options]
-        cost, _ = run([*called(program), *words])
-        return Potential.load(project / "model/potential.npz"), round(cost.cpu, 1)
+        return fitted(data, ["--split", str(split), *options], program)
+
+
+def fitted(data: Path, options: Sequence[str], program: str | None) -> tuple[Potential, float]:
+    """The potential that `tio2nn run` makes of data with these options, and its CPU time, s."""
+    with tempfile.TemporaryDirectory() as directory:
+        cost, _ = run([*called(program), "run", str(data), "-C", directory, *options])
+        return Potential.load(Path(directory) / "model/potential.npz"), round(cost.cpu, 1)
 
 
 def errors(potential: Potential, structures: Sequence[Structure]) -> Row:

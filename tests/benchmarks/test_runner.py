@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from benchmarks import alloys, epochs, materials, runner, scale
+from benchmarks import alloys, epochs, few_stresses, materials, runner, scale
 from benchmarks.record import Record, Row
 from benchmarks.runner import NAMES, THREADS, parse
 from places import ROOT, SAMPLE_DATA
@@ -260,6 +260,20 @@ def test_summaries_tell_mean_deviation_and_worst() -> None:
     (row,) = alloys.summarize(rows)
     assert (row["energy_rmse_over_spread"], row["energy_rmse_over_spread_worst"]) == (0.5, 0.75)
     assert row["force_mae_eV_per_A"] is None
+
+
+def test_few_stresses_compares_fits_to_the_same_structures() -> None:
+    about: Row = {"data": "alloys of 7", "structures": 60, "held_out": "random", "options": ""}
+    rows = [
+        about | {"split": split, "fit": fit} | dict.fromkeys(few_stresses.RATIOS, value)
+        for split, values in enumerate([(1.0, 2.0), (8.0, 4.0)])
+        for fit, value in zip(few_stresses.ARMS, values, strict=True)
+    ]
+    assert few_stresses.summarize(rows[:1]) == []
+    assert few_stresses.summarize(rows[:3]) == few_stresses.summarize(rows[:2])
+    (row,) = few_stresses.summarize(rows)
+    assert (row["splits"], row["force_rmse_eV_per_A_ratio"]) == (2, 1.0)
+    assert row["energy_rmse_meV_per_atom_ratio_worst"] == 2.0
 
 
 def test_scale_draws_a_line_through_the_two_largest() -> None:
