@@ -13,14 +13,14 @@ the deviations which order fits. A constant cell tells nothing about the stress.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from tio2nn.structures.stress import GPA, to_voigt
+from tio2nn.structures.strained_pairs import Pairs, pairs_of
+from tio2nn.structures.stress import GPA
 from tio2nn.structures.stress_causes import (
     AGREEMENT,
     CLOSE_AGREEMENT,
@@ -36,23 +36,9 @@ from tio2nn.wording import counted
 
 # pairs; so many to tell the order of components, and anything if the deviation is not small
 _FEWEST_PAIRS, _MANY_PAIRS, _CLEAR = 5, 12, 0.1
-_MOST_PAIRS = 3000
-_MOST_ALIKE = 60  # structures with the same atoms that are paired with each other
-_LARGEST_STRAIN, _SMALLEST_STRAIN = 0.12, 5e-4
-# Å, rms displacement of the atoms beside the change of the cell: at most, and over the strain. Work of forces to third
-# order would hide that of the stresses: for copper, 0.05 Å at strains of 0.01 give a slope of 1.7.
-_LARGEST_STEP, _STEP_OVER_STRAIN = 0.5, 4.0
-_PARTNERS = 6  # of a structure; nearer ones have smaller third orders, farther ones more to compare
-_STEP_AS_STRAIN = 5.0  # Å for a strain of 1, where pairs are ranked
-_STILL = 0.02  # Å; without forces, atoms must keep their places in the cell
-_SMALLEST_DIFFERENCE = 1e-4  # eV
 # L1 deviation that a slope leaves, relative to that without any: 0.07 and 0.09 for Si and Ge, 0.5 for Li, whose
 # energies differ by less than 1 meV
 _LARGEST_DEVIATION = 0.65
-# Where the work of the forces changes from one structure to the other by so many times what is left for the stresses,
-# its third order may be as large as that: 13 to 29 for copies of copper with atoms moved by 0.14 Å and more at strains
-# of 0.05, whose right stresses leave 0.6 to 1.0; 0 to 2 for Si, Ge and Li.
-_FAR = 5.0
 _SURE = 0.3  # largest deviation for a word on a factor that is no known one
 # deviation of another order relative to that of Voigt's, from which on the other is the right one
 _CERTAIN = 0.5
@@ -63,28 +49,6 @@ _NEAR_ONE = 0.3  # logarithm of slopes of virials and stresses taken for each ot
 _DOUBTFUL = 0.2  # of the logarithm of a slope over a known one: the other of the two is named, too
 # deviation of the next order relative to the one that fits, from which on pairs tell the order
 _TELLING = 1.5
-
-
-class _Pairs(NamedTuple):
-    """One row for each pair.
-
-    Attributes:
-        differences: (n_pairs,) of energies, without the work of the forces, eV.
-        work: (3, n_pairs, 6, 6) eV for a stress in eV/Å³: of each component of the strain with each of the stress,
-            over the volume to the power of 0, 1 and −1, in Å³.
-        n_atoms: (n_pairs,)
-        changes: (n_pairs,) of the work of the forces from one structure to the other, eV.
-    """
-
-    differences: FloatArray
-    work: FloatArray
-    n_atoms: FloatArray
-    changes: FloatArray
-
-    @property
-    def are_far_apart(self) -> bool:
-        """Whether what trapezoids leave of the work of the forces may hide that of the stresses."""
-        return bool(np.abs(self.changes).sum() > _FAR * np.abs(self.differences).sum())
 
 
 @dataclass(frozen=True)
@@ -197,7 +161,7 @@ def compare_stress(structures: Sequence[Structure], *, forces_agree: bool = True
     )
     if not forces_agree:
         return _because(about, "forces and energies disagree first")
-    pairs = _evidence(usable)
+    pairs = pairs_of(usable)
     if len(pairs.differences) < _FEWEST_PAIRS:
         return about
     return _fitted(about, pairs)
@@ -222,7 +186,7 @@ class _Fit(NamedTuple):
     order: tuple[str, ...]
 
 
-def _fitted(about: StressCheck, pairs: _Pairs) -> StressCheck:
+def _fitted(about: StressCheck, pairs: Pairs) -> StressCheck:
     fits = {
         (kind, order): _slope(pairs.differences, _work(pairs.work[power], order), kind, order)
         for power, kind in enumerate(("virial", "stress", "stress read as virial"))
@@ -319,83 +283,3 @@ def _slope(differences: FloatArray, work: FloatArray, kind: str, order: tuple[st
     left = differences - slope * work
     deviation = float(np.abs(left).sum() / np.abs(differences).sum())
     return _Fit(deviation, slope, kind, order)
-
-
-def _evidence(structures: Sequence[Structure]) -> _Pairs:
-    by_elements: dict[tuple[str, ...], list[Structure]] = defaultdict(list)
-    for structure in structures:
-        by_elements[structure.elements].append(structure)
-    rows: list[_Row] = []
-    for alike in by_elements.values():
-        if len(alike) > _MOST_ALIKE:
-            alike = [alike[k * len(alike) // _MOST_ALIKE] for k in range(_MOST_ALIKE)]
-        for one, other in _near(alike):
-            found = _compared(one, other)
-            if abs(found.difference) >= _SMALLEST_DIFFERENCE:
-                rows.append(found)
-        if len(rows) >= _MOST_PAIRS:
-            break
-    work = np.array([row.work for row in rows]).reshape(-1, 3, 6, 6).transpose(1, 0, 2, 3)
-    differences, n_atoms, changes = (
-        np.array([getattr(row, name) for row in rows], np.float64)
-        for name in ("difference", "n_atoms", "change")
-    )
-    return _Pairs(differences, work, n_atoms, changes)
-
-
-def _near(alike: Sequence[Structure]) -> Iterator[tuple[Structure, Structure]]:
-    """Each structure and those nearest to it, in cells that differ, but not much, with atoms at similar places."""
-    cells = np.stack([s.cell for s in alike])
-    inverse = np.linalg.inv(cells)
-    places = np.stack([s.positions @ own for s, own in zip(alike, inverse, strict=True)])
-    are_known = np.array([s.forces is not None for s in alike])
-    taken = set()
-    for k in range(len(alike)):
-        strains = np.abs(inverse[k] @ cells - np.eye(3)).max(axis=(1, 2))
-        steps = _steps(places - places[k]) @ cells[k]
-        moved = np.sqrt((steps**2).sum(axis=2).mean(axis=1))
-        near = (strains < _LARGEST_STRAIN) & (strains > _SMALLEST_STRAIN) & (moved < _LARGEST_STEP)
-        near &= (moved < _STILL) | (are_known & are_known[k] & (moved < _STEP_OVER_STRAIN * strains))
-        apart = np.where(near, strains + moved / _STEP_AS_STRAIN, np.inf)
-        for j in np.argsort(apart, kind="stable")[:_PARTNERS].tolist():
-            if near[j]:
-                taken.add((min(j, k), max(j, k)))
-    for j, k in sorted(taken):
-        yield alike[j], alike[k]
-
-
-def _steps(apart: FloatArray) -> FloatArray:
-    """Displacements in fractional coordinates (..., n_atoms, 3), without images and without their mean."""
-    apart = apart - apart[..., :1, :]
-    apart = apart - np.rint(apart)
-    return np.asarray(apart - apart.mean(axis=-2, keepdims=True))
-
-
-class _Row(NamedTuple):
-    """One pair, as in `_Pairs`."""
-
-    difference: float
-    work: FloatArray  # (3, 6, 6)
-    n_atoms: int
-    change: float
-
-
-def _compared(one: Structure, other: Structure) -> _Row:
-    assert one.energy is not None
-    assert other.energy is not None
-    change = other.cell - one.cell
-    steps = _steps(other.positions @ np.linalg.inv(other.cell) - one.positions @ np.linalg.inv(one.cell))
-    work, of_forces = np.zeros((3, 6, 6)), []
-    for structure in (one, other):
-        assert structure.stress is not None
-        volume = float(abs(np.linalg.det(structure.cell)))
-        gradient = np.linalg.solve(structure.cell, change)
-        strain = to_voigt(0.5 * (gradient + gradient.T)) * [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
-        each = 0.5 * np.outer(strain, to_voigt(structure.stress))
-        # numbers that are virials are minus the volume times the stress, and the other way round
-        work += np.stack([-each, volume * each, -(volume**2) * each])
-        if structure.forces is not None:
-            of_forces.append(-float((structure.forces * (steps @ structure.cell)).sum()))
-    # forces of one of them alone count for half
-    difference = other.energy - one.energy - 0.5 * sum(of_forces)
-    return _Row(difference, work, one.n_atoms, of_forces[1] - of_forces[0] if len(of_forces) == 2 else 0.0)
