@@ -20,12 +20,7 @@ from tio2nn.potential.potential import composition_span
 from tio2nn.potential.repulsion import Repulsion
 from tio2nn.potential.whitening import Whitening
 from tio2nn.project.facts import are_used, facts_of, why_left_out
-from tio2nn.project.jacobian_store import (
-    Selection,
-    jacobian_sizes,
-    strain_sizes,
-    with_derivatives,
-)
+from tio2nn.project.jacobian_store import Selection, jacobian_sizes, strain_sizes, with_derivatives
 from tio2nn.project.preparation import Preparation
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.reference_energies import ReferenceEnergies
