@@ -279,6 +279,7 @@ def test_run_chooses_the_functions_as_extract_does(trainings: list[ParameterSet]
 def test_run_goes_on_with_a_draft_and_its_edits(trainings: list[ParameterSet]) -> None:
     invoke("init", "p")
     edit(lambda d: d["training"].update(epochs=7))
+    write_files(Path("copper"), copper("Au")[:1])
     invoke("run", "copper", "-C", "p", "--elements", "Cu,Au")
     (parameters,) = trainings
     assert (parameters.elements, parameters.training.epochs) == (("Cu", "Au"), 7)

@@ -99,6 +99,18 @@ def make_data(directory: Path | None = None) -> FitData:
 DATA = make_data()
 
 
+def with_components(n: int) -> FitData:
+    """The data with no more than the first components of each stress to learn."""
+
+    def restricted(labels: StressLabels | None) -> StressLabels:
+        assert labels is not None
+        return replace(labels, stresses=np.where(np.arange(6) < n, labels.stresses, np.nan))
+
+    parts = (DATA.train_stress, DATA.validation_stress)
+    train, validation = (restricted(part) for part in parts)
+    return replace(DATA, train_stress=train, validation_stress=validation)
+
+
 def part_of(data: FitData) -> Part:
     return Part(data.train, data.train_labels, data.train_forces, data.train_stress)
 
@@ -288,6 +300,26 @@ def test_structures_without_a_stress_get_zeros() -> None:
         assert not found.any()
 
 
+def test_components_without_a_target_have_no_error() -> None:
+    strains = np.random.default_rng(2).normal(size=3 * N_FEATURES * 6).astype(np.float32)
+
+    def found(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        predicted, derivatives, results = (
+            np.empty(shape, dtype)
+            for shape, dtype in (((1, 1, 6), "f4"), ((1, 3, N_FEATURES), "f4"), ((1, 1, 2), "f8"))
+        )
+        batch = batch_of(targets.astype(np.float32))
+        stress_losses(strains, batch, rng_gradients(), SCALE, predicted, derivatives, results)
+        return predicted, derivatives, results
+
+    predicted, _, whole = found(np.zeros((1, 6)))
+    shears = np.array([False] * 3 + [True] * 3)
+    met = found(np.where(shears, predicted[0] / 0.05, 0.0))
+    for own, expected in zip(found(np.where(shears, np.nan, 0.0)[None]), met, strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-5)
+    assert met[2][0, 0, 0] < 0.9 * whole[0, 0, 0]
+
+
 def test_a_fit_to_stress_makes_its_errors_smaller_and_shows_them() -> None:
     (fit,) = fits(1, epochs=200, stress_weight=300.0, learning_rate=0.02)
     fit.run()
@@ -301,19 +333,22 @@ def test_a_fit_to_stress_makes_its_errors_smaller_and_shows_them() -> None:
     assert without.history[-1].train_stress_rmse_meV_per_A3 is None
 
 
-def test_the_validation_error_is_that_of_the_predicted_stresses() -> None:
-    (fit,) = fits(1, epochs=1, weight_averaging=0.0)
+@pytest.mark.parametrize("learned", [6, 3])
+def test_the_validation_error_is_that_of_the_predicted_stresses(learned: int) -> None:
+    data = with_components(learned)
+    (fit,) = fits(1, data, epochs=1, weight_averaging=0.0)
     fit.run()
     stress = HostStresses(SCALE, 1)
-    own = validation_of(DATA)
+    own = validation_of(data)
     with closing(
-        Stepper(fit.flat_network.shape, DATA, fit.parameters, Schedule(fit.parameters, 1), None, stress)
+        Stepper(fit.flat_network.shape, data, fit.parameters, Schedule(fit.parameters, 1), None, stress)
     ) as stepper:
         found = [stepper.predict(Batches(own, np.arange(7), size), fit.state[3:4]) for size in (3, 7)]
     np.testing.assert_allclose(found[0].stresses, found[1].stresses, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(found[0].stress_losses, found[1].stress_losses, rtol=1e-5)
     assert own.stress is not None
-    errors = (found[0].stresses[0] - own.stress.stresses)[own.stress.has_stress]
+    errors = (found[0].stresses[0] - own.stress.stresses)[own.stress.has_stress, :learned]
+    assert own.stress.n_components(np.arange(7)) == errors.size
     rmse = fit.history[0].validation_stress_rmse_meV_per_A3
     assert rmse == pytest.approx(1000 * np.sqrt(np.mean(errors**2)), rel=1e-4)
 
@@ -356,11 +391,13 @@ def resident() -> ResidentStresses:
     return ResidentStresses([labels_of(DATA), DATA.validation_stress], N_FEATURES, SCALE)
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize(("n_members", "learned"), [(1, 6), (3, 6), (2, 3)])
 @pytest.mark.parametrize("size", [1, 8, 23])
-def test_losses_and_derivatives_on_the_device_are_those_of_the_kernel(n_members: int, size: int) -> None:
+def test_losses_and_derivatives_on_the_device_are_those_of_the_kernel(
+    n_members: int, learned: int, size: int
+) -> None:
     order = np.random.default_rng(size).permutation(N_TRAIN)
-    batches = Batches(part_of(DATA), order, size)
+    batches = Batches(part_of(with_components(learned)), order, size)
     both: list[ForceProducts] = [HostStresses(SCALE, 1), resident()]
     for batch in range(batches.n):
         n_rows = sum(len(rows) for rows in batches.atoms(batch)[0])

@@ -18,7 +18,7 @@ from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import MODEL
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store
-from tio2nn.structures.stress import GPA
+from tio2nn.structures.stress import GPA, from_voigt, to_voigt
 from tio2nn.structures.structure import Structure
 
 SETTINGS = ("--epochs", "1", "--members", "1", "-j", "1")
@@ -31,6 +31,11 @@ Change = Callable[[Structure], Structure]
 def in_gigapascal(structure: Structure) -> Structure:
     assert structure.stress is not None
     return replace(structure, stress=GPA * structure.stress)
+
+
+def with_exchanged_shears(structure: Structure) -> Structure:
+    assert structure.stress is not None
+    return replace(structure, stress=from_voigt(to_voigt(structure.stress)[[0, 1, 2, 4, 3, 5]]))
 
 
 def in_hartree(structure: Structure) -> Structure:
@@ -75,7 +80,7 @@ def run(*options: str) -> str:
     return " ".join(err.split())
 
 
-def trained_on(project: Project) -> tuple[bool, bool]:
+def trained_on(project: Project) -> tuple[bool, bool | str]:
     training = Potential.load(project.potential_file).about["parameters"]["training"]
     return training["forces"], training["stress"]
 
@@ -129,3 +134,25 @@ def test_a_recipe_made_for_forces_insists_on_them(project: Project, recipe: str)
     write_copper(in_hartree)
     assert "set by the recipe" in run("--recipe", recipe)
     assert trained_on(project) == (True, False)
+
+
+def test_of_a_stress_with_shears_in_another_order_the_diagonal_is_learned(project: Project) -> None:
+    write_copper(with_exchanged_shears)
+    said = run()
+    assert "in the order xx yy zz xz yz xy; correct the files" in said
+    assert (
+        "until that is corrected, fits learn the diagonal of the stress alone; --stress insists on all"
+        in said
+    )
+    assert "training on the diagonal of the stress of" in said
+    assert "as shears do not match energies or forces; --stress adds the shears" in said
+    assert trained_on(project) == (True, "diagonal")
+    assert Snapshot(project).state(MODEL).kind == "up to date"
+    run("--stress")
+    assert trained_on(project) == (True, True)
+    write_copper()
+    said = run("--no-stress")
+    assert trained_on(project) == (True, False)
+    project.parameters_file.write_text(SMALL.replace('"stress": "auto"', '"stress": "diagonal"'))
+    assert "too, as requested; --stress adds the shears" in run()
+    assert trained_on(project) == (True, "diagonal")

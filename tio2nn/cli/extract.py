@@ -120,7 +120,12 @@ def perform(
     if "forces" in summary.doubts:
         console.say("until that is corrected, fits use energies alone; --forces insists on forces")
     elif summary.doubts:
-        console.say("until that is corrected, fits leave the stress out; --stress insists on it")
+        learned = (
+            "leave the stress out; --stress insists on it"
+            if "stress" in summary.doubts
+            else "learn the diagonal of the stress alone; --stress insists on all of it"
+        )
+        console.say(f"until that is corrected, fits {learned}")
     if summary.rejected:
         n_rejected = counted(len(summary.rejected), "file or structure", "files or structures")
         console.say(f"{n_rejected} rejected; for the reasons see {project.rejected_file}")

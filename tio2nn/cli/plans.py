@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tio2nn.cli import console
 from tio2nn.files.strict_json import quote
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.recipes import Facts, fit_seconds, forces_of, uses_forces, uses_stress
+from tio2nn.parameters.recipes import Facts, fit_seconds, forces_of, stress_of, uses_forces, uses_stress
 from tio2nn.project.jacobian_store import Selection
 from tio2nn.structures.split import Split
 from tio2nn.wording import counted, listed, size
@@ -64,6 +64,13 @@ def stress_line(parameters: ParameterSet, facts: Facts) -> str | None:
         return f"training without {stresses}, as stresses do not match energies or forces; --stress insists on them"
     if not uses_stress(parameters, n_with):
         return f"training without {stresses}; --stress adds it"
+    if stress_of(parameters, facts) == "diagonal":
+        reason = (
+            "as requested"
+            if parameters.training.stress == "diagonal"
+            else "as shears do not match energies or forces"
+        )
+        return f"training on the diagonal of {stresses}, too, {reason}; --stress adds the shears"
     reason = ", as requested" if parameters.training.stress is True else "; --no-stress leaves it out"
     return f"training on {stresses}, too{reason}"
 

@@ -193,10 +193,10 @@ class TrainingParameters(Section):
     ] = 1.0
     stress: Annotated[
         bool | str,
-        OneOf(("auto", True, False)),
+        OneOf(("auto", True, False, "diagonal")),
         About(
-            "Train on the stress, too; auto does so where structures have it, unless forces are false or it "
-            "contradicts energies or forces",
+            "Train on the stress, too, or on its diagonal alone; auto does so where structures have it, unless forces "
+            "are false or it contradicts energies or forces, and on the diagonal if only its shears do",
             Affects.FIT,
             left_out="auto",
         ),

@@ -129,7 +129,7 @@ class Facts:
         n_elements: number of elements in the parameter set.
         n_structures_with_stress: number of structures with a stress.
         n_strain_derivatives: number of derivatives of their features with respect to strain.
-        doubts: which labels contradict the energies, "forces" or "stress"; auto leaves them out.
+        doubts: which labels contradict the energies, "forces", "stress" or its "shears"; auto leaves them out.
     """
 
     n_structures: int
@@ -267,6 +267,14 @@ def uses_stress(parameters: ParameterSet, n_structures_with_stress: int, doubts:
     return bool(asked)
 
 
+def stress_of(parameters: ParameterSet, facts: Facts) -> bool | str:
+    """What a fit with these parameters learns of the stress: true for all of it, false, or its "diagonal" alone."""
+    asked = parameters.training.stress
+    if not uses_stress(parameters, facts.n_structures_with_stress, facts.doubts):
+        return False
+    return "diagonal" if asked == "diagonal" or (asked == "auto" and "shears" in facts.doubts) else True
+
+
 def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
     """The parameters with every open setting filled in by their recipe.
 
@@ -276,7 +284,7 @@ def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
     """
     forces = uses_forces(parameters, facts.n_structures_with_forces, facts.doubts)
     decided = settings_of(parameters.recipe, facts if forces else facts.without_forces)
-    stress = uses_stress(parameters, facts.n_structures_with_stress, facts.doubts)
+    stress = stress_of(parameters, facts)
     changes: Overrides = {"training": {"forces": forces, "stress": stress}}
     for section in ("network", "training"):
         for key, value in decided[section].items():

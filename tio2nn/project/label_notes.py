@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, get_args
 from tio2nn.structures.energy_label import EnergyLabel, plain_energy
 from tio2nn.structures.structure import Structure
 
-DOUBTED = ("forces", "stress")
-"""Labels that can contradict the energies."""
+DOUBTED = ("forces", "stress", "shears")
+"""Labels that can contradict the energies; `shears` are those of the stress."""
 
 
 class LabelNotes(NamedTuple):

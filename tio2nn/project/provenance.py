@@ -35,6 +35,8 @@ def inputs_of_model(
         training.pop("outliers")
     if "forces" in store.label_notes.doubts and not needs_derivatives(parameters, store):
         training["forces"] = False
+    if "shears" in store.label_notes.doubts and parameters.training.stress == "auto":
+        training["stress"] = "diagonal"
     training = with_effect(training, needs_strains(parameters, store))
     settings = [network, training, parameters.reference_energies]
     split = split_file.read_bytes() if split_file.exists() else b""

@@ -62,6 +62,14 @@ class SlabCheck:
             found += " or as if they were virials" if found else "as if they were virials"
         return found or "by a factor; check units and signs"
 
+    @property
+    def doubt(self) -> str:
+        """As `StressCheck.doubt`."""
+        if not self.cause:
+            return ""
+        is_shears = self.order[:3] == SHEAR_ORDERS[0][:3] and AGREEMENT[0] <= self.slope <= AGREEMENT[1]
+        return "shears" if is_shears else "stress"
+
     def message(self, of_part: str = "", others: str = "") -> str:
         """One line on a disagreement; `of_part` and `others` as for `StressCheck.message`."""
         return (

@@ -92,6 +92,15 @@ class StressCheck:
         return bool(self.cause) or not self.agreement[0] <= self.slope <= self.agreement[1]
 
     @property
+    def doubt(self) -> str:
+        """What a fit should not learn: all of the "stress", its "shears", or "" where nothing is wrong with it."""
+        if not self.disagrees or self.per_atom:
+            return ""
+        assert self.slope is not None
+        is_shears = self.kind == "stress" and not self.or_else and self.order[:3] == NAMES[:3]
+        return "shears" if is_shears and self.agreement[0] <= self.slope <= self.agreement[1] else "stress"
+
+    @property
     def tells_order(self) -> bool:
         """Whether components that are in another order than Voigt's would fit worse in a third one."""
         as_voigt = [self.order[:3] == NAMES[:3], self.order[3:] == NAMES[3:]]

@@ -31,11 +31,13 @@ class StressParts(NamedTuple):
         messages: one line for each part whose stresses are wrong, or unlike those of the others.
         instead_of_energies: whether they say more than the comparison of all stresses with energies.
         instead_of_slabs: as for energies, of the shears of all slabs.
+        doubts: of the parts that are wrong, as `StressCheck.doubt`.
     """
 
     messages: tuple[str, ...] = ()
     instead_of_energies: bool = False
     instead_of_slabs: bool = False
+    doubts: tuple[str, ...] = ()
 
     def fact_of(self, whole: StressCheck) -> str:
         """What to say of all stresses, of which these are parts."""
@@ -52,6 +54,7 @@ class _Verdict(NamedTuple):
 
     cause: str | None = None
     message: Callable[[str, str], str] | None = None
+    doubt: str = ""
 
 
 def compare_parts(
@@ -72,6 +75,7 @@ def compare_parts(
     labeled = [s for s in structures if s.stress is not None and all(s.periodic)]
     of_energies: list[str] = []
     of_slabs: list[str] = []
+    doubts: list[str] = []
     sizes: list[str] = []
     for parts in (_by_source(labeled), _by_kind(labeled)):
         if len(parts) < 2 or not forces_agree:
@@ -82,23 +86,28 @@ def compare_parts(
         }
         of_energies = of_energies or _different(by_energy, whole.cause if whole.disagrees else "")
         of_slabs = of_slabs or _different(by_force, "" if slabs is None else slabs.cause)
+        doubts += [verdict.doubt for verdict in (*by_energy.values(), *by_force.values()) if verdict.doubt]
+    if not of_energies and not of_slabs:
+        doubts = []  # that of the whole says it
     sources = _by_source(labeled)
     if len(sources) > 1 and not of_energies and not whole.disagrees:
         are_right = {name for name, own in sources.items() if _by_energies(own).cause == ""}
         sizes = _of_other_size(sources, are_right)
-    return StressParts((*of_energies, *of_slabs, *sizes), bool(of_energies), bool(of_slabs))
+    return StressParts(
+        (*of_energies, *of_slabs, *sizes), bool(of_energies), bool(of_slabs), tuple(sorted(set(doubts)))
+    )
 
 
 def _by_energies(structures: Sequence[Structure]) -> _Verdict:
     found = compare_stress(structures)
     if found.slope is None:
         return _Verdict()
-    return _Verdict(found.cause or "by a factor" if found.disagrees else "", found.message)
+    return _Verdict(found.cause or "by a factor" if found.disagrees else "", found.message, found.doubt)
 
 
 def _by_slabs(structures: Sequence[Structure]) -> _Verdict:
     found = compare_slabs(structures)
-    return _Verdict() if found is None else _Verdict(found.cause, found.message)
+    return _Verdict() if found is None else _Verdict(found.cause, found.message, found.doubt)
 
 
 def _different(verdicts: Mapping[str, _Verdict], of_whole: str) -> list[str]:

@@ -119,7 +119,8 @@ class Batches:
         n_atoms, n_stresses = part.n_labelled(order)
         per_force = max(1.0, n_atoms * size / len(order))
         per_stress = n_stresses * size / len(order) if n_stresses else 1.0
-        self.n_components = (3 * n_atoms, 6 * n_stresses)
+        n_of_stresses = 0 if part.stress is None else part.stress.n_components(order)
+        self.n_components = (3 * n_atoms, n_of_stresses)
         self.n, self.whole = -(-len(order) // size), (size, len(order))
         if rank is not None:
             order, size = dealt(order, part.work(), size, rank), -(-size // rank.total)

@@ -188,6 +188,6 @@ def _fit_side_by_side(
 def fingerprint_of(parameters: ParameterSet, data: TrainingData, member: int) -> str:
     """Digest of everything that the weights of one member depend on."""
     network, training = (part.affecting(Affects.FIT) for part in (parameters.network, parameters.training))
-    training = with_effect(training, parameters.training.stress is True)
+    training = with_effect(training, bool(parameters.training.stress))
     settings = {"network": network, **training, "seed": parameters.training.seed, "member": member}
     return digest_of([data.fingerprint, json.dumps(settings, sort_keys=True), str(data.reference.as_dict())])

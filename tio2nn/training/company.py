@@ -229,6 +229,7 @@ class Company:
         if stress is not None:
             known = predictions.stresses[member].astype(np.float64) - stress.stresses
             of_stress = known[stress.has_stress].ravel()
+            of_stress = of_stress[np.isfinite(stress.stresses[stress.has_stress].ravel())]
             loss += settings.stress_weight * predictions.stress_losses[member]
         residuals = (energies - labels.energies) / n_atoms
         return Validation(

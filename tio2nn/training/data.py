@@ -224,7 +224,7 @@ def _prepared(
     )
     repulsion = Repulsion.beyond(store.chosen(train), elements, parameters.cutoff)
     sizes = subnets.natural_sizes(parameters, repulsion.closest)
-    stress = _stress_labels(inputs, parameters.n_features, subnets.of_atom)
+    stress = _stress_labels(inputs, parameters, subnets.of_atom)
     if stress is not None and not stress.has_stress[train].any():
         raise InputError("expected structures with a stress in the training set, got none")
     if earlier is None:
@@ -355,16 +355,19 @@ def _force_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> 
     )
 
 
-def _stress_labels(inputs: Inputs, n_features: int, subnet_of_atom: IntArray) -> StressLabels | None:
+def _stress_labels(inputs: Inputs, parameters: ParameterSet, subnet_of_atom: IntArray) -> StressLabels | None:
     """Stress labels of all structures; None without derivatives with respect to strain."""
     if inputs.strains is None:
         return None
     store, has_strains = inputs.store, inputs.has_strains
-    sizes = strain_sizes(store.n_atoms, n_features, has_strains)
+    sizes = strain_sizes(store.n_atoms, parameters.n_features, has_strains)
+    stresses = np.where(has_strains[:, None], to_voigt(store.stresses), 0.0)
+    if parameters.training.stress == "diagonal":
+        stresses[:, 3:] = np.nan
     return StressLabels(
         inputs.strains,
         _begins("strains", inputs.strains, sizes, has_strains),
-        np.where(has_strains[:, None], to_voigt(store.stresses), 0.0),
+        stresses,
         np.where(has_strains, np.abs(np.linalg.det(store.cells)), 1.0),
         subnet_of_atom.astype(np.int8),
         store.n_atoms,

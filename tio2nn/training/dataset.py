@@ -96,7 +96,7 @@ class StressLabels:
     Attributes:
         strains: flat float32, of all structures in a project; may be memory-mapped.
         offsets: (n_structures,) start of the (n, n_features, 6) values of each structure; negative without a stress.
-        stresses: (n_structures, 6) eV/Å³, in Voigt's order; zero without.
+        stresses: (n_structures, 6) eV/Å³, in Voigt's order; zero without, nan for components that are not learned.
         volumes: (n_structures,) Å³; 1 without a stress.
         subnets: (n_atoms,) subnet of each atom, structures consecutive.
         n_atoms: (n_structures,)
@@ -113,6 +113,10 @@ class StressLabels:
     def has_stress(self) -> NDArray[np.bool_]:
         """(n_structures,) which structures have a stress."""
         return np.asarray(self.offsets >= 0)
+
+    def n_components(self, structures: IntArray) -> int:
+        """How many components of the stresses of these structures are learned."""
+        return int(np.isfinite(self.stresses[structures][self.has_stress[structures]]).sum())
 
     def sizes(self, n_features: int) -> IntArray:
         """(n_structures,) number of values in the derivatives of each structure; 0 without a stress."""

@@ -145,7 +145,7 @@ class ResidentStresses:
         """As `ForceProducts.losses`."""
         own = slice(given.row_edges[batch], given.row_edges[batch + 1])
         found, strains = self._products(given, batch, gradients)
-        errors = found - given.targets[batch][:, None]
+        errors = _errors(found, given.targets[batch][:, None])
         roots = tf.sqrt(1.0 + tf.reduce_sum(_TWICE * errors * errors, axis=-1) / self._scale**2)
         weights, densities = given.weights[batch][:, None], given.densities[batch][:, None]
         squares = tf.reduce_sum(errors * errors, axis=-1) * densities**2
@@ -178,7 +178,7 @@ class ResidentStresses:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Losses (n_members,) and stresses (n_members, size, 6) of a batch."""
         found, _ = self._products(given, batch, gradients)
-        errors = found - given.targets[batch][:, None]
+        errors = _errors(found, given.targets[batch][:, None])
         roots = tf.sqrt(1.0 + tf.reduce_sum(_TWICE * errors * errors, axis=-1) / self._scale**2)
         losses = tf.reduce_sum(given.weights[batch][:, None] * (roots - 1.0), axis=0)
         return losses, tf.transpose(found * given.densities[batch][:, None, None], (1, 0, 2))
@@ -197,3 +197,8 @@ class ResidentStresses:
 
     def close(self) -> None:
         """It has no threads."""
+
+
+def _errors(found: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Errors of stresses; none of components without a target."""
+    return tf.where(tf.math.is_nan(targets), 0.0, found - targets)

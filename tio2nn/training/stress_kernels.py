@@ -42,7 +42,7 @@ def stress_losses(
 ) -> None:
     """Losses of the stresses of structures, and their derivatives with respect to ∂E/∂G, for each member by itself.
 
-    The loss of a structure is sqrt(1 + |error|² / scale²) - 1.
+    The loss of a structure is sqrt(1 + |error|² / scale²) - 1; components without a target have no error.
 
     Args:
         strains: flat; those of structure s are (n, n_features, 6) from offsets[s] on.
@@ -82,6 +82,8 @@ def stress_losses(
             square, squares = 0.0, 0.0
             for v, found in enumerate((xx, yy, zz, yz, xz, xy)):
                 error = found / n - targets[s, v]
+                if np.isnan(targets[s, v]):
+                    error = 0.0
                 times = 1.0 if v < 3 else 2.0
                 square += times * error * error
                 squares += error * error

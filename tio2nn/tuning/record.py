@@ -184,7 +184,7 @@ def _settings(parameters: ParameterSet, data: TrainingData) -> str:
     fixed: Mapping[str, Any] = {
         "network": _without_searched(parameters.network, Affects.FIT),
         # as 0.1.0 has it, which named the members
-        "training": {**with_effect(training, parameters.training.stress is True), "members": None},
+        "training": {**with_effect(training, bool(parameters.training.stress)), "members": None},
         **parameters.tuning.affecting(Affects.TRIAL),
         "reference_energies": data.reference.as_dict(),
     }

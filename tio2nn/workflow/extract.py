@@ -81,7 +81,7 @@ class ExtractSummary:
 
     @property
     def doubts(self) -> list[str]:
-        """Labels that contradict the energies, "forces" or "stress": fits that may choose leave them out."""
+        """Labels that contradict the energies, as in `LabelNotes`: fits that may choose leave them out."""
         return _doubts(self.disagreement, self.stresses, self.slabs, self.stress_parts)
 
 
@@ -216,9 +216,9 @@ def _doubts(
     if disagreement is not None and not disagreement.per_atom:
         # then stresses could not be compared
         return ["forces", "stress"]
-    by_energies = stresses is not None and stresses.disagrees and not stresses.per_atom
-    by_parts = parts.instead_of_energies or parts.instead_of_slabs
-    return ["stress"] if by_energies or by_parts or (slabs is not None and slabs.cause) else []
+    found = {*parts.doubts, *(check.doubt for check in (stresses, slabs) if check is not None)}
+    # where the diagonal is wrong, nobody knows of the shears
+    return ["stress"] if "stress" in found else ["shears"] if "shears" in found else []
 
 
 def _labeled(

@@ -63,7 +63,7 @@ def training_parameters(
         parameters.network.activation,
         project.command(f"train --for {parameters.target}"),
     )
-    if forces is False and stress is None and parameters.training.stress is True:
+    if forces is False and stress is None and parameters.training.stress in (True, "diagonal"):
         stress = False
     return with_flags(parameters, "training", {**(training or {}), "forces": forces, "stress": stress})
 
@@ -163,7 +163,7 @@ def require_stress(snapshot: Snapshot, parameters: ParameterSet) -> None:
     Raises:
         InputError: no structure has one.
     """
-    if parameters.training.stress is True and not snapshot.structures.has_bulk_stress.any():
+    if parameters.training.stress in (True, "diagonal") and not snapshot.structures.has_bulk_stress.any():
         raise InputError(
             "expected structures with a stress, periodic along all axes, got none: use --no-stress, or set "
             'training.stress to "auto" in params.json',
@@ -190,5 +190,5 @@ def require_features(snapshot: Snapshot, parameters: ParameterSet, split: Path |
         way_out = "" if parameters.training.forces is True else ", or train with --energies-only"
         snapshot.require(DERIVATIVES, otherwise=way_out)
     if snapshot.needs_strains(parameters):
-        way_out = "" if parameters.training.stress is True else ", or train with --no-stress"
+        way_out = "" if parameters.training.stress in (True, "diagonal") else ", or train with --no-stress"
         snapshot.require(STRAINS, otherwise=way_out)
