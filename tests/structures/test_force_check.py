@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
 
 from tio2nn.structures.force_check import Disagreement, compare_forces
 from tio2nn.structures.groups import find_groups
@@ -94,6 +99,51 @@ def test_energies_per_atom_are_recognized() -> None:
     found = compared(structures)
     assert found is not None
     assert found.message().endswith("as if energies were per atom; give total energies")
+
+
+def platinum(n: int, change: Callable[[Atoms, float], None]) -> list[Structure]:
+    """Crystals of platinum with right forces; `change` takes a number from -1 to 1."""
+    made = []
+    for k, x in enumerate(np.linspace(-1.0, 1.0, n)):
+        atoms = bulk("Pt", cubic=True) * 2
+        change(atoms, float(x))
+        atoms.calc = EMT()
+        atoms.get_forces()
+        made.append(replace(Structure.from_ase(atoms, name=f"s{k:03d}"), free_energy=None))
+    return made
+
+
+@pytest.mark.parametrize("size", [0.15, 0.2, 0.3])
+def test_right_forces_of_atoms_pressed_together_are_not_accused(size: float) -> None:
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+
+        def change(atoms: Atoms, _x: float, rng: np.random.Generator = rng) -> None:
+            atoms.positions += rng.normal(scale=size, size=atoms.positions.shape)
+
+        assert compared(platinum(20, change)) is None
+
+
+@pytest.mark.parametrize("nearest", [1.2, 1.5, 1.8])
+def test_right_forces_of_a_dimer_pulled_apart_are_not_accused(nearest: float) -> None:
+    made = []
+    for k, r in enumerate(np.linspace(nearest, 4.0, 10)):
+        atoms = Atoms("Cu2", [[0.0, 0.0, 0.0], [0.0, 0.0, r]])
+        atoms.calc = LennardJones(sigma=2.0, epsilon=0.3, rc=12.0)
+        atoms.get_forces()
+        made.append(replace(Structure.from_ase(atoms, name=f"s{k:03d}"), free_energy=None, file="a.xyz"))
+    assert compared(made) is None
+
+
+@pytest.mark.parametrize("scale", [0.97, 1.0, 1.1])
+def test_right_forces_along_a_path_of_cells_are_not_accused(scale: float) -> None:
+    mode = np.random.default_rng(0).normal(size=(32, 3))
+
+    def change(atoms: Atoms, x: float) -> None:
+        atoms.set_cell(scale * atoms.cell[:] @ np.diag([1.0, 1.0, 1.0 + 0.1 * x]), scale_atoms=True)
+        atoms.positions += 0.01 * x * mode
+
+    assert compared(platinum(40, change)) is None
 
 
 def test_without_enough_to_compare_there_is_nothing_to_say() -> None:

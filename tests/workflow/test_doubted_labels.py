@@ -114,6 +114,7 @@ def test_forces_in_another_unit_are_left_out_and_so_is_a_stress_that_nothing_con
     assert "until that is corrected, fits use energies alone; --forces insists on forces" in said
     assert "training on energies alone: the forces of" in said
     assert "do not match them; --forces insists on them" in said
+    assert "which cannot be checked while forces do not match energies; --stress insists on it" in said
     assert trained_on(project) == (False, False)
     assert not project.jacobian_table.exists()
     assert Snapshot(project).state(MODEL).kind == "up to date"

@@ -61,7 +61,12 @@ def stress_line(parameters: ParameterSet, facts: Facts) -> str | None:
         return None
     stresses = f"the stress of {_all(n)}" if n_with == n else f"the stress of {n_with} of {n} structures"
     if "stress" in facts.doubts and parameters.training.stress == "auto":
-        return f"training without {stresses}, as stresses do not match energies or forces; --stress insists on them"
+        reason = (
+            "which cannot be checked while forces do not match energies; --stress insists on it"
+            if "forces" in facts.doubts
+            else "as stresses do not match energies or forces; --stress insists on them"
+        )
+        return f"training without {stresses}, {reason}"
     if not uses_stress(parameters, n_with):
         return f"training without {stresses}; --stress adds it"
     if stress_of(parameters, facts) == "diagonal":

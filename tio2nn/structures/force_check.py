@@ -22,14 +22,17 @@ import numpy as np
 from tio2nn.structures.geometry import complete_cell
 from tio2nn.structures.groups import Groups
 from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.third_orders import may_explain
 
 _HARTREE, _BOHR = 27.211386, 0.529177  # eV, Å
 _FEWEST_PAIRS = 5
+_FEWEST_WEIGHTS = 3.0  # effective number of pairs whose scatter says something
 _MOST_PAIRS = 2000  # more add nothing; each takes 30 µs
 _LARGEST_STEP = 1.0  # Å; the trapezoidal rule does not hold beyond it
 _SMALLEST_DIFFERENCE = 1e-3  # eV; smaller differences are rounding and convergence errors
 # weighted median deviation of the ratios, relative to their median: 0.02 to 0.2 for runs of correct data
 _LARGEST_SCATTER = 0.3
+_SMALL_SCATTER = 0.05  # of nearly harmonic structures
 _AGREEMENT = (0.8, 1.25)
 _FEWEST_ALIKE = 12  # structures, to determine five coefficients and a spread
 _FARTHEST = 0.2  # from the mean, in fractional coordinates; diffusing atoms have no mean
@@ -38,6 +41,9 @@ _SMALLEST_STRAIN = 1e-9
 _ENOUGH_FOR_STRAINS = 56  # structures; twice the number of strain coefficients
 _MOST_SETS = 8  # of similar structures with the same atoms, such as phases of one composition
 _SMALLEST_SIGNIFICANCE = 8.0  # standard errors
+# part of the work of displacements that strains explain where they follow a path; then no slope tells it from strains
+_TIED = 0.9
+_ROUNDING = 1e-9  # eV
 # room for anharmonicity: for correct data the slope of displacements from a mean was 0.55 to 1.25
 _ROUGH_AGREEMENT = (0.4, 2.5)
 _RECOGNIZED = 1.2  # factor within which a slope is recognized; slopes from a mean are up to 15 % off
@@ -113,8 +119,13 @@ class _Evidence(NamedTuple):
     """One row for each pair; (n_pairs,) each."""
 
     differences: FloatArray  # of energies, eV
-    work: FloatArray  # of the forces, eV
+    at_ends: FloatArray  # (n_pairs, 2) work of the forces of each structure, eV
     n_atoms: FloatArray
+
+    @property
+    def work(self) -> FloatArray:
+        """Mean of both ends."""
+        return np.asarray(self.at_ends.mean(axis=1))
 
 
 def compare_forces(structures: Sequence[Structure], groups: Groups) -> Disagreement | None:
@@ -135,9 +146,9 @@ def compare_forces(structures: Sequence[Structure], groups: Groups) -> Disagreem
     from_xsf = bool(usable) and all(
         "xsf" in structure.file.lower().rpartition(".")[2] for structure in usable
     )
-    differences, work, n_atoms = _evidence(usable)
-    of_totals = _ratio(differences * n_atoms, work)
-    if (ratio := _ratio(differences, work)) is None and not _is_within(_AGREEMENT, of_totals):
+    pairs = _evidence(usable)
+    of_totals = _ratio(pairs._replace(differences=pairs.differences * pairs.n_atoms))
+    if (ratio := _ratio(pairs)) is None and not _is_within(_AGREEMENT, of_totals):
         slope, n_structures, size = _slope_of_displacements(usable)
         per_atom = _is_within(_ROUGH_AGREEMENT, slope * size) and size > 1
         found = Disagreement(slope, n_structures, "structures", per_atom, from_xsf)
@@ -145,7 +156,8 @@ def compare_forces(structures: Sequence[Structure], groups: Groups) -> Disagreem
     if _is_within(_AGREEMENT, ratio):
         return None
     per_atom = _is_within(_AGREEMENT, of_totals)
-    found = Disagreement(ratio or float(np.median(1 / n_atoms)), len(work), "pairs", per_atom, from_xsf)
+    factor = ratio or float(np.median(1 / pairs.n_atoms))
+    found = Disagreement(factor, len(pairs.differences), "pairs", per_atom, from_xsf)
     return None if _is_within(_ROUGH_AGREEMENT, ratio) and found.cause is None else found
 
 
@@ -168,12 +180,12 @@ def _evidence(structures: Sequence[Structure]) -> _Evidence:
     if len(pairs) > _MOST_PAIRS:
         pairs = [pairs[k * len(pairs) // _MOST_PAIRS] for k in range(_MOST_PAIRS)]
     found = [_difference_and_work(*pair) for pair in pairs]
-    table = np.array([row for row in found if row is not None], dtype=np.float64).reshape(-1, 3)
-    return _Evidence(table[:, 0], table[:, 1], table[:, 2])
+    table = np.array([row for row in found if row is not None], dtype=np.float64).reshape(-1, 4)
+    return _Evidence(table[:, 0], table[:, 1:3], table[:, 3])
 
 
-def _difference_and_work(one: Structure, other: Structure) -> tuple[float, float, float] | None:
-    """Energy difference, work and number of atoms of a pair; None if atoms moved too far."""
+def _difference_and_work(one: Structure, other: Structure) -> tuple[float, float, float, float] | None:
+    """Energy difference, work at both ends and number of atoms of a pair; None if atoms moved too far."""
     assert one.energy is not None
     assert one.forces is not None
     assert other.energy is not None
@@ -184,19 +196,28 @@ def _difference_and_work(one: Structure, other: Structure) -> tuple[float, float
         step = step - np.rint(step @ np.linalg.inv(cell)) * one.periodic @ cell
     if (step**2).sum(axis=1).max() > _LARGEST_STEP**2:
         return None
-    work = -0.5 * float(((one.forces + other.forces) * step).sum())
-    return other.energy - one.energy, work, float(one.n_atoms)
+    of_one, of_other = (-float((forces * step).sum()) for forces in (one.forces, other.forces))
+    return other.energy - one.energy, of_one, of_other, float(one.n_atoms)
 
 
-def _ratio(differences: FloatArray, work: FloatArray) -> float | None:
-    """The slope of least absolute deviations through the origin; None if pairs are too few or do not agree."""
-    chosen = (np.abs(differences) > _SMALLEST_DIFFERENCE) & (work != 0.0)
+def _ratio(pairs: _Evidence) -> float | None:
+    """The slope of least absolute deviations from the origin; 1 if it may be; None if pairs are few or differ."""
+    chosen = (np.abs(pairs.differences) > _SMALLEST_DIFFERENCE) & (pairs.work != 0.0)
     if np.count_nonzero(chosen) < _FEWEST_PAIRS:
         return None
-    ratios, weights = differences[chosen] / work[chosen], np.abs(work[chosen])
+    differences, work = pairs.differences[chosen], pairs.work[chosen]
+    ratios, weights = differences / work, np.abs(work)
     slope = _weighted_median(ratios, weights)
     scatter = _weighted_median(np.abs(ratios - slope), weights)
-    return slope if scatter <= _LARGEST_SCATTER * abs(slope) else None
+    if scatter > _LARGEST_SCATTER * abs(slope):
+        return None
+    if slope <= 0.0:
+        return slope
+    # a few may outweigh the others, and then have no scatter
+    are_many = weights.sum() ** 2 > _FEWEST_WEIGHTS * (weights**2).sum()
+    spread = scatter / slope if are_many else _LARGEST_SCATTER
+    is_right = may_explain(slope, spread, differences, pairs.at_ends[chosen], small=_SMALL_SCATTER)
+    return 1.0 if is_right else slope
 
 
 def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
@@ -258,12 +279,16 @@ def _regression(structures: Sequence[Structure]) -> tuple[float, float]:
     shifts = (fractions - fractions.mean(axis=0)) @ cells
     shifts -= shifts.mean(axis=1, keepdims=True)
     work = -0.5 * (forces * shifts).sum(axis=(1, 2))
-    if np.abs(work).max() == 0.0 or energies.std() < _SMALLEST_DIFFERENCE:
+    if np.abs(work).max() < _ROUNDING or energies.std() < _SMALLEST_DIFFERENCE:
         return 0.0, 1.0
     columns = [np.ones(len(work)), *_of_cells(cells), work]
     # cells that hardly differ do not determine strain coefficients, and would make the others uncertain
     scales = np.array([np.abs(column).max() for column in columns])
     design = np.column_stack([c / s for c, s in zip(columns, scales, strict=True) if s > _SMALLEST_STRAIN])
+    of_strains, own = design[:, :-1], design[:, -1]
+    apart = own - of_strains @ np.linalg.lstsq(of_strains, own, rcond=1e-10)[0]
+    if apart @ apart < (1.0 - _TIED) * ((own - own.mean()) ** 2).sum():
+        return 0.0, 1.0
     inverse = np.linalg.pinv(design.T @ design, rcond=1e-10)
     energies -= energies.mean()
     coefficients = inverse @ design.T @ energies

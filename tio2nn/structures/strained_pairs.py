@@ -10,6 +10,7 @@ import numpy as np
 
 from tio2nn.structures.stress import to_voigt
 from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.third_orders import may_explain
 
 _MOST_PAIRS = 3000
 _MOST_ALIKE = 60  # structures with the same atoms that are paired with each other
@@ -25,6 +26,8 @@ _SMALLEST_DIFFERENCE = 1e-4  # eV
 # its third order may be as large as that: 13 to 29 for copies of copper with atoms moved by 0.14 Å and more at strains
 # of 0.05, whose right stresses leave 0.6 to 1.0; 0 to 2 for Si, Ge and Li.
 _FAR = 5.0
+_SMALL_DEVIATION = 0.03  # of copies so near to each other that third orders are small
+_HARDLY = 0.1  # change of the work of forces over that of stresses, up to which displacements do not matter
 
 
 class Pairs(NamedTuple):
@@ -35,18 +38,30 @@ class Pairs(NamedTuple):
         work: (3, n_pairs, 6, 6) eV for a stress in eV/Å³: of each component of the strain with each of the stress,
             over the volume to the power of 0, 1 and −1, in Å³.
         n_atoms: (n_pairs,)
-        changes: (n_pairs,) of the work of the forces from one structure to the other, eV.
+        at_ends: (n_pairs, 2, 2) work at each end, of the stress and of the forces there less their mean, eV.
     """
 
     differences: FloatArray
     work: FloatArray
     n_atoms: FloatArray
-    changes: FloatArray
+    at_ends: FloatArray
+
+    @property
+    def _changes(self) -> FloatArray:
+        """(2,) of the work from one structure to the other, over all pairs: of stresses and of forces, eV."""
+        return np.asarray(np.abs(self.at_ends[:, 1] - self.at_ends[:, 0]).sum(axis=0))
 
     @property
     def are_far_apart(self) -> bool:
         """Whether what trapezoids leave of the work of the forces may hide that of the stresses."""
-        return bool(np.abs(self.changes).sum() > _FAR * np.abs(self.differences).sum())
+        return bool(self._changes[1] > _FAR * np.abs(self.differences).sum())
+
+    def may_be_right(self, slope: float, deviation: float) -> bool:
+        """Whether displacements of the atoms may be why right stresses leave this slope and this deviation."""
+        of_stresses, of_forces = self._changes.tolist()
+        return of_forces > _HARDLY * of_stresses and may_explain(
+            slope, deviation, self.differences, self.at_ends.sum(axis=2), small=_SMALL_DEVIATION
+        )
 
 
 def pairs_of(structures: Sequence[Structure]) -> Pairs:
@@ -69,11 +84,11 @@ def pairs_of(structures: Sequence[Structure]) -> Pairs:
         if len(rows) >= _MOST_PAIRS:
             break
     work = np.array([row.work for row in rows]).reshape(-1, 3, 6, 6).transpose(1, 0, 2, 3)
-    differences, n_atoms, changes = (
-        np.array([getattr(row, name) for row in rows], np.float64)
-        for name in ("difference", "n_atoms", "change")
+    at_ends = np.array([row.at_ends for row in rows]).reshape(-1, 2, 2)
+    differences, n_atoms = (
+        np.array([getattr(row, name) for row in rows], np.float64) for name in ("difference", "n_atoms")
     )
-    return Pairs(differences, work, n_atoms, changes)
+    return Pairs(differences, work, n_atoms, at_ends)
 
 
 def _near(alike: Sequence[Structure]) -> Iterator[tuple[Structure, Structure]]:
@@ -110,7 +125,7 @@ class _Row(NamedTuple):
     difference: float
     work: FloatArray  # (3, 6, 6)
     n_atoms: int
-    change: float
+    at_ends: FloatArray  # (2, 2)
 
 
 def _compared(one: Structure, other: Structure) -> _Row:
@@ -118,8 +133,8 @@ def _compared(one: Structure, other: Structure) -> _Row:
     assert other.energy is not None
     change = other.cell - one.cell
     steps = _steps(other.positions @ np.linalg.inv(other.cell) - one.positions @ np.linalg.inv(one.cell))
-    work, of_forces = np.zeros((3, 6, 6)), []
-    for structure in (one, other):
+    work, at_ends = np.zeros((3, 6, 6)), np.zeros((2, 2))
+    for structure, end in zip((one, other), at_ends, strict=True):
         assert structure.stress is not None
         volume = float(abs(np.linalg.det(structure.cell)))
         gradient = np.linalg.solve(structure.cell, change)
@@ -127,8 +142,10 @@ def _compared(one: Structure, other: Structure) -> _Row:
         each = 0.5 * np.outer(strain, to_voigt(structure.stress))
         # numbers that are virials are minus the volume times the stress, and the other way round
         work += np.stack([-each, volume * each, -(volume**2) * each])
+        end[0] = 2.0 * volume * np.trace(each)
         if structure.forces is not None:
-            of_forces.append(-float((structure.forces * (steps @ structure.cell)).sum()))
+            end[1] = -(structure.forces * (steps @ structure.cell)).sum()
     # forces of one of them alone count for half
-    difference = other.energy - one.energy - 0.5 * sum(of_forces)
-    return _Row(difference, work, one.n_atoms, of_forces[1] - of_forces[0] if len(of_forces) == 2 else 0.0)
+    of_forces = at_ends[:, 1].mean()
+    at_ends[:, 1] -= of_forces
+    return _Row(other.energy - one.energy - float(of_forces), work, one.n_atoms, at_ends)

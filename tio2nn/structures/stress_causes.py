@@ -10,8 +10,9 @@ from tio2nn.structures.stress import GPA
 
 AGREEMENT = (0.4, 2.5)
 """Slopes of energies or forces against right stresses, roughly."""
-CLOSE_AGREEMENT = (0.75, 1.35)
-"""Slopes where many pairs leave little: 1.00, 0.95 and 1.01 for Si, Ge and Li. Rydberg for Hartree is a factor of 2."""
+CLOSE_AGREEMENT = (0.6, 1.6)
+"""Slopes where many pairs leave little: 1.00, 0.95 and 1.01 for Si, Ge and Li, 0.73 where strains reach 12 %. Rydberg
+for Hartree is a factor of 2."""
 
 _RECOGNIZED = 1.35  # factor within which a slope is recognized
 NAMES = ("xx", "yy", "zz", "yz", "xz", "xy")

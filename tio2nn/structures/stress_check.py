@@ -49,6 +49,7 @@ _NEAR_ONE = 0.3  # logarithm of slopes of virials and stresses taken for each ot
 _DOUBTFUL = 0.2  # of the logarithm of a slope over a known one: the other of the two is named, too
 # deviation of the next order relative to the one that fits, from which on pairs tell the order
 _TELLING = 1.5
+_TOO_FAR = "atoms of strained copies are too far from each other's places"
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _fitted(about: StressCheck, pairs: Pairs) -> StressCheck:
     if likely.deviation > _LARGEST_DEVIATION:
         return _because(
             about,
-            "atoms of strained copies are too far from each other's places"
+            _TOO_FAR
             if pairs.are_far_apart
             else "energies of strained copies do not follow from any multiple of their stresses",
         )
@@ -246,6 +247,9 @@ def _fitted(about: StressCheck, pairs: Pairs) -> StressCheck:
     )
     if is_unsure and found.disagrees and not found.cause:
         return _because(about, f"{counted(found.n_pairs, 'pair')} of strained copies do not tell enough")
+    is_as_read = found.kind == "stress" and found.order == NAMES and not found.per_atom
+    if is_as_read and found.disagrees and pairs.may_be_right(likely.slope, likely.deviation):
+        return _because(about, _TOO_FAR)
     return found
 
 
