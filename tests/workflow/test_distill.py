@@ -309,6 +309,7 @@ def test_another_training_removes_the_lessons_of_one_that_was_killed(
         assert (
             f'interrupted; "tio2nn train -C {project.root} --distill {teacher} --copies 1" resumes it' in told
         )
+        assert told.endswith(f"next: tio2nn train -C {project.root} --distill {teacher} --copies 1")
         with pytest.raises(KeyboardInterrupt):
             train(project, jobs=1, listener=TrainListener(on_data=stop))
     assert not project.lessons_directory.exists()

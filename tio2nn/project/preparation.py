@@ -188,15 +188,20 @@ def _interrupted_lessons(project: Project) -> str:
     """What a fit to a teacher's predictions has left that did not end; a preparation has lessons on purpose."""
     folder = project.lessons_directory
     used = size(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
-    command = project.command("train")
-    try:
-        options = " " + shlex.join(map(str, read_json(project.lessons_mark)["options"]))
-    except (InputError, KeyError, TypeError):
-        options = " --distill POTENTIAL"
     return (
-        f'interrupted; "{command}{options}" resumes it, another training removes what the teacher said ({used} in '
-        f"{folder.relative_to(project.root)})"
+        f'interrupted; "{project.command("train")}{interrupted_options(project)}" resumes it, another training removes '
+        f"what the teacher said ({used} in {folder.relative_to(project.root)})"
     )
+
+
+def interrupted_options(project: Project) -> str:
+    """Options of train, after a blank, that resume a fit to a teacher's predictions that did not end; "" for none."""
+    if project.preparation_file.exists() or not project.lessons_directory.exists():
+        return ""
+    try:
+        return " " + shlex.join(map(str, read_json(project.lessons_mark)["options"]))
+    except (InputError, KeyError, TypeError):
+        return " --distill POTENTIAL"
 
 
 def told_members(numbers: Sequence[int], n: int) -> str:

@@ -27,6 +27,7 @@ from tio2nn.project.parts import (
     Part,
     State,
 )
+from tio2nn.project.preparation import interrupted_options
 from tio2nn.project.project import Project
 
 
@@ -131,5 +132,7 @@ def _advice(snapshot: Snapshot, rows: Sequence[Row]) -> str:
     todo = [row for row in rows if row.state != FRESH and (row.name, row.state) != (SEARCH.name, STALE)]
     if not todo:
         return f"nothing to do; {snapshot.project.command('predict')} FILE... predicts structures"
-    sources = " SOURCE..." if todo[0].command == "extract" else ""
-    return f"next: {snapshot.project.command(todo[0].command)}{sources}"
+    more = " SOURCE..." if todo[0].command == "extract" else ""
+    if todo[0].name == MODEL.name:
+        more = interrupted_options(snapshot.project)
+    return f"next: {snapshot.project.command(todo[0].command)}{more}"
