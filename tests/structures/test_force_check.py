@@ -124,6 +124,14 @@ def test_right_forces_of_atoms_pressed_together_are_not_accused(size: float) -> 
         assert compared(platinum(20, change)) is None
 
 
+@pytest.mark.parametrize(("factor", "is_known"), [(1.89, True), (1.6, False), (0.63, False), (0.53, True)])
+def test_factors_that_anharmonicity_may_leave_are_those_of_a_unit_or_nothing(
+    factor: float, is_known: bool
+) -> None:
+    changed = [replace(s, forces=s.forces / factor) for s in springs(40, 0.0) if s.forces is not None]
+    assert (compared(changed) is not None) == is_known
+
+
 @pytest.mark.parametrize("nearest", [1.2, 1.5, 1.8])
 def test_right_forces_of_a_dimer_pulled_apart_are_not_accused(nearest: float) -> None:
     made = []

@@ -46,6 +46,7 @@ _TIED = 0.9
 _ROUNDING = 1e-9  # eV
 # room for anharmonicity: for correct data the slope of displacements from a mean was 0.55 to 1.25
 _ROUGH_AGREEMENT = (0.4, 2.5)
+_NEAR = 1.1  # factor within which a slope of pairs is that of a cause where anharmonicity may be another
 _RECOGNIZED = 1.2  # factor within which a slope is recognized; slopes from a mean are up to 15 % off
 
 # slope and its cause, given that the numbers were read as eV/Å and eV; likely causes first, as rough slopes do not tell
@@ -158,7 +159,8 @@ def compare_forces(structures: Sequence[Structure], groups: Groups) -> Disagreem
     per_atom = _is_within(_AGREEMENT, of_totals)
     factor = ratio or float(np.median(1 / pairs.n_atoms))
     found = Disagreement(factor, len(pairs.differences), "pairs", per_atom, from_xsf)
-    return None if _is_within(_ROUGH_AGREEMENT, ratio) and found.cause is None else found
+    is_known = ratio is not None and any(1 / _NEAR < ratio / known < _NEAR for known, _ in _CAUSES)
+    return None if _is_within(_ROUGH_AGREEMENT, ratio) and not is_known else found
 
 
 def _is_within(limits: tuple[float, float], slope: float | None) -> bool:
