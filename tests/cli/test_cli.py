@@ -106,6 +106,7 @@ def test_the_help_names_every_preset_and_every_recipe(option: str, names: dict[s
     [
         (["trian"], "No such command 'trian'. Did you mean 'train'?", "tio2nn"),
         (["train", "--epoch-count", "3"], "No such option: --epoch-count", "tio2nn train"),
+        (["train", "--epochs"], "Option '--epochs' requires an argument", "tio2nn train"),
         (["extract"], "Missing argument 'SOURCE", "tio2nn extract"),
         (["featurize", "-j", "0"], "Invalid value for '--jobs' / '-j': ", "tio2nn featurize"),
         (["train", "--epochs", "many"], "Invalid value for '--epochs': ", "tio2nn train"),

@@ -25,14 +25,21 @@ _UnparsableError: type[Any] = typer.BadParameter.__mro__[1]
 
 
 @contextmanager
-def _in_one_line() -> Iterator[None]:
-    """End with one line on stderr for a command line that cannot be parsed, as for any other error."""
+def _in_one_line(ctx: Any = None) -> Iterator[None]:
+    """End with one line on stderr for a command line that cannot be parsed, as for any other error.
+
+    Args:
+        ctx: of the program; an option without its value does not know the command that it follows.
+    """
     try:
         yield
     except _UnparsableError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             raise  # it shows the help
-        command = "tio2nn" if error.ctx is None else error.ctx.command_path
+        known = error.ctx or ctx
+        command = "tio2nn" if known is None else known.command_path
+        if error.ctx is None and ctx is not None and ctx.invoked_subcommand:
+            command = f"{command} {ctx.invoked_subcommand}"
         reason = " ".join(error.format_message().split()).rstrip(".")
         mark = "" if reason.endswith("?") else ";"
         _end(f"{reason}{mark} see {command} --help", error.exit_code)
@@ -46,7 +53,7 @@ class _Commands(TyperGroup):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        with _in_one_line():
+        with _in_one_line(ctx):
             return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
