@@ -264,6 +264,14 @@ def test_lost_shards_are_noticed(tmp_path: Path) -> None:
     assert status(project).advice == f"next: tio2nn featurize -C {project.root}"
 
 
+def test_a_weight_that_cannot_be_used_is_to_be_corrected_before_anything_else(tmp_path: Path) -> None:
+    project = extracted_project(tmp_path / "p")
+    rows = ["structure,weight", *(f"{name},-3" for name in read_store(project.structures_file).names)]
+    project.energies_file.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    assert part(project, "structures").state == "broken"
+    assert status(project).advice == f"next: correct {project.energies_file}"
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"inputs": 1}', '{"inputs": {}}', '{"energy": 1}'])
 def test_files_that_say_nothing_are_broken_and_the_command_that_makes_them_is_next(
     tmp_path: Path, content: str

@@ -11,6 +11,7 @@ from tio2nn.files.lock import told
 from tio2nn.files.paths import AnyPath
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import (
+    BROKEN,
     DERIVATIVES,
     EVALUATION,
     FEATURES,
@@ -132,6 +133,10 @@ def _advice(snapshot: Snapshot, rows: Sequence[Row]) -> str:
     todo = [row for row in rows if row.state != FRESH and (row.name, row.state) != (SEARCH.name, STALE)]
     if not todo:
         return f"nothing to do; {snapshot.project.command('predict')} FILE... predicts structures"
+    energies = snapshot.project.energies_file
+    if todo[0].state == BROKEN and todo[0].what.startswith(f"{energies}:"):
+        # extract keeps the weights in it, and would refuse it, too
+        return f"next: correct {energies}"
     more = " SOURCE..." if todo[0].command == "extract" else ""
     if todo[0].name == MODEL.name:
         more = interrupted_options(snapshot.project)
