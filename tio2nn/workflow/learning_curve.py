@@ -1,8 +1,7 @@
 """The verb learning-curve: how errors fall with the number of training structures, and what more would buy.
 
 Each fit is one network, trained on a part of the training set as `train` would with so many structures, and judged by
-the same structures. Finished fits are kept in `fits.csv`, so that a curve resumes after a kill. Nothing else of the
-project is touched.
+the same structures. Finished fits are kept in `fits.csv`; a curve resumes after a kill. Nothing else is touched.
 """
 
 from __future__ import annotations
