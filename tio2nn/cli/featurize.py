@@ -50,7 +50,7 @@ def featurize(
 ) -> None:
     """Compute symmetry functions and their derivatives."""
     from tio2nn.parameters.targets import known_target
-    from tio2nn.project.commands import keep_command
+    from tio2nn.project.commands import keep_command, kept_command
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.parts import FEATURES
     from tio2nn.project.project import Project
@@ -75,7 +75,8 @@ def featurize(
         require_stress(snapshot, fitted)
         is_new = perform(snapshot, workers, csv, own)
         is_new |= differentiate_if_needed(snapshot, fitted, workers, own)
-        if own is None and is_new:
+        # an earlier command may have been cut off, or done its share alone
+        if own is None and (is_new or not kept_command(snapshot, FEATURES)):
             keep_command(snapshot, FEATURES, sys.argv)
     if own is not None:
         words = "featurize" + {None: "", True: " --forces", False: " --energies-only"}[forces]
