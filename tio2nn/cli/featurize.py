@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,9 +76,12 @@ def featurize(
         require_stress(snapshot, fitted)
         is_new = perform(snapshot, workers, csv, own)
         is_new |= differentiate_if_needed(snapshot, fitted, workers, own)
-        # an earlier command may have been cut off, or done its share alone
-        if own is None and (is_new or not kept_command(snapshot, FEATURES)):
+        if own is None and is_new:
             keep_command(snapshot, FEATURES, sys.argv)
+        elif own is None and not kept_command(snapshot, FEATURES):
+            # an earlier command was cut off, or did its share alone; where nothing can be written, nothing is lost
+            with suppress(OSError):
+                keep_command(snapshot, FEATURES, sys.argv)
     if own is not None:
         words = "featurize" + {None: "", True: " --forces", False: " --energies-only"}[forces]
         words += {None: "", True: " --stress", False: " --no-stress"}[stress]
