@@ -103,19 +103,15 @@ def perform(
     if summary.audit is None:
         raise InputError(foreign or "expected at least one structure with an energy, got none")
     energies = [] if summary.energies is None else [("energies", summary.energies.message())]
-    console.facts([*summary.audit.facts(), *_stress_facts(summary), *energies])
+    stresses = [] if summary.stresses is None else [("stresses", summary.stresses.fact())]
+    console.facts([*summary.audit.facts(), *stresses, *energies])
     for remark in summary.remarks:
         console.warn(remark)
     if summary.disagreement is not None:
         console.warn(summary.disagreement.message())
     if summary.constants is not None:
         console.warn(summary.constants.message())
-    parts = summary.stress_parts
-    if summary.stresses is not None and summary.stresses.disagrees and not parts.instead_of_energies:
-        console.warn(summary.stresses.message())
-    if summary.slabs is not None and summary.slabs.cause and not parts.instead_of_slabs:
-        console.warn(summary.slabs.message())
-    for message in parts.messages:
+    for message in [] if summary.stresses is None else summary.stresses.messages():
         console.warn(message)
     if "forces" in summary.doubts:
         console.say("until that is corrected, fits use energies alone; --forces insists on forces")
@@ -144,13 +140,6 @@ def perform(
             f"wrote elements, cutoff and symmetry functions to {project.parameters_file}; edit that file to change them"
         )
     return not summary.rejected
-
-
-def _stress_facts(summary: ExtractSummary) -> list[tuple[str, str]]:
-    if summary.stresses is None:
-        return []
-    slabs = "" if summary.slabs is None else summary.slabs.fact()
-    return [("stresses", summary.stress_parts.fact_of(summary.stresses) + slabs)]
 
 
 def _foreign_elements(project: Project, summary: ExtractSummary, elements: Sequence[str]) -> str:

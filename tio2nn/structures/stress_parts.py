@@ -46,9 +46,6 @@ class StressParts(NamedTuple):
         return whole.fact()
 
 
-NOTHING_OF_PARTS = StressParts()
-
-
 class _Verdict(NamedTuple):
     """What was found of a part: "" for right stresses; None if nothing was."""
 

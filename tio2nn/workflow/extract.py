@@ -27,10 +27,8 @@ from tio2nn.structures.energy_label import EnergyDecision, EnergyLabel, decided,
 from tio2nn.structures.force_check import Disagreement, compare_forces
 from tio2nn.structures.names import natural_key, sorted_by_name
 from tio2nn.structures.reference_energies import ReferenceEnergies
-from tio2nn.structures.slab_check import SlabCheck, compare_slabs
 from tio2nn.structures.stress import GPA
-from tio2nn.structures.stress_check import StressCheck, compare_stress
-from tio2nn.structures.stress_parts import NOTHING_OF_PARTS, StressParts, compare_parts
+from tio2nn.structures.stress_audit import StressAudit
 from tio2nn.structures.structure import CONFIG_WEIGHT, Extras, Structure
 from tio2nn.structures.unit_constants import MixedConstants, mixed_constants
 from tio2nn.workflow.isolated_atoms import (
@@ -53,9 +51,7 @@ class ExtractSummary:
         foreign_elements: those elements, in alphabetical order.
         remarks: remarks on labels of accepted structures that were ignored, one line each.
         disagreement: disagreement of forces with energy differences; None if they agree or cannot be compared.
-        stresses: comparison of stresses with energy differences; None if no structure has a stress.
-        slabs: comparison of shear stresses of slabs with forces; None if there is nothing to say.
-        stress_parts: what is to be said of the stresses of single sources and kinds.
+        stresses: what energies and forces say of the stresses; None if no structure has a stress.
         constants: energies that were converted with different constants; None if none are known to be.
         n_weights: number of structures with a weight that the user gave in the energies table that was replaced.
         weights_lost: names with such a weight that are not among the structures any more.
@@ -72,9 +68,7 @@ class ExtractSummary:
     disagreement: Disagreement | None = None
     choices: tuple[tuple[str, str], ...] = ()
     energies: EnergyDecision | None = None
-    stresses: StressCheck | None = None
-    slabs: SlabCheck | None = None
-    stress_parts: StressParts = NOTHING_OF_PARTS
+    stresses: StressAudit | None = None
     constants: MixedConstants | None = None
     n_weights: int = 0
     weights_lost: tuple[str, ...] = ()
@@ -82,7 +76,7 @@ class ExtractSummary:
     @property
     def doubts(self) -> list[str]:
         """Labels that contradict the energies, as in `LabelNotes`: fits that may choose leave them out."""
-        return _doubts(self.disagreement, self.stresses, self.slabs, self.stress_parts)
+        return _doubts(self.disagreement, self.stresses)
 
 
 def extract(
@@ -159,8 +153,7 @@ def extract(
         structures = [structures[k * len(structures) // limit] for k in range(limit)]
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or error.frame or 0))
     lost: tuple[str, ...] = ()
-    parts = NOTHING_OF_PARTS
-    findings = disagreement = stresses = slabs = constants = None
+    findings = disagreement = stresses = constants = None
     if structures:
         reference = reference_energies_of(structures, parameters)
         lost = tuple(sorted(given.keys() - {structure.name for structure in structures}, key=natural_key))
@@ -169,18 +162,14 @@ def extract(
         findings = audit([replace(s, weight=given.get(s.name, s.weight)) for s in structures], reference)
         disagreement = compare_forces(structures, findings.groups)
         constants = mixed_constants(structures, findings.groups.duplicate_of.tolist())
-        if any(structure.stress is not None for structure in structures):
-            stresses = compare_stress(structures, forces_agree=disagreement is None)
-            # what energies say comes first
-            slabs = None if stresses.disagrees or disagreement is not None else compare_slabs(structures)
-            parts = compare_parts(structures, stresses, slabs, forces_agree=disagreement is None)
+        stresses = StressAudit.of(structures, forces_agree=disagreement is None)
         write_store(
             project.structures_file,
             structures,
             groups=findings.group_names,
             reference_energies=findings.reference.as_dict(),
             label=label,
-            doubts=_doubts(disagreement, stresses, slabs, parts),
+            doubts=_doubts(disagreement, stresses),
         )
     if findings is not None or not project.energies_file.exists():
         reasons = [[e.source, e.line or "", e.reason] for e in rejected]
@@ -198,27 +187,18 @@ def extract(
         choices=_completed(project, parameters) if structures and isinstance(parameters, Draft) else (),
         energies=decision,
         stresses=stresses,
-        slabs=slabs,
-        stress_parts=parts,
         constants=constants,
         n_weights=len(given) if structures else 0,
         weights_lost=lost,
     )
 
 
-def _doubts(
-    disagreement: Disagreement | None,
-    stresses: StressCheck | None,
-    slabs: SlabCheck | None,
-    parts: StressParts,
-) -> list[str]:
+def _doubts(disagreement: Disagreement | None, stresses: StressAudit | None) -> list[str]:
     """Which labels contradict the energies, for `write_store`; energies per atom are no fault of the others."""
     if disagreement is not None and not disagreement.per_atom:
         # then stresses could not be compared
         return ["forces", "stress"]
-    found = {*parts.doubts, *(check.doubt for check in (stresses, slabs) if check is not None)}
-    # where the diagonal is wrong, nobody knows of the shears
-    return ["stress"] if "stress" in found else ["shears"] if "shears" in found else []
+    return [stresses.doubt] if stresses is not None and stresses.doubt else []
 
 
 def _labeled(

@@ -22,9 +22,7 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import versions
 from tio2nn.structures.audit import audit
 from tio2nn.structures.force_check import compare_forces
-from tio2nn.structures.slab_check import compare_slabs
-from tio2nn.structures.stress_check import compare_stress
-from tio2nn.structures.stress_parts import compare_parts
+from tio2nn.structures.stress_audit import StressAudit
 from tio2nn.wording import counted
 from tio2nn.workflow.evaluate import EvaluationSummary
 from tio2nn.workflow.extract import reference_energies_of
@@ -179,16 +177,8 @@ def _audit(snapshot: Snapshot) -> list[Table]:
     disagreement = compare_forces(structures, findings.groups)
     if disagreement is not None:
         facts.append(("warning", disagreement.message()))
-    if store.has_stress.any():
-        stresses = compare_stress(structures, forces_agree=disagreement is None)
-        slabs = None if stresses.disagrees or disagreement is not None else compare_slabs(structures)
-        parts = compare_parts(structures, stresses, slabs, forces_agree=disagreement is None)
-        facts.append(("stresses", parts.fact_of(stresses) + ("" if slabs is None else slabs.fact())))
-        if stresses.disagrees and not parts.instead_of_energies:
-            facts.append(("warning", stresses.message()))
-        if slabs is not None and slabs.cause and not parts.instead_of_slabs:
-            facts.append(("warning", slabs.message()))
-        facts += [("warning", message) for message in parts.messages]
+    if (stresses := StressAudit.of(structures, forces_agree=disagreement is None)) is not None:
+        facts += [("stresses", stresses.fact()), *(("warning", line) for line in stresses.messages())]
     label = store.label_notes.label
     facts.append(("energy learned", label.replace("_", " ")))
     tables = [Table("Audit of the structures", ["of", "found"], [list(fact) for fact in facts])]
