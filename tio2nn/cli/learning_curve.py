@@ -164,7 +164,7 @@ def _say_plan(plan: CurvePlan) -> None:
         (True, False): "energies and forces",
         (False, True): "energies and stresses",
         (True, True): "energies, forces and stresses",
-    }[any(t.forces is True for t in trainings), any(t.stress in (True, "diagonal") for t in trainings)]
+    }[any(t.forces is True for t in trainings), any(t.stress for t in trainings)]
     console.say(
         f"{counted(len(plan.fits), 'fit')} of one network each to {labels} of {', '.join(map(str, sizes))} "
         f"structures{known}, judged by the {plan.n_judging} of the {plan.judge} set"

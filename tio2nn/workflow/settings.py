@@ -63,7 +63,7 @@ def training_parameters(
         parameters.network.activation,
         project.command(f"train --for {parameters.target}"),
     )
-    if forces is False and stress is None and parameters.training.stress in (True, "diagonal"):
+    if forces is False and stress is None and _insists_on_stress(parameters):
         stress = False
     return with_flags(parameters, "training", {**(training or {}), "forces": forces, "stress": stress})
 
@@ -157,13 +157,18 @@ def fields_of_switches(no_test: bool, keep_outliers: bool) -> dict[str, Any]:
     return {"test_fraction": 0.0 if no_test else None, "outliers": "keep" if keep_outliers else None}
 
 
+def _insists_on_stress(parameters: ParameterSet) -> bool:
+    """Whether the stress, or its diagonal, is asked for, whatever structures have."""
+    return parameters.training.stress in (True, "diagonal")
+
+
 def require_stress(snapshot: Snapshot, parameters: ParameterSet) -> None:
     """Refuse a fit that must train on the stress where no structure has one, before anything is computed for it.
 
     Raises:
         InputError: no structure has one.
     """
-    if parameters.training.stress in (True, "diagonal") and not snapshot.structures.has_bulk_stress.any():
+    if _insists_on_stress(parameters) and not snapshot.structures.has_bulk_stress.any():
         raise InputError(
             "expected structures with a stress, periodic along all axes, got none: use --no-stress, or set "
             'training.stress to "auto" in params.json',
@@ -190,5 +195,5 @@ def require_features(snapshot: Snapshot, parameters: ParameterSet, split: Path |
         way_out = "" if parameters.training.forces is True else ", or train with --energies-only"
         snapshot.require(DERIVATIVES, otherwise=way_out)
     if snapshot.needs_strains(parameters):
-        way_out = "" if parameters.training.stress in (True, "diagonal") else ", or train with --no-stress"
+        way_out = "" if _insists_on_stress(parameters) else ", or train with --no-stress"
         snapshot.require(STRAINS, otherwise=way_out)
