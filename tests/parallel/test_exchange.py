@@ -46,6 +46,12 @@ def in_threads(
         return list(pool.map(rank, range(1, n + 1)))
 
 
+def sum_of_numbers(file: Path, number: int, n: int) -> float:
+    """What the numbers of all n ranks add up to, as this one hears."""
+    with exchange(file, JobPart(number, n), "w", 20.0) as found:
+        return float(found.sum(np.array([number]))[0])
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
 def test_sums_have_the_same_bits_everywhere_and_in_every_run(file: Path, n: int) -> None:
     own = np.random.default_rng(0).normal(size=(n, 7, 1001)).astype(np.float32)
@@ -111,14 +117,9 @@ def test_a_file_that_a_killed_run_has_left_is_waited_over(tmp_path: Path) -> Non
     ):
         file.write_text(left, encoding="utf-8")
         with ThreadPoolExecutor(2) as pool:
-
-            def rank(number: int) -> float:
-                with exchange(file, JobPart(number, 2), "w", 20.0) as found:
-                    return float(found.sum(np.array([number]))[0])
-
-            second = pool.submit(rank, 2)
+            second = pool.submit(sum_of_numbers, file, 2, 2)
             time.sleep(0.3)
-            first = pool.submit(rank, 1)
+            first = pool.submit(sum_of_numbers, file, 1, 2)
             assert (first.result(), second.result()) == (3.0, 3.0)
         assert not file.exists()
 
@@ -134,27 +135,17 @@ def test_a_rank_that_does_not_belong_there_says_so_and_the_others_go_on(
     file: Path, other: JobPart, work: str, reason: str
 ) -> None:
     with ThreadPoolExecutor(2) as pool:
-
-        def rank(number: int) -> float:
-            with exchange(file, JobPart(number, 2), "w", 20.0) as found:
-                return float(found.sum(np.array([number]))[0])
-
-        first = pool.submit(rank, 1)
+        first = pool.submit(sum_of_numbers, file, 1, 2)
         with pytest.raises(InputError) as raised, exchange(file, other, work, 20.0):
             pass
         assert str(raised.value).startswith(reason)
-        second = pool.submit(rank, 2)
+        second = pool.submit(sum_of_numbers, file, 2, 2)
         assert (first.result(), second.result()) == (3.0, 3.0)
 
 
 def test_a_number_that_is_taken_is_refused(file: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
-
-        def rank(number: int) -> float:
-            with exchange(file, JobPart(number, 3), "w", 20.0) as found:
-                return float(found.sum(np.array([number]))[0])
-
-        running = [pool.submit(rank, 1), pool.submit(rank, 2)]
+        running = [pool.submit(sum_of_numbers, file, 1, 3), pool.submit(sum_of_numbers, file, 2, 3)]
         while not file.exists():
             time.sleep(0.01)
         time.sleep(0.5)
@@ -163,19 +154,15 @@ def test_a_number_that_is_taken_is_refused(file: Path) -> None:
             exchange(file, JobPart(2, 3), "w", 20.0),
         ):
             pass
-        running.append(pool.submit(rank, 3))
+        running.append(pool.submit(sum_of_numbers, file, 3, 3))
         assert [own.result() for own in running] == [6.0] * 3
 
 
 def test_strangers_are_turned_away(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "HANDSHAKE", 0.3)
 
-    def rank(number: int) -> float:
-        with exchange(file, JobPart(number, 2), "w", 20.0) as found:
-            return float(found.sum(np.array([number]))[0])
-
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(rank, 1)
+        first = pool.submit(sum_of_numbers, file, 1, 2)
         while not file.exists():
             time.sleep(0.01)
         port = json.loads(file.read_text(encoding="utf-8"))["port"]
@@ -185,7 +172,7 @@ def test_strangers_are_turned_away(file: Path, monkeypatch: pytest.MonkeyPatch) 
                 while stranger.recv(1000):
                     pass
         assert first.running()
-        second = pool.submit(rank, 2)
+        second = pool.submit(sum_of_numbers, file, 2, 2)
         assert (first.result(), second.result()) == (3.0, 3.0)
 
 
@@ -250,19 +237,14 @@ def test_one_that_only_looks_like_rank_1_and_drips_does_not_hold_up_a_rank(
 
 def test_a_rank_that_dies_before_all_are_there_can_start_again(file: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
-
-        def rank(number: int) -> float:
-            with exchange(file, JobPart(number, 3), "w", 20.0) as found:
-                return float(found.sum(np.array([number]))[0])
-
-        running = [pool.submit(rank, 1)]
+        running = [pool.submit(sum_of_numbers, file, 1, 3)]
         process = subprocess.Popen(
             [sys.executable, "-c", _RANK, str(file), "2/3", "0"], stdout=subprocess.PIPE
         )
         time.sleep(2.0)
         process.kill()
         process.communicate()
-        running += [pool.submit(rank, 2), pool.submit(rank, 3)]
+        running += [pool.submit(sum_of_numbers, file, 2, 3), pool.submit(sum_of_numbers, file, 3, 3)]
         assert [own.result() for own in running] == [6.0] * 3
 
 
@@ -295,19 +277,15 @@ def test_ranks_that_are_there_hear_which_one_is_not(file: Path) -> None:
 def test_a_rank_waits_for_another_rank_1_if_the_first_one_dies(tmp_path: Path) -> None:
     file = tmp_path / "ranks.json"
 
-    def rank(number: int) -> float:
-        with exchange(file, JobPart(number, 3), "w", 20.0) as found:
-            return float(found.sum(np.array([number]))[0])
-
     with ThreadPoolExecutor(3) as pool:
         process = subprocess.Popen(
             [sys.executable, "-c", _RANK, str(file), "1/3", "0"], stdout=subprocess.PIPE
         )
-        running = [pool.submit(rank, 2)]
+        running = [pool.submit(sum_of_numbers, file, 2, 3)]
         time.sleep(2.0)
         process.kill()
         process.communicate()
-        running += [pool.submit(rank, 1), pool.submit(rank, 3)]
+        running += [pool.submit(sum_of_numbers, file, 1, 3), pool.submit(sum_of_numbers, file, 3, 3)]
         assert [own.result() for own in running] == [6.0] * 3
 
 
