@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -62,5 +65,21 @@ def start(here: Path, *arguments: object, **streams: Any) -> subprocess.Popen[st
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a process that ends by itself."""
-    out, err = process.communicate(timeout=240)
-    return process.returncode, out, err
+    return end_all([process])[0]
+
+
+def end_all(processes: Sequence[subprocess.Popen[str]], seconds: float = 420.0) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of processes that end by themselves, whatever one of them waits for.
+
+    If one does not, all are aborted, and what they have written is shown; those with PYTHONFAULTHANDLER add where
+    each of their threads was.
+    """
+    with ThreadPoolExecutor(len(processes)) as readers:
+        written = [readers.submit(process.communicate) for process in processes]
+        late = wait(written, seconds).not_done
+        if late:
+            for process in processes:
+                process.send_signal(signal.SIGABRT)
+    ended = [(process.returncode, *of.result()) for process, of in zip(processes, written, strict=True)]
+    assert not late, "\n".join(f"exit code {code}\n{out}\n{err}" for code, out, err in ended)
+    return ended

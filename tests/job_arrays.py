@@ -67,12 +67,19 @@ def start_part(
     network has one epoch more than that.
     """
     script = here / "part.py"
-    script.write_text(_COMMAND, encoding="utf-8")
+    if not script.exists():  # another process may be about to read it
+        script.write_text(_COMMAND, encoding="utf-8")
     return subprocess.Popen(
         [sys.executable, str(script), *map(str, arguments)],
         text=True,
         cwd=here,
-        env=os.environ | {"HALT_AFTER": halt_after, "DIE_AFTER_EPOCH": str(die_after_epoch)},
+        env=os.environ
+        | {
+            "HALT_AFTER": halt_after,
+            "DIE_AFTER_EPOCH": str(die_after_epoch),
+            # where it hangs, if it does
+            "PYTHONFAULTHANDLER": "1",
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

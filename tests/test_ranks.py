@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import end, invoke, refusal
+from command_line import end_all, invoke, refusal
 from commands import potential_of
 from job_arrays import start_part
 from projects import PARAMETERS, no_pool, small_project, structures_with_forces, structures_with_stress
@@ -48,11 +48,9 @@ def start_ranks(project: Project, n: int, *options: object) -> list[subprocess.P
 
 def fitted_by_ranks(project: Project, n: int) -> list[str]:
     """What each of the ranks says that fit a preparation to the end."""
-    told = []
-    for process in start_ranks(project, n):
-        code, out, err = end(process)
-        assert (code, out) == (0, ""), err
-        told.append(err)
+    ended = end_all(start_ranks(project, n))
+    told = [err for _, _, err in ended]
+    assert [(code, out) for code, out, _ in ended] == [(0, "")] * n, "\n".join(told)
     assert not project.ranks_file.exists()
     return told
 
@@ -146,8 +144,8 @@ def test_a_rank_that_dies_ends_the_others_in_a_line_and_all_of_them_resume(
     prepare_members(project)
     first = start_part(tmp_path, "train", "-C", "p", "--rank", "1/2")
     second = start_part(tmp_path, "train", "-C", "p", "--rank", "2/2", die_after_epoch=3)
-    assert end(second)[0] == -9
-    code, out, err = end(first)
+    (code, out, err), (of_second, *_) = end_all([first, second])
+    assert of_second == -9
     assert (code, out) == (3, "")
     assert err.splitlines()[-1] == (
         "rank 2 of 2 has ended; start all ranks again; they go on from the last checkpoint"
