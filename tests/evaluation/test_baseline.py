@@ -5,6 +5,9 @@ import pytest
 from tio2nn.evaluation.baseline import Comparison, about_training
 
 PLENTY = about_training({"Ti": 900, "O": 900}, 0, True, 9000)
+WELL = about_training({"Ti": 900, "O": 900}, 0, True, 9000, Comparison(2.0, 30.0, 0.1, 0.85))
+# energies learned, forces not
+POORLY = about_training({"Ti": 900, "O": 900}, 0, True, 9000, Comparison(2.0, 30.0, 0.8, 0.85))
 
 
 def test_a_good_fit_says_by_what_factors_it_is_better() -> None:
@@ -101,6 +104,9 @@ def test_forces_that_are_zero_by_symmetry_are_not_compared() -> None:
             False,
             "too few structures",
         ),
+        (Comparison(3.0, 33.0, 2.0, 1.0), WELL, False, "lacks structures of these kinds"),
+        (Comparison(90.0, 33.0), WELL, False, "lacks structures of these kinds, or energies are from"),
+        (Comparison(3.0, 33.0, 2.0, 1.0), POORLY, False, "forces are not in eV/Å"),
         (Comparison(32.9, 33.0), PLENTY, False, "energies from different methods"),
         (Comparison(3.0, 33.0, 0.99, 1.0), PLENTY, False, "forces are not in eV/Å"),
         (Comparison(90.0, 33.0), {}, False, "energies from different methods"),

@@ -17,6 +17,9 @@ _NOISE = 0.5
 _CLEARLY = 1.05
 # eV/Å, RMSE; forces that are smaller vanish by symmetry, so that no fit can be better than zero
 _ZERO = 1e-6
+# a fit that is better on its own structures by this factor has learned something from them, which forces in wrong units
+# or of the wrong sign beside energies do not allow
+_WELL = 2.0
 # optimizer steps; after as many, every data set tried was at least halfway to its final error
 _FEW_STEPS = 500
 
@@ -125,6 +128,11 @@ class Comparison:
         if counts and counts[fewest] < _FEW:
             few = counted(counts[fewest], "training structure contains", "training structures contain")
             return f"too few structures, only {few} {fewest}"
+        lacks = "the training set, which is fitted well, lacks structures of these kinds"
+        if self.energies_are_better and facts.get("fits_forces_in_training"):
+            return lacks
+        if not self.energies_are_better and facts.get("fits_energies_in_training"):
+            return f"{lacks}, or energies are from different methods"
         if self.energies_are_better:
             return "the forces are not in eV/Å or have the wrong sign; compare them with the energies"
         return (
@@ -139,14 +147,31 @@ def are_zero(rmse: float) -> bool:
 
 
 def about_training(
-    structures_with_element: Mapping[str, int], outliers_kept: int, trained_on_forces: bool, steps: int
+    structures_with_element: Mapping[str, int],
+    outliers_kept: int,
+    trained_on_forces: bool,
+    steps: int,
+    in_training: Comparison | None = None,
 ) -> dict[str, Any]:
-    """Facts about a training, recorded in the potential so that an evaluation can explain a poor fit."""
+    """Facts about a training, recorded in the potential so that an evaluation can explain a poor fit.
+
+    Args:
+        structures_with_element: of the training set, for each element.
+        outliers_kept: gross outliers in the training set.
+        trained_on_forces: whether the fit uses forces.
+        steps: of the optimizer.
+        in_training: errors on the training set; None if unknown.
+    """
+    energy_factor, force_factor = (
+        (None, None) if in_training is None else (in_training.factor, in_training.force_factor)
+    )
     return {
         "structures_with_element": dict(structures_with_element),
         "outliers_kept": outliers_kept,
         "trained_on_forces": trained_on_forces,
         "steps": steps,
+        "fits_energies_in_training": energy_factor is not None and energy_factor >= _WELL,
+        "fits_forces_in_training": force_factor is not None and force_factor >= _WELL,
     }
 
 

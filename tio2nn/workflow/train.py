@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tio2nn.evaluation.baseline import Comparison, about_training
+from tio2nn.evaluation.baseline import Comparison
 from tio2nn.files.atomic import atomic_path
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import write_csv, write_json
@@ -37,6 +37,7 @@ from tio2nn.training.fit import Fit
 from tio2nn.training.force_products import compile_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
+from tio2nn.workflow.baselines import compared, facts_of_fit, mean_of
 from tio2nn.workflow.distill import Teacher, keeps_committee, prepared_teacher, read_teacher, remove_lessons
 from tio2nn.workflow.fallback import with_fallback
 from tio2nn.workflow.fine_tune import prepared_origin, read_origin
@@ -45,8 +46,6 @@ from tio2nn.workflow.lessons import Distillation, FineTuning, Lesson
 from tio2nn.workflow.members import basis_of, diverged
 from tio2nn.workflow.prepared import usable_preparation
 from tio2nn.workflow.settings import split_request
-
-_MEV = 1000.0  # meV in an eV
 
 
 @dataclass(frozen=True)
@@ -226,14 +225,14 @@ def _trained(
         members=len(fits),
         epochs=len(fits[-1].history),
         seconds=time.perf_counter() - begin,
-        validation_rmse=_mean(epoch.validation_rmse_meV_per_atom for epoch in epochs),
-        validation_mae=_mean(epoch.validation_mae_meV_per_atom for epoch in epochs),
-        validation_force_rmse=_mean(epoch.validation_force_rmse_eV_per_A for epoch in epochs),
-        validation_stress_rmse=_mean(epoch.validation_stress_rmse_meV_per_A3 for epoch in epochs),
+        validation_rmse=mean_of(epoch.validation_rmse_meV_per_atom for epoch in epochs),
+        validation_mae=mean_of(epoch.validation_mae_meV_per_atom for epoch in epochs),
+        validation_force_rmse=mean_of(epoch.validation_force_rmse_eV_per_A for epoch in epochs),
+        validation_stress_rmse=mean_of(epoch.validation_stress_rmse_meV_per_A3 for epoch in epochs),
         reference_energies=data.reference.as_dict(),
         constant_features=data.constant_features,
-        comparison=_compared(inputs.store, data, epochs),
-        facts=_facts(parameters, inputs.store, data, fits[-1].n_steps),
+        comparison=compared("validation", inputs.store, data, epochs),
+        facts=facts_of_fit(parameters, inputs.store, data, epochs, fits[-1].n_steps),
         device=device,
         potential=project.potential_file,
         earlier=project.earlier_potential_file if project.potential_file.exists() and not is_kept else None,
@@ -257,39 +256,6 @@ def _sources(data: TrainingData, teacher: Teacher | None) -> dict[str, Any]:
     if teacher is not None:
         found["teacher"] = teacher.as_dict()
     return found
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _compared(store: StructureStore, data: TrainingData, chosen: Sequence[Epoch]) -> Comparison | None:
-    """Compare, on the validation set, with reference energies alone and with zero forces."""
-    rmse = _mean(epoch.validation_rmse_meV_per_atom for epoch in chosen)
-    if rmse is None:
-        return None
-    validation, elements = data.split.indices("validation"), data.fitted_reference.elements
-    compositions = store.compositions(elements)[validation]
-    cohesive = data.fitted_reference.cohesive(compositions, store.energies[validation])
-    reference_rmse = _MEV * float(np.sqrt(np.mean(cohesive**2)))
-    force_rmse = _mean(epoch.validation_force_rmse_eV_per_A for epoch in chosen)
-    if force_rmse is None or (labels := data.validation_forces) is None:
-        return Comparison(rmse, reference_rmse)
-    known = labels.forces[np.repeat(labels.has_forces, labels.n_atoms)]
-    return Comparison(
-        rmse, reference_rmse, force_rmse, float(np.sqrt(np.mean(known.astype(np.float64) ** 2)))
-    )
-
-
-def _facts(
-    parameters: ParameterSet, store: StructureStore, data: TrainingData, n_steps: int
-) -> dict[str, Any]:
-    training = data.split.indices("train")
-    counts = (store.compositions(parameters.elements)[training] > 0).sum(axis=0).tolist()
-    kept = store.gross_outliers[training].sum()
-    has_forces = data.train_forces is not None
-    return about_training(dict(zip(parameters.elements, counts, strict=True)), int(kept), has_forces, n_steps)
 
 
 def _write_model(
