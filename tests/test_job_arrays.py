@@ -245,20 +245,18 @@ def test_a_preparation_of_another_state_is_refused_and_begun_anew(tmp_path: Path
     again = f'run "tio2nn train -C {project.root} --prepare" again'
     assert line == f"the preparation in {project.root} was made with other settings; {again}"
     _, err = invoke("train", "-C", project.root, "--epochs", 2)
-    assert err.startswith(
-        "warning: the project has changed since its members were prepared; beginning anew\n"
-    )
+    assert err.startswith("warning: the project has changed since its members were prepared; starting over\n")
     invoke(*prepare)
     invoke("train", "-C", project.root, "--member", 1)
     _, err = invoke("train", "-C", project.root, "--epochs", 3)
-    assert err.startswith("warning: the members were prepared with other settings; beginning anew\n")
+    assert err.startswith("warning: the members were prepared with other settings; starting over\n")
     invoke(*prepare)
     invoke("train", "-C", project.root, "--member", 1)
     header, first, *rows = text_of(project.split_file).splitlines()
     other = first.replace("train", "validation") if "train" in first else first.replace("validation", "train")
     (mine := tmp_path / "mine.csv").write_text("\n".join([header, other, *rows]) + "\n", encoding="utf-8")
     _, err = invoke(*prepare[:3], "--members", 2, "--epochs", 2, "--split", mine)
-    assert err.startswith("warning: the members were prepared with another split; beginning anew\n")
+    assert err.startswith("warning: the members were prepared with another split; starting over\n")
     assert not list(project.model_directory.glob("prepar*"))
     assert not list(project.model_directory.glob("checkpoint*"))
 
@@ -301,7 +299,7 @@ def test_parts_of_a_prediction_are_joined_to_what_one_command_prints(
     _, err = invoke(*common, "--to", joined, code=3)
     assert err.splitlines()[:2] == [
         "warning: part 2 of 4 did not finish; predicting here what is missing",
-        "part 1 of 4 could not use 1 file or structure, as it said",
+        "part 1 of 4 could not use 1 file or structure; see its messages",
     ]
     assert joined.read_text(encoding="utf-8") == expected
     assert [path.name for path in tmp_path.glob("*all*")] == [joined.name]

@@ -185,14 +185,14 @@ def test_what_is_no_rank_is_refused_in_one_line(tmp_path: Path) -> None:
         (("--epochs", 3), "--rank takes its settings from the preparation; give them to --prepare"),
         (("--prepare",), "--rank takes its settings from the preparation; give them to --prepare"),
         (("--member", 1), "--member cannot be combined with --rank, which fits all members"),
-        (("--device", "gpu"), "--rank computes nothing on a GPU; give --device to train --member"),
+        (("--device", "gpu"), "--rank does not use a GPU; give --device to train --member"),
         (("--json",), "--prepare, --member and --rank cannot be combined with --json or --jobs"),
         (("-j", 2), "--prepare, --member and --rank cannot be combined with --json or --jobs"),
         (
             ("--scheduler", "tcp://127.0.0.1:1"),
-            "--prepare, --member and --rank cannot be combined with --scheduler, which shares the members out",
+            "--prepare, --member and --rank cannot be combined with --scheduler, which distributes the members itself",
         ),
-        (("--insecure",), "--insecure: expected a --scheduler, too"),
+        (("--insecure",), "--insecure: expected --scheduler as well, got none"),
     ):
         assert refusal(*place, "--rank", "1/2", *options, code=2) == expected
     assert not project.ranks_file.exists()

@@ -1,4 +1,4 @@
-"""One part of a job array: a share of the work that any machine can take, whatever the others do."""
+"""One part of a job array: a share of the work that any machine can do, independent of the others."""
 
 from __future__ import annotations
 

@@ -118,10 +118,10 @@ def test_the_file_of_a_scheduler_gives_its_address(tmp_path: Path) -> None:
             2,
             "--scheduler: expected an address such as tls://host:8786, or a file, got ",
         ),
-        (["--insecure"], 2, "--insecure: expected a --scheduler, too"),
-        (["--wait", "0"], 2, "--wait: expected a --scheduler, too"),
-        (["--wait", "3"], 2, "--wait: expected a --scheduler, too"),
-        (["--tls", "a.pem", "b.pem", "c.pem"], 2, "--tls: expected a --scheduler, too"),
+        (["--insecure"], 2, "--insecure: expected --scheduler as well, got none"),
+        (["--wait", "0"], 2, "--wait: expected --scheduler as well, got none"),
+        (["--wait", "3"], 2, "--wait: expected --scheduler as well, got none"),
+        (["--tls", "a.pem", "b.pem", "c.pem"], 2, "--tls: expected --scheduler as well, got none"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(
@@ -138,7 +138,7 @@ def test_jobs_of_an_array_take_no_option_about_schedulers(tmp_path: Path, comman
     project = extracted_project(tmp_path / "p")
     verb, *options = command.split()
     line = refusal(verb, "-C", project.root, *options, "--wait", "3", code=2)
-    assert line == "--wait: expected a --scheduler, too"
+    assert line == "--wait: expected --scheduler as well, got none"
 
 
 def test_nothing_listens(tmp_path: Path) -> None:

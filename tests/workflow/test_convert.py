@@ -179,7 +179,7 @@ def test_the_command_takes_the_format_from_the_suffix(store: StructureStore) -> 
         or "wrote 4 structures to some.data" in err
     )
     _, err = invoke("convert", "folder", "-C", "p")
-    assert "warning: 1 stress is left out, for which XSF has no place" in err
+    assert "warning: 1 stress is left out, as XSF cannot hold a stress" in err
     assert refusal("convert", "x.cif", "-C", "p", code=2).startswith(
         "expected --format with one of extxyz, db"
     )

@@ -257,7 +257,7 @@ def test_students_that_are_fitted_one_by_one_have_the_bits_of_one_command(
         invoke("train", "-C", "p", "--member", member)
     _, said = invoke("train", "-C", "p", "-j", 1)
     assert "found all 2 members fitted" in said
-    assert "beginning anew" not in said
+    assert "starting over" not in said
     assert arrays(project) == arrays(whole)
     about = Potential.load(project.potential_file).about
     assert about["teacher"] == Potential.load(whole.potential_file).about["teacher"]
@@ -272,7 +272,7 @@ def test_a_preparation_for_another_teacher_or_without_lessons_is_not_used(
     words = ("train", "-C", "p", "--distill", teacher, "--epochs", 1)
     invoke(*words, "--copies", 0, "--prepare")
     _, said = invoke(*words, "--copies", 1, "-j", 1)
-    assert "warning: the members were prepared with other settings; beginning anew" in said
+    assert "warning: the members were prepared with other settings; starting over" in said
     invoke(*words, "--copies", 0, "--prepare")
     shutil.rmtree(project.lessons_directory)
     line = refusal("train", "-C", "p", "--member", 1, code=3)
@@ -389,8 +389,8 @@ def test_lessons_are_not_written_through_a_link(project: Project, teacher: Path,
         ),
         (("--distill", "T", "--from", "T"), 2, "expected either --from or --distill, got both"),
         (("--distill", "T", "--member", 1), 2, "--member takes its settings from the preparation"),
-        (("--copies", 2), 2, "expected --distill beside --copies, got none"),
-        (("--truth", 0.5), 2, "expected --distill beside --truth, got none"),
+        (("--copies", 2), 2, "--copies: expected --distill as well, got none"),
+        (("--truth", 0.5), 2, "--truth: expected --distill as well, got none"),
         (("--distill", "T", "--truth", 1.5), 2, "--truth: expected a number from 0 to 1, got 1.5"),
         (
             ("--distill", "T", "--displacement", 0),
@@ -446,7 +446,7 @@ def test_a_single_network_may_teach_and_is_named(
     single = trained_project(tmp_path / "single").potential_file
     monkeypatch.chdir(tmp_path)
     _, err = invoke("train", "-C", "p", "--distill", single, "--copies", 1, "--epochs", 1, "-j", 1)
-    assert "warning: the teacher is a single network: its errors are learnt" in err
+    assert "warning: the teacher is a single network: the student learns its errors too" in err
     assert "1 copy of each, displaced by 0.1 Å" in err
     metrics = json.loads(project.training_metrics_file.read_text(encoding="utf-8"))
     assert metrics["teacher"]["file"] == str(single)
@@ -467,7 +467,7 @@ def test_a_committee_survives_its_students(tmp_path: Path, monkeypatch: pytest.M
     assert project.potential_file.read_bytes() == student
     assert project.earlier_potential_file.read_bytes() == committee
     _, err = invoke(*words, "p/model/potential-earlier.npz", "--seed", 1)
-    assert "p/model/potential-earlier.npz is still the committee" in err
+    assert "p/model/potential-earlier.npz still holds the committee" in err
     assert project.potential_file.read_bytes() != student
     assert project.earlier_potential_file.read_bytes() == committee
 

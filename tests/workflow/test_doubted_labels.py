@@ -90,8 +90,8 @@ def test_a_stress_in_another_unit_is_left_out_until_it_is_corrected_or_insisted_
     write_copper(in_gigapascal)
     said = run()
     assert "as if they were in GPa; correct the files" in said
-    assert "until that is corrected, fits leave the stress out; --stress insists on it" in said
-    assert "as stresses do not match energies or forces; --stress insists on them" in said
+    assert "until this is corrected, fits leave the stress out; --stress uses it anyway" in said
+    assert "as stresses do not match energies or forces; --stress uses them anyway" in said
     assert trained_on(project) == (True, False)
     assert not project.strain_table.exists()
     run("--stress")
@@ -101,7 +101,7 @@ def test_a_stress_in_another_unit_is_left_out_until_it_is_corrected_or_insisted_
     assert read_store(project.structures_file).label_notes.doubts == ()
     assert Snapshot(project).state(MODEL).kind == "stale"
     said = run()
-    assert "until that is corrected" not in said
+    assert "until this is corrected" not in said
     assert trained_on(project) == (True, True)
 
 
@@ -111,10 +111,10 @@ def test_forces_in_another_unit_are_left_out_and_so_is_a_stress_that_nothing_con
     write_copper(in_hartree)
     said = run()
     assert "as if forces were in Ha/Å; correct the files" in said
-    assert "until that is corrected, fits use energies alone; --forces insists on forces" in said
+    assert "until this is corrected, fits use energies alone; --forces uses the forces anyway" in said
     assert "training on energies alone: the forces of" in said
-    assert "do not match them; --forces insists on them" in said
-    assert "which cannot be checked while forces do not match energies; --stress insists on it" in said
+    assert "do not match them; --forces uses them anyway" in said
+    assert "which cannot be checked while forces do not match energies; --stress uses it anyway" in said
     assert trained_on(project) == (False, False)
     assert not project.jacobian_table.exists()
     assert Snapshot(project).state(MODEL).kind == "up to date"
@@ -126,7 +126,7 @@ def test_labels_are_no_worse_for_energies_per_atom(project: Project) -> None:
     write_copper(per_atom)
     said = run()
     assert "as if energies were per atom" in said
-    assert "until that is corrected" not in said
+    assert "until this is corrected" not in said
     assert trained_on(project) == (True, True)
 
 
@@ -141,10 +141,7 @@ def test_of_a_stress_with_shears_in_another_order_the_diagonal_is_learned(projec
     write_copper(with_exchanged_shears)
     said = run()
     assert "in the order xx yy zz xz yz xy; correct the files" in said
-    assert (
-        "until that is corrected, fits learn the diagonal of the stress alone; --stress insists on all"
-        in said
-    )
+    assert "until this is corrected, fits learn the diagonal of the stress alone; --stress uses all" in said
     assert "training on the diagonal of the stress of" in said
     assert "as shears do not match energies or forces; --stress adds the shears" in said
     assert trained_on(project) == (True, "diagonal")
@@ -155,5 +152,5 @@ def test_of_a_stress_with_shears_in_another_order_the_diagonal_is_learned(projec
     said = run("--no-stress")
     assert trained_on(project) == (True, False)
     project.parameters_file.write_text(SMALL.replace('"stress": "auto"', '"stress": "diagonal"'))
-    assert "too, as requested; --stress adds the shears" in run()
+    assert "32 structures, as requested; --stress adds the shears" in run()
     assert trained_on(project) == (True, "diagonal")

@@ -276,7 +276,7 @@ def test_the_command_says_what_it_will_do_and_what_more_would_buy(monkeypatch: p
     monkeypatch.setattr(workers, "trial_workers", lambda _: Here(invented))
     out, err = invoke("learning-curve", "-C", "p", "--fractions", "2,25,50,100", "-j", "1", "--json")
     lines = err.splitlines()
-    assert "warning: 2 % of the training set is too little to fit to; left out" in lines
+    assert "warning: 2 % of the training set is too small for a fit; left out" in lines
     plan = next(
         line for line in lines if line.startswith("6 fits of one network each to energies alone of 5, ")
     )

@@ -182,7 +182,9 @@ def test_the_command_says_that_forces_are_zero(tmp_path: Path, monkeypatch: pyte
     chosen = [replace(s, forces=np.zeros((s.n_atoms, 3))) for s in structures()]
     project = project_of(tmp_path / "p", chosen)
     _, err = invoke("learning-curve", "-C", str(project.root), "-j", "1")
-    assert "the forces of the test set are zero, as by symmetry: their errors say nothing of more data" in err
+    assert (
+        "the forces of the test set are zero, as by symmetry: their errors say nothing about more data" in err
+    )
     assert "force RMSE:" not in err
 
 

@@ -214,7 +214,7 @@ def test_there_is_a_whole_folder_or_none(project: Project, monkeypatch: pytest.M
 def test_a_pool_smaller_than_asked_for_is_taken_whole_with_a_warning() -> None:
     write_pool([*others(6), others(6)[2]])
     _, err = invoke("select", "pool.xyz", "--count", 50, "--to", "chosen", "-C", "p")
-    assert "warning: only 6 structures of 50: the pool has no more that differ" in err.splitlines()
+    assert "warning: only 6 structures of 50: the others in the pool are duplicates" in err.splitlines()
     assert len(rows_of(Path("chosen"))) == 6
 
 

@@ -101,7 +101,7 @@ def test_a_source_with_wrong_stresses_is_accused_in_one_line(
     store = read_store(project.structures_file)
     assert len(store) == 24
     assert list(store.label_notes.doubts) == ["stress"]
-    assert "fits leave the stress out; --stress insists on it" in err
+    assert "fits leave the stress out; --stress uses it anyway" in err
 
 
 def test_slabs_and_broken_stresses_are_counted_in_one_line_each(

@@ -197,7 +197,7 @@ def test_train_says_what_it_uses_and_shows_the_errors(project: Project) -> None:
         return " ".join(result.output.split())
 
     told = output()
-    assert re.search(r"training on the stress of 1\d of 21 structures, too; --no-stress leaves it out", told)
+    assert re.search(r"also training on the stress of 1\d of 21 structures; --no-stress leaves it out", told)
     assert "meV/Å³" in told
     told = output("--no-stress")
     assert re.search(r"training without the stress of 1\d of 21 structures; --stress adds it", told)

@@ -168,7 +168,7 @@ def _end(message: str, code: int, error: BaseException | None = None) -> None:
         raise error
     from tio2nn.cli import console
 
-    with suppress(OSError):  # if stderr is full, too, the exit code must do
+    with suppress(OSError):  # if stderr is also full, the exit code must suffice
         console.error(message)
     raise typer.Exit(code) from None
 

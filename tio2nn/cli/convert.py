@@ -57,9 +57,9 @@ def convert(
     console.rejected(made.rejected)
     if made.n_without_forces:
         n = counted(made.n_without_forces, "structure without forces has", "structures without forces have")
-        console.warn(f"{n} zeros in {made.path}, as this format demands; train there on energies")
+        console.warn(f"{n} zeros in {made.path}, as this format requires; use only the energies of that file")
     if made.n_without_stress:
         n = counted(made.n_without_stress, "stress is", "stresses are")
-        console.warn(f"{n} left out, for which XSF has no place")
+        console.warn(f"{n} left out, as XSF cannot hold a stress")
     console.say(f"wrote {counted(made.n_structures, 'structure')} to {made.path}")
     return not made.rejected

@@ -200,7 +200,7 @@ def perform(
 
 
 def _show_statistics(metrics: Mapping[str, Any]) -> None:
-    """Show what the spread tells of the errors, and how the residuals are distributed."""
+    """Show how well the spread predicts the errors, and how the residuals are distributed."""
     _show_spread(metrics.get("spread", {}))
     energy = metrics["energy"]
     console.say(

@@ -30,7 +30,7 @@ def export(
             "--format",
             "-f",
             metavar="NAME",
-            help="n2p2 (for LAMMPS and CP2K, too) or aenet. Default: that of the program the potential is made for.",
+            help="n2p2 (also for LAMMPS and CP2K) or aenet. Default: that of the program the potential is for.",
             show_default=False,
         ),
     ] = None,
@@ -39,7 +39,7 @@ def export(
         typer.Option(
             "--units",
             metavar="NAME",
-            help="metal (Å, eV) or atomic (Bohr, Hartree), for CP2K. Default: as the folder, else the program, has it.",
+            help="metal (Å, eV) or atomic (Bohr, Hartree), for CP2K. Default: as in the folder, else the program.",
             show_default=False,
         ),
     ] = None,

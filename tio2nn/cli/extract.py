@@ -114,14 +114,14 @@ def perform(
     for message in [] if summary.stresses is None else summary.stresses.messages():
         console.warn(message)
     if "forces" in summary.doubts:
-        console.say("until that is corrected, fits use energies alone; --forces insists on forces")
+        console.say("until this is corrected, fits use energies alone; --forces uses the forces anyway")
     elif summary.doubts:
         learned = (
-            "leave the stress out; --stress insists on it"
+            "leave the stress out; --stress uses it anyway"
             if "stress" in summary.doubts
-            else "learn the diagonal of the stress alone; --stress insists on all of it"
+            else "learn the diagonal of the stress alone; --stress uses all of it anyway"
         )
-        console.say(f"until that is corrected, fits {learned}")
+        console.say(f"until this is corrected, fits {learned}")
     if summary.rejected:
         n_rejected = counted(len(summary.rejected), "file or structure", "files or structures")
         console.say(f"{n_rejected} rejected; for the reasons see {project.rejected_file}")

@@ -45,7 +45,7 @@ def init(
 
     read = None
     if units is not None and not setup:
-        raise UsageError("expected --from beside --units, got --units alone")
+        raise UsageError("--units: expected --from as well, got none")
     if setup:
         if preset is not None or elements is not None:
             raise UsageError("expected either --from or --preset and --elements, got both")

@@ -54,7 +54,9 @@ def learning_curve(
     ] = "5,10,20,50,100",
     repeats: Annotated[
         int,
-        typer.Option("--repeats", min=1, metavar="N", help="Fits to each part, of structures drawn anew."),
+        typer.Option(
+            "--repeats", min=1, metavar="N", help="Fits to each part, each to newly drawn structures."
+        ),
     ] = 2,
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,
@@ -143,7 +145,7 @@ def perform(
         f"{counted(len(summary.fits), 'fit')} from an earlier run"
     )
     if diverged := [fit for fit in summary.fits if fit.status != "completed"]:
-        console.warn(f"{counted(len(diverged), 'fit')} diverged and count for nothing")
+        console.warn(counted(len(diverged), "fit diverged and is ignored", "fits diverged and are ignored"))
     largest = max(fit.n_train for fit in summary.fits)
     for name, curve in summary.curves.items():
         console.say(_line(*_OF[name], curve, largest))
@@ -154,7 +156,7 @@ def perform(
 def _say_plan(plan: CurvePlan) -> None:
     """What is about to be done, and how long it may take."""
     for percent in plan.skipped:
-        console.warn(f"{percent:g} % of the training set is too little to fit to; left out")
+        console.warn(f"{percent:g} % of the training set is too small for a fit; left out")
     sizes = sorted({fit.n_train for fit in plan.fits})
     n_known = len(plan.fits) - len(plan.missing)
     known = f", {n_known} of them known from earlier runs" if n_known else ""
@@ -167,11 +169,11 @@ def _say_plan(plan: CurvePlan) -> None:
     }[any(t.forces is True for t in trainings), any(t.stress for t in trainings)]
     console.say(
         f"{counted(len(plan.fits), 'fit')} of one network each to {labels} of {', '.join(map(str, sizes))} "
-        f"structures{known}, judged by the {plan.n_judging} of the {plan.judge} set"
+        f"structures{known}, tested on the {plan.n_judging} of the {plan.judge} set"
     )
     if plan.forces_are_zero:
         console.say(
-            f"the forces of the {plan.judge} set are zero, as by symmetry: their errors say nothing of more data"
+            f"the forces of the {plan.judge} set are zero, as by symmetry: their errors say nothing about more data"
         )
     if plan.missing:
         console.say(
@@ -192,7 +194,7 @@ def _told(fit: CurveFit) -> str:
 def _line(what: str, unit: str, curve: Curve | None, largest: int) -> str:
     """What twice the data would buy."""
     if curve is None:
-        return f"{what}: too few sizes for a law"
+        return f"{what}: too few training-set sizes to fit a law"
     now, twice = curve.at(largest), curve.at(2 * largest)
     exponent = curve.law.exponent_interval
     law = (
@@ -200,7 +202,7 @@ def _line(what: str, unit: str, curve: Curve | None, largest: int) -> str:
         f"{exponent.high:.2f})"
     )
     if not curve.falls:
-        law += ", so that it is not certain to fall at all"
+        law += ", so it may not fall at all"
     return (
         f"{law}; twice the data ({2 * largest} structures): {twice.value:.3g} {unit} ({twice.low:.3g} to "
         f"{twice.high:.3g}) instead of {now.value:.3g}, {_change(now.value, twice.value)}"

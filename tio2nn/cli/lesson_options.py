@@ -21,8 +21,8 @@ DistillOption = Annotated[
     typer.Option(
         "--distill",
         metavar="POTENTIAL",
-        help="Learn the predictions of this potential.npz, a committee say, on the training structures and displaced "
-        "copies of them.",
+        help="Learn the predictions of this potential.npz, usually a committee, on the training structures and "
+        "displaced copies of them.",
         show_default=False,
     ),
 ]
@@ -32,7 +32,7 @@ CopiesOption = Annotated[
         "--copies",
         min=0,
         metavar="N",
-        help="Displaced copies of each training structure, beside --distill. Default: 3.",
+        help="With --distill: displaced copies of each training structure. Default: 3.",
         show_default=False,
     ),
 ]
@@ -41,7 +41,7 @@ DisplacementOption = Annotated[
     typer.Option(
         "--displacement",
         metavar="X",
-        help="Standard deviation of each component of the displacements, Å, beside --distill. Default: 0.1.",
+        help="With --distill: standard deviation of each component of the displacements, Å. Default: 0.1.",
         show_default=False,
     ),
 ]
@@ -50,7 +50,7 @@ TruthOption = Annotated[
     typer.Option(
         "--truth",
         metavar="W",
-        help="Weight of their own labels in those of the training structures, 0 to 1, beside --distill. Default: 0.",
+        help="With --distill: weight of the true labels of the training structures, 0 to 1. Default: 0.",
         show_default=False,
     ),
 ]

@@ -131,13 +131,13 @@ def prepared(
     if not snapshot.project.preparation_file.exists():
         return given
     if (preparation := usable_preparation(snapshot)) is None:
-        console.warn("the project has changed since its members were prepared; beginning anew")
+        console.warn("the project has changed since its members were prepared; starting over")
         return given
     if given not in (None, preparation.parameters) or not learns_as(preparation, lesson):
-        console.warn("the members were prepared with other settings; beginning anew")
+        console.warn("the members were prepared with other settings; starting over")
         return given
     if not holds(snapshot.project.split_file, choose_split(snapshot, preparation.parameters, split)):
-        console.warn("the members were prepared with another split; beginning anew")
+        console.warn("the members were prepared with another split; starting over")
         return given
     n, fitted = len(preparation.members), preparation.fitted(snapshot.project)
     missing = [member for member in range(1, n + 1) if member not in fitted]

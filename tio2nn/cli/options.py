@@ -64,13 +64,15 @@ PartOption = Annotated[
     typer.Option(
         "--part",
         metavar="K/N",
-        help="Do share K of N only, from 1/N to N/N; all may run at once, on machines that share the files.",
+        help="Do only part K of N; all parts may run at once, on machines that share the files.",
         show_default=False,
     ),
 ]
 PrepareOption = Annotated[
     bool,
-    typer.Option("--prepare", help="Only make what members that are fitted one by one have in common."),
+    typer.Option(
+        "--prepare", help="Only prepare what all members share, to fit them one by one with --member."
+    ),
 ]
 MemberOption = Annotated[
     Optional[int],  # noqa: UP045
@@ -103,7 +105,7 @@ InsecureOption = Annotated[
     bool,
     typer.Option(
         "--insecure",
-        help="Use a scheduler without TLS beyond this machine; anyone who reaches it runs programs as you.",
+        help="Use a scheduler on another machine without TLS; anyone who reaches it can run programs as you.",
     ),
 ]
 WaitOption = Annotated[
@@ -112,7 +114,7 @@ WaitOption = Annotated[
         "--wait",
         min=0.0,
         metavar="SECONDS",
-        help="How long to wait for the scheduler, and whenever there is no worker. Default: 60.",
+        help="How long to wait for the scheduler, and for workers if there are none. Default: 60.",
         show_default=False,
     ),
 ]
@@ -121,7 +123,7 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="What to train on: cpu (default), or gpu, the first that TensorFlow finds; needs the extra gpu.",
+        help="What to train on: cpu (default) or gpu, the first that TensorFlow finds; needs tio2nn[gpu].",
         show_default=False,
     ),
 ]
@@ -260,7 +262,7 @@ ForOption = Annotated[
     typer.Option(
         "--for",
         metavar="PROGRAM",
-        help="Make the potential for lammps, cp2k or aenet: with an activation that works there. Kept in params.json.",
+        help="Make the potential for lammps, cp2k or aenet, with an activation they know. Stored in params.json.",
         show_default=False,
     ),
 ]
@@ -319,15 +321,15 @@ EnergyOption = Annotated[
     WhichEnergy,
     typer.Option(
         "--energy",
-        help="Which energy to take where files give two, for all structures alike: the free energy, to which forces "
-        "belong, or the energy without electronic entropy. auto: the former if every structure with forces has it.",
+        help="Which energy to use where files give two: the free energy, whose derivatives are the forces, or the "
+        "energy without electronic entropy. auto: the free energy if every structure with forces has it.",
     ),
 ]
 RunnerUnitsOption = Annotated[
     Optional[EnergyUnits],  # noqa: UP045
     typer.Option(
         "--runner-units",
-        help="Units of RuNNer's input.data that does not state them. Default: Bohr,Ha.",
+        help="Units of a RuNNer input.data that does not state them. Default: Bohr,Ha.",
         show_default=False,
     ),
 ]
@@ -368,7 +370,7 @@ ToOption = Annotated[
     typer.Option(
         "--to",
         metavar="FILE",
-        help="Write all to FILE instead of printing; joins what --part has written for FILE.",
+        help="Write everything to FILE instead of printing; joins what each --part has written for FILE.",
         show_default=False,
     ),
 ]

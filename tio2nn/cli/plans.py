@@ -34,7 +34,7 @@ def labels_line(parameters: ParameterSet, facts: Facts) -> str:
             return f"training on the energies of {_all(n)}: none has forces"
         if "forces" in facts.doubts and forces_of(parameters) == "auto":
             found = counted(n_with, "structure")
-            return f"training on energies alone: the forces of {found} do not match them; --forces insists on them"
+            return f"training on energies alone: the forces of {found} do not match them; --forces uses them anyway"
         reason = "as requested" if asked is False else f"as set by the recipe {parameters.recipe}"
         return f"training on energies alone, {reason}; --forces adds the forces of {counted(n_with, 'structure')}"
     some = "the one that has" if n_with == 1 else f"the {n_with} that have"
@@ -62,9 +62,9 @@ def stress_line(parameters: ParameterSet, facts: Facts) -> str | None:
     stresses = f"the stress of {_all(n)}" if n_with == n else f"the stress of {n_with} of {n} structures"
     if "stress" in facts.doubts and parameters.training.stress == "auto":
         reason = (
-            "which cannot be checked while forces do not match energies; --stress insists on it"
+            "which cannot be checked while forces do not match energies; --stress uses it anyway"
             if "forces" in facts.doubts
-            else "as stresses do not match energies or forces; --stress insists on them"
+            else "as stresses do not match energies or forces; --stress uses them anyway"
         )
         return f"training without {stresses}, {reason}"
     if not uses_stress(parameters, n_with):
@@ -75,9 +75,9 @@ def stress_line(parameters: ParameterSet, facts: Facts) -> str | None:
             if parameters.training.stress == "diagonal"
             else "as shears do not match energies or forces"
         )
-        return f"training on the diagonal of {stresses}, too, {reason}; --stress adds the shears"
+        return f"also training on the diagonal of {stresses}, {reason}; --stress adds the shears"
     reason = ", as requested" if parameters.training.stress is True else "; --no-stress leaves it out"
-    return f"training on {stresses}, too{reason}"
+    return f"also training on {stresses}{reason}"
 
 
 def without_derivatives_line(n: int, selection: Selection, project: Project) -> str:

@@ -72,7 +72,7 @@ def refuse_both(part: str | None, scheduler: str | None) -> None:
         UsageError: both are given.
     """
     if part is not None and scheduler is not None:
-        raise UsageError("--part cannot be combined with --scheduler, which shares the work out by itself")
+        raise UsageError("--part cannot be combined with --scheduler, which distributes the work itself")
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def pool(
             (wait is not None, "--wait"),
         ):
             if is_given:
-                raise UsageError(f"{option}: expected a --scheduler, too")
+                raise UsageError(f"{option}: expected --scheduler as well, got none")
         yield Pool(jobs)
         return
     from tio2nn.cli import console

@@ -85,7 +85,7 @@ def perform_to(
                 if done.n_rejected:
                     console.error(
                         f"part {each.number} of {each.total} could not use "
-                        f"{counted(done.n_rejected, 'file or structure', 'files or structures')}, as it said"
+                        f"{counted(done.n_rejected, 'file or structure', 'files or structures')}; see its messages"
                     )
             else:
                 done = predict_into(_Written(PartWriter(handle)), sources.share(each), how)

@@ -11,8 +11,8 @@ RankOption = Annotated[
     typer.Option(
         "--rank",
         metavar="K/N",
-        help="Fit what was prepared together with N-1 other processes, on machines that share the files: share K of "
-        "every batch.",
+        help="Fit the prepared members together with N-1 other processes, on machines that share the files: this one "
+        "takes share K of every batch.",
         show_default=False,
     ),
 ]
@@ -22,7 +22,7 @@ FitWaitOption = Annotated[
         "--wait",
         min=0.0,
         metavar="SECONDS",
-        help="How long to wait for the scheduler, and whenever there is no worker (default: 60), or for other ranks "
+        help="How long to wait for the scheduler, for workers if there are none (default: 60), or for other ranks "
         "(default: 300).",
         show_default=False,
     ),

@@ -40,7 +40,7 @@ def fit(snapshot: Snapshot, rank: JobPart, wait: float | None) -> None:
             show(member, epoch.epoch, errors_of(epoch))
 
         def on_begin(_: Exchange) -> None:
-            console.say(f"rank {rank.number} of {rank.total}: all ranks are there")
+            console.say(f"rank {rank.number} of {rank.total}: all ranks have started")
 
         summary = fit_rank(
             snapshot,
@@ -52,6 +52,6 @@ def fit(snapshot: Snapshot, rank: JobPart, wait: float | None) -> None:
     then = f'; run "{snapshot.project.command("train")}"' if len(summary.fitted) == summary.members else ""
     share = f"{100 * summary.waited / max(summary.seconds, 1e-9):.0f} %"
     console.say(
-        f"rank {rank.number} of {rank.total}: fitted in {console.duration(summary.seconds)}, {share} of it in sending "
-        f"and in waiting for other ranks; {told} fitted{then}"
+        f"rank {rank.number} of {rank.total}: fitted in {console.duration(summary.seconds)}, {share} of it spent "
+        f"on sending and waiting for other ranks; {told} fitted{then}"
     )

@@ -213,4 +213,4 @@ class _ShownSteps(Steps):
     def nothing_to_evaluate(self) -> None:
         console.say("evaluation: nothing to do, the split has no test set")
         if self._page is not None:
-            console.warn("no report is written: it tells of an evaluation")
+            console.warn("no report written: there is no evaluation to report")

@@ -38,7 +38,7 @@ def select(
         typer.Option(
             "--to",
             metavar="DIR",
-            help="New or empty folder for a file of each structure, and the table chosen.csv.",
+            help="New or empty folder for one file per structure and the table chosen.csv.",
             show_default=False,
         ),
     ],
@@ -49,12 +49,13 @@ def select(
         typer.Option(
             "--by",
             metavar="MEASURE",
-            help="coverage of the pool, distance from what is known, spread of the committee, or both (the product of "
-            "distance and spread).",
+            help="coverage of the pool, distance from labeled structures, spread of the committee, or both (distance "
+            "times spread).",
         ),
     ] = "coverage",
     form: Annotated[
-        str, typer.Option("--format", "-f", metavar="NAME", help="Of the files: extxyz, xsf or poscar.")
+        str,
+        typer.Option("--format", "-f", metavar="NAME", help="Format of the files: extxyz, xsf or poscar."),
     ] = "extxyz",
     known: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -71,7 +72,7 @@ def select(
 ) -> bool:
     """Choose what to compute next from a pool without labels.
 
-    Never two alike; each composition has its share.
+    Avoids duplicates, and gives each composition its share.
     """
     from tio2nn.io.labels import ReadOptions
     from tio2nn.project.project import Project
@@ -125,12 +126,12 @@ def _report(made: SelectSummary, count: int) -> None:
     """Say what was chosen, and from what."""
     measure = {"both": "distance and spread"}.get(made.by, made.by)
     console.say(
-        f"pool of {counted(made.n_pool, 'structure')}: {made.n_known} like one of the "
-        f"{made.n_training} with labels, {made.n_alike} like another of the pool"
+        f"pool of {counted(made.n_pool, 'structure')}: {made.n_known} duplicate one of the "
+        f"{made.n_training} labeled ones, {made.n_alike} another one of the pool"
     )
     if len(made.rows) < count:
         console.warn(
-            f"only {counted(len(made.rows), 'structure')} of {count}: the pool has no more that differ"
+            f"only {counted(len(made.rows), 'structure')} of {count}: the others in the pool are duplicates"
         )
     columns = ["rank", "source", "composition", "distance", "nearest", "spread eV/Å"]
     rows = [
@@ -146,6 +147,6 @@ def _report(made: SelectSummary, count: int) -> None:
     ]
     console.table(f"{counted(len(rows), 'structure')} chosen by {measure}", columns, rows[: console.SHOWN])
     console.say(
-        f"wrote {counted(len(rows), 'structure')} and chosen.csv to {made.directory}; none of the pool is now farther "
-        f"than {made.radius:.3g} from one with labels or chosen (1: two random ones with labels)"
+        f"wrote {counted(len(rows), 'structure')} and chosen.csv to {made.directory}; every structure of the pool is "
+        f"now within {made.radius:.3g} of a labeled or chosen one (1: distance between two random labeled ones)"
     )

@@ -10,7 +10,7 @@ StressOption = Annotated[
     Optional[bool],  # noqa: UP045
     typer.Option(
         "--stress/--no-stress",
-        help="Train on the stress, too, or without it. Default: as in params.json; new projects use it if available.",
+        help="Also train on the stress, or not. Default: as in params.json; new projects use it if available.",
         show_default=False,
     ),
 ]

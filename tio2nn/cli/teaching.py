@@ -28,7 +28,9 @@ def perform(
     teacher = read_teacher(lesson, parameters, snapshot.project)
     members = len(teacher.potential.members)
     if members == 1:
-        console.warn("the teacher is a single network: its errors are learnt, and no others cancel them")
+        console.warn(
+            "the teacher is a single network: the student learns its errors too, which a committee would average out"
+        )
     with console.compile_notice("the forces"):
         lessons = lessons_of(snapshot, parameters, split, teacher, workers.jobs)
     n = len(lessons.structures)
@@ -53,6 +55,6 @@ def warn_of_split(snapshot: Snapshot, lesson: Lesson) -> None:
     then, now = Potential.load(file).about.get("inputs", {}), snapshot.inputs(snapshot.parameters)
     if then.get("energies") == now["energies"] and then.get("split") != now["split"]:
         console.warn(
-            f"{file} was trained on these structures with another split: it may know structures that are held out "
-            "here, and errors on these tell little"
+            f"{file} was trained on these structures with another split: it may have seen structures that are "
+            "held out here, so errors on these mean little"
         )

@@ -126,10 +126,10 @@ def train(
     )
     if wanted_device == "gpu" and (prepare or own is not None):
         option = "--prepare" if prepare else "--rank"
-        raise UsageError(f"{option} computes nothing on a GPU; give --device to train --member")
+        raise UsageError(f"{option} does not use a GPU; give --device to train --member")
     if scheduler is not None and (prepare or member is not None or own is not None):
         raise UsageError(
-            "--prepare, --member and --rank cannot be combined with --scheduler, which shares the members out"
+            "--prepare, --member and --rank cannot be combined with --scheduler, which distributes the members itself"
         )
     found = Project.find(project)
     if own is not None:
@@ -180,7 +180,7 @@ def asked_lesson(
     given = {name: value for name, value in numbers.items() if value is not None}
     if distill is None:
         if given:
-            raise UsageError(f"expected --distill beside --{next(iter(given))}, got none")
+            raise UsageError(f"--{next(iter(given))}: expected --distill as well, got none")
         return None if begin_from is None else FineTuning(begin_from)
     if begin_from is not None:
         raise UsageError("expected either --from or --distill, got both")
@@ -271,13 +271,13 @@ def perform(
         kept = f"the earlier potential is kept as {summary.earlier}"
         if summary.earlier_is_of_others:
             console.warn(
-                f"{kept}: it was trained on other structures; -C DIR names a project for each data set"
+                f"{kept}: it was trained on other structures; use -C DIR to keep a project for each data set"
             )
         else:
             console.say(kept)
     if summary.committee is not None:
         console.say(
-            f"{summary.committee} is still the committee; the student that this potential replaced is not kept"
+            f"{summary.committee} still holds the committee; the student that this potential replaced is not kept"
         )
     if summary.comparison is not None:
         show_comparison("validation", summary.n_validation, summary.comparison, summary.facts)

@@ -63,7 +63,7 @@ def tune(
             "--patience",
             min=1,
             metavar="N",
-            help="End after N trials in a row without an improvement. Default: 30, and never for a grid.",
+            help="Stop after N trials in a row without an improvement. Default: 30; a grid is searched in full.",
             show_default=False,
         ),
     ] = None,
@@ -85,7 +85,9 @@ def tune(
 
     own = None if part is None else JobPart.parse(part)
     if own is not None and json:
-        raise UsageError("--part cannot be combined with --json; the command without --part has the result")
+        raise UsageError(
+            "--part cannot be combined with --json; the command without --part prints the result"
+        )
     refuse_both(part, scheduler)
     found = Project.find(project)
     snapshot = Snapshot(found)

@@ -363,8 +363,8 @@ def compile_kernels(derivatives: bool = False, strains: bool = False) -> None:
     """Compile what features need, or load it from Numba's cache, so that worker processes find it on disk.
 
     Args:
-        derivatives: what Jacobians need, too.
-        strains: what derivatives with respect to strain need, too.
+        derivatives: also what Jacobians need.
+        strains: also what derivatives with respect to strain need.
     """
     calculator, water = _smallest()
     calculator(water)

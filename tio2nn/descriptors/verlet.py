@@ -1,4 +1,4 @@
-"""Neighbors of one structure that moves little from step to step: a list with a skin, searched anew when it is used up.
+"""Neighbors of one structure that moves little between steps: a list with a skin, searched again when it is used up.
 
 L. Verlet, Phys. Rev. 159 (1967) 98.
 """

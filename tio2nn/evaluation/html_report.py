@@ -71,7 +71,7 @@ class Page:
     Attributes:
         title: of the page.
         summary: sentences that begin it.
-        warnings: sentences that nobody should miss.
+        warnings: sentences that the reader must not miss.
         errors: tables of errors.
         pictures: figures.
         audit: tables about the data set; may be empty.

@@ -319,7 +319,7 @@ class Sieve:
 class _Gains:
     """By how much each point would lower the sum of distances.
 
-    Every choice makes all gains smaller, so that an earlier one is a limit: few are computed anew (M. Minoux, 1978).
+    Every choice makes all gains smaller, so that an earlier one is a limit: few are computed again (M. Minoux, 1978).
 
     Args:
         points: (n, dimensions).

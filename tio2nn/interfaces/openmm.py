@@ -37,7 +37,7 @@ def openmm_force(
         elements: (n_particles,) the chemical symbol of each particle of the system.
         periodic: along all three of the system's box vectors, or not at all. Set those vectors: OpenMM's own are
             those of a cube of 2 nm.
-        watch: where the run stops, and where it records a structure for labelling.
+        watch: where the run stops, and where it records a structure for labeling.
 
     Returns:
         An `openmm.PythonForce`; its energy includes reference energies. Errors in a step, the `ExtrapolationError` of a

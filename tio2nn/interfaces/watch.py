@@ -34,7 +34,7 @@ class ExtrapolationError(InputError):
 
 
 class Watch:
-    """Limits of a simulation: where it stops, and where it records a structure for labelling and goes on.
+    """Limits of a simulation: where it stops, and where it records a structure for labeling and goes on.
 
     Both compare the same number with the largest over all atoms of a structure, after each evaluation:
 
@@ -43,7 +43,7 @@ class Watch:
 
     Recorded structures are appended to a file of extended XYZ. Their predictions have the names `tio2nn_energy` and
     the like, which no reader takes for labels, and `reason` says why the structure is there. A
-    structure that stops the run is recorded, too, if there is a limit for that.
+    structure that stops the run is also recorded, if there is a limit for that.
 
     Attributes:
         n_recorded: structures that this object has recorded.

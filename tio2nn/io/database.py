@@ -53,7 +53,7 @@ def iter_database(path: Path, *, file: str) -> Iterator[Structure | InputError]:
         journal = path.with_name(path.name + suffix)
         if journal.exists() and journal.stat().st_size:
             raise InputError(
-                f"expected a database that nobody writes, got one with {journal.name}", file=file
+                f"expected a database that no program is writing, got one with {journal.name}", file=file
             )
     # immutable: no locks, no journal, nothing beside the file is touched
     uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"

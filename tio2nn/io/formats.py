@@ -136,7 +136,7 @@ FORMATS: tuple[Format, ...] = (
     DEEPMD,
 )
 
-# files of such names are opened in folders and archives, too, to see how they begin
+# files with such names are opened, also in folders and archives, to see how they begin
 _DOUBTFUL = ("*.out", "*.log", "*.stdout", "*.xml", "*.data")
 
 

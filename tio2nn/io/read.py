@@ -131,7 +131,7 @@ def structures_and_errors(
 
     Args:
         files: contents of files.
-        options: as for `read_structures`; here nobody requires that some structure has the keys.
+        options: as for `read_structures`; here no structure needs to have the keys.
         watch: passes on what is in each file.
     """
     waiting: list[Structure | InputError] = []

@@ -9,7 +9,7 @@
     end
 
 No file of this kind states its units: Bohr and Hartree for RuNNer and CP2K, often Å and eV for n2p2. Those that are
-written here do, in the comment, and there stands what the format has no place for.
+written here do, in the comment, which also holds what the format has no place for.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class _Block:
         self._rows.append(row)
 
     def _take_comment(self, text: str) -> None:
-        """What was written by tio2nn; other comments say nothing."""
+        """The comment that tio2nn wrote; other comments are ignored."""
         if not text.startswith(_MARK):
             return
         try:

@@ -29,7 +29,7 @@ from tio2nn.io.other_formats import is_read_by_ase
 from tio2nn.io.source_names import names_of, places_of, printable
 from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, natural_key
 
-# reading anything but a regular file could block, never end, or lead to files that nobody named
+# reading anything but a regular file could block, never end, or lead to files that the user did not name
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",

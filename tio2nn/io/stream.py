@@ -151,7 +151,7 @@ class Labels(NamedTuple):
 
     Attributes:
         energy: eV, or None.
-        free_energy: eV, or None; alone, it is the energy, too.
+        free_energy: eV, or None; alone, it is also the energy.
         forces: (n_atoms, 3) eV/Å, or None.
         stress: (3, 3), or six components in Voigt's order, eV/Å³, positive under tension, or None.
         remarks: on labels that were ignored.

@@ -53,7 +53,7 @@ class Cluster(Connection):
 
         Args:
             folder: that the paths in the arguments of tasks lie in.
-            derivatives, strains: compile what derivatives with respect to positions and strain need, too.
+            derivatives, strains: also compile what derivatives with respect to positions and strain need.
         """
         from tio2nn.descriptors.symmetry_functions import compile_kernels
 

@@ -1,7 +1,7 @@
 """The side of a Dask worker: each call runs in a process of its own, as on one's own machine.
 
 A call that takes its process down with it then costs this process alone, and its death is told as there. Threads of one
-Dask worker do not share what TensorFlow keeps for a whole process. A call that nobody waits for any more is ended at
+Dask worker do not share what TensorFlow keeps for a whole process. A call whose result is no longer wanted is ended at
 once, and so is one that needs more than the memory of the worker, which Dask itself measures in its own process only.
 
 NumPy and everything heavier is imported by these processes only.
@@ -29,7 +29,7 @@ from tio2nn.parallel.remote_errors import AbandonedError, MissingFilesError
 from tio2nn.parallel.workers import WorkerDied, WorkerProcesses
 from tio2nn.wording import size
 
-_POLL_SECONDS = 0.25  # until a call that nobody waits for is ended
+_POLL_SECONDS = 0.25  # until a call whose result is no longer wanted is ended
 _IDLE_SECONDS = 60.0  # a process whose command is gone ends after this time
 
 
@@ -101,7 +101,7 @@ def _folder(parcel: Parcel, worker: Any) -> Path:
 def _awaited(
     future: Future[Any], process: WorkerProcesses, is_wanted: Callable[[], bool], limit: int | None
 ) -> Any:
-    """The result of a call, unless nobody waits for it or memory is short."""
+    """The result of a call, unless it is no longer wanted or memory is short."""
     while True:
         try:
             return future.result(timeout=_POLL_SECONDS)
@@ -165,7 +165,7 @@ class _Processes:
         self._end(lambda entry: entry[0] == pool)
 
     def _end_idle(self) -> None:
-        """End processes that nobody asks for any more, until there is none."""
+        """End processes that are no longer wanted, until there is none."""
         while True:
             time.sleep(_IDLE_SECONDS / 4)
             self._end(lambda entry: time.monotonic() - entry[1] >= _IDLE_SECONDS)

@@ -27,7 +27,7 @@ def capacity_of(executor: Executor, workers: int) -> int:
 
 
 class RemotePool:
-    """Makes executors that work elsewhere: a single task is worth sending there, too."""
+    """Makes executors that work elsewhere: even a single task is worth sending there."""
 
     def __call__(self, workers: int) -> Executor:
         """An executor for at most that many tasks at a time."""

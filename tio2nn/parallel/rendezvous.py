@@ -152,7 +152,7 @@ def join(
     """The connection of another rank to rank 1; arguments and errors as for `exchange`."""
     until = time.monotonic() + wait
     while True:
-        # one that was killed leaves its file; then nobody answers
+        # a killed rank leaves its file; then nothing answers
         place = _Place.read(file)
         for address in () if place is None else place.candidates():
             assert place is not None, "it has addresses"
@@ -174,7 +174,7 @@ def _introduced(
 
     Raises:
         InputError: it has not.
-        OSError, ValueError: nobody is there, or somebody else.
+        OSError, ValueError: nothing answers, or something else does.
     """
     other = socket.create_connection(address, HANDSHAKE)
     until = time.monotonic() + HANDSHAKE

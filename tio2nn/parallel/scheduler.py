@@ -1,6 +1,6 @@
 """How to reach a Dask scheduler: its address, and the certificates that prove who asks.
 
-A scheduler runs what it is sent. On plain TCP it asks nobody who they are, so anyone who reaches its port runs programs
+A scheduler runs what it is sent. Plain TCP authenticates no one, so anyone who reaches its port runs programs
 as the user who started it; beyond this machine, addresses therefore need TLS.
 """
 
@@ -108,7 +108,7 @@ class Scheduler:
 
 
 def is_protected(address: str) -> bool:
-    """Whether nobody else reaches an address, or it asks for a certificate."""
+    """Whether no one else can reach an address, or it asks for a certificate."""
     if _protocol(address) in (*_ENCRYPTED, *_WITHIN_THE_PROCESS):
         return True
     host = _host_and_port(address)[0]

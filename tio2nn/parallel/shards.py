@@ -155,7 +155,7 @@ def work_through(
     """Process each shard, here or in a pool, and report each one that is done.
 
     A shard whose worker died is examined after all others are done and their memory is free: its structures run one
-    by one in a new process, and the structure that kills this process, too, is named. If none does, the whole shard is
+    by one in a new process, and the structure that also kills this process is named. If none does, the whole shard is
     tried once more.
 
     Args:

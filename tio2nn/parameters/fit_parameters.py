@@ -156,7 +156,7 @@ class TrainingParameters(Section):
         bool | str,
         OneOf(("auto", True, False)),
         About(
-            "Train on forces, too; auto leaves it to the recipe, which uses them where structures have them, unless "
+            "Also train on forces; auto leaves it to the recipe, which uses them where structures have them, unless "
             "they contradict the energies",
             Affects.FIT,
             left_out="auto",
@@ -195,7 +195,7 @@ class TrainingParameters(Section):
         bool | str,
         OneOf(("auto", True, False, "diagonal")),
         About(
-            "Train on the stress, too, or on its diagonal alone; auto does so where structures have it, unless forces "
+            "Also train on the stress, or on its diagonal alone; auto does so where structures have it, unless forces "
             "are false or it contradicts energies or forces, and on the diagonal if only its shears do",
             Affects.FIT,
             left_out="auto",

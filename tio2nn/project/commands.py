@@ -1,4 +1,4 @@
-"""The command lines that made structures and features, for the report; each counts as long as what it made is there."""
+"""The command lines that made structures and features, for the report; each is valid as long as its result exists."""
 
 from __future__ import annotations
 

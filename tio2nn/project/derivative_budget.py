@@ -1,4 +1,4 @@
-"""Chooses the structures that get derivatives if those of all do not fit: decided once, recorded, then followed.
+"""Chooses the structures that get derivatives if not all fit: decided once, recorded, then followed.
 
 Derivatives grow with the square of the number of atoms: 70 functions take 48 GB for 100,000 structures of 24 atoms.
 What exceeds the memory is read from disk in each epoch, as fast as the disk can.
@@ -220,7 +220,7 @@ def settle_plan(
     settled = recorded_layout(path, parameters, store)
     if settled is None:
         raise InputError(
-            "expected a choice of structures, got another content; delete this file", file=str(path)
+            "expected a choice of structures, got something else; delete this file", file=str(path)
         )
     return settled
 

@@ -1,4 +1,4 @@
-"""The states of features and derivatives, and what the parts of a job array have done of them."""
+"""The states of features and derivatives, and how far the parts of a job array have got with them."""
 
 from __future__ import annotations
 

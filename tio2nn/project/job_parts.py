@@ -1,4 +1,4 @@
-"""What the parts of a job array leave in a project, so that others know how many there are and which are done.
+"""Notes that the parts of a job array leave in a project, so that others know how many there are and which are done.
 
 A part writes a note when it begins. Whether it is done follows from the shards that are there.
 """

@@ -94,12 +94,12 @@ class Layout:
 
     @property
     def lessons_directory(self) -> Path:
-        """What a teacher says of the training structures and of their copies; removed when a training ends."""
+        """The teacher's labels of the training structures and their copies; removed when a training ends."""
         return self.model_directory / "lessons"
 
     @property
     def lessons_mark(self) -> Path:
-        """What the lessons depend on, and the options that asked for them; written when they are whole."""
+        """What the lessons depend on, and the options that asked for them; written when they are complete."""
         return self.lessons_directory / "lessons.json"
 
     @property

@@ -1,4 +1,4 @@
-"""What members of a committee need that are fitted one by one, on any machines: made once, used by all of them.
+"""What the members of a committee share when they are fitted one by one, on any machines: made once, used by all.
 
 Another processor may turn a whitening, or change the last digit of a reference energy. So both are recorded, and the
 potential is put together with those that its members were fitted with.
@@ -158,7 +158,7 @@ class Preparation:
                     stopped or len(about["history"]) >= training.epochs
                 )
         except Exception:
-            return False  # missing or damaged: the fit begins anew
+            return False  # missing or damaged: the fit starts over
 
 
 def _window(numbers: Sequence[int] | None) -> tuple[int, int, int, int] | None:

@@ -1,4 +1,4 @@
-"""The project directory: how it is found, made, locked, and what it says of files that are missing."""
+"""The project directory: how it is found, made and locked, and its messages about missing files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reference energies: what an atom of each element contributes to the total energy, whatever its surroundings."""
+"""Reference energies: what an atom of each element contributes to the total energy, independent of its surroundings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs of strained copies: by how much their energies differ, and what stresses and forces say of it."""
+"""Pairs of strained copies: by how much their energies differ, and what stresses and forces predict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that energies and forces say of the stresses of a data set: of all of them, of slabs, of single parts."""
+"""What energies and forces show about the stresses of a data set: all of them, those of slabs, single parts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StressAudit(NamedTuple):
         return cls(whole, slabs, compare_parts(structures, whole, slabs, forces_agree=forces_agree))
 
     def fact(self) -> str:
-        """What to say of the stresses of a data set."""
+        """Messages about the stresses of a data set."""
         return self.parts.fact_of(self.whole) + ("" if self.slabs is None else self.slabs.fact())
 
     def messages(self) -> list[str]:
@@ -55,6 +55,6 @@ class StressAudit(NamedTuple):
     @property
     def doubt(self) -> str:
         """What a fit should not learn, as `StressCheck.doubt`."""
-        # where the diagonal is wrong, nobody knows of the shears
+        # where the diagonal is wrong, nothing can be said about the shears
         found = {self.whole.doubt, *self.parts.doubts, "" if self.slabs is None else self.slabs.doubt}
         return next((doubt for doubt in ("stress", "shears") if doubt in found), "")

@@ -62,7 +62,7 @@ def nearest_unit(size: float) -> tuple[float, str]:
 
 
 def cause_of(slope: float, order: tuple[str, ...], *, kind: str = "", is_sure: bool = True) -> str:
-    """What stresses seem to be whose multiple by the slope, in this order, fits; "" if nobody knows.
+    """What stresses seem to be whose multiple by the slope, in this order, fits; "" if unknown.
 
     Args:
         slope: 1 for stresses as they should be.

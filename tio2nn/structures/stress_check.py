@@ -109,7 +109,7 @@ class StressCheck:
 
     @property
     def cause(self) -> str:
-        """What the numbers seem to be; "" if they are what they should be, or nobody knows."""
+        """What the numbers seem to be; "" if they are as they should be, or it is unknown."""
         assert self.slope is not None
         if self.per_atom:
             order = of_order(self.order, self.tells_order)
@@ -141,7 +141,7 @@ class StressCheck:
         return f"in {share} structures, tensions {self.range[0]:.2f} to {self.range[1]:.2f} GPa"
 
     def fact(self) -> str:
-        """What to say of the stresses of a data set."""
+        """Messages about the stresses of a data set."""
         found = self.range_fact()
         if self.slope is None:
             return f"{found}; not compared with energies: {self.why_not}"

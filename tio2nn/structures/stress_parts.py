@@ -1,6 +1,6 @@
 """Compares the stresses of the parts of a data set: a source or a kind may have other units or signs than the rest.
 
-Energies and forces judge each part by itself, as they judge the whole. Where they say nothing, sizes do: a factor of
+Energies and forces judge each part by itself, as they judge the whole. Where they show nothing, sizes do: a factor of
 100 between two sources is more than most data have, and less than that between units.
 """
 
@@ -40,7 +40,7 @@ class StressParts(NamedTuple):
     doubts: tuple[str, ...] = ()
 
     def fact_of(self, whole: StressCheck) -> str:
-        """What to say of all stresses, of which these are parts."""
+        """Messages about all stresses, of which these are parts."""
         if self.instead_of_energies:
             return f"{whole.range_fact()}; parts do not match energies, see below"
         return whole.fact()

@@ -197,7 +197,7 @@ class Structure:
 
     @property
     def cell_volume(self) -> float | None:
-        """Volume that the cell vectors span, Å³, periodic or not; ASE, too, defines the stress of a slab by it.
+        """Volume that the cell vectors span, Å³, periodic or not; ASE also defines the stress of a slab by it.
 
         None if no axis is periodic, or the vectors are coplanar, as in a slab without a third vector.
         """

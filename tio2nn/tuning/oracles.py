@@ -38,7 +38,7 @@ class Oracle:
         tuning: the strategy, and the values to choose from.
 
     Attributes:
-        has_ended: whether there was nothing more to propose, whatever results arrive.
+        has_ended: whether there was nothing more to propose, independent of the results to come.
 
     KerasTuner must write files: into a temporary directory, removed at the end of the `with` block.
     """
@@ -83,7 +83,7 @@ class Oracle:
         """Take the next candidate from another worker, which asked an oracle with the same results.
 
         Returns:
-            Whether it is what this oracle proposes, too, or could have.
+            Whether this oracle proposes the same, or could have.
         """
         if isinstance(self._oracle, _Bayesian):
             self._oracle.given = {name: getattr(candidate, name) for name in _SEARCHED}

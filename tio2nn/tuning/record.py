@@ -22,7 +22,7 @@ from tio2nn.tuning.ledger import Ledger
 from tio2nn.tuning.trial import TrialTask, run_trial
 from tio2nn.tuning.trials import FAILED, STARTED, Candidate, Outcome, Trial, write_trials
 
-_PAUSE = 10.0  # s between two versions of the table of trials; it is not written anew for each of hundreds
+_PAUSE = 10.0  # s between two versions of the table of trials; it is not rewritten for each of hundreds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,7 +203,7 @@ def differentiate(
 
 
 def completed(snapshot: Snapshot, kind: Derivatives, how: How) -> JacobianSummary:
-    """Compute what is missing of a kind of derivatives."""
+    """Compute the missing derivatives of one kind."""
     begin = time.perf_counter()
     parameters, store, layout, own = snapshot.parameters, snapshot.structures, kind.layout, how.part
     has_derivatives = layout.has_derivatives(kind.is_labelled)

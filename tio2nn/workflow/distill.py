@@ -52,7 +52,7 @@ _EPOCHS = 2.0
 
 
 class Teacher(NamedTuple):
-    """A potential whose predictions are learnt.
+    """A potential whose predictions are learned.
 
     Attributes:
         potential: with the functions and elements of the project.
@@ -87,7 +87,7 @@ class Teacher(NamedTuple):
 
 
 def prepared_teacher(preparation: Preparation, project: Project) -> Teacher | None:
-    """The potential that teaches a prepared fit; None for none.
+    """The teacher of a prepared fit; None if it has none.
 
     Raises:
         InputError: it is gone or damaged.
@@ -106,7 +106,7 @@ def prepared_lesson(preparation: Preparation) -> Distillation | None:
 
 
 def learns_as(preparation: Preparation, lesson: Lesson | None) -> bool:
-    """Whether a prepared fit learns from what the command line asks for, if it does."""
+    """Whether a prepared fit has the teacher that the command line names, if it names one."""
     if lesson is None:
         return True
     if isinstance(lesson, FineTuning):
@@ -264,12 +264,12 @@ def lessons_of(
 
 
 def remove_lessons(project: Project) -> None:
-    """Remove what a teacher said for a fit that has ended or is given up."""
+    """Remove the lessons of a fit that has ended or was abandoned."""
     shutil.rmtree(project.lessons_directory, ignore_errors=True)
 
 
 def digest_of_lessons(project: Project) -> str | None:
-    """Digest of what lies in `model/lessons`; None for nothing that is whole."""
+    """Digest of the complete lessons in `model/lessons`; None if there are none."""
     return _found(project.lessons_mark)
 
 

@@ -68,7 +68,7 @@ def export(
         directory: new, empty, or an earlier export, which is replaced.
         form: of the files; by default aenet for a potential that is made for it, else n2p2.
         units: of the files; by default those of the folder that the potential was read from, else atomic for one that
-            is made for CP2K, else metal. A folder in atomic units is for CP2K, too, so it holds only what CP2K reads.
+            is made for CP2K, else metal. A folder in atomic units is also for CP2K, so it holds only what CP2K reads.
         strict: refuse where the other program would compute something else.
         train: the command that trains the potential, for messages.
         source: what the potential was read from, if that is known; a folder is not written over.
@@ -116,7 +116,7 @@ def _on_narrow_cells(potential: Potential) -> str:
 
 
 def _warnings(potential: Potential, target: Target) -> tuple[str, ...]:
-    """Where a program computes something else than the potential."""
+    """Where a program computes something other than the potential."""
     activations = {layer.activation for member in potential.members for net in member for layer in net}
     found = [warning for name in ACTIVATIONS if name in activations and (warning := warning_of(target, name))]
     if potential.repulsion is not None:

@@ -74,7 +74,7 @@ def resolved_from(
 ) -> ParameterSet:
     """As `tio2nn.project.facts.resolved`, for a fit that begins from a potential or, with None, from nothing.
 
-    The potential says what the networks look like. What nobody has set of the schedule is that of fine-tuning.
+    The potential determines the networks. Settings of the schedule that the user left open are those of fine-tuning.
 
     Raises:
         InputError: symmetry functions or elements of the potential are others.
@@ -132,7 +132,7 @@ def parameters_of(origin: Origin, elements: Sequence[str]) -> ParameterSet:
 
 
 def is_open(parameters: ParameterSet, section: str, name: str) -> bool:
-    """Whether nobody has set a setting: it is left to the recipe, or has the value of the recipe `default`."""
+    """Whether the user left a setting open: to the recipe, or at the value of the recipe `default`."""
     own = getattr(getattr(parameters, section), name)
     default = getattr({"network": NetworkParameters, "training": TrainingParameters}[section](), name)
     return own is None or (parameters.recipe == "default" and own == default)

@@ -1,4 +1,4 @@
-"""Reference energies from isolated atoms: structures of one atom that their file calls so."""
+"""Reference energies from isolated atoms: structures of one atom that their file marks as isolated."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The verb learning-curve: how errors fall with the number of training structures, and what more would buy.
 
-Each fit is one network, trained on a part of the training set as `train` would with so many structures, and judged by
+Each fit is one network, trained on a part of the training set as `train` would with that many structures, and tested on
 the same structures. Finished fits are kept in `fits.csv`; a curve resumes after a kill. Nothing else is touched.
 """
 
@@ -182,7 +182,7 @@ def learning_curve(
     project = snapshot.project
     if parameters is None:
         parameters = snapshot.parameters
-    # the structures that judge must not choose the epoch
+    # the structures that measure the error must not choose the epoch
     parameters = parameters.with_overrides(training={"early_stopping": 0})
     inputs = read_inputs(snapshot, parameters)
     subsets = Subsets(parameters, inputs.store, choose_split(snapshot, parameters, split))
@@ -389,7 +389,7 @@ def _concluded(project: Project, plan: CurvePlan, fits: tuple[CurveFit, ...], be
 
 
 def _document(curve: Curve, largest: int) -> dict[str, Any]:
-    """A law, and what it says of the present and of twice the data."""
+    """A law, and what it predicts for the present data and for twice as much."""
     now, twice = curve.at(largest), curve.at(2 * largest)
     return {
         **curve.law.as_dict(),

@@ -1,4 +1,4 @@
-"""The verb train in steps for job arrays: prepare once, then fit each member of the committee, wherever."""
+"""The verb train in steps for job arrays: prepare once, then fit each member of the committee, on any machine."""
 
 from __future__ import annotations
 

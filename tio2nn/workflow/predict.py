@@ -122,7 +122,7 @@ def _arrived(
             try:
                 results += executor.submit(predict_batch, file, [structure], forces).result()
             except BrokenExecutor as error:
-                results.append(structure.error(f"cannot predict it: {error}, even with no other structure"))
+                results.append(structure.error(f"cannot predict it: {error}, even on its own"))
         return batch, results
 
 

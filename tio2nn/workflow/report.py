@@ -41,7 +41,7 @@ def report_file(file: AnyPath | None, directory: Path | None) -> Path:
         directory: of the results of the evaluation; None without a project.
 
     Raises:
-        UsageError: nobody says where, or the name is that of something else, such as a structure file.
+        UsageError: no file is named, or the name is that of something else, such as a structure file.
     """
     if file is None:
         if directory is None:
@@ -168,7 +168,7 @@ def _warnings(summary: EvaluationSummary) -> list[str]:
 
 
 def _audit(snapshot: Snapshot) -> list[Table]:
-    """What `extract` says of the data set."""
+    """What `extract` says about the data set."""
     project, store = snapshot.project, snapshot.structures
     structures = list(store)
     parameters = project.parameters_or_draft() if project.parameters_file.exists() else None

@@ -116,7 +116,7 @@ def with_flags(parameters: ParameterSet, section: str, flags: Mapping[str, Any])
 
 
 def _naming_the_option(problem: str, section: str, given: Mapping[str, Any]) -> str:
-    """The problem of a field, told of the option that set it."""
+    """The problem of a field, in terms of the option that set it."""
     path, separator, reason = problem.partition(": ")
     for name in given:
         if path == f"{section}.{name}":
@@ -158,7 +158,7 @@ def fields_of_switches(no_test: bool, keep_outliers: bool) -> dict[str, Any]:
 
 
 def _insists_on_stress(parameters: ParameterSet) -> bool:
-    """Whether the stress, or its diagonal, is asked for, whatever structures have."""
+    """Whether the stress, or its diagonal, is required even where structures lack it."""
     return parameters.training.stress in (True, "diagonal")
 
 

@@ -123,7 +123,7 @@ def train(
 ) -> TrainSummary:
     """Fit the potential of a project.
 
-    Committee members are fitted in company, or apart in the workers of an executor, with bitwise equal results.
+    Committee members are fitted together, or each in a worker of an executor, with bitwise equal results.
     Derivatives that exceed half the memory, or TIO2NN_MEMORY in GB, are read in windows, and so are features.
 
     Args:

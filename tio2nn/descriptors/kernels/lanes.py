@@ -13,7 +13,7 @@ finite.
 
 Why not leave it to LLVM: the neighbors of an atom that are partners of one of them are some twenty numbers. Of a loop
 over so few it runs most one by one, in vectors of four where eight would do, after checks whether arrays overlap. Here
-the order of every sum is fixed, too, whatever the processor.
+the order of every sum is also fixed, on every processor.
 """
 
 from __future__ import annotations

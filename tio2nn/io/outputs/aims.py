@@ -3,7 +3,7 @@
 The energy is `Total energy corrected`, extrapolated to no smearing, the free energy `Electronic free energy`. The
 stress is the analytical one, symmetrized. Relaxations print geometries before or after the results for them, depending
 on the version: they are refused, and so are dynamics of which `control.in` is not repeated at the beginning, and
-stresses by finite differences, whose strained cells have energies, too.
+stresses by finite differences, whose strained cells also have energies.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _Found = TypeVar("_Found")
 _LONGEST_REASON = 200  # characters
 
 MOST_ATOMS = 10_000_000
-"""Atoms of a structure; more would take more than the memory of most machines, and nobody computes them."""
+"""Atoms of a structure; more would exceed the memory of most machines, and no calculation is that large."""
 
 
 def is_installed() -> bool:

@@ -13,7 +13,7 @@ Conventions of this project:
 - The energy comes from a comment `# total energy = -19960.66 eV`, anywhere in the file. In a file with several frames,
   all energies stand before the coordinates of their frame, or all after them.
 - `DIM-GROUP` with a row `3 1` means CRYSTAL, `2 1` SLAB, `1 1` POLYMER and `0 1` MOLECULE.
-- `CONVVEC` is ignored beside `PRIMCOORD`, which needs `PRIMVEC`. `CONVVEC` with `CONVCOORD` alone is a structure, too:
+- `CONVVEC` is ignored beside `PRIMCOORD`, which needs `PRIMVEC`. `CONVVEC` with `CONVCOORD` alone is also a structure:
   the conventional cell.
 - Data grids and `BEGIN_INFO` are skipped.
 - `ATOMS` has no count, so a file truncated between two of its rows cannot be recognized.
