@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.errors import InputError, MissingInputError, StaleError
-from tio2nn.files.digests import digest_of, digest_of_file
+from tio2nn.files.digests import digest_of
 from tio2nn.files.lock import Holder, holder, jobs, told
 from tio2nn.files.paths import AnyPath
-from tio2nn.files.tables import count_rows, read_json
+from tio2nn.files.tables import count_rows
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.facts import needs_derivatives, needs_strains
@@ -31,6 +31,14 @@ from tio2nn.project.feature_store import Manifest
 from tio2nn.project.given_weights import with_given_weights
 from tio2nn.project.jacobian_store import JacobianLayout, Selection, StrainLayout
 from tio2nn.project.job_parts import PartNotes
+from tio2nn.project.model_states import (
+    Inputs,
+    changed,
+    read_split,
+    state_of_evaluation,
+    state_of_model,
+    state_of_search,
+)
 from tio2nn.project.named import project_of
 from tio2nn.project.parts import (
     BROKEN,
@@ -50,15 +58,11 @@ from tio2nn.project.parts import (
     Part,
     State,
 )
-from tio2nn.project.preparation import unfinished_training
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model
 from tio2nn.project.structure_store import StructureStore, read_store
-from tio2nn.structures.split import SETS, covers, read_parts
-from tio2nn.wording import counted, other
-
-# what reading a damaged or edited file may raise
-_UNUSABLE = (InputError, ValueError, KeyError, TypeError, OverflowError)
+from tio2nn.structures.split import SETS
+from tio2nn.wording import counted
 
 
 class Snapshot:
@@ -227,42 +231,13 @@ class Snapshot:
         return State(FRESH, ", ".join(f"{counts[name]} {name}" for name in SETS))
 
     def _split(self) -> Mapping[str, str] | State:
-        """The set that each structure is in; the state of the split if it is not fresh."""
-        file = self.project.split_file
-        if not file.exists():
-            return State(MISSING)
-        try:
-            parts = read_parts(file)
-        except InputError as error:
-            return State(BROKEN, str(error))
-        if self.has_structures and not covers(parts, self.structures.names):
-            return State(STALE, "made for other structures", SPLIT.records)
-        return parts
+        return read_split(self.project, self.structures.names if self.has_structures else None)
 
     def _of_search(self) -> State:
-        project = self.project
-        if begun := PartNotes(project.tuning_directory, "search", "").begun:
-            return State(MISSING, f"{begun} searched; the command without --part ends the search")
-        if not project.trials_file.exists():
-            return State(MISSING)
-        try:
-            trials = counted(count_rows(project.trials_file), "trial")
-        except InputError as error:
-            return State(BROKEN, str(error))
-        if not project.best_trial_file.exists():
-            return State(MISSING, f"interrupted after {trials}")
-        try:
-            best = read_json(project.best_trial_file)
-            recorded = dict(best["inputs"])
-        except _UNUSABLE as error:
-            return State.broken(project.best_trial_file, error)
-        if self.has_structures:
-            on_forces = best.get("validation_force_rmse_eV_per_A") is not None
-            looked_at = [name for name in SEARCH.records if on_forces or name != "forces"]
-            others = _changed(recorded, self.inputs(self.parameters), looked_at)
-            if others:
-                return State(STALE, f"{trials}; made with {other(others)}", others)
-        return State(FRESH, trials)
+        return state_of_search(self.project, self._inputs_for(None))
+
+    def _inputs_for(self, fit: ParameterSet | None, origin: str | None = None) -> Inputs | None:
+        return (lambda: self.inputs(fit or self.parameters, origin)) if self.has_structures else None
 
     def changed_since(self, potential: Mapping[str, Any]) -> tuple[str, ...]:
         """Names of the inputs that are not what they were when a potential was trained, settings apart.
@@ -270,7 +245,7 @@ class Snapshot:
         Args:
             potential: the digests that it carries.
         """
-        return _changed(potential, self.inputs(self.parameters), MODEL.of_data)
+        return changed(potential, self.inputs(self.parameters), MODEL.of_data)
 
     def model(
         self,
@@ -285,50 +260,12 @@ class Snapshot:
             selection: the structures whose forces this fit trains on, if not all with forces.
             origin: digest of the potential that this fit begins from, if any.
         """
-        project = self.project
-        if not project.potential_file.exists() or not project.training_metrics_file.exists():
-            return State(MISSING, unfinished_training(project))
-        try:
-            about = read_json(project.training_metrics_file)
-            recorded = dict(about["inputs"])
-            rmse = about["validation_rmse_meV_per_atom"]
-            judged = "not validated" if rmse is None else f"validation RMSE {float(rmse):.2f} meV/atom"
-            what = f"{counted(int(about['members']), 'network')}, {judged}"
-        except _UNUSABLE as error:
-            return State.broken(project.training_metrics_file, error)
-        if self.has_structures:
-            looked_at = MODEL.of_data if fit is None else MODEL.records
-            others = _changed(recorded, self.inputs(fit or self.parameters, origin), looked_at)
-            # derivatives of more or of other structures would give another model
-            digest = None if selection is None else selection.digest
-            if fit is not None and fit.training.forces and about.get("selection") != digest:
-                others += ("derivatives",)
-            if others:
-                return State(STALE, f"{what}; trained on {other(others)}", others)
-        if unfinished := unfinished_training(project):
-            what += f"; a later training was {unfinished}"
-        return State(FRESH, what)
+        return state_of_model(self.project, self._inputs_for(fit, origin), fit, selection)
 
     def _of_evaluation(self) -> State:
-        project, file = self.project, self.project.evaluation_metrics_file
         if self._has_no_test():
             return State(FRESH, "none: the test set is empty")
-        if not file.exists():
-            return State(MISSING)
-        try:
-            metrics = read_json(file)
-            energy = metrics["energy"]
-            what = (
-                f"{counted(int(metrics['n_structures']), 'structure')}, RMSE {energy['rmse_meV_per_atom']:.2f}, "
-                f"MAE {energy['mae_meV_per_atom']:.2f} meV/atom"
-            )
-        except _UNUSABLE as error:
-            return State.broken(file, error)
-        if (model := self.state(MODEL)).kind != FRESH:
-            return State(STALE, f"{what}; the model is {model.kind}", ("model",))
-        if metrics.get("potential") != digest_of_file(project.potential_file):
-            return State(STALE, f"{what}; of an earlier model", EVALUATION.records)
-        return State(FRESH, what)
+        return state_of_evaluation(self.project, partial(self.state, MODEL))
 
     def _has_no_test(self) -> bool:
         # of a split that is stale or broken nothing follows
@@ -389,10 +326,6 @@ class Snapshot:
         """The layout of the derivatives with respect to strain, which are up to date; raises as `derivatives`."""
         self.require(STRAINS)
         return StrainLayout.read(self.project.strain_table)
-
-
-def _changed(recorded: Mapping[str, Any], now: Mapping[str, str], names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name for name in names if recorded.get(name) != now.get(name))
 
 
 def _is_this_process(holder: Holder) -> bool:

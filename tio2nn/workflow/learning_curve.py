@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,9 @@ import numpy as np
 
 from tio2nn.errors import InputError, UsageError
 from tio2nn.evaluation.baseline import are_zero
-from tio2nn.evaluation.power_law import FEWEST_SIZES, Curve, fit_curve
+from tio2nn.evaluation.power_law import FEWEST_SIZES, Curve
 from tio2nn.files.digests import digest_of
 from tio2nn.files.paths import AnyPath
-from tio2nn.files.tables import write_csv, write_json
 from tio2nn.memory import memory_for_derivatives
 from tio2nn.parallel.workers import trial_workers, worker_count
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -37,16 +36,15 @@ from tio2nn.training.data import Inputs, Memory, prepare
 from tio2nn.training.force_products import compile_losses
 from tio2nn.training.splits import FEWEST_TO_TRAIN
 from tio2nn.training.subsets import Subsets
-from tio2nn.tuning.curve_ledger import CURVE_COLUMNS, CurveFit, CurveLedger
+from tio2nn.tuning.curve_ledger import CurveFit, CurveLedger
 from tio2nn.tuning.record import outcome_of
 from tio2nn.tuning.trial import TrialTask, run_trial
-from tio2nn.tuning.trials import COMPLETED, FAILED, Outcome
+from tio2nn.tuning.trials import FAILED, Outcome
+from tio2nn.workflow.curve_results import LEDGER, write_results
 from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest, choose_split, read_inputs
 
 PERCENTS = (5.0, 10.0, 20.0, 50.0, 100.0)
 REPEATS = 2
-FORCES = "force_rmse_eV_per_A"
-LEDGER, TABLE, DOCUMENT, FIGURE = "fits.csv", "curve.csv", "curve.json", "curve.png"
 
 
 @dataclass(frozen=True)
@@ -204,7 +202,9 @@ def learning_curve(
             on_fit(ledger.found[fit.fit])
     _run(plan, inputs, project.curve_directory, ledger, make_executor, on_fit)
     done = tuple(ledger.found[fit.fit] for fit in fits if fit.fit in ledger.found)
-    return _concluded(project, plan, done, begin)
+    judge = {"set": plan.judge, "n_structures": plan.n_judging}
+    results = write_results(project.curve_directory, done, judge, forces_are_zero=plan.forces_are_zero)
+    return CurveSummary(done, *results, len(plan.fits) - len(plan.missing), time.perf_counter() - begin)
 
 
 def _planned(
@@ -336,64 +336,3 @@ def _fitted(fit: Planned, outcome: Outcome) -> CurveFit:
         outcome.seconds,
         fit.fit,
     )
-
-
-# --- what they come to -----------------------------------------------------------------------------------------
-
-_ERRORS = {
-    "energy_rmse_meV_per_atom": ("RMSE of energies", "meV/atom"),
-    "energy_mae_meV_per_atom": ("MAE of energies", "meV/atom"),
-    FORCES: ("RMSE of forces", "eV/Å"),
-    "stress_rmse_meV_per_A3": ("RMSE of stresses", "meV/Å³"),
-}
-_NOT_DRAWN = "energy_mae_meV_per_atom"
-
-
-def _concluded(project: Project, plan: CurvePlan, fits: tuple[CurveFit, ...], begin: float) -> CurveSummary:
-    """Fit laws, and write table, document and figure."""
-    from tio2nn.evaluation.curve_plot import Panel, plot_curve
-
-    good = [fit for fit in fits if fit.status == COMPLETED]
-    if not good:
-        raise InputError(f"none of {len(fits)} fits completed; see {project.curve_directory / LEDGER}")
-    curves: dict[str, Curve | None] = {}
-    panels = []
-    for name, (what, unit) in _ERRORS.items():
-        points = [(fit.n_train, value) for fit in good if (value := getattr(fit, name)) is not None]
-        if not points or (name == FORCES and plan.forces_are_zero):
-            continue
-        n, errors = zip(*points, strict=True)
-        curves[name] = fit_curve(n, errors)
-        if name != _NOT_DRAWN:
-            panels.append(Panel(what, unit, n, errors, curves[name]))
-    largest = max(fit.n_train for fit in good)
-    document = {
-        "judged_by": {"set": plan.judge, "n_structures": plan.n_judging},
-        "laws": {name: None if c is None else _document(c, largest) for name, c in curves.items()},
-        "fits": [asdict(fit) for fit in fits],
-    }
-    directory = project.curve_directory
-    write_csv(
-        directory / TABLE, CURVE_COLUMNS, [[getattr(fit, name) for name in CURVE_COLUMNS] for fit in fits]
-    )
-    plot_curve(panels, directory / FIGURE)
-    write_json(directory / DOCUMENT, document)
-    return CurveSummary(
-        fits,
-        curves,
-        document,
-        tuple(directory / name for name in (TABLE, FIGURE, DOCUMENT)),
-        len(plan.fits) - len(plan.missing),
-        time.perf_counter() - begin,
-    )
-
-
-def _document(curve: Curve, largest: int) -> dict[str, Any]:
-    """A law, and what it predicts for the present data and for twice as much."""
-    now, twice = curve.at(largest), curve.at(2 * largest)
-    return {
-        **curve.law.as_dict(),
-        "n_train": largest,
-        "now": now._asdict(),
-        "twice": {"n_train": 2 * largest, **twice._asdict()},
-    }
