@@ -176,7 +176,7 @@ def exchange(
     Args:
         file: in which rank 1 says where it listens; it is removed when all ranks are there.
         rank: which one this is.
-        work: what all ranks must agree on, such as a fingerprint.
+        work: must be the same on all ranks, such as a fingerprint of the fit.
         wait: seconds for the other ranks to start.
         on_wait: called once with a sentence, if they are not there yet.
 

@@ -1,4 +1,4 @@
-"""What the verbs know of pools on other machines, without what makes them."""
+"""What the verbs know about pools on other machines, without what makes them."""
 
 from __future__ import annotations
 
