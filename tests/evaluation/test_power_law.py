@@ -36,7 +36,7 @@ def test_a_floor_is_found_again() -> None:
     assert found.law.formula().startswith("1 + 50 N^-0.6")
 
 
-@pytest.mark.parametrize("floor", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("floor", [0.0, pytest.param(0.3, marks=pytest.mark.slow), 1.0])
 def test_the_interval_of_twice_the_data_has_the_truth_as_often_as_it_says(floor: float) -> None:
     """95 of 100 times, and hardly less where five sizes cannot tell that there is a floor."""
     hits = 0

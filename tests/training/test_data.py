@@ -311,7 +311,7 @@ class LazyFeatures:
             yield np.random.default_rng(first).normal(size=(n, self._n_features))
 
 
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_features_are_held_once_in_double_and_once_in_single_precision(
     shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

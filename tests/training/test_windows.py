@@ -379,7 +379,7 @@ def test_in_one_order_a_fit_to_features_in_a_file_has_the_bits_of_one_in_memory(
     assert fits[0].history[-1].validation_loss == fits[1].history[-1].validation_loss
 
 
-@pytest.mark.parametrize("with_forces", [False, True])
+@pytest.mark.parametrize("with_forces", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_fit_to_features_in_windows_learns_and_has_bits_of_its_own(
     data: FitData, tmp_path: Path, with_forces: bool
 ) -> None:

@@ -130,7 +130,14 @@ def left_in(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in (".f32", ".part"))
 
 
-@pytest.mark.parametrize("network", [{}, {"shared_subnet": True}, {"whitening": False}])
+@pytest.mark.parametrize(
+    "network",
+    [
+        {},
+        pytest.param({"shared_subnet": True}, marks=pytest.mark.slow),
+        pytest.param({"whitening": False}, marks=pytest.mark.slow),
+    ],
+)
 def test_features_beyond_the_memory_are_whitened_as_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: dict[str, bool]
 ) -> None:

@@ -193,6 +193,7 @@ def test_one_network_learns_what_several_say_and_leaves_nothing_but_its_record(
     assert float(np.sqrt(np.mean(np.square(distance)))) < 0.2 * spread
 
 
+@pytest.mark.usefixtures("eager")
 def test_structures_held_out_change_no_bit(project: Project, teacher: Path) -> None:
     lesson = Distillation(teacher, copies=1)
     train(project, lesson=lesson, jobs=1)
@@ -207,6 +208,7 @@ def test_structures_held_out_change_no_bit(project: Project, teacher: Path) -> N
     assert arrays(project) == before
 
 
+@pytest.mark.usefixtures("eager")
 def test_an_interrupted_fit_goes_on_without_asking_the_teacher_again(
     tmp_path: Path, project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +267,7 @@ def test_students_that_are_fitted_one_by_one_have_the_bits_of_one_command(
     assert left == {path.name for path in whole.model_directory.iterdir()}
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_preparation_for_another_teacher_or_without_lessons_is_not_used(
     tmp_path: Path, project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,6 +455,7 @@ def test_a_single_network_may_teach_and_is_named(
     assert metrics["teacher"]["file"] == str(single)
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_committee_survives_its_students(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     project = trained_project(tmp_path / "p", training={"members": 2})
@@ -472,6 +476,7 @@ def test_a_committee_survives_its_students(tmp_path: Path, monkeypatch: pytest.M
     assert project.earlier_potential_file.read_bytes() == committee
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_student_of_a_teacher_elsewhere_names_it(
     project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,9 @@ from tio2nn.project.structure_store import read_store
 from tio2nn.structures.stress import GPA, from_voigt, to_voigt
 from tio2nn.structures.structure import Structure
 
+# fits of one epoch
+pytestmark = pytest.mark.usefixtures("eager")
+
 SETTINGS = ("--epochs", "1", "--members", "1", "-j", "1")
 SMALL = """{"elements": ["Cu"], "cutoff": 4.0, "radial": [{"eta": 0.1}, {"eta": 1.0}], "angular": [], "recipe": "auto",
 "network": {"hidden_layers": [4]}, "training": {"forces": "auto", "stress": "auto"}}"""
@@ -130,7 +133,7 @@ def test_labels_are_no_worse_for_energies_per_atom(project: Project) -> None:
     assert trained_on(project) == (True, True)
 
 
-@pytest.mark.parametrize("recipe", ["forces", "record"])
+@pytest.mark.parametrize("recipe", ["forces", pytest.param("record", marks=pytest.mark.slow)])
 def test_a_recipe_made_for_forces_insists_on_them(project: Project, recipe: str) -> None:
     write_copper(in_hartree)
     assert "set by the recipe" in run("--recipe", recipe)

@@ -81,6 +81,7 @@ def arrays(project: Project) -> dict[str, bytes]:
 # --- what a fit begins with -----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_fit_that_does_not_move_is_the_potential(tmp_path: Path, potential: Path) -> None:
     project = other_project(tmp_path / "p", **STANDSTILL)
     heard: list[TrainingData] = []
@@ -101,6 +102,7 @@ def test_a_fit_that_does_not_move_is_the_potential(tmp_path: Path, potential: Pa
     assert not begun.are_shifted
 
 
+@pytest.mark.usefixtures("eager")
 def test_the_potential_knows_what_it_began_from(tmp_path: Path, potential: Path) -> None:
     project = other_project(tmp_path / "p", **STANDSTILL)
     train(project, lesson=FineTuning(potential), jobs=1)
@@ -116,6 +118,7 @@ def test_the_potential_knows_what_it_began_from(tmp_path: Path, potential: Path)
     assert origin["new_elements"] == []
 
 
+@pytest.mark.usefixtures("eager")
 def test_elements_may_come_in_another_order(tmp_path: Path, potential: Path) -> None:
     project = other_project(tmp_path / "p", elements=["O", "Ti"], **STANDSTILL)
     train(project, lesson=FineTuning(potential), jobs=1)
@@ -184,6 +187,7 @@ def test_what_is_new_is_learnt(tmp_path: Path) -> None:
     assert found.about["validation_rmse_meV_per_atom"] < found.about["origin"]["train_rmse_meV_per_atom"]
 
 
+@pytest.mark.usefixtures("eager")
 def test_functions_that_did_not_vary_before_take_part(tmp_path: Path) -> None:
     # oxygen alone around titanium, then both
     def titanium_alone(chosen: Sequence[Structure]) -> list[Structure]:
@@ -227,6 +231,7 @@ def _scale(potential: Potential, element: str) -> float:
 # --- reference energies ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("eager")
 def test_labels_from_elsewhere_shift_the_reference_energies(tmp_path: Path, potential: Path) -> None:
     offset = {"Ti": 12.5, "O": -3.25}
     moved = [
@@ -246,6 +251,7 @@ def test_labels_from_elsewhere_shift_the_reference_energies(tmp_path: Path, pote
     np.testing.assert_allclose(forces_of(found, others()), forces_of(before, others()), rtol=0, atol=1e-7)
 
 
+@pytest.mark.usefixtures("eager")
 def test_reference_energies_that_the_user_gives_are_taken(tmp_path: Path, potential: Path) -> None:
     given = {"Ti": -1601.0, "O": -431.0}
     settings: dict[str, Any] = {"reference_energies": given, **STANDSTILL}
@@ -257,6 +263,7 @@ def test_reference_energies_that_the_user_gives_are_taken(tmp_path: Path, potent
 # --- settings -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("eager")
 def test_networks_are_those_of_the_potential_and_the_schedule_is_shorter(
     tmp_path: Path, potential: Path
 ) -> None:
@@ -388,6 +395,7 @@ def test_members_apart_have_the_bits_of_members_in_company(
     assert not any(name.startswith(("prepar", "checkpoint")) for name in left)
 
 
+@pytest.mark.usefixtures("eager")
 def test_one_member_of_a_committee_is_the_first(tmp_path: Path, potential: Path) -> None:
     project = other_project(tmp_path / "p", training={"members": 1, "epochs": 1, "learning_rate": 1e-12})
     train(project, lesson=FineTuning(potential), jobs=1)
@@ -400,6 +408,7 @@ def test_one_member_of_a_committee_is_the_first(tmp_path: Path, potential: Path)
 # --- freshness --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_model_is_stale_for_a_fit_with_another_origin(tmp_path: Path, potential: Path) -> None:
     project = other_project(tmp_path / "p", **STANDSTILL)
     train(project, lesson=FineTuning(potential), jobs=1)
