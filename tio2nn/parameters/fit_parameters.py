@@ -165,7 +165,7 @@ class TrainingParameters(Section):
     force_weight: Annotated[
         Positive,
         About(
-            "Weight of the mean loss of an atom's force beside that of a structure's energy",
+            "Weight of the mean loss of an atom's force relative to that of a structure's energy",
             Affects.FIT,
             by_recipe=True,
         ),
@@ -173,7 +173,7 @@ class TrainingParameters(Section):
     final_force_weight: Annotated[
         Positive | None,
         About(
-            "What force_weight becomes by the last epoch, by the same factor in each; null for no change",
+            "What force_weight becomes by the last epoch, changing by the same factor in each; null for no change",
             Affects.FIT,
         ),
     ] = None
@@ -186,7 +186,7 @@ class TrainingParameters(Section):
         Field(gt=0, le=1),
         NUMBER,
         About(
-            "Fraction of the structures whose forces count in an epoch, others in each",
+            "Fraction of the structures whose forces count in an epoch, a different part in each",
             Affects.FIT,
             by_recipe=True,
         ),
@@ -204,7 +204,7 @@ class TrainingParameters(Section):
     stress_weight: Annotated[
         Positive,
         About(
-            "Weight of the mean loss of a structure's stress beside that of its energy",
+            "Weight of the mean loss of a structure's stress relative to that of its energy",
             Affects.FIT,
             by_recipe=True,
         ),
@@ -326,7 +326,7 @@ def with_effect(training: Mapping[str, Any], uses_stress: bool) -> dict[str, Any
 
 @dataclass(frozen=True, config=SECTION)
 class TuningParameters(Section):
-    """The settings among which `tio2nn tune` looks for the best."""
+    """What `tio2nn tune` varies, and how it searches."""
 
     strategy: Annotated[
         Literal["grid", "random", "bayesian", "hyperband"],

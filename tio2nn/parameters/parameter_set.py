@@ -128,7 +128,7 @@ class ParameterSet(Section):
     training: Annotated[TrainingParameters, About("How the structures are split and the weights fitted")] = (
         field(default_factory=TrainingParameters)
     )
-    tuning: Annotated[TuningParameters, About("The settings among which tune looks for the best")] = field(
+    tuning: Annotated[TuningParameters, About("What tune varies, and how it searches")] = field(
         default_factory=TuningParameters
     )
     reference_energies: Annotated[
