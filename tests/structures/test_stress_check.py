@@ -185,7 +185,9 @@ def test_one_volume_scan_tells_units_but_not_shears() -> None:
         for what in ("energy", "stress"):
             atoms.calc.get_property(what, atoms)
         scan.append(replace(Structure.from_ase(atoms, name=f"s{k}"), free_energy=None))
-    assert compare_stress(scan).fact().endswith("but do not tell the order of the diagonal and of shears")
+    assert (
+        compare_stress(scan).fact().endswith("but do not determine the order of the diagonal and of shears")
+    )
     assert "in GPa" in compare_stress(changed(scan, lambda s: GPA * stress_of(s))).message()
 
 

@@ -60,7 +60,7 @@ def begun_line(begun: Begun) -> str:
     told = [
         *([f"new networks for {listed(new)}"] if new else []),
         *(
-            [f"{counted(begun.start.n_opened, 'function')} that it made no use of"]
+            [f"{counted(begun.start.n_opened, 'function')} that it did not use"]
             if begun.start.n_opened
             else []
         ),

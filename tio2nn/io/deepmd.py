@@ -107,7 +107,7 @@ def _elements(folder: Path, file: str) -> tuple[str, ...]:
     path = folder / "type_map.raw"
     if not path.exists():
         raise InputError(
-            "expected type_map.raw, which tells the element of each type, got none: write one, such as "
+            "expected type_map.raw, which gives the element of each type, got none: write one, such as "
             "the line 'O H'",
             file=file,
         )
@@ -201,7 +201,7 @@ class _Set:
         types = types[is_atom]
         if len(types) and types.max() >= len(self._elements):
             raise InputError(
-                f"expected types below {len(self._elements)}, of which type_map.raw tells the elements, got "
+                f"expected types below {len(self._elements)}, the number of elements in type_map.raw, got "
                 f"{types.max()}",
                 file=self._file,
                 line=line,

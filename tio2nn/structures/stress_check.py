@@ -152,7 +152,7 @@ class StressCheck:
             for name, is_told in (("of the diagonal", self.tells_diagonal), ("of shears", self.tells_shears))
             if not is_told
         ]
-        order = f", but do not tell the order {' and '.join(untold)}" if untold else ""
+        order = f", but do not determine the order {' and '.join(untold)}" if untold else ""
         pairs = counted(self.n_pairs, "pair of strained copies", "pairs of strained copies")
         return f"{found}; {pairs} agree with energies (ratio {self.slope:.2f}){order}"
 
