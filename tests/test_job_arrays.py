@@ -235,6 +235,7 @@ def test_a_member_needs_a_preparation_and_is_one_of_it(tmp_path: Path) -> None:
         invoke("train", "-C", project.root, "--member", 1)
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_preparation_of_another_state_is_refused_and_begun_anew(tmp_path: Path) -> None:
     project = small_project(tmp_path / "p")
     prepare = ("train", "-C", project.root, "--prepare", "--members", 2, "--epochs", 2)

@@ -76,7 +76,7 @@ def test_a_gpu_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert err.splitlines()[-1] == "device: expected a GPU that works, got no kernel image is available"
 
 
-@pytest.mark.usefixtures("pretended_gpu")
+@pytest.mark.usefixtures("eager", "pretended_gpu")
 def test_the_device_is_recorded(tmp_path: Path) -> None:
     project = project_with_derivatives(tmp_path / "p", SHORT)
     invoke("train", "-C", project.root, "--device", "gpu")

@@ -96,6 +96,7 @@ def test_more_structures_are_another_decision_and_another_training(
     assert asked == [trained.parameters()]
 
 
+@pytest.mark.usefixtures("eager")
 def test_energies_only_leaves_the_forces_out_of_every_step(here: Path) -> None:
     _, err = invoke("run", "files", "-C", "p", "--energies-only", "-j", "1")
     assert "derivatives" not in err

@@ -130,6 +130,7 @@ def test_beyond_the_memory_it_is_read_in_windows_alone_and_in_company(
         np.testing.assert_array_equal(own, expected)
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_search_fits_with_stress_and_shows_its_errors(project: Project) -> None:
     parameters = AUTO.with_overrides(
         tuning={"layers": [1], "nodes": [4], "learning_rate": [0.01], "epochs": 1}
@@ -172,6 +173,7 @@ def test_a_search_on_structures_without_stress_does_without(tmp_path: Path) -> N
     assert None in [data.train_stress for data in heard]
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_student_learns_the_stress_of_its_teacher(project: Project, tmp_path: Path) -> None:
     train(project, AUTO.with_overrides(training={"epochs": 1, "members": 1}))
     teacher = tmp_path / "teacher.npz"
@@ -190,6 +192,7 @@ def test_a_student_learns_the_stress_of_its_teacher(project: Project, tmp_path: 
     assert heard[0].window is None
 
 
+@pytest.mark.usefixtures("eager")
 def test_train_says_what_it_uses_and_shows_the_errors(project: Project) -> None:
     def output(*words: str) -> str:
         result = CliRunner().invoke(app, ["train", "-C", str(project.root), "-j", "1", *BRIEF, *words])
@@ -204,6 +207,7 @@ def test_train_says_what_it_uses_and_shows_the_errors(project: Project) -> None:
     assert "meV/Å³" not in told
 
 
+@pytest.mark.usefixtures("eager")
 def test_other_stresses_make_a_model_stale_and_a_fit_without_is_no_older_one(project: Project) -> None:
     train(project, AUTO.with_overrides(training={"stress": False, "epochs": 1, "members": 1}))
     assert Snapshot(project).state(MODEL).kind == FRESH
