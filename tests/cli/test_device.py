@@ -10,7 +10,7 @@ from command_line import invoke
 from projects import PARAMETERS, project_with_derivatives, structures_with_forces, write_files
 
 from tio2nn.files.tables import read_json
-from tio2nn.training import devices, fit, resident_forces
+from tio2nn.training import device_memory, devices, fit
 
 SHORT = PARAMETERS.with_overrides(training={"epochs": 1, "forces": True, "members": 1})
 
@@ -92,7 +92,7 @@ def test_what_does_not_fit_on_the_gpu_is_trained_on_the_cpu(
     def full(_: object) -> tf.Tensor:
         raise tf.errors.ResourceExhaustedError(None, None, "full")
 
-    monkeypatch.setattr(resident_forces, "_zeros", full)
+    monkeypatch.setattr(device_memory, "zeros", full)
     project = project_with_derivatives(tmp_path / "p", SHORT)
     _, err = invoke("train", "-C", project.root, "--device", "gpu")
     (line,) = [line for line in err.splitlines() if "do not fit" in line]

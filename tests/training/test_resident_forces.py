@@ -14,23 +14,19 @@ import tensorflow as tf
 
 from tio2nn.errors import InputError
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
-from tio2nn.training import devices, resident_forces
+from tio2nn.training import device_memory, devices
 from tio2nn.training import fit as training
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.batches import Batches, Part
 from tio2nn.training.dataset import FitData, ForceLabels, Labels
-from tio2nn.training.devices import configure_threads
+from tio2nn.training.device_memory import DoesNotFitError
+from tio2nn.training.devices import configure_threads, padding_for
 from tio2nn.training.fit import Fit, Resumption, run_in_company
 from tio2nn.training.force_products import ForceProducts, HostForces
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN
 from tio2nn.training.predictions import Predictions
-from tio2nn.training.resident_forces import (
-    MOST_PADDING,
-    DoesNotFitError,
-    ResidentForces,
-    blocks_of,
-)
+from tio2nn.training.resident_forces import MOST_PADDING, ResidentForces, tile_of
 from tio2nn.training.schedule import Schedule
 from tio2nn.training.stepper import Stepper
 
@@ -97,6 +93,18 @@ def resident(*parts: Part, batch_size: int = 8) -> ResidentForces:
     return ResidentForces(labels, [batch_size] * len(labels), N_FEATURES, SCALE)
 
 
+def padded(part: Part, orders: Sequence[np.ndarray], size: int, forces: ResidentForces) -> list[Batches]:
+    """Batches with room for the largest of all orders."""
+    padding = padding_for(part, size, orders, forces, None)
+    return [Batches(part, order, size, padding=padding) for order in orders]
+
+
+def some_gradients(batches: Batches, batch: int, n_members: int) -> list[tf.Tensor]:
+    n_rows = sum(len(rows) for rows in batches.atoms(batch)[0])
+    rng = np.random.default_rng(batch)
+    return [tf.constant(rng.normal(size=(n_rows, N_FEATURES)), tf.float32) for _ in range(n_members)]
+
+
 def fits(n: int, **settings: object) -> list[Fit]:
     found = []
     for member in range(n):
@@ -107,42 +115,70 @@ def fits(n: int, **settings: object) -> list[Fit]:
     return found
 
 
-@pytest.mark.parametrize("n_members", [1, 3])
-@pytest.mark.parametrize("size", [1, 8, 37])
-def test_losses_and_derivatives_are_those_of_the_kernel(n_members: int, size: int) -> None:
-    order = np.random.default_rng(size).permutation(37)
-    batches = Batches(TRAIN, order, size)
-    both: list[ForceProducts] = [HostForces(SCALE, 1), resident(TRAIN, VALIDATION)]
-    for batch in range(batches.n):
-        n_rows = sum(len(rows) for rows in batches.atoms(batch)[0])
-        rng = np.random.default_rng(batch)
-        gradients = [tf.constant(rng.normal(size=(n_rows, N_FEATURES)), tf.float32) for _ in range(n_members)]
-        (losses, derivatives), (own_losses, own_derivatives) = (
-            products.losses(products.begin(batches), tf.constant(batch), gradients) for products in both
-        )
-        np.testing.assert_allclose(own_losses, losses, rtol=1e-5)
-        largest = np.abs(derivatives).max() or 1.0
-        np.testing.assert_allclose(own_derivatives, derivatives, rtol=1e-5, atol=1e-6 * largest)
+@pytest.mark.parametrize(
+    ("size", "n_members", "compiled"),
+    [
+        (1, 1, False),
+        (1, 3, False),
+        (8, 3, False),
+        (37, 1, False),
+        (37, 3, False),
+        (37, 1, True),
+        (37, 3, True),
+    ],
+)
+def test_losses_and_derivatives_are_those_of_the_kernel(n_members: int, size: int, compiled: bool) -> None:
+    products, kernel = resident(TRAIN, VALIDATION), HostForces(SCALE, 1)
+    orders = [np.random.default_rng(n).permutation(37) for n in range(2)]
+    of_batch = tf.function(products.losses, jit_compile=compiled)
+    for batches in padded(TRAIN, orders, size, products):
+        given = products.begin(batches)
+        for batch in range(batches.n):
+            gradients = some_gradients(batches, batch, n_members)
+            losses, derivatives = kernel.losses(kernel.begin(batches), tf.constant(batch), gradients)
+            own_losses, own_derivatives = of_batch(given, tf.constant(batch), gradients)
+            np.testing.assert_allclose(own_losses, losses, rtol=1e-5)
+            of_padding = np.concatenate(batches.atoms(batch)[1]) == size
+            of_atoms = np.array(derivatives)[:, ~of_padding]
+            largest = np.abs(of_atoms).max() or 1.0
+            np.testing.assert_allclose(
+                np.array(own_derivatives)[:, ~of_padding], of_atoms, rtol=1e-5, atol=1e-6 * largest
+            )
+            assert not np.array(own_derivatives)[:, of_padding].any()
 
 
-@pytest.mark.parametrize("stacked", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_steps_and_predictions_are_those_of_the_kernel(stacked: bool) -> None:
-    def outcome(products: ForceProducts, stacked: bool = False) -> tuple[np.ndarray, np.ndarray, Predictions]:
-        own = fits(2)
+@pytest.mark.parametrize(
+    ("stacked", "compiled"),
+    [pytest.param(False, False, marks=pytest.mark.slow), (True, False), (True, True)],
+)
+@pytest.mark.parametrize("settings", [{}, {"gradient_clip": 0.1, "weight_decay": 0.1, "loss": "mse"}])
+def test_steps_and_predictions_are_those_of_the_kernel(
+    stacked: bool, compiled: bool, settings: dict[str, object]
+) -> None:
+    orders = [np.random.default_rng(n).permutation(37) for n in range(2)]
+
+    def outcome(on_host: bool) -> tuple[np.ndarray, np.ndarray, Predictions]:
+        own = fits(2, **settings)
         states = np.stack([fit.state for fit in own], axis=1)
         schedule = Schedule(own[0].parameters, 5)
         shape, parameters = own[0].flat_network.shape, own[0].parameters
-        with closing(Stepper(shape, DATA, parameters, schedule, products, stacked=stacked)) as stepper:
-            totals = [
-                stepper.train(
-                    Batches(TRAIN, np.random.default_rng(n).permutation(37), 8), states, 5 * n, [1, 2]
-                )
-                for n in range(2)
-            ]
-            return np.array(totals), states, stepper.predict(Batches(VALIDATION, np.arange(9), 4), states[0])
+        products: ForceProducts
+        if on_host:
+            products = HostForces(SCALE, 1)
+            epochs = [Batches(TRAIN, order, 8) for order in orders]
+            validation = Batches(VALIDATION, np.arange(9), 4)
+        else:
+            products = resident(TRAIN, VALIDATION)
+            epochs = padded(TRAIN, orders, 8, products)
+            (validation,) = padded(VALIDATION, [np.arange(9)], 4, products)
+        how = {} if on_host else {"stacked": stacked, "compiled": compiled}
+        with closing(Stepper(shape, DATA, parameters, schedule, products, **how)) as stepper:
+            totals = [stepper.train(batches, states, 5 * n, [1, 2]) for n, batches in enumerate(epochs)]
+            assert on_host or stepper._graphs[2]._run.experimental_get_tracing_count() == 1
+            return np.array(totals), states, stepper.predict(validation, states[0])
 
-    totals, states, predicted = outcome(HostForces(SCALE, 1))
-    own_totals, own_states, own_predicted = outcome(resident(TRAIN, VALIDATION), stacked)
+    totals, states, predicted = outcome(on_host=True)
+    own_totals, own_states, own_predicted = outcome(on_host=False)
     np.testing.assert_allclose(own_predicted.energies, predicted.energies, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(own_totals, totals, rtol=1e-5)
     np.testing.assert_allclose(own_states[0], states[0], rtol=1e-4, atol=1e-5)
@@ -155,48 +191,46 @@ def test_steps_and_predictions_are_those_of_the_kernel(stacked: bool) -> None:
 
 def test_forces_that_are_left_out_of_an_epoch_add_nothing() -> None:
     products = resident(TRAIN, VALIDATION)
+    padding = padding_for(TRAIN, 37, [np.arange(37)], products, None)
     left_out = TRAIN.without_forces(np.ones(37, np.bool_))
-    batches = Batches(left_out, np.arange(37), 37)
-    gradients = [tf.ones((sum(TRAIN.table.n_atoms), N_FEATURES))]
+    batches = Batches(left_out, np.arange(37), 37, padding=padding)
+    gradients = some_gradients(batches, 0, 1)
     losses, (derivatives,) = products.losses(products.begin(batches), tf.constant(0), gradients)
     assert not np.any(losses)
     assert not np.any(derivatives)
     assert derivatives.shape == gradients[0].shape
 
 
-def test_a_set_of_all_sizes_takes_few_blocks_and_little_padding() -> None:
-    sizes = np.arange(2, 400)
-    blocks = blocks_of(np.arange(len(sizes)), sizes, 50)
-    assert sorted(np.concatenate([block.sizes for block in blocks])) == sizes.tolist()
-    assert len(blocks) < 45
-    for block in blocks:
-        assert np.all(block.n_atoms**2 <= MOST_PADDING * block.sizes**2)
-        assert np.all(np.diff(block.offsets) > 0)
-    whole = sum(len(block.sizes) * block.n_atoms**2 for block in blocks)
-    assert whole < 1.2 * (sizes**2).sum()
+def test_groups_are_large_where_padding_is_small() -> None:
+    assert tile_of(np.array([6, 22, 23, 24, 46, 47, 94, 95])) == 8
+    assert tile_of(np.array([5, 5, 5, 5])) == 1
+    assert tile_of(np.array([12] * 5)) == 6
+    for sizes in np.random.default_rng(0).integers(1, 40, (20, 30)):
+        n = tile_of(sizes)
+        assert np.sum((-(-sizes // n) * n) ** 2) <= MOST_PADDING * np.sum(sizes**2)
 
 
-def test_a_block_is_cut_where_32_bits_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_is_cut_where_32_bits_end(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = resident(TRAIN, VALIDATION)
-    monkeypatch.setattr(resident_forces, "_MOST_NUMBERS", 3 * N_FEATURES * 23**2)
-    monkeypatch.setattr(resident_forces, "_PIECE", 1000)
+    # four tiles in a table, and one of zeros, so structures lie in several tables
+    monkeypatch.setattr(device_memory, "MOST_NUMBERS", 5 * whole._numbers)
+    monkeypatch.setattr(device_memory, "PIECE", 3 * whole._numbers)
     cut = resident(TRAIN, VALIDATION)
-    assert len(cut._blocks) > len(whole._blocks)
-    batches = Batches(TRAIN, np.arange(37), 37)
-    gradients = [tf.ones((sum(TRAIN.table.n_atoms), N_FEATURES))]
-    found = [one.losses(one.begin(batches), tf.constant(0), gradients) for one in (whole, cut)]
+    assert len(whole._tables) == 1
+    assert len(cut._tables) > 10
+    found = []
+    for products in (whole, cut):
+        (batches,) = padded(TRAIN, [np.arange(37)], 37, products)
+        found.append(products.losses(products.begin(batches), tf.constant(0), some_gradients(batches, 0, 1)))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
     np.testing.assert_allclose(found[0][1][0], found[1][1][0], rtol=1e-5, atol=1e-5)
-    monkeypatch.setattr(resident_forces, "_MOST_NUMBERS", 3 * N_FEATURES * 23**2 - 1)
-    with pytest.raises(DoesNotFitError, match="a structure of 23 atoms are too large"):
-        resident(TRAIN, VALIDATION)
 
 
 def test_what_does_not_fit_is_said_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: object) -> tf.Tensor:
         raise tf.errors.ResourceExhaustedError(None, None, "full")
 
-    monkeypatch.setattr(resident_forces, "_zeros", full)
+    monkeypatch.setattr(device_memory, "zeros", full)
     with pytest.raises(
         DoesNotFitError, match=r"the derivatives of 35 structures, \d+ kB, do not fit on the GPU"
     ):
@@ -205,15 +239,11 @@ def test_what_does_not_fit_is_said_before_anything_is_read(monkeypatch: pytest.M
 
 def test_the_inner_loop_neither_calls_back_nor_waits_for_indices() -> None:
     products = resident(TRAIN, VALIDATION)
-    batches = Batches(TRAIN, np.arange(37), 8)
+    (batches,) = padded(TRAIN, [np.arange(37)], 8, products)
     given = products.begin(batches)
-
-    @tf.function(input_signature=None)
-    def step(given: object, batch: tf.Tensor, gradients: list[tf.Tensor]) -> object:
-        return products.losses(given, batch, gradients)  # type: ignore[arg-type]
-
-    n_rows = sum(len(rows) for rows in batches.atoms(0)[0])
-    graph = step.get_concrete_function(given, tf.constant(0), [tf.ones((n_rows, N_FEATURES))]).graph
+    step = tf.function(products.losses)
+    gradients = some_gradients(batches, 0, 1)
+    graph = step.get_concrete_function(given, tf.constant(0), gradients).graph
     operations = graph.get_operations()
     assert not [op.name for op in operations if "PyFunc" in op.type]
     for op in operations:
@@ -222,6 +252,7 @@ def test_the_inner_loop_neither_calls_back_nor_waits_for_indices() -> None:
             assert {bound.dtype for bound in op.inputs[1:]} == {tf.int32}
         if op.type in ("ResourceGather", "GatherV2"):
             assert op.inputs[1].dtype == tf.int64
+        assert all(output.shape.is_fully_defined() for output in op.outputs)
 
 
 @pytest.mark.slow

@@ -15,17 +15,17 @@ import tensorflow as tf
 
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.structures.stress import from_voigt
-from tio2nn.training import devices, resident_stresses
+from tio2nn.training import device_memory, devices
 from tio2nn.training import fit as training
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.batches import Batches, Part, Readers
 from tio2nn.training.dataset import FitData, ForceLabels, Labels, StressLabels
-from tio2nn.training.devices import configure_threads
+from tio2nn.training.device_memory import DoesNotFitError
+from tio2nn.training.devices import configure_threads, padding_for
 from tio2nn.training.fit import Fit, Resumption, run_in_company
 from tio2nn.training.force_products import ForceProducts, HostForces, HostStresses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN
-from tio2nn.training.resident_forces import DoesNotFitError
 from tio2nn.training.resident_stresses import ResidentStresses
 from tio2nn.training.schedule import Schedule
 from tio2nn.training.stepper import Stepper
@@ -391,34 +391,45 @@ def resident() -> ResidentStresses:
     return ResidentStresses([labels_of(DATA), DATA.validation_stress], N_FEATURES, SCALE)
 
 
+def padded(part: Part, order: np.ndarray, size: int, stress: ResidentStresses) -> Batches:
+    return Batches(part, order, size, padding=padding_for(part, size, [order], None, stress))
+
+
 @pytest.mark.parametrize(("n_members", "learned"), [(1, 6), (3, 6), (2, 3)])
-@pytest.mark.parametrize("size", [1, 8, 23])
+@pytest.mark.parametrize(("size", "compiled"), [(1, False), (8, False), (23, False), (23, True)])
 def test_losses_and_derivatives_on_the_device_are_those_of_the_kernel(
-    n_members: int, learned: int, size: int
+    n_members: int, learned: int, size: int, compiled: bool
 ) -> None:
     order = np.random.default_rng(size).permutation(N_TRAIN)
-    batches = Batches(part_of(with_components(learned)), order, size)
-    both: list[ForceProducts] = [HostStresses(SCALE, 1), resident()]
+    on_device, kernel = resident(), HostStresses(SCALE, 1)
+    batches = padded(part_of(with_components(learned)), order, size, on_device)
+    of_batch = tf.function(on_device.losses, jit_compile=compiled)
     for batch in range(batches.n):
         n_rows = sum(len(rows) for rows in batches.atoms(batch)[0])
         rng = np.random.default_rng(batch)
         gradients = [tf.constant(rng.normal(size=(n_rows, N_FEATURES)), tf.float32) for _ in range(n_members)]
         (losses, derivatives), (own_losses, own_derivatives) = (
-            products.losses(products.begin(batches), tf.constant(batch), gradients) for products in both
+            of_batch(products.begin(batches), tf.constant(batch), gradients)
+            for products, of_batch in ((kernel, kernel.losses), (on_device, of_batch))
         )
         np.testing.assert_allclose(own_losses, losses, rtol=1e-5, atol=1e-7)
-        largest = np.abs(derivatives).max() or 1.0
-        np.testing.assert_allclose(own_derivatives, derivatives, rtol=1e-5, atol=1e-6 * largest)
+        of_padding = np.concatenate(batches.atoms(batch)[1]) == size
+        of_atoms = np.array(derivatives)[:, ~of_padding]
+        largest = np.abs(of_atoms).max() or 1.0
+        np.testing.assert_allclose(
+            np.array(own_derivatives)[:, ~of_padding], of_atoms, rtol=1e-5, atol=1e-6 * largest
+        )
+        assert not np.array(own_derivatives)[:, of_padding].any()
 
 
 def test_predictions_on_the_device_are_those_of_the_kernel() -> None:
-    batches = Batches(validation_of(DATA), np.arange(N_VALIDATION), 3)
+    on_device = resident()
+    batches = padded(validation_of(DATA), np.arange(N_VALIDATION), 3, on_device)
     for batch in range(batches.n):
         n_rows = sum(len(rows) for rows in batches.atoms(batch)[0])
         gradients = [tf.constant(np.random.default_rng(batch).normal(size=(n_rows, N_FEATURES)), tf.float32)]
-        found = [
-            one.predict(one.begin(batches), batch, gradients) for one in (HostStresses(SCALE, 1), resident())
-        ]
+        products: list[ForceProducts] = [HostStresses(SCALE, 1), on_device]
+        found = [one.predict(one.begin(batches), batch, gradients) for one in products]
         for own, expected in zip(found[1], found[0], strict=True):
             np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-6)
 
@@ -438,7 +449,7 @@ def test_whole_fits_on_the_device_agree_with_those_of_the_kernel(monkeypatch: py
 
 def test_the_inner_loop_neither_calls_back_nor_waits_for_indices() -> None:
     products = resident()
-    batches = Batches(part_of(DATA), np.arange(N_TRAIN), 8)
+    batches = padded(part_of(DATA), np.arange(N_TRAIN), 8, products)
     given = products.begin(batches)
 
     @tf.function
@@ -456,7 +467,7 @@ def test_the_inner_loop_neither_calls_back_nor_waits_for_indices() -> None:
 
 
 def test_what_does_not_fit_is_said_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resident_stresses, "_MOST_NUMBERS", 1000)
+    monkeypatch.setattr(device_memory, "MOST_NUMBERS", 1000)
     with pytest.raises(
         DoesNotFitError, match=r"the derivatives by strain of \d+ structures, [\d.]+ kB, do not fit"
     ):

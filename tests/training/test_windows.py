@@ -23,11 +23,11 @@ from tio2nn.training import windows as module
 from tio2nn.training.atom_table import AtomTable, write_transformed
 from tio2nn.training.batches import Batches, Part, Readers
 from tio2nn.training.dataset import FitData, ForceLabels, Labels
+from tio2nn.training.device_memory import DoesNotFitError
 from tio2nn.training.devices import configure_threads, force_products
 from tio2nn.training.fit import Fit, Resumption
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN
-from tio2nn.training.resident_forces import DoesNotFitError
 from tio2nn.training.windows import FeatureWindows, Window, WindowReader, Windows, in_turn, mixed
 
 configure_threads()

@@ -110,11 +110,6 @@ def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
         console.warn("no validation set: the errors on new structures are unknown during training")
 
 
-def fallback_line(reason: str) -> str:
-    """Says that a fit goes to the CPU."""
-    return f"{reason}; training on the CPU"
-
-
 def errors_of(epoch: Epoch) -> str:
     """RMSE of energies, forces and stresses on the training and validation sets."""
     validation = epoch.validation_rmse_meV_per_atom

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tio2nn.cli import console, teaching
-from tio2nn.cli.fit_lines import errors_of, fallback_line, show_data
+from tio2nn.cli.fit_lines import errors_of, show_data
 from tio2nn.errors import UsageError
 from tio2nn.wording import counted
 
@@ -100,8 +100,8 @@ def fit(snapshot: Snapshot, member: int, device: Device) -> None:
             begun = True
             show(member, epoch.epoch, errors_of(epoch))
 
-        def on_fallback(reason: str) -> None:
-            console.warn(fallback_line(reason))
+        def on_fallback(sentence: str) -> None:
+            console.warn(sentence)
 
         summary = fit_member(snapshot, member, on_epoch=on_epoch, device=device, on_fallback=on_fallback)
     told = told_members(summary.fitted, summary.members)

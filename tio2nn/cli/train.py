@@ -12,7 +12,7 @@ from tio2nn.cli import console, teaching
 from tio2nn.cli import members as one_by_one
 from tio2nn.cli import ranks as together
 from tio2nn.cli.app import command
-from tio2nn.cli.fit_lines import errors_of, fallback_line, show_data
+from tio2nn.cli.fit_lines import errors_of, show_data
 from tio2nn.cli.lesson_options import (
     CopiesOption,
     DisplacementOption,
@@ -242,8 +242,8 @@ def perform(
             begun.add(member)
             shows[0](member, epoch.epoch, errors_of(epoch))
 
-        def on_fallback(reason: str) -> None:
-            console.warn(fallback_line(reason))
+        def on_fallback(sentence: str) -> None:
+            console.warn(sentence)
 
         stack.enter_context(console.compile_notice("the forces"))
         summary = train(

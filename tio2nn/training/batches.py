@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from tio2nn.job_part import JobPart
 from tio2nn.training.atom_table import AtomTable
+from tio2nn.training.batch_atoms import BatchAtoms
 from tio2nn.training.dataset import FitData, ForceLabels, Labels, StressLabels
 from tio2nn.training.force_kernels import ForceBatch, force_losses
+from tio2nn.training.padding import Padding
 from tio2nn.training.places import Places, Share, atoms_of, in_pieces
 from tio2nn.training.shares import dealt
 from tio2nn.training.stress_batches import StressBatches
@@ -86,18 +88,18 @@ class Batches:
             about equal size.
         rank: gets its share of each batch, with losses whose sums over all ranks are those of whole batches; None for
             all.
+        padding: what all batches are padded to, with their features on the device; None for no padding.
 
     Attributes:
         n: number of batches.
         size: structures of a batch, or of the largest share of one.
+        width: places for structures in the graph; with padding, one more.
         n_structures: number of structures here.
         order: (n_structures,) of them.
         whole: structures of a batch, and number of structures, of all ranks.
         n_components: of the forces and of the stresses of all structures, of all ranks.
-        features: for each subnet (n_atoms of it, n_features); none if they are read window by window.
-        segments: for each subnet (n_atoms of it,) the place of each atom's structure in its batch.
-        edges: (n_batches + 1, n_subnets) where the atoms of each batch begin.
-        energies, n_atoms, weights: (n_batches, size) of the structures.
+        in_graph: the atoms.
+        energies, n_atoms, weights: (n_batches, width) of the structures.
         forces: None for energies alone.
         stress: None for a fit without.
     """
@@ -110,6 +112,7 @@ class Batches:
         readers: Readers | None = None,
         first_batches: IntArray | None = None,
         rank: JobPart | None = None,
+        padding: Padding | None = None,
     ) -> None:
         if readers is not None and first_batches is None:
             first_batches = readers.in_turn(part, order, size)
@@ -125,52 +128,47 @@ class Batches:
         if rank is not None:
             order, size = dealt(order, part.work(), size, rank), -(-size // rank.total)
         self.size, self.n_structures, self.order = size, len(order), order
+        self.width, self.padding = size + (padding is not None), padding
         shape, fill = (self.n, size), (0, self.n * size - len(order))
         table, labels = part.table, part.labels
         counts = table.counts[order]
-        in_batch = np.pad(counts, (fill, (0, 0))).reshape(*shape, -1).sum(axis=1)
-        self._edges = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), np.cumsum(in_batch, axis=0)])
-        self.features: list[tf.Tensor] = []
         self._windows: FeatureWindows | None = None
-        if table.file is None:
-            # one subnet at a time, to save memory
-            self.features = [tf.constant(own[table.rows(k, order)]) for k, own in enumerate(table.features)]
-        else:
+        if table.file is not None:
             assert readers is not None, "what is in a file is read in windows"
             self._windows = readers.features_of(table, order, size, first_batches)
-        # int64, because TensorFlow keeps int32 on the host, where edges belong, whatever the device
-        owners = np.arange(len(order)) % size
-        self.segments = [tf.constant(np.repeat(owners, own)) for own in counts.T]
-        self.edges = tf.constant(self._edges, tf.int32)
-        self.energies, self.n_atoms, self.weights = (
-            tf.constant(column.reshape(shape), tf.float32)
-            for column in (
-                np.pad(labels.energies[order], fill),
-                np.pad(table.n_atoms[order], fill, constant_values=1),
-                np.pad(labels.weights[order] * (size / self.whole[0]), fill),
-            )
-        )
+        self.in_graph = BatchAtoms.of(table, order, (self.n, size), padding)
+
+        def by_batch(column: NDArray[np.generic], value: float = 0.0) -> tf.Tensor:
+            whole = np.pad(column, fill, constant_values=value).reshape(shape)
+            whole = np.pad(whole, ((0, 0), (0, self.width - size)), constant_values=value)
+            return tf.constant(whole, tf.float32)
+
+        self.energies = by_batch(labels.energies[order])
+        self.n_atoms = by_batch(table.n_atoms[order], 1.0)
+        self.weights = by_batch(labels.weights[order] * (self.width / self.whole[0]))
+        room = None if padding is None else padding.atoms
         self.forces, self.stress = None, None
         if part.forces is not None:
             own = part.forces.select(order)
             windows = None
             if readers is not None:
                 windows = readers.windows(readers.forces, own, size, first_batches)
-            self.forces = ForceBatches(own, counts, size, labels.weights[order] / per_force, windows)
+            self.forces = ForceBatches(own, counts, size, labels.weights[order] / per_force, windows, room)
         if part.stress is not None:
             own_stress = part.stress.select(order)
             windows = None
             if readers is not None:
                 windows = readers.windows(readers.stress, own_stress, size, first_batches)
-            self.stress = StressBatches(own_stress, counts, size, labels.weights[order] / per_stress, windows)
+            self.stress = StressBatches(
+                own_stress, counts, size, labels.weights[order] / per_stress, windows, room
+            )
 
     def atoms(self, batch: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Features and segments of the atoms of one batch."""
-        ranges = list(zip(self._edges[batch].tolist(), self._edges[batch + 1].tolist(), strict=True))
-        segments = [part[begin:end] for part, (begin, end) in zip(self.segments, ranges, strict=True)]
+        features, segments = self.in_graph.of_batch(batch)
         if self._windows is not None:
-            return [tf.constant(own) for own in self._windows.of_batch(batch)], segments
-        return [part[begin:end] for part, (begin, end) in zip(self.features, ranges, strict=True)], segments
+            features = [tf.constant(own) for own in self._windows.of_batch(batch)]
+        return features, segments
 
     def read(self, batch: int) -> list[Float32Array]:
         """Features of the atoms of one batch, from a window."""
@@ -257,10 +255,11 @@ def shuffled(
     random: np.random.Generator,
     readers: Readers | None,
     rank: JobPart | None = None,
+    padding: Padding | None = None,
 ) -> Batches:
     """All structures in an order that is drawn, or one rank's share of them; within windows, if there are readers."""
     if readers is None:
-        return Batches(part, random.permutation(len(part)), size, rank=rank)
+        return Batches(part, random.permutation(len(part)), size, rank=rank, padding=padding)
     plan = mixed(part.sizes(readers.n_features), size, readers.capacity, random)
     return Batches(part, plan.order, size, readers, plan.first_batches, rank)
 
@@ -274,6 +273,7 @@ class ForceBatches:
         size: structures of a batch.
         weights: (n_structures,) of the losses, divided by the atoms with forces of a batch on average.
         windows: of the derivatives; None to use them where they lie.
+        room: (n_subnets,) as for `Places.of`.
 
     Attributes:
         labels, size, weights: as above.
@@ -287,9 +287,10 @@ class ForceBatches:
         size: int,
         weights: FloatArray,
         windows: Windows | None = None,
+        room: IntArray | None = None,
     ) -> None:
         self.labels, self.size, self.weights, self._windows = labels, size, weights, windows
-        self.rows, self.first_atom = Places.of(labels.subnets, labels.n_atoms, counts, size)
+        self.rows, self.first_atom = Places.of(labels.subnets, labels.n_atoms, counts, size, room)
 
     def product(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 
@@ -25,10 +25,11 @@ from tio2nn.parallel.exchange import Exchange
 from tio2nn.parameters.fit_parameters import TrainingParameters
 from tio2nn.training.batches import Batches, Part, Readers, shuffled
 from tio2nn.training.dataset import FitData
-from tio2nn.training.devices import force_products, stress_products
+from tio2nn.training.devices import force_products, padding_for, stress_products, without_xla
 from tio2nn.training.flat_network import Shape
 from tio2nn.training.history import Epoch, Validation
 from tio2nn.training.losses import MEV, energy_losses
+from tio2nn.training.padding import Padding
 from tio2nn.training.predictions import Predictions
 from tio2nn.training.schedule import Schedule
 from tio2nn.training.stepper import Stepper
@@ -75,6 +76,7 @@ class Company:
         self.n_batches = math.ceil(len(self._train) / self._batch_size)
         self._schedule = Schedule(parameters, self.n_batches)
         sizes = (self._batch_size, _VALIDATION_BATCH)
+        on_gpu = device == "gpu"
         self._stepper = Stepper(
             shape,
             data,
@@ -82,18 +84,33 @@ class Company:
             self._schedule,
             force_products(data, parameters, sizes, threads, device),
             stress_products(data, parameters, threads, device),
-            stacked=device == "gpu",
+            stacked=on_gpu,
+            compiled=on_gpu and without_xla() is None,
             exchange=exchange,
         )
         self._readers = Readers.of(data) if device == "cpu" else None
         self._rank = JobPart(1, 1) if exchange is None else exchange.rank
+        self._padding: Padding | None = None
+        if on_gpu:
+            all_epochs = (self._random(n).permutation(len(self._train)) for n in range(parameters.epochs))
+            self._padding = self._room(self._train, self._batch_size, all_epochs)
         self._validation_batches: Batches | None = None
         # some processes have none of a small set
         if (n := len(self._validation)) and self._rank.number <= n:
             size = -(-min(n, _VALIDATION_BATCH) // self._rank.total) * self._rank.total
+            order = np.arange(n)
+            padding = self._room(self._validation, size, [order]) if on_gpu else None
             self._validation_batches = Batches(
-                self._validation, np.arange(n), size, self._readers, rank=self._rank
+                self._validation, order, size, self._readers, rank=self._rank, padding=padding
             )
+
+    def _room(self, part: Part, size: int, orders: Iterable[IntArray]) -> Padding:
+        """As `padding_for`."""
+        return padding_for(part, size, orders, self._stepper.forces, self._stepper.stress)
+
+    def _random(self, number: int) -> np.random.Generator:
+        """What the order of an epoch is drawn with."""
+        return np.random.default_rng([self._seed, number])
 
     def epoch(self, number: int, states: Float32Array, members: Sequence[tuple[int, int]]) -> list[Epoch]:
         """Train networks that are at the epoch of this number, from 0, and validate them.
@@ -167,12 +184,12 @@ class Company:
     def batches(self, number: int) -> Batches:
         """Those of an epoch, in which the forces of some structures may not count."""
         train, n = self._train, len(self._train)
-        random = np.random.default_rng([self._seed, number])
         fraction = self._parameters.force_fraction
         if train.forces is not None and fraction < 1.0:
             left_out = np.random.default_rng([self._seed, number, 1]).random(n) >= fraction
             train = train.without_forces(left_out)
-        return shuffled(train, self._batch_size, random, self._readers, self._rank)
+        random = self._random(number)
+        return shuffled(train, self._batch_size, random, self._readers, self._rank, self._padding)
 
     def _validate(self, average: Float32Array) -> list[Validation]:
         """Errors of averaged weights (n_members, n_weights) on the validation set."""

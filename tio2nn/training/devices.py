@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from tio2nn.errors import UsageError, one_line
 from tio2nn.parallel.devices import Device
 from tio2nn.parameters.fit_parameters import TrainingParameters
+from tio2nn.training.batches import Part
 from tio2nn.training.dataset import FitData
+from tio2nn.training.device_memory import DoesNotFitError, resident_features
 from tio2nn.training.force_products import ForceProducts, HostForces, HostStresses
 from tio2nn.training.losses import MEV
-from tio2nn.training.resident_forces import DoesNotFitError, ResidentForces
+from tio2nn.training.padding import Padding, most_of_batches
+from tio2nn.training.resident_forces import ResidentForces
 from tio2nn.training.resident_stresses import ResidentStresses
+
+IntArray = NDArray[np.int64]
 
 
 def configure_threads(parallel_operations: int = 2, device: Device = "cpu") -> None:
@@ -86,6 +95,49 @@ def use_gpu() -> None:
             tf.reduce_sum(tf.ones((2, 2)) @ tf.ones((2, 2))).numpy()
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         raise UsageError(f"device: expected a GPU that works, got {one_line(error)}") from None
+
+
+@functools.cache
+def without_xla() -> str | None:
+    """Why XLA, which compiles an epoch to few kernels for the GPU, cannot be used; None if it can."""
+
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+    def some(x: tf.Tensor) -> tf.Tensor:
+        return tf.tanh(x @ x)
+
+    try:
+        some(tf.ones((8, 8))).numpy()
+    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+        return f"XLA cannot compile for this GPU ({one_line(error)})"
+    return None
+
+
+def padding_for(
+    part: Part,
+    size: int,
+    orders: Iterable[IntArray],
+    forces: ForceProducts | None,
+    stress: ForceProducts | None,
+) -> Padding:
+    """Room for the largest of all batches of a part, and its features, on a GPU.
+
+    Args:
+        part: the structures.
+        size: structures of a batch.
+        orders: of the structures, of all epochs.
+        forces, stress: products on the GPU; None for a fit without.
+
+    Raises:
+        DoesNotFitError: not enough memory on the device.
+    """
+    loads = [part.table.counts] + [np.zeros((len(part), 0), np.int64)] * 2
+    if isinstance(forces, ResidentForces) and part.forces is not None:
+        loads[1] = forces.loads(part.forces)
+    if isinstance(stress, ResidentStresses) and part.stress is not None:
+        loads[2] = stress.loads(part.stress)
+    most = most_of_batches(np.concatenate(loads, axis=1), size, orders)
+    edges = np.cumsum([own.shape[1] for own in loads[:-1]])
+    return Padding(resident_features(part.table), *np.split(most, edges))
 
 
 def force_products(

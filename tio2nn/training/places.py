@@ -25,7 +25,14 @@ class Places(NamedTuple):
     first_atom: IntArray
 
     @classmethod
-    def of(cls, subnets: NDArray[np.int8], n_atoms: IntArray, counts: IntArray, size: int) -> Places:
+    def of(
+        cls,
+        subnets: NDArray[np.int8],
+        n_atoms: IntArray,
+        counts: IntArray,
+        size: int,
+        room: IntArray | None = None,
+    ) -> Places:
         """The places of atoms.
 
         Args:
@@ -33,12 +40,14 @@ class Places(NamedTuple):
             n_atoms: (n_structures,)
             counts: (n_structures, n_subnets)
             size: structures of a batch.
+            room: (n_subnets,) rows of each subnet in a batch; None if there are as many as atoms.
         """
         batch_of_structure = np.arange(len(counts)) // size
         in_batch = np.zeros((int(batch_of_structure[-1]) + 1, counts.shape[1]), np.int64)
         np.add.at(in_batch, batch_of_structure, counts)
         first_of_batch = np.cumsum(in_batch, axis=0) - in_batch  # among all atoms of a subnet
-        first_of_subnet = np.cumsum(in_batch, axis=1) - in_batch  # among the rows of a batch
+        of_subnets = in_batch if room is None else np.broadcast_to(room, in_batch.shape)
+        first_of_subnet = np.cumsum(of_subnets, axis=1) - of_subnets  # among the rows of a batch
         batch = np.repeat(batch_of_structure, n_atoms)
         rows = np.empty(len(batch), np.int64)
         for k in range(counts.shape[1]):

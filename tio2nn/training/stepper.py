@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tio2nn.parallel.exchange import Exchange
 from tio2nn.parameters.fit_parameters import TrainingParameters
+from tio2nn.training.batch_atoms import BatchAtoms
 from tio2nn.training.batch_network import BatchNetwork
 from tio2nn.training.batches import Batches
 from tio2nn.training.dataset import FitData
@@ -41,6 +42,7 @@ class Stepper:
         forces: products with the Jacobian; None for a fit to energies.
         stress: products with the derivatives with respect to strain; None for a fit without.
         stacked: whether each operation is done for all members at once.
+        compiled: whether XLA compiles an epoch, which needs batches with padding.
         exchange: with processes that have other shares of the batches; None if there are none.
     """
 
@@ -54,11 +56,12 @@ class Stepper:
         stress: ForceProducts | None = None,
         *,
         stacked: bool = False,
+        compiled: bool = False,
         exchange: Exchange | None = None,
     ) -> None:
         self.shape, self.parameters, self._schedule = shape, parameters, schedule
         self.exchange = exchange
-        self.forces, self.stress, self.stacked = forces, stress, stacked
+        self.forces, self.stress, self.stacked, self.compiled = forces, stress, stacked, compiled
         self.whitenings = [tf.constant(matrix, tf.float32) for matrix in data.whitening_matrices]
         self._batches: Batches | None = None
         self._graphs: dict[int, _EpochGraph] = {}
@@ -110,20 +113,21 @@ class Stepper:
         for batch in range(batches.n):
             features, segments = batches.atoms(batch)
             found = [
-                self._predict(tf.constant(own), features, segments, batches.size)
+                self._predict(tf.constant(own), features, segments, batches.width)
                 for own in self.split(weights)
             ]
-            energies.append(np.concatenate([own.numpy().reshape(-1, batches.size) for own, _ in found]))
+            of_batch = np.concatenate([own.numpy().reshape(-1, batches.width) for own, _ in found])
+            energies.append(of_batch[:, : batches.size])
             if not self.uses_gradients:
                 continue
             gradients = self.members_of([own for _, own in found])
             if self.forces is not None:
-                of_batch, own_forces = self.forces.predict(given[0], batch, gradients)
-                losses += of_batch
+                own_losses, own_forces = self.forces.predict(given[0], batch, gradients)
+                losses += own_losses
                 forces.append(own_forces)
             if self.stress is not None:
-                of_batch, own_stresses = self.stress.predict(given[1], batch, gradients)
-                stress_losses += of_batch
+                own_losses, own_stresses = self.stress.predict(given[1], batch, gradients)
+                stress_losses += own_losses
                 stresses.append(own_stresses)
         size, n_structures = batches.whole
         per_structure = size / n_structures
@@ -202,7 +206,9 @@ class _EpochGraph:
             self._optimizer.variables
         )  # after steps done and learning rate; two for each variable
         self._state = [self._weights, moments[::2], moments[1::2], self._averages]
-        self._run, self._is_traced = tf.function(self._epoch), False
+        # None leaves it to TensorFlow, which compiles nothing
+        self._run = tf.function(self._epoch, jit_compile=True if stepper.compiled else None)
+        self._is_traced = False
 
     def train(
         self, batches: Batches, states: Float32Array, first_step: int, rates: FloatArray, keys: Sequence[int]
@@ -212,9 +218,7 @@ class _EpochGraph:
             for variable, own in zip(variables, self._stepper.split(state), strict=True):
                 variable.assign(own)
         given = (
-            batches.features,
-            batches.segments,
-            batches.edges,
+            batches.in_graph,
             (batches.energies, batches.n_atoms, batches.weights),
             tf.constant(rates, tf.float32),
             tf.constant(first_step),
@@ -223,11 +227,12 @@ class _EpochGraph:
         )
         if self._stepper.exchange is not None and not self._is_traced:
             # a share has other numbers of atoms in each epoch; all of them go through the graph that is traced here
-            rows, others = given[:2], given[2:]
-            any_rows = tf.nest.map_structure(
-                lambda own: tf.TensorSpec([None, *own.shape[1:]], own.dtype), rows
+            any_features, any_segments = (
+                [tf.TensorSpec([None, *own.shape[1:]], own.dtype) for own in parts]
+                for parts in (batches.in_graph.features, batches.in_graph.segments)
             )
-            self._run.get_concrete_function(*any_rows, *others)
+            any_atoms = batches.in_graph._replace(features=any_features, segments=any_segments)
+            self._run.get_concrete_function(any_atoms, *given[1:])
             self._is_traced = True
         totals = self._run(*given)
         for variables, state in zip(self._state, states, strict=True):
@@ -238,9 +243,7 @@ class _EpochGraph:
 
     def _epoch(
         self,
-        features: list[tf.Tensor],
-        segments: list[tf.Tensor],
-        edges: tf.Tensor,
+        atoms: BatchAtoms,
         labels: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
         rates: tf.Tensor,
         first_step: tf.Tensor,
@@ -249,11 +252,10 @@ class _EpochGraph:
     ) -> tf.Tensor:
         totals = tf.zeros((self._n_members, 4 if self._stepper.stress is None else 6))
         for batch in tf.range(tf.shape(rates)[0]):
-            begin, end, step = edges[batch], edges[batch + 1], first_step + batch
-            own_segments = [part[begin[k] : end[k]] for k, part in enumerate(segments)]
-            own_features = [part[begin[k] : end[k]] for k, part in enumerate(features)]
-            if not features:
-                own_features = self._stepper.read(batch, len(segments))
+            step = first_step + batch
+            own_features, own_segments = atoms.of_batch(batch)
+            if not atoms.features:
+                own_features = self._stepper.read(batch, len(own_segments))
             of_batch = [column[batch] for column in labels]
             rate = rates[batch]
             networks = [

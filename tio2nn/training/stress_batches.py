@@ -24,6 +24,7 @@ class StressBatches:
         size: structures of a batch.
         weights: (n_structures,) of the losses, divided by the structures with a stress of a batch on average.
         windows: of the derivatives; None to use them where they lie.
+        room: (n_subnets,) as for `Places.of`.
 
     Attributes:
         labels, size, weights: as above.
@@ -37,9 +38,10 @@ class StressBatches:
         size: int,
         weights: FloatArray,
         windows: Windows | None = None,
+        room: IntArray | None = None,
     ) -> None:
         self.labels, self.size, self.weights, self._windows = labels, size, weights, windows
-        self.rows, self.first_atom = Places.of(labels.subnets, labels.n_atoms, counts, size)
+        self.rows, self.first_atom = Places.of(labels.subnets, labels.n_atoms, counts, size, room)
 
     def product(
         self,

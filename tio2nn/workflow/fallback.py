@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tio2nn.parallel.devices import Device
-from tio2nn.training.devices import configure_threads
-from tio2nn.training.resident_forces import DoesNotFitError
+from tio2nn.training.device_memory import DoesNotFitError
+from tio2nn.training.devices import configure_threads, without_xla
 
 ResultT = TypeVar("ResultT")
 
@@ -21,12 +21,14 @@ def with_fallback(
         fit: begins on a device.
         device: the one that is wanted, for which TensorFlow has been configured.
         threads: as for `configure_threads`.
-        on_fallback: called with the reason for the CPU.
+        on_fallback: called with what is done in place of what was asked for, and why.
     """
+    if on_fallback is not None and device == "gpu" and (reason := without_xla()) is not None:
+        on_fallback(f"{reason}; each operation starts by itself there, which is slower")
     try:
         return fit(device), device
     except DoesNotFitError as error:
         if on_fallback is not None:
-            on_fallback(str(error))
+            on_fallback(f"{error}; training on the CPU")
     configure_threads(threads)
     return fit("cpu"), "cpu"

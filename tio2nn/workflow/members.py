@@ -225,7 +225,7 @@ def fit_member(
         member: its number, from 1.
         on_epoch: called after each epoch.
         device: what to compute on. If the derivatives do not fit on a GPU, it is the CPU.
-        on_fallback: called with the reason why the CPU is used in place of the GPU.
+        on_fallback: called with what is done in place of what was asked for, and why.
 
     Raises:
         MissingInputError: nothing is prepared.

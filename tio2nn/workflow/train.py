@@ -100,7 +100,7 @@ class TrainListener:
     Attributes:
         on_data: with the data of the fit before it begins.
         on_epoch: after each epoch with the number of the member, from 1, and the epoch.
-        on_fallback: with the reason why the CPU is used in place of the GPU, before the first epoch.
+        on_fallback: with what is done in place of what was asked for, and why, before the first epoch.
         command: the command line to record.
     """
 
