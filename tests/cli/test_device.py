@@ -10,7 +10,8 @@ from command_line import invoke
 from projects import PARAMETERS, project_with_derivatives, structures_with_forces, write_files
 
 from tio2nn.files.tables import read_json
-from tio2nn.training import device_memory, devices, fit
+from tio2nn.training import company, device_memory, devices, fit
+from tio2nn.workflow import fallback
 
 SHORT = PARAMETERS.with_overrides(training={"epochs": 1, "forces": True, "members": 1})
 
@@ -99,3 +100,24 @@ def test_what_does_not_fit_on_the_gpu_is_trained_on_the_cpu(
     assert line.startswith("warning: the derivatives of ")
     assert line.endswith("do not fit on the GPU; training on the CPU")
     assert read_json(project.training_metrics_file)["device"] == "cpu"
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_a_gpu_that_xla_cannot_compile_for_is_used_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise tf.errors.InternalError(None, None, "no ptxas\nis there")
+
+    with monkeypatch.context() as context:
+        context.setattr(tf, "function", broken)
+        reason = devices.without_xla.__wrapped__()
+    for module in (company, fallback):
+        monkeypatch.setattr(module, "without_xla", lambda: reason)
+    project = project_with_derivatives(tmp_path / "p", SHORT)
+    _, err = invoke("train", "-C", project.root, "--device", "gpu")
+    assert (
+        "warning: XLA cannot compile for this GPU (no ptxas is there); each operation starts by itself there, "
+        "several times slower\n"
+    ) in err
+    assert read_json(project.training_metrics_file)["device"] == "gpu"

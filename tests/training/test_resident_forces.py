@@ -255,6 +255,43 @@ def test_the_inner_loop_neither_calls_back_nor_waits_for_indices() -> None:
         assert all(output.shape.is_fully_defined() for output in op.outputs)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"forces": False}, pytest.param({"force_fraction": 0.5, "loss": "mae"}, marks=pytest.mark.slow)],
+)
+def test_other_fits_agree(settings: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu, on_gpu = fits(1, **settings), fits(1, **settings)
+    if not on_cpu[0].parameters.forces:
+        energies_only = replace(DATA, train_forces=None, validation_forces=None)
+        for fit in (*on_cpu, *on_gpu):
+            fit.data = energies_only
+    run_in_company(on_cpu, None, lambda *_: None)
+    monkeypatch.setattr(training, "on", lambda _: devices.on("cpu"))
+    run_in_company(on_gpu, None, lambda *_: None, device="gpu")
+    losses = [[(e.loss, e.validation_loss) for e in own.history] for own in (*on_gpu, *on_cpu)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_masks_of_dropout_differ_between_epochs_but_not_between_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "on", lambda _: devices.on("cpu"))
+
+    def losses(dropout: float) -> list[float]:
+        keras.utils.set_random_seed(1)
+        network = BPNN.from_parameters(
+            NetworkParameters(hidden_layers=(6, 4), dropout=dropout), ("Ti", "O"), N_FEATURES
+        )
+        settings = TrainingParameters(epochs=2, batch_size=37, learning_rate=1e-12, forces=True)
+        fit = Fit(network, settings, 3, DATA)
+        fit.run(device="gpu")
+        return [epoch.loss for epoch in fit.history]
+
+    first, second = losses(0.5)
+    assert (first, second) == pytest.approx(losses(0.5), rel=1e-6)
+    assert abs(first - second) > 1e-3 * first
+    without = losses(0.0)
+    assert without[0] == pytest.approx(without[1], rel=1e-5)
+
+
 @pytest.mark.slow
 def test_whole_fits_agree_far_better_than_those_of_two_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     on_cpu, on_gpu, other_seed = fits(2), fits(2), fits(2)

@@ -101,12 +101,8 @@ def use_gpu() -> None:
 def without_xla() -> str | None:
     """Why XLA, which compiles an epoch to few kernels for the GPU, cannot be used; None if it can."""
 
-    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
-    def some(x: tf.Tensor) -> tf.Tensor:
-        return tf.tanh(x @ x)
-
     try:
-        some(tf.ones((8, 8))).numpy()
+        tf.function(lambda x: tf.tanh(x @ x), jit_compile=True)(tf.ones((8, 8))).numpy()
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         return f"XLA cannot compile for this GPU ({one_line(error)})"
     return None

@@ -24,7 +24,7 @@ def with_fallback(
         on_fallback: called with what is done in place of what was asked for, and why.
     """
     if on_fallback is not None and device == "gpu" and (reason := without_xla()) is not None:
-        on_fallback(f"{reason}; each operation starts by itself there, which is slower")
+        on_fallback(f"{reason}; each operation starts by itself there, several times slower")
     try:
         return fit(device), device
     except DoesNotFitError as error:
