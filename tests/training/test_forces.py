@@ -17,10 +17,9 @@ from tio2nn.training.dataset import FitData, ForceLabels, Labels
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit
 from tio2nn.training.force_kernels import ForceBatch, force_losses
-from tio2nn.training.force_products import HostForces
+from tio2nn.training.host_stepper import HostStepper
 from tio2nn.training.network import BPNN
 from tio2nn.training.schedule import Schedule
-from tio2nn.training.stepper import Stepper
 
 configure_threads()
 
@@ -116,8 +115,7 @@ def first_steps(
     fits = [Fit(network, parameters, 3, DATA) for network in networks]
     states = np.stack([fit.state for fit in fits], axis=1)
     schedule = Schedule(parameters, steps.n)
-    forces = HostForces(parameters.force_huber_scale, threads)
-    with closing(Stepper(fits[0].flat_network.shape, DATA, parameters, schedule, forces)) as stepper:
+    with closing(HostStepper(fits[0].flat_network.shape, DATA, parameters, schedule, threads)) as stepper:
         totals = stepper.train(steps, states, 0, [0] * len(fits))
     return totals, states[1] / np.float32(0.1)
 
@@ -217,9 +215,7 @@ def test_predictions_do_not_depend_on_the_batches(size: int) -> None:
     fit = make_fit(force_huber_scale=SCALE)
     part_of_fit = Part(DATA.validation, DATA.validation_labels, DATA.validation_forces)
     with closing(
-        Stepper(
-            fit.flat_network.shape, DATA, fit.parameters, Schedule(fit.parameters, 1), HostForces(SCALE, 2)
-        )
+        HostStepper(fit.flat_network.shape, DATA, fit.parameters, Schedule(fit.parameters, 1), 2)
     ) as own:
         found, whole = (own.predict(Batches(part_of_fit, np.arange(5), n), fit.state[:1]) for n in (size, 5))
     np.testing.assert_allclose(found.energies, whole.energies, rtol=1e-5)

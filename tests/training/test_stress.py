@@ -23,12 +23,11 @@ from tio2nn.training.dataset import FitData, ForceLabels, Labels, StressLabels
 from tio2nn.training.device_memory import DoesNotFitError
 from tio2nn.training.devices import configure_threads, padding_for
 from tio2nn.training.fit import Fit, Resumption, run_in_company
-from tio2nn.training.force_products import ForceProducts, HostForces, HostStresses
 from tio2nn.training.history import Epoch
+from tio2nn.training.host_stepper import HostStepper
 from tio2nn.training.network import BPNN
 from tio2nn.training.resident_stresses import ResidentStresses
 from tio2nn.training.schedule import Schedule
-from tio2nn.training.stepper import Stepper
 from tio2nn.training.stress_kernels import StressBatch, stress_losses
 from tio2nn.training.windows import Window
 
@@ -158,14 +157,19 @@ def first_steps(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sums of losses and errors of each network, and the gradient (n_networks, n_weights) of the last batch."""
     parameters = TrainingParameters(
-        learning_rate=1e-30, gradient_clip=None, weight_decay=0.0, stress_weight=stress_weight
+        learning_rate=1e-30,
+        gradient_clip=None,
+        weight_decay=0.0,
+        force_huber_scale=0.3,
+        stress_weight=stress_weight,
+        stress_huber_scale=1000.0 * SCALE,
     )
     own = [Fit(network, parameters, 3, DATA) for network in networks]
     states = np.stack([fit.state for fit in own], axis=1)
     schedule = Schedule(parameters, batches.n)
-    of_forces = HostForces(0.3, threads) if forces else None
-    shape, of_stress = own[0].flat_network.shape, HostStresses(SCALE, threads)
-    with closing(Stepper(shape, DATA, parameters, schedule, of_forces, of_stress)) as stepper:
+    if not forces:
+        batches.forces = None
+    with closing(HostStepper(own[0].flat_network.shape, DATA, parameters, schedule, threads)) as stepper:
         totals = stepper.train(batches, states, 0, [0] * len(own))
     return totals, states[1] / np.float32(0.1)
 
@@ -338,10 +342,9 @@ def test_the_validation_error_is_that_of_the_predicted_stresses(learned: int) ->
     data = with_components(learned)
     (fit,) = fits(1, data, epochs=1, weight_averaging=0.0)
     fit.run()
-    stress = HostStresses(SCALE, 1)
     own = validation_of(data)
     with closing(
-        Stepper(fit.flat_network.shape, data, fit.parameters, Schedule(fit.parameters, 1), None, stress)
+        HostStepper(fit.flat_network.shape, data, fit.parameters, Schedule(fit.parameters, 1))
     ) as stepper:
         found = [stepper.predict(Batches(own, np.arange(7), size), fit.state[3:4]) for size in (3, 7)]
     np.testing.assert_allclose(found[0].stresses, found[1].stresses, rtol=1e-4, atol=1e-7)
@@ -401,19 +404,20 @@ def test_losses_and_derivatives_on_the_device_are_those_of_the_kernel(
     n_members: int, learned: int, size: int, compiled: bool
 ) -> None:
     order = np.random.default_rng(size).permutation(N_TRAIN)
-    on_device, kernel = resident(), HostStresses(SCALE, 1)
-    batches = padded(part_of(with_components(learned)), order, size, on_device)
-    of_batch = tf.function(on_device.losses, jit_compile=compiled)
+    products = resident()
+    batches = padded(part_of(with_components(learned)), order, size, products)
+    of_batch = tf.function(products.losses, jit_compile=compiled)
+    assert batches.stress is not None
+    assert batches.in_graph is not None
     for batch in range(batches.n):
-        n_rows = sum(len(rows) for rows in batches.atoms(batch)[0])
+        of_padding = np.concatenate(batches.in_graph.of_batch(batch)[1]) == size
         rng = np.random.default_rng(batch)
-        gradients = [tf.constant(rng.normal(size=(n_rows, N_FEATURES)), tf.float32) for _ in range(n_members)]
-        (losses, derivatives), (own_losses, own_derivatives) = (
-            of_batch(products.begin(batches), tf.constant(batch), gradients)
-            for products, of_batch in ((kernel, kernel.losses), (on_device, of_batch))
+        gradients = rng.normal(size=(n_members, len(of_padding), N_FEATURES)).astype(np.float32)
+        losses, derivatives, _ = batches.stress.product(batch, gradients, SCALE)
+        own_losses, own_derivatives = of_batch(
+            products.begin(batches), tf.constant(batch), [*map(tf.constant, gradients)]
         )
         np.testing.assert_allclose(own_losses, losses, rtol=1e-5, atol=1e-7)
-        of_padding = np.concatenate(batches.atoms(batch)[1]) == size
         of_atoms = np.array(derivatives)[:, ~of_padding]
         largest = np.abs(of_atoms).max() or 1.0
         np.testing.assert_allclose(
@@ -423,14 +427,16 @@ def test_losses_and_derivatives_on_the_device_are_those_of_the_kernel(
 
 
 def test_predictions_on_the_device_are_those_of_the_kernel() -> None:
-    on_device = resident()
-    batches = padded(validation_of(DATA), np.arange(N_VALIDATION), 3, on_device)
+    products = resident()
+    batches = padded(validation_of(DATA), np.arange(N_VALIDATION), 3, products)
+    assert batches.stress is not None
+    assert batches.in_graph is not None
     for batch in range(batches.n):
-        n_rows = sum(len(rows) for rows in batches.atoms(batch)[0])
-        gradients = [tf.constant(np.random.default_rng(batch).normal(size=(n_rows, N_FEATURES)), tf.float32)]
-        products: list[ForceProducts] = [HostStresses(SCALE, 1), on_device]
-        found = [one.predict(one.begin(batches), batch, gradients) for one in products]
-        for own, expected in zip(found[1], found[0], strict=True):
+        n_rows = sum(len(rows) for rows in batches.in_graph.of_batch(batch)[0])
+        gradients = np.random.default_rng(batch).normal(size=(1, n_rows, N_FEATURES)).astype(np.float32)
+        losses, _, stresses = batches.stress.product(batch, gradients, SCALE)
+        found = products.predict(products.begin(batches), batch, [*map(tf.constant, gradients)])
+        for own, expected in zip(found, (losses[:, 0], stresses), strict=True):
             np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-6)
 
 

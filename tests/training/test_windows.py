@@ -399,4 +399,4 @@ def test_a_fit_to_features_in_windows_learns_and_has_bits_of_its_own(
 def test_a_gpu_is_not_given_features_in_a_file(data: FitData, tmp_path: Path) -> None:
     cut = with_features_in_a_file(energies_alone(data), tmp_path / "features.f32", 700)
     with pytest.raises(DoesNotFitError, match="the features do not fit into memory"):
-        force_products(cut, TrainingParameters(), (4, 4), 1, "gpu")
+        force_products(cut, TrainingParameters(), (4, 4))

@@ -303,7 +303,7 @@ def test_another_training_removes_the_lessons_of_one_that_was_killed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as killed:
-        killed.setattr("tio2nn.workflow.train.compile_losses", stop)
+        killed.setattr("tio2nn.workflow.train.compile_loops", stop)
         with pytest.raises(KeyboardInterrupt):
             train(project, lesson=Distillation(teacher, copies=1), jobs=1)
         assert project.lessons_directory.exists()

@@ -94,17 +94,17 @@ def test_the_loss_of_the_stress_is_compiled_before_workers_need_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    compile_losses = verb.compile_losses
+    compile_loops = verb.compile_loops
 
     def noted(data: FitData) -> None:
         order.append("forces and stress" if data.train_stress is not None else "forces")
-        compile_losses(data)
+        compile_loops(data)
 
     def run(task: TrialTask) -> Outcome:
         order.append("fit")
         return invented(task)
 
-    monkeypatch.setattr(verb, "compile_losses", noted)
+    monkeypatch.setattr(verb, "compile_loops", noted)
     curve(project_of(tmp_path / "p", structures_with_stress()), run)
     assert order == ["forces and stress", "fit"] * 3
 

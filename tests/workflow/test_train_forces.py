@@ -308,12 +308,12 @@ def test_the_loss_of_forces_is_compiled_once_and_said_so(tmp_path: Path) -> None
 
     first = train_again(jobs=2)
     n_compiled = len(list((tmp_path / "cache").rglob("*force_losses*.nbc")))
-    assert first.index("compiling the forces ...") < next(
+    assert first.index("compiling the loops of the fit ...") < next(
         k for k, line in enumerate(first) if line.startswith("training on ")
     )
     assert n_compiled == 1
     of_process_that_compiled = weights()
-    assert "compiling the forces ..." not in train_again(jobs=1)
+    assert "compiling the loops of the fit ..." not in train_again(jobs=1)
     for found, expected in zip(weights(), of_process_that_compiled, strict=True):
         np.testing.assert_array_equal(found, expected)
     assert len(list((tmp_path / "cache").rglob("*force_losses*.nbc"))) == 1

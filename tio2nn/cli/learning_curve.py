@@ -129,7 +129,7 @@ def perform(
         number += 1
         console.say(f"fit {number} of {total}: {_told(fit)}")
 
-    with console.compile_notice("the forces"):
+    with console.compile_notice("the loops of the fit"):
         summary = learning_curve(
             snapshot,
             parameters,

@@ -70,7 +70,7 @@ def prepare(
         if lesson is not None:
             teaching.warn_of_split(snapshot, lesson)
 
-    with console.compile_notice("the forces"):
+    with console.compile_notice("the loops of the fit"):
         preparation = prepare_members(snapshot, parameters, split=split, on_data=on_data, lesson=lesson)
     n, command = len(preparation.members), snapshot.project.command
     console.say(
@@ -90,7 +90,7 @@ def fit(snapshot: Snapshot, member: int, device: Device) -> None:
     with console.native_messages_hidden():
         from tio2nn.workflow.members import fit_member
     n_epochs = preparation.resolved.training.epochs
-    with console.compile_notice("the forces"), console.epochs(n_epochs) as show:
+    with console.compile_notice("the loops of the fit"), console.epochs(n_epochs) as show:
         begun = False
 
         def on_epoch(epoch: Epoch) -> None:

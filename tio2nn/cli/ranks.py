@@ -28,7 +28,7 @@ def fit(snapshot: Snapshot, rank: JobPart, wait: float | None) -> None:
         from tio2nn.workflow.ranks import RankListener, fit_rank
     n_epochs = preparation.resolved.training.epochs
     is_first = rank.number == 1
-    with console.compile_notice("the forces"), console.epochs(n_epochs) as show:
+    with console.compile_notice("the loops of the fit"), console.epochs(n_epochs) as show:
         begun: set[int] = set()
 
         def on_epoch(member: int, epoch: Epoch) -> None:

@@ -31,7 +31,7 @@ def perform(
         console.warn(
             "the teacher is a single network: the student learns its errors too, which a committee would average out"
         )
-    with console.compile_notice("the forces"):
+    with console.compile_notice("the loops of the fit"):
         lessons = lessons_of(snapshot, parameters, split, teacher, workers.jobs)
     n = len(lessons.structures)
     console.say(

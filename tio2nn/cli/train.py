@@ -245,7 +245,7 @@ def perform(
         def on_fallback(sentence: str) -> None:
             console.warn(sentence)
 
-        stack.enter_context(console.compile_notice("the forces"))
+        stack.enter_context(console.compile_notice("the loops of the fit"))
         summary = train(
             snapshot,
             parameters,

@@ -126,7 +126,7 @@ def perform(
             console.warn(f"{undone}; running here what is missing")
         _say_data(parameters, data, jobs)
 
-    with console.compile_notice("the forces"):
+    with console.compile_notice("the loops of the fit"):
         summary = tune(
             snapshot,
             parameters,
@@ -181,7 +181,7 @@ def perform_part(
             console.warn(f"{others} searched with other settings or data, or over another space")
         _say_data(parameters, data, jobs)
 
-    with console.compile_notice("the forces"):
+    with console.compile_notice("the loops of the fit"):
         summary = tune_part(
             snapshot,
             part,

@@ -49,16 +49,9 @@ class BatchNetwork:
         self.energies = tf.add_n(of_structures)
 
     def _masks(self, subnet: int, features: tf.Tensor, seed: tf.Tensor | None) -> list[tf.Tensor] | None:
-        """Factors of the nodes of each hidden layer, whose mean is 1."""
-        shape = self._shape
-        if seed is None or shape.dropout == 0.0:
+        if seed is None or self._shape.dropout == 0.0:
             return None
-        masks = []
-        for level, width in enumerate(shape.widths[1:-1]):
-            own_seed = seed + tf.constant([0, 7919 * (subnet * len(shape.widths) + level)])
-            drawn = tf.random.stateless_uniform((*self._members, tf.shape(features)[0], width), own_seed)
-            masks.append(tf.cast(drawn >= shape.dropout, tf.float32) / (1.0 - shape.dropout))
-        return masks
+        return dropout_masks(self._shape, subnet, (*self._members, tf.shape(features)[0]), seed)
 
     def gradients(self) -> tf.Tensor:
         """(n_atoms, n_features) ∂E/∂G of the atoms of all subnets."""
@@ -78,3 +71,20 @@ class BatchNetwork:
         return joined(
             list(map(to_weights, self._layers, self._done, of_atoms, self._back, parts, whitenings))
         )
+
+
+def dropout_masks(shape: Shape, subnet: int, atoms: tuple[Any, ...], seed: Any) -> list[tf.Tensor]:
+    """Factors of the nodes of each hidden layer, (*atoms, n_nodes), whose mean is 1.
+
+    Args:
+        shape: of the network.
+        subnet: its number.
+        atoms: how many, of all members if there is an axis for them.
+        seed: two numbers.
+    """
+    masks = []
+    for level, width in enumerate(shape.widths[1:-1]):
+        own_seed = tf.constant([0, 7919 * (subnet * len(shape.widths) + level)]) + seed
+        drawn = tf.random.stateless_uniform((*atoms, width), own_seed)
+        masks.append(tf.cast(drawn >= shape.dropout, tf.float32) / (1.0 - shape.dropout))
+    return masks

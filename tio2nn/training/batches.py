@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from tio2nn.job_part import JobPart
@@ -99,6 +98,7 @@ class Batches:
         whole: structures of a batch, and number of structures, of all ranks.
         n_components: of the forces and of the stresses of all structures, of all ranks.
         in_graph: the atoms.
+        in_graph: the atoms on a GPU, with padding; otherwise None.
         energies, n_atoms, weights: (n_batches, width) of the structures.
         forces: None for energies alone.
         stress: None for a fit without.
@@ -132,20 +132,28 @@ class Batches:
         shape, fill = (self.n, size), (0, self.n * size - len(order))
         table, labels = part.table, part.labels
         counts = table.counts[order]
+        in_batch = np.pad(counts, (fill, (0, 0))).reshape(*shape, -1).sum(axis=1)
+        self.edges = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), np.cumsum(in_batch, axis=0)])
+        owners = np.arange(len(order)) % size
+        self.segments = [np.repeat(owners, own) for own in counts.T]
+        self.features: list[Float32Array] = []
         self._windows: FeatureWindows | None = None
         if table.file is not None:
             assert readers is not None, "what is in a file is read in windows"
             self._windows = readers.features_of(table, order, size, first_batches)
-        self.in_graph = BatchAtoms.of(table, order, (self.n, size), padding)
+        elif padding is None:
+            # one subnet at a time, to save memory
+            self.features = [own[table.rows(k, order)] for k, own in enumerate(table.features)]
 
-        def by_batch(column: NDArray[np.generic], value: float = 0.0) -> tf.Tensor:
+        def by_batch(column: NDArray[np.generic], value: float = 0.0) -> Float32Array:
             whole = np.pad(column, fill, constant_values=value).reshape(shape)
             whole = np.pad(whole, ((0, 0), (0, self.width - size)), constant_values=value)
-            return tf.constant(whole, tf.float32)
+            return whole.astype(np.float32)
 
         self.energies = by_batch(labels.energies[order])
         self.n_atoms = by_batch(table.n_atoms[order], 1.0)
         self.weights = by_batch(labels.weights[order] * (self.width / self.whole[0]))
+        self.in_graph = None if padding is None else BatchAtoms.of(table, order, shape, padding)
         room = None if padding is None else padding.atoms
         self.forces, self.stress = None, None
         if part.forces is not None:
@@ -163,17 +171,18 @@ class Batches:
                 own_stress, counts, size, labels.weights[order] / per_stress, windows, room
             )
 
-    def atoms(self, batch: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    def atoms(self, batch: int) -> tuple[list[Float32Array], list[IntArray]]:
         """Features and segments of the atoms of one batch."""
-        features, segments = self.in_graph.of_batch(batch)
+        ranges = list(zip(self.edges[batch].tolist(), self.edges[batch + 1].tolist(), strict=True))
+        segments = [part[begin:end] for part, (begin, end) in zip(self.segments, ranges, strict=True)]
         if self._windows is not None:
-            features = [tf.constant(own) for own in self._windows.of_batch(batch)]
-        return features, segments
+            return self._windows.of_batch(batch), segments
+        return [part[begin:end] for part, (begin, end) in zip(self.features, ranges, strict=True)], segments
 
-    def read(self, batch: int) -> list[Float32Array]:
-        """Features of the atoms of one batch, from a window."""
-        assert self._windows is not None, "they are in a file"
-        return self._windows.of_batch(batch)
+    @property
+    def most_atoms(self) -> list[int]:
+        """(n_subnets,) atoms of each subnet in the batch that has most of them."""
+        return np.diff(self.edges, axis=0).max(axis=0).tolist()  # type: ignore[no-any-return]
 
 
 class Readers(NamedTuple):

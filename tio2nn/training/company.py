@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 
@@ -28,6 +28,7 @@ from tio2nn.training.dataset import FitData
 from tio2nn.training.devices import force_products, padding_for, stress_products, without_xla
 from tio2nn.training.flat_network import Shape
 from tio2nn.training.history import Epoch, Validation
+from tio2nn.training.host_stepper import HostStepper
 from tio2nn.training.losses import MEV, energy_losses
 from tio2nn.training.padding import Padding
 from tio2nn.training.predictions import Predictions
@@ -76,37 +77,31 @@ class Company:
         self.n_batches = math.ceil(len(self._train) / self._batch_size)
         self._schedule = Schedule(parameters, self.n_batches)
         sizes = (self._batch_size, _VALIDATION_BATCH)
-        on_gpu = device == "gpu"
-        self._stepper = Stepper(
-            shape,
-            data,
-            parameters,
-            self._schedule,
-            force_products(data, parameters, sizes, threads, device),
-            stress_products(data, parameters, threads, device),
-            stacked=on_gpu,
-            compiled=on_gpu and without_xla() is None,
-            exchange=exchange,
-        )
-        self._readers = Readers.of(data) if device == "cpu" else None
         self._rank = JobPart(1, 1) if exchange is None else exchange.rank
+        n = len(self._validation)
+        size = -(-min(n, _VALIDATION_BATCH) // self._rank.total) * self._rank.total
+        self._stepper: Stepper | HostStepper
         self._padding: Padding | None = None
-        if on_gpu:
-            all_epochs = (self._random(n).permutation(len(self._train)) for n in range(parameters.epochs))
-            self._padding = self._room(self._train, self._batch_size, all_epochs)
+        padding: Padding | None = None
+        if device == "cpu":
+            self._stepper = HostStepper(shape, data, parameters, self._schedule, threads, exchange)
+        else:
+            forces, stress = force_products(data, parameters, sizes), stress_products(data, parameters)
+            compiled = without_xla() is None
+            self._stepper = Stepper(
+                shape, data, parameters, self._schedule, forces, stress, compiled=compiled
+            )
+            orders = (self._random(epoch).permutation(len(self._train)) for epoch in range(parameters.epochs))
+            self._padding = padding_for(self._train, self._batch_size, orders, forces, stress)
+            if n:
+                padding = padding_for(self._validation, size, [np.arange(n)], forces, stress)
+        self._readers = Readers.of(data) if device == "cpu" else None
         self._validation_batches: Batches | None = None
         # some processes have none of a small set
-        if (n := len(self._validation)) and self._rank.number <= n:
-            size = -(-min(n, _VALIDATION_BATCH) // self._rank.total) * self._rank.total
-            order = np.arange(n)
-            padding = self._room(self._validation, size, [order]) if on_gpu else None
+        if n and self._rank.number <= n:
             self._validation_batches = Batches(
-                self._validation, order, size, self._readers, rank=self._rank, padding=padding
+                self._validation, np.arange(n), size, self._readers, rank=self._rank, padding=padding
             )
-
-    def _room(self, part: Part, size: int, orders: Iterable[IntArray]) -> Padding:
-        """As `padding_for`."""
-        return padding_for(part, size, orders, self._stepper.forces, self._stepper.stress)
 
     def _random(self, number: int) -> np.random.Generator:
         """What the order of an epoch is drawn with."""

@@ -17,7 +17,7 @@ from tio2nn.parameters.fit_parameters import TrainingParameters
 from tio2nn.training.batches import Part
 from tio2nn.training.dataset import FitData
 from tio2nn.training.device_memory import DoesNotFitError, resident_features
-from tio2nn.training.force_products import ForceProducts, HostForces, HostStresses
+from tio2nn.training.force_products import ForceProducts
 from tio2nn.training.losses import MEV
 from tio2nn.training.padding import Padding, most_of_batches
 from tio2nn.training.resident_forces import ResidentForces
@@ -137,39 +137,30 @@ def padding_for(
 
 
 def force_products(
-    data: FitData, parameters: TrainingParameters, batch_sizes: tuple[int, int], threads: int, device: Device
+    data: FitData, parameters: TrainingParameters, batch_sizes: tuple[int, int]
 ) -> ForceProducts | None:
-    """Products with the Jacobian on a device; None for a fit to energies alone.
+    """Products with the Jacobian on a GPU; None for a fit to energies alone.
 
     Args:
         data: of the fit.
         parameters: training settings.
         batch_sizes: structures of a batch of the training and of the validation set, at most.
-        threads: that work at the same time, on the CPU.
-        device: where.
 
     Raises:
         DoesNotFitError: not enough memory on the device, or features in a file.
     """
-    if device == "gpu" and data.features_file is not None:
+    if data.features_file is not None:
         raise DoesNotFitError("the features do not fit into memory")
     if data.train_forces is None or data.validation_forces is None:
         return None
-    scale = parameters.force_huber_scale
-    if device == "cpu":
-        return HostForces(scale, threads)
     parts = (data.train_forces, data.validation_forces)
-    return ResidentForces(parts, batch_sizes, len(data.whitening_matrices[0]), scale)
+    n_features = len(data.whitening_matrices[0])
+    return ResidentForces(parts, batch_sizes, n_features, parameters.force_huber_scale)
 
 
-def stress_products(
-    data: FitData, parameters: TrainingParameters, threads: int, device: Device
-) -> ForceProducts | None:
+def stress_products(data: FitData, parameters: TrainingParameters) -> ForceProducts | None:
     """As `force_products`, with the derivatives with respect to strain; None for a fit without stress."""
     if data.train_stress is None or data.validation_stress is None:
         return None
-    scale = parameters.stress_huber_scale / MEV
-    if device == "cpu":
-        return HostStresses(scale, threads)
     parts = (data.train_stress, data.validation_stress)
-    return ResidentStresses(parts, len(data.whitening_matrices[0]), scale)
+    return ResidentStresses(parts, len(data.whitening_matrices[0]), parameters.stress_huber_scale / MEV)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from tio2nn.parameters.fit_parameters import TrainingParameters
+
+Float32Array = NDArray[np.float32]
 
 MEV = 1000.0
 """meV in an eV."""
@@ -32,3 +36,19 @@ def energy_losses(
     if parameters.loss == "mse":
         return residual * residual
     return tf.sqrt(1.0 + residual * residual) - 1.0
+
+
+def energy_losses_with_slopes(
+    parameters: TrainingParameters, energies: Float32Array, target: Float32Array, n_atoms: Float32Array
+) -> tuple[Float32Array, Float32Array]:
+    """As `energy_losses`, of arrays, and the derivatives with respect to the energies; these may have more axes."""
+    unit = np.float32(MEV / parameters.huber_scale)
+    if parameters.loss_target == "per-atom":
+        unit = unit / n_atoms
+    residual = (energies - target) * unit
+    if parameters.loss == "mae":
+        return np.abs(residual), np.sign(residual) * unit
+    if parameters.loss == "mse":
+        return residual * residual, 2.0 * residual * unit
+    root = np.sqrt(1.0 + residual * residual)
+    return root - 1.0, residual / root * unit

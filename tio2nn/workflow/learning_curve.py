@@ -32,8 +32,8 @@ from tio2nn.project.freshness import Snapshot
 from tio2nn.project.layout import features_beside
 from tio2nn.project.project import Project
 from tio2nn.structures.split import Split
+from tio2nn.training.compiled_loops import compile_loops
 from tio2nn.training.data import Inputs, Memory, prepare
-from tio2nn.training.force_products import compile_losses
 from tio2nn.training.splits import FEWEST_TO_TRAIN
 from tio2nn.training.subsets import Subsets
 from tio2nn.tuning.curve_ledger import CurveFit, CurveLedger
@@ -306,7 +306,7 @@ def _submit(executor: Executor, fit: Planned, inputs: Inputs, file: Path, jobs: 
     parameters = fit.parameters
     memory = Memory(memory_for_derivatives(), jobs, features_beside(file))
     data = prepare(inputs, parameters, fit.split, memory=memory)
-    compile_losses(data)
+    compile_loops(data)
     data.save(file)
     task = TrialTask(
         data=file,

@@ -21,11 +21,11 @@ from tio2nn.project.layout import features_beside
 from tio2nn.project.preparation import Preparation, inputs_of_preparation, remove_preparation
 from tio2nn.project.project import Project
 from tio2nn.training.committee import MemberTask, fingerprint_of
+from tio2nn.training.compiled_loops import compile_loops
 from tio2nn.training.data import Fixed, Inputs, Memory, TrainingData, prepare
 from tio2nn.training.dataset import FitData
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit, Resumption
-from tio2nn.training.force_products import compile_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.origin import Origin
 from tio2nn.workflow.distill import (
@@ -170,7 +170,7 @@ def prepare_members(
     taught_of = snapshot if teacher is None else Snapshot(Project(project.lessons_directory))
     if on_data is not None:
         on_data(data)
-    compile_losses(data)  # members find them compiled
+    compile_loops(data)  # members find them compiled
     project.model_directory.mkdir(exist_ok=True)
     preparation = Preparation(
         parameters=parameters,

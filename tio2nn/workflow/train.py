@@ -31,10 +31,10 @@ from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model, versions
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.training.committee import CommitteeFiles, fit_committee
+from tio2nn.training.compiled_loops import compile_loops
 from tio2nn.training.data import TrainingData
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit
-from tio2nn.training.force_products import compile_losses
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers
 from tio2nn.workflow.baselines import compared, facts_of_fit, mean_of
@@ -193,7 +193,7 @@ def _trained(
     )
     if teacher is None:
         remove_lessons(project)  # of a fit that is given up: its checkpoint is about to be replaced
-    compile_losses(data)
+    compile_loops(data)
     if listener.on_data is not None:
         listener.on_data(data)
     project.model_directory.mkdir(exist_ok=True)

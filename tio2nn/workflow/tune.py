@@ -36,8 +36,8 @@ from tio2nn.project.layout import features_beside
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import versions
 from tio2nn.structures.split import LEFT_OUT, Split
+from tio2nn.training.compiled_loops import compile_loops
 from tio2nn.training.data import Memory, TrainingData, prepare
-from tio2nn.training.force_products import compile_losses
 from tio2nn.training.splits import FEWEST_TO_VALIDATE
 from tio2nn.tuning.ledger import Ledger, of_part
 from tio2nn.tuning.oracles import BLIND
@@ -264,7 +264,7 @@ def _prepared(
             "expected structures in the validation set to compare trials, got none; data sets of fewer than "
             f"{FEWEST_TO_VALIDATE} structures have no validation set"
         )
-    compile_losses(data)
+    compile_loops(data)
     return parameters, data, chosen
 
 
