@@ -1,4 +1,4 @@
-"""Energies of atoms, their derivatives with respect to the features, and the derivatives of a loss of both.
+"""For a GPU: energies of atoms, their derivatives with respect to the features, and the derivatives of a loss of both.
 
 For one subnet with hidden layers h_l = a(z_l), z_l = h_{l-1} W_l + b_l, and energies E = h_L w + b:
 

@@ -97,7 +97,9 @@ class Batches:
         order: (n_structures,) of them.
         whole: structures of a batch, and number of structures, of all ranks.
         n_components: of the forces and of the stresses of all structures, of all ranks.
-        in_graph: the atoms.
+        features: for each subnet (n_atoms of it, n_features); none with padding, or if they are read window by window.
+        segments: for each subnet (n_atoms of it,) the place of each atom's structure in its batch.
+        edges: (n_batches + 1, n_subnets) where the atoms of each batch begin.
         in_graph: the atoms on a GPU, with padding; otherwise None.
         energies, n_atoms, weights: (n_batches, width) of the structures.
         forces: None for energies alone.

@@ -29,10 +29,8 @@ IntArray = NDArray[np.int64]
 def configure_threads(parallel_operations: int = 2, device: Device = "cpu") -> None:
     """Run this many operations in parallel, each on one thread; on the CPU, deterministically.
 
-    The matrices of a batch are too small to share between threads: an epoch takes 0.10 s this way, 0.28 s with two
-    threads per operation and one operation at a time, 0.14 s with two and two. It also fixes the order of every sum.
-    No graph is rewritten by the rules of algebra: which of them applies depends on the names of operations, so the
-    bits of a network would depend on its company.
+    It fixes the order of every sum. No graph is rewritten by the rules of algebra: which of them applies depends on the
+    names of operations.
     On the CPU, GPUs stay hidden: TensorFlow would use the first one for everything, round products to ten bits (TF32),
     and take all its memory in each worker process; a fit would give other numbers where there is one. Call it before
     TensorFlow computes anything; once it has, the number of operations stays what it is.

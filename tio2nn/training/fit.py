@@ -1,7 +1,6 @@
 """The fit of networks: epochs, batches, validation, and the choice of weights.
 
-One compiled graph runs a whole epoch: with 10⁵ atoms an epoch of 94 batches takes 0.10 s this way, and 0.45 s with
-`keras.Model.fit` on the same flat layout. Networks in company go through the same batches.
+Networks in company go through the same batches.
 
 All randomness in epoch n follows from the seed and n: a fit that was killed and resumed ends with the same bits as one
 that was not.
