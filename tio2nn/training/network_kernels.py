@@ -2,7 +2,7 @@
 
 The formulas are those of `backpropagation`. What stands between two products of matrices is one loop over the atoms,
 where TensorFlow has ten operations that each read and write all of them, and each take some microseconds to start: an
-epoch of one network takes 0.5 s less (5,157 structures of TiO2, three layers of 80). The matrices are multiplied by the
+epoch of one network takes 0.3 s less (5,157 structures of TiO2, three layers of 80). The matrices are multiplied by the
 library that SciPy brings, on the thread that asks.
 """
 
