@@ -5,8 +5,6 @@ L. Verlet, Phys. Rev. 159 (1967) 98.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,19 +17,6 @@ IntArray = NDArray[np.int64]
 
 # Å; at 300 K the fastest atoms of TiO2 use it up in some 30 steps of 1 fs
 SKIN = 0.5
-
-
-@dataclass(frozen=True)
-class _Wide:
-    """Neighbors within the cutoff and the skin, of one task.
-
-    Attributes:
-        neighbors: as they were.
-        shifts: (n_pairs, 3) of each vector, its part that comes from periodic images, Å.
-    """
-
-    neighbors: NeighborList
-    shifts: FloatArray
 
 
 class VerletList:
@@ -50,8 +35,8 @@ class VerletList:
         self._skin = skin
         self._made_for: tuple[object, ...] | None = None
         self._structure: Structure | None = None
-        self._start = np.empty((0, 3))
-        self._tasks: dict[tuple[int, int], _Wide] = {}
+        self._start = self._moved = np.empty((0, 3))
+        self._wide: dict[tuple[int, int], NeighborList] = {}  # as they were, of each task
         self._search: NeighborSearch | None = None
         self._cutoff = 0.0
 
@@ -72,10 +57,10 @@ class VerletList:
         if made_for != self._made_for or not self._is_within_skin(positions):
             self._made_for = None
             self._search = NeighborSearch([structure], cutoff + self._skin, kinds, n_kinds, threads)
-            self._tasks = {}
+            self._wide = {}
             self._start, self._made_for, self._cutoff = positions.copy(), made_for, cutoff
             self.n_searches += 1
-        self._structure = structure
+        self._structure, self._moved = structure, positions - self._start
         return self
 
     def _is_within_skin(self, positions: FloatArray) -> bool:
@@ -96,24 +81,14 @@ class VerletList:
         """
         assert self._search is not None
         assert self._structure is not None
-        if task not in self._tasks:
+        if task not in self._wide:
             # in the first step, positions are those of the search
-            found = self._search(task)
-            centers = np.repeat(np.arange(*task), np.diff(found.first[:: found.n_kinds]))
-            self._tasks[task] = _Wide(
-                found, found.vectors - (self._start[found.atoms] - self._start[centers])
-            )
-        wide = self._tasks[task]
+            self._wide[task] = self._search(task)
+        wide = self._wide[task]
         first, vectors, atoms, coincident = refresh_neighbors(
-            wide.neighbors.first,
-            wide.neighbors.atoms,
-            wide.shifts,
-            np.ascontiguousarray(self._structure.positions),
-            task[0],
-            wide.neighbors.n_kinds,
-            self._cutoff,
+            wide.first, wide.atoms, wide.vectors, self._moved, task[0], wide.n_kinds, self._cutoff
         )
-        neighbors = NeighborList(task[0], task[1] - task[0], wide.neighbors.n_kinds, first, vectors, atoms)
+        neighbors = NeighborList(task[0], task[1] - task[0], wide.n_kinds, first, vectors, atoms)
         if coincident >= 0:
             raise coincident_atoms(neighbors, int(coincident), [self._structure])
         return neighbors

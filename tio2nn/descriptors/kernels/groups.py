@@ -300,8 +300,8 @@ def find_neighbors(
 def refresh_neighbors(
     first: IntArray,
     atoms: IntArray,
-    shifts: FloatArray,
-    positions: FloatArray,
+    vectors: FloatArray,
+    moved: FloatArray,
     start: int,
     n_kinds: int,
     cutoff: float,
@@ -309,27 +309,26 @@ def refresh_neighbors(
     """Those of the pairs of a list that are within the cutoff now, as `find_neighbors`.
 
     Args:
-        first, atoms: of the list.
-        shifts: (n_pairs, 3) of each vector, its part that comes from periodic images, Å.
-        positions: (n_atoms, 3) Å.
+        first, atoms, vectors: of the list.
+        moved: (n_atoms, 3) displacements since then, Å.
         start: the first center.
         n_kinds: number of kinds.
         cutoff: Å.
     """
     found_first = np.zeros(first.shape[0], np.int64)
-    vectors, found = np.empty((atoms.shape[0], 3)), np.empty(atoms.shape[0], np.int64)
+    now, found = np.empty((atoms.shape[0], 3)), np.empty(atoms.shape[0], np.int64)
     coincident, n = np.int64(-1), 0
     for row in range(first.shape[0] - 1):
         center = start + row // n_kinds
         for pair in range(U(first[row]), U(first[row + 1])):
             other, square = atoms[pair], 0.0
             for axis in range(3):
-                length = (positions[other, axis] - positions[center, axis]) + shifts[pair, axis]
-                vectors[n, axis] = length
+                length = vectors[pair, axis] + (moved[other, axis] - moved[center, axis])
+                now[n, axis] = length
                 square += length * length
             found[n] = other
             if square < _SAME_PLACE * _SAME_PLACE:
                 coincident = n if coincident < 0 else coincident
             n += 1 if square <= cutoff * cutoff else 0
         found_first[row + 1] = n
-    return found_first, vectors[:n], found[:n], coincident
+    return found_first, now[:n], found[:n], coincident
