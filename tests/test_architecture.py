@@ -96,6 +96,7 @@ ROOMS = {
         "evaluation.nearest",
         "evaluation.power_law",
         "export.aenet",
+        "potential.loops",
         "structures.geometry",
         "structures.groups",
     ),

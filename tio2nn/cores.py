@@ -7,6 +7,7 @@ so results have the same bits whatever the number of threads.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -16,6 +17,9 @@ from typing import Any, TypeVar
 from tio2nn.errors import UsageError
 
 THREADS_VARIABLE = "TIO2NN_THREADS"
+
+COMPILED_BLAS = "scipy.linalg.cython_blas"
+"""The module with the library whose products compiled loops call."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -61,11 +65,11 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
     A library of its own threads would fight for the cores with ours, and split sums by their number.
     """
-    return _blas().limit(limits=1, user_api="blas")  # type: ignore[no-any-return]
+    return _blas(COMPILED_BLAS in sys.modules).limit(limits=1, user_api="blas")  # type: ignore[no-any-return]
 
 
-@lru_cache(maxsize=1)
-def _blas() -> Any:
+@lru_cache(maxsize=2)
+def _blas(with_compiled: bool) -> Any:  # noqa: ARG001  # it sees the libraries that are loaded by now
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

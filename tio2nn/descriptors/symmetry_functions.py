@@ -375,7 +375,7 @@ def compile_kernels(derivatives: bool = False, strains: bool = False) -> None:
 
 
 def compile_gradients() -> None:
-    """As `compile_kernels`, for what predictions with forces need."""
+    """As `compile_kernels`, for the gradients that predictions with forces need."""
     calculator, water = _smallest()
     described = calculator.describe([water])
     described.gradient(np.ones_like(described.features))

@@ -63,9 +63,9 @@ class Cluster(Connection):
 
     def predicting_workers(self) -> ClusterPool:
         """A pool for predictions."""
-        from tio2nn.descriptors.symmetry_functions import compile_gradients
+        from tio2nn.potential.networks import compile_predictions
 
-        return ClusterPool(self, Path(), _NO_END, partial(self.compile, compile_gradients, "gradients"))
+        return ClusterPool(self, Path(), _NO_END, partial(self.compile, compile_predictions, "predictions"))
 
     def trial_workers(self, folder: Path) -> ClusterPool:
         """A pool for trials of a search."""

@@ -123,7 +123,7 @@ class TrainingAtoms:
             # the expanded square in single precision is accurate enough to choose, not to measure
             extended = np.ones((len(of_atoms[own]), of_atoms.shape[1] + 1), np.float32)
             extended[:, :-1] = of_atoms[own]
-            squares = extended @ self._expanded
+            squares = extended @ self.expanded.T
             if allowed is not None:
                 squares[~allowed[own]] = np.inf
             nearest = self.references[squares.argmin(axis=1)]
@@ -131,7 +131,7 @@ class TrainingAtoms:
         return found
 
     @cached_property
-    def _expanded(self) -> NDArray[np.float32]:
-        """(n + 1, n_references): of the product with (p, 1) nothing is left out but p²."""
+    def expanded(self) -> NDArray[np.float32]:
+        """(n_references, n + 1) -2 r and r²: of the product with (p, 1) nothing is left out but p²."""
         squares = np.einsum("ij,ij->i", self.references, self.references)
-        return np.vstack([-2.0 * self.references.T, squares])
+        return np.column_stack([-2.0 * self.references, squares])

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK, NeighborList
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
-from tio2nn.potential.layers import energies_and_gradients
 from tio2nn.potential.potential import Potential
 
 FloatArray = NDArray[np.float64]
@@ -47,7 +46,6 @@ class PairPotential:
         self.potential = potential
         self._calculator = SymmetryCalculator(potential.parameters)
         self._references = np.array([potential.reference_energies[element] for element in potential.elements])
-        self._subnets = np.array([potential.subnet_of[element] for element in potential.elements])
 
     def __call__(self, atoms: Neighborhoods) -> PairGradients:
         """Energies of the centers and their derivatives.
@@ -82,21 +80,14 @@ class PairPotential:
         """Energies relative to the reference energies."""
         order, listed = self._list(block)
         features = self._calculator.of_neighbors(listed)
-        energies, weights = np.zeros(len(features)), np.zeros(features.shape)
-        potential = self.potential
-        for k, whitening in enumerate(potential.whitenings):
-            rows = np.flatnonzero(self._subnets[block.elements] == k)
-            if not len(rows):
-                continue
-            whitened = whitening(features[rows])
-            for member in potential.members:
-                of_atoms, gradient = energies_and_gradients(member[k], whitened)
-                # the derivative of a mean is the mean of derivatives: one pass for all members
-                energies[rows] += of_atoms / len(potential.members)
-                weights[rows] += gradient @ whitening.matrix.T / len(potential.members)
+        found = self.potential.networks.evaluate_atoms(
+            [block.elements], features, with_gradients=True, with_distances=False
+        )
+        # the derivative of a mean is the mean of derivatives: one pass for all members
+        weights = found.weights.mean(axis=0, keepdims=True)
         gradients = np.empty(block.vectors.shape)
-        gradients[order] = self._calculator.pair_gradients(listed, weights[None])[0]
-        return PairGradients(energies, gradients)
+        gradients[order] = self._calculator.pair_gradients(listed, weights)[0]
+        return PairGradients(found.atomic.mean(axis=0), gradients)
 
     def _list(self, block: Neighborhoods) -> tuple[IntArray, NeighborList]:
         """The pairs as the kernels want them, kind by kind, and the place that each had."""

@@ -92,6 +92,11 @@ class Potential:
     def _calculator(self) -> SymmetryCalculator:
         return SymmetryCalculator(self.parameters)
 
+    @cached_property
+    def networks(self) -> Networks:
+        """The networks alone, without reference energies and repulsion."""
+        return Networks(self.elements, self.subnet_of, self.whitenings, self.members, self.training_atoms)
+
     @property
     def elements(self) -> tuple[str, ...]:
         return self.parameters.elements
@@ -165,12 +170,12 @@ class Potential:
             features: (n_atoms, n_features), not whitened.
         """
         repelled = None if self.repulsion is None else self.repulsion.of_structure(structure)
-        own = self._evaluated([structure], features, 1, with_gradients=False)
+        own = self.networks.evaluate([structure], features, 1, with_gradients=False)
         return self._prediction(structure, features, own, repelled)
 
     def _predict_energies(self, structures: Sequence[Structure], threads: int) -> list[Prediction]:
         features, pairs = self._calculator.with_close_pairs(structures, self._reach, threads)
-        evaluated = self._evaluated(structures, features, threads, with_gradients=False)
+        evaluated = self.networks.evaluate(structures, features, threads, with_gradients=False)
         repelled = None if self.repulsion is None else self.repulsion(structures, pairs)
         return [
             self._prediction(
@@ -184,7 +189,7 @@ class Potential:
 
     def _with_all_forces(self, described: Description, threads: int) -> list[Prediction]:
         features, structures = described.features, described.structures
-        evaluated = self._evaluated(structures, features, threads, with_gradients=True)
+        evaluated = self.networks.evaluate(structures, features, threads, with_gradients=True)
         with np.errstate(over="ignore", invalid="ignore"):  # see `Prediction.unusable`
             gradients, strains = described.gradients(evaluated.weights)
             repelled = None
@@ -204,12 +209,6 @@ class Potential:
                 )
                 for k, (structure, own) in enumerate(zip(structures, rows_of(structures), strict=True))
             ]
-
-    def _evaluated(
-        self, structures: Sequence[Structure], features: FloatArray, threads: int, *, with_gradients: bool
-    ) -> Evaluated:
-        networks = Networks(self.elements, self.subnet_of, self.whitenings, self.members, self.training_atoms)
-        return networks.evaluate(structures, features, threads, with_gradients=with_gradients)
 
     def _with_forces(
         self, prediction: Prediction, of_members: FloatArray, strain: FloatArray, repelled: Repelled | None

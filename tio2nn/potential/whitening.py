@@ -128,9 +128,12 @@ class Whitening:
         Returns:
             (n_atoms, n_features + number of constant features)
         """
-        centered = features - self.mean
-        points = centered @ self.metric
-        return np.hstack([points, centered[:, self.constant]]) if self.constant.any() else points
+        return np.asarray((features - self.mean) @ self.full_metric)
+
+    @property
+    def full_metric(self) -> FloatArray:
+        """(n_features, n_features + number of constant features) from centered features to `points`."""
+        return np.hstack([self.metric, np.eye(len(self.mean))[:, self.constant]])
 
 
 def floor_of(n_atoms: int, n_structures: int) -> float:

@@ -83,4 +83,4 @@ compiled_inline = compiled_once(**OPTIONS, forceinline=True)
 # For pieces that several loops share as if each had its own copy: Numba pastes them before it infers types. LLVM then
 # sees whole loops, and orders their sums by what stands around them; of pieces that it optimized by themselves before,
 # it makes other bits. References are not counted as long as a piece calls nothing and takes no part of an array.
-pasted = numba.njit(inline="always", **OPTIONS)
+pasted: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(inline="always", **OPTIONS)
