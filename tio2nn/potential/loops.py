@@ -1,8 +1,9 @@
 """Compiled loops of the networks of a potential: what a thread does for its atoms, without Python's lock.
 
-`networks.py` is the door in front. Products of matrices are SciPy's BLAS, which Numba calls. What NumPy would do
-between them keeps Python's lock and goes through memory once for each operation (240 nodes of an atom with their
-slopes: 2.3 µs by NumPy, 0.3 µs here).
+`networks.py` is the door in front. Products of matrices are SciPy's BLAS, which Numba calls. Between them, NumPy takes
+Python's lock and goes through memory for each operation: with gradients and distances, networks of 2 × 60 nodes, two
+members, took 9.7 µs an atom so, and take 4.9 here, of which 2 are the comparison with the reference atoms. Of 48 atoms
+alone they took 21 µs an atom, and take 7.
 """
 
 from __future__ import annotations
