@@ -271,6 +271,7 @@ def test_other_fits_agree(settings: dict[str, object], monkeypatch: pytest.Monke
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_masks_of_dropout_differ_between_epochs_but_not_between_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "on", lambda _: devices.on("cpu"))
 

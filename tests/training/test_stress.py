@@ -462,7 +462,8 @@ def test_the_inner_loop_neither_calls_back_nor_waits_for_indices() -> None:
     def step(given: object, batch: tf.Tensor, gradients: list[tf.Tensor]) -> object:
         return products.losses(given, batch, gradients)  # type: ignore[arg-type]
 
-    n_rows = sum(len(rows) for rows in batches.atoms(0)[0])
+    assert batches.in_graph is not None
+    n_rows = sum(len(rows) for rows in batches.in_graph.of_batch(0)[0])
     graph = step.get_concrete_function(given, tf.constant(0), [tf.ones((n_rows, N_FEATURES))]).graph
     for op in graph.get_operations():
         assert "PyFunc" not in op.type

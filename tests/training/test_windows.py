@@ -363,8 +363,8 @@ def test_each_batch_finds_its_features(tmp_path: Path, capacity: int, subnets: i
 def test_in_one_order_a_fit_to_features_in_a_file_has_the_bits_of_one_in_memory(
     data: FitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_forces: bool
 ) -> None:
-    def in_one_order(part: Part, size: int, random: Any, readers: Readers | None, rank: Any) -> Batches:
-        return Batches(part, random.permutation(len(part)), size, readers, rank=rank)
+    def in_one_order(part: Part, size: int, random: Any, readers: Readers | None, *_: Any) -> Batches:
+        return Batches(part, random.permutation(len(part)), size, readers)
 
     monkeypatch.setattr("tio2nn.training.company.shuffled", in_one_order)
     own = data if with_forces else energies_alone(data)
