@@ -69,7 +69,8 @@ class HostStepper:
         force_weights = self._schedule.force_weights(steps).tolist()
         averaging = self._schedule.averaging(steps).tolist()
         totals = np.zeros((states.shape[1], 4 if batches.stress is None else 6))
-        with one_blas_thread():
+        # a fit that diverges ends after the epoch, when its loss is seen
+        with one_blas_thread(), np.errstate(all="ignore"):
             for batch, step in enumerate(steps.tolist()):
                 features, segments = batches.atoms(batch)
                 energies, gradients = networks.at(
@@ -96,7 +97,7 @@ class HostStepper:
         forces = [np.empty((len(weights), 0, 3), np.float32)]
         stresses = [np.empty((len(weights), 0, 6), np.float32)]
         losses, stress_losses = np.zeros(len(weights)), np.zeros(len(weights))
-        with one_blas_thread():
+        with one_blas_thread(), np.errstate(all="ignore"):
             for batch in range(batches.n):
                 features, segments = batches.atoms(batch)
                 own, gradients = networks.at(features, segments, batches.size, _uses_gradients(batches))
