@@ -21,8 +21,8 @@ THREADS_VARIABLE = "TIO2NN_THREADS"
 COMPILED_BLAS = "scipy.linalg.cython_blas"
 """The module with the library whose products compiled loops call."""
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def available_cores() -> int:
@@ -48,7 +48,7 @@ def thread_count(threads: int | None = None, environ: Mapping[str, str] = os.env
     return int(text)
 
 
-def threaded(function: Callable[[Item], Result], items: Sequence[Item], threads: int) -> Iterator[Result]:
+def threaded(function: Callable[[_Item], _Result], items: Sequence[_Item], threads: int) -> Iterator[_Result]:
     """The results for all items, in order, by so many threads; as with `map`, the first error ends it."""
     if threads == 1 or len(items) < 2:
         yield from map(function, items)

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 from tio2nn.errors import UsageError
 from tio2nn.wording import ranges
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 _WRITTEN = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
@@ -64,7 +64,7 @@ class JobPart(NamedTuple):
     def __str__(self) -> str:
         return f"{self.number}/{self.total}"
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+    def share(self, items: Sequence[_Item]) -> Sequence[_Item]:
         """Every `total`-th item: equal shares of items that grow or shrink along their order."""
         return items[self.number - 1 :: self.total]
 

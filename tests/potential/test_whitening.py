@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory import peak_bytes
 
+from tio2nn.array_types import FloatArray
 from tio2nn.potential import whitening as module
-from tio2nn.potential.whitening import NATURAL_FRACTION, FloatArray, Whitening, floor_of
+from tio2nn.potential.whitening import NATURAL_FRACTION, Whitening, floor_of
 
 FLOOR = 1e-2
 

@@ -11,10 +11,11 @@ import pytest
 from ase.build import fcc211, molecule
 from ase.calculators.emt import EMT
 
+from tio2nn.array_types import FloatArray
 from tio2nn.io.read import read_structures
 from tio2nn.structures.slab_check import SlabCheck, compare_slabs
 from tio2nn.structures.stress import GPA, from_voigt, to_voigt
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 
 
 @cache

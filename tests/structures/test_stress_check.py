@@ -13,10 +13,11 @@ from ase.calculators.emt import EMT
 from ase.md.verlet import VelocityVerlet
 from ase.units import fs, kB
 
+from tio2nn.array_types import FloatArray
 from tio2nn.io.read import read_structures
 from tio2nn.structures.stress import GPA, from_voigt, to_voigt
 from tio2nn.structures.stress_check import StressCheck, compare_stress
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 
 Wrong = Callable[[Structure], FloatArray]
 

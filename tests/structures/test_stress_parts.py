@@ -11,11 +11,12 @@ import pytest
 from ase.build import bulk, fcc211
 from ase.calculators.emt import EMT
 
+from tio2nn.array_types import FloatArray
 from tio2nn.structures.slab_check import compare_slabs
 from tio2nn.structures.stress import GPA, from_voigt, to_voigt
 from tio2nn.structures.stress_check import compare_stress
 from tio2nn.structures.stress_parts import StressParts, compare_parts
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 
 Wrong = Callable[[FloatArray], FloatArray]
 

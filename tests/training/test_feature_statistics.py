@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from projects import PARAMETERS, no_pool, small_project, structures_with_stress
 
+from tio2nn.array_types import FloatArray
 from tio2nn.descriptors.natural_sizes import natural_sizes
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.potential.whitening import Whitening, floor_of
 from tio2nn.project.freshness import Snapshot
 from tio2nn.structures.split import Split
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 from tio2nn.training.data import Inputs, TrainingData, prepare
 from tio2nn.training.feature_statistics import strained_covariances
 from tio2nn.workflow.featurize import featurize

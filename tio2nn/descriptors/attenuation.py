@@ -13,12 +13,11 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial, chebyshev
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from tio2nn.array_types import FloatArray
 from tio2nn.descriptors.kernels.polynomials import N_TERMS
 from tio2nn.descriptors.kernels.triplets import MOST_TERMS
-
-FloatArray = NDArray[np.float64]
 
 # η R_c² up to which one polynomial holds exp(-η R²) f_c(R): 7e-14 at 4, 3e-12 at 6 (absolute, 16 terms)
 _DIRECT_LIMIT = 4.0

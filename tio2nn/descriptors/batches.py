@@ -9,12 +9,12 @@ from tio2nn.descriptors.neighbors import CENTERS_PER_BLOCK
 from tio2nn.errors import InputError
 from tio2nn.structures.structure import Structure, checked_structure
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 def batch_wise(
-    structures: Iterable[Structure], compute: Callable[[Sequence[Structure]], list[Result]]
-) -> Iterator[Result]:
+    structures: Iterable[Structure], compute: Callable[[Sequence[Structure]], list[_Result]]
+) -> Iterator[_Result]:
     """The results of all structures, in order, computed batch by batch.
 
     Raises:

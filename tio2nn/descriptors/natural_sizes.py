@@ -11,13 +11,11 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.descriptors.attenuation import cosine_cutoff
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.structures.elements import ATOMIC_NUMBERS
-
-FloatArray = NDArray[np.float64]
 
 _N_ANGLES = 61  # 3 degrees apart; the narrowest function, ζ = 16, is 30 degrees wide
 

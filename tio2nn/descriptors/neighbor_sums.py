@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tio2nn.descriptors.kernels.arguments import Around, FloatArray
+from tio2nn.array_types import FloatArray
+from tio2nn.descriptors.kernels.arguments import Around
 from tio2nn.descriptors.neighbors import NeighborList
 from tio2nn.structures.elements import ATOMIC_NUMBERS
 

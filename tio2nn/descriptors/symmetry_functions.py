@@ -21,6 +21,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.cores import threaded
 from tio2nn.descriptors.batches import batch_wise
 from tio2nn.descriptors.kernels.arguments import AtomIndices
@@ -40,9 +41,6 @@ from tio2nn.descriptors.tables import (
 from tio2nn.descriptors.verlet import VerletList
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.structures.structure import Structure, checked_structure
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 Kept = TypeVar("Kept")
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.descriptors.attenuation import (
     Attenuation,
     Gaussian,
@@ -19,8 +20,6 @@ from tio2nn.descriptors.attenuation import (
 from tio2nn.descriptors.kernels.arguments import (
     AngularTables,
     CosinePolynomials,
-    FloatArray,
-    IntArray,
     RadialTables,
     Slopes,
     TripletTables,

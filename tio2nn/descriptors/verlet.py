@@ -6,14 +6,11 @@ L. Verlet, Phys. Rev. 159 (1967) 98.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.descriptors.kernels.groups import refresh_neighbors
 from tio2nn.descriptors.neighbors import NeighborList, NeighborSearch, coincident_atoms
 from tio2nn.structures.structure import Structure
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Å; at 300 K the fastest atoms of TiO2 use it up in some 30 steps of 1 fs
 SKIN = 0.5

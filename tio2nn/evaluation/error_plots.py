@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.evaluation.metrics import correlation
 from tio2nn.evaluation.plots import BLUE, DENSITY, GRAY, ORANGE, drawing, full_frame, number, structures
 from tio2nn.evaluation.residuals import EvaluatedForces
 from tio2nn.potential.prediction import EXTRAPOLATION_DISTANCE
 from tio2nn.structures.stress import GPA
-
-FloatArray = NDArray[np.float64]
 
 _BINS = 150  # of the histogram of forces, per axis: 0.5 mm each in print
 _PARTS = 12  # groups of equal size, whose rms errors are joined by a line

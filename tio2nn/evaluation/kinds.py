@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tio2nn.evaluation.metrics import Entry, FloatArray, force_metrics, rmse_and_mae, stress_metrics
+from tio2nn.array_types import FloatArray
+from tio2nn.evaluation.metrics import Entry, force_metrics, rmse_and_mae, stress_metrics
 
 COLUMNS = (
     "config_type",

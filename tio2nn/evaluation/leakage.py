@@ -14,15 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.evaluation.nearest import closest_rows
 from tio2nn.evaluation.residuals import Nearest
 from tio2nn.potential.whitening import Whitening
 from tio2nn.training.atom_table import AtomTable
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # structures whose distances are computed at a time
 _TOGETHER = 256

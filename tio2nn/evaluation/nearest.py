@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from hashlib import blake2b
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from tio2nn.array_types import FloatArray, IntArray
 
 # test and training structures compared at a time: 34 MB
 _TOGETHER = 256

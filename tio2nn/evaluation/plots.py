@@ -18,10 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.evaluation.metrics import OUTLIER, outlier_fraction, residuals_per_atom, standardized
 from tio2nn.files.atomic import atomic_write
-
-FloatArray = NDArray[np.float64]
 
 # two colors of the color-blind safe palette of M. Okabe and K. Ito, and two grays
 BLUE = "#0072B2"

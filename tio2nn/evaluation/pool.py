@@ -29,11 +29,9 @@ from math import gcd
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from tio2nn.array_types import BoolArray, FloatArray, IntArray
+
 Composition = tuple[int, ...]
 
 By = Literal["coverage", "distance", "spread", "both"]

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from tio2nn.array_types import FloatArray
 
 CONFIDENCE = 0.95
 FEWEST_SIZES = 3

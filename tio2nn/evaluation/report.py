@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.evaluation import kinds
 from tio2nn.evaluation.residuals import COLUMNS, ResidualTable
 from tio2nn.files.tables import write_csv, write_json
-
-FloatArray = NDArray[np.float64]
 
 RESIDUALS, METRICS, KINDS = "residuals.csv", "metrics.json", "config_types.csv"
 FIGURES = (

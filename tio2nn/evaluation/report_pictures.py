@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tio2nn.array_types import FloatArray
 from tio2nn.evaluation.html_report import Picture
 from tio2nn.evaluation.inline_svg import inline_svg
 from tio2nn.evaluation.report import drawings_of
 from tio2nn.evaluation.report_tables import number
 from tio2nn.evaluation.residuals import ResidualTable
-from tio2nn.structures.structure import FloatArray
 
 _TITLES = {
     "parity.png": "Predicted and true energies",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.evaluation.kinds import errors_by_config_type
 from tio2nn.evaluation.metrics import (
@@ -30,7 +31,6 @@ from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.elements import formula
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.stress import to_voigt
-from tio2nn.structures.structure import FloatArray
 
 COLUMNS = (
     "structure",

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import FortranFile
 
+from tio2nn.array_types import FloatArray
 from tio2nn.export.functions import RADIAL, Function, functions_of, scaling_of
 from tio2nn.export.network import architecture, layers_around, scaling_around
 from tio2nn.export.units import METAL
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
-from tio2nn.structures.structure import FloatArray
 
 CODES = {"linear": 0, "tanh": 1, "sigmoid": 2}
 """Activations, by their numbers."""

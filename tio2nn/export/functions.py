@@ -15,13 +15,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.export.units import Units
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.structures.elements import ATOMIC_NUMBERS
-
-FloatArray = NDArray[np.float64]
 
 # as RuNNer and n2p2 number them
 RADIAL, ANGULAR, WEIGHTED_RADIAL, WEIGHTED_ANGULAR = 2, 3, 12, 13

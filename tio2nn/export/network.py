@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
 from tio2nn.export.functions import Function, Scaling, scaling_of
@@ -15,8 +14,6 @@ from tio2nn.files.strict_json import quote
 from tio2nn.parameters.targets import ACTIVATIONS_OF, NAMES, Target
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
-
-FloatArray = NDArray[np.float64]
 
 
 class Architecture(NamedTuple):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.export.functions import (
     ANGULAR,
@@ -35,8 +35,6 @@ from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.whitening import Whitening
 from tio2nn.structures.elements import ATOMIC_NUMBERS
-
-FloatArray = NDArray[np.float64]
 
 _ACTIVATIONS: dict[str, Activation] = {letter: name for name, letter in LETTERS.items()}  # type: ignore[misc]
 # change what the other lines mean

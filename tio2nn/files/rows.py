@@ -12,9 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import IntArray
 from tio2nn.errors import InputError, naming
-
-IntArray = NDArray[np.int64]
 
 
 class Rows(Protocol):

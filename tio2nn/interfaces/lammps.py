@@ -29,15 +29,13 @@ import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 
+from tio2nn.array_types import AnyIntArray, FloatArray
 from tio2nn.errors import InputError, one_line
 from tio2nn.files.paths import AnyPath
 from tio2nn.interfaces.watch import Watch
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.structure import Structure
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.integer[Any]]
 
 # What LAMMPS counts energies in, per eV; lengths are Å in both. kcal/mol: elementary charge times Avogadro's constant,
 # both exact since 2019, over 4184 J.
@@ -214,7 +212,7 @@ class LammpsDriver:
                 )
 
     def _called(
-        self, _: Any, step: int, n_local: int, tags: IntArray, positions: FloatArray, forces: FloatArray
+        self, _: Any, step: int, n_local: int, tags: AnyIntArray, positions: FloatArray, forces: FloatArray
     ) -> None:
         """What LAMMPS calls in each step; no error can pass through it, so the run is stopped instead."""
         try:
@@ -226,7 +224,7 @@ class LammpsDriver:
                 raise
 
     def _add(
-        self, step: int, n_local: int, tags: IntArray, positions: FloatArray, forces: FloatArray
+        self, step: int, n_local: int, tags: AnyIntArray, positions: FloatArray, forces: FloatArray
     ) -> None:
         """Write the forces on the local atoms, and give LAMMPS energies and virial."""
         forces[:] = 0.0

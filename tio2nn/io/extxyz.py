@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.files.text import check_last_row, decode_text, parse_count, parse_number, quoted
 from tio2nn.io.labels import (
@@ -35,7 +36,6 @@ from tio2nn.structures.structure import (
     CONFIG_WEIGHT,
     Column,
     Extras,
-    FloatArray,
     Structure,
     parsed_weight,
     two_energies,

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray
 from tio2nn.io.labels import is_reference_label
-from tio2nn.structures.structure import Column, FloatArray, Structure
+from tio2nn.structures.structure import Column, Structure
 
 PREFIX = "tio2nn_"
 _GEOMETRY_KEYS = ("Lattice", "Properties", "pbc")

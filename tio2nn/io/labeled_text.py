@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tio2nn.array_types import FloatArray
 from tio2nn.io.xsf.file import KEYWORD_OF_PERIODICITY
 from tio2nn.structures.energy_label import plain_energy
-from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, FloatArray, Structure
+from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, Structure
 
 
 def exact_extxyz(structure: Structure, notes: Mapping[str, str]) -> str:

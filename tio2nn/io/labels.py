@@ -18,10 +18,11 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray
 from tio2nn.files.text import parse_number, quoted
 from tio2nn.structures.energy_label import EnergyChoice
 from tio2nn.structures.stress import usable_stress
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 from tio2nn.wording import counted
 
 XsfForces = Literal["eV/A", "Ha/A"]

@@ -12,12 +12,13 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError, one_line
 from tio2nn.files.text import CUT_SHORT, parse_number, quoted
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.structures.geometry import spans_volume
 from tio2nn.structures.stress import usable_stress
-from tio2nn.structures.structure import Extras, FloatArray, Structure, parsed_weight, two_energies
+from tio2nn.structures.structure import Extras, Structure, parsed_weight, two_energies
 
 _LONGEST_LINE = 2**20  # bytes
 # programs separate what they print by some blank lines; a compressed file may hold a billion at no cost

@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tio2nn.array_types import IntArray
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
 from tio2nn.parallel.progress import Track
@@ -24,11 +22,10 @@ from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure
 from tio2nn.wording import counted
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Died = tuple[Item, BaseException]
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+Died = tuple[_Item, BaseException]
 
-IntArray = NDArray[np.int64]
 
 # A process takes about 1.5 s to import NumPy, SciPy and Numba; for less work than this, one process is faster.
 _POOL_PAYS_SECONDS = 3.0
@@ -39,7 +36,7 @@ _DEATHS = (BrokenExecutor, MemoryError)
 
 
 @dataclass(frozen=True)
-class ShardWork(Generic[Item, Result]):
+class ShardWork(Generic[_Item, _Result]):
     """What is done to the shards of a project. `run` and `compute` go to workers: module-level functions, or partials.
 
     Attributes:
@@ -53,12 +50,12 @@ class ShardWork(Generic[Item, Result]):
     """
 
     title: str
-    run: Callable[..., Result]
-    task: Callable[[Item], tuple[object, ...]]
-    structures: Callable[[Item], Sequence[Structure]]
-    n_atoms: Callable[[Item], int]
+    run: Callable[..., _Result]
+    task: Callable[[_Item], tuple[object, ...]]
+    structures: Callable[[_Item], Sequence[Structure]]
+    n_atoms: Callable[[_Item], int]
     compute: Callable[[Sequence[Structure]], Iterable[object]]
-    on_done: Callable[[Item, Result], None]
+    on_done: Callable[[_Item, _Result], None]
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,8 @@ class Workers:
 
 
 def carry_out(
-    work: ShardWork[Item, Result],
-    shards: Sequence[Item],
+    work: ShardWork[_Item, _Result],
+    shards: Sequence[_Item],
     seconds: float,
     workers: Workers,
     announce: Callable[[int, float], None],
@@ -106,7 +103,7 @@ def carry_out(
     announce(jobs, seconds / jobs)
     with workers.track(title, sum(map(work.n_atoms, shards))) as advance:
 
-        def on_done(shard: Item, result: Result) -> None:
+        def on_done(shard: _Item, result: _Result) -> None:
             work.on_done(shard, result)
             advance(work.n_atoms(shard))
 
@@ -150,7 +147,10 @@ def measured_seconds(
 
 
 def work_through(
-    work: ShardWork[Item, Result], shards: Sequence[Item], jobs: int, make_executor: Callable[[int], Executor]
+    work: ShardWork[_Item, _Result],
+    shards: Sequence[_Item],
+    jobs: int,
+    make_executor: Callable[[int], Executor],
 ) -> None:
     """Process each shard, here or in a pool, and report each one that is done.
 
@@ -168,7 +168,7 @@ def work_through(
         InputError: workers died (a machine short of memory kills them); everything else is done.
         Exception: the first error of a worker; shards not yet started are skipped.
     """
-    died: list[Died[Item]] = []
+    died: list[Died[_Item]] = []
     if jobs == 1 and not is_remote(make_executor):
         for shard in shards:
             try:
@@ -184,7 +184,7 @@ def work_through(
         return
     died.sort(key=lambda pair: shards.index(pair[0]))  # the same message, whichever died first
     deadly: list[tuple[Structure, BaseException]] = []
-    undone: list[Died[Item]] = []
+    undone: list[Died[_Item]] = []
     with make_executor(1) as executor:
         for shard, first in died:
             if len(deadly) == _MOST_NAMED:
@@ -198,11 +198,11 @@ def work_through(
 
 
 def _pooled(
-    work: ShardWork[Item, Result], shards: Iterable[Item], executor: Executor, jobs: int
-) -> list[Died[Item]]:
+    work: ShardWork[_Item, _Result], shards: Iterable[_Item], executor: Executor, jobs: int
+) -> list[Died[_Item]]:
     """Process the shards, some at a time; return those whose workers died."""
-    running: dict[Future[Result], Item] = {}
-    died: list[Died[Item]] = []
+    running: dict[Future[_Result], _Item] = {}
+    died: list[Died[_Item]] = []
 
     def collect() -> None:
         """Wait for at least one result; errors of workers are raised here."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.errors import InputError
 from tio2nn.files.rows import Rows
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -21,9 +22,6 @@ from tio2nn.potential.potential import Potential, composition_span
 from tio2nn.potential.prediction import Limits
 from tio2nn.potential.repulsion import Repulsion
 from tio2nn.potential.whitening import Whitening
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # references of an element that a potential carries after it has been trained on other structures, so that their
 # number does not grow each time

@@ -14,16 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import AnyIntArray, FloatArray
 from tio2nn.files.rows import Rows
 from tio2nn.potential.whitening import Whitening, pieces
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.integer[Any]]
 
 # Reference atoms per element in a potential. Rank correlation of distance and error inside the training range,
 # TiO2: 250 0.51, 500 0.54, 1,000 0.62, 2,000 0.68, 4,000 0.71. 2,000 are 0.6 MB of 70 functions and cost 0.4 ms for
@@ -59,7 +56,7 @@ class TrainingAtoms:
 
     @classmethod
     def fit(
-        cls, features: Rows, structures: IntArray, whitening: Whitening, random: np.random.Generator
+        cls, features: Rows, structures: AnyIntArray, whitening: Whitening, random: np.random.Generator
     ) -> TrainingAtoms:
         """Choose the reference atoms and the unit.
 

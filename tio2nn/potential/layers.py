@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tio2nn.structures.structure import FloatArray
+from tio2nn.array_types import FloatArray
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401  # before `cores.one_blas_thread` looks for it; Numba loads it late
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.kernels.arguments import FloatArray, IntArray
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.descriptors.kernels.compiling import U, compiled_once, pasted
 
 # Rounding depends on the order of operations in `_exponential`: none are reordered, but a product may be fused with a

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.cores import one_blas_thread, threaded
 from tio2nn.descriptors.symmetry_functions import compile_gradients
 from tio2nn.potential.familiarity import TrainingAtoms
@@ -16,9 +16,6 @@ from tio2nn.potential.layers import Layer
 from tio2nn.potential.loops import CODES, Atoms, NetworkTables, ReferenceTables, evaluate_products
 from tio2nn.potential.whitening import Whitening
 from tio2nn.structures.structure import Structure
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # of one product of matrices, whatever the number of threads
 _ATOMS_PER_PRODUCT = 256

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.cores import thread_count
 from tio2nn.descriptors.batches import batch_wise
 from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator
@@ -41,8 +42,6 @@ from tio2nn.potential.repulsion import Repelled, Repulsion
 from tio2nn.potential.whitening import Whitening
 from tio2nn.structures.structure import Structure
 from tio2nn.wording import counted
-
-FloatArray = NDArray[np.float64]
 
 FORMAT = 3
 """Version of the file format, increased if older versions cannot read new files. Format 2 had no repulsion."""

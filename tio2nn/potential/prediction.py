@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.structures.structure import Structure
-
-FloatArray = NDArray[np.float64]
 
 # Atoms at larger distances from the training set raise a warning; see `familiarity` for the unit. Trained on TiO2 below
 # 1 eV/atom: 1 to 2 % of 600 random held-out structures have such an atom, and 58 % of 1,118 structures at higher

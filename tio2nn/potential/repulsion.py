@@ -18,15 +18,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.descriptors.batches import batches
 from tio2nn.descriptors.neighbors import ClosePairs, neighbor_lists
 from tio2nn.structures.elements import ATOMIC_NUMBERS, COVALENT_RADII
 from tio2nn.structures.structure import Structure
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _COULOMB = 14.399645  # e² / (4π ε₀), eV Å
 _SCREENING_LENGTH = 0.46850  # Å

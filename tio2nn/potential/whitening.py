@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.files.rows import Rows
-
-FloatArray = NDArray[np.float64]
 
 # Constants of `floor_of`: the count at which the floor is the mean variance, the power with which it falls, and its
 # minimum. Errors of energies and forces (meV/atom, eV/Å) on structures unlike the training set, or on a held-out set,

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import BoolArray, IntArray
 from tio2nn.descriptors.kernel_version import fingerprint
 from tio2nn.errors import InputError
 from tio2nn.files.atomic import write_once
@@ -33,9 +33,6 @@ from tio2nn.project.jacobian_store import (
 )
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 RESERVE = 1e8
 """Bytes to keep free on the disk."""

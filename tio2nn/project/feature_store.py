@@ -15,13 +15,12 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError, one_line
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.digests import digest_of
 from tio2nn.files.tables import document, write_json
 from tio2nn.project.project import command_for
-
-FloatArray = NDArray[np.float64]
 
 # About 0.2 s of work for 70 functions: little is lost by a kill, and progress is smooth
 ATOMS_PER_SHARD = 4096

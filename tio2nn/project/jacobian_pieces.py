@@ -14,15 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tio2nn.array_types import Float32Array
 from tio2nn.errors import naming
 from tio2nn.files.atomic import atomic_write
-from tio2nn.project.jacobian_store import (
-    Float32Array,
-    JacobianLayout,
-    JacobianShard,
-    ShardLedger,
-    byte_span,
-)
+from tio2nn.project.jacobian_store import JacobianLayout, JacobianShard, ShardLedger, byte_span
 
 _CHECKSUM_BYTES = 4
 _CHUNK = 1 << 20

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import BoolArray, Float32Array, IntArray
 from tio2nn.errors import InputError, naming
 from tio2nn.files.digests import digest, digest_of
 from tio2nn.files.tables import document, write_json
@@ -32,9 +32,6 @@ from tio2nn.project.project import command_for
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Float32Array = NDArray[np.float32]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 BOUNDS = {
     "memory": "half the memory",  # of projects of earlier versions

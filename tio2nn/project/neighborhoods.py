@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.descriptors.neighbors import NeighborList, neighbor_lists
 from tio2nn.errors import InputError
 from tio2nn.parameters.choose_functions import STEP, Statistics
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.geometry import closest_pairs
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 
 # Evenly spaced in larger sets: percentiles are then accurate to 0.01 Å
 _MOST_STRUCTURES = 2000

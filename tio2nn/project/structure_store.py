@@ -13,6 +13,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import BoolArray, FloatArray, IntArray
 from tio2nn.errors import InputError, one_line
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.digests import digest
@@ -22,10 +23,7 @@ from tio2nn.project.project import command_for
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.structures.energy_label import EnergyLabel
 from tio2nn.structures.reference_energies import ReferenceEnergies, gross_outliers
-from tio2nn.structures.structure import FloatArray, Structure, geometry_digest
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from tio2nn.structures.structure import Structure, geometry_digest
 
 _FORMAT = "tio2nn structures 1"
 _ARRAYS: dict[str, tuple[str, str, tuple[int, ...]]] = {

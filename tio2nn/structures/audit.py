@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import BoolArray, FloatArray
 from tio2nn.structures.elements import formula
 from tio2nn.structures.geometry import ClosestPairs, closest_pairs
 from tio2nn.structures.groups import Groups, find_groups
-from tio2nn.structures.outliers import FEWEST, BoolArray
+from tio2nn.structures.outliers import FEWEST
 from tio2nn.structures.reference_energies import ReferenceEnergies, gross_outliers
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 from tio2nn.wording import counted
 
 # Tukey's outer fences, in interquartile ranges; 2 in a million normally distributed energies lie beyond

@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray
 from tio2nn.structures.geometry import complete_cell
 from tio2nn.structures.groups import Groups
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 from tio2nn.structures.third_orders import may_explain
 
 _HARTREE, _BOHR = 27.211386, 0.529177  # eV, Å

@@ -10,11 +10,9 @@ from operator import mul
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tio2nn.structures.structure import FloatArray, Structure
-
-IntArray = NDArray[np.int64]
+from tio2nn.array_types import FloatArray, IntArray
+from tio2nn.structures.structure import Structure
 
 # volume over product of the edges; vectors below it are coplanar (angles of 1 degree give 1e-4)
 _FLAT_CELL = 1e-6

@@ -23,10 +23,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.structures.geometry import complete_cell
-from tio2nn.structures.structure import FloatArray, Structure
-
-IntArray = NDArray[np.int64]
+from tio2nn.structures.structure import Structure
 
 # of fractional coordinates, and of cells divided by the edge of a cube of equal volume. Files round to 6-8 decimals of
 # an Å; structures whose atoms differ by 1e-5 of a cell, 0.05 mÅ, are the same

@@ -8,10 +8,8 @@ wrong sign, a wrong unit or a calculation that did not converge gives values tha
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from tio2nn.array_types import BoolArray, FloatArray
 
 FEWEST = 5
 """Structures needed to find an outlier: the middle half of five is three, and excludes one wild value."""

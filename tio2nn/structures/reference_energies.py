@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import BoolArray, FloatArray
 from tio2nn.structures.outliers import (
     FEWEST,
     GROSS_ENERGY,
     GROSS_FORCE,
     GROSS_FORCE_FACTOR,
-    BoolArray,
     beyond_factor,
     beyond_gap,
 )
-from tio2nn.structures.structure import FloatArray
 from tio2nn.wording import counted
 
 # eV/atom; crystals, surfaces and melts of one material lie closer than this, and structures within it shift the

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.structures.stress import from_voigt, to_voigt
 from tio2nn.structures.stress_causes import AGREEMENT, SHEAR_ORDERS, cause_of
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 from tio2nn.wording import counted
 
 _VACUUM = 8.0  # Å, farther than atoms act on each other

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray
 from tio2nn.structures.stress import to_voigt
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 from tio2nn.structures.third_orders import may_explain
 
 _MOST_PAIRS = 3000

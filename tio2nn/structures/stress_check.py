@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray
 from tio2nn.structures.strained_pairs import Pairs, pairs_of
 from tio2nn.structures.stress import GPA
 from tio2nn.structures.stress_causes import (
@@ -31,7 +32,7 @@ from tio2nn.structures.stress_causes import (
     nearest_unit,
     of_order,
 )
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 from tio2nn.wording import counted
 
 # pairs; so many to tell the order of components, and anything if the deviation is not small

@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.files.digests import digest
 from tio2nn.files.text import quoted
@@ -20,7 +20,6 @@ from tio2nn.structures.stress import to_voigt, usable_stress
 if TYPE_CHECKING:
     from ase import Atoms
 
-FloatArray = NDArray[np.float64]
 
 CONFIG_TYPE, CONFIG_WEIGHT = "config_type", "config_weight"
 """Keys of extended XYZ, and of ASE's `info`, for the kind and the weight of a structure."""

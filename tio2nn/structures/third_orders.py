@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tio2nn.structures.structure import FloatArray
+from tio2nn.array_types import FloatArray
 
 _LARGEST_FACTOR = 5.0  # of slopes, either way, that third orders may leave
 # pairs whose change is not between both predictions, as a part and at least; of right labels 0.00, rarely 0.13

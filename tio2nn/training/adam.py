@@ -9,12 +9,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array
 from tio2nn.descriptors.kernels.compiling import compiled_once
 from tio2nn.parameters.fit_parameters import TrainingParameters
-
-Float32Array = NDArray[np.float32]
 
 # memory of the first and of the second moment, and what keeps a weight without a gradient from moving; as in Keras
 _FIRST, _SECOND, _SMALL = 0.9, 0.999, 1e-7

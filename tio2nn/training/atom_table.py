@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.files.atomic import atomic_write
 from tio2nn.files.rows import FileRows, Rows
 from tio2nn.potential.whitening import pieces
 from tio2nn.training.places import rows_of
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

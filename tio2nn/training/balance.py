@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
-
-FloatArray = NDArray[np.float64]
 
 
 def density_weights(energies_per_atom: FloatArray, strength: float) -> FloatArray:

@@ -7,12 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from tio2nn.array_types import IntArray
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.padding import Padding, placed, places
-
-IntArray = NDArray[np.int64]
 
 
 class BatchAtoms(NamedTuple):

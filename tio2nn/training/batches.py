@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array, FloatArray, IntArray
 from tio2nn.job_part import JobPart
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.batch_atoms import BatchAtoms
@@ -20,10 +21,6 @@ from tio2nn.training.places import Places, Share, atoms_of, in_pieces
 from tio2nn.training.shares import dealt
 from tio2nn.training.stress_batches import StressBatches
 from tio2nn.training.windows import FeatureWindows, WindowReader, Windows, in_turn, mixed
-
-FloatArray = NDArray[np.float64]
-Float32Array = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

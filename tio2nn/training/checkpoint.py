@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.parallel.devices import Device
 from tio2nn.training.history import Epoch
-
-Float32Array = NDArray[np.float32]
 
 
 class Checkpoint(NamedTuple):

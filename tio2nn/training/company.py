@@ -17,8 +17,8 @@ from dataclasses import fields, replace
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array, FloatArray
 from tio2nn.job_part import JobPart
 from tio2nn.parallel.devices import Device
 from tio2nn.parallel.exchange import Exchange
@@ -34,10 +34,6 @@ from tio2nn.training.padding import Padding
 from tio2nn.training.predictions import Predictions
 from tio2nn.training.schedule import Schedule
 from tio2nn.training.stepper import Stepper
-
-FloatArray = NDArray[np.float64]
-Float32Array = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 _VALIDATION_BATCH = 128  # structures; each atom takes some 5 kB
 

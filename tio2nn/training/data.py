@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.errors import InputError
 from tio2nn.files.rows import scratch_beside
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -34,9 +35,6 @@ from tio2nn.training.origin import Begun, Origin
 from tio2nn.training.splits import FEWEST_TO_TRAIN
 from tio2nn.training.subnets import Subnets
 from tio2nn.training.windows import Window
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # of each value, float64 until it is whitened, float32 then; float32 and two copies in an epoch
 _FEATURE_BYTES = 12

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.rows import FileRows, Rows
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.places import rows_of
 from tio2nn.training.windows import Window
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,11 @@ from functools import partial
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array
 from tio2nn.files.rows import Rows
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.wording import size
-
-Float32Array = NDArray[np.float32]
 
 MOST_NUMBERS = 2**31 - 1
 """Of a table: kernels of TensorFlow count in 32 bits."""

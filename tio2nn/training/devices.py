@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from tio2nn.array_types import IntArray
 from tio2nn.errors import UsageError, one_line
 from tio2nn.parallel.devices import Device
 from tio2nn.parameters.fit_parameters import TrainingParameters
@@ -22,8 +22,6 @@ from tio2nn.training.losses import MEV
 from tio2nn.training.padding import Padding, most_of_batches
 from tio2nn.training.resident_forces import ResidentForces
 from tio2nn.training.resident_stresses import ResidentStresses
-
-IntArray = NDArray[np.int64]
 
 
 def configure_threads(parallel_operations: int = 2, device: Device = "cpu") -> None:

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.familiarity import TrainingAtoms
 from tio2nn.potential.whitening import Whitening, floor_of
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.dataset import StressLabels
 from tio2nn.training.subnets import Subnets
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
 
 # how often each component of Voigt's order is in a tensor
 _TIMES = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])

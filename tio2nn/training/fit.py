@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
 from tio2nn.parallel.devices import Device
@@ -30,8 +29,6 @@ from tio2nn.training.flat_network import FlatNetwork
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN
 from tio2nn.wording import counted
-
-FloatArray = NDArray[np.float64]
 
 _CHECKPOINT_SECONDS = 5.0  # work lost by a kill, at most; writing a checkpoint takes about 10 ms
 

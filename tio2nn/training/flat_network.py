@@ -9,13 +9,11 @@ from typing import NamedTuple, cast
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array
 from tio2nn.errors import UsageError
 from tio2nn.parameters.fit_parameters import Activation
 from tio2nn.training.network import BPNN, dense_layers
-
-Float32Array = NDArray[np.float32]
 
 
 class Shape(NamedTuple):

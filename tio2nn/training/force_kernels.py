@@ -15,10 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array, IntArray
 from tio2nn.descriptors.kernels.compiling import U, compiled
-
-Float32Array = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 
 class ForceBatch(NamedTuple):

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array, FloatArray
 from tio2nn.training.batches import Batches
-
-Float32Array = NDArray[np.float32]
-FloatArray = NDArray[np.float64]
 
 
 class ForceProducts(Protocol):

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array, IntArray
 from tio2nn.training.adam import Step, move
 from tio2nn.training.flat_network import Shape
 from tio2nn.training.network_kernels import CODES, Subnet, to_features, to_weights, work_size
-
-Float32Array = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 
 class HostNetworks:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array, FloatArray
 from tio2nn.cores import one_blas_thread
 from tio2nn.parallel.exchange import Exchange
 from tio2nn.parameters.fit_parameters import TrainingParameters
@@ -24,9 +24,6 @@ from tio2nn.training.host_networks import HostNetworks
 from tio2nn.training.losses import MEV, energy_losses_with_slopes
 from tio2nn.training.predictions import Predictions
 from tio2nn.training.schedule import Schedule
-
-Float32Array = NDArray[np.float32]
-FloatArray = NDArray[np.float64]
 
 
 class HostStepper:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array
 from tio2nn.parameters.fit_parameters import TrainingParameters
-
-Float32Array = NDArray[np.float32]
 
 MEV = 1000.0
 """meV in an eV."""

@@ -11,13 +11,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array, IntArray
 from tio2nn.descriptors.kernels.compiling import compiled_once, pasted
 from tio2nn.parameters.fit_parameters import Activation
-
-Float32Array = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 # Unlike other loops, no sum of these may be reordered: what an atom gets does not depend on its place.
 _compiled = compiled_once(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", nogil=True)

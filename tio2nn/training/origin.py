@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import BoolArray, FloatArray, IntArray
 from tio2nn.files.rows import Rows
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.enlarged import enlarged, places_of_columns
@@ -25,10 +25,6 @@ from tio2nn.potential.whitening import Whitening, floor_of, pieces
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.dataset import FirstWeights
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 _MEV = 1000.0  # meV in an eV
 # eV/atom, root mean square over the training set: potentials err by hundredths on families that they do not know,

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
+from tio2nn.array_types import IntArray
 
 
 class Padding(NamedTuple):

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
+from tio2nn.array_types import IntArray
+
 Share = Callable[[Callable[[IntArray], None], Sequence[IntArray]], Iterable[None]]
 """As `map`; gives the pieces to several threads."""
 

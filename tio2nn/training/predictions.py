@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-Float32Array = NDArray[np.float32]
-FloatArray = NDArray[np.float64]
+from tio2nn.array_types import Float32Array, FloatArray
 
 
 @dataclass(frozen=True)

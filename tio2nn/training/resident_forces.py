@@ -18,18 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array, FloatArray, IntArray
 from tio2nn.training import device_memory
 from tio2nn.training.batches import Batches, ForceBatches
 from tio2nn.training.dataset import ForceLabels
 from tio2nn.training.device_memory import fill, reserved
 from tio2nn.training.padding import placed, places
 from tio2nn.wording import counted, size
-
-Float32Array = NDArray[np.float32]
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 MOST_PADDING = 1.3
 """Numbers of all tiles, at most, per number of the Jacobian."""

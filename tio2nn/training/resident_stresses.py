@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array, FloatArray, IntArray
 from tio2nn.training import device_memory
 from tio2nn.training.batches import Batches
 from tio2nn.training.dataset import StressLabels
@@ -22,10 +23,6 @@ from tio2nn.training.device_memory import DoesNotFitError, fill, reserved
 from tio2nn.training.padding import placed, places
 from tio2nn.training.stress_batches import StressBatches
 from tio2nn.wording import counted, size
-
-Float32Array = NDArray[np.float32]
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _TWICE = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0], np.float32)  # how often a tensor has each component
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import IntArray
 from tio2nn.errors import UsageError
 from tio2nn.job_part import JobPart
-
-IntArray = NDArray[np.int64]
 
 
 def require_shares(rank: JobPart, batch_size: int, n_structures: int) -> None:

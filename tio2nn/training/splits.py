@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import IntArray
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.facts import are_used
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.split import Split, random_split, read_split
-
-IntArray = NDArray[np.int64]
 
 FEWEST_TO_TRAIN = 2
 """Smallest number of training structures; a single one only determines its own energy."""

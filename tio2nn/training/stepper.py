@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array, FloatArray
 from tio2nn.parameters.fit_parameters import TrainingParameters
 from tio2nn.training.batch_atoms import BatchAtoms
 from tio2nn.training.batch_network import BatchNetwork
@@ -24,9 +24,6 @@ from tio2nn.training.force_products import ForceProducts
 from tio2nn.training.losses import energy_losses
 from tio2nn.training.predictions import Predictions
 from tio2nn.training.schedule import Schedule
-
-Float32Array = NDArray[np.float32]
-FloatArray = NDArray[np.float64]
 
 
 class Stepper:

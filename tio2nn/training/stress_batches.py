@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array, FloatArray, IntArray
 from tio2nn.training.dataset import StressLabels
 from tio2nn.training.places import Places, Share, atoms_of, in_pieces
 from tio2nn.training.stress_kernels import StressBatch, stress_losses
 from tio2nn.training.windows import Windows
-
-FloatArray = NDArray[np.float64]
-Float32Array = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 
 class StressBatches:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.descriptors.natural_sizes import natural_sizes
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.structure_store import StructureStore
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 class Subnets(NamedTuple):

@@ -14,8 +14,6 @@ from tio2nn.project.facts import are_used
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.split import LEFT_OUT, Split
 
-IntArray = NDArray[np.int64]
-
 
 class Subsets:
     """Smaller training sets.

@@ -39,13 +39,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
+from tio2nn.array_types import Float32Array, IntArray
 from tio2nn.errors import InputError, naming
 from tio2nn.training.atom_table import AtomTable
-
-Float32Array = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 _BYTES = 4
 _BLOCK = 2_000_000  # values, 8 MB: a disk with a head loses a sixth of its time on finding the next one

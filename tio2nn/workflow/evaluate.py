@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError, StaleError, UsageError
 from tio2nn.evaluation.baseline import Comparison
 from tio2nn.evaluation.leakage import fingerprints_of, nearest_in_training
@@ -33,7 +34,6 @@ from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.names import natural_key
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import LEFT_OUT, Split, read_parts
-from tio2nn.structures.structure import FloatArray
 from tio2nn.wording import listed
 from tio2nn.workflow.predict import predict_stream
 

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError, StaleError, UsageError
 from tio2nn.evaluation.leakage import fingerprints, fingerprints_of
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.potential.potential import FloatArray, Potential
+from tio2nn.potential.potential import Potential
 from tio2nn.project.feature_store import Manifest, StoredFeatures
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import FEATURES, FRESH

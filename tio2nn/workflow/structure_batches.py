@@ -13,8 +13,8 @@ from tio2nn.errors import InputError
 from tio2nn.structures.structure import Structure
 
 Batch = list[Structure | InputError]
-Result = TypeVar("Result")
-Compute = Callable[[Sequence[Structure], int], Sequence[Result]]
+_Result = TypeVar("_Result")
+Compute = Callable[[Sequence[Structure], int], Sequence[_Result]]
 """The results for some structures, by so many threads; an InputError if one of them cannot be used."""
 
 # Structures per batch: enough for the kernels to be efficient, and few enough that the first line appears soon
@@ -48,8 +48,8 @@ def _is_large(item: Structure | InputError) -> bool:
 
 
 def one_by_one(
-    compute: Compute[Result], structures: Sequence[Structure], threads: int
-) -> list[Result | InputError]:
+    compute: Compute[_Result], structures: Sequence[Structure], threads: int
+) -> list[_Result | InputError]:
     """The results for some structures; the error in place of one that cannot be used."""
     if not structures:
         return []
@@ -62,8 +62,8 @@ def one_by_one(
 
 
 def in_threads(
-    batches: Iterable[Batch], compute: Compute[Result], threads: int
-) -> Iterator[tuple[Batch, list[Result | InputError]]]:
+    batches: Iterable[Batch], compute: Compute[_Result], threads: int
+) -> Iterator[tuple[Batch, list[_Result | InputError]]]:
     """Batches and the results for their structures, in order.
 
     Each thread computes a batch of small structures while this one reads and writes others. With forces, 300 files of
@@ -73,7 +73,7 @@ def in_threads(
     if threads == 1:
         yield from ((batch, one_by_one(compute, structures_in(batch), 1)) for batch in batches)
         return
-    running: deque[tuple[Batch, Future[list[Result | InputError]]]] = deque()
+    running: deque[tuple[Batch, Future[list[_Result | InputError]]]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="tio2nn")
     try:
         # here and not in each thread, where the first to end would undo it for the others

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from tio2nn.array_types import FloatArray, IntArray
+
 IndexArray = NDArray[np.uint32]
 
 

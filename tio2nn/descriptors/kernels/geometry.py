@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tio2nn.descriptors.kernels.arguments import AngularTables, Around, FloatArray, IndexArray
+from tio2nn.array_types import FloatArray
+from tio2nn.descriptors.kernels.arguments import AngularTables, Around, IndexArray
 from tio2nn.descriptors.kernels.compiling import U, pasted
 from tio2nn.descriptors.kernels.polynomials import attenuation_and_slope
 

@@ -18,11 +18,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.descriptors.kernels.arguments import (
     Around,
     CosinePolynomials,
-    FloatArray,
-    IntArray,
     RadialTables,
     Slopes,
     TripletTables,

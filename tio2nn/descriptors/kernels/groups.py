@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.kernels.arguments import FloatArray, IntArray
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.descriptors.kernels.compiling import U, compiled_once
 
 # Å; atoms this close are one atom twice: an image is off by rounding, a file by its last decimals

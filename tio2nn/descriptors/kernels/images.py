@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.kernels.arguments import FloatArray, IntArray
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.descriptors.kernels.compiling import compiled_once
 
 

@@ -27,14 +27,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.descriptors.kernels.arguments import (
-    AngularTables,
-    Around,
-    AtomIndices,
-    FloatArray,
-    RadialTables,
-    Slopes,
-)
+from tio2nn.array_types import FloatArray
+from tio2nn.descriptors.kernels.arguments import AngularTables, Around, AtomIndices, RadialTables, Slopes
 from tio2nn.descriptors.kernels.compiling import U, compiled, compiled_inline, pasted
 from tio2nn.descriptors.kernels.geometry import (
     BLOCK,

@@ -5,7 +5,8 @@ Of one number at a time, with the same bits, a Jacobian takes six times as long.
 
 from __future__ import annotations
 
-from tio2nn.descriptors.kernels.arguments import FloatArray, IndexArray, IntArray
+from tio2nn.array_types import FloatArray, IntArray
+from tio2nn.descriptors.kernels.arguments import IndexArray
 from tio2nn.descriptors.kernels.compiling import IS_COMPILED, compiled_inline, compiled_once
 from tio2nn.descriptors.kernels.lane_code import TILE_ETA, TILE_ROWS, sum_tile
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tio2nn.descriptors.kernels.arguments import FloatArray
+from tio2nn.array_types import FloatArray
 from tio2nn.descriptors.kernels.compiling import U, compiled_inline
 
 N_TERMS = 16  # exp(-3.8 x) f_c to 4e-14; more terms cost more than a squaring (see `attenuation.py`)

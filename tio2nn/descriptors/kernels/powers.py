@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tio2nn.descriptors.kernels.arguments import FloatArray, IntArray
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.descriptors.kernels.compiling import U, compiled_inline
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tio2nn.descriptors.kernels.arguments import FloatArray, IntArray
+from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.descriptors.kernels.compiling import U, pasted
 from tio2nn.descriptors.kernels.lanes import LANES, counting_lane_loop, lane_loop
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tio2nn.descriptors.kernels.arguments import Around, FloatArray, RadialTables, TripletTables
+from tio2nn.array_types import FloatArray
+from tio2nn.descriptors.kernels.arguments import Around, RadialTables, TripletTables
 from tio2nn.descriptors.kernels.compiling import U, compiled
 from tio2nn.descriptors.kernels.geometry import longest_row, most_neighbors, place_on_line
 from tio2nn.descriptors.kernels.lanes import LANES

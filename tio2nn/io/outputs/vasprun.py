@@ -18,10 +18,11 @@ from xml.parsers import expat
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.files.text import CUT_SHORT, parse_number, quoted
 from tio2nn.io.stream import Labels, element_of_label, numbers_or_nan, structure_of
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 
 _AT_ONCE = 2**16  # bytes
 _DEEPEST = 64  # elements in each other; VASP has 9

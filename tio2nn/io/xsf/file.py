@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.files.text import decode_text, quoted
 from tio2nn.io.atomic_units import HARTREE
@@ -32,7 +33,7 @@ from tio2nn.io.labels import XsfForces
 from tio2nn.io.xsf.frames import XsfFrames
 from tio2nn.io.xsf.rows import RowParser
 from tio2nn.io.xsf.sections import Unit, split_sections
-from tio2nn.structures.structure import FloatArray, Structure
+from tio2nn.structures.structure import Structure
 
 KEYWORD_OF_PERIODICITY = {
     (True, True, True): "CRYSTAL",

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.files.text import parse_count, quoted
 from tio2nn.io.xsf.rows import RowParser
 from tio2nn.io.xsf.sections import COORDINATES, PERIODIC_AXES, VECTORS, Energy, Section
-from tio2nn.structures.structure import Extras, FloatArray, Structure
+from tio2nn.structures.structure import Extras, Structure
 from tio2nn.wording import counted
 
 _EXTRAS = Extras(no_energy="expected a comment '# total energy = ... eV', got none")

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.files.text import check_last_row, parse_count, parse_number, quoted
 from tio2nn.io.xsf.sections import Section
 from tio2nn.structures.elements import ELEMENT_OF
 from tio2nn.structures.geometry import spans_volume
-from tio2nn.structures.structure import FloatArray
 
 _N_NUMBERS = (3, 6)  # per atom, without and with forces
 
