@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from command_line import invoke
+from command_line import end, invoke, start
 from projects import PARAMETERS, project_with_derivatives, structures_with_forces, write_files
 
 from tio2nn.files.tables import read_json
@@ -35,6 +35,14 @@ def test_a_run_without_a_gpu_ends_in_one_line_before_any_work(tmp_path: Path) ->
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("device: expected a GPU that TensorFlow can use, got none; nvidia-smi lists GPUs")
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.slow
+def test_nor_are_there_notes_of_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    files = write_files(tmp_path, structures_with_forces())
+    code, out, err = end(start(tmp_path, "run", *files, "-C", "p", "--device", "gpu"))
+    assert (code, out, err.count("\n")) == (2, "", 1), err
 
 
 @pytest.mark.usefixtures("no_gpu")

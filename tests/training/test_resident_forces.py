@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from tio2nn.errors import InputError
+from tio2nn.parallel.devices import Device
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.training import device_memory, devices
 from tio2nn.training import fit as training
@@ -269,6 +270,20 @@ def test_other_fits_agree(settings: dict[str, object], monkeypatch: pytest.Monke
     run_in_company(on_gpu, None, lambda *_: None, device="gpu")
     losses = [[(e.loss, e.validation_loss) for e in own.history] for own in (*on_gpu, *on_cpu)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_members_that_catch_up_are_as_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    def losses(device: Device) -> list[list[tuple[float, float | None]]]:
+        own = fits(2, epochs=2)
+        own[0].parameters = replace(own[0].parameters, epochs=1)
+        run_in_company(own[:1], None, lambda *_: None, device=device)
+        own[0].parameters = own[1].parameters
+        run_in_company(own, None, lambda *_: None, device=device)
+        return [[(epoch.loss, epoch.validation_loss) for epoch in fit.history] for fit in own]
+
+    on_cpu = losses("cpu")
+    monkeypatch.setattr(training, "on", lambda _: devices.on("cpu"))
+    np.testing.assert_allclose(losses("gpu"), on_cpu, rtol=1e-4)
 
 
 @pytest.mark.slow

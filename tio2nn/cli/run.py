@@ -140,6 +140,12 @@ def run(
             stress_key,
         ),
     )
+    if device == "gpu":
+        # before anything else, as the verb itself; but here TensorFlow's own notes on a missing GPU are hidden
+        with console.native_messages_hidden():
+            from tio2nn.training.devices import require_gpu
+
+            require_gpu()
     begin = time.perf_counter()
     with pool(jobs, scheduler, tls, insecure, wait) as workers:
         summary = verb(settings, _ShownSteps(workers, page))

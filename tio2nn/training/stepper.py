@@ -54,7 +54,7 @@ class Stepper:
         self.forces, self.stress, self.compiled = forces, stress, compiled
         self.whitenings = [tf.constant(matrix, tf.float32) for matrix in data.whitening_matrices]
         self._graphs: dict[int, _EpochGraph] = {}
-        self._predict = tf.function(self._predict_graph, reduce_retracing=True)
+        self._predict = tf.function(self._predict_graph)
 
     def train(
         self, batches: Batches, states: Float32Array, first_step: int, keys: Sequence[int]
