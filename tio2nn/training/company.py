@@ -72,7 +72,6 @@ class Company:
         self._batch_size = min(parameters.batch_size, len(self._train))
         self.n_batches = math.ceil(len(self._train) / self._batch_size)
         self._schedule = Schedule(parameters, self.n_batches)
-        sizes = (self._batch_size, _VALIDATION_BATCH)
         self._rank = JobPart(1, 1) if exchange is None else exchange.rank
         n = len(self._validation)
         size = -(-min(n, _VALIDATION_BATCH) // self._rank.total) * self._rank.total
@@ -82,6 +81,7 @@ class Company:
         if device == "cpu":
             self._stepper = HostStepper(shape, data, parameters, self._schedule, threads, exchange)
         else:
+            sizes = (self._batch_size, _VALIDATION_BATCH)
             forces, stress = force_products(data, parameters, sizes), stress_products(data, parameters)
             compiled = without_xla() is None
             self._stepper = Stepper(

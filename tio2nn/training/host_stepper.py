@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -90,32 +91,20 @@ class HostStepper:
     def predict(self, batches: Batches, weights: Float32Array) -> Predictions:
         """As `Stepper.predict`."""
         networks = self._networks(batches, np.ascontiguousarray(weights))
-        energies = []
-        forces = [np.empty((len(weights), 0, 3), np.float32)]
-        stresses = [np.empty((len(weights), 0, 6), np.float32)]
-        losses, stress_losses = np.zeros(len(weights)), np.zeros(len(weights))
+        predictions = []
         with one_blas_thread(), np.errstate(all="ignore"):
             for batch in range(batches.n):
                 features, segments = batches.atoms(batch)
                 own, gradients = networks.at(features, segments, batches.size, _uses_gradients(batches))
-                energies.append(own)
+                found = Predictions.of_energies(own)
                 if batches.forces is not None:
-                    found, _, own_forces = self._forces(batches, batch, gradients)
-                    losses += found[:, 0]
-                    forces.append(own_forces)
+                    losses, _, forces = self._forces(batches, batch, gradients)
+                    found = replace(found, force_losses=losses[:, 0], forces=forces)
                 if batches.stress is not None:
-                    found, _, own_stresses = self._stresses(batches, batch, gradients)
-                    stress_losses += found[:, 0]
-                    stresses.append(own_stresses)
-        size, n_structures = batches.whole
-        per_structure = size / n_structures
-        return Predictions(
-            np.concatenate(energies, axis=1)[:, : batches.n_structures],
-            np.concatenate(forces, axis=1),
-            losses * per_structure,
-            np.concatenate(stresses, axis=1),
-            stress_losses * per_structure,
-        )
+                    losses, _, stresses = self._stresses(batches, batch, gradients)
+                    found = replace(found, stress_losses=losses[:, 0], stresses=stresses)
+                predictions.append(found)
+        return Predictions.of_batches(predictions, batches.whole, batches.n_structures)
 
     def close(self) -> None:
         """End its threads."""

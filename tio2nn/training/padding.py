@@ -58,3 +58,8 @@ def placed(values: NDArray[Any], at: IntArray, shape: tuple[int, ...], fill: flo
     found = np.full((shape[0] * shape[1], *shape[2:]), fill, values.dtype)
     found[at] = values
     return found.reshape(shape)
+
+
+def counting(lengths: IntArray) -> IntArray:
+    """0, 1, ... up to each of these lengths, one after the other."""
+    return np.asarray(np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths))

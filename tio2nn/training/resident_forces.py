@@ -24,7 +24,7 @@ from tio2nn.training import device_memory
 from tio2nn.training.batches import Batches, ForceBatches
 from tio2nn.training.dataset import ForceLabels
 from tio2nn.training.device_memory import fill, reserved
-from tio2nn.training.padding import placed, places
+from tio2nn.training.padding import counting, placed, places
 from tio2nn.wording import counted, size
 
 MOST_PADDING = 1.3
@@ -206,7 +206,7 @@ class ResidentForces:
             - batch_of * room_of_groups
         )
         # their atoms
-        in_structure = _counting(n_atoms)
+        in_structure = counting(n_atoms)
         atom = np.repeat(forces.first_atom[present], n_atoms) + in_structure
         at = np.repeat(first_group * n, n_atoms) + in_structure
         of_atom = np.repeat(batch_of, n_atoms)
@@ -219,7 +219,7 @@ class ResidentForces:
         all_places[atom] = at
         # their tiles
         n_tiles = n_groups**2
-        in_structure = _counting(n_tiles)
+        in_structure = counting(n_tiles)
         of_tile, groups = np.repeat(batch_of, n_tiles), np.repeat(n_groups, n_tiles)
         tile = np.repeat(self._first[found], n_tiles) + in_structure
         ends = [
@@ -317,11 +317,6 @@ class ResidentForces:
 
     def close(self) -> None:
         """It has no threads."""
-
-
-def _counting(lengths: IntArray) -> IntArray:
-    """0, 1, ... up to each of these lengths, one after the other."""
-    return np.asarray(np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths))
 
 
 def _pieces(whole: int, most: int) -> list[int]:

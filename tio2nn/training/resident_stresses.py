@@ -20,7 +20,7 @@ from tio2nn.training import device_memory
 from tio2nn.training.batches import Batches
 from tio2nn.training.dataset import StressLabels
 from tio2nn.training.device_memory import DoesNotFitError, fill, reserved
-from tio2nn.training.padding import placed, places
+from tio2nn.training.padding import counting, placed, places
 from tio2nn.training.stress_batches import StressBatches
 from tio2nn.wording import counted, size
 
@@ -101,7 +101,7 @@ class ResidentStresses:
         present = np.flatnonzero(labels.has_stress)
         found = np.searchsorted(self._offsets, labels.offsets[present])
         n_atoms = labels.n_atoms[present]
-        in_structure = np.arange(n_atoms.sum()) - np.repeat(np.cumsum(n_atoms) - n_atoms, n_atoms)
+        in_structure = counting(n_atoms)
         atoms = np.repeat(self._first[found], n_atoms) + in_structure
         rows = stress.rows[np.repeat(stress.first_atom[present], n_atoms) + in_structure]
         owners = np.repeat(present % n_in_batch, n_atoms)

@@ -7,6 +7,7 @@ all networks at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -94,33 +95,23 @@ class Stepper:
             batches: of the structures.
             weights: (n_members, n_weights)
         """
-        energies = []
-        forces = [np.empty((len(weights), 0, 3), np.float32)]
-        stresses = [np.empty((len(weights), 0, 6), np.float32)]
-        losses, stress_losses = np.zeros(len(weights)), np.zeros(len(weights))
+        predictions = []
         given, atoms = self.begin(batches), _atoms_of(batches)
         for batch in range(batches.n):
             features, segments = atoms.of_batch(batch)
-            found, stacked = self._predict(tf.constant(weights), features, segments, batches.width)
-            energies.append(found.numpy()[:, : batches.size])
-            gradients = tf.unstack(stacked)
+            energies, stacked = self._predict(tf.constant(weights), features, segments, batches.width)
+            found, gradients = (
+                Predictions.of_energies(energies.numpy()[:, : batches.size]),
+                tf.unstack(stacked),
+            )
             if self.forces is not None:
-                own_losses, own_forces = self.forces.predict(given[0], batch, gradients)
-                losses += own_losses
-                forces.append(own_forces)
+                losses, forces = self.forces.predict(given[0], batch, gradients)
+                found = replace(found, force_losses=losses, forces=forces)
             if self.stress is not None:
-                own_losses, own_stresses = self.stress.predict(given[1], batch, gradients)
-                stress_losses += own_losses
-                stresses.append(own_stresses)
-        size, n_structures = batches.whole
-        per_structure = size / n_structures
-        return Predictions(
-            np.concatenate(energies, axis=1)[:, : batches.n_structures],
-            np.concatenate(forces, axis=1),
-            losses * per_structure,
-            np.concatenate(stresses, axis=1),
-            stress_losses * per_structure,
-        )
+                losses, stresses = self.stress.predict(given[1], batch, gradients)
+                found = replace(found, stress_losses=losses, stresses=stresses)
+            predictions.append(found)
+        return Predictions.of_batches(predictions, batches.whole, batches.n_structures)
 
     def begin(self, batches: Batches) -> tuple[Any, Any]:
         """Turn to these batches; what the products with derivatives get."""
