@@ -22,7 +22,15 @@ from tio2nn.descriptors.kernels.compiling import U, compiled_once, pasted
 # sum.
 _OPTIONS = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True}
 
-CODES = {"linear": 0, "relu": 1, "tanh": 2, "sigmoid": 3, "silu": 4, "softplus": 5}
+LINEAR, RELU, TANH, SIGMOID, SILU, SOFTPLUS = range(6)
+CODES = {
+    "linear": LINEAR,
+    "relu": RELU,
+    "tanh": TANH,
+    "sigmoid": SIGMOID,
+    "silu": SILU,
+    "softplus": SOFTPLUS,
+}
 """Activations as the loops know them."""
 
 # x + 1.5 · 2⁵² has the nearest integer of x in its last bits
@@ -84,16 +92,16 @@ def activate(code: int, y: FloatArray, slope: FloatArray) -> None:
         y: (n,) of all nodes of all atoms in one loop, as the end of a loop is not SIMD code.
         slope: (n,)
     """
-    if code == 0:
+    if code == LINEAR:
         for k in range(U(y.shape[0])):
             slope[k] = 1.0
         return
-    if code == 1:
+    if code == RELU:
         for k in range(U(y.shape[0])):
             slope[k] = 1.0 if y[k] > 0.0 else 0.0
             y[k] = 0.0 if y[k] < 0.0 else y[k]
         return
-    factor, offset = (-2.0, 1.0) if code == 2 else (-1.0, 0.0)
+    factor, offset = (-2.0, 1.0) if code == TANH else (-1.0, 0.0)
     for k in range(U(y.shape[0])):
         # exp(factor |x|) - offset, accurate also near 0; NaN stays NaN
         x = factor * abs(y[k])
@@ -108,13 +116,13 @@ def activate(code: int, y: FloatArray, slope: FloatArray) -> None:
         s = _E5 + r * (_E6 + r * (_E7 + r * s))
         s = _E2 + r * (_E3 + r * (_E4 + r * s))
         slope[k] = (scale - offset) + scale * (r + r * r * s)
-    if code == 2:
+    if code == TANH:
         for k in range(U(y.shape[0])):
             v = -slope[k] / (2.0 + slope[k])
             slope[k] = 1.0 - v * v
             y[k] = v if y[k] >= 0.0 else -v
         return
-    if code == 5:
+    if code == SOFTPLUS:
         for k in range(U(y.shape[0])):
             x, e = y[k], slope[k]
             # ln(1 + e) = 2 artanh(e/(2 + e)); for large e that of (1 + e)/2, and ln 2
@@ -132,8 +140,8 @@ def activate(code: int, y: FloatArray, slope: FloatArray) -> None:
         x, e = y[k], slope[k]
         large = 1.0 / (1.0 + e)
         up, down = (large if x >= 0.0 else e * large), (e * large if x >= 0.0 else large)
-        y[k] = x * up if code == 4 else up
-        slope[k] = up + x * up * down if code == 4 else up * down
+        y[k] = x * up if code == SILU else up
+        slope[k] = up + x * up * down if code == SILU else up * down
 
 
 @compiled_once(**_OPTIONS)

@@ -23,7 +23,7 @@ _compiled = compiled_once(fastmath={"contract", "nsz", "arcp"}, error_model="num
 _VALUE, _SLOPE, _CURVATURE, _ARRIVING, _LEAVING = range(5)
 _N_KEPT = 5
 
-
+# Of these loops alone: machine code that is kept beside a module does not notice when another one changes its numbers.
 LINEAR, RELU, TANH, SIGMOID, SOFTPLUS, SILU = range(6)
 CODES: dict[Activation, int] = {
     "linear": LINEAR,
