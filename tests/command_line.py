@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,11 +20,16 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.freshness import Snapshot
 
 
+def without_compile_notice(err: str) -> str:
+    """What a command writes to stderr where all loops were compiled before; the first one to need them says so."""
+    return re.sub(r"^compiling the .* \.\.\.\n", "", err, flags=re.MULTILINE)
+
+
 def invoke(*arguments: object, stdin: str = "", code: int = 0) -> tuple[str, str]:
-    """What a command writes to stdout and to stderr."""
+    """What a command writes to stdout and to stderr, without the notice of compiled loops."""
     ended = CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
     assert ended.exit_code == code, (ended.stdout, ended.stderr, ended.exception)
-    return ended.stdout, ended.stderr
+    return ended.stdout, without_compile_notice(ended.stderr)
 
 
 def refusal(*arguments: object, code: int, stdin: str = "") -> str:
@@ -71,6 +77,8 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 def end_all(processes: Sequence[subprocess.Popen[str]], seconds: float = 420.0) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of processes that end by themselves, whatever one of them waits for.
 
+    The notice of compiled loops is left out.
+
     If one does not, all are aborted, and what they have written is shown; those with PYTHONFAULTHANDLER add where
     each of their threads was.
     """
@@ -82,4 +90,4 @@ def end_all(processes: Sequence[subprocess.Popen[str]], seconds: float = 420.0) 
                 process.send_signal(signal.SIGABRT)
     ended = [(process.returncode, *of.result()) for process, of in zip(processes, written, strict=True)]
     assert not late, "\n".join(f"exit code {code}\n{out}\n{err}" for code, out, err in ended)
-    return ended
+    return [(code, out, err and without_compile_notice(err)) for code, out, err in ended]
