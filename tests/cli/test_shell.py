@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import end, start
+from command_line import end, start, without_compile_notice
 from projects import small_project, structures, trained_project, write_files
 
 from tio2nn.version import __version__
@@ -34,7 +34,7 @@ def test_a_reader_that_has_seen_enough_ends_predict_in_silence(tmp_path: Path, r
             assert process.stdout.readline().startswith("# file\tn_atoms\tenergy_eV\t")
         process.stdout.close()
         assert process.stderr is not None
-        err = process.stderr.read()
+        err = without_compile_notice(process.stderr.read())
         process.stderr.close()
         assert process.wait(60) == 0
     assert [line for line in err.splitlines() if not line.startswith("warning: ")] == []
