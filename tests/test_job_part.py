@@ -14,7 +14,7 @@ def test_a_part_is_written_as_it_is_read() -> None:
     assert JobPart.of(None) is None
 
 
-@pytest.mark.parametrize("text", ["٣/٤", "1/9999999", "1 / 2", "+1/2", "1/2\n3"])
+@pytest.mark.parametrize("text", ["٣/٤", "1/9999999", "1 / 2", "+1/2", "1/2\n3", " 1/3", "1/3\n"])
 def test_what_is_no_part_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--part: expected K/N"):
         JobPart.parse(text)

@@ -34,7 +34,7 @@ class JobPart(NamedTuple):
         Raises:
             UsageError: anything else, or a number that is none of the parts.
         """
-        match = _WRITTEN.fullmatch(text.strip())
+        match = _WRITTEN.fullmatch(text)
         part = None if match is None else cls(int(match[1]), int(match[2]))
         if part is None or not 1 <= part.number <= part.total:
             raise UsageError(f"{option}: expected K/N with K from 1 to N, such as 3/20, got {text}")
