@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tio2nn.descriptors.neighbors import CENTERS_PER_TASK
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
+from tio2nn.descriptors.verlet import VerletList
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.structures.structure import Structure
 
@@ -43,11 +46,18 @@ def test_features_and_gradients_have_the_same_bits_for_any_number_of_threads() -
     assert large.n_atoms > 3 * CENTERS_PER_TASK
     weights = np.random.default_rng(1).normal(size=(2, large.n_atoms, PARAMETERS.n_features))
     found = []
+    later = replace(large, positions=large.positions + 0.1 * np.sin(large.positions[:, ::-1]))
     for threads in (1, 2, 3, 7):
-        described = calculator.describe([large], threads)
+        described = calculator.describe([large], threads, reach=2.5)
         features, close = calculator.with_close_pairs([large], 2.5, threads)
         np.testing.assert_array_equal(features, described.features)
-        found.append((described.features, *described.gradients(weights), *close))
+        for one, other in zip(close, described.close, strict=True):
+            np.testing.assert_array_equal(one, other)
+        verlet = VerletList()
+        steps = [calculator.describe([structure], threads, verlet) for structure in (large, later)]
+        assert verlet.n_searches == 1
+        of_steps = [array for step in steps for array in (step.features, *step.gradients(weights))]
+        found.append((described.features, *described.gradients(weights), *close, *of_steps))
     for others in found[1:]:
         for one, other in zip(found[0], others, strict=True):
             np.testing.assert_array_equal(one, other)

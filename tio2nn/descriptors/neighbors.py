@@ -18,10 +18,13 @@ from tio2nn.cores import threaded
 from tio2nn.descriptors.kernels.groups import (
     Groups,
     NearGroups,
+    PointArray,
     all_near_groups,
     cells_of,
+    close_pairs,
     fill_groups,
-    find_neighbors,
+    find_points,
+    measure_pairs,
     most_candidates,
     near_groups,
 )
@@ -34,9 +37,11 @@ from tio2nn.structures.structure import Structure
 _TREE = {"leafsize": 16, "balanced_tree": False, "compact_nodes": False}
 # Atoms of small structures that are computed together
 CENTERS_PER_BLOCK = 1024
-# Centers that one thread works on at a time, whatever the number of threads: 5,000 atoms are 20 such tasks. Their
-# neighbors, some hundred each, are 1 MB.
+# Centers that one thread works on at a time, at most. Their neighbors, some hundred each, are 1 MB.
 CENTERS_PER_TASK = 256
+# The same at the end of a structure, where tasks of several threads grow smaller so that all end together: of 5,346
+# atoms, 21 tasks of 256 keep one of two threads waiting for 1/21 of the time. Each task costs some 0.1 ms.
+_CENTERS_OF_LAST_TASKS = 64
 # Cutoffs between structures, in the fourth coordinate: beyond the reach of groups, whose radius is 0.87 edges
 _APART = 4.0
 # Cutoffs that the edge of a group is long: six atoms of a solid at a cutoff of 6.5 Å
@@ -80,10 +85,10 @@ class NeighborList:
 
     def within(self, distance: float) -> ClosePairs:
         """The pairs closer than a distance, Å, that is not above the cutoff of the list."""
-        squares = np.einsum("ij,ij->i", self.vectors, self.vectors)
-        chosen = np.flatnonzero(squares < distance * distance)
-        rows = np.searchsorted(self.first, chosen, side="right") - 1
-        return ClosePairs(self.first_atom + rows // self.n_kinds, self.atoms[chosen], self.vectors[chosen])
+        found = close_pairs(
+            self.first, self.atoms, self.vectors, self.first_atom, self.n_kinds, float(distance)
+        )
+        return ClosePairs(*found)
 
 
 class ClosePairs(NamedTuple):
@@ -115,10 +120,29 @@ def neighbor_lists(
         yield search(task)
 
 
+class NearPoints(NamedTuple):
+    """Points, which are atoms and their images, near consecutive atoms: an eighth of the memory of their vectors."""
+
+    first: IntArray  # (n_centers * n_kinds + 1,) where the points near each (center, kind) begin
+    partners: PointArray  # (n_pairs,) index of each point
+
+
+class Moved(NamedTuple):
+    """Where the points of a search are at a later time."""
+
+    structures: Sequence[Structure]  # the atoms, in the order of the search
+    points: FloatArray  # (n_points, 4) as `NeighborSearch.points`
+    cutoff: float  # Å, of neighbors at that time
+
+
 class NeighborSearch:
     """A search for neighbors of atoms of a batch of structures, of whichever of them are asked for.
 
     A fourth coordinate keeps structures apart. What is searched first are groups of near atoms and images.
+
+    Attributes:
+        points: (n_points, 4) all atoms, then all images within reach, Å.
+        owners: (n_points,) index of the atom that each point is an image of.
     """
 
     def __init__(
@@ -144,7 +168,7 @@ class NeighborSearch:
         first_atom = _first_atoms(structures)
         points, owners = _points(structures, first_atom, cutoff)
         self._structures, self._cutoff, self._n_kinds = structures, cutoff, n_kinds
-        self._points, self._owners = points, owners
+        self.points, self.owners, self._threads = points, owners, threads
         cells = cells_of(points, first_atom, _APART * cutoff, _GROUP * cutoff)
         self._groups = groups = fill_groups(
             np.lexsort(cells.T[::-1]), cells, points, owners, kinds, len(kinds)
@@ -156,7 +180,14 @@ class NeighborSearch:
     def tasks(self) -> list[tuple[int, int]]:
         """The atoms start ≤ i < stop of each task."""
         n = len(self._groups.group_of)
-        return [(start, min(start + CENTERS_PER_TASK, n)) for start in range(0, n, CENTERS_PER_TASK)]
+        found, start = [], 0
+        while start < n:
+            size = CENTERS_PER_TASK
+            if self._threads > 1 and n > CENTERS_PER_TASK:
+                size = min(size, max((n - start) // (2 * self._threads), _CENTERS_OF_LAST_TASKS))
+            found.append((start, min(start + size, n)))
+            start += size
+        return found
 
     def __call__(self, task: tuple[int, int]) -> NeighborList:
         """The neighbors of the atoms of a task.
@@ -164,24 +195,39 @@ class NeighborSearch:
         Raises:
             InputError: two atoms at the same place.
         """
-        first, vectors, atoms, coincident = find_neighbors(
-            self._groups,
-            self._near,
-            task,
-            self._points,
-            self._owners,
-            self._n_kinds,
-            self._cutoff,
+        return self.measure(task, self.near(task))
+
+    def near(self, task: tuple[int, int]) -> NearPoints:
+        """The points within the cutoff of the atoms of a task."""
+        return NearPoints(
+            *find_points(self._groups, self._near, task, self.points, self._n_kinds, self._cutoff)
         )
+
+    def measure(self, task: tuple[int, int], near: NearPoints, moved: Moved | None = None) -> NeighborList:
+        """The neighbors among points that were near.
+
+        Args:
+            task: the atoms that they were near.
+            near: these points.
+            moved: where all points are now; None for where they were.
+
+        Raises:
+            InputError: two atoms at the same place.
+        """
+        now = Moved(self._structures, self.points, self._cutoff) if moved is None else moved
+        found = measure_pairs(
+            near.first, near.partners, now.points, self.owners, task[0], self._n_kinds, now.cutoff
+        )
+        first, vectors, atoms, coincident = found
         neighbors = NeighborList(task[0], task[1] - task[0], self._n_kinds, first, vectors, atoms)
         if coincident >= 0:
-            raise coincident_atoms(neighbors, int(coincident), self._structures)
+            raise _coincident_atoms(neighbors, int(coincident), now.structures)
         return neighbors
 
     def _check_density(self, n_atoms: int) -> None:
-        tree = cKDTree(self._points, **_TREE)
+        tree = cKDTree(self.points, **_TREE)
         for start in range(0, n_atoms, CENTERS_PER_BLOCK):
-            centers = self._points[start : min(start + CENTERS_PER_BLOCK, n_atoms)]
+            centers = self.points[start : min(start + CENTERS_PER_BLOCK, n_atoms)]
             n_neighbors = tree.query_ball_point(centers, self._cutoff, return_length=True)
             _check_density(n_neighbors, start, self._cutoff, self._structures)
 
@@ -310,7 +356,7 @@ def _check_density(
         )
 
 
-def coincident_atoms(neighbors: NeighborList, pair: int, structures: Sequence[Structure]) -> InputError:
+def _coincident_atoms(neighbors: NeighborList, pair: int, structures: Sequence[Structure]) -> InputError:
     """The error that names the two atoms of a pair."""
     row = int(np.searchsorted(neighbors.first, pair, side="right")) - 1
     center = neighbors.first_atom + row // neighbors.n_kinds

@@ -25,7 +25,12 @@ from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.cores import threaded
 from tio2nn.descriptors.batches import batch_wise
 from tio2nn.descriptors.kernels.arguments import AtomIndices
-from tio2nn.descriptors.kernels.gradient import angular_gradient, fold_gradient, radial_gradient
+from tio2nn.descriptors.kernels.gradient import (
+    add_to_neighbors,
+    angular_gradient,
+    radial_gradient,
+    sum_at_centers,
+)
 from tio2nn.descriptors.kernels.jacobian import jacobian_rows, strain_rows
 from tio2nn.descriptors.kernels.values import angular_functions, radial_functions
 from tio2nn.descriptors.neighbor_sums import NeighborSums
@@ -131,7 +136,11 @@ class SymmetryCalculator:
         return features, ClosePairs.joined(close)
 
     def describe(
-        self, structures: Sequence[Structure], threads: int = 1, verlet: VerletList | None = None
+        self,
+        structures: Sequence[Structure],
+        threads: int = 1,
+        verlet: VerletList | None = None,
+        reach: float = 0.0,
     ) -> Description:
         """Features of a batch, in a form that remembers the neighbors for the gradient.
 
@@ -139,6 +148,7 @@ class SymmetryCalculator:
             structures: of the batch.
             threads: that compute at once; results have the same bits whatever their number.
             verlet: the neighbors of earlier steps of the only structure; results are then the same to rounding.
+            reach: Å, up to the cutoff; pairs closer than that are wanted, too.
 
         Raises:
             InputError: as for one structure.
@@ -149,8 +159,10 @@ class SymmetryCalculator:
         else:
             (structure,) = structures
             search = verlet.move_to(structure, self.cutoff, self._kinds(structure), self._n_kinds, threads)
-        features, neighbors = self._computed(search, threads, lambda neighbors: neighbors)
-        return Description(self, tuple(structures), features, tuple(neighbors), threads)
+        # close pairs are found while their list is still in the cache
+        features, kept = self._computed(search, threads, lambda own: (own, own.within(reach)))
+        neighbors, close = zip(*kept, strict=True)
+        return Description(self, tuple(structures), features, ClosePairs.joined(close), neighbors, threads)
 
     def of_neighbors(self, neighbors: NeighborList) -> FloatArray:
         """Features of the centers of a list of neighbors that another program made.
@@ -254,26 +266,21 @@ class SymmetryCalculator:
         self, lists: Sequence[NeighborList], weights: FloatArray, threads: int
     ) -> tuple[FloatArray, FloatArray]:
         n_sets, n_atoms = weights.shape[:2]
-        gradient, strain = np.zeros((n_sets, n_atoms, 3)), np.zeros((n_sets, n_atoms, 3, 3))
+        gradient, pulls = np.zeros((n_sets, n_atoms, 3)), np.empty((n_sets, n_atoms, 3))
+        strain = np.empty((n_sets, n_atoms, 3, 3))
 
         def work(neighbors: NeighborList) -> FloatArray:
-            own = weights[:, neighbors.first_atom :][:, : neighbors.n_atoms]
-            return self.pair_gradients(neighbors, np.ascontiguousarray(own))
+            own = slice(neighbors.first_atom, neighbors.first_atom + neighbors.n_atoms)
+            pairs = self.pair_gradients(neighbors, np.ascontiguousarray(weights[:, own]))
+            sum_at_centers(
+                neighbors.first, neighbors.vectors, self._n_kinds, pairs, pulls[:, own], strain[:, own]
+            )
+            return pairs
 
         # sums over atoms of several tasks are made here, in the order of the tasks
         for neighbors, pairs in zip(lists, threaded(work, lists, threads), strict=True):
-            for k in range(n_sets):
-                fold_gradient(
-                    neighbors.first,
-                    neighbors.vectors,
-                    neighbors.atoms,
-                    self._n_kinds,
-                    neighbors.first_atom,
-                    pairs[k],
-                    gradient[k],
-                    strain[k],
-                )
-        return gradient, strain
+            add_to_neighbors(neighbors.atoms, pairs, gradient)
+        return gradient - pulls, strain
 
     def pair_gradients(self, neighbors: NeighborList, weights: FloatArray) -> FloatArray:
         """The product of vectors with the derivatives of features by the vectors to neighbors.
@@ -313,19 +320,15 @@ class Description:
     Attributes:
         structures: of the batch.
         features: (n_atoms of all, n_features).
+        close: the pairs closer than the reach that was asked for.
     """
 
     _calculator: SymmetryCalculator
     structures: tuple[Structure, ...]
     features: FloatArray
+    close: ClosePairs
     _neighbors: tuple[NeighborList, ...]
     _threads: int
-
-    def close_pairs(self, distance: float) -> ClosePairs:
-        """The pairs closer than a distance, Å, up to the cutoff."""
-        return ClosePairs.joined(
-            list(threaded(lambda neighbors: neighbors.within(distance), self._neighbors, self._threads))
-        )
 
     def gradient(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The product of a vector with the Jacobian, without the Jacobian.

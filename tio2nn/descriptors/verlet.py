@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tio2nn.array_types import FloatArray, IntArray
-from tio2nn.descriptors.kernels.groups import refresh_neighbors
-from tio2nn.descriptors.neighbors import NeighborList, NeighborSearch, coincident_atoms
+from tio2nn.descriptors.neighbors import Moved, NearPoints, NeighborList, NeighborSearch
 from tio2nn.structures.structure import Structure
 
 # Å; at 300 K the fastest atoms of TiO2 use it up in some 30 steps of 1 fs
@@ -31,11 +30,10 @@ class VerletList:
         self.n_searches = 0
         self._skin = skin
         self._made_for: tuple[object, ...] | None = None
-        self._structure: Structure | None = None
-        self._start = self._moved = np.empty((0, 3))
-        self._wide: dict[tuple[int, int], NeighborList] = {}  # as they were, of each task
+        self._start = np.empty((0, 3))
+        self._near: dict[tuple[int, int], NearPoints] = {}  # the atoms of each task
         self._search: NeighborSearch | None = None
-        self._cutoff = 0.0
+        self._moved: Moved | None = None
 
     def move_to(
         self, structure: Structure, cutoff: float, kinds: IntArray, n_kinds: int, threads: int = 1
@@ -54,10 +52,13 @@ class VerletList:
         if made_for != self._made_for or not self._is_within_skin(positions):
             self._made_for = None
             self._search = NeighborSearch([structure], cutoff + self._skin, kinds, n_kinds, threads)
-            self._wide = {}
-            self._start, self._made_for, self._cutoff = positions.copy(), made_for, cutoff
+            self._near = {}
+            self._start, self._made_for = positions.copy(), made_for
             self.n_searches += 1
-        self._structure, self._moved = structure, positions - self._start
+        assert self._search is not None
+        points = self._search.points.copy()
+        points[:, :3] += (positions - self._start)[self._search.owners]
+        self._moved = Moved([structure], points, cutoff)
         return self
 
     def _is_within_skin(self, positions: FloatArray) -> bool:
@@ -77,15 +78,6 @@ class VerletList:
             InputError: two atoms at the same place.
         """
         assert self._search is not None
-        assert self._structure is not None
-        if task not in self._wide:
-            # in the first step, positions are those of the search
-            self._wide[task] = self._search(task)
-        wide = self._wide[task]
-        first, vectors, atoms, coincident = refresh_neighbors(
-            wide.first, wide.atoms, wide.vectors, self._moved, task[0], wide.n_kinds, self._cutoff
-        )
-        neighbors = NeighborList(task[0], task[1] - task[0], wide.n_kinds, first, vectors, atoms)
-        if coincident >= 0:
-            raise coincident_atoms(neighbors, int(coincident), [self._structure])
-        return neighbors
+        if task not in self._near:
+            self._near[task] = self._search.near(task)
+        return self._search.measure(task, self._near[task], self._moved)

@@ -19,7 +19,6 @@ from tio2nn.structures.structure import Structure
 
 # of one product of matrices, whatever the number of threads
 _ATOMS_PER_PRODUCT = 256
-_TASKS_PER_THREAD = 4
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class Networks:
             )
 
         # to start a thread takes as long as the networks take for some 200 atoms: a small structure gets none
-        n_tasks = min(len(products), _TASKS_PER_THREAD * threads, max(1, n_atoms // _ATOMS_PER_PRODUCT))
+        n_tasks = 1 if threads == 1 else min(len(products), max(1, n_atoms // _ATOMS_PER_PRODUCT))
         with one_blas_thread():
             for _ in threaded(work, [products[first::n_tasks].copy() for first in range(n_tasks)], threads):
                 pass

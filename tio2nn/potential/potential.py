@@ -132,7 +132,7 @@ class Potential:
             InputError, UsageError: as `predict`.
         """
         n = thread_count(threads)
-        described = self._calculator.describe(structures, n)
+        described = self._calculator.describe(structures, n, reach=self._reach)
         own = rows_of(structures)
         found = self._with_all_forces(described, n)
         return [(prediction, described.features[rows]) for prediction, rows in zip(found, own, strict=True)]
@@ -151,7 +151,8 @@ class Potential:
             InputError, UsageError: as `predict`.
         """
         n = thread_count(threads)
-        return self._with_all_forces(self._calculator.describe([structure], n, verlet), n)[0]
+        described = self._calculator.describe([structure], n, verlet, self._reach)
+        return self._with_all_forces(described, n)[0]
 
     def energy(self, structure: Structure) -> float:
         """Total energy, eV.
@@ -184,7 +185,8 @@ class Potential:
         ]
 
     def _predict_forces(self, structures: Sequence[Structure], threads: int) -> list[Prediction]:
-        return self._with_all_forces(self._calculator.describe(structures, threads), threads)
+        described = self._calculator.describe(structures, threads, reach=self._reach)
+        return self._with_all_forces(described, threads)
 
     def _with_all_forces(self, described: Description, threads: int) -> list[Prediction]:
         features, structures = described.features, described.structures
@@ -193,7 +195,7 @@ class Potential:
             gradients, strains = described.gradients(evaluated.weights)
             repelled = None
             if self.repulsion is not None:
-                repelled = self.repulsion(structures, described.close_pairs(self._reach))
+                repelled = self.repulsion(structures, described.close)
             return [
                 self._with_forces(
                     self._prediction(

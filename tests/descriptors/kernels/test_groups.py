@@ -10,11 +10,12 @@ from tio2nn.descriptors.kernels.groups import (
     NearGroups,
     all_near_groups,
     cells_of,
+    close_pairs,
     fill_groups,
-    find_neighbors,
+    find_points,
+    measure_pairs,
     most_candidates,
     near_groups,
-    refresh_neighbors,
 )
 
 SPACING, EDGE, CUTOFF = 100.0, 3.0, 2.5
@@ -88,12 +89,15 @@ def searched(points: np.ndarray, groups: Groups, atoms: tuple[int, int]) -> tupl
     most = most_candidates(groups, first, near)
     sizes = np.diff(groups.first)
     assert most == max(sizes[row].sum() for row in near_by_hand(groups, chosen))
-    return find_neighbors(groups, NearGroups(first, near, most), atoms, points, np.arange(N_ATOMS), 2, CUTOFF)
+    return find_points(groups, NearGroups(first, near, most), atoms, points, 2, CUTOFF)
 
 
 def test_neighbors_are_those_within_the_cutoff_by_kind(points: np.ndarray, groups: Groups) -> None:
     start, stop = 10, 75
-    first, vectors, atoms, coincident = searched(points, groups, (start, stop))
+    found = searched(points, groups, (start, stop))
+    first, vectors, atoms, coincident = measure_pairs(*found, points, np.arange(N_ATOMS), start, 2, CUTOFF)
+    np.testing.assert_array_equal(first, found[0])
+    np.testing.assert_array_equal(atoms, found[1])
     assert coincident == -1
     assert len(first) == 2 * (stop - start) + 1
     for center in range(start, stop):
@@ -105,20 +109,35 @@ def test_neighbors_are_those_within_the_cutoff_by_kind(points: np.ndarray, group
             np.testing.assert_array_equal(vectors[row], (points[atoms[row]] - points[center])[:, :3])
 
 
-def test_a_list_is_refreshed_to_the_pairs_that_are_within_the_cutoff_now(
+def test_points_that_moved_are_neighbors_if_they_are_within_the_cutoff_now(
     points: np.ndarray, groups: Groups
 ) -> None:
-    first, _, atoms, _ = searched(points, groups, (0, N_ATOMS))
-    moved = np.ascontiguousarray(points[:, :3] + np.random.default_rng(3).uniform(-0.2, 0.2, (N_ATOMS, 3)))
+    first, partners = searched(points, groups, (0, N_ATOMS))
+    moved = points.copy()
+    moved[:, :3] += np.random.default_rng(3).uniform(-0.2, 0.2, (N_ATOMS, 3))
     cutoff = CUTOFF - 0.8
-    now, vectors, found, coincident = refresh_neighbors(
-        first, atoms, np.zeros((len(atoms), 3)), moved, 0, 2, cutoff
-    )
+    owners = np.random.default_rng(4).permutation(N_ATOMS)
+    now, vectors, atoms, coincident = measure_pairs(first, partners, moved, owners, 0, 2, cutoff)
     assert coincident == -1
     assert 0 < now[-1] < first[-1]
     for row in range(len(first) - 1):
-        own, old = slice(now[row], now[row + 1]), atoms[first[row] : first[row + 1]]
-        between = moved[old] - moved[row // 2]
+        own, old = slice(now[row], now[row + 1]), partners[first[row] : first[row + 1]]
+        between = (moved[old] - moved[row // 2])[:, :3]
         kept = np.linalg.norm(between, axis=1) <= cutoff
-        np.testing.assert_array_equal(found[own], old[kept])
+        np.testing.assert_array_equal(atoms[own], owners[old[kept]])
         np.testing.assert_array_equal(vectors[own], between[kept])
+
+
+@pytest.mark.parametrize("distance", [0.0, 1.2, CUTOFF + 0.1])
+def test_close_pairs_are_those_within_the_distance(
+    points: np.ndarray, groups: Groups, distance: float
+) -> None:
+    start, stop = 10, 75
+    found = searched(points, groups, (start, stop))
+    first, vectors, atoms, _ = measure_pairs(*found, points, np.arange(N_ATOMS), start, 2, CUTOFF)
+    centers, others, between = close_pairs(first, atoms, vectors, start, 2, distance)
+    near = np.flatnonzero(np.linalg.norm(vectors, axis=1) < distance)
+    rows = np.repeat(np.arange(len(first) - 1), np.diff(first))
+    np.testing.assert_array_equal(centers, start + rows[near] // 2)
+    np.testing.assert_array_equal(others, atoms[near])
+    np.testing.assert_array_equal(between, vectors[near])

@@ -300,30 +300,53 @@ def _weigh_rows(
 
 
 @compiled
-def fold_gradient(
+def sum_at_centers(
     first: IntArray,
     vectors: FloatArray,
-    atoms: IntArray,
     n_kinds: int,
-    first_atom: int,
-    pair_gradient: FloatArray,
-    gradient: FloatArray,
+    pair_gradients: FloatArray,
+    pulls: FloatArray,
     strain: FloatArray,
 ) -> None:
-    """Add the gradients of pairs to their atoms, and their moments to the center.
+    """Sum what the gradients of pairs do to their centers.
 
     Args:
-        first, vectors, atoms: neighbor list (`groups.find_neighbors`).
-        first_atom: index in the batch of the first center.
-        pair_gradient: (n_pairs, 3).
-        gradient: (n_atoms of the batch, 3) receives ∂E/∂R.
-        strain: (n_atoms of the batch, 3, 3) receives Σ v ⊗ ∂E_i/∂v of each center i, its part of ∂E/∂strain.
+        first, vectors: neighbor list (`groups.measure_pairs`).
+        n_kinds: number of kinds in it.
+        pair_gradients: (n_sets, n_pairs, 3), ∂E_i/∂v of each pair (i, neighbor).
+        pulls: (n_sets, n_centers, 3) becomes Σ ∂E_i/∂v of each center i.
+        strain: (n_sets, n_centers, 3, 3) becomes Σ v ⊗ ∂E_i/∂v, its part of ∂E/∂strain.
     """
-    for i in range((first.shape[0] - 1) // n_kinds):
-        for pair in range(first[i * n_kinds], first[(i + 1) * n_kinds]):
+    for s in range(pair_gradients.shape[0]):
+        gradients = pair_gradients[s]
+        for i in range(pulls.shape[1]):
+            px, py, pz = 0.0, 0.0, 0.0
+            xx, xy, xz, yx, yy, yz, zx, zy, zz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            for pair in range(U(first[i * n_kinds]), U(first[(i + 1) * n_kinds])):
+                vx, vy, vz = vectors[pair, 0], vectors[pair, 1], vectors[pair, 2]
+                gx, gy, gz = gradients[pair, 0], gradients[pair, 1], gradients[pair, 2]
+                px, py, pz = px + gx, py + gy, pz + gz
+                xx, xy, xz = xx + vx * gx, xy + vx * gy, xz + vx * gz
+                yx, yy, yz = yx + vy * gx, yy + vy * gy, yz + vy * gz
+                zx, zy, zz = zx + vz * gx, zy + vz * gy, zz + vz * gz
+            pull, moment = pulls[s, i], strain[s, i]
+            pull[0], pull[1], pull[2] = px, py, pz
+            moment[0, 0], moment[0, 1], moment[0, 2] = xx, xy, xz
+            moment[1, 0], moment[1, 1], moment[1, 2] = yx, yy, yz
+            moment[2, 0], moment[2, 1], moment[2, 2] = zx, zy, zz
+
+
+@compiled
+def add_to_neighbors(atoms: IntArray, pair_gradients: FloatArray, gradient: FloatArray) -> None:
+    """Add the gradients of pairs to the atoms whose images their neighbors are.
+
+    Args:
+        atoms: (n_pairs,) these (`groups.measure_pairs`).
+        pair_gradients: (n_sets, n_pairs, 3).
+        gradient: (n_sets, n_atoms of the batch, 3) receives them.
+    """
+    for s in range(pair_gradients.shape[0]):
+        for pair in range(U(atoms.shape[0])):
+            atom = U(atoms[pair])
             for x in range(3):
-                g = pair_gradient[pair, x]
-                gradient[atoms[pair], x] += g
-                gradient[first_atom + i, x] -= g
-                for y in range(3):
-                    strain[first_atom + i, y, x] += vectors[pair, y] * g
+                gradient[s, atom, x] += pair_gradients[s, pair, x]

@@ -20,6 +20,10 @@ from tio2nn.descriptors.kernels.compiling import U, compiled_once
 _SAME_PLACE = 1e-6
 
 
+PointArray = NDArray[np.int32]
+"""Indices of points: as many as a structure may have fit, in half of the memory."""
+
+
 class Groups(NamedTuple):
     """All points, group by group; the groups of a structure in an order that depends on it alone."""
 
@@ -214,16 +218,10 @@ def most_candidates(groups: Groups, first: IntArray, near: IntArray) -> int:
 
 
 @compiled_once(nogil=True)
-def find_neighbors(
-    groups: Groups,
-    near: NearGroups,
-    atoms: tuple[int, int],
-    points: FloatArray,
-    owners: IntArray,
-    n_kinds: int,
-    cutoff: float,
-) -> tuple[IntArray, FloatArray, IntArray, np.int64]:
-    """The neighbors of consecutive atoms, by atom, kind and place in the groups; without the atom itself.
+def find_points(
+    groups: Groups, near: NearGroups, atoms: tuple[int, int], points: FloatArray, n_kinds: int, cutoff: float
+) -> tuple[IntArray, PointArray]:
+    """The points near consecutive atoms, by atom, kind and place in the groups; without the atom itself.
 
     A pair is *self* if its point is the center itself (index), never by distance.
 
@@ -232,15 +230,12 @@ def find_neighbors(
         near: the groups near each.
         atoms: the first, and the one after the last.
         points: (n_points, 4) of `place_images`.
-        owners: (n_points,) index of the atom that each point is an image of.
         n_kinds: number of kinds.
         cutoff: Å.
 
     Returns:
-        first: (n_centers * n_kinds + 1,) where the neighbors of each (center, kind) begin.
-        vectors: (n_pairs, 3) from center to neighbor, Å.
-        atoms: (n_pairs,) atom whose image the neighbor is.
-        coincident: index of the first pair at the same place, or -1.
+        first: (n_centers * n_kinds + 1,) where the points near each (center, kind) begin.
+        partners: (n_pairs,) index of each point.
     """
     start, stop = atoms
     x, y, z = groups.places
@@ -270,8 +265,7 @@ def find_neighbors(
     for slot in range(1, first.shape[0]):
         first[slot] += first[slot - 1]
     place_of = first[:-1].copy()
-    vectors, neighbors = np.empty((first[-1], 3)), np.empty(first[-1], np.int64)
-    coincident = np.int64(-1)
+    partners = np.empty(first[-1], np.int32)
     k = 0
     for center in range(start, stop):
         slot = (center - start) * n_kinds
@@ -280,55 +274,85 @@ def find_neighbors(
             place = found[k]
             k += 1
             point = groups.points[place]
-            if point == center:
-                continue
-            row = slot + groups.kinds[place]
-            to = place_of[row]
-            place_of[row] += 1
-            v = vectors[to]
-            length = 0.0
-            for axis in range(3):
-                v[axis] = points[point, axis] - points[center, axis]
-                length += v[axis] * v[axis]
-            if length < _SAME_PLACE * _SAME_PLACE:
-                coincident = to if coincident < 0 else min(coincident, to)
-            neighbors[to] = owners[point]
-    return first, vectors, neighbors, coincident
+            if point != center:
+                row = slot + groups.kinds[place]
+                partners[place_of[row]] = point
+                place_of[row] += 1
+    return first, partners
 
 
 @compiled_once(nogil=True)
-def refresh_neighbors(
+def measure_pairs(
     first: IntArray,
-    atoms: IntArray,
-    vectors: FloatArray,
-    moved: FloatArray,
+    partners: PointArray,
+    points: FloatArray,
+    owners: IntArray,
     start: int,
     n_kinds: int,
     cutoff: float,
 ) -> tuple[IntArray, FloatArray, IntArray, np.int64]:
-    """Those of the pairs of a list that are within the cutoff now, as `find_neighbors`.
+    """The neighbors of consecutive atoms among points that were near when they were found.
 
     Args:
-        first, atoms, vectors: of the list.
-        moved: (n_atoms, 3) displacements since then, Å.
+        first, partners: of `find_points`.
+        points: (n_points, 4) where they are now, Å; atoms first.
+        owners: (n_points,) index of the atom that each point is an image of.
         start: the first center.
         n_kinds: number of kinds.
         cutoff: Å.
+
+    Returns:
+        first: (n_centers * n_kinds + 1,) where the neighbors of each (center, kind) begin.
+        vectors: (n_pairs, 3) from center to neighbor, Å.
+        atoms: (n_pairs,) atom whose image the neighbor is.
+        coincident: index of the first pair at the same place, or -1.
     """
     found_first = np.zeros(first.shape[0], np.int64)
-    now, found = np.empty((atoms.shape[0], 3)), np.empty(atoms.shape[0], np.int64)
+    vectors, atoms = np.empty((partners.shape[0], 3)), np.empty(partners.shape[0], np.int64)
     coincident, n = np.int64(-1), 0
     for row in range(first.shape[0] - 1):
-        center = start + row // n_kinds
+        center = U(start + row // n_kinds)
+        cx, cy, cz = points[center, 0], points[center, 1], points[center, 2]
         for pair in range(U(first[row]), U(first[row + 1])):
-            other, square = atoms[pair], 0.0
-            for axis in range(3):
-                length = vectors[pair, axis] + (moved[other, axis] - moved[center, axis])
-                now[n, axis] = length
-                square += length * length
-            found[n] = other
+            point = U(partners[pair])
+            x, y, z = points[point, 0] - cx, points[point, 1] - cy, points[point, 2] - cz
+            to = U(n)
+            vectors[to, 0], vectors[to, 1], vectors[to, 2] = x, y, z
+            atoms[to] = owners[point]
+            square = x * x + y * y + z * z
             if square < _SAME_PLACE * _SAME_PLACE:
                 coincident = n if coincident < 0 else coincident
             n += 1 if square <= cutoff * cutoff else 0
         found_first[row + 1] = n
-    return found_first, now[:n], found[:n], coincident
+    return found_first, vectors[:n], atoms[:n], coincident
+
+
+@compiled_once(nogil=True)
+def close_pairs(
+    first: IntArray, atoms: IntArray, vectors: FloatArray, start: int, n_kinds: int, distance: float
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """The pairs of a list that are closer than a distance, in their order.
+
+    Args:
+        first, atoms, vectors: of the list.
+        start: the first center.
+        n_kinds: number of kinds.
+        distance: Å.
+
+    Returns:
+        centers, atoms: (n_found,) both ends of each pair.
+        vectors: (n_found, 3) between them, Å.
+    """
+    found, n = np.empty(atoms.shape[0], np.int64), 0
+    for pair in range(U(atoms.shape[0])):
+        x, y, z = vectors[pair, 0], vectors[pair, 1], vectors[pair, 2]
+        found[U(n)] = pair
+        n += 1 if x * x + y * y + z * z < distance * distance else 0
+    centers, others, between = np.empty(n, np.int64), np.empty(n, np.int64), np.empty((n, 3))
+    row = 0
+    for k in range(n):
+        pair = found[k]
+        while first[row + 1] <= pair:
+            row += 1
+        centers[k], others[k], between[k] = start + row // n_kinds, atoms[pair], vectors[pair]
+    return centers, others, between
