@@ -30,6 +30,7 @@ HERE = Path(__file__).resolve()
 TASKS = {
     "values": "symmetry functions",
     "forces": "energy and forces",
+    "later": "energy and forces, a later step of molecular dynamics",
     "step": "energy and forces of 48 atoms, a step of molecular dynamics",
 }
 CONTROL = "arithmetic"
@@ -215,7 +216,8 @@ def serve(potential_file: Path, n_atoms: int) -> None:
     warnings.simplefilter("ignore")
     calculator = BehlerParrinello(potential_file)
     large, small = rutile(n_atoms), rutile(48)
-    start, velocity = small.positions.copy(), 0.006 * np.random.default_rng(0).normal(size=(len(small), 3))
+    velocities = {len(a): 0.006 * np.random.default_rng(0).normal(size=(len(a), 3)) for a in (small, large)}
+    starts = {len(a): a.positions.copy() for a in (small, large)}
     for line in sys.stdin:
         task, threads = line.split()
         if task == CONTROL:
@@ -224,8 +226,11 @@ def serve(potential_file: Path, n_atoms: int) -> None:
         knows_threads = "threads" in inspect.signature(BehlerParrinello.__init__).parameters
         options = {"threads": int(threads)} if knows_threads else {}
         calculator = BehlerParrinello(calculator.potential, **options)
-        n_steps, atoms = (60, small) if task == "step" else (1, large)
-        atoms.calc = calculator
+        n_steps, atoms = {"step": (60, small), "later": (4, large)}.get(task, (1, large))
+        start, velocity = starts[len(atoms)], velocities[len(atoms)]
+        atoms.positions, atoms.calc = start, calculator
+        if task == "later":
+            atoms.get_forces()
         structure = None
         if task == "values":
             structure = structure_of(large)
@@ -234,8 +239,8 @@ def serve(potential_file: Path, n_atoms: int) -> None:
             if structure is not None:
                 calculator.potential._calculator(structure)
                 continue
-            if task == "step":
-                atoms.positions = start + step * velocity
+            if task in ("step", "later"):
+                atoms.positions = start + (step + (task == "later")) * velocity
             atoms.get_forces()
         per_atom = 1e6 / (n_steps * len(atoms))
         times = (time.process_time() - begin) * per_atom, (time.perf_counter() - clock) * per_atom
