@@ -8,7 +8,8 @@ import pytest
 
 from tio2nn.cli.plans import constant_line, cost_line, labels_line
 from tio2nn.parameters.presets import preset
-from tio2nn.parameters.recipes import Facts, resolve
+from tio2nn.parameters.recipes import resolve
+from tio2nn.parameters.training_size import Facts
 
 FACTS = Facts(
     n_structures=300,

@@ -10,6 +10,7 @@ import pytest
 from places import OLD_PROJECTS
 
 from tio2nn.errors import UsageError
+from tio2nn.parameters.fit_cost import epoch_seconds, fit_seconds
 from tio2nn.parameters.fit_parameters import (
     RECIPE_NAMES,
     NetworkParameters,
@@ -18,7 +19,8 @@ from tio2nn.parameters.fit_parameters import (
 )
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import preset
-from tio2nn.parameters.recipes import Facts, epoch_seconds, fit_seconds, resolve, settings_of, with_recipe
+from tio2nn.parameters.recipes import resolve, settings_of, with_recipe
+from tio2nn.parameters.training_size import Facts
 
 FACTS = Facts(
     n_structures=250,
@@ -239,10 +241,20 @@ def test_auto_takes_as_many_steps_an_epoch_as_the_data_allow() -> None:
     assert resolve(NEW, sized(6_000)).training.batch_size == 16
 
 
-def test_auto_takes_two_networks_where_they_cost_little() -> None:
-    assert resolve(NEW, sized(160)).training.members == 2
-    assert resolve(NEW, sized(6_000)).training.members == 1
+def test_auto_takes_a_committee_as_large_as_costs_little() -> None:
+    assert resolve(NEW, sized(3)).training.members == 4
+    assert resolve(NEW, sized(160)).training.members == 4
+    assert resolve(NEW, sized(6_000)).training.members == 2
     assert resolve(NEW, sized(100_000)).training.members == 1
+
+
+@pytest.mark.parametrize("target", ["lammps", "cp2k", "aenet"])
+def test_auto_takes_two_networks_at_most_for_programs_that_compute_the_functions_for_each(
+    target: str,
+) -> None:
+    assert resolve(NEW.with_overrides(target=target), sized(160)).training.members == 2
+    own = NEW.with_overrides(target=target, training={"members": 3})
+    assert resolve(own, sized(160)).training.members == 3
 
 
 def test_auto_without_forces_has_the_network_of_default() -> None:
@@ -263,6 +275,8 @@ def test_the_estimate_grows_with_work() -> None:
     assert epoch_seconds(FACTS, (80, 80, 80), 32) > plain
     assert epoch_seconds(replace(FACTS, n_derivatives=2 * FACTS.n_derivatives), (80, 80, 80), 16) > plain
     assert epoch_seconds(FACTS.without_forces, (80, 80, 80), 16) < plain
+    # derivatives are read once for all members
+    assert plain < epoch_seconds(FACTS, (80, 80, 80), 16, members=4) < 4 * plain
 
 
 # --- the search ----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.fit_parameters import ACTIVATIONS
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import preset
-from tio2nn.parameters.recipes import Facts, resolve
+from tio2nn.parameters.recipes import resolve
 from tio2nn.parameters.targets import (
     ACTIVATIONS_OF,
     TARGETS,
@@ -23,6 +23,7 @@ from tio2nn.parameters.targets import (
     warning_of,
     works,
 )
+from tio2nn.parameters.training_size import Facts
 
 FACTS = Facts(100, 1000, 100, 3000, 10**6, 70, 2)
 OPEN = preset("artrith-urban-2016")

@@ -68,7 +68,7 @@ def test_run_uses_forces_says_so_and_what_it_will_cost(first_run: tuple[Path, st
         in said
     )
     assert "--energies-only leaves the forces out" in said
-    assert "2 networks of 6-6 nodes, 2 epochs, recipe auto: about 12 s of CPU time" in said
+    assert "4 networks of 6-6 nodes, 2 epochs, recipe auto: about 7 s of CPU time" in said
     assert "derivatives: 23 structures computed" in said
     recorded = ParameterSet.from_json(json.dumps(Potential.load(trained.potential_file).about["parameters"]))
     assert recorded.undecided == ()

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from tio2nn.cli import console
 from tio2nn.files.strict_json import quote
+from tio2nn.parameters.fit_cost import fit_seconds
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.recipes import Facts, fit_seconds, forces_of, stress_of, uses_forces, uses_stress
+from tio2nn.parameters.recipes import forces_of, stress_of, uses_forces, uses_stress
+from tio2nn.parameters.training_size import Facts
 from tio2nn.project.jacobian_store import Selection
 from tio2nn.structures.split import Split
 from tio2nn.wording import counted, listed, size

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.recipes import Facts, resolve, uses_forces, uses_stress
+from tio2nn.parameters.recipes import resolve, uses_forces, uses_stress
+from tio2nn.parameters.training_size import Facts
 from tio2nn.project.jacobian_store import Selection, jacobian_sizes, strain_sizes, with_derivatives
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.split import Split

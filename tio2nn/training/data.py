@@ -15,7 +15,7 @@ from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.errors import InputError
 from tio2nn.files.rows import scratch_beside
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.recipes import Facts
+from tio2nn.parameters.training_size import Facts
 from tio2nn.potential.familiarity import TrainingAtoms
 from tio2nn.potential.potential import composition_span
 from tio2nn.potential.repulsion import Repulsion

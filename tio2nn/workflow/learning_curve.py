@@ -24,8 +24,8 @@ from tio2nn.files.digests import digest_of
 from tio2nn.files.paths import AnyPath
 from tio2nn.memory import memory_for_derivatives
 from tio2nn.parallel.workers import trial_workers, worker_count
+from tio2nn.parameters.fit_cost import fit_seconds
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.recipes import fit_seconds
 from tio2nn.parameters.schema import to_json
 from tio2nn.project.facts import facts_of, resolved
 from tio2nn.project.freshness import Snapshot
