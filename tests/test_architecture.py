@@ -345,7 +345,6 @@ def test_a_function_has_few_arguments(module: str) -> None:
 
 _LOADED_BY_HELP = """
 import json, sys
-import typer
 from typer.main import get_command
 
 heavy = set(sys.argv[1:])
@@ -359,12 +358,6 @@ def run(app, name, *arguments):
     except SystemExit as end:
         return end.code
 
-bare = typer.Typer()
-for name in ("one", "other"):
-    bare.command(name)(lambda: None)
-run(bare, "one", "--help")
-typers = {package_of(name) for name in sys.modules} & heavy
-
 from tio2nn.cli.commands import app
 
 found = {}
@@ -377,20 +370,64 @@ for name in [None, *get_command(app).commands]:
         for value in vars(module).values()
         if package_of(getattr(value, "__module__", None) or getattr(value, "__name__", "")) in heavy
     }
-    loaded = {package_of(key) for key in sys.modules} & heavy - typers
+    loaded = {package_of(key) for key in sys.modules} & heavy
     found[name or "tio2nn"] = {"code": code, "loaded": sorted(loaded), "users": sorted(users)}
 print(json.dumps(found), file=sys.stderr)
 """
 
 
 def test_no_help_loads_a_heavy_library() -> None:
-    # Typer 0.29 reads the command lines of any program by pydantic: what it loads by itself is not our doing
     command = [sys.executable, "-c", _LOADED_BY_HELP, *HEAVY]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stderr)
     assert {"tio2nn", "init", "extract", "featurize", "train", "predict", "evaluate", "run"} <= set(found)
     assert found == {name: {"code": 0, "loaded": [], "users": []} for name in found}
+
+
+_LOADED_BY_COMPLETION = """
+import sys
+
+from tio2nn.__main__ import main
+
+sys.argv = ["tio2nn"]
+try:
+    main()
+finally:
+    print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", {"extract", "featurize", "train", "predict"}),
+        ("tr", {"train"}),
+        ("train --epochs many --mem", {"--member", "--members"}),
+        ("train --tls ca certificate key --epochs=5 --for", {"--for", "--forces"}),
+        ("predict a.xsf --format ", {"tsv", "csv", "json", "extxyz", "xsf"}),
+        ("extract files --energy f", {"free_energy"}),
+        ("evaluate files --report unfinished --strict --po", {"--potential"}),
+        ("--ver", {"--version"}),
+    ],
+)
+def test_completion_by_the_shell_loads_no_heavy_library(line: str, expected: set[str]) -> None:
+    asked = {
+        "_TIO2NN_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"tio2nn {line}",
+        "COMP_CWORD": str(1 + line.count(" ")),
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", _LOADED_BY_COMPLETION],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_environment() | asked,
+    )
+    assert ended.returncode == 0, ended.stderr
+    words = set(ended.stdout.split())
+    assert words == expected if line else expected < words
+    assert not set(ended.stderr.split()) & set(HEAVY)
 
 
 @pytest.fixture(scope="module")

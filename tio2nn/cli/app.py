@@ -48,6 +48,14 @@ def _in_one_line(ctx: Any = None) -> Iterator[None]:
 class _Commands(TyperGroup):
     """The commands; an option that stands before its command is refused with advice."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        parameters: list[Any] = super().get_params(ctx)
+        for parameter in parameters:
+            # Typer's own flags have no default: to convert None, it would load pydantic, which takes as long as a help
+            if getattr(parameter, "is_flag", False) and parameter.default is None:
+                parameter.default = False
+        return parameters
+
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _in_one_line():
             return super().make_context(*args, **kwargs)
@@ -78,10 +86,24 @@ class _Command(TyperCommand):
         for k, word in enumerate(words):
             following = "".join(words[k + 1 : k + 2])
             if word == REPORT and not following.lower().endswith(".html"):
-                if _can_be_no_source(following):
+                if _can_be_no_source(following) and not ctx.resilient_parsing:
                     ctx.fail(f"{REPORT}: expected a file named *.html, got {following!r}")
                 words[k] = f"{REPORT}="
-        return super().parse_args(ctx, [*words, *args[len(words) :]])
+        words += args[len(words) :]
+        return self._completed(ctx, words) if ctx.resilient_parsing else super().parse_args(ctx, words)
+
+    def _completed(self, ctx: Any, words: list[str]) -> list[str]:
+        """Parse what stands before the word that a shell completes; return what is left.
+
+        Completion asks which options are given, not for their values. Typer would convert these, for which it
+        loads pydantic.
+        """
+        given, ctx.args, _ = self.make_parser(ctx).parse_args(args=words)
+        for parameter in self.get_params(ctx):
+            ctx.params[parameter.name], source = parameter.consume_value(ctx, given)
+            ctx.set_parameter_source(parameter.name, source)
+        left: list[str] = ctx.args
+        return left
 
 
 def _can_be_no_source(word: str) -> bool:
