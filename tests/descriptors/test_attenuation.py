@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.polynomial import polynomial
+from numpy.polynomial import Chebyshev, Polynomial, polynomial
 from numpy.typing import NDArray
 
 from tio2nn.descriptors.attenuation import (
     Attenuation,
     Gaussian,
     TripletGaussian,
+    _in_powers,
     cosine_cutoff,
     cutoff_polynomial,
     short_cutoff_polynomial,
@@ -46,6 +47,15 @@ def test_the_cutoff_function_falls_from_one_to_zero_as_half_a_cosine() -> None:
 def test_the_cutoff_function_keeps_the_shape_of_its_argument() -> None:
     assert cosine_cutoff(np.ones((2, 3)), 4.0).shape == (2, 3)
     assert float(cosine_cutoff(2.0, 4.0)) == pytest.approx(0.5)
+
+
+@given(st.lists(st.floats(-1e3, 1e3).filter(lambda value: abs(value) > 1e-100), min_size=2, max_size=20))
+def test_series_are_converted_to_the_bits_of_numpy(series: list[float]) -> None:
+    expected = Chebyshev(series, domain=[0, 1]).convert(kind=Polynomial, domain=[-1, 1], window=[-1, 1]).coef
+    found = _in_powers(np.array(series))
+    # NumPy leaves out zeros at the end
+    np.testing.assert_array_equal(found[: len(expected)], expected)
+    assert not found[len(expected) :].any()
 
 
 @given(st.floats(0.0, 20.0), st.floats(0.5, 12.0))
