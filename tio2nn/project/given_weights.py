@@ -31,6 +31,14 @@ class _Row(NamedTuple):
     of_file: str  # the same, of the column that repeats the weight of the structure file
 
 
+class _Columns(NamedTuple):
+    separator: str
+    n_cells: int
+    name: int
+    weight: int | None
+    of_file: int | None
+
+
 def given_weights(file: Path) -> dict[str, float]:
     """The weights that a user gives, by name of structure; none for structures whose cell is empty.
 
@@ -38,7 +46,7 @@ def given_weights(file: Path) -> dict[str, float]:
         file: `energies.csv`, which need not exist.
 
     Raises:
-        InputError: the file cannot be read, names a structure twice, or has a weight that is no finite number of at
+        InputError: the file cannot be read, names a structure twice, or has a weight that is not a finite number of at
             least 0, or a column with almost this name.
     """
     return {row.name: _parsed(row, file) for row in _rows(file) if row.weight}
@@ -110,30 +118,45 @@ def _rows(file: Path) -> Iterator[_Row]:
 
 
 def _rows_of(lines: Iterator[str], file: Path) -> Iterator[_Row]:
-    first = next(lines, "")
-    separator = max(_SEPARATORS, key=first.count)
-    header = [cell.strip() for cell in next(csv.reader([first], delimiter=separator), [])]
-    _check_header(header, file)
-    if WEIGHT not in header and CONFIG_WEIGHT not in header:
+    columns = _columns(next(lines, ""), file)
+    if columns is None:
         return
-    name, *numbers = (header.index(own) if own in header else -1 for own in (_NAME, WEIGHT, CONFIG_WEIGHT))
-    table = csv.reader(lines, delimiter=separator)
+    table = csv.reader(lines, delimiter=columns.separator)
     seen = set()
     for cells in table:
         line = table.line_num + 1  # of the file, whose header is not in the table
         if not any(cell.strip() for cell in cells):
             continue
-        if len(cells) != len(header):
-            reason = f"expected {counted(len(header), 'column')}, got {len(cells)}"
-            raise InputError(reason, file=str(file), line=line)
-        texts = [cells[column].strip() if column >= 0 else "" for column in numbers]
-        with_point = [text if separator == "," else text.replace(",", ".") for text in texts]
-        row = _Row(line, cells[name].strip(), *with_point)
+        row = _row(cells, columns, file, line)
         if row.name in seen:
             reason = f"expected each structure once, got {quote(row.name)} twice"
             raise InputError(reason, file=str(file), line=line)
         seen.add(row.name)
         yield row
+
+
+def _columns(first: str, file: Path) -> _Columns | None:
+    """What the first line of the table says; None without a column of weights."""
+    separator = max(_SEPARATORS, key=first.count)
+    header = [cell.strip() for cell in next(csv.reader([first], delimiter=separator), [])]
+    _check_header(header, file)
+    if WEIGHT not in header and CONFIG_WEIGHT not in header:
+        return None
+    weight, of_file = (header.index(own) if own in header else None for own in (WEIGHT, CONFIG_WEIGHT))
+    return _Columns(separator, len(header), header.index(_NAME), weight, of_file)
+
+
+def _row(cells: Sequence[str], columns: _Columns, file: Path, line: int) -> _Row:
+    if len(cells) != columns.n_cells:
+        reason = f"expected {counted(columns.n_cells, 'column')}, got {len(cells)}"
+        raise InputError(reason, file=str(file), line=line)
+
+    def number(column: int | None) -> str:
+        text = "" if column is None else cells[column].strip()
+        # a spreadsheet that separates by semicolons has decimal commas
+        return text if columns.separator == "," else text.replace(",", ".")
+
+    return _Row(line, cells[columns.name].strip(), number(columns.weight), number(columns.of_file))
 
 
 def _check_header(header: Sequence[str], file: Path) -> None:
