@@ -13,7 +13,8 @@ may be several, with ` or ` between them.
 
 With `:beside:` a row stands beside the one of other files with the same values in the fields of `:by:`, whose fields
 are `{beside[FIELD]}`; `{ratio[FIELD]}` is a number of the row divided by that of the other. A value that was not
-measured is a dash. Below the table stands how it was measured. What does not fit ends the build.
+measured is a dash, and `{FIELD:code}` is set as code. Below the table stands how it was measured. What does not fit
+ends the build.
 """
 
 from __future__ import annotations
@@ -153,7 +154,13 @@ class _Formatter(string.Formatter):
         return super().get_value(key, args, kwargs)
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        return "–" if value is None else str(super().format_field(value, format_spec))
+        if value is None:
+            return "–"
+        if format_spec == "code":
+            return f"`{value}`" if value else ""
+        text = str(super().format_field(value, format_spec))
+        # 2.7e+02 is correct, and hard to read beside 58
+        return f"{float(text):,.0f}" if "e+" in text else text
 
 
 def origins(files: Sequence[Row]) -> Iterator[str]:

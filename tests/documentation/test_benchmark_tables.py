@@ -54,6 +54,18 @@ def test_a_table_has_a_line_for_each_row(tables: ModuleType) -> None:
     ]
 
 
+def test_numbers_have_no_exponent_and_options_keep_their_hyphens(tables: ModuleType) -> None:
+    rows = [
+        {"options": "--energies-only", "memory_GB": 271.4, "error": 2e-7},
+        {"options": "", "memory_GB": 1234.5, "error": 1.0},
+    ]
+    lines = tables.table(rows, ["recipe | `auto` {options:code}", "memory | {memory_GB:.2g} GB, {error:.2g}"])
+    assert list(lines)[2:] == [
+        "| `auto` `--energies-only` | 270 GB, 2e-07 |",
+        "| `auto`  | 1,200 GB, 1 |",
+    ]
+
+
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
