@@ -1,4 +1,4 @@
-"""Small labelled projects. Energies follow a smooth pair potential, so that a fit means something."""
+"""Small labeled projects. Energies follow a smooth pair potential, so that a fit means something."""
 
 from __future__ import annotations
 

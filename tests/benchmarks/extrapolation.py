@@ -152,10 +152,10 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     project = Project(arguments.project)
     potential = Potential.load(project.potential_file)
     chosen = list(unseen(project) if arguments.unseen else deformed(arguments.jobs))
-    structures = [replace(labelled.structure, file=labelled.structure.name) for labelled in chosen]
+    structures = [replace(labeled.structure, file=labeled.structure.name) for labeled in chosen]
     predictions = [p for p in predict_stream(potential, structures, forces=True) if isinstance(p, Prediction)]
-    for kind in dict.fromkeys(labelled.kind for labelled in chosen):
-        own = [p for p, labelled in zip(predictions, chosen, strict=True) if labelled.kind == kind]
+    for kind in dict.fromkeys(labeled.kind for labeled in chosen):
+        own = [p for p, labeled in zip(predictions, chosen, strict=True) if labeled.kind == kind]
         energy = np.mean([abs(p.energy - (p.structure.energy or 0.0)) / p.structure.n_atoms for p in own])
         true, predicted, *_ = forces_of(own)
         yield {

@@ -96,7 +96,7 @@ CELLS = {
 }
 
 
-def labelled(structure: Structure) -> Structure:
+def labeled(structure: Structure) -> Structure:
     """With energy and forces of a pair potential whose pairs are those of neighboring cells."""
     kinds = np.array([("Ti", "O").index(element) for element in structure.elements])
     vectors = (
@@ -133,7 +133,7 @@ def families(cells: Sequence[Cell], rng: np.random.Generator) -> Iterator[list[S
             found = [replace(first, positions=positions + tremor) for tremor in tremors]
         else:
             found = [first]
-        last = [labelled(structure) for structure in found]
+        last = [labeled(structure) for structure in found]
         yield last
 
 

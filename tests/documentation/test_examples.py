@@ -100,13 +100,13 @@ def here(
 
 def write_what_pages_name() -> None:
     """Files of the reader's own, in the current directory."""
-    frames = [labelled(path) for path in sorted(Path("sample_data").iterdir())]
+    frames = [labeled(path) for path in sorted(Path("sample_data").iterdir())]
     ase.io.write("calculations.traj", frames)
     for frame in frames:
         frame.info["U_total"] = frame.get_potential_energy()
         frame.arrays["F_total"] = frame.get_forces()
         frame.calc = None
-    ase.io.write("relabelled.xyz", frames, format="extxyz")
+    ase.io.write("relabeled.xyz", frames, format="extxyz")
     shutil.copytree("sample_data", "from-ase")
     Path("calculations").mkdir()
     for name, text in (
@@ -124,7 +124,7 @@ def write_what_pages_name() -> None:
     Path("md.out").write_text(foreign_outputs.aims_dynamics())
     foreign_outputs.deepmd(Path("water"))
     atom = "1\nconfig_type=isolated_atom energy={} pbc=F\n{} 0 0 0\n"
-    text = Path("relabelled.xyz").read_text(encoding="utf-8").replace("U_total=", "energy=")
+    text = Path("relabeled.xyz").read_text(encoding="utf-8").replace("U_total=", "energy=")
     Path("with-atoms.xyz").write_text(
         atom.format(-50.0, "Ti") + atom.format(-30.0, "O") + text, encoding="utf-8"
     )
@@ -141,7 +141,7 @@ def write_what_pages_name() -> None:
             )
 
 
-def labelled(path: Path) -> Atoms:
+def labeled(path: Path) -> Atoms:
     (structure,) = read_structures(path)
     return structure.to_ase()
 
@@ -256,7 +256,7 @@ def of_own_data(here: Path, shown: str, _: dict[str, Any]) -> None:
     assert "nothing to do" in shown
     assert (here / "my-steps/evaluation/parity.png").exists()
     assert (here / "my-project/model/potential.npz").exists()
-    assert (here / "relabelled/model/potential.npz").exists()
+    assert (here / "relabeled/model/potential.npz").exists()
 
 
 def of_formats(here: Path, shown: str, _: dict[str, Any]) -> None:

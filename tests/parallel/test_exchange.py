@@ -150,7 +150,7 @@ def test_a_number_that_is_taken_is_refused(file: Path) -> None:
             time.sleep(0.01)
         time.sleep(0.5)
         with (
-            pytest.raises(InputError, match=r"^rank 2 of 3 is there already"),
+            pytest.raises(InputError, match=r"^rank 2 of 3 is already connected"),
             exchange(file, JobPart(2, 3), "w", 20.0),
         ):
             pass

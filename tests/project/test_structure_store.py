@@ -138,8 +138,8 @@ def test_cohesive_energies_are_totals_without_reference_energies_per_atom(store:
 def test_an_element_without_reference_energy_leaves_its_structures_alone_unknown(
     tmp_path: Path, originals: list[Structure]
 ) -> None:
-    labelled = [replace(structure, energy=-1.0) for structure in originals]
-    write_store(tmp_path / "s.npz", labelled, reference_energies={"Ti": -1.0, "O": -1.0, "H": -1.0})
+    labeled = [replace(structure, energy=-1.0) for structure in originals]
+    write_store(tmp_path / "s.npz", labeled, reference_energies={"Ti": -1.0, "O": -1.0, "H": -1.0})
     np.testing.assert_array_equal(
         np.isnan(read_store(tmp_path / "s.npz").cohesive_energies), [False, False, True]
     )

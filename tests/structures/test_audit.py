@@ -13,7 +13,7 @@ from tio2nn.structures.structure import Structure
 REFERENCE = ReferenceEnergies.given({"O": -400.0, "Ti": -1600.0})
 
 
-def labelled(name: str, seed: int, cohesive: float, forces: bool = True) -> Structure:
+def labeled(name: str, seed: int, cohesive: float, forces: bool = True) -> Structure:
     """TiO2 with a cohesive energy, eV/atom."""
     structure = random_structure(np.random.default_rng(seed), n_atoms=3)
     return replace(
@@ -26,7 +26,7 @@ def labelled(name: str, seed: int, cohesive: float, forces: bool = True) -> Stru
 
 
 def several(energies: list[float]) -> Audit:
-    return audit([labelled(f"s{k}", k, energy) for k, energy in enumerate(energies)], REFERENCE)
+    return audit([labeled(f"s{k}", k, energy) for k, energy in enumerate(energies)], REFERENCE)
 
 
 def test_cohesive_energies_are_per_atom_without_reference_energies() -> None:
@@ -34,7 +34,7 @@ def test_cohesive_energies_are_per_atom_without_reference_energies() -> None:
 
 
 def test_the_largest_force_is_the_longest_vector() -> None:
-    findings = audit([labelled("a", 1, 0.0), labelled("b", 2, 0.0, forces=False)], REFERENCE)
+    findings = audit([labeled("a", 1, 0.0), labeled("b", 2, 0.0, forces=False)], REFERENCE)
     np.testing.assert_array_equal(findings.max_forces, [5.0, np.nan])
     assert dict(findings.facts())["forces"] == "in 1 of 2 structures; largest 5.000 eV/Å in a"
 
@@ -58,11 +58,11 @@ def test_few_structures_have_no_outliers() -> None:
 
 
 def test_the_summary_says_what_there_is() -> None:
-    scan = labelled("a1", 1, 0.0)
+    scan = labeled("a1", 1, 0.0)
     larger = replace(scan, name="a2", positions=scan.positions * 1.1, cell=scan.cell * 1.1)
     again = replace(scan, name="a3", energy=-2399.5)
     molecule = replace(
-        labelled("m", 2, 0.1),
+        labeled("m", 2, 0.1),
         elements=("O", "H", "H"),
         positions=np.eye(3) * 0.7,
         periodic=(False, False, False),
@@ -104,7 +104,7 @@ def test_many_compositions_are_cut_short() -> None:
 
 def test_a_set_without_duplicates_and_forces_says_so() -> None:
     facts = dict(
-        audit([labelled("a", 1, 0.0, forces=False), labelled("b", 2, 0.0, forces=False)], REFERENCE).facts()
+        audit([labeled("a", 1, 0.0, forces=False), labeled("b", 2, 0.0, forces=False)], REFERENCE).facts()
     )
     assert (facts["duplicates"], facts["forces"]) == ("none", "none")
 
@@ -115,7 +115,7 @@ def test_compositions_count_the_elements_that_are_asked_for(molecule: Structure)
 
 @pytest.mark.parametrize("energy", [0.0, -2400.0])
 def test_duplicates_carry_the_difference_of_their_energies(energy: float) -> None:
-    one = labelled("a", 1, 0.0)
+    one = labeled("a", 1, 0.0)
     findings = audit([one, replace(one, name="b", energy=energy)], REFERENCE)
     np.testing.assert_array_equal(findings.duplicate_energies, [np.nan, energy + 2400.0])
 

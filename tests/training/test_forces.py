@@ -37,10 +37,10 @@ def part(n: int, seed: int) -> tuple[AtomTable, Labels, ForceLabels]:
     table = AtomTable.from_rows(whitened.astype(np.float64), subnets, n_atoms, 2)
     table = AtomTable(tuple(np.asarray(p, np.float32) for p in table.features), table.counts)
     sizes = 3 * N_FEATURES * n_atoms**2
-    labelled = np.arange(n) % 3 != 2
-    sizes = sizes * labelled
+    labeled = np.arange(n) % 3 != 2
+    sizes = sizes * labeled
     jacobian = rng.normal(size=sizes.sum()).astype(np.float32)
-    offsets = np.where(labelled, np.cumsum(sizes) - sizes, -1)
+    offsets = np.where(labeled, np.cumsum(sizes) - sizes, -1)
     forces = rng.normal(size=(n_atoms.sum(), 3)).astype(np.float32)
     labels = ForceLabels(jacobian, offsets, forces, subnets.astype(np.int8), n_atoms)
     return table, Labels(rng.normal(size=n) * n_atoms, rng.uniform(0.5, 1.5, n)), labels
@@ -76,7 +76,7 @@ def blocks(labels: ForceLabels) -> list[np.ndarray | None]:
 def reference_loss(rows: tf.Tensor, labels: ForceLabels, weights: np.ndarray) -> tuple[tf.Tensor, float]:
     """Loss and squared errors as they are printed, for ∂E/∂G (n_atoms, n_features) in the order of the atoms."""
     loss, squares, first = tf.zeros((), tf.float64), 0.0, 0
-    n_labelled = labels.n_atoms[labels.has_forces].sum()
+    n_labeled = labels.n_atoms[labels.has_forces].sum()
     # a batch of all structures: the mean over its atoms
     for n, block, weight in zip(labels.n_atoms, blocks(labels), weights, strict=True):
         own = slice(first, first + n)
@@ -86,7 +86,7 @@ def reference_loss(rows: tf.Tensor, labels: ForceLabels, weights: np.ndarray) ->
         forces = -tf.einsum("if,ifax->ax", tf.cast(rows[own], tf.float64), tf.constant(block, tf.float64))
         errors = forces - labels.forces[own]
         lengths = tf.reduce_sum(errors * errors, axis=1)
-        loss += weight * tf.reduce_sum(tf.sqrt(1.0 + lengths / SCALE**2) - 1.0) / n_labelled
+        loss += weight * tf.reduce_sum(tf.sqrt(1.0 + lengths / SCALE**2) - 1.0) / n_labeled
         squares += float(tf.reduce_sum(lengths))
     return loss, squares
 

@@ -38,14 +38,14 @@ SCALE = 0.3
 SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 14, 23)
 
 
-def part(n: int, seed: int, labelled: Sequence[bool] | None = None) -> Part:
+def part(n: int, seed: int, labeled: Sequence[bool] | None = None) -> Part:
     """Structures of one to 23 atoms of two subnets, elements mixed; every fourth one has no forces."""
     rng = np.random.default_rng(seed)
     n_atoms = rng.choice(SIZES, n)
     subnets = rng.integers(0, 2, n_atoms.sum())
     table = AtomTable.from_rows(rng.normal(size=(n_atoms.sum(), N_FEATURES)), subnets, n_atoms, 2)
     table = AtomTable(tuple(np.asarray(p, np.float32) for p in table.features), table.counts)
-    has_forces = np.arange(n) % 4 != 3 if labelled is None else np.array(labelled)
+    has_forces = np.arange(n) % 4 != 3 if labeled is None else np.array(labeled)
     numbers = 3 * N_FEATURES * n_atoms**2 * has_forces
     forces = rng.normal(size=(n_atoms.sum(), 3)).astype(np.float32)
     labels = ForceLabels(
@@ -342,7 +342,7 @@ def test_a_fit_is_not_continued_on_another_device(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(training, "on", lambda _: devices.on("cpu"))
     with pytest.raises(
         InputError,
-        match="expected a fit begun on the gpu, got one of 1 epoch on the cpu; --device cpu goes on with it",
+        match="expected a fit begun on the gpu, got one of 1 epoch on the cpu; --device cpu continues it",
     ):
         run_in_company(fits(1), [resumption], lambda *_: None, device="gpu")
     epochs: list[int] = []

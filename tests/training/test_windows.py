@@ -45,8 +45,8 @@ def data(tmp_path: Path) -> FitData:
     """60 structures of 5 to 12 atoms; 12 of them validate, every seventh has no forces. 0.3 MB of derivatives."""
     rng = np.random.default_rng(0)
     n_atoms = rng.integers(5, 13, 60)
-    labelled = np.arange(60) % 7 != 3
-    sizes = values_of(n_atoms) * labelled
+    labeled = np.arange(60) % 7 != 3
+    sizes = values_of(n_atoms) * labeled
     path = tmp_path / "jacobian.f32"
     rng.normal(size=sizes.sum()).astype("<f4").tofile(path)
     features = rng.normal(size=(n_atoms.sum(), N_FEATURES))
@@ -55,7 +55,7 @@ def data(tmp_path: Path) -> FitData:
     labels = Labels(rng.normal(size=60) * n_atoms, np.ones(60))
     forces = ForceLabels(
         np.memmap(path, dtype="<f4", mode="r"),
-        np.where(labelled, np.cumsum(sizes) - sizes, -1),
+        np.where(labeled, np.cumsum(sizes) - sizes, -1),
         rng.normal(size=(n_atoms.sum(), 3)).astype(np.float32),
         np.zeros(n_atoms.sum(), np.int8),
         n_atoms,

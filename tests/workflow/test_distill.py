@@ -122,11 +122,11 @@ def test_labels_of_the_truth_can_be_mixed_in(project: Project, teacher: Path) ->
 
 def test_stresses_are_taught_where_structures_have_them(project: Project, teacher: Path) -> None:
     stress = np.diag([0.1, 0.2, 0.3])
-    labelled = [replace(s, stress=stress if k % 2 else None) for k, s in enumerate(structures_with_forces())]
-    write_store(project.structures_file, labelled, reference_energies=ATOMIC_ENERGIES)
+    labeled = [replace(s, stress=stress if k % 2 else None) for k, s in enumerate(structures_with_forces())]
+    write_store(project.structures_file, labeled, reference_energies=ATOMIC_ENERGIES)
     found = lessons(project, Distillation(teacher, copies=1))
     networks = replace(Potential.load(teacher), repulsion=None)
-    own = {structure.name: structure for structure in labelled}
+    own = {structure.name: structure for structure in labeled}
     for structure in (found[k] for k in range(32)):
         if own[structure.name.split()[0]].stress is None:
             assert structure.stress is None

@@ -197,8 +197,8 @@ def test_what_cannot_be_used_is_rejected_with_its_place_and_the_rest_is_evaluate
 
 
 def test_when_nothing_can_be_used_the_reason_is_the_error(potential_file: Path, tmp_path: Path) -> None:
-    unlabelled = [replace(structure, energy=None) for structure in named(*TEST)]
-    files = write_files(tmp_path / "files", unlabelled)
+    unlabeled = [replace(structure, energy=None) for structure in named(*TEST)]
+    files = write_files(tmp_path / "files", unlabeled)
     with pytest.raises(
         InputError, match=r"structure0003\.xsf.* expected a comment '# total energy = .* eV', got none$"
     ):

@@ -39,14 +39,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rng = np.random.default_rng(0)
     (tmp_path / "data").mkdir()
     for number in (1, 2, 10):
-        write(f"data/s{number}.xsf", labelled(rng))
-    scan = labelled(rng)
+        write(f"data/s{number}.xsf", labeled(rng))
+    scan = labeled(rng)
     write("data/s11.xsf", replace(scan, forces=None))
     write("data/s12.xsf", replace(scan, positions=scan.positions * 1.25, cell=scan.cell * 1.25))
     return tmp_path
 
 
-def labelled(rng: np.random.Generator) -> Structure:
+def labeled(rng: np.random.Generator) -> Structure:
     structure = random_structure(rng, n_atoms=5)
     return replace(structure, energy=float(rng.normal(-5000.0, 0.1)), forces=rng.normal(size=(5, 3)))
 
@@ -95,7 +95,7 @@ def test_every_structure_has_its_row_in_the_order_of_names() -> None:
 
 
 def test_energies_lose_no_digit_between_file_table_and_store() -> None:
-    write("data/s1.xsf", replace(labelled(np.random.default_rng(1)), energy=-19960.66173261))
+    write("data/s1.xsf", replace(labeled(np.random.default_rng(1)), energy=-19960.66173261))
     run("data")
     row = table()[0]
     store = read_store("out/structures/structures.npz")
@@ -144,7 +144,7 @@ def test_what_cannot_be_trusted_is_listed_and_stops_nothing() -> None:
 
 
 def test_structures_of_other_elements_are_rejected_where_elements_are_given() -> None:
-    nitride = replace(labelled(np.random.default_rng(2)), elements=("Ti", "N", "O", "O", "O"))
+    nitride = replace(labeled(np.random.default_rng(2)), elements=("Ti", "N", "O", "O", "O"))
     write("data/s5.xsf", nitride)
     summary = run("data", parameters=preset("artrith-urban-2016", ("Ti", "O")))
     assert [str(error) for error in summary.rejected] == ["data/s5.xsf:3: expected the elements Ti, O, got N"]
@@ -169,7 +169,7 @@ def test_without_any_structure_the_earlier_table_stays() -> None:
 
 def test_results_do_not_depend_on_the_order_of_the_input() -> None:
     Path("more").mkdir()
-    write("more/s1.xsf", labelled(np.random.default_rng(3)))
+    write("more/s1.xsf", labeled(np.random.default_rng(3)))
     files = sorted(str(path) for path in Path().glob("*/*.xsf"))
     results = []
     for order in (files, files[::-1]):
@@ -247,7 +247,7 @@ print(json.dumps([summary.n_structures, len(summary.rejected), heavy, dict(summa
 
 
 def test_the_rows_of_the_table_of_energies_are_not_held_together() -> None:
-    n, one = 2000, labelled(np.random.default_rng(0))
+    n, one = 2000, labeled(np.random.default_rng(0))
     structures = [replace(one, name=f"s{k}") for k in range(n)]
     findings = audit(structures, ReferenceEnergies.given(dict.fromkeys(one.composition, 0.0)))
     rows = deque[list[object]](maxlen=1)

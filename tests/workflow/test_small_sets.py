@@ -44,7 +44,7 @@ class Errors(NamedTuple):
     force_of_zero: float
 
 
-def labelled(atoms: Iterable[Atoms], forces: bool = True) -> list[Structure]:
+def labeled(atoms: Iterable[Atoms], forces: bool = True) -> list[Structure]:
     """Structures with energy and forces."""
     made = []
     for k, own in enumerate(atoms):
@@ -125,10 +125,10 @@ def strained_copper(n: int, seed: int) -> list[Atoms]:
 
 @pytest.mark.slow
 def test_a_fit_to_small_cells_holds_in_a_large_one(tmp_path: Path) -> None:
-    training = labelled(strained_copper(40, seed=1))
+    training = labeled(strained_copper(40, seed=1))
     large = bulk("Cu", "fcc", a=3.62, cubic=True) * (2, 2, 2)
     large.positions += np.random.default_rng(2).normal(0.0, 0.05, (32, 3))
-    found = errors_of(fitted(tmp_path / "p", training, epochs=300), training, labelled([large]))
+    found = errors_of(fitted(tmp_path / "p", training, epochs=300), training, labeled([large]))
     assert found.force < 0.05
     assert found.force < 0.2 * found.force_of_zero
     assert found.energy < 0.02
@@ -145,7 +145,7 @@ def hydrogen_cyanide(n: int, displacement: float, seed: int) -> list[Structure]:
         z = np.cumsum([0.0, *(np.array([1.07, 1.16]) + rng.normal(0.0, 0.04, 2))])
         across = rng.normal(0.0, displacement, (3, 2))
         made.append(Atoms("HCN", np.column_stack([across, z])))
-    return labelled(made)
+    return labeled(made)
 
 
 def of_elements(parameters: ParameterSet, structures: Sequence[Structure]) -> list[FloatArray]:
@@ -196,7 +196,7 @@ def alloys() -> list[Structure]:
         atoms.set_chemical_symbols([str(e) for e in rng.choice(METALS, 8)])
         atoms.positions += rng.normal(0.0, 0.07, (8, 3))
         made.append(atoms)
-    return labelled(made)
+    return labeled(made)
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def export(
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse if the other program would compute something else.")
+        bool, typer.Option("--strict", help="Refuse if the other program would give other results.")
     ] = False,
 ) -> None:
     """Write the potential as files that other programs read."""

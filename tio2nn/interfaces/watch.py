@@ -177,7 +177,7 @@ class Watch:
                     handle.seek(-1, 2)
                     if handle.read(1) != b"\n":
                         raise InputError(
-                            "expected complete frames to append to, got a file whose last line has no end",
+                            "expected complete frames to append to, got one whose last line does not end",
                             file=str(self.file),
                         )
         except OSError as error:

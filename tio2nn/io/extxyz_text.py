@@ -46,7 +46,7 @@ class Predicted:
 def write_extxyz(structure: Structure, predicted: Predicted) -> str:
     """The text of one frame: the content of its source and the predictions, named as the module describes."""
     info, columns = _of_source(structure)
-    prefix = PREFIX if _is_labelled(structure) or not predicted.are_labels else ""
+    prefix = PREFIX if _is_labeled(structure) or not predicted.are_labels else ""
     words = {f"{prefix}energy": repr(predicted.energy)}
     if predicted.forces is not None:
         columns[f"{prefix}forces"] = _column(predicted.forces)
@@ -78,7 +78,7 @@ def write_extxyz(structure: Structure, predicted: Predicted) -> str:
     return "\n".join([str(structure.n_atoms), " ".join(comment), *rows]) + "\n"
 
 
-def _is_labelled(structure: Structure) -> bool:
+def _is_labeled(structure: Structure) -> bool:
     extras = structure.extras
     return (
         structure.energy is not None

@@ -196,10 +196,12 @@ def _introduced(
                 "version for all of them"
             )
         if answer == _OTHER_WORK:
-            raise InputError("rank 1 works with another preparation; see that all ranks share the project")
+            raise InputError(
+                "rank 1 works with another preparation; make sure that all ranks share the project"
+            )
         if answer == _TAKEN:
             raise InputError(
-                f"{told_ranks([rank.number], rank.total)} is there already; give each one a number of its own"
+                f"{told_ranks([rank.number], rank.total)} is already connected; give each rank its own number"
             )
     except BaseException:
         other.close()

@@ -104,14 +104,14 @@ class _Kind(NamedTuple):
         planned: the layout that they would have.
         table: their table.
         label: that they are for.
-        is_labelled: (n_structures,) which structures have that label.
+        is_labeled: (n_structures,) which structures have that label.
     """
 
     layout: type[JacobianLayout]
     planned: Callable[[ParameterSet, StructureStore, Selection | None], JacobianLayout]
     table: Path
     label: str
-    is_labelled: NDArray[np.bool_]
+    is_labeled: NDArray[np.bool_]
 
 
 def _state(project: Project, parameters: ParameterSet, store: StructureStore, kind: _Kind) -> State:
@@ -125,12 +125,12 @@ def _state(project: Project, parameters: ParameterSet, store: StructureStore, ki
         open_jacobian(project.features_directory, layout)
     except InputError as error:
         return State(BROKEN, str(error))
-    n_chosen, n_labelled = (
-        int(mask.sum()) for mask in (layout.has_derivatives(kind.is_labelled), kind.is_labelled)
+    n_chosen, n_labeled = (
+        int(mask.sum()) for mask in (layout.has_derivatives(kind.is_labeled), kind.is_labeled)
     )
     what = counted(n_chosen, "structure")
     if layout.selection is not None:
-        what = f"{n_chosen} of {counted(n_labelled, 'structure')} with {kind.label}"
+        what = f"{n_chosen} of {counted(n_labeled, 'structure')} with {kind.label}"
     return State(FRESH, f"{what}, {size(layout.n_bytes)}")
 
 

@@ -178,14 +178,14 @@ class JacobianLayout:
         sizes = cls.sizes(n_atoms, n_features, has_forces)
         shards: list[JacobianShard] = []
         offset = 0
-        for first, last, n_labelled in shard_spans((n_atoms * has_forces).tolist()):
-            if n_labelled:
+        for first, last, n_labeled in shard_spans((n_atoms * has_forces).tolist()):
+            if n_labeled:
                 n_values = int(sizes[first:last].sum())
                 shards.append(JacobianShard(first, last, offset, n_values))
                 offset += n_values
         structures = digest_of(geometry_hashes)
-        labelled = digest(np.packbits(has_forces).tobytes())
-        file = f"{cls.stem}-{digest_of([fingerprint, structures, labelled])}.f32"
+        labeled = digest(np.packbits(has_forces).tobytes())
+        file = f"{cls.stem}-{digest_of([fingerprint, structures, labeled])}.f32"
         return cls(fingerprint, structures, n_features, file, tuple(shards), selection=selection)
 
     def has_derivatives(self, has_forces: BoolArray) -> BoolArray:

@@ -83,9 +83,9 @@ class LabelNotes(NamedTuple):
             if len(pair) != 2 or not all(isinstance(number, (float, NoneType)) for number in pair):
                 raise ValueError("energies of files that are not two for each structure")
         if not all(isinstance(text, str) for text in self.config_types or ()):
-            raise ValueError("kinds that are no text")
+            raise ValueError("kinds that are not text")
         if not all(isinstance(w, (int, float)) and 0.0 <= w < math.inf for w in self.weights or ()):
-            raise ValueError("weights that are no finite numbers of at least 0")
+            raise ValueError("weights that are not finite numbers of at least 0")
         if not all(doubt in DOUBTED for doubt in self.doubts):
             raise ValueError("doubts about unknown labels")
 

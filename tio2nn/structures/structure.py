@@ -1,4 +1,4 @@
-"""An atomic structure, with the energy, forces and stress of the reference method if it is labelled."""
+"""An atomic structure, with the energy, forces and stress of the reference method if it is labeled."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Part:
                 sizes += own.sizes(n_features)
         return sizes
 
-    def n_labelled(self, order: IntArray) -> tuple[int, int]:
+    def n_labeled(self, order: IntArray) -> tuple[int, int]:
         """Number of atoms with forces, and of structures with a stress, among structures (n_structures,)."""
         forces, stress = self.forces, self.stress
         return (
@@ -118,7 +118,7 @@ class Batches:
         # The loss of the forces of a batch is the sum over its atoms with forces divided by those of a full batch on
         # average, so that atoms count alike in batches with few of them. The mean of the losses of all full batches is
         # then the mean loss of an atom. It is so with structures and their stresses.
-        n_atoms, n_stresses = part.n_labelled(order)
+        n_atoms, n_stresses = part.n_labeled(order)
         per_force = max(1.0, n_atoms * size / len(order))
         per_stress = n_stresses * size / len(order) if n_stresses else 1.0
         n_of_stresses = 0 if part.stress is None else part.stress.n_components(order)

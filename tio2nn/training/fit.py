@@ -162,7 +162,7 @@ class Fit:
         if self._device not in (None, device):
             raise InputError(
                 f"expected a fit begun on the {device}, got one of {counted(len(self.history), 'epoch')} on the "
-                f"{self._device}; --device {self._device} goes on with it; to begin anew, remove the file",
+                f"{self._device}; --device {self._device} continues it; to start over, remove the file",
                 file=str(checkpoint),
             )
         self._device = device
@@ -258,7 +258,8 @@ def _require_same(exchange: Exchange, fits: Sequence[Fit]) -> None:
     own = np.array([fit.progress for fit in fits])
     if not np.array_equal(exchange.from_first(own), own):
         raise InputError(
-            f"rank 1 has read other checkpoints than rank {exchange.rank.number}; see that all ranks share the project"
+            f"rank 1 has read other checkpoints than rank {exchange.rank.number}; make sure that all ranks share the "
+            "project"
         )
 
 

@@ -122,16 +122,16 @@ def mixed(sizes: IntArray, batch_size: int, capacity: int, random: np.random.Gen
         capacity: values of a window.
         random: draws.
     """
-    labelled = np.flatnonzero(sizes)
+    labeled = np.flatnonzero(sizes)
     keys = random.random(len(sizes))  # structures without derivatives are spread over all windows
-    if len(labelled):
+    if len(labeled):
         # bytes and structures count alike: blocks of bytes alone would hold dozens of small structures, all akin
         total = int(sizes.sum())
-        shares = sizes[labelled] / total + 1 / len(labelled)
+        shares = sizes[labeled] / total + 1 / len(labeled)
         block = min(2 * capacity / total / _BLOCKS_OF_WINDOW, _BLOCK / total)
         blocks = ((np.cumsum(shares) - shares) / block + random.random()).astype(np.int64)
         drawn = random.permutation(int(blocks[-1]) + 1)[blocks]
-        keys[labelled[np.argsort(drawn, kind="stable")]] = (np.arange(len(labelled)) + 0.5) / len(labelled)
+        keys[labeled[np.argsort(drawn, kind="stable")]] = (np.arange(len(labeled)) + 0.5) / len(labeled)
     order = np.argsort(keys, kind="stable")
     first_batches = in_turn(sizes[order], batch_size, capacity)
     for begin, end in zip(first_batches[:-1] * batch_size, first_batches[1:] * batch_size, strict=True):

@@ -130,7 +130,7 @@ class Derivatives(NamedTuple):
         layout: of their file.
         table: receives the layout when all are there.
         plan: the record of the chosen structures; None if they need none.
-        is_labelled: (n_structures,) which structures have the label that they are for.
+        is_labeled: (n_structures,) which structures have the label that they are for.
         is_done: whether nothing is left to do.
         compute: those of some structures.
     """
@@ -140,7 +140,7 @@ class Derivatives(NamedTuple):
     layout: JacobianLayout
     table: Path
     plan: Path | None
-    is_labelled: NDArray[np.bool_]
+    is_labeled: NDArray[np.bool_]
     is_done: bool
     compute: Compute
 
@@ -206,13 +206,13 @@ def completed(snapshot: Snapshot, kind: Derivatives, how: How) -> JacobianSummar
     """Compute the missing derivatives of one kind."""
     begin = time.perf_counter()
     parameters, store, layout, own = snapshot.parameters, snapshot.structures, kind.layout, how.part
-    has_derivatives = layout.has_derivatives(kind.is_labelled)
+    has_derivatives = layout.has_derivatives(kind.is_labeled)
     shards = layout.shards if own is None else own.share(layout.shards)
     summary = JacobianSummary(
         n_structures=sum(int(has_derivatives[shard.first : shard.last].sum()) for shard in shards),
         n_computed=0,
-        n_left_out=int((kind.is_labelled & ~has_derivatives).sum()),
-        n_without_labels=int((~kind.is_labelled).sum()),
+        n_left_out=int((kind.is_labeled & ~has_derivatives).sum()),
+        n_without_labels=int((~kind.is_labeled).sum()),
         disk_bytes=sum(len(byte_span(shard)) for shard in shards),
         seconds=0.0,
     )

@@ -175,11 +175,11 @@ def text(prediction: Prediction, form: Format, xsf_forces: XsfForces = "eV/A") -
         return json.dumps(_document(prediction), ensure_ascii=False)
     structure = prediction.structure
     if form == "xsf":
-        labelled = replace(structure, energy=prediction.energy, forces=prediction.forces)
+        labeled = replace(structure, energy=prediction.energy, forces=prediction.forces)
         try:
-            return write_xsf(labelled, forces_in=xsf_forces).removesuffix("\n")
+            return write_xsf(labeled, forces_in=xsf_forces).removesuffix("\n")
         except ValueError as error:
-            raise labelled.error(str(error)) from None
+            raise labeled.error(str(error)) from None
     predicted = Predicted(prediction.energy, prediction.forces, prediction.stress, prediction.distances)
     return write_extxyz(structure, predicted).removesuffix("\n")
 

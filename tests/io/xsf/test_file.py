@@ -336,7 +336,7 @@ def test_messages_stay_on_one_readable_line() -> None:
     assert len(complaint(CRYSTAL.replace("Ti ", "Ti" * 5000 + " "))) < 200
 
 
-def labelled() -> st.SearchStrategy[Structure]:
+def labeled() -> st.SearchStrategy[Structure]:
     """Structures with and without energy and forces."""
     plain = structures(elements=("Ti", "O", "H", "Og"), periodicities=WRITABLE)
     energies = st.none() | st.floats(-1e5, 1e5)
@@ -351,7 +351,7 @@ def labelled() -> st.SearchStrategy[Structure]:
     )
 
 
-@given(labelled())
+@given(labeled())
 def test_reading_what_was_written_gives_the_printed_digits(structure: Structure) -> None:
     read = parse(write_xsf(structure))
     assert_same(read, structure, tolerance=0.5001e-8)
@@ -359,7 +359,7 @@ def test_reading_what_was_written_gives_the_printed_digits(structure: Structure)
     assert write_xsf(read) == write_xsf(structure)
 
 
-@given(labelled(), st.data(), st.booleans(), st.booleans())
+@given(labeled(), st.data(), st.booleans(), st.booleans())
 def test_a_file_cut_anywhere_is_refused_or_read_right(
     structure: Structure, data: st.DataObject, energy_behind: bool, shortest_numbers: bool
 ) -> None:
