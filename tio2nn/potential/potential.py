@@ -6,12 +6,9 @@ whitening, the reference energies and the range of the training features. Energi
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,13 +19,10 @@ from tio2nn.cores import thread_count
 from tio2nn.descriptors.batches import batch_wise
 from tio2nn.descriptors.symmetry_functions import Description, SymmetryCalculator
 from tio2nn.descriptors.verlet import VerletList
-from tio2nn.errors import InputError, ParameterError, one_line, unreadable
-from tio2nn.files.arrays import opened_arrays, write_arrays
 from tio2nn.files.paths import AnyPath
-from tio2nn.files.special_files import is_special
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.potential.checks import check_consistency, check_header, check_repulsion
 from tio2nn.potential.familiarity import TrainingAtoms
+from tio2nn.potential.file import read_potential, write_potential
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.networks import Evaluated, Networks, rows_of
 from tio2nn.potential.prediction import (
@@ -42,11 +36,6 @@ from tio2nn.potential.repulsion import Repelled, Repulsion
 from tio2nn.potential.whitening import Whitening
 from tio2nn.structures.structure import Structure
 from tio2nn.wording import counted
-
-FORMAT = 3
-"""Version of the file format, increased if older versions cannot read new files. Format 2 had no repulsion."""
-
-_PARTS_OF_ATOMS = ("low", "high", "references", "unit")  # fields of TrainingAtoms, as the file names them
 
 # relative distance of a composition from a span; compositions are small integers
 _SPAN_TOLERANCE = 1e-6
@@ -275,35 +264,7 @@ class Potential:
 
     def save(self, path: AnyPath) -> None:
         """Write the file, atomically."""
-        arrays: dict[str, Any] = {"composition_span": self.composition_span}
-        if self.repulsion is not None:
-            arrays["repulsion/outer"] = self.repulsion.outer
-        for k, atoms in enumerate(self.training_atoms):
-            for part in _PARTS_OF_ATOMS:
-                arrays[f"training/{k}/{part}"] = getattr(atoms, part)
-        for k, whitening in enumerate(self.whitenings):
-            arrays[f"whitening/{k}/mean"] = whitening.mean
-            arrays[f"whitening/{k}/matrix"] = whitening.matrix
-            arrays[f"whitening/{k}/constant"] = whitening.constant
-            arrays[f"whitening/{k}/metric"] = whitening.metric
-        for m, member in enumerate(self.members):
-            for k, layers in enumerate(member):
-                for n, layer in enumerate(layers):
-                    arrays[f"member/{m}/{k}/{n}/kernel"] = layer.kernel
-                    arrays[f"member/{m}/{k}/{n}/bias"] = layer.bias
-        header = {
-            "format": FORMAT,
-            "parameters": json.loads(self.parameters.to_json()),
-            "reference_energies_eV": self.reference_energies,
-            "subnet_of": self.subnet_of,
-            "activations": [
-                [[layer.activation for layer in net] for net in member] for member in self.members
-            ],
-            "about": dict(self.about),
-            "has_repulsion": self.repulsion is not None,
-            "largest_in_training": asdict(self.limits),
-        }
-        write_arrays(path, {"header": np.array(json.dumps(header)), **arrays})
+        write_potential({field.name: getattr(self, field.name) for field in fields(self)}, path)
 
     @classmethod
     def load(cls, path: AnyPath) -> Potential:
@@ -312,85 +273,7 @@ class Potential:
         Raises:
             InputError: a missing or damaged file, or one of a later version.
         """
-        path = Path(path)
-        file = str(path)
-        expected = "expected a potential written by tio2nn train, got"
-        try:
-            if is_special(path):
-                raise InputError("expected a regular file, got another kind", file=file)
-            with path.open("rb") as handle:
-                if not zipfile.is_zipfile(handle):
-                    raise InputError(f"{expected} another kind of file, or a truncated one", file=file)
-            with opened_arrays(path) as arrays:
-                return cls._from_arrays(json.loads(str(arrays["header"])), arrays, file)
-        except InputError:
-            raise
-        except IsADirectoryError:
-            reason = f"{expected} a directory; tio2nn.read_n2p2 reads n2p2 folders"
-            raise InputError(reason, file=file) from None
-        except OSError as error:
-            raise InputError(unreadable(error), file=file) from None
-        except json.JSONDecodeError:
-            raise InputError(f"{expected} a damaged or foreign file", file=file) from None
-        except Exception as error:
-            reason = f"{expected} a damaged or foreign file ({one_line(error)})"
-            raise InputError(reason, file=file) from None
-
-    @classmethod
-    def _from_arrays(cls, header: dict[str, Any], arrays: Mapping[str, Any], file: str) -> Potential:
-        check_header(header, FORMAT, file)
-        is_older = header["format"] < FORMAT
-        has_repulsion = not is_older and header["has_repulsion"]
-        try:
-            parameters = ParameterSet.from_json(json.dumps(header["parameters"]))
-        except ParameterError as error:
-            raise InputError(f"expected a potential with valid parameters: {error}", file=file) from None
-        n_subnets = max(header["subnet_of"].values()) + 1
-        # format 2 used the matrix of the network as metric
-        parts = ("mean", "matrix", "constant", "matrix" if is_older else "metric")
-        whitenings = tuple(
-            Whitening(*[arrays[f"whitening/{k}/{part}"] for part in parts]) for k in range(n_subnets)
-        )
-        members = tuple(
-            tuple(
-                tuple(
-                    Layer(
-                        arrays[f"member/{m}/{k}/{n}/kernel"], arrays[f"member/{m}/{k}/{n}/bias"], activation
-                    )
-                    for n, activation in enumerate(activations)
-                )
-                for k, activations in enumerate(member)
-            )
-            for m, member in enumerate(header["activations"])
-        )
-        potential = cls(
-            parameters,
-            header["reference_energies_eV"],
-            header["subnet_of"],
-            whitenings,
-            members,
-            tuple(
-                TrainingAtoms(*(arrays[f"training/{k}/{part}"] for part in _PARTS_OF_ATOMS))
-                for k in range(len(parameters.elements))
-            ),
-            arrays["composition_span"],
-            header["about"],
-            repulsion=Repulsion(parameters.elements, arrays["repulsion/outer"]) if has_repulsion else None,
-            limits=NO_TRAINING_KNOWN if is_older else Limits(**header["largest_in_training"]),
-        )
-        check_consistency(
-            potential.elements,
-            parameters.n_features,
-            reference_energies=potential.reference_energies,
-            subnet_of=potential.subnet_of,
-            whitenings=whitenings,
-            members=members,
-            training_atoms=potential.training_atoms,
-            composition_span=potential.composition_span,
-        )
-        if potential.repulsion is not None:
-            check_repulsion(potential.repulsion, parameters.cutoff)
-        return potential
+        return cls(**read_potential(path))
 
 
 def composition_span(compositions: NDArray[np.integer]) -> FloatArray:
