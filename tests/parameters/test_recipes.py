@@ -255,6 +255,8 @@ def test_auto_takes_two_networks_at_most_for_programs_that_compute_the_functions
     assert resolve(NEW.with_overrides(target=target), sized(160)).training.members == 2
     own = NEW.with_overrides(target=target, training={"members": 3})
     assert resolve(own, sized(160)).training.members == 3
+    record = with_recipe(NEW.with_overrides(target=target), "record")
+    assert resolve(record, sized(160)).training.members == 4
 
 
 def test_auto_without_forces_has_the_network_of_default() -> None:

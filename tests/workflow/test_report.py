@@ -254,6 +254,10 @@ def test_a_page_of_another_name_is_refused_and_not_taken_for_a_source(
         assert "--report" not in err
 
 
+def test_a_command_without_reports_knows_no_such_option() -> None:
+    assert refusal("predict", "--report", "nofile", code=2).startswith("No such option: --report")
+
+
 def test_without_a_project_the_file_must_be_named(project: Project, tmp_path: Path) -> None:
     (file,) = write_files(tmp_path / "files", structures()[:1])
     arguments = ("evaluate", file, "--potential", project.potential_file)

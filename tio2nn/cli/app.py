@@ -83,6 +83,8 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = args[: args.index("--")] if "--" in args else args
+        if not any(REPORT in parameter.opts for parameter in self.get_params(ctx)):
+            words = []  # none of them is looked at
         for k, word in enumerate(words):
             following = "".join(words[k + 1 : k + 2])
             if word == REPORT and not following.lower().endswith(".html"):

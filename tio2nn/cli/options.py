@@ -123,7 +123,7 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="What to train on: cpu (default) or gpu, the first that TensorFlow finds; needs tio2nn[gpu].",
+        help="What to train on: cpu (default) or gpu, the first that TensorFlow finds; needs the extra gpu.",
         show_default=False,
     ),
 ]

@@ -253,7 +253,7 @@ def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
             own = getattr(getattr(parameters, section), key)
             if key == "activation":
                 value = activation_for(parameters.target, value)
-            if key == "members":
+            if key == "members" and parameters.recipe == AUTO:
                 value = members_for(parameters.target, value)
             if own is None or ((section, key) in _WITH_OWN_NULL and own == _default(section, key)):
                 changes.setdefault(section, {})[key] = value
