@@ -22,7 +22,7 @@ from tio2nn.parameters.fit_parameters import (
 )
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.schema import fields, to_json
-from tio2nn.parameters.targets import activation_for, members_for
+from tio2nn.parameters.targets import Target, activation_for
 from tio2nn.parameters.training_size import Facts
 from tio2nn.parameters.validation import known
 
@@ -125,17 +125,18 @@ def known_recipe(name: str) -> str:
     return known(name, sorted(RECIPE_NAMES), "recipe")
 
 
-def settings_of(name: str, facts: Facts) -> Overrides:
+def settings_of(name: str, facts: Facts, target: Target | None = None) -> Overrides:
     """All settings of network and training that a recipe decides, and its settings of the search.
 
     Args:
         name: of the recipe.
         facts: of the training set, without forces where they are not used.
+        target: the program that the potential is for.
 
     Raises:
         UsageError: no such recipe.
     """
-    changes = auto_settings(facts) if known_recipe(name) == AUTO else _FIXED[name]
+    changes = auto_settings(facts, target) if known_recipe(name) == AUTO else _FIXED[name]
     return deepcopy(
         {
             section: {**_DEFAULTS.get(section, {}), **changes.get(section, {})}
@@ -166,13 +167,16 @@ _FEWEST_EPOCHS = 60
 # one network 1.00, 0.99, 1.05; 1.04, 1.01, 1.04; four 0.99, 0.98, 0.98; 0.99, 0.99, 0.98; eight 0.98, 0.99, 0.98; 0.98,
 # 0.98, 0.97. An epoch of four takes 1.3 to 1.6 times as long as of two, and they know better how far they may be off.
 _MOST_MEMBERS = 4
+# other programs compute all symmetry functions again for each network
+_MOST_MEMBERS_FOR_OTHERS = 2
 
 
-def auto_settings(facts: Facts) -> Overrides:
+def auto_settings(facts: Facts, target: Target | None = None) -> Overrides:
     """The recipe `auto`: its changes to the recipe `default` for this training set.
 
     Args:
         facts: of the training set, without forces where they are not used.
+        target: the program that the potential is for.
     """
     network: dict[str, Any] = {}
     training: dict[str, Any] = {"forces": "auto"}
@@ -193,7 +197,8 @@ def auto_settings(facts: Facts) -> Overrides:
         steps = batches * _DEFAULTS["training"]["epochs"]
         epochs = min(max(steps, _FEWEST_STEPS), _MOST_STEPS) // batches
     hidden_layers: list[int] = network.get("hidden_layers") or _DEFAULTS["network"]["hidden_layers"]
-    seconds = [epoch_seconds(facts, hidden_layers, batches, n) for n in range(1, _MOST_MEMBERS + 1)]
+    most = _MOST_MEMBERS if target is None else _MOST_MEMBERS_FOR_OTHERS
+    seconds = [epoch_seconds(facts, hidden_layers, batches, n) for n in range(1, most + 1)]
     training["epochs"] = epochs = min(epochs, max(_FEWEST_EPOCHS, int(_MOST_SECONDS / seconds[0])))
     training["members"] = max(1, sum(epochs * own <= _MOST_SECONDS_TOGETHER for own in seconds))
     return {"network": network, "training": training}
@@ -245,7 +250,8 @@ def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
         facts: of the training set.
     """
     forces = uses_forces(parameters, facts.n_structures_with_forces, facts.doubts)
-    decided = settings_of(parameters.recipe, facts if forces else facts.without_forces)
+    used = facts if forces else facts.without_forces
+    decided = settings_of(parameters.recipe, used, parameters.target)
     stress = stress_of(parameters, facts)
     changes: Overrides = {"training": {"forces": forces, "stress": stress}}
     for section in ("network", "training"):
@@ -253,8 +259,6 @@ def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
             own = getattr(getattr(parameters, section), key)
             if key == "activation":
                 value = activation_for(parameters.target, value)
-            if key == "members" and parameters.recipe == AUTO:
-                value = members_for(parameters.target, value)
             if own is None or ((section, key) in _WITH_OWN_NULL and own == _default(section, key)):
                 changes.setdefault(section, {})[key] = value
     changed = parameters.with_overrides(**changes)

@@ -50,9 +50,6 @@ WRONG_FORCES: dict[Target, frozenset[Activation]] = {
 # the most accurate that works there
 _CHOSEN: dict[Target, Activation] = {"lammps": "softplus", "cp2k": "tanh", "aenet": "tanh"}
 
-# These programs compute all symmetry functions again for each network.
-_MOST_MEMBERS = 2
-
 
 def known_target(name: str) -> Target:
     """The target of that name.
@@ -66,11 +63,6 @@ def known_target(name: str) -> Target:
 def works(target: Target | None, activation: Activation) -> bool:
     """Whether a program computes the right energies and forces with an activation; None for any program."""
     return target is None or activation in ACTIVATIONS_OF[target] - WRONG_FORCES[target]
-
-
-def members_for(target: Target | None, members: int) -> int:
-    """The size of a committee where a recipe wants one of this size."""
-    return members if target is None else min(members, _MOST_MEMBERS)
 
 
 def activation_for(target: Target | None, wanted: Activation) -> Activation:
