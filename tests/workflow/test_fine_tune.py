@@ -438,7 +438,7 @@ def test_run_makes_a_project_with_the_functions_of_the_potential_and_begins_from
     assert "nothing to do, the model is up to date" in err
     _, err = invoke("run", "new", "-C", "p", "--epochs", 2, "-j", 1)
     assert "beginning from" not in err
-    assert "trained 2 networks" in err
+    assert "trained 4 networks" in err
 
 
 # --- the command line ---------------------------------------------------------------------------------------------
