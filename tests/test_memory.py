@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tio2nn.errors import UsageError
-from tio2nn.memory import memory_for_derivatives, usable_memory
+from tio2nn.memory import free_memory, memory_for_derivatives, usable_memory
 
 PHYSICAL = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
@@ -47,6 +47,15 @@ def test_the_limits_of_all_cgroups_that_a_process_lies_in_count(
 
 def test_without_cgroups_it_is_the_memory_of_the_machine(tmp_path: Path) -> None:
     assert usable_memory(tmp_path) == PHYSICAL
+
+
+def test_free_memory_is_what_the_system_says_within_the_limits(tmp_path: Path) -> None:
+    assert free_memory(tmp_path) == 0
+    root = machine(tmp_path, "0::/", {"memory.max": "3000000"})
+    (root / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    2000 kB\n", encoding="utf-8")
+    assert free_memory(root) == 2_048_000
+    (root / "proc/meminfo").write_text("MemAvailable:    4000 kB\n", encoding="utf-8")
+    assert free_memory(root) == 3_000_000
 
 
 def test_the_memory_for_derivatives_is_that_of_the_environment_else_half() -> None:

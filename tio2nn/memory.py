@@ -47,6 +47,19 @@ def usable_memory(root: Path = Path("/")) -> int:
     return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_cgroup_limits(root)])
 
 
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes that this process could take at the moment without another program giving any back; 0 if unknown.
+
+    Args:
+        root: of the file system.
+    """
+    for line in _text(root / "proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return min(usable_memory(root), 1024 * int(value.split()[0]))
+    return 0
+
+
 def _cgroup_limits(root: Path) -> Iterator[int]:
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tio2nn.parameters.fit_parameters import ACTIVATIONS, NetworkParameters, TrainingParameters
+from tio2nn.training import pieces
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.batches import Batches, Part
 from tio2nn.training.company import Company
@@ -120,6 +121,11 @@ def first_steps(
     return totals, states[1] / np.float32(0.1)
 
 
+def cut_batches(monkeypatch: pytest.MonkeyPatch, is_cut: bool) -> None:
+    """Cut all batches into pieces, or none."""
+    monkeypatch.setattr(pieces, "_LEAST_WORK", 0.0 if is_cut else float("inf"))
+
+
 def settings(force_weight: float, **others: Any) -> TrainingParameters:
     """Steps so small that they move nothing."""
     small = {"learning_rate": 1e-30, "gradient_clip": None, "force_huber_scale": SCALE}
@@ -173,9 +179,11 @@ def a_network(layers: tuple[int, ...], activation: Any = "silu", seed: int = 5) 
         ((33, 17, 40), "silu"),
     ],
 )
+@pytest.mark.parametrize("is_cut", [False, True])
 def test_losses_and_their_derivatives_are_those_of_the_printed_formulas(
-    layers: tuple[int, ...], activation: str
+    layers: tuple[int, ...], activation: str, is_cut: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cut_batches(monkeypatch, is_cut)
     parameters = settings(2.0, huber_scale=500.0)
     network = a_network(layers, activation)
     of_energies, of_forces, squares, expected = reference(network, parameters, 2.0)
@@ -188,11 +196,15 @@ def test_losses_and_their_derivatives_are_those_of_the_printed_formulas(
     np.testing.assert_allclose(gradient, flat, rtol=2e-4, atol=2e-5 * np.abs(flat).max())
 
 
-def test_a_network_has_the_same_bits_whatever_its_company_and_the_threads() -> None:
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_network_has_the_same_bits_whatever_its_company_and_the_threads(
+    is_cut: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_batches(monkeypatch, is_cut)
     parameters = settings(2.0, learning_rate=0.01)
     networks = [a_network((17, 6), seed=seed) for seed in range(3)]
     alone = [first_steps([network], batches(4), parameters) for network in networks]
-    for threads in (1, 2, 4):
+    for threads in (1, 2, 3, 4):
         totals, gradients = first_steps(networks, batches(4), parameters, threads)
         for k, ((own_totals,), (own_gradient,)) in enumerate(alone):
             np.testing.assert_array_equal(totals[k], own_totals)
@@ -208,6 +220,54 @@ def test_batches_add_up_to_the_whole_whatever_their_size_and_order() -> None:
         # the mean over the structures of a batch, and over the atoms that a batch has on average
         np.testing.assert_allclose(totals[[0, 2]] * size, whole[[0, 2]] * 11, rtol=1e-5)
         np.testing.assert_allclose(totals[[1, 3]], whole[[1, 3]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 8, 11])
+def test_pieces_have_every_structure_of_a_batch_once_and_about_equal_work(size: int) -> None:
+    own = batches(size, np.random.default_rng(size).permutation(11))
+    for n in (1, 2, 3):
+        cut = pieces.Pieces(own, n)
+        found = [0, 0]
+        for batch in range(own.n):
+            features, segments = own.atoms(batch)
+            ends, work = [0, 0], []
+            for structures, atoms in cut.of_batch(batch):
+                for k in range(2):
+                    assert atoms[k].start == ends[k]
+                    ends[k] = atoms[k].stop
+                    of_piece = segments[k][atoms[k]]
+                    assert all(structures.start <= s < structures.stop for s in of_piece.tolist())
+                    assert len(of_piece) <= cut.most_atoms[k]
+                work.append(sum(own.stop - own.start for own in atoms))
+            assert ends == [len(part) for part in features]
+            # no structure has more than four atoms
+            assert max(work) - min(work) <= 2 * 4
+            found = [a + b for a, b in zip(found, ends, strict=True)]
+        assert found == [len(part) for part in DATA.train.features]
+
+
+def test_a_copy_of_the_derivatives_changes_no_bit() -> None:
+    n_values = sum(
+        int(own.sizes(N_FEATURES).sum())
+        for own in (DATA.train_forces, DATA.validation_forces)
+        if own is not None
+    )
+    histories = []
+    for most in (4 * n_values - 1, 4 * n_values):
+        data = DATA.with_copied_derivatives(most)
+        assert (data is DATA) == (most < 4 * n_values)
+        fit = Fit(make_fit().network, make_fit().parameters, 3, data)
+        fit.run()
+        histories.append([replace(epoch, seconds=0.0) for epoch in fit.history])
+    assert histories[0] == histories[1]
+    copied = data.train_forces
+    assert copied is not None
+    assert DATA.train_forces is not None
+    assert not copied.jacobian.flags.writeable
+    for own, expected in zip(blocks(copied), blocks(DATA.train_forces), strict=True):
+        assert (own is None) == (expected is None)
+        if own is not None:
+            np.testing.assert_array_equal(own, expected)
 
 
 @pytest.mark.parametrize("size", [1, 4, 5])

@@ -29,8 +29,11 @@ def test_an_activation_and_its_derivatives_are_those_of_tensorflow(
     of_gradients = random.normal(size=(1, 21, 5)).astype(np.float32)
     of_energies = random.normal(size=(1, 21)).astype(np.float32)
     own = HostNetworks(shape, [whitening], weights, [21])
-    energies, gradients = own.at([features], [np.arange(21)], 21, with_gradients=True)
-    of_weights = own.to_weights(of_energies, of_gradients)
+    gradients, energies = np.empty_like(of_gradients), np.empty_like(of_energies)
+    own.begin()
+    own.forward((0, 0, 0), features, np.empty((0, 0), np.float32), energies[0], gradients[0])
+    own.backward((0, 0, 0), features, of_energies[0], of_gradients[0])
+    of_weights = own.of_weights()
     (layers,) = layers_of(shape, tf.constant(weights[0]))
     done = backpropagation.forward(shape, layers, tf.constant(features))
     back = backpropagation.to_features(layers, done, tf.constant(whitening))
@@ -51,12 +54,15 @@ def test_an_activation_and_its_derivatives_are_those_of_tensorflow(
 
 def test_a_subnet_without_atoms_in_a_batch_has_derivatives_of_zero() -> None:
     shape = Shape(1, (3, 4, 1), ("silu",), 0.0)
-    own = HostNetworks(shape, [np.eye(3, dtype=np.float32)], np.ones((2, 21), np.float32), [0])
-    nothing = np.empty((0, 3), np.float32)
-    energies, gradients = own.at([nothing], [np.arange(0)], 2, with_gradients=True)
-    assert energies.tolist() == [[0, 0], [0, 0]]
-    assert gradients.shape == (2, 0, 3)
-    assert not own.to_weights(np.ones((2, 2), np.float32), gradients).any()
+    own = HostNetworks(shape, [np.eye(3, dtype=np.float32)], np.ones((2, 21), np.float32), [4])
+    own.begin()
+    some, nothing = np.ones((4, 3), np.float32), np.empty((0, 3), np.float32)
+    for features in (some, nothing):
+        for place in own.places:
+            gradients, of_energies = np.ones_like(features), np.ones(len(features), np.float32)
+            own.forward(place, features, nothing[:, :0], np.empty_like(of_energies), gradients)
+            own.backward(place, features, of_energies, gradients)
+        assert bool(own.of_weights().any()) is (len(features) > 0)
 
 
 @pytest.mark.parametrize("clip", [None, 1.0])

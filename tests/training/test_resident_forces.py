@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from batch_losses import losses_of
 
 from tio2nn.errors import InputError
 from tio2nn.parallel.devices import Device
@@ -139,7 +140,7 @@ def test_losses_and_derivatives_are_those_of_the_kernel(n_members: int, size: in
         assert batches.in_graph is not None
         for batch in range(batches.n):
             gradients = some_gradients(batches, batch, n_members)
-            losses, derivatives, _ = batches.forces.product(batch, np.array(gradients), SCALE)
+            losses, derivatives, _ = losses_of(batches.forces, batch, np.array(gradients), SCALE)
             own_losses, own_derivatives = of_batch(given, tf.constant(batch), gradients)
             np.testing.assert_allclose(own_losses, losses, rtol=1e-5)
             of_padding = np.concatenate(batches.in_graph.of_batch(batch)[1]) == size

@@ -12,10 +12,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from batch_losses import losses_of
 
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
 from tio2nn.structures.stress import from_voigt
-from tio2nn.training import device_memory, devices
+from tio2nn.training import device_memory, devices, pieces
 from tio2nn.training import fit as training
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.batches import Batches, Part, Readers
@@ -272,7 +273,11 @@ def rng_gradients() -> np.ndarray:
     return np.random.default_rng(6).normal(size=(1, 3, N_FEATURES)).astype(np.float32)
 
 
-def test_a_network_has_the_same_bits_whatever_its_company_and_the_threads() -> None:
+@pytest.mark.parametrize("least_work", [0.0, float("inf")])
+def test_a_network_has_the_same_bits_whatever_its_company_and_the_threads(
+    least_work: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "_LEAST_WORK", least_work)
     networks = [a_network(seed) for seed in range(3)]
     batches = Batches(part_of(DATA), np.arange(N_TRAIN), 4)
     alone = [first_steps([network], batches, 2.0, forces=True) for network in networks]
@@ -413,7 +418,7 @@ def test_losses_and_derivatives_on_the_device_are_those_of_the_kernel(
         of_padding = np.concatenate(batches.in_graph.of_batch(batch)[1]) == size
         rng = np.random.default_rng(batch)
         gradients = rng.normal(size=(n_members, len(of_padding), N_FEATURES)).astype(np.float32)
-        losses, derivatives, _ = batches.stress.product(batch, gradients, SCALE)
+        losses, derivatives, _ = losses_of(batches.stress, batch, gradients, SCALE)
         own_losses, own_derivatives = of_batch(
             products.begin(batches), tf.constant(batch), [*map(tf.constant, gradients)]
         )
@@ -434,7 +439,7 @@ def test_predictions_on_the_device_are_those_of_the_kernel() -> None:
     for batch in range(batches.n):
         n_rows = sum(len(rows) for rows in batches.in_graph.of_batch(batch)[0])
         gradients = np.random.default_rng(batch).normal(size=(1, n_rows, N_FEATURES)).astype(np.float32)
-        losses, _, stresses = batches.stress.product(batch, gradients, SCALE)
+        losses, _, stresses = losses_of(batches.stress, batch, gradients, SCALE)
         found = products.predict(products.begin(batches), batch, [*map(tf.constant, gradients)])
         for own, expected in zip(found, (losses[:, 0], stresses), strict=True):
             np.testing.assert_allclose(own, expected, rtol=1e-5, atol=1e-6)
@@ -503,7 +508,7 @@ def test_in_one_order_windows_change_no_bit(tmp_path: Path) -> None:
             gradients = np.random.default_rng(batch).normal(size=(2, n, N_FEATURES)).astype(np.float32)
             pick: tuple[Callable[[Batches], Any], ...] = (lambda b: b.forces, lambda b: b.stress)
             for own in pick:
-                found, expected = (own(b).product(batch, gradients, 0.1) for b in (parts, whole))
+                found, expected = (losses_of(own(b), batch, gradients, 0.1) for b in (parts, whole))
                 for one, other in zip(found, expected, strict=True):
                     np.testing.assert_array_equal(one, other)
 

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from batch_losses import losses_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -257,7 +258,7 @@ def test_in_one_order_windows_change_no_bit(data: FitData) -> None:
         for batch in range(whole.n):
             n = int(data.train.n_atoms[order[5 * batch : 5 * batch + 5]].sum())
             found, expected = (
-                own.product(batch, gradients[:, :n], 0.1) for own in (parts.forces, whole.forces)
+                losses_of(own, batch, gradients[:, :n], 0.1) for own in (parts.forces, whole.forces)
             )
             for one, other in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(one, other)

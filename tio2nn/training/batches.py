@@ -10,14 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.array_types import Float32Array, FloatArray, IntArray
+from tio2nn.array_types import Float32Array, IntArray
 from tio2nn.job_part import JobPart
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.batch_atoms import BatchAtoms
 from tio2nn.training.dataset import FitData, ForceLabels, Labels, StressLabels
-from tio2nn.training.force_kernels import ForceBatch, force_losses
+from tio2nn.training.force_batches import ForceBatches
 from tio2nn.training.padding import Padding
-from tio2nn.training.places import Places, Share, atoms_of, in_pieces
 from tio2nn.training.shares import dealt
 from tio2nn.training.stress_batches import StressBatches
 from tio2nn.training.windows import FeatureWindows, WindowReader, Windows, in_turn, mixed
@@ -96,7 +95,7 @@ class Batches:
         n_components: of the forces and of the stresses of all structures, of all ranks.
         features: for each subnet (n_atoms of it, n_features); none with padding, or if they are read window by window.
         segments: for each subnet (n_atoms of it,) the place of each atom's structure in its batch.
-        edges: (n_batches + 1, n_subnets) where the atoms of each batch begin.
+        first_atom: (n_batches * size + 1, n_subnets) where the atoms of each structure begin.
         in_graph: the atoms on a GPU, with padding; otherwise None.
         energies, n_atoms, weights: (n_batches, width) of the structures.
         forces: None for energies alone.
@@ -131,8 +130,7 @@ class Batches:
         shape, fill = (self.n, size), (0, self.n * size - len(order))
         table, labels = part.table, part.labels
         counts = table.counts[order]
-        in_batch = np.pad(counts, (fill, (0, 0))).reshape(*shape, -1).sum(axis=1)
-        self.edges = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), np.cumsum(in_batch, axis=0)])
+        self.first_atom = np.cumsum(np.pad(counts, ((1, fill[1]), (0, 0))), axis=0)
         owners = np.arange(len(order)) % size
         self.segments = [np.repeat(owners, own) for own in counts.T]
         self.features: list[Float32Array] = []
@@ -172,16 +170,17 @@ class Batches:
 
     def atoms(self, batch: int) -> tuple[list[Float32Array], list[IntArray]]:
         """Features and segments of the atoms of one batch."""
-        ranges = list(zip(self.edges[batch].tolist(), self.edges[batch + 1].tolist(), strict=True))
-        segments = [part[begin:end] for part, (begin, end) in zip(self.segments, ranges, strict=True)]
+        edges = self.first_atom[[batch * self.size, (batch + 1) * self.size]]
+        own = [slice(*of_subnet) for of_subnet in edges.T.tolist()]
+        segments = [part[atoms] for part, atoms in zip(self.segments, own, strict=True)]
         if self._windows is not None:
             return self._windows.of_batch(batch), segments
-        return [part[begin:end] for part, (begin, end) in zip(self.features, ranges, strict=True)], segments
+        return [part[atoms] for part, atoms in zip(self.features, own, strict=True)], segments
 
     @property
-    def most_atoms(self) -> list[int]:
-        """(n_subnets,) atoms of each subnet in the batch that has most of them."""
-        return np.diff(self.edges, axis=0).max(axis=0).tolist()  # type: ignore[no-any-return]
+    def uses_gradients(self) -> bool:
+        """Whether the loss has forces or stress."""
+        return self.forces is not None or self.stress is not None
 
 
 class Readers(NamedTuple):
@@ -270,81 +269,3 @@ def shuffled(
         return Batches(part, random.permutation(len(part)), size, rank=rank, padding=padding)
     plan = mixed(part.sizes(readers.n_features), size, readers.capacity, random)
     return Batches(part, plan.order, size, readers, plan.first_batches, rank)
-
-
-class ForceBatches:
-    """The forces of structures in the order of batches.
-
-    Args:
-        labels: in that order.
-        counts: (n_structures, n_subnets)
-        size: structures of a batch.
-        weights: (n_structures,) of the losses, divided by the atoms with forces of a batch on average.
-        windows: of the derivatives; None to use them where they lie.
-        room: (n_subnets,) as for `Places.of`.
-
-    Attributes:
-        labels, size, weights: as above.
-        rows, first_atom: as in `Places`.
-    """
-
-    def __init__(
-        self,
-        labels: ForceLabels,
-        counts: IntArray,
-        size: int,
-        weights: FloatArray,
-        windows: Windows | None = None,
-        room: IntArray | None = None,
-    ) -> None:
-        self.labels, self.size, self.weights, self._windows = labels, size, weights, windows
-        self.rows, self.first_atom = Places.of(labels.subnets, labels.n_atoms, counts, size, room)
-
-    def product(
-        self,
-        batch: int,
-        gradients: Float32Array,
-        scale: float,
-        pieces: int = 1,
-        share: Share = map,
-    ) -> tuple[FloatArray, Float32Array, Float32Array]:
-        """Losses of the forces of one batch, and their derivatives; the bits do not depend on `pieces`.
-
-        Args:
-            batch: its number.
-            gradients: (n_members, n_atoms of the batch, n_features) ∂E/∂G, subnet after subnet.
-            scale: error at which the loss turns linear, eV/Å.
-            pieces: number of pieces in which `share` gets the work, to give it to several threads.
-            share: as `map`.
-
-        Returns:
-            (n_members, 2) loss and sum of squared errors of all components; its derivatives with respect to the
-            gradients; forces (n_members, n_atoms of the batch, 3), structure after structure.
-        """
-        own, labels = slice(batch * self.size, (batch + 1) * self.size), self.labels
-        atoms, first_atom = atoms_of(self.first_atom, own)
-        jacobian, offsets = labels.jacobian, labels.offsets[own]
-        if self._windows is not None:
-            jacobian, offsets = self._windows.of_batch(batch)
-        whole = ForceBatch(
-            offsets,
-            first_atom,
-            self.rows[atoms],
-            labels.forces[atoms],
-            self.weights[own].astype(np.float32),
-        )
-        forces = np.empty((len(gradients), atoms.stop - atoms.start, 3), np.float32)
-        derivatives = np.empty_like(gradients)
-        results = np.empty((len(whole.offsets), len(gradients), 2))
-
-        def compute(some: IntArray) -> None:
-            part = slice(int(some[0]), int(some[-1]) + 1)
-            batch_of_part = whole._replace(
-                offsets=whole.offsets[part],
-                first_atom=first_atom[part.start : part.stop + 1],
-                weights=whole.weights[part],
-            )
-            force_losses(jacobian, batch_of_part, gradients, scale, forces, derivatives, results[part])
-
-        in_pieces(len(whole.offsets), pieces, share, compute)
-        return results.sum(axis=0), derivatives, forces

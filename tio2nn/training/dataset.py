@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,15 @@ class ForceLabels:
     def sizes(self, n_features: int) -> IntArray:
         """(n_structures,) number of values in the derivatives of each structure; 0 without forces."""
         return np.asarray(3 * n_features * self.n_atoms**2 * self.has_forces)
+
+    def copied(self, n_features: int) -> ForceLabels:
+        """The labels with a copy of their derivatives in memory."""
+        sizes = self.sizes(n_features)
+        jacobian, first = np.empty(sizes.sum(), np.float32), np.cumsum(sizes) - sizes
+        for begin, offset, size in zip(first.tolist(), self.offsets.tolist(), sizes.tolist(), strict=True):
+            jacobian[begin : begin + size] = self.jacobian[offset : offset + size]
+        jacobian.flags.writeable = False  # as a mapped file, for which loops are compiled
+        return replace(self, jacobian=jacobian, offsets=np.where(self.has_forces, first, -1))
 
     def select(self, structures: IntArray) -> ForceLabels:
         """The labels of these structures, in this order."""
@@ -162,6 +171,22 @@ class FitData:
     def mean_energy(self) -> float:
         """Mean energy of the training set, eV/atom."""
         return float(np.mean(self.train_labels.energies / self.train.n_atoms))
+
+    def with_copied_derivatives(self, most: float) -> FitData:
+        """The data with copies of their derivatives in memory, if those take no more than so many bytes.
+
+        They are read twice as fast from there as from a mapped file (15.5 instead of 8.0 GB/s by one core), whose
+        pages are small. The bits are the same. Those with respect to strain are few, and stay where they are.
+        """
+        train, validation = self.train_forces, self.validation_forces
+        if train is None or validation is None or self.window is not None:
+            return self
+        n_features = len(self.whitening_matrices[0])
+        n_values = sum(int(own.sizes(n_features).sum()) for own in (train, validation))
+        if n_values * train.jacobian.itemsize > most:
+            return self
+        train, validation = train.copied(n_features), validation.copied(n_features)
+        return replace(self, train_forces=train, validation_forces=validation)
 
     def save(self, path: Path) -> None:
         """Write the data for worker processes, without the derivatives and the features that have their own files."""

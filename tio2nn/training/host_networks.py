@@ -1,26 +1,35 @@
-"""Networks of one shape at the structures of a batch, on the CPU, by compiled loops."""
+"""Networks of one shape at the pieces of a batch, on the CPU, by compiled loops."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
-from tio2nn.array_types import Float32Array, IntArray
+from tio2nn.array_types import Float32Array
 from tio2nn.training.adam import Step, move
 from tio2nn.training.flat_network import Shape
 from tio2nn.training.network_kernels import CODES, Subnet, to_features, to_weights, work_size
 
+Place = tuple[int, int, int]
+"""Number of a piece, a network, and a subnet."""
+
 
 class HostNetworks:
-    """Networks that see the same batches. Each loop works for one subnet of one network.
+    """Networks that see the same batches, in pieces.
 
     Args:
         shape: of the networks.
-        whitenings: for each subnet (n_features, n_features) whitened features per feature.
+        whitenings: for each subnet (n_features, n_features) whitened features per feature; none for a loss of energies
+            alone.
         weights: (n_members, n_weights); read in each batch.
-        most_atoms: (n_subnets,) of each subnet, in any batch.
-        share: as `map`; gives the subnets to several threads.
+        most_atoms: (n_subnets,) of each subnet, in any piece.
+        n_pieces: of a batch.
+
+    Attributes:
+        n_members: networks.
+        places: all of them; several threads may work at some each.
     """
 
     def __init__(
@@ -29,86 +38,60 @@ class HostNetworks:
         whitenings: Sequence[Float32Array],
         weights: Float32Array,
         most_atoms: Sequence[int],
-        share: Callable[..., Iterable[None]] = map,
+        n_pieces: int = 1,
     ) -> None:
-        self._shape, self._share = shape, share
-        self._n_members, n_weights = weights.shape
-        self._size = n_weights // shape.n_subnets
-        self._subnets = [
-            [
-                _subnet(shape, whitening, weights[m, k * self._size : (k + 1) * self._size], n)
-                for k, (whitening, n) in enumerate(zip(whitenings, most_atoms, strict=True))
-            ]
-            for m in range(self._n_members)
-        ]
-        self._features: Sequence[Float32Array] = ()
-        self._segments: Sequence[IntArray] = ()
+        self.n_members, self._whitenings = len(weights), whitenings
+        weights = weights.reshape(self.n_members, shape.n_subnets, -1)
+        n_first = shape.widths[0] * shape.widths[1]
+        self._first = weights[:, :, :n_first].reshape(self.n_members, shape.n_subnets, *shape.widths[:2])
+        self._folded = np.empty_like(self._first)
+        # of each piece: with respect to the weights, and to the first kernel on features that are not whitened
+        self._n_weights, n_found = weights.shape[2], weights.shape[2] + n_first
+        self._found = np.zeros((n_pieces, self.n_members, shape.n_subnets, n_found), np.float32)
+        self.places = list(itertools.product(*map(range, self._found.shape[:3])))
+        self._subnets = {
+            (p, m, k): _subnet(shape, weights[m, k], self._folded[m, k], most_atoms[k])
+            for p, m, k in self.places
+        }
 
-    def at(
+    def begin(self) -> None:
+        """Turn to a batch, after the weights have changed."""
+        for k, whitening in enumerate(self._whitenings):
+            np.matmul(whitening, self._first[:, k], out=self._folded[:, k])
+
+    def forward(
         self,
-        features: Sequence[Float32Array],
-        segments: Sequence[IntArray],
-        size: int,
-        with_gradients: bool,
-        masks: Sequence[Sequence[Float32Array]] | None = None,
-    ) -> tuple[Float32Array, Float32Array]:
-        """Energies of structures, and derivatives of those of their atoms with respect to features.
+        place: Place,
+        features: Float32Array,
+        mask: Float32Array,
+        energies: Float32Array,
+        gradients: Float32Array,
+    ) -> None:
+        """As `network_kernels.to_features`, at a place."""
+        to_features(self._subnets[place], features, mask, energies, gradients)
 
-        Args:
-            features, segments: of the atoms of each subnet, as in `Batches`.
-            size: structures of the batch.
-            with_gradients: whether the derivatives are needed.
-            masks: of each network and subnet, as for `network_kernels.to_features`.
+    def backward(
+        self, place: Place, features: Float32Array, of_energies: Float32Array, of_gradients: Float32Array
+    ) -> None:
+        """As `network_kernels.to_weights`, after `forward` at the same place."""
+        found = self._found[place]
+        of_folded = found[self._n_weights :].reshape(self._folded.shape[2:])
+        to_weights(
+            self._subnets[place], features, of_energies, of_gradients, found[: self._n_weights], of_folded
+        )
 
-        Returns:
-            (n_members, size) eV; (n_members, n_atoms, n_features) eV, subnet after subnet, without columns if they are
-            not needed.
-        """
-        self._features, self._segments = features, segments
-        first = np.cumsum([0, *map(len, features)])
-        n_columns = self._shape.widths[0] if with_gradients else 0
-        of_atoms = np.empty((self._n_members, first[-1]), np.float32)
-        gradients = np.empty((self._n_members, first[-1], n_columns), np.float32)
-
-        def compute(m: int, k: int) -> None:
-            own, part = slice(first[k], first[k + 1]), features[k]
-            mask = np.empty((len(part), 0), np.float32) if masks is None else masks[m][k]
-            to_features(self._subnets[m][k], part, mask, of_atoms[m, own], gradients[m, own])
-
-        self._for_each(compute)
-        structures = np.concatenate(segments)
-        energies = [np.bincount(structures, own, size) for own in of_atoms]
-        return np.array(energies, np.float32), gradients
-
-    def to_weights(self, of_energies: Float32Array, of_gradients: Float32Array) -> Float32Array:
-        """Derivatives of a loss with respect to the weights, in the batch of the last call of `at`.
-
-        Args:
-            of_energies: (n_members, size) derivatives of the loss with respect to the energies.
-            of_gradients: (n_members, n_atoms, n_features) likewise; no columns for a loss of energies alone.
-
-        Returns:
-            (n_members, n_weights)
-        """
-        first = np.cumsum([0, *map(len, self._features)])
-        found = np.empty((self._n_members, self._shape.n_subnets, self._size), np.float32)
-
-        def compute(m: int, k: int) -> None:
-            of_atoms = of_energies[m][self._segments[k]]
-            own = of_gradients[m, first[k] : first[k + 1]]
-            to_weights(self._subnets[m][k], self._features[k], of_atoms, own, found[m, k])
-
-        self._for_each(compute)
-        return found.reshape(self._n_members, -1)
-
-    def _for_each(self, compute: Callable[[int, int], None]) -> None:
-        """Compute something for each subnet of each network."""
-        pairs = [(m, k) for m in range(self._n_members) for k in range(self._shape.n_subnets)]
-        for _ in self._share(compute, *zip(*pairs, strict=True)):
-            pass
+    def of_weights(self) -> Float32Array:
+        """(n_members, n_weights) derivatives of the loss of a batch, when all pieces have theirs."""
+        whole: Float32Array = self._found.sum(axis=0)
+        found = whole[:, :, : self._n_weights]
+        of_folded = whole[:, :, self._n_weights :].reshape(self._first.shape)
+        for k, whitening in enumerate(self._whitenings):
+            of_first = found[:, k, : self._first[0, 0].size]
+            of_first += np.matmul(whitening.T, of_folded[:, k]).reshape(of_first.shape)
+        return found.reshape(len(found), -1)
 
 
-def _subnet(shape: Shape, whitening: Float32Array, weights: Float32Array, n_atoms: int) -> Subnet:
+def _subnet(shape: Shape, weights: Float32Array, folded: Float32Array, n_atoms: int) -> Subnet:
     widths = np.array(shape.widths)
     sizes = widths[1:] * (widths[:-1] + 1)
     return Subnet(
@@ -117,7 +100,7 @@ def _subnet(shape: Shape, whitening: Float32Array, weights: Float32Array, n_atom
         np.cumsum(sizes) - sizes,
         np.concatenate([[0], np.cumsum(widths[1:-1])]),
         weights,
-        whitening,
+        folded,
         np.empty(work_size(shape.widths, n_atoms), np.float32),
     )
 
@@ -126,7 +109,7 @@ def compile_networks() -> None:
     """Compile the loops, or load them from Numba's cache, so that worker processes find them on disk."""
     shape = Shape(1, (1, 1, 1), ("linear",), 0.0)
     weights, nothing = np.zeros((1, 4), np.float32), np.zeros((0, 1), np.float32)
-    networks = HostNetworks(shape, [np.zeros((1, 1), np.float32)], weights, [0])
-    networks.at([nothing], [np.zeros(0, np.int64)], 1, with_gradients=True)
-    found = networks.to_weights(weights[:, :1], np.zeros((1, 0, 1), np.float32))
-    move(np.zeros((4, 4), np.float32), found[0], weights[0], Step(*np.zeros(4, np.float32)))
+    networks = HostNetworks(shape, [weights[:, :1]], weights, [0])
+    networks.forward((0, 0, 0), nothing, nothing, nothing[:, 0], nothing)
+    networks.backward((0, 0, 0), nothing, nothing[:, 0], nothing)
+    move(np.zeros((4, 4), np.float32), weights[0], weights[0], Step(*np.zeros(4, np.float32)))

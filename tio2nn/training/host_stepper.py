@@ -1,14 +1,14 @@
 """Networks in company on the CPU: they see the same batches in the same order, and share each reading of a Jacobian.
 
-A batch is some calls of compiled loops. What a network gets does not depend on its company, nor on the threads: each
-loop works for one subnet of one network, or for one structure.
+A batch is some calls of compiled loops for each of its pieces, which threads share. What a network gets does not depend
+on its company, nor on the threads: each loop works for one subnet of one network in one piece, or for one structure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -21,8 +21,9 @@ from tio2nn.training.batch_network import dropout_masks
 from tio2nn.training.batches import Batches
 from tio2nn.training.dataset import FitData
 from tio2nn.training.flat_network import Shape
+from tio2nn.training.host_batch import HostBatch
 from tio2nn.training.host_networks import HostNetworks
-from tio2nn.training.losses import MEV, energy_losses_with_slopes
+from tio2nn.training.pieces import Pieces, n_pieces
 from tio2nn.training.predictions import Predictions
 from tio2nn.training.schedule import Schedule
 
@@ -49,18 +50,17 @@ class HostStepper:
         exchange: Exchange | None = None,
     ) -> None:
         self._shape, self._parameters, self._schedule = shape, parameters, schedule
-        # a fit to energies alone has none, and needs none
-        given = data.whitening_matrices or [np.empty((0, 0))] * shape.n_subnets
+        given: Sequence[FloatArray] = data.whitening_matrices or []
         self._whitenings = [np.array(matrix, np.float32, order="C") for matrix in given]
         self._threads, self._exchange = threads, exchange
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._share = map if self._pool is None else self._pool.map
 
     def train(
         self, batches: Batches, states: Float32Array, first_step: int, keys: Sequence[int]
     ) -> FloatArray:
         """As `Stepper.train`."""
-        networks = self._networks(batches, states[0])
+        pieces = Pieces(batches, n_pieces(self._shape, batches))
+        networks = self._networks(batches, pieces, states[0])
         decays = self._shape.decays
         steps = first_step + np.arange(batches.n)
         learning_rates = self._schedule.learning_rates(steps).tolist()
@@ -70,40 +70,32 @@ class HostStepper:
         # a fit that diverges ends after the epoch, when its loss is seen
         with one_blas_thread(), np.errstate(all="ignore"):
             for batch, step in enumerate(steps.tolist()):
-                features, segments = batches.atoms(batch)
-                energies, gradients = networks.at(
-                    features,
-                    segments,
-                    batches.size,
-                    _uses_gradients(batches),
-                    self._masks(features, keys, step),
+                networks.begin()
+                own = HostBatch(
+                    batches, batch, networks, pieces.of_batch(batch), self._parameters, force_weights[batch]
                 )
-                of_energies = self._of_energies(batches, batch, energies, totals)
-                of_gradients = self._of_gradients(batches, batch, gradients, force_weights[batch], totals)
-                of_weights = networks.to_weights(of_energies, of_gradients)
+                own.masks = self._masks(own.features, keys, step)
+                self._compute(own, pieces.n, differentiate=True)
+                totals += own.totals()
+                of_weights = networks.of_weights()
                 if self._exchange is not None:
                     of_weights = self._exchange.sum(of_weights)
-                for m, own in enumerate(of_weights):
+                for m, of_member in enumerate(of_weights):
                     rates = (learning_rates[batch], averaging[batch])
-                    move(states[:, m], own, decays, step_of(step, own, self._parameters, rates))
+                    move(states[:, m], of_member, decays, step_of(step, of_member, self._parameters, rates))
         return totals
 
     def predict(self, batches: Batches, weights: Float32Array) -> Predictions:
         """As `Stepper.predict`."""
-        networks = self._networks(batches, np.ascontiguousarray(weights))
+        pieces = Pieces(batches, n_pieces(self._shape, batches))
+        networks = self._networks(batches, pieces, np.ascontiguousarray(weights))
+        networks.begin()
         predictions = []
-        with one_blas_thread(), np.errstate(all="ignore"):
+        with one_blas_thread():
             for batch in range(batches.n):
-                features, segments = batches.atoms(batch)
-                own, gradients = networks.at(features, segments, batches.size, _uses_gradients(batches))
-                found = Predictions.of_energies(own)
-                if batches.forces is not None:
-                    losses, _, forces = self._forces(batches, batch, gradients)
-                    found = replace(found, force_losses=losses[:, 0], forces=forces)
-                if batches.stress is not None:
-                    losses, _, stresses = self._stresses(batches, batch, gradients)
-                    found = replace(found, stress_losses=losses[:, 0], stresses=stresses)
-                predictions.append(found)
+                own = HostBatch(batches, batch, networks, pieces.of_batch(batch), self._parameters)
+                self._compute(own, pieces.n, differentiate=False)
+                predictions.append(own.predictions())
         return Predictions.of_batches(predictions, batches.whole, batches.n_structures)
 
     def close(self) -> None:
@@ -111,57 +103,22 @@ class HostStepper:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def _networks(self, batches: Batches, weights: Float32Array) -> HostNetworks:
-        return HostNetworks(self._shape, self._whitenings, weights, batches.most_atoms, self._share)
+    def _networks(self, batches: Batches, pieces: Pieces, weights: Float32Array) -> HostNetworks:
+        whitenings = self._whitenings if batches.uses_gradients else []
+        return HostNetworks(self._shape, whitenings, weights, pieces.most_atoms, pieces.n)
 
-    def _of_energies(
-        self, batches: Batches, batch: int, energies: Float32Array, totals: FloatArray
-    ) -> Float32Array:
-        """Derivatives of the loss of the energies; loss and squared errors are added to the totals."""
-        target, n_atoms, weights = (
-            column[batch] for column in (batches.energies, batches.n_atoms, batches.weights)
-        )
-        losses, slopes = energy_losses_with_slopes(self._parameters, energies, target, n_atoms)
-        errors = np.where(weights > 0.0, (energies - target) / n_atoms, 0.0)
-        totals[:, 0] += (weights * losses).sum(axis=1) / batches.size
-        totals[:, 1] += (errors * errors).sum(axis=1)
-        return np.asarray(weights * slopes / batches.size, np.float32)
-
-    def _of_gradients(
-        self,
-        batches: Batches,
-        batch: int,
-        gradients: Float32Array,
-        force_weight: float,
-        totals: FloatArray,
-    ) -> Float32Array:
-        """Derivatives of the losses of forces and stresses; losses and squared errors are added to the totals."""
-        found = gradients
-        if batches.forces is not None:
-            of_forces, found, _ = self._forces(batches, batch, gradients)
-            totals[:, 2:4] += of_forces * (force_weight, 1.0)
-            found *= np.float32(force_weight)
-        if batches.stress is not None:
-            weight = self._parameters.stress_weight
-            of_stress, derivatives, _ = self._stresses(batches, batch, gradients)
-            totals[:, 4:6] += of_stress * (weight, 1.0)
-            derivatives *= np.float32(weight)
-            found = derivatives if batches.forces is None else found + derivatives
-        return found
-
-    def _forces(
-        self, batches: Batches, batch: int, gradients: Float32Array
-    ) -> tuple[FloatArray, Float32Array, Float32Array]:
-        assert batches.forces is not None, "there are forces"
-        scale = self._parameters.force_huber_scale
-        return batches.forces.product(batch, gradients, scale, self._threads, self._share)
-
-    def _stresses(
-        self, batches: Batches, batch: int, gradients: Float32Array
-    ) -> tuple[FloatArray, Float32Array, Float32Array]:
-        assert batches.stress is not None, "there are stresses"
-        scale = self._parameters.stress_huber_scale / MEV
-        return batches.stress.product(batch, gradients, scale, self._threads, self._share)
+    def _compute(self, batch: HostBatch, n_pieces: int, *, differentiate: bool) -> None:
+        """Compute all pieces: each by one thread, or one step after the other by all if there are more threads."""
+        numbers = range(n_pieces)
+        if self._pool is None:
+            batch.compute(numbers, differentiate=differentiate)
+        elif self._threads > n_pieces:
+            n_slices = -(-self._threads // n_pieces)
+            batch.compute(numbers, self._pool.map, n_slices, differentiate=differentiate)
+        else:
+            work = partial(batch.compute, differentiate=differentiate)
+            for _ in self._pool.map(work, [[p] for p in numbers]):
+                pass
 
     def _masks(
         self, features: Sequence[Float32Array], keys: Sequence[int], step: int
@@ -179,8 +136,3 @@ class HostStepper:
             ]
             for key in keys
         ]
-
-
-def _uses_gradients(batches: Batches) -> bool:
-    """Whether the loss has forces or stress."""
-    return batches.forces is not None or batches.stress is not None

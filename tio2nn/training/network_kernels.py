@@ -56,13 +56,13 @@ class Subnet(NamedTuple):
     places: IntArray  # (n_layers,) where each layer begins among the weights
     nodes: IntArray  # (n_layers,) nodes of all hidden layers before each layer
     weights: Float32Array  # (n_weights,) layer after layer, kernel and bias
-    whitening: Float32Array  # (n_features, n_features) whitened features per feature
+    first_kernel: Float32Array  # (n_features, n_nodes) of the first layer, on features that are not whitened
     work: Float32Array  # as many numbers as `work_size` says
 
 
 def work_size(widths: tuple[int, ...], n_atoms: int) -> int:
     """Numbers that the passes through a subnet of these widths keep for so many atoms."""
-    return widths[0] * widths[1] + n_atoms * (_N_KEPT * sum(widths[1:-1]) + 2 * max(widths))
+    return n_atoms * (_N_KEPT * sum(widths[1:-1]) + 2 * max(widths))
 
 
 @pasted
@@ -74,22 +74,15 @@ def _matrix(numbers: Any, place: Any, rows: Any, columns: Any) -> Any:
 def _kept(subnet: Any, n: Any, level: Any, which: Any) -> Any:
     """What is kept of one hidden layer, (n, n_nodes)."""
     width = subnet.widths[level + 1]
-    place = subnet.widths[0] * subnet.widths[1] + n * (_N_KEPT * subnet.nodes[level] + which * width)
+    place = n * (_N_KEPT * subnet.nodes[level] + which * width)
     return _matrix(subnet.work, place, n, width)
 
 
 @pasted
 def _spare(subnet: Any, n: Any, width: Any, which: Any) -> Any:
     """One of two matrices (n, width) for what is not kept."""
-    place = subnet.widths[0] * subnet.widths[1]
-    place += n * (_N_KEPT * subnet.nodes[-1] + which * subnet.widths.max())
+    place = n * (_N_KEPT * subnet.nodes[-1] + which * subnet.widths.max())
     return _matrix(subnet.work, place, n, width)
-
-
-@pasted
-def _first_kernel(subnet: Any) -> Any:
-    """The kernel of the first layer on features that are not whitened."""
-    return _matrix(subnet.work, 0, subnet.widths[0], subnet.widths[1])
 
 
 @pasted
@@ -217,10 +210,8 @@ def to_features(
     if gradients.shape[1] == 0:
         return
     if n_hidden == 0:
-        gradients[:] = np.dot(subnet.whitening, last)
+        gradients[:] = subnet.first_kernel[:, 0]
         return
-    first_kernel = _first_kernel(subnet)
-    np.dot(subnet.whitening, _kernel(subnet.weights, subnet, 0), first_kernel)
     for back in range(n_hidden):
         level = n_hidden - 1 - back
         slope, leaving = _kept(subnet, n, level, _SLOPE), _kept(subnet, n, level, _LEAVING)
@@ -234,7 +225,7 @@ def to_features(
             kernel = _kernel(subnet.weights, subnet, level)
             np.dot(leaving, kernel.T, _kept(subnet, n, level - 1, _ARRIVING))
         else:
-            np.dot(leaving, first_kernel.T, gradients)
+            np.dot(leaving, subnet.first_kernel.T, gradients)
 
 
 @_compiled
@@ -244,6 +235,7 @@ def to_weights(
     of_energies: Float32Array,
     of_gradients: Float32Array,
     of_weights: Float32Array,
+    of_first_kernel: Float32Array,
 ) -> None:
     """Derivatives of a loss with respect to the weights, after `to_features` of the same atoms.
 
@@ -252,14 +244,18 @@ def to_weights(
         features: (n_atoms, n_features), whitened.
         of_energies: (n_atoms,) derivatives of the loss with respect to them.
         of_gradients: (n_atoms, n_features) likewise; no columns for a loss of energies alone.
-        of_weights: (n_weights,) receives the derivatives.
+        of_weights: (n_weights,) receives the derivatives, without what comes by way of the first kernel.
+        of_first_kernel: (n_features, n_nodes) receives those with respect to the first kernel on features that are not
+            whitened; left alone for a loss of energies alone.
     """
     n, widths = features.shape[0], subnet.widths
+    with_gradients = of_gradients.shape[1] > 0
     of_weights[:] = _ZERO
     if n == 0:
+        if with_gradients:
+            of_first_kernel[:] = _ZERO
         return
     n_hidden = len(widths) - 2
-    with_gradients = of_gradients.shape[1] > 0
     first_of_last = subnet.places[n_hidden]
     last, of_last = subnet.weights[first_of_last:-1], of_weights[first_of_last:-1]
     of_weights[-1] = of_energies.sum()
@@ -269,13 +265,13 @@ def to_weights(
             width = widths[level + 1]
             q = _spare(subnet, n, width, level % 2)
             arriving, slope = _kept(subnet, n, level, _ARRIVING), _kept(subnet, n, level, _SLOPE)
-            leaving, of_kernel = _kept(subnet, n, level, _LEAVING), _kernel(of_weights, subnet, level)
+            leaving = _kept(subnet, n, level, _LEAVING)
             if level:
                 np.dot(u, _kernel(subnet.weights, subnet, level), q)
-                np.dot(u.T, leaving, of_kernel)
+                np.dot(u.T, leaving, _kernel(of_weights, subnet, level))
             else:
-                np.dot(u, _first_kernel(subnet), q)
-                np.dot(subnet.whitening.T, np.dot(u.T, leaving), of_kernel)
+                np.dot(u, subnet.first_kernel, q)
+                np.dot(u.T, leaving, of_first_kernel)
             for i in range(n):
                 for j in range(width):
                     # from here on what the curvature is multiplied with
@@ -287,11 +283,10 @@ def to_weights(
                 for j in range(len(last)):
                     of_last[j] += u[i, j]
         else:
-            total = np.zeros(widths[0], np.float32)
+            of_first_kernel[:] = _ZERO
             for i in range(n):
                 for j in range(widths[0]):
-                    total[j] += u[i, j]
-            of_last[:] = np.dot(subnet.whitening.T, total)
+                    of_first_kernel[j, 0] += u[i, j]
     inputs = features
     if n_hidden:
         inputs = _kept(subnet, n, n_hidden - 1, _VALUE)

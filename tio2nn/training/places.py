@@ -1,17 +1,13 @@
-"""Where the atoms of structures are among the rows of their batches, and the work on a batch in pieces."""
+"""Where the atoms of structures are among the rows of their batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.array_types import IntArray
-
-Share = Callable[[Callable[[IntArray], None], Sequence[IntArray]], Iterable[None]]
-"""As `map`; gives the pieces to several threads."""
 
 
 class Places(NamedTuple):
@@ -62,12 +58,6 @@ def atoms_of(first_atom: IntArray, structures: slice) -> tuple[slice, IntArray]:
     """The atoms of consecutive structures, and (n_structures + 1,) where those of each begin among them."""
     first = first_atom[structures.start : structures.stop + 1]
     return slice(int(first[0]), int(first[-1])), first - first[0]
-
-
-def in_pieces(n: int, pieces: int, share: Share, compute: Callable[[IntArray], None]) -> None:
-    """Compute something of n structures, in so many pieces; a rank may have none of the last batch."""
-    for _ in share(compute, np.array_split(np.arange(n), min(pieces, n)) if n else []):
-        pass
 
 
 def rows_of(counts: IntArray, structures: IntArray) -> IntArray:

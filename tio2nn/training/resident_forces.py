@@ -21,9 +21,10 @@ import tensorflow as tf
 
 from tio2nn.array_types import Float32Array, FloatArray, IntArray
 from tio2nn.training import device_memory
-from tio2nn.training.batches import Batches, ForceBatches
+from tio2nn.training.batches import Batches
 from tio2nn.training.dataset import ForceLabels
 from tio2nn.training.device_memory import fill, reserved
+from tio2nn.training.force_batches import ForceBatches
 from tio2nn.training.padding import counting, placed, places
 from tio2nn.wording import counted, size
 
