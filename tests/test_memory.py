@@ -58,6 +58,26 @@ def test_free_memory_is_what_the_system_says_within_the_limits(tmp_path: Path) -
     assert free_memory(root) == 3_000_000
 
 
+@pytest.mark.parametrize(
+    ("cgroup", "folder", "limit", "used", "files"),
+    [
+        ("0::/job", "job", "memory.max", "memory.current", "file"),
+        ("2:memory:/job", "memory/job", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache"),
+    ],
+)
+def test_what_a_cgroup_uses_is_not_free_but_its_file_cache_is(
+    tmp_path: Path, cgroup: str, folder: str, limit: str, used: str, files: str
+) -> None:
+    stat = f"anon 1\n{files} 1000000\nfile_mapped 7"
+    found = {limit: "4000000", used: "3500000", "memory.stat": stat}
+    root = machine(tmp_path, cgroup, {f"{folder}/{name}": text for name, text in found.items()})
+    (root / "proc/meminfo").write_text("MemAvailable:    9000 kB\n", encoding="utf-8")
+    assert free_memory(root) == 1_500_000
+    assert usable_memory(root) == 4_000_000
+    (root / "sys/fs/cgroup" / folder / used).write_text("6000000\n", encoding="utf-8")
+    assert free_memory(root) == 0
+
+
 def test_the_memory_for_derivatives_is_that_of_the_environment_else_half() -> None:
     assert memory_for_derivatives({"TIO2NN_MEMORY": "2.5"}) == 2.5e9
     assert memory_for_derivatives({"TIO2NN_MEMORY": ""}) == memory_for_derivatives({})

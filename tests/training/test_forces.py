@@ -8,16 +8,19 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from threadpoolctl import threadpool_info
 
 from tio2nn.parameters.fit_parameters import ACTIVATIONS, NetworkParameters, TrainingParameters
-from tio2nn.training import pieces
+from tio2nn.training import adam, network_kernels, pieces
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.batches import Batches, Part
 from tio2nn.training.company import Company
+from tio2nn.training.compiled_loops import compile_loops
 from tio2nn.training.dataset import FitData, ForceLabels, Labels
 from tio2nn.training.devices import configure_threads
-from tio2nn.training.fit import Fit
+from tio2nn.training.fit import Fit, run_in_company
 from tio2nn.training.force_kernels import ForceBatch, force_losses
+from tio2nn.training.host_networks import HostNetworks
 from tio2nn.training.host_stepper import HostStepper
 from tio2nn.training.network import BPNN
 from tio2nn.training.schedule import Schedule
@@ -209,6 +212,58 @@ def test_a_network_has_the_same_bits_whatever_its_company_and_the_threads(
         for k, ((own_totals,), (own_gradient,)) in enumerate(alone):
             np.testing.assert_array_equal(totals[k], own_totals)
             np.testing.assert_array_equal(gradients[k], own_gradient)
+
+
+def test_all_products_of_matrices_are_made_on_the_thread_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them split sums by their number, from some hundreds of features on."""
+    found: list[int] = []
+    begin = HostNetworks.begin
+
+    def noting(self: HostNetworks) -> None:
+        found.extend(own["num_threads"] for own in threadpool_info() if own["user_api"] == "blas")
+        begin(self)
+
+    monkeypatch.setattr(HostNetworks, "begin", noting)
+    fit = make_fit(epochs=1)
+    fit.run()
+    assert set(found) == {1}
+
+
+def test_weights_that_overflow_are_predicted_with_in_silence() -> None:
+    fit = make_fit()
+    part_of_fit = Part(DATA.validation, DATA.validation_labels, DATA.validation_forces)
+    weights = np.full_like(fit.state[:1], 1e38)
+    schedule = Schedule(fit.parameters, 1)
+    with closing(HostStepper(fit.flat_network.shape, DATA, fit.parameters, schedule)) as own:
+        found = own.predict(Batches(part_of_fit, np.arange(5), 5), weights)
+    assert not np.isfinite(found.forces).all()
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_nothing_is_compiled_in_the_middle_of_a_fit(n_members: int) -> None:
+    loops = [force_losses, network_kernels.to_features, network_kernels.to_weights, adam.move]
+    compile_loops(DATA.with_copied_derivatives(1e9))
+    before = [len(loop.signatures) for loop in loops]
+    networks = [a_network((6,), seed=seed) for seed in range(n_members)]
+    fits = [Fit(network, make_fit(epochs=1).parameters, 3, DATA) for network in networks]
+    run_in_company(fits, None, lambda *_: None, copies=True)
+    assert all(fit.finished for fit in fits)
+    assert [len(loop.signatures) for loop in loops] == before
+
+
+def test_a_fit_that_is_done_copies_no_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def noting(self: FitData, most: float) -> FitData:
+        asked.append(most)
+        return self
+
+    monkeypatch.setattr(FitData, "with_copied_derivatives", noting)
+    fit = make_fit(epochs=1)
+    for _ in range(2):
+        run_in_company([fit], None, lambda *_: None, copies=True)
+    assert fit.finished
+    assert len(asked) == 1
 
 
 def test_batches_add_up_to_the_whole_whatever_their_size_and_order() -> None:

@@ -33,22 +33,17 @@ from typing import NamedTuple
 
 from tio2nn.errors import InputError
 from tio2nn.files.digests import digest_of
-from tio2nn.memory import free_memory
 from tio2nn.parallel.devices import Device
 from tio2nn.parallel.workers import submit_listening, tell
 from tio2nn.parameters.fields import Affects
 from tio2nn.parameters.fit_parameters import with_effect
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.training.data import TrainingData
-from tio2nn.training.dataset import FitData
 from tio2nn.training.devices import configure_threads
 from tio2nn.training.fit import Fit, Resumption, run_in_company
 from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN, dense_layers, initial_network
 from tio2nn.training.task import FitTask, seed_of
-
-_OF_FREE_MEMORY = 0.5
-"""What copies of derivatives may take; other programs need some, too."""
 
 
 class CommitteeFiles(NamedTuple):
@@ -105,20 +100,17 @@ def fit_committee(
         with make_executor(min(jobs, parameters.training.members)) as executor:
             _fit_side_by_side(executor, parameters, data, files, on_epoch, device)
         on_epoch = None  # only the checkpoints remain to be read
-    given: FitData = data
-    if device == "cpu" and make_executor is None:
-        given = data.with_copied_derivatives(_OF_FREE_MEMORY * free_memory())
     fits, resumptions = [], []
     for member, checkpoint in enumerate(files.checkpoints, start=1):
         network = new_network(parameters, data, seed_of(parameters.training.seed, member))
-        fits.append(Fit(network, parameters.training, parameters.training.seed, given, member))
+        fits.append(Fit(network, parameters.training, parameters.training.seed, data, member))
         resumptions.append(Resumption(checkpoint, fingerprint_of(parameters, data, member)))
 
     def listen(place: int, epoch: Epoch) -> None:
         if on_epoch is not None:
             on_epoch(place + 1, epoch)
 
-    run_in_company(fits, resumptions, listen, jobs, device)
+    run_in_company(fits, resumptions, listen, jobs, device, copies=True)
     return fits
 
 

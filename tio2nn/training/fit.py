@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tio2nn.errors import InputError
+from tio2nn.memory import free_memory
 from tio2nn.parallel.devices import Device
 from tio2nn.parallel.exchange import Exchange
 from tio2nn.parameters.fit_parameters import TrainingParameters
@@ -30,6 +31,7 @@ from tio2nn.training.history import Epoch
 from tio2nn.training.network import BPNN
 from tio2nn.wording import counted
 
+_OF_FREE_MEMORY = 0.5  # what copies of derivatives may take; other programs need some, too
 _CHECKPOINT_SECONDS = 5.0  # work lost by a kill, at most; writing a checkpoint takes about 10 ms
 
 
@@ -210,6 +212,8 @@ def run_in_company(
     threads: int = 1,
     device: Device = "cpu",
     exchange: Exchange | None = None,
+    *,
+    copies: bool = False,
 ) -> None:
     """Train networks with the same data, settings and seed to the end, as `Fit.run` does each.
 
@@ -223,6 +227,7 @@ def run_in_company(
         device: what to compute on.
         exchange: with processes that share the work, all with the same fits and the same checkpoints, which the first
             process alone writes.
+        copies: whether to copy the derivatives into memory where there is room; for one process at a time.
 
     Raises:
         DoesNotFitError: the derivatives do not fit on the device; nothing has been done.
@@ -235,12 +240,13 @@ def run_in_company(
         _require_same(exchange, fits)
     if not all(fit.finished for fit in fits):
         like = fits[0]
+        data = like.data
+        if copies and device == "cpu":
+            data = data.with_copied_derivatives(_OF_FREE_MEMORY * free_memory())
         with (
             on(device),
             closing(
-                Company(
-                    like.flat_network.shape, like.data, like.parameters, like.seed, threads, device, exchange
-                )
+                Company(like.flat_network.shape, data, like.parameters, like.seed, threads, device, exchange)
             ) as company,
         ):
             if resumptions is not None:

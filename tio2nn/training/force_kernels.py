@@ -1,4 +1,4 @@
-"""Compiled products with the Jacobian, which stays where it is: in a file mapped into memory.
+"""Compiled products with the Jacobian, which lies in memory: that of a mapped file, or a copy.
 
 For each structure of a batch the forces F = -Jᵀ g, g = ∂E/∂G, the loss of their errors, and the derivative of the
 loss with respect to g, -J ∂loss/∂F, in one go: the second product finds the structure's Jacobian in the cache, so an

@@ -112,4 +112,6 @@ def compile_networks() -> None:
     networks = HostNetworks(shape, [weights[:, :1]], weights, [0])
     networks.forward((0, 0, 0), nothing, nothing, nothing[:, 0], nothing)
     networks.backward((0, 0, 0), nothing, nothing[:, 0], nothing)
-    move(np.zeros((4, 4), np.float32), weights[0], weights[0], Step(*np.zeros(4, np.float32)))
+    for n_members in (1, 2):  # the states of a network in company are not consecutive
+        states = np.zeros((4, n_members, 4), np.float32)
+        move(states[:, 0], weights[0], weights[0], Step(*np.zeros(4, np.float32)))

@@ -89,9 +89,9 @@ class HostStepper:
         """As `Stepper.predict`."""
         pieces = Pieces(batches, n_pieces(self._shape, batches))
         networks = self._networks(batches, pieces, np.ascontiguousarray(weights))
-        networks.begin()
         predictions = []
-        with one_blas_thread():
+        with one_blas_thread(), np.errstate(all="ignore"):
+            networks.begin()
             for batch in range(batches.n):
                 own = HostBatch(batches, batch, networks, pieces.of_batch(batch), self._parameters)
                 self._compute(own, pieces.n, differentiate=False)

@@ -14,9 +14,10 @@ import numpy as np
 from tio2nn.training.batches import Batches
 from tio2nn.training.flat_network import Shape
 
-# Multiplications of a network for which a batch is cut: 1 ms, beside which the 0.1 ms of a piece is little. More than
-# two pieces are slower: an epoch of TiO2, one network on two threads, took 0.90 s with two, 1.05 with four, and four
-# networks 3.4 with two, 4.1 with four. Where there are more threads, they share the pieces.
+# Multiplications of a network in a piece, below which no batch is cut: with activations and the Jacobian about half a
+# millisecond, where the Python of a piece takes 0.1. More than two pieces are slower: an epoch of TiO2, one network on
+# two threads, took 0.90 s with two, 1.05 with four, and four networks 3.4 with two, 4.1 with four. Where there are more
+# threads, they share the pieces.
 _LEAST_WORK = 8e6
 _N_PIECES = 2
 # products of matrices of each layer in a step: three for energies, six with derivatives
@@ -54,7 +55,7 @@ class Pieces:
         self.n = n
         first = np.arange(batches.n) * batches.size
         n_atoms = np.diff(batches.first_atom, axis=0).sum(axis=1).reshape(batches.n, batches.size)
-        work = n_atoms * (1.0 + n_atoms / _ATOMS_OF_EQUAL_WORK)
+        work = n_atoms * (1.0 + batches.uses_gradients * n_atoms / _ATOMS_OF_EQUAL_WORK)
         middle = np.cumsum(work, axis=1) - work / 2
         shares = work.sum(axis=1)[:, None] * np.arange(1, n) / n
         inner = np.count_nonzero(middle[:, None, :] < shares[:, :, None], axis=2)
