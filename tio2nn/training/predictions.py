@@ -32,7 +32,7 @@ class Predictions:
     def of_batches(
         cls, found: Sequence[Predictions], whole: tuple[int, int], n_structures: int
     ) -> Predictions:
-        """What was found batch by batch, with the losses of each as in `ForceLosses.totals`.
+        """What was found batch by batch, with the losses of each as in `LabelLosses.totals`.
 
         Args:
             found: of the batches.
