@@ -161,7 +161,11 @@ def test_every_structure_of_the_pool_is_within_the_radius(project: Project) -> N
 def test_files_have_the_structures_without_their_labels(project: Project, form: Any, suffix: str) -> None:
     pool = list(structures_with_forces())
     pool = [
-        replace(s, positions=s.positions + 0.05 * np.sin(np.arange(3 * s.n_atoms)).reshape(-1, 3))
+        replace(
+            s,
+            positions=s.positions + 0.05 * np.sin(np.arange(3 * s.n_atoms)).reshape(-1, 3),
+            stress=0.01 * np.eye(3),
+        )
         for s in pool
     ]
     found = choose(project, write_pool(pool), 6, form=form)
@@ -179,7 +183,8 @@ def test_files_have_the_structures_without_their_labels(project: Project, form: 
             assert atoms.get_volume() == pytest.approx(original.volume)
             continue
         (written,) = read_structures(path)
-        assert (written.energy, written.forces, written.elements) == (None, None, original.elements)
+        assert (written.energy, written.forces, written.stress) == (None, None, None)
+        assert written.elements == original.elements
         assert written.positions.tobytes() == original.positions.tobytes()
         assert written.cell.tobytes() == original.cell.tobytes()
 
@@ -214,8 +219,11 @@ def test_there_is_a_whole_folder_or_none(project: Project, monkeypatch: pytest.M
 def test_a_pool_smaller_than_asked_for_is_taken_whole_with_a_warning() -> None:
     write_pool([*others(6), others(6)[2]])
     _, err = invoke("select", "pool.xyz", "--count", 50, "--to", "chosen", "-C", "p")
-    assert "warning: only 6 structures of 50: the others in the pool are duplicates" in err.splitlines()
+    assert "warning: only 6 structures of 50: the pool has no more but duplicates" in err.splitlines()
     assert len(rows_of(Path("chosen"))) == 6
+    write_pool(others(6))
+    _, err = invoke("select", "pool.xyz", "--count", 50, "--to", "again", "-C", "p")
+    assert "warning: only 6 structures of 50: the pool has no more" in err.splitlines()
 
 
 @pytest.mark.usefixtures("project")

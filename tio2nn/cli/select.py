@@ -130,9 +130,8 @@ def _report(made: SelectSummary, count: int) -> None:
         f"{made.n_training} labeled ones, {made.n_alike} another one of the pool"
     )
     if len(made.rows) < count:
-        console.warn(
-            f"only {counted(len(made.rows), 'structure')} of {count}: the others in the pool are duplicates"
-        )
+        but = " but duplicates" if made.n_known or made.n_alike else ""
+        console.warn(f"only {counted(len(made.rows), 'structure')} of {count}: the pool has no more{but}")
     columns = ["rank", "source", "composition", "distance", "nearest", "spread eV/Å"]
     rows = [
         [

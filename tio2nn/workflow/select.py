@@ -284,8 +284,8 @@ def _row(
 
 
 def _text(structure: Structure, row: Mapping[str, Any], form: ChosenFormat) -> str:
-    """The content of a file. Energies and forces that a pool has are left out: they are to be computed."""
-    bare = replace(structure, energy=None, forces=None, free_energy=None, plain_energy=None)
+    """The content of a file. Labels that a pool has are left out: they are to be computed."""
+    bare = replace(structure, energy=None, forces=None, stress=None, free_energy=None, plain_energy=None)
     notes = {"rank": str(row["rank"]), "source": row["source"], "reason": row["reason"]}
     if form == "poscar":
         return write_poscar(bare, f"{row['rank']} {row['source']}")
