@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
+from ase.io import write
 
 from tio2nn.errors import InputError
 from tio2nn.parameters.draft import Draft
@@ -56,6 +60,27 @@ def test_atoms_give_the_reference_energies_and_are_left_out(project: Project) ->
     before = written()
     run(atom("Ti", -5.0) + MOLECULE + atom("O", -6.5))
     assert written() == before
+
+
+@pytest.mark.parametrize("file", ["x.traj", "x.db"])
+def test_atoms_of_ase_are_known_by_their_kind(file: str) -> None:
+    frames = []
+    for symbols, energy in (("Ti", -5.0), ("O", -6.5), ("TiO", -12.0), ("TiO", -12.1)):
+        positions = [[0.0, 0.0, 0.0], [1.8 - 0.1 * energy, 0.0, 0.0]][: len(symbols.replace("Ti", "T"))]
+        atoms = Atoms(symbols, positions=positions)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
+        if len(atoms) == 1:
+            atoms.info["config_type"] = "isolated_atom"
+        frames.append(atoms)
+    if file == "x.db":
+        with connect(file) as rows:
+            for atoms in frames:
+                rows.write(atoms, **atoms.info)
+    else:
+        write(file, frames)
+    summary = extract("p", [file], isolated_atoms=True)
+    assert summary.n_structures == 2
+    assert written()["reference_energies"] == {"O": -6.5, "Ti": -5.0}
 
 
 @pytest.mark.parametrize(

@@ -138,8 +138,7 @@ def extract(
                 rejected.append(item.error(f"expected the elements {', '.join(elements)}, got {got}"))
             else:
                 remarks.add(item)
-                keeps_label = isolated_atoms and is_isolated_atom(item)
-                structures.append(item if keeps_label else replace(item, extras=Extras()))
+                structures.append(replace(item, extras=Extras()))
             advance(1)
     label = decided(structures, options.energy)
     decision = EnergyDecision.of(structures, label)

@@ -11,9 +11,8 @@ from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.project import Project
 from tio2nn.structures.geometry import closest_pairs
-from tio2nn.structures.structure import Structure
+from tio2nn.structures.structure import CONFIG_TYPE, Structure
 
-_KEY = "config_type"  # of extended XYZ
 _LABEL = "isolatedatom"
 _LONGEST_CUTOFF = 6.5  # Å; of those that are chosen for a project without one
 _LARGEST_DIFFERENCE = 1e-3  # eV, between two atoms of one element
@@ -21,8 +20,8 @@ _LARGEST_DIFFERENCE = 1e-3  # eV, between two atoms of one element
 
 def is_isolated_atom(structure: Structure) -> bool:
     """Whether a structure is one atom that its file calls isolated."""
-    label = structure.extras.info.get(_KEY, "")
-    return structure.n_atoms == 1 and "".join(filter(str.isalpha, label)).lower() == _LABEL
+    letters = "".join(filter(str.isalpha, structure.config_type))
+    return structure.n_atoms == 1 and letters.lower() == _LABEL
 
 
 def energies_of_atoms(
@@ -54,7 +53,7 @@ def energies_of_atoms(
         needed |= set(parameters.elements)
     if missing := sorted(needed - found.keys()):
         raise InputError(
-            f"expected an isolated atom ({_KEY}=isolated_atom in extended XYZ) of each element, got none of "
+            f"expected an isolated atom ({CONFIG_TYPE}=isolated_atom) of each element, got none of "
             f"{', '.join(missing)}"
         )
     return {element: found[element].energy or 0.0 for element in sorted(needed)}
