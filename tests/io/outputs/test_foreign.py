@@ -210,6 +210,17 @@ def test_stresses_of_dynamics_of_aims(tmp_path: Path) -> None:
 
 
 @needs_dpdata
+@pytest.mark.parametrize("late", [False, True])
+def test_the_last_force_of_cp2k_is_not_cut(tmp_path: Path, late: bool) -> None:
+    text = foreign_outputs.cp2k(late=late, stress="")
+    end = text.index("FORCES| Sum" if late else "SUM OF ATOMIC FORCES")
+    for n_lost in (0, 1, 3, 6):
+        path = tmp_path / f"{n_lost}-cp2k.out"
+        path.write_text(text[: end - n_lost].rstrip(" \n")[: -n_lost or None])
+        (problem,) = outputs.problems(path)
+        assert "truncated?" in problem or "interrupted?" in problem
+
+
 def test_cp2k_writes_what_is_read(tmp_path: Path) -> None:
     """The program itself, where it is installed: two atoms of hydrogen."""
     program = next(

@@ -100,6 +100,7 @@ class _Point:
             self._periodicity = line.split()[-1]
         elif any(word in line for word in _SINGLE):
             self._count(line)
+            self._lines.check_end()
             self._keep(line)
         elif any(word in line for word in _ATOMS):
             self._in_atoms = True
@@ -110,6 +111,7 @@ class _Point:
             self._elements += line.split()[2:3]
             self._keep(line)
         elif _FORCES in line or self._in_forces:
+            self._lines.check_end()
             self._in_forces = _END_OF_FORCES not in line
             self._has_forces = True
             self._keep(line)
@@ -133,9 +135,7 @@ class _Point:
         self._n_kinds += _KIND in line
         if self._n_kinds > _MOST_KINDS:
             raise self._lines.error(f"expected at most {_MOST_KINDS} kinds of atoms, got more")
-        if _ENERGY in line:
-            self._n_energies += 1
-            self._lines.check_end()
+        self._n_energies += _ENERGY in line
 
     def _keep(self, line: str) -> None:
         self._n_kept += len(line) + 1
