@@ -18,6 +18,7 @@ from tio2nn.io.labels import ReadOptions
 from tio2nn.io.read import read_structures
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore, read_store, write_store
+from tio2nn.structures.energy_label import labeled
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.convert import convert
 from tio2nn.workflow.extract import extract
@@ -89,11 +90,12 @@ def test_runner_in_angstrom_loses_nothing(store: StructureStore) -> None:
     assert summary.n_without_forces == 1
     for written, read in zip(store, read_structures("out.data"), strict=True):
         assert same(written, read)
-        assert read.energy == written.energy
+        assert (read.plain_energy, read.free_energy) == (written.plain_energy, written.free_energy)
+        assert labeled(read, "free_energy").energy == written.energy
     convert("p", "atomic.data", "runner")
     for written, read in zip(store, read_structures("atomic.data"), strict=True):
         np.testing.assert_allclose(read.positions, written.positions, rtol=1e-15, atol=1e-15)
-        assert read.energy == pytest.approx(written.energy, rel=1e-15)
+        assert read.free_energy == pytest.approx(written.energy, rel=1e-15)
     # no structure is read in units that it states not to have
     options = ReadOptions(runner_units="A,eV")
     assert [s.energy for s in read_structures("atomic.data", options=options)] == [

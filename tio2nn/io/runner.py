@@ -15,6 +15,7 @@ written here do, in the comment, which also holds what the format has no place f
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
@@ -27,10 +28,14 @@ from tio2nn.io.atomic_units import BOHR, HARTREE
 from tio2nn.io.labels import RunnerUnits
 from tio2nn.io.stream import Labels, Lines, numbers_of, structure_of
 from tio2nn.structures.elements import ELEMENT_OF
+from tio2nn.structures.energy_label import plain_energy
 from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, Structure
 
 _SCALES: dict[str, tuple[float, float]] = {"Bohr,Ha": (BOHR, HARTREE), "A,eV": (1.0, 1.0)}  # Å, eV
 _MARK = "tio2nn "
+# in the comment, of a structure with two energies; the row has the one that is learned
+_PLAIN, _FREE = "plain_energy_eV", "free_energy_eV"
+_ROUNDED = 1e-12  # of a number that was converted to Ha and back
 # of the rows for atoms; ASE states them behind `begin`
 _COLUMNS = ("position(3)", "element", "charge", "energy", "forces(3)")
 _COLUMN = re.compile(r"([a-z]+)(?:\(([0-9])\))?")
@@ -97,6 +102,7 @@ class _Block:
         self._periodic: list[bool] | None = None
         self._has_forces = True
         self._stress: object = None  # eV/Å³
+        self._stated: tuple[object, object] = (None, None)  # eV, without and with electronic entropy
         self._kind, self._weight = "", None
         self._cell: list[list[float]] = []
         self._elements: list[str] = []
@@ -171,9 +177,21 @@ class _Block:
             self._units = units
         self._has_forces = about.get("forces") is not False
         self._stress = about.get("stress")
+        self._stated = about.get(_PLAIN), about.get(_FREE)
         self._kind, self._weight = str(about.get(CONFIG_TYPE) or ""), about.get(CONFIG_WEIGHT)
         if isinstance(periodic, list) and len(periodic) == 3:
             self._periodic = [axis is True for axis in periodic]
+
+    def _energies(self) -> tuple[float | None, float | None]:
+        """Without and with electronic entropy, eV; those of the comment unless the row has been given another."""
+        if self._energy is None:
+            return None, None
+        energy = self._energy * _SCALES[self._units][1]
+        plain, free = (float(x) if isinstance(x, (int, float)) else None for x in self._stated)
+        known = [number for number in (plain, free) if number is not None]
+        if free is None or not any(math.isclose(number, energy, rel_tol=_ROUNDED) for number in known):
+            return energy, None
+        return plain, free
 
     def structure(self) -> Structure:
         """The structure.
@@ -190,6 +208,7 @@ class _Block:
         if not self._rows:
             raise self._lines.error("expected atoms, got none", self.line)
         length, energy = _SCALES[self._units]
+        plain, free = self._energies()
         table = np.array(self._rows)
         forces = table[:, 3:] * (energy / length) if self._has_forces and "forces" in self._columns else None
         return structure_of(
@@ -198,8 +217,8 @@ class _Block:
             np.array(self._cell or np.zeros((3, 3))) * length,
             [bool(self._cell)] * 3 if self._periodic is None else self._periodic,
             labels=Labels(
-                None if self._energy is None else self._energy * energy,
-                None,
+                plain,
+                free,
                 forces,
                 self._stress,
                 config_type=self._kind,
@@ -226,6 +245,8 @@ def write_runner(
         comment["forces"] = False
     comment |= {CONFIG_TYPE: structure.config_type} if structure.config_type else {}
     comment |= {CONFIG_WEIGHT: structure.weight} if structure.weight != 1.0 else {}
+    if structure.free_energy is not None:
+        comment |= {_PLAIN: plain_energy(structure), _FREE: structure.free_energy}
     if structure.stress is not None:
         comment["stress"] = structure.stress.tolist()  # eV/Å³, whatever the units
     lines = ["begin", f"comment {_MARK}{json.dumps(comment, ensure_ascii=True)}"]
