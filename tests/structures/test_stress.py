@@ -35,6 +35,12 @@ def test_what_is_no_stress_is_told(given: object) -> None:
     assert found.reason.startswith("expected six or nine numbers, got ")
 
 
+@pytest.mark.parametrize("given", [np.zeros(6), -np.zeros((3, 3))])
+def test_zeros_stand_for_a_stress_that_was_not_computed(given: object) -> None:
+    found = usable_stress(given, (True, True, True))
+    assert found == (None, "expected numbers that were computed, got zeros only")
+
+
 def test_a_stretched_crystal_is_under_tension_and_ase_gives_the_same_back() -> None:
     atoms = bulk("Cu", cubic=True)
     stretched = np.array([[1.03, 0.01, 0.0], [0.01, 1.02, 0.0], [0.0, 0.0, 1.02]])

@@ -169,13 +169,6 @@ def test_a_source_of_another_size_is_told_where_energies_say_nothing(factor: flo
     assert told([*right, *part(shaken(1), "b.xyz", lambda stress: 20 * stress)]) == StressParts()
 
 
-def test_stresses_that_are_zero_in_one_source_are_told() -> None:
-    found = told([*part(shaken(0), "a.xyz"), *part(shaken(1), "b.xyz", lambda stress: 0 * stress)])
-    assert found.messages == (
-        "stresses of b.xyz are all zero, unlike those of a.xyz; leave them out of the file",
-    )
-
-
 def test_large_and_small_stresses_that_fit_their_energies_are_right() -> None:
     rng = np.random.default_rng(3)
     small = []

@@ -58,6 +58,9 @@ def usable_stress(given: object, periodic: Sequence[bool], scale: float = 1.0) -
     tensor = from_voigt(numbers.ravel()) if numbers.size == 6 else numbers.reshape(3, 3)
     if not np.isfinite(tensor).all():
         return UsableStress(None, "expected finite numbers, got NaN or infinity")
+    if not tensor.any():
+        # of programs that print a stress, computed or not; one that vanishes in all digits is no loss
+        return UsableStress(None, "expected numbers that were computed, got zeros only")
     tensor = tensor * scale
     if (largest := float(np.abs(tensor).max())) > _LARGEST:
         return UsableStress(None, f"expected at most {_LARGEST:g} eV/Å³, got more")

@@ -128,23 +128,13 @@ def _of_other_size(parts: Mapping[str, Sequence[Structure]], are_right: set[str]
         name: float(np.median([np.abs(s.stress).max() for s in own if s.stress is not None]))
         for name, own in parts.items()
     }
-    zero = [name for name, size in sizes.items() if size == 0.0]
-    some = sorted((name for name in sizes if sizes[name] > 0.0), key=sizes.__getitem__)
-    lines = []
-    if zero and some:
-        unlike = f"unlike those of {some[-1]}; leave them out of the file"
-        lines.append(f"stresses of {listed(zero[:_MOST_SHOWN])} are all zero, {unlike}")
-    if (
-        some
-        and (ratio := sizes[some[-1]] / sizes[some[0]]) >= _OTHER_SIZE
-        and not {some[0], some[-1]} <= are_right
-    ):
-        large, small = (f"{GPA * sizes[name]:.3g} GPa" for name in (some[-1], some[0]))
-        lines.append(
-            f"stresses of {some[-1]} are typically {large}, those of {some[0]} {small}, {ratio:.3g} times less; "
-            "check that both are in eV/Å³"
-        )
-    return lines
+    least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    if not 0.0 < _OTHER_SIZE * sizes[least] <= sizes[most] or {least, most} <= are_right:
+        return []
+    ratio = sizes[most] / sizes[least]
+    large, small = (f"{GPA * sizes[name]:.3g} GPa" for name in (most, least))
+    found = f"stresses of {most} are typically {large}, those of {least} {small}, {ratio:.3g} times less"
+    return [f"{found}; check that both are in eV/Å³"]
 
 
 def _by_kind(structures: Sequence[Structure]) -> dict[str, list[Structure]]:
