@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from projects import PARAMETERS
 from strategies import random_structure
 
 from tio2nn.errors import InputError
+from tio2nn.io.labeled_text import exact_xsf
 from tio2nn.io.labels import ReadOptions
 from tio2nn.io.read import read_structures
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore, read_store, write_store
 from tio2nn.structures.energy_label import labeled
 from tio2nn.structures.structure import Structure
+from tio2nn.workflow import convert as verb
 from tio2nn.workflow.convert import convert
 from tio2nn.workflow.extract import extract
 
@@ -163,6 +166,27 @@ def test_what_xsf_cannot_express_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     _, err = invoke("convert", "out", "-C", "p", code=3)
     assert "odd: expected the periodic axes first, as XSF demands" in err
     assert [path.name for path in Path("out").iterdir()] == ["structure000002.xsf"]
+
+
+def test_there_is_a_whole_folder_or_none(store: StructureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def fails_at_third(structure: Structure, notes: Mapping[str, str]) -> str:
+        written.append(structure.name)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return exact_xsf(structure, notes)
+
+    Path("empty").mkdir()
+    for folder in ("out", "empty"):
+        written.clear()
+        with monkeypatch.context() as changed:
+            changed.setattr(verb, "exact_xsf", fails_at_third)
+            with pytest.raises(KeyboardInterrupt):
+                convert("p", folder, "xsf")
+    assert sorted(path.name for path in Path().iterdir()) == ["empty", "p"]
+    assert not any(Path("empty").iterdir())
+    assert convert("p", "empty", "xsf").n_structures == len(store)
 
 
 def test_nothing_is_overwritten(store: StructureStore) -> None:

@@ -76,6 +76,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def atomic_folder(directory: Path) -> Iterator[Path]:
+    """Yields a new folder, which takes the place of a new or empty one when the block ends without an error.
+
+    Raises:
+        OSError: it cannot be made or moved; with the name of `directory`.
+    """
+    place = directory.resolve()
+    with naming(directory):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=place.parent) as beside:
+            new = Path(beside) / "new"
+            new.mkdir()
+            yield new
+            if place.exists():
+                place.rmdir()  # fails unless it is empty
+            new.rename(place)
+
+
 def write_once(path: Path, text: str) -> None:
     """Write a file unless it is there: of several processes that write at once, on any machine, the first succeeds.
 

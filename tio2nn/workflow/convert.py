@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tio2nn.errors import InputError, UsageError, naming
-from tio2nn.files.atomic import atomic_write
+from tio2nn.files.atomic import atomic_folder, atomic_write
 from tio2nn.files.paths import AnyPath
 from tio2nn.io.database import write_database
 from tio2nn.io.labeled_text import exact_extxyz, exact_xsf
@@ -152,22 +152,23 @@ def _notes(store: StructureStore, index: int, parts: Mapping[str, str]) -> dict[
 
 
 def _folder(path: Path, rows: Iterator[tuple[Structure, Mapping[str, str]]]) -> ConvertSummary:
-    path.mkdir(parents=True, exist_ok=True)
     rejected, n_written = [], 0
-    for number, (structure, notes) in enumerate(rows, start=1):
-        try:
-            text = exact_xsf(structure, notes)
-        except ValueError as error:
-            rejected.append(InputError(str(error), file=structure.name))
-            continue
-        with atomic_write(path / f"structure{number:06d}.xsf") as handle:
-            handle.write(text)
-        n_written += 1
+    with atomic_folder(path) as unfinished:
+        for number, (structure, notes) in enumerate(rows, start=1):
+            try:
+                text = exact_xsf(structure, notes)
+            except ValueError as error:
+                rejected.append(InputError(str(error), file=structure.name))
+                continue
+            file = unfinished / f"structure{number:06d}.xsf"
+            file.write_text(text, encoding="utf-8", newline="\n")
+            n_written += 1
     return ConvertSummary(path, n_written, tuple(rejected))
 
 
 def _database(path: Path, rows: Iterator[tuple[Structure, Mapping[str, str]]]) -> None:
     """Write beside the file and rename, so that there is a whole database or none."""
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
     with naming(path), tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=".convert-") as folder:
         unfinished = Path(folder) / "new.db"
         write_database(unfinished, rows)

@@ -7,7 +7,6 @@ size does not matter for the memory.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from tio2nn.cores import thread_count
-from tio2nn.errors import InputError, UsageError, naming
+from tio2nn.errors import InputError, UsageError
 from tio2nn.evaluation.pool import By, Choice, Item, Sieve
+from tio2nn.files.atomic import atomic_folder
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import write_csv
 from tio2nn.io.labeled_text import exact_extxyz, exact_xsf
@@ -216,13 +216,10 @@ def _write(
     settings: SelectSettings,
 ) -> list[dict[str, Any]]:
     """Write the structures and the table; there is a whole folder or none."""
-    above, rows = directory.absolute().parent, []
+    rows = []
     width = max(4, len(str(len(choices))))
     files = {c.rank: f"{c.rank:0{width}d}{_SUFFIXES[settings.form]}" for c in choices}
-    above.mkdir(parents=True, exist_ok=True)
-    with naming(directory), tempfile.TemporaryDirectory(dir=above, prefix=".select-") as folder:
-        unfinished = Path(folder) / "new"
-        unfinished.mkdir()
+    with atomic_folder(directory) as unfinished:
         for choice, structure in _read_again(choices, sources, settings.options):
             row = _row(choice, structure, files, names, settings)
             text = _text(structure, row, settings.form)
@@ -233,9 +230,6 @@ def _write(
             rows.append(row)
         rows.sort(key=lambda row: int(row["rank"]))
         write_csv(unfinished / TABLE, COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
-        if directory.exists():
-            directory.rmdir()  # it is empty
-        os.replace(unfinished, directory)  # noqa: PTH105 -- Path.replace is the same, atomic
     return rows
 
 
