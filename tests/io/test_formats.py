@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import tarfile
 import time
 from pathlib import Path
@@ -15,7 +17,7 @@ from ase.io import read as ase_read
 from ase.io import write
 
 from tio2nn.errors import InputError
-from tio2nn.io.formats import FORMATS, format_of_content, format_of_name
+from tio2nn.io.formats import EXTXYZ, FORMATS, XSF, Format, format_of_content, format_of_name
 from tio2nn.io.read import read_structures
 from tio2nn.structures.structure import Structure
 
@@ -278,6 +280,68 @@ def test_the_content_tells_where_the_name_does_not(tmp_path: Path, name: str) ->
     assert format_of_content(FILES[name]) is format_of_name(name)
 
 
+XYZ = "1\nProperties=species:S:1:pos:R:3 energy=-1\nO 0 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (EXTXYZ, XYZ),
+        (EXTXYZ, XYZ.replace("\n", "\r\n")),
+        (EXTXYZ, "  2 \nof benzene\n C 0.0 1e-3 -.5\n"),
+        (XSF, "# total energy = -1 eV\n\n CRYSTAL\nPRIMVEC\n 1 0 0\n"),
+        (XSF, "ANIMSTEPS 2\r\nMOLECULE\r\nPRIMCOORD 1\r\n"),
+        (XSF, "ATOMS\n8 0.0 0.0 0.0\n"),
+        (None, "CRYSTAL\n0 0 0\n225\n"),  # input of the program CRYSTAL
+        (None, "3\n4\n5\n"),
+        (None, "SLAB of ice\n"),
+    ],
+)
+def test_content_tells_xyz_and_xsf(form: Format | None, text: str) -> None:
+    assert format_of_content(text.encode()) is form
+
+
+def test_structures_under_any_name(tmp_path: Path) -> None:
+    (tmp_path / "some.txt").write_text(XYZ)
+    (tmp_path / "bare").write_bytes(b"\xef\xbb\xbfATOMS\nO 0 0 0\n")
+    assert [s.elements for s in outputs.found(tmp_path / "some.txt")] == [("O",)]
+    assert [s.elements for s in outputs.found(tmp_path / "bare")] == [("O",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        (
+            "a.xyz",
+            FILES["a.traj"],
+            "expected extended XYZ, as the name says, got trajectory of ASE: rename it",
+        ),
+        ("a.traj", XYZ.encode(), "expected trajectory of ASE, as the name says, got extended XYZ: rename it"),
+        (
+            "a.db",
+            XYZ.encode(),
+            "expected database of ASE (SQLite), as the name says, got extended XYZ: rename it",
+        ),
+        ("a.xsf", XYZ.encode(), "expected XSF, as the name says, got extended XYZ: rename it"),
+        (
+            "vasprun.xml",
+            gzip.compress(FILES["vasprun.xml"]),
+            "expected vasprun.xml of VASP, as the name says, got data compressed by gzip: add .gz to its name",
+        ),
+        (
+            "a.xyz.gz",
+            gzip.compress(FILES["aims.out"]),
+            "expected extended XYZ, as the name says, got output of FHI-aims (single points): rename it",
+        ),
+        ("a.xyz", XYZ[:-5].encode(), "truncated? (if complete, add a newline)"),
+    ],
+)
+def test_a_wrong_name_is_told(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    (problem,) = outputs.problems(tmp_path / name)
+    assert problem.endswith(expected)
+
+
 def test_folders_and_archives_are_searched_for_all_formats(tmp_path: Path) -> None:
     folder = tmp_path / "d"
     folder.mkdir()
@@ -304,9 +368,12 @@ def test_folders_and_archives_are_searched_for_all_formats(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", [name for name in FILES if name != "a.db"])
 def test_compressed_files_are_the_same(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(FILES[name])
-    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(FILES[name]))
-    plain, compressed = outputs.found(tmp_path / name), outputs.found(tmp_path / f"{name}.gz")
-    assert [s.geometry_hash for s in plain] == [s.geometry_hash for s in compressed]
+    plain = outputs.found(tmp_path / name)
+    for suffix, compress in ((".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)):
+        (tmp_path / f"{name}{suffix}").write_bytes(compress(FILES[name]))
+        compressed = outputs.found(tmp_path / f"{name}{suffix}")
+        assert [s.geometry_hash for s in plain] == [s.geometry_hash for s in compressed]
+        assert [s.name for s in plain] == [s.name for s in compressed]
 
 
 def test_every_format_that_is_listed_has_a_file_here() -> None:

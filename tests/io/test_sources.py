@@ -32,7 +32,8 @@ def make(*names: str) -> None:
     for name in names:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(gzip.compress(TEXT) if name.endswith(".gz") else TEXT)
+        compress = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}.get(path.suffix, bytes)
+        path.write_bytes(compress(TEXT))
 
 
 def read(*names: str, stdin: Iterable[str] = ()) -> tuple[list[str], list[str]]:
@@ -67,13 +68,21 @@ def test_hidden_files_in_folders_and_archives_are_left_out() -> None:
 
 
 def test_a_file_that_is_named_is_tried_by_its_suffix() -> None:
-    make("x.axsf", "y.xsf.gz", "notes.txt", "bare")
-    found, complaints = read("x.axsf", "y.xsf.gz", "notes.txt", "bare")
-    assert found == ["x.axsf", "y.xsf.gz"]
+    make("x.axsf", "y.xsf.gz", "z.xsf.bz2", "w.xsf.xz")
+    for name in ("notes.txt", "bare"):
+        Path(name).write_text("no structure\n")
+    Path("x.zip").write_bytes(b"PK\x03\x04")
+    Path("x.dat").write_bytes(gzip.compress(TEXT))
+    found, complaints = read(
+        *("x.axsf", "y.xsf.gz", "z.xsf.bz2", "w.xsf.xz", "notes.txt", "bare", "x.zip", "x.dat")
+    )
+    assert found == ["x.axsf", "y.xsf.gz", "z.xsf.bz2", "w.xsf.xz"]
     expected = 'expected a structure file (formats: "tio2nn extract --formats") or a tar archive'
     assert complaints == [
         f"notes.txt: {expected}, got the suffix '.txt' and content of no known format",
         f"bare: {expected}, got no suffix and content of no known format",
+        f"x.zip: {expected}, got a zip archive: unpack it",
+        f"x.dat: {expected}, got data compressed by gzip: add .gz to its name",
     ]
 
 
@@ -227,7 +236,7 @@ def test_an_archive_that_is_damaged_in_the_middle_is_reported() -> None:
 
 
 def test_what_is_no_archive_is_reported() -> None:
-    make("t.tar.bz2")
+    Path("t.tar.bz2").write_bytes(TEXT)
     (complaint,) = read("t.tar.bz2")[1]
     assert complaint.startswith("t.tar.bz2: cannot read the archive:")
 

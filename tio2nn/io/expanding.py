@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from tio2nn.errors import InputError
+from tio2nn.structures.names import compression
 
 # an XSF file of this size has 3 million atoms, and parsing takes 20 times its size in memory
 LARGEST_FILE = 256 * 2**20
@@ -19,22 +20,24 @@ _LARGEST_EXPANSION = 200
 _ALWAYS_ALLOWED = 2**30  # bytes; any archive may expand to this size
 TAR_BLOCK = 512
 
-# by magic number, as names are not always right
-_EXPANDERS: dict[bytes, Callable[[BinaryIO], io.BufferedIOBase]] = {
-    b"\x1f\x8b": lambda compressed: gzip.GzipFile(fileobj=compressed),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\x00": lzma.LZMAFile,
+_EXPANDERS: dict[str, Callable[[BinaryIO], io.BufferedIOBase]] = {
+    ".gz": lambda compressed: gzip.GzipFile(fileobj=compressed),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
 }
+# of archives, whose names are not always right
+_SUFFIX_OF_MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
 _LONGEST_MAGIC = 6
 # bytes; expanding 8 KB at a time between other work takes 7,146 structures 1 s longer
 _EXPANDED_AT_ONCE = 2**20
 
 
 def expanded(stream: BinaryIO, name: str) -> BinaryIO:
-    """The content of an open file, uncompressed if its name ends in `.gz`, within limits."""
-    if not name.lower().endswith(".gz"):
+    """The content of an open file, uncompressed if its name ends in `.gz`, `.bz2` or `.xz`, within limits."""
+    suffix = compression(name)
+    if not suffix:
         return stream
-    return io.BufferedReader(_BoundedFile(stream), _EXPANDED_AT_ONCE)
+    return io.BufferedReader(_BoundedFile(stream, suffix), _EXPANDED_AT_ONCE)
 
 
 def too_large(file: str) -> InputError:
@@ -49,9 +52,9 @@ class BoundedReader(io.RawIOBase):
         self._stream: io.BufferedReader | BinaryIO = compressed
         magic = compressed.read(_LONGEST_MAGIC)
         compressed.seek(0)
-        for beginning, expand in _EXPANDERS.items():
+        for beginning, suffix in _SUFFIX_OF_MAGIC.items():
             if magic.startswith(beginning):
-                self._stream = io.BufferedReader(expand(compressed), _EXPANDED_AT_ONCE)
+                self._stream = io.BufferedReader(_EXPANDERS[suffix](compressed), _EXPANDED_AT_ONCE)
         size = os.fstat(compressed.fileno()).st_size
         self._limit = max(_ALWAYS_ALLOWED, _LARGEST_EXPANSION * size)
         self.last_block = b""
@@ -77,10 +80,10 @@ class BoundedReader(io.RawIOBase):
 
 
 class _BoundedFile(io.RawIOBase):
-    """A gzip file that is read forwards, whose total size is limited."""
+    """A compressed file that is read forwards, whose total size is limited."""
 
-    def __init__(self, compressed: BinaryIO) -> None:
-        self._stream = gzip.GzipFile(fileobj=compressed)
+    def __init__(self, compressed: BinaryIO, suffix: str) -> None:
+        self._stream = _EXPANDERS[suffix](compressed)
         compressed.seek(0, os.SEEK_END)
         self._left = max(2 * LARGEST_FILE, _LARGEST_EXPANSION * compressed.tell())
         compressed.seek(0)

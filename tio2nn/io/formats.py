@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from tio2nn.structures.names import uncompressed
+
 How = Literal["whole", "stream", "place", "folder"]
 
 HEAD = 16_384  # bytes of a file that tell its format; programs print their license before their name
@@ -20,7 +22,7 @@ class Format:
     Attributes:
         key: short name.
         title: name in a sentence.
-        names: patterns of file names, in lower case and without `.gz`, that tell the format.
+        names: patterns of file names, in lower case and without suffix of a compression, that tell the format.
         beginning: matches the first bytes of such a file; None if only the name tells.
         labels: what the files say beside the geometry.
         how: what the reader needs: the "whole" content, a "stream" read forwards, or the "place" of the file on disk,
@@ -36,14 +38,37 @@ class Format:
     how: How = "stream"
     needs: str = ""
 
+    def is_kin_of(self, other: Format) -> bool:
+        """Whether one reader reads both."""
+        return self.key.partition("-")[0] == other.key.partition("-")[0]
+
 
 def _begins(pattern: bytes) -> re.Pattern[bytes]:
     return re.compile(pattern, re.DOTALL)
 
 
-XSF = Format("xsf", "XSF", ("*.xsf", "*.axsf"), None, "energy, forces", "whole")
+# the keyword alone also begins input of CRYSTAL
+XSF = Format(
+    "xsf",
+    "XSF",
+    ("*.xsf", "*.axsf"),
+    _begins(
+        rb"(?:[ \t\r]*(?:#[^\n]*)?\n)*[ \t]*(?:(?:CRYSTAL|SLAB|POLYMER|MOLECULE|DIM-GROUP|ANIMSTEPS)\b"
+        rb".*?\b(?:PRIM|CONV)(?:VEC|COORD)\b|ATOMS[ \t\r]*\n\s*(?:[A-Z][a-z]?|[0-9]+)[ \t]+[-+.0-9])"
+    ),
+    "energy, forces",
+    "whole",
+)
+# the comment of extended XYZ, or an atom
 EXTXYZ = Format(
-    "extxyz", "extended XYZ", ("*.xyz", "*.extxyz"), None, "energy, free energy, forces, stress", "whole"
+    "extxyz",
+    "extended XYZ",
+    ("*.xyz", "*.extxyz"),
+    _begins(
+        rb"\s*[0-9]+[ \t\r]*\n(?:[^\n]*\b(?:Lattice|Properties)=|[^\n]*\n[ \t]*[A-Z][A-Za-z]?(?:[ \t]+[-+.0-9eE]+){3})"
+    ),
+    "energy, free energy, forces, stress",
+    "whole",
 )
 VASPRUN = Format(
     "vasprun",
@@ -93,7 +118,7 @@ AIMS_DYNAMICS = Format(
     "output of FHI-aims (dynamics)",
     (),
     _begins(rb".*?Invoking FHI-aims.*?\n[ \t]*MD_run\b"),
-    "energy, free energy, forces",
+    "energy, free energy, forces, stress",
     needs="dpdata",
 )
 CP2K = Format(
@@ -101,7 +126,7 @@ CP2K = Format(
     "output of CP2K (single points)",
     ("*cp2k*.out", "*cp2k*.log"),
     _begins(rb".*?CP2K\| version string"),
-    "energy, free energy, forces",
+    "energy, free energy, forces, stress",
     needs="dpdata",
 )
 OUTCAR = Format(
@@ -142,7 +167,7 @@ _DOUBTFUL = ("*.out", "*.log", "*.stdout", "*.xml", "*.data")
 
 def _bare(name: str) -> str:
     # members of archives are named by their path
-    return name.rpartition("/")[2].lower().removesuffix(".gz")
+    return uncompressed(name.rpartition("/")[2].lower())
 
 
 def format_of_name(name: str) -> Format | None:

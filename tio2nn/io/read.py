@@ -37,6 +37,7 @@ from tio2nn.io.runner import iter_runner
 from tio2nn.io.sources import SourceFile, iter_source_files
 from tio2nn.io.stream import numbered, until_unreadable
 from tio2nn.io.trajectory import iter_trajectory
+from tio2nn.io.wrong_names import other_content
 from tio2nn.io.xsf.file import iter_xsf
 from tio2nn.structures.energy_label import labeled
 from tio2nn.structures.geometry import closest_pairs
@@ -82,7 +83,7 @@ def read_structures(
     """Read all structures of the sources, in order; files of folders and patterns in natural order.
 
     Args:
-        sources: files (`.xsf`, `.xyz`, `.extxyz`, with or without `.gz`), folders, tar archives, patterns, or
+        sources: files, also compressed, folders, tar archives, patterns, or
             "-" to read such names from `stdin`; one or several.
         stdin: the lines for "-"; by default the standard input.
         options: which keys hold the labels, and in which unit.
@@ -181,11 +182,28 @@ class _KeySearch:
 
 
 def _parse(source: SourceFile, options: ReadOptions) -> Iterator[Structure | InputError]:
-    items = map(_within_reach, until_unreadable(_frames(source, options), source.file))
+    items = map(
+        _within_reach, _of_right_name(until_unreadable(_frames(source, options), source.file), source)
+    )
     if options.energy == "auto":
         return items
     label = options.energy
     return (item if isinstance(item, InputError) else labeled(item, label) for item in items)
+
+
+def _of_right_name(
+    items: Iterator[Structure | InputError], source: SourceFile
+) -> Iterator[Structure | InputError]:
+    """The items; where the first is an error because the name of the file is wrong, another error says so."""
+    first = next(items, None)
+    if isinstance(first, InputError) and source.path is not None and source.format.how != "folder":
+        other = other_content(source.path, source.format)
+        if other:
+            reason = f"expected {source.format.title}, as the name says, got {other}"
+            first = InputError(reason, file=source.file)
+    if first is not None:
+        yield first
+    yield from items
 
 
 def _frames(source: SourceFile, options: ReadOptions) -> Iterator[Structure | InputError]:

@@ -27,7 +27,8 @@ from tio2nn.io.expanding import TAR_BLOCK, BoundedReader, expanded, too_large
 from tio2nn.io.formats import HEAD, Format, format_of_content, format_of_name, is_doubtful
 from tio2nn.io.other_formats import is_read_by_ase
 from tio2nn.io.source_names import names_of, places_of, printable
-from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, natural_key
+from tio2nn.io.wrong_names import packed
+from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, compression, natural_key
 
 # reading anything but a regular file could block, never end, or lead to files that the user did not name
 _KINDS = {
@@ -208,16 +209,17 @@ def _from_file(path: Path, walk: _Walk, *, is_named: bool) -> Iterator[SourceFil
     if form is None:
         try:
             with _open_regular(path, file) as stream:
-                form = format_of_content(expanded(stream, path.name).read(HEAD))
+                head = expanded(stream, path.name).read(HEAD)
         except (InputError, *_UNREADABLE) as error:
             # what cannot be read may be anything
             if is_named and _is_new(path, walk):
                 yield from walk.errors(_unreadable(error, file))
             return
-    if form is None:
-        if is_named:
-            yield from walk.errors(_of_no_format(path, file))
-        return
+        form = format_of_content(head)
+        if form is None:
+            if is_named:
+                yield from walk.errors(_of_no_format(path, file, head))
+            return
     place = path
     if form.how == "folder":
         # frames are named after it
@@ -228,7 +230,7 @@ def _from_file(path: Path, walk: _Walk, *, is_named: bool) -> Iterator[SourceFil
         return
     try:
         with _open_regular(path, file) as stream:
-            if form.how in ("place", "folder") and path.name.lower().endswith(".gz"):
+            if form.how in ("place", "folder") and compression(path.name):
                 raise _needs_a_place(form, file)
             yield SourceFile(file, form, expanded(stream, path.name), place)
     except (InputError, *_UNREADABLE) as error:
@@ -242,12 +244,12 @@ def _unreadable(error: Exception, file: str) -> InputError:
     return InputError("no such file" if missing else f"cannot read the file: {_reason(error)}", file=file)
 
 
-def _of_no_format(path: Path, file: str) -> InputError:
-    got = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+def _of_no_format(path: Path, file: str, head: bytes) -> InputError:
+    suffix = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
     advice = "; ASE converts it to extended XYZ" if is_read_by_ase(path.name) else ""
+    got = packed(head) or f"{suffix} and content of no known format{advice}"
     return InputError(
-        f'expected a structure file (formats: "tio2nn extract --formats") or a tar archive, got {got} '
-        f"and content of no known format{advice}",
+        f'expected a structure file (formats: "tio2nn extract --formats") or a tar archive, got {got}',
         file=file,
     )
 

@@ -11,6 +11,7 @@ from pathlib import PurePath
 from tio2nn.structures.structure import Structure
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz")  # of single files
 MEMBER_SEPARATOR = ":"  # between an archive and its member
 
 _DIGITS = re.compile("([0-9]+)")
@@ -30,10 +31,20 @@ def _number_key(digits: str) -> tuple[int, str]:
     return len(significant), significant
 
 
+def uncompressed(name: str) -> str:
+    """The name of a file without the suffix of its compression."""
+    return name.removesuffix(name[-len(found) :]) if (found := compression(name)) else name
+
+
+def compression(name: str) -> str:
+    """The suffix of the compression of a file, in lower case; "" without one."""
+    return next((suffix for suffix in COMPRESSED_SUFFIXES if name.lower().endswith(suffix)), "")
+
+
 def stem(file: str) -> str:
     """`Ti/structure0001.xsf.gz` and `data.tar:structure0001.xsf` are both `structure0001`."""
     path = PurePath(_IN_ARCHIVE.sub("", PurePath(file).name))
-    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).stem
+    return PurePath(uncompressed(path.name)).stem
 
 
 def container(file: str) -> str:

@@ -16,14 +16,14 @@ from tio2nn.files.strict_json import quote
 from tio2nn.files.tables import write_csv
 from tio2nn.files.text import quoted
 from tio2nn.structures.coverage import with_every_kind_in_training
-from tio2nn.structures.names import stem
+from tio2nn.structures.names import stem, uncompressed
 from tio2nn.wording import counted
 
 SETS = ("train", "validation", "test")
 LEFT_OUT = ""
 """Part of a structure that the user's split does not name."""
 
-# a name with one of these, or with .gz added, is a file name
+# a name with one of these, also compressed, is a file name
 _SUFFIXES = (".xsf", ".axsf", ".extxyz", ".xyz")
 
 
@@ -236,6 +236,6 @@ def _by_name(path: Path, rows: Sequence[_Row]) -> dict[str, str]:
 
 def _known_name(name: str, known: Collection[str]) -> str:
     """The name of the structure that is called this, or comes from a file called this."""
-    if name in known or not name.lower().removesuffix(".gz").endswith(_SUFFIXES):
+    if name in known or not uncompressed(name.lower()).endswith(_SUFFIXES):
         return name
     return stem(name)

@@ -1,0 +1,40 @@
+"""What a file is by its first bytes, where its name says something else."""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+from pathlib import Path
+
+from tio2nn.io.expanding import expanded
+from tio2nn.io.formats import HEAD, Format, format_of_content
+
+_PACKED = {
+    b"\x1f\x8b": "data compressed by gzip: add .gz to its name",
+    b"BZh": "data compressed by bzip2: add .bz2 to its name",
+    b"\xfd7zXZ\x00": "data compressed by xz: add .xz to its name",
+    b"PK\x03\x04": "a zip archive: unpack it",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it",
+    b"\x28\xb5\x2f\xfd": "data compressed by zstd: unpack it",
+}
+_TAR_MARK, _PLACE_OF_MARK = b"ustar", 257
+
+
+def packed(head: bytes) -> str:
+    """What the first bytes of a file are, if it has to be unpacked, and what to do; "" for anything else."""
+    if head[_PLACE_OF_MARK:].startswith(_TAR_MARK):
+        return "a tar archive: let its name end in .tar"
+    return next((told for magic, told in _PACKED.items() if head.startswith(magic)), "")
+
+
+def other_content(path: Path, named: Format) -> str:
+    """What a file on disk is instead of what its name says, and what to do; "" if that is unknown."""
+    try:
+        with path.open("rb") as stream:
+            head = expanded(stream, path.name).read(HEAD)
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
+        return ""
+    found = format_of_content(head)
+    if found is None or found.is_kin_of(named):
+        return "" if found is not None else packed(head)
+    return f"{found.title}: rename it"
