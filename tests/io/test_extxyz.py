@@ -325,3 +325,12 @@ def test_a_file_cut_anywhere_is_refused() -> None:
     for length in range(len(FRAME) - 1):
         found = read(FRAME[:length])
         assert [type(item) for item in found] == [InputError], FRAME[:length]
+
+
+def test_a_frame_without_atoms_is_an_error_of_its_own() -> None:
+    good = "1\nenergy=-1\nO 0 0 0\n"
+    for text, places in ((f"0\n\n{good}", [0]), (f"{good}0\nenergy=0\n{good}00\n", [1, 3])):
+        found = list(iter_extxyz(text, name="x", file="x.xyz"))
+        errors = [k for k, item in enumerate(found) if isinstance(item, InputError)]
+        assert errors == places
+        assert all("expected atoms, got none" in str(found[k]) for k in places)

@@ -95,12 +95,17 @@ def _frame_starts(lines: Sequence[str], file: str) -> list[int]:
         # the comment line may be a number, too
         if starts and index == starts[-1] + 1:
             continue
-        if parse_count(line.strip()) is not None:
+        if parse_count(line.strip()) is not None or _is_zero(line.strip()):
             starts.append(index)
         elif not starts and line.strip():
             got = quoted(line.strip())
             raise InputError(f"expected the number of atoms, got {got}", file=file, line=index + 1)
     return starts
+
+
+def _is_zero(word: str) -> bool:
+    """Whether a frame of no atoms begins, which is none for `parse_count`."""
+    return bool(word) and not word.strip("0")
 
 
 class _Frame:
@@ -174,6 +179,8 @@ class _Frame:
 
     def _check_rows(self) -> None:
         n_rows = len(self._rows)
+        if not self._count and not n_rows:
+            raise self._error("expected atoms, got none")
         if n_rows < self._count:
             raise self._error(f"expected {self._count} atoms, got {n_rows}")
         if n_rows > self._count:
