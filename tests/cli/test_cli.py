@@ -110,7 +110,11 @@ def test_the_help_names_every_preset_and_every_recipe(option: str, names: dict[s
         (["extract"], "Missing argument 'SOURCE", "tio2nn extract"),
         (["featurize", "-j", "0"], "Invalid value for '--jobs' / '-j': ", "tio2nn featurize"),
         (["train", "--epochs", "many"], "Invalid value for '--epochs': ", "tio2nn train"),
-        (["predict", "--format", "xml", "a.xsf"], "Invalid value for '--format' / '-f': ", "tio2nn predict"),
+        (
+            ["predict", "--format", "xml", "a.xsf"],
+            "Invalid value for '--format' / '-f': 'xml' is not one of ",
+            "tio2nn predict",
+        ),
         (["status", "more"], "Got unexpected extra argument", "tio2nn status"),
     ],
 )

@@ -41,6 +41,8 @@ def _in_one_line(ctx: Any = None) -> Iterator[None]:
         if error.ctx is None and ctx is not None and ctx.invoked_subcommand:
             command = f"{command} {ctx.invoked_subcommand}"
         reason = " ".join(error.format_message().split()).rstrip(".")
+        # of the library that parses: what follows says it
+        reason = reason.replace(": Value error, ", ": ", 1)
         mark = "" if reason.endswith("?") else ";"
         _end(f"{reason}{mark} see {command} --help", error.exit_code)
 
