@@ -19,7 +19,7 @@ from projects import (
     structures,
 )
 
-from tio2nn.descriptors.natural_sizes import natural_sizes
+from tio2nn.descriptors.natural_sizes import natural_sizes, near
 from tio2nn.errors import InputError
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters, TuningParameters
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -129,7 +129,7 @@ def test_reference_energies_that_are_given_are_taken_as_they_are() -> None:
 def test_the_whitening_is_that_of_the_training_part(whitening: bool, fit: Callable[..., Whitening]) -> None:
     found = data(network={"whitening": whitening, "whitening_floor": LEAST_FLOOR})
     for k, element in enumerate(("Ti", "O")):
-        sizes = natural_sizes(PARAMETERS, element, found.repulsion.closest)
+        sizes = natural_sizes(PARAMETERS, element, near(PARAMETERS.elements, found.repulsion.closest))
         expected = fit(rows("train", element), sizes=sizes)
         np.testing.assert_array_equal(found.whitenings[k].mean, expected.mean)
         np.testing.assert_array_equal(found.whitenings[k].matrix, expected.matrix)
@@ -148,7 +148,10 @@ def test_a_whitening_floor_is_that_of_the_parameters_or_follows_from_the_numbers
     inputs = small_inputs()
     found = prepare(inputs, parameters, split_of(inputs))
     for k, element in enumerate(("Ti", "O")):
-        atoms, sizes = rows("train", element), natural_sizes(PARAMETERS, element, found.repulsion.closest)
+        atoms, sizes = (
+            rows("train", element),
+            natural_sizes(PARAMETERS, element, near(PARAMETERS.elements, found.repulsion.closest)),
+        )
         n_structures = sum(element in structure.elements for structure in in_part("train"))
         own = floor_of(len(atoms), n_structures) if floor is None else floor
         expected = Whitening.fit(atoms, own, sizes)

@@ -9,7 +9,7 @@ import pytest
 from projects import PARAMETERS, no_pool, small_project, structures_with_stress
 
 from tio2nn.array_types import FloatArray
-from tio2nn.descriptors.natural_sizes import natural_sizes
+from tio2nn.descriptors.natural_sizes import natural_sizes, near
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.potential.whitening import Whitening, floor_of
 from tio2nn.project.freshness import Snapshot
@@ -98,7 +98,7 @@ def test_a_fit_to_stresses_whitens_with_them_and_another_one_without(inputs: Inp
     off = prepared(inputs, stress_whitening_strain=0.0)
     for k, element in enumerate(ELEMENTS):
         atoms = features[in_training & (elements == element)]
-        sizes = natural_sizes(PARAMETERS, element, plain.repulsion.closest)
+        sizes = natural_sizes(PARAMETERS, element, near(PARAMETERS.elements, plain.repulsion.closest))
         floor = floor_of(len(atoms), sum(element in s.elements for s in chosen()))
         expected = Whitening.fit(atoms, floor, sizes)
         for found in (plain, off):

@@ -15,7 +15,7 @@ from ase.calculators.emt import EMT
 from numpy.typing import NDArray
 from projects import no_pool
 
-from tio2nn.descriptors.natural_sizes import natural_sizes
+from tio2nn.descriptors.natural_sizes import natural_sizes, near
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.parameters.choose_functions import choose_functions
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -161,7 +161,8 @@ STRAIGHT, BENT = 1e-3, 0.09  # Å
 def test_bent_molecules_are_not_blown_up_by_a_training_on_straight_ones(tmp_path: Path) -> None:
     straight, bent = hydrogen_cyanide(60, STRAIGHT, seed=1), hydrogen_cyanide(20, BENT, seed=2)
     parameters = chosen_parameters(tmp_path / "s.npz", straight)
-    closest = Repulsion.beyond(straight, parameters.elements, parameters.cutoff).closest
+    repulsion = Repulsion.beyond(straight, parameters.elements, parameters.cutoff)
+    closest = near(parameters.elements, repulsion.closest)
     seen, unseen = of_elements(parameters, straight), of_elements(parameters, bent)
     for element, one, other in zip(parameters.elements, seen, unseen, strict=True):
         sizes = natural_sizes(parameters, element, closest)
@@ -197,6 +198,26 @@ def alloys() -> list[Structure]:
         atoms.positions += rng.normal(0.0, 0.07, (8, 3))
         made.append(atoms)
     return labeled(made)
+
+
+def test_elements_that_come_close_are_not_blown_up_by_a_training_that_keeps_them_apart(
+    tmp_path: Path,
+) -> None:
+    def two_dimers(distance: float) -> Atoms:
+        places = [[0, 0, 0], [2.3, 0, 0], [0, 0, distance], [2.3, 0, distance]]
+        return Atoms("Cu2Ag2", positions=places)
+
+    training = labeled(two_dimers(distance) for distance in np.linspace(5.0, 5.6, 10))
+    parameters = chosen_parameters(tmp_path / "s.npz", training)
+    elements = parameters.elements
+    closest = Repulsion.beyond(training, elements, parameters.cutoff).closest
+    seen, unseen = of_elements(parameters, training), of_elements(parameters, labeled([two_dimers(3.0)]))
+    for element, one, other in zip(elements, seen, unseen, strict=True):
+        floor = floor_of(len(one), len(training))
+        far = Whitening.fit(one, floor, natural_sizes(parameters, element, closest))
+        found = Whitening.fit(one, floor, natural_sizes(parameters, element, near(elements, closest)))
+        assert np.abs(far(other)).max() > 1e9
+        assert np.abs(found(other)).max() < 1e3
 
 
 @pytest.mark.slow

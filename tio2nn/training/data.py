@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.array_types import FloatArray, IntArray
+from tio2nn.descriptors.natural_sizes import near
 from tio2nn.errors import InputError
 from tio2nn.files.rows import scratch_beside
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -221,7 +222,7 @@ def _prepared(
         inputs.features, subnets.of_atom, store.n_atoms, len(subnets.names), (train, validation), scratch
     )
     repulsion = Repulsion.beyond(store.chosen(train), elements, parameters.cutoff)
-    sizes = subnets.natural_sizes(parameters, repulsion.closest)
+    sizes = subnets.natural_sizes(parameters, near(elements, repulsion.closest))
     stress = _stress_labels(inputs, parameters, subnets.of_atom)
     if stress is not None and not stress.has_stress[train].any():
         raise InputError("expected structures with a stress in the training set, got none")
