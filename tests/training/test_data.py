@@ -34,6 +34,7 @@ from tio2nn.structures.split import SETS, Split, read_parts
 from tio2nn.structures.structure import Structure
 from tio2nn.training.balance import density_weights
 from tio2nn.training.data import Inputs, TrainingData, prepare
+from tio2nn.training.splits import drawn_split
 from tio2nn.workflow.inputs import SplitRequest, choose_split, keep_split, read_inputs
 
 N_VALIDATION, N_TEST = 3, 5
@@ -267,6 +268,20 @@ def test_a_gross_outlier_that_is_kept_moves_no_reference_energy() -> None:
     assert len(found.train.counts) == 16
     assert found.outliers == left_out.outliers
     assert found.reference.as_dict() == left_out.reference.as_dict()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_gross_outliers_do_not_take_the_places_of_held_out_structures(seed: int) -> None:
+    parameters = PARAMETERS.with_overrides(training={"seed": seed})
+    inputs = small_inputs()
+    before = drawn_split(parameters, inputs.store)
+    wild = {part: before.indices(part).tolist() for part in SETS[1:]}
+    for k in wild["validation"]:
+        inputs = with_outlier(inputs, k)
+    found = prepare(inputs, parameters, drawn_split(parameters, inputs.store))
+    assert len(found.outliers) == len(wild["validation"])
+    assert len(found.split.indices("validation")) > 0
+    assert len(found.split.indices("test")) > 0
 
 
 def test_an_element_without_atoms_in_the_training_part_is_named() -> None:

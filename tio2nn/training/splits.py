@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tio2nn.array_types import IntArray
 from tio2nn.parameters.parameter_set import ParameterSet
@@ -30,15 +32,33 @@ def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
     """A new split by the settings; small sets have no test set, and the smallest no validation set."""
     settings = parameters.training
     used = _used_compositions(parameters, store)
-    n_used = int(np.count_nonzero(used.any(axis=1)))
-    return random_split(
-        store.names,
-        store.groups if settings.split == "grouped" else store.names,
-        settings.validation_fraction if n_used >= FEWEST_TO_VALIDATE else 0.0,
-        settings.test_fraction if n_used >= FEWEST_TO_TEST else 0.0,
-        settings.seed,
-        used,
-        store.has_forces,
+    in_use = np.asarray(used.any(axis=1), dtype=np.bool_)
+    n_used = int(np.count_nonzero(in_use))
+    validation = settings.validation_fraction if n_used >= FEWEST_TO_VALIDATE else 0.0
+    test = settings.test_fraction if n_used >= FEWEST_TO_TEST else 0.0
+    names, groups = np.array(store.names), np.array(store.groups)
+
+    def drawn(chosen: NDArray[np.bool_]) -> Split:
+        own = names[chosen].tolist()
+        return random_split(
+            own,
+            groups[chosen].tolist() if settings.split == "grouped" else own,
+            validation,
+            test,
+            settings.seed,
+            used[chosen],
+            store.has_forces[chosen],
+        )
+
+    split = drawn(np.ones(len(names), dtype=np.bool_))
+    there = {part for part, is_used in zip(split.parts, in_use.tolist(), strict=True) if is_used}
+    if there.issuperset(split.parts):
+        return split
+    # structures that are not used take all places of a held-out set
+    of_used = dict(zip(names[in_use].tolist(), drawn(in_use).parts, strict=True))
+    return replace(
+        split,
+        parts=tuple([of_used.get(name, part) for name, part in zip(split.names, split.parts, strict=True)]),
     )
 
 
