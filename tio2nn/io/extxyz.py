@@ -29,7 +29,7 @@ from tio2nn.io.labels import (
     is_free_energy,
     stress_label,
 )
-from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
+from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS, remedy
 from tio2nn.structures.geometry import spans_volume
 from tio2nn.structures.structure import (
     CONFIG_TYPE,
@@ -312,7 +312,8 @@ class _Frame:
         symbols = tuple([field.capitalize() for (field,) in rows])
         if unknown := set(symbols) - ATOMIC_NUMBERS.keys():
             row = next(row for row, symbol in enumerate(symbols) if symbol in unknown)
-            raise self._error(f"expected a chemical symbol, got {quoted(rows[row][0])}", row)
+            text = rows[row][0]
+            raise self._error(f"expected a chemical symbol, got {quoted(text)}{remedy(text)}", row)
         return symbols
 
     def _elements_of_numbers(self, rows: Sequence[Sequence[str]], elements: Sequence[str]) -> tuple[str, ...]:

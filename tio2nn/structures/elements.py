@@ -27,6 +27,18 @@ ELEMENT_OF: dict[str, str] = {
 }
 """The symbol for each spelling in a file: `Ti`, `TI`, `ti` or `22`."""
 
+_ISOTOPES = ("D", "T", "2H", "3H")
+_GHOSTS = ("X", "XX", "GH", "BQ", "Q", "DUM", "VA", "VAC")
+
+
+def remedy(text: str) -> str:
+    """The end of a message about what is no element: what to do where that is known, else ""."""
+    name = text.strip().upper()
+    if name in _ISOTOPES:
+        return "; isotopes have the energies and forces of H: write H"
+    return "; take out ghost atoms and vacancies" if name in _GHOSTS else ""
+
+
 _COVALENT_RADII = (
     "0.31 0.28",
     "1.28 0.96 0.84 0.76 0.71 0.66 0.57 0.58",

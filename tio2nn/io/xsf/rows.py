@@ -10,7 +10,7 @@ from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.files.text import check_last_row, parse_count, parse_number, quoted
 from tio2nn.io.xsf.sections import Section
-from tio2nn.structures.elements import ELEMENT_OF
+from tio2nn.structures.elements import ELEMENT_OF, remedy
 from tio2nn.structures.geometry import spans_volume
 
 _N_NUMBERS = (3, 6)  # per atom, without and with forces
@@ -101,7 +101,8 @@ class RowParser:
         for (symbol, *fields), line in zip(rows, lines, strict=True):
             if symbol not in ELEMENT_OF:
                 raise self._error(
-                    f"expected a chemical symbol or an atomic number, got {quoted(symbol)}", line
+                    f"expected a chemical symbol or an atomic number, got {quoted(symbol)}{remedy(symbol)}",
+                    line,
                 )
             elements.append(ELEMENT_OF[symbol])
             table.append(self._numbers(fields, line, (len(table[0]),) if table else _N_NUMBERS))
