@@ -94,6 +94,16 @@ def test_extract_without_a_structure_ends_with_3_and_keeps_what_was_there(here: 
     assert (here / "p/energies.csv").read_bytes() == before
 
 
+def test_extract_of_rejected_structures_alone_ends_with_their_number(here: Path) -> None:
+    (here / "x.xyz").write_text(2 * "1\nenergy=-1.0 pbc=F\nX 0 0 0\n")
+    _, err = invoke("run", "x.xyz", code=3)
+    assert err.splitlines() == [
+        "x.xyz:3: expected a chemical symbol, got 'X'; take out ghost atoms and vacancies",
+        "x.xyz:6: expected a chemical symbol, got 'X'; take out ghost atoms and vacancies",
+        "expected at least one structure to use, got none: 2 files or structures were rejected for the reasons above",
+    ]
+
+
 def test_a_second_featurize_does_nothing_and_csv_can_be_asked_for_later(here: Path) -> None:
     extracted_project(here / "p")
     assert invoke("featurize", "-C", "p", "-j", "1")[0] == ""

@@ -101,12 +101,17 @@ def perform(
     console.rejected(summary.rejected)
     foreign = _foreign_elements(project, summary, (parameters.elements if parameters else None) or ())
     if summary.audit is None:
-        raise InputError(foreign or "expected at least one structure with an energy, got none")
+        raise InputError(foreign or _nothing_left(len(summary.rejected)))
     energies = [] if summary.energies is None else [("energies", summary.energies.message())]
     stresses = [] if summary.stresses is None else [("stresses", summary.stresses.fact())]
     console.facts([*summary.audit.facts(), *stresses, *energies])
-    for remark in summary.remarks:
+    for remark in (*summary.remarks, *summary.strange_energies.messages):
         console.warn(remark)
+    if summary.n_zero_forces:
+        console.warn(
+            f"all forces of {counted(summary.n_zero_forces, 'structure')} are exactly zero, which their geometries do "
+            "not allow: taken as missing"
+        )
     if summary.disagreement is not None:
         console.warn(summary.disagreement.message())
     if summary.constants is not None:
@@ -115,7 +120,7 @@ def perform(
         console.warn(message)
     if "forces" in summary.doubts:
         console.say("until this is corrected, fits use energies alone; --forces uses the forces anyway")
-    elif summary.doubts:
+    elif {"stress", "shears"} & set(summary.doubts):
         learned = (
             "leave the stress out; --stress uses it anyway"
             if "stress" in summary.doubts
@@ -140,6 +145,14 @@ def perform(
             f"wrote elements, cutoff and symmetry functions to {project.parameters_file}; edit that file to change them"
         )
     return not summary.rejected
+
+
+def _nothing_left(n_rejected: int) -> str:
+    """Why there is no structure, in a run that has named the reasons for each rejection before."""
+    if not n_rejected:
+        return "expected at least one structure with an energy, got none"
+    were = counted(n_rejected, "file or structure was", "files or structures were")
+    return f"expected at least one structure to use, got none: {were} rejected for the reasons above"
 
 
 def _foreign_elements(project: Project, summary: ExtractSummary, elements: Sequence[str]) -> str:

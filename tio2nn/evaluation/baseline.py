@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ _ZERO = 1e-6
 _WELL = 2.0
 # optimizer steps; after as many, every data set tried was at least halfway to its final error
 _FEW_STEPS = 500
+_DOUBTED = "the forces of the data set do not match its energies, as a warning of extract says"
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,26 @@ class Comparison:
                 "gross outlier is in the training set; leave it out",
                 "gross outliers are in the training set; leave them out",
             )
+        doubted = "forces" in facts.get("doubts", ())
+        if self.energies_are_better and not facts.get("trained_on_forces", True):
+            if doubted:
+                return f"the potential was trained on energies alone: {_DOUBTED}"
+            if not mostly_far:
+                return "the potential was trained on energies alone; use --forces"
+        if doubted and facts.get("trained_on_forces", True):
+            return _DOUBTED
+        if not self.energies_are_better and "energies" in facts.get("doubts", ()):
+            return "the energies are wrong, as a warning of extract says"
         if mostly_far:
             return "most of these structures are unlike all training structures"
-        if self.energies_are_better and not facts.get("trained_on_forces", True):
-            return "the potential was trained on energies alone; use --forces"
         if (steps := facts.get("steps", _FEW_STEPS)) < _FEW_STEPS:
             return f"training was too short ({counted(steps, 'step')}); increase --epochs"
         fewest = min(counts, key=lambda element: counts[element], default="")
-        if counts and counts[fewest] < _FEW:
+        # too few structures are fitted well, and predict nothing else; labels that are wrong are not even fitted
+        fits = facts.get(
+            "fits_forces_in_training" if self.energies_are_better else "fits_energies_in_training"
+        )
+        if counts and counts[fewest] < _FEW and fits is not False:
             few = counted(counts[fewest], "training structure contains", "training structures contain")
             return f"too few structures, only {few} {fewest}"
         lacks = "the training set, which is fitted well, lacks structures of these kinds"
@@ -134,10 +147,13 @@ class Comparison:
         if not self.energies_are_better and facts.get("fits_energies_in_training"):
             return f"{lacks}, or energies are from different methods"
         if self.energies_are_better:
-            return "the forces are not in eV/Å or have the wrong sign; compare them with the energies"
+            return (
+                "the forces are not in eV/Å, or have the wrong sign, or are zero where they are unknown, at least in "
+                "some structures; compare them with the energies"
+            )
         return (
-            "energies from different methods or in different units, or symmetry functions that do not distinguish the "
-            "structures"
+            "energies from different methods or in different units, forces that contradict them, or symmetry "
+            "functions that do not distinguish the structures"
         )
 
 
@@ -152,6 +168,7 @@ def about_training(
     trained_on_forces: bool,
     steps: int,
     in_training: Comparison | None = None,
+    doubts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Facts about a training, recorded in the potential so that an evaluation can explain a poor fit.
 
@@ -161,18 +178,21 @@ def about_training(
         trained_on_forces: whether the fit uses forces.
         steps: of the optimizer.
         in_training: errors on the training set; None if unknown.
+        doubts: labels that contradict others, as the audit found.
     """
-    energy_factor, force_factor = (
-        (None, None) if in_training is None else (in_training.factor, in_training.force_factor)
-    )
     return {
         "structures_with_element": dict(structures_with_element),
         "outliers_kept": outliers_kept,
         "trained_on_forces": trained_on_forces,
         "steps": steps,
-        "fits_energies_in_training": energy_factor is not None and energy_factor >= _WELL,
-        "fits_forces_in_training": force_factor is not None and force_factor >= _WELL,
+        "doubts": list(doubts),
+        "fits_energies_in_training": None if in_training is None else _is_well(in_training.factor),
+        "fits_forces_in_training": None if in_training is None else _is_well(in_training.force_factor),
     }
+
+
+def _is_well(factor: float | None) -> bool:
+    return factor is not None and factor >= _WELL
 
 
 def _rounded(value: float | None) -> float | None:

@@ -18,7 +18,8 @@ class Facts:
         n_elements: number of elements in the parameter set.
         n_structures_with_stress: number of structures with a stress.
         n_strain_derivatives: number of derivatives of their features with respect to strain.
-        doubts: which labels contradict the energies, "forces", "stress" or its "shears"; auto leaves them out.
+        doubts: which labels are wrong, "energies", "forces", "stress" or its "shears"; auto leaves out all but the
+            energies.
     """
 
     n_structures: int

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, get_args
 from tio2nn.structures.energy_label import EnergyLabel, plain_energy
 from tio2nn.structures.structure import Structure
 
-DOUBTED = ("forces", "stress", "shears")
-"""Labels that can contradict the energies; `shears` are those of the stress."""
+DOUBTED = ("energies", "forces", "stress", "shears")
+"""Labels that can be wrong: energies by themselves, others by contradicting them; `shears` are those of the stress."""
 
 
 class LabelNotes(NamedTuple):
@@ -22,7 +22,7 @@ class LabelNotes(NamedTuple):
         both: energies without and with electronic entropy, eV; None if no file has the latter.
         config_types: "" without one; None if no structure has one.
         weights: in the loss; None if all are 1.
-        doubts: which of `DOUBTED` contradict the energies, as the audit found.
+        doubts: which of `DOUBTED` are wrong, as the audit found.
     """
 
     label: EnergyLabel = "energy"

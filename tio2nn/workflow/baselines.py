@@ -72,4 +72,5 @@ def facts_of_fit(
         data.train_forces is not None,
         n_steps,
         compared("train", store, data, chosen),
+        store.label_notes.doubts,
     )

@@ -23,6 +23,7 @@ from tio2nn.project.named import project_of
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.structures.audit import Audit, audit, compositions
+from tio2nn.structures.energy_check import NOTHING_STRANGE, EnergyFindings, check_energies
 from tio2nn.structures.energy_label import EnergyDecision, EnergyLabel, decided, labeled, plain_energy
 from tio2nn.structures.force_check import Disagreement, compare_forces
 from tio2nn.structures.names import natural_key, sorted_by_name
@@ -31,6 +32,7 @@ from tio2nn.structures.stress import GPA
 from tio2nn.structures.stress_audit import StressAudit
 from tio2nn.structures.structure import CONFIG_WEIGHT, Extras, Structure
 from tio2nn.structures.unit_constants import MixedConstants, mixed_constants
+from tio2nn.structures.zero_forces import without_placeholders
 from tio2nn.workflow.isolated_atoms import (
     energies_of_atoms,
     is_isolated_atom,
@@ -57,6 +59,8 @@ class ExtractSummary:
         weights_lost: names with such a weight that are not among the structures any more.
         energies: which energy is learned, and how far apart the two are; None if no structure has a free energy.
         choices: which symmetry functions were chosen and why; empty if the parameters had theirs.
+        strange_energies: what is strange about the energies by themselves.
+        n_zero_forces: number of structures whose forces are zeros in place of unknown ones; they were left out.
     """
 
     n_structures: int
@@ -72,11 +76,13 @@ class ExtractSummary:
     constants: MixedConstants | None = None
     n_weights: int = 0
     weights_lost: tuple[str, ...] = ()
+    strange_energies: EnergyFindings = NOTHING_STRANGE
+    n_zero_forces: int = 0
 
     @property
     def doubts(self) -> list[str]:
-        """Labels that contradict the energies, as in `LabelNotes`: fits that may choose leave them out."""
-        return _doubts(self.disagreement, self.stresses)
+        """Labels that are wrong, as in `LabelNotes`: fits that may choose leave them out, except energies."""
+        return _doubts(self.disagreement, self.stresses, self.strange_energies)
 
 
 def extract(
@@ -150,15 +156,22 @@ def extract(
         parameters = with_reference_energies(project, energies_of_atoms(atoms, structures, known))
     if limit is not None and limit < len(structures):
         structures = [structures[k * len(structures) // limit] for k in range(limit)]
+    structures, n_zero_forces = without_placeholders(structures)
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or error.frame or 0))
     lost: tuple[str, ...] = ()
     findings = disagreement = stresses = constants = None
+    strange = NOTHING_STRANGE
     if structures:
         reference = reference_energies_of(structures, parameters)
         lost = tuple(sorted(given.keys() - {structure.name for structure in structures}, key=natural_key))
         given = {name: weight for name, weight in given.items() if name not in lost}
         # the store has the weights of the files; a user may take back what was given
         findings = audit([replace(s, weight=given.get(s.name, s.weight)) for s in structures], reference)
+        strange = check_energies(
+            findings,
+            compositions(structures, reference.elements),
+            np.array([structure.energy for structure in structures], dtype=np.float64),
+        )
         disagreement = compare_forces(structures, findings.groups)
         constants = mixed_constants(structures, findings.groups.duplicate_of.tolist())
         stresses = StressAudit.of(structures, forces_agree=disagreement is None)
@@ -168,7 +181,7 @@ def extract(
             groups=findings.group_names,
             reference_energies=findings.reference.as_dict(),
             label=label,
-            doubts=_doubts(disagreement, stresses),
+            doubts=_doubts(disagreement, stresses, strange),
         )
     if findings is not None or not project.energies_file.exists():
         reasons = [[e.source, e.line or "", e.reason] for e in rejected]
@@ -189,15 +202,21 @@ def extract(
         constants=constants,
         n_weights=len(given) if structures else 0,
         weights_lost=lost,
+        strange_energies=strange,
+        n_zero_forces=n_zero_forces,
     )
 
 
-def _doubts(disagreement: Disagreement | None, stresses: StressAudit | None) -> list[str]:
-    """Which labels contradict the energies, for `write_store`; energies per atom are no fault of the others."""
-    if disagreement is not None and not disagreement.per_atom:
+def _doubts(
+    disagreement: Disagreement | None, stresses: StressAudit | None, strange: EnergyFindings
+) -> list[str]:
+    """Which labels are wrong, for `write_store`; energies per atom are no fault of the others."""
+    per_atom = disagreement is not None and disagreement.per_atom
+    energies = ["energies"] if per_atom or strange.are_wrong else []
+    if disagreement is not None and not per_atom:
         # then stresses could not be compared
-        return ["forces", "stress"]
-    return [stresses.doubt] if stresses is not None and stresses.doubt else []
+        return [*energies, "forces", "stress"]
+    return [*energies, stresses.doubt] if stresses is not None and stresses.doubt else energies
 
 
 def _labeled(

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, graphene, molecule
+
+from tio2nn.structures.structure import Structure
+from tio2nn.structures.zero_forces import without_placeholders
+
+
+def with_zero_forces(atoms: Atoms, n: int = 6, displacement: float = 0.0) -> list[Structure]:
+    rng = np.random.default_rng(3)
+    made = []
+    for k in range(n):
+        own = atoms.copy()
+        own.set_cell(own.cell[:] * (1.0 + 0.01 * k), scale_atoms=True)
+        own.positions += rng.normal(0.0, displacement, own.positions.shape)
+        made.append(
+            Structure(
+                f"s{k}",
+                tuple(own.get_chemical_symbols()),
+                own.positions,
+                own.cell[:],
+                tuple(map(bool, own.pbc)),
+                energy=0.0,
+                forces=np.zeros((len(own), 3)),
+            )
+        )
+    return made
+
+
+PERFECT = [
+    bulk("Cu", cubic=True),
+    bulk("Si") * (2, 1, 1),
+    bulk("Mg"),
+    bulk("NaCl", "rocksalt", a=5.6),
+    bulk("ZnS", "zincblende", a=5.4),
+    graphene(vacuum=5.0),
+    Atoms("Ar2", positions=[[0, 0, 0], [0, 0, 9.0]]),
+    Atoms("H"),
+]
+
+
+@pytest.mark.parametrize("atoms", PERFECT, ids=lambda atoms: str(atoms.symbols))
+def test_zeros_by_symmetry_are_forces(atoms: Atoms) -> None:
+    structures = with_zero_forces(atoms)
+    found, n = without_placeholders(structures)
+    assert n == 0
+    assert all(s.forces is not None for s in found)
+
+
+@pytest.mark.parametrize("atoms", [*PERFECT[:6], molecule("H2O")], ids=lambda atoms: str(atoms.symbols))
+def test_zeros_on_displaced_atoms_are_none(atoms: Atoms) -> None:
+    found, n = without_placeholders(
+        with_zero_forces(atoms * (2, 1, 1) if atoms.pbc.any() else atoms, 6, 0.03)
+    )
+    assert n == 6
+    assert all(s.forces is None for s in found)
+
+
+def test_a_few_relaxed_molecules_keep_theirs() -> None:
+    few = with_zero_forces(molecule("H2O"), 4)
+    assert without_placeholders(few) == (few, 0)
