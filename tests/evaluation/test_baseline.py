@@ -144,6 +144,12 @@ def test_forces_that_are_zero_by_symmetry_are_not_compared() -> None:
             False,
             "the energies are wrong",
         ),
+        (
+            Comparison(3.0, 33.0, 2.0, 1.0),
+            about_training({"Cu": 12}, 0, True, 9000, doubts=["energies"]),
+            False,
+            "the energies are wrong",
+        ),
         (Comparison(32.9, 33.0), PLENTY, False, "energies from different methods"),
         (Comparison(3.0, 33.0, 0.99, 1.0), PLENTY, False, "forces are not in eV/Å"),
         (Comparison(90.0, 33.0), {}, False, "energies from different methods"),

@@ -91,3 +91,16 @@ def test_a_geometry_with_two_energies_is_told_but_spoils_nothing_else() -> None:
     assert not result.are_wrong
     (line,) = result.messages
     assert line.startswith("1 structure has the geometry of another but a different energy, by up to ")
+
+
+def test_one_energy_for_all_is_none_where_forces_act() -> None:
+    same = [
+        replace(s, elements=("Cu",) * s.n_atoms, energy=0.0, forces=np.full((s.n_atoms, 3), 0.3))
+        for s in alloys()
+    ]
+    result = found(same)
+    assert result.are_wrong
+    (line,) = result.messages
+    assert line.startswith("all energies are 0 eV, but forces reach 0.52 eV/Å")
+    assert found([replace(s, forces=None) for s in same]) == EnergyFindings()
+    assert found(same[:2]) == EnergyFindings()

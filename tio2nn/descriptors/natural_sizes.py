@@ -21,16 +21,16 @@ from tio2nn.descriptors.attenuation import cosine_cutoff
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
 from tio2nn.structures.elements import ATOMIC_NUMBERS, COVALENT_RADII
 
-# Longest distance at which two elements count as near, over the sum of their covalent radii. Errors without a limit, and
-# with 1.5, 1.25 and 1, where not all were tried without and with 1.25:
+# Longest distance at which two elements count as near, over the sum of their covalent radii. Errors without a limit and
+# with 1.25:
 # - eleven elements in ten cells, where one pair was nowhere closer than 4.3 Å: energy of another cell off by 4e4 and by
 #   0.5 eV/atom
-# - straight molecules of four elements, judged by bent ones (one network, 150 epochs; energy MAE in meV/atom, force RMSE
-#   in eV/Å): 9.2, 1.58 and 2.7, 0.16
+# - straight molecules of four elements, judged by bent ones (one network, 150 epochs; energy MAE in meV/atom, RMSE of
+#   forces in eV/Å): 9.2, 1.58 and 2.7, 0.16
 # - acetylacetone, 125 of the half with the lowest energies, judged by the tenth with the highest (one network, 100
-#   epochs; energy MAE in meV/atom, force MAE in eV/Å): 0.96, 0.067; 0.93, 0.064; 0.87, 0.060; 1.02, 0.063; with another
-#   seed 1.11, 0.064 and 0.99, 0.059
-# - columns of Si, Ge, Li, TiO2 and oxides of five elements whose scale changes by more than a factor of two: 2 of 618
+#   epochs, two seeds; MAE in meV/atom and eV/Å): 0.96, 0.067 and 0.87, 0.060; 1.11, 0.064 and 0.99, 0.059. With the
+#   first seed 1.5 gave 0.93, 0.064, and 1 gave 1.02, 0.063
+# - scales of columns that become more than twice as large, of 526 for Ge, Li, TiO2 and oxides of five elements: two
 _LONGEST_BOND = 1.25
 _N_ANGLES = 61  # 3 degrees apart; the narrowest function, ζ = 16, is 30 degrees wide
 

@@ -110,6 +110,8 @@ class Comparison:
 
     def _reason(self, facts: Mapping[str, Any], mostly_far: bool) -> str:
         counts: dict[str, int] = facts.get("structures_with_element", {})
+        if "energies" in facts.get("doubts", ()):
+            return "the energies are wrong, as a warning of extract says"
         if not self.energies_are_better and self.reference_rmse < _NOISE:
             return "these energies hardly differ, so there is next to nothing to learn"
         if facts.get("outliers_kept"):
@@ -127,8 +129,6 @@ class Comparison:
                 return "the potential was trained on energies alone; use --forces"
         if doubted and facts.get("trained_on_forces", True):
             return _DOUBTED
-        if not self.energies_are_better and "energies" in facts.get("doubts", ()):
-            return "the energies are wrong, as a warning of extract says"
         if mostly_far:
             return "most of these structures are unlike all training structures"
         if (steps := facts.get("steps", _FEW_STEPS)) < _FEW_STEPS:

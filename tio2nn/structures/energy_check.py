@@ -25,6 +25,9 @@ _LARGEST_SPREAD = 2.0 * GROSS_ENERGY
 _OVERLAP = 0.6
 # An explanation leaves at most this part of the spread
 _EXPLAINED = 0.1
+# eV/Å; smaller forces may leave energies the same to all digits of a file
+_SMALL_FORCE = 0.1
+_FEWEST = 3  # geometries that have the same energy by no chance
 
 
 class EnergyFindings(NamedTuple):
@@ -55,6 +58,8 @@ def check_energies(
     messages = []
     if (line := _of_duplicates(findings)) is not None:
         messages.append(line)
+    if (line := _of_equals(findings, energies)) is not None:
+        return EnergyFindings((*messages, line), are_wrong=True)
     usual = ~findings.gross & ~_overlap(findings)
     cohesive = findings.cohesive[usual]
     if len(cohesive) < 2 or (spread := float(np.ptp(cohesive))) <= _LARGEST_SPREAD:
@@ -77,6 +82,18 @@ def _of_duplicates(findings: Audit) -> str | None:
     return (
         f"{have} the geometry of another but a different energy, by up to {largest:.3g} meV/atom: fits learn the mean; "
         "keep energies of one method, charge and spin (duplicate_of in energies.csv)"
+    )
+
+
+def _of_equals(findings: Audit, energies: FloatArray) -> str | None:
+    """Of energies that are all the same, which forces tell to be none."""
+    n_geometries = len(energies) - int(np.count_nonzero(findings.groups.duplicate_of >= 0))
+    moved = findings.max_forces > _SMALL_FORCE  # NaN, of structures without forces, is not
+    if n_geometries < _FEWEST or np.ptp(energies) > 0.0 or not moved.any():
+        return None
+    return (
+        f"all energies are {energies[0]:g} eV, but forces reach {np.nanmax(findings.max_forces):.3g} eV/Å: give the "
+        "energies of these structures"
     )
 
 
