@@ -88,7 +88,7 @@ def test_an_energy_far_beyond_training_is_none(sign: float) -> None:
     unusable = predicted(scaled(factor), structure).unusable()
     assert unusable is not None
     assert (
-        "cannot predict the energy: the result, 1e+03 eV/atom from the reference energies" in unusable.reason
+        "cannot predict the energy: the result, 1001 eV/atom from the reference energies" in unusable.reason
     )
     assert "exceeds the limit of 1000; the structure is unlike the training set" in unusable.reason
     assert predicted(scaled(0.99 * factor), structure).unusable() is None
@@ -101,7 +101,7 @@ def test_forces_far_beyond_training_are_none() -> None:
     assert predicted(potential, structure).unusable() is None
     unusable = predicted(potential, structure, forces=True).unusable()
     assert unusable is not None
-    assert "cannot predict the forces: the result, 2e+03 eV/Å, exceeds the limit of 1000" in unusable.reason
+    assert "cannot predict the forces: the result, 2000 eV/Å, exceeds the limit of 1000" in unusable.reason
 
 
 def test_repulsion_has_no_limit() -> None:

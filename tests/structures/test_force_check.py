@@ -85,6 +85,25 @@ def test_kilocalories_are_not_taken_for_hartree_where_pairs_tell_them_apart(
     assert words in found.message()
 
 
+@pytest.mark.parametrize(
+    ("energies", "forces", "words"),
+    [
+        (1.0, 13.6057 / 0.529177, "as if forces were in Ry/Bohr"),
+        (13.6057, 1.0, "as if energies were in Ry, or forces were multiplied by 13.6 once too often"),
+    ],
+)
+@pytest.mark.parametrize("strain", [0.0, 0.04])
+def test_rydbergs_are_recognized(energies: float, forces: float, words: str, strain: float) -> None:
+    structures = [
+        replace(s, energy=s.energy / energies, forces=s.forces / forces)
+        for s in springs(40, strain, "xyz")
+        if s.energy is not None and s.forces is not None
+    ]
+    found = compared(structures)
+    assert found is not None
+    assert words in found.message()
+
+
 def test_only_for_xsf_is_there_an_option() -> None:
     structures = [
         replace(s, forces=s.forces / 27.2114) for s in springs(9, 0.0, "xyz") if s.forces is not None

@@ -21,6 +21,7 @@ EXTRAPOLATION_DISTANCE = 2.0
 # 1,000 eV/atom exceeds any chemistry, and 1,000 eV/Å any force between atoms that do not overlap.
 _BEYOND_TRAINING = 100.0
 _SMALLEST_LIMIT = 1000.0
+_MOST_DIGITS = 1e7  # larger values are shown with an exponent
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,9 @@ class Prediction:
             ("forces", self.largest_network_force, self.limits.force, "eV/Å"),
         ):
             if value is not None and value > limit:
+                shown = f"{value:.0f}" if value < _MOST_DIGITS else f"{value:.3g}"
                 return self.structure.error(
-                    f"cannot predict the {name}: the result, {value:.3g} {unit}, exceeds the limit of {limit:.4g}; "
+                    f"cannot predict the {name}: the result, {shown} {unit}, exceeds the limit of {limit:.4g}; "
                     "the structure is unlike the training set"
                 )
         return None

@@ -50,13 +50,16 @@ _ROUGH_AGREEMENT = (0.4, 2.5)
 _NEAR = 1.1  # factor within which a slope of pairs is that of a cause where anharmonicity may be another
 _RECOGNIZED = 1.2  # factor within which a slope is recognized; slopes from a mean are up to 15 % off
 
+_OF_ENERGIES = "as if energies were in Ha, or forces were multiplied by 27.2 once too often"
 # slope and its cause, given that the numbers were read as eV/Å and eV; likely causes first, as rough slopes do not tell
 # Hartree from kcal/mol
 _CAUSES: tuple[tuple[float, str], ...] = (
     (_HARTREE, "as if forces were in Ha/Å"),
     (_HARTREE / _BOHR, "as if forces were in Ha/Bohr"),
     (_HARTREE / 2, "as if forces were in Ry/Å"),
-    (1 / _HARTREE, "as if energies were in Ha, or forces were multiplied by 27.2 once too often"),
+    (_HARTREE / 2 / _BOHR, "as if forces were in Ry/Bohr"),
+    (1 / _HARTREE, _OF_ENERGIES),
+    (2 / _HARTREE, "as if energies were in Ry, or forces were multiplied by 13.6 once too often"),
     (_BOHR / _HARTREE, "as if forces were multiplied by 51.4 (Ha/Bohr) once too often"),
     (1 / _BOHR, "as if forces were per Bohr"),
     (_BOHR, "as if lengths were in Bohr"),
@@ -98,7 +101,7 @@ class Disagreement:
         cause = self.cause
         if self.from_xsf and cause == _CAUSES[0][1]:
             return f"{found}, {cause}; read them with --xsf-forces Ha/A"
-        if self.from_xsf and cause == _CAUSES[3][1]:
+        if self.from_xsf and cause == _OF_ENERGIES:
             return f"{found}, {cause}; leave out --xsf-forces Ha/A, or correct the files"
         return f"{found}, {cause}; correct the files" if cause else f"{found}; check units and signs"
 
@@ -113,7 +116,10 @@ class Disagreement:
         if self.what == "pairs":
             near.sort(key=lambda known: abs(np.log(size / known[0])))
         if near:
-            return f"{near[0][1]} and {sign}" if sign else near[0][1]
+            # slopes of pairs tell causes apart, others do not; XSF has forces in Ha/Å
+            shown = near[:1] if self.what == "pairs" or self.from_xsf else near[:2]
+            told = " or ".join(cause for _, cause in shown)
+            return f"{told} and {sign}" if sign else told
         return f"as if {sign}" if sign else None
 
 
