@@ -86,6 +86,13 @@ def test_run_does_everything_and_names_the_potential(first_run: tuple[Path, str,
     assert "nothing to do; tio2nn predict" in invoke("status", "-C", root)[0]
 
 
+@pytest.mark.usefixtures("trainings")
+def test_run_ends_with_3_if_a_prediction_for_the_test_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "perform", lambda *_, **__: ({}, False))
+    _, err = invoke("run", "files", code=3)
+    assert "the potential is tio2nn-project/model/potential.npz" in err
+
+
 def test_run_makes_a_project_of_the_default_preset_for_the_elements_that_it_finds(
     here: Path, trainings: list[ParameterSet]
 ) -> None:

@@ -148,7 +148,8 @@ def run(
             require_gpu()
     begin = time.perf_counter()
     with pool(jobs, scheduler, tls, insecure, wait) as workers:
-        summary = verb(settings, _ShownSteps(workers, page))
+        steps = _ShownSteps(workers, page)
+        summary = verb(settings, steps)
     made = summary.project
     console.say(
         f"finished in {console.duration(time.perf_counter() - begin)}; the potential is {made.potential_file}; "
@@ -156,7 +157,7 @@ def run(
     )
     if json:
         console.print_json(summary.metrics)
-    return summary.used_all
+    return summary.used_all and steps.evaluated_all
 
 
 class _ShownSteps(Steps):
@@ -165,10 +166,14 @@ class _ShownSteps(Steps):
     Args:
         workers: who does the work.
         page: the report to write, or None.
+
+    Attributes:
+        evaluated_all: whether no prediction for the test set was refused.
     """
 
     def __init__(self, workers: Pool, page: Page | None = None) -> None:
         self._workers, self._page = workers, page
+        self.evaluated_all = True
 
     def created(self, project: Project) -> None:
         console.say(f"created {project.parameters_file}")
@@ -214,7 +219,10 @@ class _ShownSteps(Steps):
         console.say("training: nothing to do, the model is up to date with structures, split and settings")
 
     def evaluate(self, snapshot: Snapshot) -> dict[str, Any]:
-        return evaluate.perform(snapshot, workers=self._workers.predictors(), report=self._page)[0]
+        metrics, self.evaluated_all = evaluate.perform(
+            snapshot, workers=self._workers.predictors(), report=self._page
+        )
+        return metrics
 
     def nothing_to_evaluate(self) -> None:
         console.say("evaluation: nothing to do, the split has no test set")
