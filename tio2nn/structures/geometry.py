@@ -123,6 +123,24 @@ def closest_pairs(structures: Sequence[Structure]) -> ClosestPairs:
     return ClosestPairs(distances, atoms)
 
 
+def touching_spheres(structure: Structure, radii: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
+    """Pairs of atoms whose spheres overlap, periodic images included, from both ends.
+
+    Args:
+        structure: any.
+        radii: (n_atoms,) Å.
+
+    Returns:
+        atoms, others: (n_pairs,) indices.
+        vectors: (n_pairs, 3) from one to the other, Å.
+    """
+    # importing it takes as long as parsing a thousand structures
+    from ase.neighborlist import neighbor_list
+
+    atoms, others, vectors = neighbor_list("ijD", structure.to_ase(), radii)
+    return atoms, others, vectors
+
+
 class _Batch:
     """Structures of equal size as arrays; long and flat cells are reduced."""
 

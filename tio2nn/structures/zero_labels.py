@@ -15,6 +15,7 @@ import numpy as np
 
 from tio2nn.array_types import FloatArray
 from tio2nn.structures.elements import COVALENT_RADII
+from tio2nn.structures.geometry import touching_spheres
 from tio2nn.structures.structure import Structure
 
 # structures; a few molecules may have been relaxed until forces were rounded to zero
@@ -59,11 +60,9 @@ class _Surroundings(NamedTuple):
 
 
 def _surroundings(structure: Structure) -> _Surroundings:
-    # importing it takes as long as parsing a thousand structures
-    from ase.neighborlist import neighbor_list
-
     radii = _REACH * np.array([COVALENT_RADII[element] for element in structure.elements])
-    atoms, others, distances, vectors = neighbor_list("ijdD", structure.to_ase(), radii)
+    atoms, others, vectors = touching_spheres(structure, radii)
+    distances = np.linalg.norm(vectors, axis=1)
     closeness = (1.0 - distances / (radii[atoms] + radii[others])) ** 2
     directions = vectors / np.maximum(distances, 1e-9)[:, None]
     return _Surroundings(
