@@ -112,11 +112,6 @@ def perform(
             f"all forces of {counted(summary.n_zero_forces, 'structure')} are exactly zero, which their geometries do "
             "not allow: taken as missing"
         )
-    if summary.n_zero_stresses:
-        console.warn(
-            f"the stress of {counted(summary.n_zero_stresses, 'structure')} is exactly zero, which bonded atoms do not "
-            "allow: taken as missing"
-        )
     if summary.disagreement is not None:
         console.warn(summary.disagreement.message())
     if summary.constants is not None:

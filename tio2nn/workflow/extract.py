@@ -32,7 +32,7 @@ from tio2nn.structures.stress import GPA
 from tio2nn.structures.stress_audit import StressAudit
 from tio2nn.structures.structure import CONFIG_WEIGHT, Extras, Structure
 from tio2nn.structures.unit_constants import MixedConstants, mixed_constants
-from tio2nn.structures.zero_labels import without_placeholders
+from tio2nn.structures.zero_forces import without_placeholders
 from tio2nn.workflow.isolated_atoms import (
     energies_of_atoms,
     is_isolated_atom,
@@ -60,8 +60,7 @@ class ExtractSummary:
         energies: which energy is learned, and how far apart the two are; None if no structure has a free energy.
         choices: which symmetry functions were chosen and why; empty if the parameters had theirs.
         strange_energies: what is strange about the energies by themselves.
-        n_zero_forces, n_zero_stresses: number of structures whose forces, or stress, are zeros in place of unknown
-            ones; they were left out.
+        n_zero_forces: number of structures whose forces are zeros in place of unknown ones; they were left out.
     """
 
     n_structures: int
@@ -79,7 +78,6 @@ class ExtractSummary:
     weights_lost: tuple[str, ...] = ()
     strange_energies: EnergyFindings = NOTHING_STRANGE
     n_zero_forces: int = 0
-    n_zero_stresses: int = 0
 
     @property
     def doubts(self) -> list[str]:
@@ -158,7 +156,7 @@ def extract(
         parameters = with_reference_energies(project, energies_of_atoms(atoms, structures, known))
     if limit is not None and limit < len(structures):
         structures = [structures[k * len(structures) // limit] for k in range(limit)]
-    structures, n_zero_forces, n_zero_stresses = without_placeholders(structures)
+    structures, n_zero_forces = without_placeholders(structures)
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or error.frame or 0))
     lost: tuple[str, ...] = ()
     findings = disagreement = stresses = constants = None
@@ -206,7 +204,6 @@ def extract(
         weights_lost=lost,
         strange_energies=strange,
         n_zero_forces=n_zero_forces,
-        n_zero_stresses=n_zero_stresses,
     )
 
 

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, graphene, molecule
 
 from tio2nn.structures.structure import Structure
-from tio2nn.structures.zero_labels import WithoutPlaceholders, without_placeholders
+from tio2nn.structures.zero_forces import without_placeholders
 
 
 def with_zero_forces(atoms: Atoms, n: int = 6, displacement: float = 0.0) -> list[Structure]:
@@ -47,14 +45,14 @@ PERFECT = [
 @pytest.mark.parametrize("atoms", PERFECT, ids=lambda atoms: str(atoms.symbols))
 def test_zeros_by_symmetry_are_forces(atoms: Atoms) -> None:
     structures = with_zero_forces(atoms)
-    found, n, _ = without_placeholders(structures)
+    found, n = without_placeholders(structures)
     assert n == 0
     assert all(s.forces is not None for s in found)
 
 
 @pytest.mark.parametrize("atoms", [*PERFECT[:6], molecule("H2O")], ids=lambda atoms: str(atoms.symbols))
 def test_zeros_on_displaced_atoms_are_none(atoms: Atoms) -> None:
-    found, n, _ = without_placeholders(
+    found, n = without_placeholders(
         with_zero_forces(atoms * (2, 1, 1) if atoms.pbc.any() else atoms, 6, 0.03)
     )
     assert n == 6
@@ -63,16 +61,4 @@ def test_zeros_on_displaced_atoms_are_none(atoms: Atoms) -> None:
 
 def test_a_few_relaxed_molecules_keep_theirs() -> None:
     few = with_zero_forces(molecule("H2O"), 4)
-    assert without_placeholders(few) == WithoutPlaceholders(few, 0, 0)
-
-
-def test_a_stress_of_zeros_is_none_but_for_atoms_alone() -> None:
-    crystals = [
-        replace(s, stress=np.zeros((3, 3)), forces=None) for s in with_zero_forces(bulk("Cu", cubic=True))
-    ]
-    gas = Atoms("Ar", cell=[20.0] * 3, pbc=True)
-    atoms = [replace(s, stress=np.zeros((3, 3))) for s in with_zero_forces(gas)]
-    found, n_forces, n_stresses = without_placeholders([*crystals, *atoms])
-    assert (n_forces, n_stresses) == (0, 6)
-    assert [s.stress is None for s in found] == [True] * 6 + [False] * 6
-    assert without_placeholders(crystals[:4]).n_stresses == 0
+    assert without_placeholders(few) == (few, 0)
