@@ -342,7 +342,7 @@ def test_energies_alone_can_be_learnt(tmp_path: Path, teacher: Path) -> None:
     assert len(heard[0].train.counts) == 4 * len(heard[0].split.indices("train"))
 
 
-def test_a_student_is_one_network_like_those_of_its_teacher(project: Project, teacher: Path) -> None:
+def test_a_student_of_a_committee_is_one_network_of_twice_the_width(project: Project, teacher: Path) -> None:
     parameters = project.parameters().with_overrides(
         recipe="auto", network={"hidden_layers": None}, training={"members": None, "epochs": None}
     )
@@ -354,7 +354,7 @@ def test_a_student_is_one_network_like_those_of_its_teacher(project: Project, te
         )
         for own in (parameters, parameters.with_overrides(training={"members": 2, "epochs": 9}))
     ]
-    assert (found[0].network.hidden_layers, found[0].training.members) == ((8, 8), 1)
+    assert (found[0].network.hidden_layers, found[0].training.members) == ((16, 16), 1)
     assert (found[1].training.members, found[1].training.epochs) == (2, 9)
 
 

@@ -49,6 +49,11 @@ from tio2nn.workflow.lessons import Distillation, FineTuning, Lesson
 _NO_LABELS: dict[str, Any] = {"free_energy": None, "plain_energy": None}
 # epochs times structures, in those of a fit without copies
 _EPOCHS = 2.0
+# Nodes of a layer, in those of a network of the committee. Four networks of 128-128 nodes for TiO2, and one that learns
+# from them for 200 epochs without copies, on the validation set (RMSE of energies in meV/atom, of forces in eV/Å):
+# committee 1.08, 0.069; 128-128 1.01, 0.084; 256-256 1.19, 0.074. Forces of 1,944 atoms take 2 % longer with 256-256
+# than with 128-128, and twice as long with the committee.
+_WIDTH = 2
 
 
 class Teacher(NamedTuple):
@@ -177,12 +182,14 @@ def resolved_student(
     split: Split,
     selection: Selection | None,
 ) -> ParameterSet:
-    """As `tio2nn.project.facts.resolved`, for one network like those of the teacher, unless others are asked for."""
-    network = {
-        name: value
-        for name, value in network_of(teacher.potential).items()
-        if is_open(parameters, "network", name)
-    }
+    """As `tio2nn.project.facts.resolved`, for one network, with wider layers than those of a committee that teaches.
+
+    Layers and number of networks that are asked for stay.
+    """
+    own = network_of(teacher.potential)
+    if len(teacher.potential.members) > 1:
+        own["hidden_layers"] = tuple([_WIDTH * nodes for nodes in own["hidden_layers"]])
+    network = {name: value for name, value in own.items() if is_open(parameters, "network", name)}
     members = {"members": 1} if is_open(parameters, "training", "members") else {}
     found = resolved(parameters.with_overrides(network=network, training=members), store, split, selection)
     if not is_open(parameters, "training", "epochs"):
