@@ -62,3 +62,11 @@ def test_zeros_on_displaced_atoms_are_none(atoms: Atoms) -> None:
 def test_a_few_relaxed_molecules_keep_theirs() -> None:
     few = with_zero_forces(molecule("H2O"), 4)
     assert without_placeholders(few) == (few, 0)
+
+
+def test_coordinates_that_are_rounded_to_two_decimals_do_not_break_symmetry() -> None:
+    stretched = bulk("Al") * (2, 2, 2)
+    stretched.set_cell(np.round(stretched.cell[:] * 1.06, 2), scale_atoms=True)
+    stretched.positions = np.round(stretched.positions, 2)
+    structure = with_zero_forces(stretched, 1)[0]
+    assert without_placeholders([structure] * 5)[1] == 0
