@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tio2nn.files.atomic import atomic_path, atomic_write
+from tio2nn.files.atomic import atomic_folder, atomic_path, atomic_write
 
 
 def test_text_is_utf8_with_the_line_ends_that_were_written(tmp_path: Path) -> None:
@@ -90,3 +90,42 @@ def test_an_error_without_a_file_is_given_that_of_the_file_and_others_keep_their
     with pytest.raises(OSError, match="file") as wrong, atomic_write(tmp_path / "file" / "table.csv"):
         pass
     assert ".part" not in str(wrong.value)
+
+
+def test_an_empty_folder_that_is_there_stays_and_is_filled(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir(0o750)
+    before = folder.stat()
+    with atomic_folder(folder) as new:
+        (new / "b").mkdir()
+        (new / "a").write_text("1")
+        assert [path.suffix for path in folder.iterdir()] == [".part"]
+    assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]
+    assert (folder.stat().st_ino, folder.stat().st_mode) == (before.st_ino, before.st_mode)
+
+
+def test_a_folder_is_left_as_it_was_after_an_error_or_if_it_is_not_empty(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+
+    def fill(error: BaseException | None) -> None:
+        with atomic_folder(folder) as new:
+            (new / "a").write_text("1")
+            if error is not None:
+                raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(KeyboardInterrupt())
+    assert list(folder.iterdir()) == []
+    (folder / "old").touch()
+    with pytest.raises(OSError, match="not empty") as caught:
+        fill(None)
+    assert caught.value.filename == str(folder)
+    assert [path.name for path in folder.iterdir()] == ["old"]
+
+
+def test_a_link_that_leads_nowhere_is_an_error_of_the_system(tmp_path: Path) -> None:
+    link = tmp_path / "d"
+    link.symlink_to(link)
+    with pytest.raises(NotADirectoryError), atomic_folder(link):
+        pass

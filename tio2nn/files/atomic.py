@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -78,21 +79,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(directory: Path) -> Iterator[Path]:
-    """Yields a new folder, which takes the place of a new or empty one when the block ends without an error.
+    """Yields a new folder, which becomes `directory` when the block ends without an error.
+
+    An empty folder that is there stays, as somebody may work in it, it may be the root of a file system, or nothing may
+    be written beside it: the entries of the new one are moved into it, one after the other.
 
     Raises:
-        OSError: it cannot be made or moved; with the name of `directory`.
+        OSError: it cannot be made or moved, or is not empty; with the name of `directory`.
     """
-    place = directory.resolve()
+    place = Path(os.path.realpath(directory))
+    is_there = place.is_dir()
     with naming(directory):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=place.parent) as beside:
+        with tempfile.TemporaryDirectory(
+            prefix=".", suffix=".part", dir=place if is_there else place.parent
+        ) as beside:
             new = Path(beside) / "new"
             new.mkdir()
             yield new
-            if place.exists():
-                place.rmdir()  # fails unless it is empty
-            new.rename(place)
+            if not is_there:
+                new.rename(place)
+                return
+            if len(list(place.iterdir())) > 1:
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(directory))
+            for entry in sorted(new.iterdir()):
+                entry.rename(place / entry.name)
 
 
 def write_once(path: Path, text: str) -> None:
