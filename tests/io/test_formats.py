@@ -17,7 +17,7 @@ from ase.io import read as ase_read
 from ase.io import write
 
 from tio2nn.errors import InputError
-from tio2nn.io.formats import EXTXYZ, FORMATS, XSF, Format, format_of_content, format_of_name
+from tio2nn.io.formats import EXTXYZ, FORMATS, HEAD, XSF, Format, format_of_content, format_of_name
 from tio2nn.io.read import read_structures
 from tio2nn.structures.structure import Structure
 
@@ -301,6 +301,17 @@ def test_content_tells_xyz_and_xsf(form: Format | None, text: str) -> None:
     assert format_of_content(text.encode()) is form
 
 
+@pytest.mark.parametrize(
+    "piece", [b" ", b"\n", b" \n", b"1", b"#\n", b"ATOMS\n", b"CRYSTAL ", b"begin\n", b"<?xml "]
+)
+def test_no_beginning_takes_long_to_tell(piece: bytes) -> None:
+    head = piece * (HEAD // len(piece))
+    begin = time.perf_counter()
+    for _ in range(5):
+        assert format_of_content(head) is None
+    assert time.perf_counter() - begin < 1.0  # 0.1 s, or 3 s in quadratic time
+
+
 def test_structures_under_any_name(tmp_path: Path) -> None:
     (tmp_path / "some.txt").write_text(XYZ)
     (tmp_path / "bare").write_bytes(b"\xef\xbb\xbfATOMS\nO 0 0 0\n")
@@ -332,6 +343,11 @@ def test_structures_under_any_name(tmp_path: Path) -> None:
             "a.xyz.gz",
             gzip.compress(FILES["aims.out"]),
             "expected extended XYZ, as the name says, got output of FHI-aims (single points): rename it",
+        ),
+        (
+            "a.xyz.gz",
+            gzip.compress(bz2.compress(XYZ.encode())),
+            "expected extended XYZ, as the name says, got data compressed twice: unpack it",
         ),
         ("a.xyz", XYZ[:-5].encode(), "truncated? (if complete, add a newline)"),
     ],

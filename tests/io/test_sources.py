@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import tarfile
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -253,6 +254,18 @@ def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == ["t.tar:c.xsf"]
     files = ["large.xsf", "large.xyz.gz", "t.tar:a.xsf.gz", "t.tar:b.xsf"]
     assert complaints == [f"{file}: expected at most 1 MB, got a larger file" for file in files]
+
+
+def test_the_error_of_a_large_file_does_not_keep_its_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expanding, "LARGEST_FILE", 2**20)
+    Path("large.xsf").write_bytes(TEXT + bytes(2**20))
+    files = iter_source_files("large.xsf")
+    item = next(files)
+    assert isinstance(item, SourceFile)
+    with pytest.raises(InputError) as caught:
+        item.whole()
+    kept = [value for frame, _ in traceback.walk_tb(caught.tb) for value in frame.f_locals.values()]
+    assert not any(isinstance(value, bytes) and len(value) > 2**20 for value in kept)
 
 
 def test_an_archive_that_expands_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ VASPRUN = Format(
     "vasprun",
     "vasprun.xml of VASP",
     ("*vasprun*.xml",),
-    _begins(rb"\s*(<\?xml[^>]*>)?\s*<modeling\b"),
+    _begins(rb"\s*(<\?xml[^>]*>\s*)?<modeling\b"),
     "energy, free energy, forces, stress",
 )
 ESPRESSO = Format(

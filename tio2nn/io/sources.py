@@ -72,6 +72,7 @@ class SourceFile(NamedTuple):
         """
         data = self.stream.read(expanding.LARGEST_FILE + 1)
         if len(data) > expanding.LARGEST_FILE:
+            del data  # errors are kept, and with them what their frames hold
             raise too_large(self.file)
         return data
 
@@ -247,7 +248,7 @@ def _unreadable(error: Exception, file: str) -> InputError:
 def _of_no_format(path: Path, file: str, head: bytes) -> InputError:
     suffix = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
     advice = "; ASE converts it to extended XYZ" if is_read_by_ase(path.name) else ""
-    got = packed(head) or f"{suffix} and content of no known format{advice}"
+    got = packed(head, path.name) or f"{suffix} and content of no known format{advice}"
     return InputError(
         f'expected a structure file (formats: "tio2nn extract --formats") or a tar archive, got {got}',
         file=file,

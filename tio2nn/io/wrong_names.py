@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tio2nn.io.expanding import expanded
 from tio2nn.io.formats import HEAD, Format, format_of_content
+from tio2nn.structures.names import compression
 
 _PACKED = {
     b"\x1f\x8b": "data compressed by gzip: add .gz to its name",
@@ -20,11 +21,12 @@ _PACKED = {
 _TAR_MARK, _PLACE_OF_MARK = b"ustar", 257
 
 
-def packed(head: bytes) -> str:
-    """What the first bytes of a file are, if it has to be unpacked, and what to do; "" for anything else."""
+def packed(head: bytes, name: str) -> str:
+    """What a file is by its first bytes, expanded as its name says, if it has to be unpacked; "" for anything else."""
     if head[_PLACE_OF_MARK:].startswith(_TAR_MARK):
         return "a tar archive: let its name end in .tar"
-    return next((told for magic, told in _PACKED.items() if head.startswith(magic)), "")
+    told = next((told for magic, told in _PACKED.items() if head.startswith(magic)), "")
+    return "data compressed twice: unpack it" if told and compression(name) else told
 
 
 def other_content(path: Path, named: Format) -> str:
@@ -36,5 +38,5 @@ def other_content(path: Path, named: Format) -> str:
         return ""
     found = format_of_content(head)
     if found is None or found.is_kin_of(named):
-        return "" if found is not None else packed(head)
+        return "" if found is not None else packed(head, path.name)
     return f"{found.title}: rename it"
