@@ -284,6 +284,23 @@ def test_gross_outliers_do_not_take_the_places_of_held_out_structures(seed: int)
     assert len(found.split.indices("test")) > 0
 
 
+def test_outliers_go_where_their_group_goes_when_a_split_is_drawn_anew() -> None:
+    inputs = small_inputs()
+    pairs = tuple([inputs.store.names[k - k % 2] for k in range(len(inputs.store.names))])
+    inputs.store.groups = pairs
+    n_drawn_anew = 0
+    for seed in range(12):
+        parameters = PARAMETERS.with_overrides(training={"seed": seed, "split": "grouped"})
+        before = drawn_split(parameters, inputs.store)
+        wild = inputs
+        for k in [*before.indices("validation").tolist(), *before.indices("train")[1:6:2].tolist()]:
+            wild = with_outlier(wild, k)
+        found = drawn_split(parameters, wild.store)
+        n_drawn_anew += found != before
+        assert len(set(zip(pairs, found.parts, strict=True))) == len(set(pairs))
+    assert n_drawn_anew > 0
+
+
 def test_an_element_without_atoms_in_the_training_part_is_named() -> None:
     oxygen = [replace(s, elements=("O",) * s.n_atoms) for s in structures() if PART_OF[s.name] == "train"]
     inputs = inputs_of([*oxygen, *in_part("validation"), *in_part("test")])

@@ -36,13 +36,13 @@ def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
     n_used = int(np.count_nonzero(in_use))
     validation = settings.validation_fraction if n_used >= FEWEST_TO_VALIDATE else 0.0
     test = settings.test_fraction if n_used >= FEWEST_TO_TEST else 0.0
-    names, groups = np.array(store.names), np.array(store.groups)
+    names = np.array(store.names)
+    units = np.array(store.groups) if settings.split == "grouped" else names
 
     def drawn(chosen: NDArray[np.bool_]) -> Split:
-        own = names[chosen].tolist()
         return random_split(
-            own,
-            groups[chosen].tolist() if settings.split == "grouped" else own,
+            names[chosen].tolist(),
+            units[chosen].tolist(),
             validation,
             test,
             settings.seed,
@@ -54,11 +54,13 @@ def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
     there = {part for part, is_used in zip(split.parts, in_use.tolist(), strict=True) if is_used}
     if there.issuperset(split.parts):
         return split
-    # structures that are not used take all places of a held-out set
-    of_used = dict(zip(names[in_use].tolist(), drawn(in_use).parts, strict=True))
+    # structures that are not used take all places of a held-out set; they then go where their group goes
+    of_unit = dict(zip(units[in_use].tolist(), drawn(in_use).parts, strict=True))
     return replace(
         split,
-        parts=tuple([of_used.get(name, part) for name, part in zip(split.names, split.parts, strict=True)]),
+        parts=tuple(
+            [of_unit.get(unit, part) for unit, part in zip(units.tolist(), split.parts, strict=True)]
+        ),
     )
 
 
