@@ -45,6 +45,15 @@ def test_total_energies_need_no_word(offset: float) -> None:
     assert found(shifted) == EnergyFindings()
 
 
+def test_reference_energies_that_are_given_are_not_held_against_energies() -> None:
+    structures = alloys()
+    elements = ("Au", "Cu")
+    counts = compositions(structures, elements)
+    energies = np.array([s.energy for s in structures], dtype=np.float64)
+    given = ReferenceEnergies.given({"Au": 0.0, "Cu": 0.0})
+    assert check_energies(audit(structures, given), counts, energies) == EnergyFindings()
+
+
 def test_energies_per_atom_are_recognized() -> None:
     (line,) = found(with_energies(0.0, per_atom=True)).messages
     assert "energies per atom; give total energies" in line

@@ -15,6 +15,7 @@ from tio2nn.array_types import BoolArray, FloatArray
 from tio2nn.structures.audit import Audit
 from tio2nn.structures.elements import COVALENT_RADII
 from tio2nn.structures.outliers import FEWEST, GROSS_ENERGY, GROSS_FORCE, GROSS_FORCE_FACTOR
+from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.wording import counted
 
 # eV/atom; the numerical noise of a method, such as that of another sampling of the Brillouin zone, is smaller
@@ -64,7 +65,9 @@ def check_energies(
     if (line := _of_equals(findings, energies)) is not None:
         return EnergyFindings((*messages, line), are_wrong=True)
     usual = ~findings.gross & ~_overlap(findings)
-    cohesive = findings.cohesive[usual]
+    # those that are given may be of another method, or zero
+    reference = ReferenceEnergies.fit(findings.reference.elements, compositions, energies)
+    cohesive = reference.cohesive(compositions, energies)[usual]
     if len(cohesive) < 2 or (spread := float(np.ptp(cohesive))) <= _LARGEST_SPREAD:
         return EnergyFindings(tuple(messages))
     cause = _cause(np.asarray(compositions, dtype=np.float64)[usual], energies[usual], spread)
