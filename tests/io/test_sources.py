@@ -17,6 +17,7 @@ from memory import peak_bytes
 from tio2nn.errors import InputError
 from tio2nn.io import expanding
 from tio2nn.io.formats import XSF
+from tio2nn.io.read import read_structures
 from tio2nn.io.sources import SourceFile, iter_source_files
 
 TEXT = b"ATOMS\nO 0 0 0\n"
@@ -266,6 +267,18 @@ def test_the_error_of_a_large_file_does_not_keep_its_content(monkeypatch: pytest
         item.whole()
     kept = [value for frame, _ in traceback.walk_tb(caught.tb) for value in frame.f_locals.values()]
     assert not any(isinstance(value, bytes) and len(value) > 2**20 for value in kept)
+
+
+def test_a_file_that_takes_too_much_memory_to_expand_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(lzma.LZMAFile, "read", fail)
+    make("a.xsf.xz", "b.xsf")
+    problem = "a.xsf.xz: cannot read the file: expanding it takes more memory than there is"
+    items = list(read_structures(["a.xsf.xz", "b.xsf"], errors="yield"))
+    assert [str(item) for item in items if isinstance(item, InputError)] == [problem]
+    assert len(items) == 2
 
 
 def test_an_archive_that_expands_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,11 @@ class _BoundedFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
+        try:
+            data = self._stream.read(len(buffer))
+        except MemoryError:
+            # of xz, whose dictionary takes what the file says, up to 4 GB
+            raise OSError("expanding it takes more memory than there is") from None
         self._left -= len(data)
         if self._left < 0:
             raise OSError(f"it expands to more than {_LARGEST_EXPANSION} times its size")
