@@ -109,8 +109,8 @@ def perform(
         console.warn(remark)
     if summary.n_zero_forces:
         console.warn(
-            f"all forces of {counted(summary.n_zero_forces, 'structure')} are exactly zero, which their geometries do "
-            "not allow: taken as missing"
+            f"all forces of {counted(summary.n_zero_forces, 'structure')} are exactly zero, without symmetry that "
+            "makes them so: taken as missing"
         )
     if summary.disagreement is not None:
         console.warn(summary.disagreement.message())
