@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tio2nn.evaluation.baseline import Comparison, about_training
 
-PLENTY = about_training({"Ti": 900, "O": 900}, 0, True, 9000)
-WELL = about_training({"Ti": 900, "O": 900}, 0, True, 9000, Comparison(2.0, 30.0, 0.1, 0.85))
+plenty = partial(about_training, {"Ti": 900, "O": 900}, 0, True, 9000)
+few = partial(about_training, {"Cu": 12}, 0, True, 9000)
 # energies learned, forces not
 IN_TRAINING = Comparison(2.0, 30.0, 0.8, 0.85)
-POORLY = about_training({"Ti": 900, "O": 900}, 0, True, 9000, Comparison(2.0, 30.0, 0.8, 0.85))
+PLENTY = plenty()
+WELL = plenty(Comparison(2.0, 30.0, 0.1, 0.85))
+POORLY = plenty(IN_TRAINING)
 
 
 def test_a_good_fit_says_by_what_factors_it_is_better() -> None:
@@ -99,33 +103,18 @@ def test_forces_that_are_zero_by_symmetry_are_not_compared() -> None:
             False,
             "training was too short",
         ),
-        (
-            Comparison(3.0, 33.0, 2.0, 1.0),
-            about_training({"Cu": 12}, 0, True, 9000),
-            False,
-            "too few structures",
-        ),
+        (Comparison(3.0, 33.0, 2.0, 1.0), few(), False, "too few structures"),
         (Comparison(3.0, 33.0, 2.0, 1.0), WELL, False, "lacks structures of these kinds"),
         (Comparison(90.0, 33.0), WELL, False, "lacks structures of these kinds, or energies are from"),
         (Comparison(3.0, 33.0, 2.0, 1.0), POORLY, False, "forces are not in eV/Å"),
-        (
-            Comparison(3.0, 33.0, 2.0, 1.0),
-            about_training({"Cu": 12}, 0, True, 9000, IN_TRAINING),
-            False,
-            "zero where they are unknown",
-        ),
+        (Comparison(3.0, 33.0, 2.0, 1.0), few(IN_TRAINING), False, "zero where they are unknown"),
         (
             Comparison(90.0, 33.0),
-            about_training({"Cu": 12}, 0, True, 9000, Comparison(25.0, 30.0, 0.1, 0.85)),
+            few(Comparison(25.0, 30.0, 0.1, 0.85)),
             False,
             "forces that contradict them",
         ),
-        (
-            Comparison(90.0, 33.0),
-            about_training({"Cu": 12}, 0, True, 9000, IN_TRAINING),
-            False,
-            "only 12 training structures contain Cu",
-        ),
+        (Comparison(90.0, 33.0), few(IN_TRAINING), False, "only 12 training structures contain Cu"),
         (
             Comparison(3.0, 33.0, 2.0, 1.0),
             about_training({"Cu": 12}, 0, False, 9000, doubts=["forces"]),
@@ -134,22 +123,12 @@ def test_forces_that_are_zero_by_symmetry_are_not_compared() -> None:
         ),
         (
             Comparison(90.0, 33.0, 0.1, 1.0),
-            about_training({"Cu": 12}, 0, True, 9000, doubts=["forces"]),
+            few(doubts=["forces"]),
             False,
             "forces of the data set do not match its energies",
         ),
-        (
-            Comparison(90.0, 33.0, 0.1, 1.0),
-            about_training({"Cu": 12}, 0, True, 9000, doubts=["energies"]),
-            False,
-            "the energies are wrong",
-        ),
-        (
-            Comparison(3.0, 33.0, 2.0, 1.0),
-            about_training({"Cu": 12}, 0, True, 9000, doubts=["energies"]),
-            False,
-            "the energies are wrong",
-        ),
+        (Comparison(90.0, 33.0, 0.1, 1.0), few(doubts=["energies"]), False, "the energies are wrong"),
+        (Comparison(3.0, 33.0, 2.0, 1.0), few(doubts=["energies"]), False, "the energies are wrong"),
         (Comparison(32.9, 33.0), PLENTY, False, "energies from different methods"),
         (Comparison(3.0, 33.0, 0.99, 1.0), PLENTY, False, "forces are not in eV/Å"),
         (Comparison(90.0, 33.0), {}, False, "energies from different methods"),

@@ -89,9 +89,7 @@ class _Triplets(NamedTuple):
 
     cosine: FloatArray  # (n_angles,)
     squares: FloatArray  # (n_pairs, n_angles) sum of the squared distances, Å²
-    factors: tuple[
-        FloatArray, ...
-    ]  # cutoff functions of the three distances, (n_pairs, 1) and (n_pairs, n_angles)
+    cutoffs: tuple[FloatArray, ...]  # of the three distances, (n_pairs, 1) twice and (n_pairs, n_angles)
     allowed: BoolArray  # (n_pairs, n_angles)
 
     @classmethod
@@ -115,6 +113,6 @@ class _Triplets(NamedTuple):
         """(n_pairs,) the largest value over the angles."""
         angles = 2.0 ** (1.0 - function.zeta) * (1.0 + function.lambda_ * self.cosine) ** function.zeta
         values = angles * np.exp(-function.eta * self.squares)
-        for factor in self.factors:
-            values = values * factor
+        for cutoff in self.cutoffs:
+            values = values * cutoff
         return np.asarray(np.where(self.allowed, values, -np.inf).max(axis=1))

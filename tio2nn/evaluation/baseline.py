@@ -22,7 +22,7 @@ _ZERO = 1e-6
 _WELL = 2.0
 # optimizer steps; after as many, every data set tried was at least halfway to its final error
 _FEW_STEPS = 500
-_DOUBTED = "the forces of the data set do not match its energies, as a warning of extract says"
+_DOUBTED = "the forces of the data set do not match its energies, as extract warned"
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Comparison:
     def _reason(self, facts: Mapping[str, Any], mostly_far: bool) -> str:
         counts: dict[str, int] = facts.get("structures_with_element", {})
         if "energies" in facts.get("doubts", ()):
-            return "the energies are wrong, as a warning of extract says"
+            return "the energies are wrong, as extract warned"
         if not self.energies_are_better and self.reference_rmse < _NOISE:
             return "these energies hardly differ, so there is next to nothing to learn"
         if facts.get("outliers_kept"):

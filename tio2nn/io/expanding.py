@@ -25,8 +25,8 @@ _EXPANDERS: dict[str, Callable[[BinaryIO], io.BufferedIOBase]] = {
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
 }
-# of archives, whose names are not always right
-_SUFFIX_OF_MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
+SUFFIX_OF_MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
+"""How compressed files begin: their names are not always right."""
 _LONGEST_MAGIC = 6
 # bytes; expanding 8 KB at a time between other work takes 7,146 structures 1 s longer
 _EXPANDED_AT_ONCE = 2**20
@@ -52,7 +52,7 @@ class BoundedReader(io.RawIOBase):
         self._stream: io.BufferedReader | BinaryIO = compressed
         magic = compressed.read(_LONGEST_MAGIC)
         compressed.seek(0)
-        for beginning, suffix in _SUFFIX_OF_MAGIC.items():
+        for beginning, suffix in SUFFIX_OF_MAGIC.items():
             if magic.startswith(beginning):
                 self._stream = io.BufferedReader(_EXPANDERS[suffix](compressed), _EXPANDED_AT_ONCE)
         size = os.fstat(compressed.fileno()).st_size

@@ -6,14 +6,16 @@ import lzma
 import zlib
 from pathlib import Path
 
-from tio2nn.io.expanding import expanded
+from tio2nn.io.expanding import SUFFIX_OF_MAGIC, expanded
 from tio2nn.io.formats import HEAD, Format, format_of_content
 from tio2nn.structures.names import compression
 
+_PROGRAMS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz"}
 _PACKED = {
-    b"\x1f\x8b": "data compressed by gzip: add .gz to its name",
-    b"BZh": "data compressed by bzip2: add .bz2 to its name",
-    b"\xfd7zXZ\x00": "data compressed by xz: add .xz to its name",
+    **{
+        magic: f"data compressed by {_PROGRAMS[suffix]}: add {suffix} to its name"
+        for magic, suffix in SUFFIX_OF_MAGIC.items()
+    },
     b"PK\x03\x04": "a zip archive: unpack it",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it",
     b"\x28\xb5\x2f\xfd": "data compressed by zstd: unpack it",
@@ -37,6 +39,6 @@ def other_content(path: Path, named: Format) -> str:
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
         return ""
     found = format_of_content(head)
-    if found is None or found.is_kin_of(named):
-        return "" if found is not None else packed(head, path.name)
-    return f"{found.title}: rename it"
+    if found is None:
+        return packed(head, path.name)
+    return "" if found.is_kin_of(named) else f"{found.title}: rename it"

@@ -92,7 +92,7 @@ def _of_duplicates(findings: Audit) -> str | None:
 
 
 def _of_few_forces(findings: Audit) -> str | None:
-    """Of forces that would be a gross outlier, if the structures were enough to single one out."""
+    """Wild forces in a set too small for gross outliers."""
     known = np.flatnonzero(~np.isnan(findings.max_forces))
     if len(findings.names) >= FEWEST or len(known) < 2:
         return None
@@ -107,7 +107,7 @@ def _of_few_forces(findings: Audit) -> str | None:
 
 
 def _of_equals(findings: Audit, energies: FloatArray) -> str | None:
-    """Of energies that are all the same, which forces tell to be none."""
+    """All energies are the same, but atoms feel forces: the energies are placeholders."""
     n_geometries = len(energies) - int(np.count_nonzero(findings.groups.duplicate_of >= 0))
     moved = findings.max_forces > _SMALL_FORCE  # NaN, of structures without forces, is not
     if n_geometries < _FEWEST or np.ptp(energies) > 0.0 or not moved.any():

@@ -33,7 +33,7 @@ def _number_key(digits: str) -> tuple[int, str]:
 
 def uncompressed(name: str) -> str:
     """The name of a file without the suffix of its compression."""
-    return name.removesuffix(name[-len(found) :]) if (found := compression(name)) else name
+    return name[: len(name) - len(compression(name))]
 
 
 def compression(name: str) -> str:
