@@ -221,6 +221,7 @@ def test_the_last_force_of_cp2k_is_not_cut(tmp_path: Path, late: bool) -> None:
         assert "truncated?" in problem or "interrupted?" in problem
 
 
+@needs_dpdata
 def test_cp2k_writes_what_is_read(tmp_path: Path) -> None:
     """The program itself, where it is installed: two atoms of hydrogen."""
     program = next(
