@@ -46,10 +46,10 @@ def test_a_percent_of_the_stress_counts_a_quarter() -> None:
 
 @pytest.mark.parametrize(
     ("forces", "stress", "least"),
-    # two standard errors of energies of 50 structures, 20 %, of the score
-    [(None, None, 1.2), (0.2, None, 1.1), (0.2, 3.0, 1.0916), (None, 3.0, 1.1649)],
+    # 1.96 standard errors of energies of 50 structures, 19.6 %, of the score
+    [(None, None, 1.196), (0.2, None, 1.098), (0.2, 3.0, 1.0898), (None, 3.0, 1.1616)],
 )
-def test_another_trial_must_be_better_by_two_standard_errors_of_the_score(
+def test_another_trial_must_be_better_by_more_than_chance(
     forces: float | None, stress: float | None, least: float
 ) -> None:
     known = {"validation_force_rmse_eV_per_A": forces, "validation_stress_rmse_meV_per_A3": stress}
@@ -60,6 +60,17 @@ def test_another_trial_must_be_better_by_two_standard_errors_of_the_score(
         better = make_trial(2, rmse, nodes=8, **known)
         found = best_of([own, better], own.candidate, 50)
         assert found.trial == expected.trial
+
+
+@pytest.mark.parametrize(("n_others", "least"), [(1, 1.196), (11, 1.2838), (100, 1.3481)])
+def test_the_best_of_many_trials_must_be_better_by_more(n_others: int, least: float) -> None:
+    own = make_trial(1)
+    others = [make_trial(2 + k, 12.5, nodes=8) for k in range(n_others - 1)]
+    # of other lengths, or without a result: not compared
+    others += [make_trial(500, epochs=5), make_trial(501, None, FAILED)]
+    for factor, expected in ((0.999, 1), (1.001, 400)):
+        better = make_trial(400, 12.5 / (factor * least), nodes=4)
+        assert best_of([own, *others, better], own.candidate, 50).trial == expected
 
 
 def test_the_best_is_first_and_what_did_not_complete_last() -> None:
