@@ -15,12 +15,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from tio2nn.array_types import FloatArray
-from tio2nn.structures.geometry import complete_cell
+from tio2nn.structures.force_pairs import Pairs, pairs_of, to_compare
 from tio2nn.structures.groups import Groups
 from tio2nn.structures.structure import Structure
 from tio2nn.structures.third_orders import may_explain
@@ -28,8 +27,7 @@ from tio2nn.structures.third_orders import may_explain
 _HARTREE, _BOHR = 27.211386, 0.529177  # eV, Å
 _FEWEST_PAIRS = 5
 _FEWEST_WEIGHTS = 3.0  # effective number of pairs whose scatter says something
-_MOST_PAIRS = 2000  # more add nothing; each takes 30 µs
-_LARGEST_STEP = 1.0  # Å; the trapezoidal rule does not hold beyond it
+_MOST_TOGETHER = 2000  # structures with the same atoms; more add nothing
 _SMALLEST_DIFFERENCE = 1e-3  # eV; smaller differences are rounding and convergence errors
 # weighted median deviation of the ratios, relative to their median: 0.02 to 0.2 for runs of correct data
 _LARGEST_SCATTER = 0.3
@@ -123,19 +121,6 @@ class Disagreement:
         return f"as if {sign}" if sign else None
 
 
-class _Evidence(NamedTuple):
-    """One row for each pair; (n_pairs,) each."""
-
-    differences: FloatArray  # of energies, eV
-    at_ends: FloatArray  # (n_pairs, 2) work of the forces of each structure, eV
-    n_atoms: FloatArray
-
-    @property
-    def work(self) -> FloatArray:
-        """Mean of both ends."""
-        return np.asarray(self.at_ends.mean(axis=1))
-
-
 def compare_forces(structures: Sequence[Structure], groups: Groups) -> Disagreement | None:
     """Compare forces with energy differences.
 
@@ -146,15 +131,11 @@ def compare_forces(structures: Sequence[Structure], groups: Groups) -> Disagreem
     Returns:
         The disagreement; None if forces and energies agree, or if there is too little to compare.
     """
-    usable = [
-        structure
-        for structure, duplicate_of in zip(structures, groups.duplicate_of.tolist(), strict=True)
-        if duplicate_of < 0 and structure.energy is not None and structure.forces is not None
-    ]
+    usable = to_compare(structures, groups)
     from_xsf = bool(usable) and all(
         "xsf" in structure.file.lower().rpartition(".")[2] for structure in usable
     )
-    pairs = _evidence(usable)
+    pairs = pairs_of(usable)
     of_totals = _ratio(pairs._replace(differences=pairs.differences * pairs.n_atoms))
     if (ratio := _ratio(pairs)) is None and not _is_within(_AGREEMENT, of_totals):
         slope, n_structures, size = _slope_of_displacements(usable)
@@ -174,42 +155,7 @@ def _is_within(limits: tuple[float, float], slope: float | None) -> bool:
     return slope is not None and limits[0] <= slope <= limits[1]
 
 
-def _evidence(structures: Sequence[Structure]) -> _Evidence:
-    """Consecutive pairs among the structures with the same atoms in the same cell."""
-    last: dict[object, Structure] = {}
-    pairs = []
-    for structure in structures:
-        # to the mÅ; non-periodic cell vectors do not count
-        cell = tuple(np.rint(structure.cell[list(structure.periodic)] * 1e3).ravel().tolist())
-        where = structure.file if not any(structure.periodic) else None
-        key = (structure.elements, structure.periodic, cell, where)
-        if (before := last.get(key)) is not None:
-            pairs.append((before, structure))
-        last[key] = structure
-    if len(pairs) > _MOST_PAIRS:
-        pairs = [pairs[k * len(pairs) // _MOST_PAIRS] for k in range(_MOST_PAIRS)]
-    found = [_difference_and_work(*pair) for pair in pairs]
-    table = np.array([row for row in found if row is not None], dtype=np.float64).reshape(-1, 4)
-    return _Evidence(table[:, 0], table[:, 1:3], table[:, 3])
-
-
-def _difference_and_work(one: Structure, other: Structure) -> tuple[float, float, float, float] | None:
-    """Energy difference, work at both ends and number of atoms of a pair; None if atoms moved too far."""
-    assert one.energy is not None
-    assert one.forces is not None
-    assert other.energy is not None
-    assert other.forces is not None
-    step = other.positions - one.positions
-    if any(one.periodic):
-        cell = complete_cell(one.cell, one.periodic)
-        step = step - np.rint(step @ np.linalg.inv(cell)) * one.periodic @ cell
-    if (step**2).sum(axis=1).max() > _LARGEST_STEP**2:
-        return None
-    of_one, of_other = (-float((forces * step).sum()) for forces in (one.forces, other.forces))
-    return other.energy - one.energy, of_one, of_other, float(one.n_atoms)
-
-
-def _ratio(pairs: _Evidence) -> float | None:
+def _ratio(pairs: Pairs) -> float | None:
     """The slope of least absolute deviations from the origin; 1 if it may be; None if pairs are few or differ."""
     chosen = (np.abs(pairs.differences) > _SMALLEST_DIFFERENCE) & (pairs.work != 0.0)
     if np.count_nonzero(chosen) < _FEWEST_PAIRS:
@@ -257,7 +203,7 @@ def _like_structures(structures: Sequence[Structure]) -> Iterator[list[Structure
         if all(structure.periodic):
             by_elements[structure.elements].append(structure)
     for left in by_elements.values():
-        waiting = left[:_MOST_PAIRS]
+        waiting = left[:_MOST_TOGETHER]
         for _ in range(_MOST_SETS):
             if len(waiting) < _FEWEST_ALIKE:
                 break

@@ -6,20 +6,18 @@ Energies and forces judge each part by itself, as they judge the whole. Where th
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from tio2nn.structures.parts import by_kind, by_source
 from tio2nn.structures.slab_check import SlabCheck, compare_slabs
 from tio2nn.structures.stress import GPA
 from tio2nn.structures.stress_check import StressCheck, compare_stress
 from tio2nn.structures.structure import Structure
 from tio2nn.wording import listed
 
-_FEWEST = 5  # structures of a part
-_MOST_PARTS = 100  # the largest; each takes some 20 ms
 _OTHER_SIZE = 100.0  # GPa, kbar, Ha/Bohr³ and virials of usual cells are farther from eV/Å³
 _MOST_SHOWN = 3  # names in a line
 
@@ -74,7 +72,7 @@ def compare_parts(
     of_slabs: list[str] = []
     doubts: list[str] = []
     sizes: list[str] = []
-    for parts in (_by_source(labeled), _by_kind(labeled)):
+    for parts in (by_source(labeled), by_kind(labeled)):
         if len(parts) < 2 or not forces_agree:
             continue
         by_energy = {name: _by_energies(own) for name, own in parts.items()}
@@ -86,7 +84,7 @@ def compare_parts(
         doubts += [verdict.doubt for verdict in (*by_energy.values(), *by_force.values()) if verdict.doubt]
     if not of_energies and not of_slabs:
         doubts = []  # that of the whole says it
-    sources = _by_source(labeled)
+    sources = by_source(labeled)
     if len(sources) > 1 and not of_energies and not whole.disagrees:
         are_right = {name for name, own in sources.items() if _by_energies(own).cause == ""}
         sizes = _of_other_size(sources, are_right)
@@ -135,31 +133,3 @@ def _of_other_size(parts: Mapping[str, Sequence[Structure]], are_right: set[str]
     large, small = (f"{GPA * sizes[name]:.3g} GPa" for name in (most, least))
     found = f"stresses of {most} are typically {large}, those of {least} {small}, {ratio:.3g} times less"
     return [f"{found}; check that both are in eV/Å³"]
-
-
-def _by_kind(structures: Sequence[Structure]) -> dict[str, list[Structure]]:
-    return _largest(
-        [f"the kind {s.config_type}" if s.config_type else "no kind" for s in structures], structures
-    )
-
-
-def _by_source(structures: Sequence[Structure]) -> dict[str, list[Structure]]:
-    """By file; files of few structures by their folder, or the next one with enough."""
-    sources = [structure.file for structure in structures]
-    while True:
-        counts = Counter(sources)
-        few = {source for source, n in counts.items() if n < _FEWEST and source != _HERE}
-        if not few:
-            return _largest(sources, structures)
-        sources = [source.rpartition("/")[0] or _HERE if source in few else source for source in sources]
-
-
-_HERE = "."  # the folder of files that are named without one
-
-
-def _largest(names: Sequence[str], structures: Sequence[Structure]) -> dict[str, list[Structure]]:
-    parts: dict[str, list[Structure]] = defaultdict(list)
-    for name, structure in zip(names, structures, strict=True):
-        parts[name].append(structure)
-    chosen = {name for name, _ in Counter(names).most_common(_MOST_PARTS) if len(parts[name]) >= _FEWEST}
-    return {name: own for name, own in parts.items() if name in chosen}
