@@ -97,6 +97,7 @@ ROOMS = {
         "evaluation.power_law",
         "export.aenet",
         "potential.loops",
+        "structures.contradictions",
         "structures.geometry",
         "structures.groups",
     ),

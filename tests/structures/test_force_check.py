@@ -8,11 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.md.verlet import VelocityVerlet
+from ase.units import fs, kB
 
-from tio2nn.structures.force_check import Disagreement, compare_forces
+from tio2nn.array_types import FloatArray
+from tio2nn.structures.contradictions import Contradiction
+from tio2nn.structures.force_audit import ForceAudit
+from tio2nn.structures.force_check import Disagreement, check_forces
+from tio2nn.structures.force_pairs import to_compare
 from tio2nn.structures.groups import find_groups
 from tio2nn.structures.structure import Structure
 
@@ -45,12 +51,22 @@ def springs(n: int, strain: float, suffix: str = "xsf") -> list[Structure]:
 
 
 def compared(structures: list[Structure]) -> Disagreement | None:
-    return compare_forces(structures, find_groups(structures))
+    found = check_forces(to_compare(structures, find_groups(structures))).finding
+    assert not isinstance(found, Contradiction)
+    return found
+
+
+def told(structures: list[Structure]) -> tuple[str, ...]:
+    return ForceAudit.of(structures, find_groups(structures)).messages
+
+
+def changed(structures: list[Structure], change: Callable[[FloatArray], FloatArray]) -> list[Structure]:
+    return [replace(s, forces=change(s.forces)) for s in structures if s.forces is not None]
 
 
 @pytest.mark.parametrize("strain", [0.0, 0.04])
 def test_forces_that_fit_need_no_word(strain: float) -> None:
-    assert compared(springs(40, strain)) is None
+    assert told(springs(40, strain)) == ()
 
 
 @pytest.mark.parametrize("strain", [0.0, 0.04])
@@ -140,15 +156,15 @@ def test_right_forces_of_atoms_pressed_together_are_not_accused(size: float) -> 
         def change(atoms: Atoms, _x: float, rng: np.random.Generator = rng) -> None:
             atoms.positions += rng.normal(scale=size, size=atoms.positions.shape)
 
-        assert compared(platinum(20, change)) is None
+        assert told(platinum(20, change)) == ()
 
 
 @pytest.mark.parametrize(("factor", "is_known"), [(1.89, True), (1.6, False), (0.63, False), (0.53, True)])
 def test_factors_that_anharmonicity_may_leave_are_those_of_a_unit_or_nothing(
     factor: float, is_known: bool
 ) -> None:
-    changed = [replace(s, forces=s.forces / factor) for s in springs(40, 0.0) if s.forces is not None]
-    assert (compared(changed) is not None) == is_known
+    found = compared(changed(springs(40, 0.0), lambda forces: forces / factor))
+    assert (found is not None) == is_known
 
 
 @pytest.mark.parametrize("nearest", [1.2, 1.5, 1.8])
@@ -159,7 +175,7 @@ def test_right_forces_of_a_dimer_pulled_apart_are_not_accused(nearest: float) ->
         atoms.calc = LennardJones(sigma=2.0, epsilon=0.3, rc=12.0)
         atoms.get_forces()
         made.append(replace(Structure.from_ase(atoms, name=f"s{k:03d}"), free_energy=None, file="a.xyz"))
-    assert compared(made) is None
+    assert told(made) == ()
 
 
 @pytest.mark.parametrize("scale", [0.97, 1.0, 1.1])
@@ -170,13 +186,92 @@ def test_right_forces_along_a_path_of_cells_are_not_accused(scale: float) -> Non
         atoms.set_cell(scale * atoms.cell[:] @ np.diag([1.0, 1.0, 1.0 + 0.1 * x]), scale_atoms=True)
         atoms.positions += 0.01 * x * mode
 
-    assert compared(platinum(40, change)) is None
+    assert told(platinum(40, change)) == ()
 
 
 def test_without_enough_to_compare_there_is_nothing_to_say() -> None:
     wrong = [replace(s, forces=s.forces / 27.2114) for s in springs(40, 0.04) if s.forces is not None]
     assert compared(wrong[:5]) is None
+    assert told(wrong[:5]) == ()
     assert compared([replace(s, forces=None) for s in wrong]) is None
+
+
+@pytest.mark.parametrize("strain", [0.0, 0.04])
+@pytest.mark.parametrize("what", ["permuted", "noise"])
+def test_forces_of_other_atoms_are_told(strain: float, what: str) -> None:
     rng = np.random.default_rng(2)
-    noise = [replace(s, forces=rng.normal(size=(4, 3))) for s in springs(40, 0.0)]
-    assert compared(noise) is None
+
+    def change(forces: FloatArray) -> FloatArray:
+        return rng.permutation(forces) if what == "permuted" else rng.normal(size=forces.shape)
+
+    (line,) = told(changed(springs(60, strain), change))
+    assert line.startswith("forces do not match energies: ")
+    assert line.endswith("; check that forces belong to these structures and atoms, in this order")
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        ([3, 2, 1, 0], "in reverse order of the atoms"),
+        ([3, 0, 1, 2], "1 row too far down"),
+        ([1, 2, 3, 0], "1 row too far up"),
+        (
+            [1, 0, 3, 2],
+            "in another order than atoms (that of atom 1 in row 2, that of atom 2 in row 1, ",
+        ),
+    ],
+)
+def test_another_order_of_the_forces_is_recognized(order: list[int], words: str) -> None:
+    (line,) = told(changed(springs(60, 0.0), lambda forces: forces[order]))
+    assert f"than the forces of either structure predict, as if forces stood {words}" in line
+    assert line.endswith("; correct the files")
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"), [(-1.0, "forces had the wrong sign"), (27.2114, "forces were in Ha/Å")]
+)
+def test_single_structures_with_other_forces_are_named(factor: float, words: str) -> None:
+    structures = springs(60, 0.0)
+    wrong = range(7, 60, 8)
+    for k in wrong:
+        (structures[k],) = changed(structures[k : k + 1], lambda forces: forces / factor)
+    (line,) = told(structures)
+    assert line.startswith("forces of 6 structures (s007, s015, s023, ...) do not match energies, as if ")
+    assert words in line
+    assert line.endswith("; those of the others agree; correct the files")
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"), [(-1.0, "forces had the wrong sign"), (27.2114, "forces were in Ha/Å")]
+)
+@pytest.mark.parametrize("by", ["file", "kind", "run"])
+def test_a_part_with_other_forces_is_named(by: str, factor: float, words: str) -> None:
+    right, wrong = springs(40, 0.0)[:20], changed(springs(40, 0.0)[20:], lambda forces: forces / factor)
+    if by == "run":
+        # another cell, so that it is another run
+        wrong = [replace(s, cell=1.1 * s.cell, positions=s.positions + 0.1 * SITES @ s.cell) for s in wrong]
+    a, b = ("a.xyz", "b.xyz") if by == "file" else ("all.xyz", "all.xyz")
+    kinds = ("bulk", "scan") if by == "kind" else ("", "")
+    right = [replace(s, file=a, config_type=kinds[0]) for s in right]
+    wrong = [replace(s, file=b, config_type=kinds[1]) for s in wrong]
+    (line,) = told([*right, *wrong])
+    names = {"file": ("b.xyz", "a.xyz"), "kind": ("the kind scan", "the kind bulk")}
+    bad, good = names.get(by, ("s020 to s039", "s000 to s019"))
+    assert line.startswith(f"forces of {bad} do not match energies: over 19 pairs, ")
+    assert words in line
+    assert line.endswith(f"; those of {good} agree; correct the files")
+
+
+@pytest.mark.parametrize("temperature", [300, 1500, 4000])
+def test_right_forces_of_hot_metals_and_molecules_are_not_accused(temperature: int) -> None:
+    for atoms, time in ((bulk("Pt", cubic=True) * 2, 20.0), (molecule("CH3CH2OH"), 4.0)):
+        atoms.calc = EMT()
+        rng = np.random.default_rng(0)
+        speeds = np.sqrt(kB * temperature / atoms.get_masses())[:, None] * rng.normal(size=(len(atoms), 3))
+        atoms.set_velocities(speeds)
+        dynamics = VelocityVerlet(atoms, timestep=1.0 * fs)
+        made = []
+        for k in range(30):
+            dynamics.run(int(time))
+            made.append(replace(Structure.from_ase(atoms, name=f"s{k:03d}"), free_energy=None, file="a.xyz"))
+        assert told(made) == ()

@@ -112,8 +112,8 @@ def perform(
             f"all forces of {counted(summary.n_zero_forces, 'structure')} are exactly zero, without symmetry that "
             "makes them so: taken as missing"
         )
-    if summary.disagreement is not None:
-        console.warn(summary.disagreement.message())
+    for message in summary.forces.messages:
+        console.warn(message)
     if summary.constants is not None:
         console.warn(summary.constants.message())
     for message in [] if summary.stresses is None else summary.stresses.messages():

@@ -87,6 +87,13 @@ def step_between(one: Structure, other: Structure) -> FloatArray:
     return np.asarray(step)
 
 
+def weighted_median(values: FloatArray, weights: FloatArray) -> float:
+    """The value up to which half the weight is; both (n_values,)."""
+    order = np.argsort(values)
+    below = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(below, 0.5 * below[-1])])
+
+
 def _row(structures: Sequence[Structure], first: int, second: int) -> tuple[float, ...] | None:
     """Energy difference, work at both ends, number of atoms, and the pair; None if atoms moved too far."""
     one, other = structures[first], structures[second]

@@ -14,7 +14,7 @@ _HERE = "."  # the folder of files that are named without one
 
 def by_kind(structures: Sequence[Structure]) -> dict[str, list[Structure]]:
     """Structures of each `config_type`, the largest parts that have enough of them, by what messages call them."""
-    return _largest(
+    return largest(
         [f"the kind {s.config_type}" if s.config_type else "no kind" for s in structures], structures
     )
 
@@ -26,11 +26,17 @@ def by_source(structures: Sequence[Structure]) -> dict[str, list[Structure]]:
         counts = Counter(sources)
         few = {source for source, n in counts.items() if n < _FEWEST and source != _HERE}
         if not few:
-            return _largest(sources, structures)
+            return largest(sources, structures)
         sources = [source.rpartition("/")[0] or _HERE if source in few else source for source in sources]
 
 
-def _largest(names: Sequence[str], structures: Sequence[Structure]) -> dict[str, list[Structure]]:
+def largest(names: Sequence[str], structures: Sequence[Structure]) -> dict[str, list[Structure]]:
+    """The largest parts that have enough structures, by name.
+
+    Args:
+        names: of the part of each structure.
+        structures: as many.
+    """
     parts: dict[str, list[Structure]] = defaultdict(list)
     for name, structure in zip(names, structures, strict=True):
         parts[name].append(structure)

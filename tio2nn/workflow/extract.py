@@ -25,7 +25,7 @@ from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.structures.audit import Audit, audit, compositions
 from tio2nn.structures.energy_check import NOTHING_STRANGE, EnergyFindings, check_energies
 from tio2nn.structures.energy_label import EnergyDecision, EnergyLabel, decided, labeled, plain_energy
-from tio2nn.structures.force_check import Disagreement, compare_forces
+from tio2nn.structures.force_audit import NOTHING_WRONG, ForceAudit
 from tio2nn.structures.names import natural_key, sorted_by_name
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.stress import GPA
@@ -52,7 +52,7 @@ class ExtractSummary:
         n_foreign: number of structures rejected for their elements.
         foreign_elements: those elements, in alphabetical order.
         remarks: remarks on labels of accepted structures that were ignored, one line each.
-        disagreement: disagreement of forces with energy differences; None if they agree or cannot be compared.
+        forces: what energy differences say of the forces.
         stresses: what energies and forces say of the stresses; None if no structure has a stress.
         constants: energies that were converted with different constants; None if none are known to be.
         n_weights: number of structures with a weight that the user gave in the energies table that was replaced.
@@ -69,7 +69,7 @@ class ExtractSummary:
     n_foreign: int = 0
     foreign_elements: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
-    disagreement: Disagreement | None = None
+    forces: ForceAudit = NOTHING_WRONG
     choices: tuple[tuple[str, str], ...] = ()
     energies: EnergyDecision | None = None
     stresses: StressAudit | None = None
@@ -82,7 +82,7 @@ class ExtractSummary:
     @property
     def doubts(self) -> list[str]:
         """Labels that are wrong, as in `LabelNotes`: fits that may choose leave them out, except energies."""
-        return _doubts(self.disagreement, self.stresses, self.strange_energies)
+        return _doubts(self.forces, self.stresses, self.strange_energies)
 
 
 def extract(
@@ -159,8 +159,8 @@ def extract(
     structures, n_zero_forces = without_placeholders(structures)
     rejected.sort(key=lambda error: (natural_key(error.file or ""), error.line or error.frame or 0))
     lost: tuple[str, ...] = ()
-    findings = disagreement = stresses = constants = None
-    strange = NOTHING_STRANGE
+    findings = stresses = constants = None
+    strange, forces = NOTHING_STRANGE, NOTHING_WRONG
     if structures:
         reference = reference_energies_of(structures, parameters)
         lost = tuple(sorted(given.keys() - {structure.name for structure in structures}, key=natural_key))
@@ -172,16 +172,16 @@ def extract(
             compositions(structures, reference.elements),
             np.array([structure.energy for structure in structures], dtype=np.float64),
         )
-        disagreement = compare_forces(structures, findings.groups)
+        forces = ForceAudit.of(structures, findings.groups)
         constants = mixed_constants(structures, findings.groups.duplicate_of.tolist())
-        stresses = StressAudit.of(structures, forces_agree=disagreement is None)
+        stresses = StressAudit.of(structures, forces_agree=not forces.messages)
         write_store(
             project.structures_file,
             structures,
             groups=findings.group_names,
             reference_energies=findings.reference.as_dict(),
             label=label,
-            doubts=_doubts(disagreement, stresses, strange),
+            doubts=_doubts(forces, stresses, strange),
         )
     if findings is not None or not project.energies_file.exists():
         reasons = [[e.source, e.line or "", e.reason] for e in rejected]
@@ -195,7 +195,7 @@ def extract(
         n_foreign=len(foreign),
         foreign_elements=tuple(sorted(set().union(*foreign))),
         remarks=remarks.lines(),
-        disagreement=disagreement,
+        forces=forces,
         choices=_completed(project, parameters) if structures and isinstance(parameters, Draft) else (),
         energies=decision,
         stresses=stresses,
@@ -207,13 +207,10 @@ def extract(
     )
 
 
-def _doubts(
-    disagreement: Disagreement | None, stresses: StressAudit | None, strange: EnergyFindings
-) -> list[str]:
+def _doubts(forces: ForceAudit, stresses: StressAudit | None, strange: EnergyFindings) -> list[str]:
     """Which labels are wrong, for `write_store`; energies per atom are no fault of the others."""
-    per_atom = disagreement is not None and disagreement.per_atom
-    energies = ["energies"] if per_atom or strange.are_wrong else []
-    if disagreement is not None and not per_atom:
+    energies = ["energies"] if forces.per_atom or strange.are_wrong else []
+    if forces.messages and not forces.per_atom:
         # then stresses could not be compared
         return [*energies, "forces", "stress"]
     return [*energies, stresses.doubt] if stresses is not None and stresses.doubt else energies

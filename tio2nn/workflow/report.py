@@ -21,7 +21,7 @@ from tio2nn.project.parts import FEATURES, STRUCTURES
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import versions
 from tio2nn.structures.audit import audit
-from tio2nn.structures.force_check import compare_forces
+from tio2nn.structures.force_audit import ForceAudit
 from tio2nn.structures.stress_audit import StressAudit
 from tio2nn.wording import counted
 from tio2nn.workflow.evaluate import EvaluationSummary
@@ -174,10 +174,9 @@ def _audit(snapshot: Snapshot) -> list[Table]:
     parameters = project.parameters_or_draft() if project.parameters_file.exists() else None
     findings = audit(structures, reference_energies_of(structures, parameters))
     facts = findings.facts()
-    disagreement = compare_forces(structures, findings.groups)
-    if disagreement is not None:
-        facts.append(("warning", disagreement.message()))
-    if (stresses := StressAudit.of(structures, forces_agree=disagreement is None)) is not None:
+    forces = ForceAudit.of(structures, findings.groups)
+    facts += [("warning", line) for line in forces.messages]
+    if (stresses := StressAudit.of(structures, forces_agree=not forces.messages)) is not None:
         facts += [("stresses", stresses.fact()), *(("warning", line) for line in stresses.messages())]
     label = store.label_notes.label
     facts.append(("energy learned", label.replace("_", " ")))
