@@ -12,6 +12,7 @@ from tio2nn.errors import InputError
 from tio2nn.files.atomic import atomic_write
 from tio2nn.files.paths import AnyPath
 from tio2nn.files.tables import write_csv
+from tio2nn.io.electronic_states import ElectronicStates
 from tio2nn.io.labels import ReadOptions, Remarks
 from tio2nn.io.read import read_structures
 from tio2nn.parallel.progress import Track, silent
@@ -51,7 +52,7 @@ class ExtractSummary:
             structures receives `rejected.csv`.
         n_foreign: number of structures rejected for their elements.
         foreign_elements: those elements, in alphabetical order.
-        remarks: remarks on labels of accepted structures that were ignored, one line each.
+        remarks: on labels, charges and spins of accepted structures that were ignored, one line each.
         forces: what energy differences say of the forces.
         stresses: what energies and forces say of the stresses; None if no structure has a stress.
         constants: energies that were converted with different constants; None if none are known to be.
@@ -129,7 +130,7 @@ def extract(
     structures: list[Structure] = []
     rejected: list[InputError] = []
     foreign: list[set[str]] = []
-    remarks = Remarks()
+    remarks, states = Remarks(), ElectronicStates()
     with track("reading structures", 0) as advance:
         # decided below, for all
         reading = replace(options, energy="auto")
@@ -144,6 +145,7 @@ def extract(
                 rejected.append(item.error(f"expected the elements {', '.join(elements)}, got {got}"))
             else:
                 remarks.add(item)
+                states.add(item)
                 structures.append(replace(item, extras=Extras()))
             advance(1)
     label = decided(structures, options.energy)
@@ -194,7 +196,7 @@ def extract(
         audit=findings,
         n_foreign=len(foreign),
         foreign_elements=tuple(sorted(set().union(*foreign))),
-        remarks=remarks.lines(),
+        remarks=(*remarks.lines(), *states.messages({structure.name for structure in structures})),
         forces=forces,
         choices=_completed(project, parameters) if structures and isinstance(parameters, Draft) else (),
         energies=decision,

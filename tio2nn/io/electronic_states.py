@@ -1,0 +1,76 @@
+"""Total charges and spins that files tell of their structures; a potential of this kind knows neither.
+
+Structures of one composition and geometry have other energies with another charge or spin: a fit to several of them
+learns the mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+from tio2nn.files.text import parse_number
+from tio2nn.structures.elements import ATOMIC_NUMBERS
+from tio2nn.structures.structure import Structure
+
+_CHARGE = "total charge"
+_OF = "total|net|system|molecular"
+_KEYS = {
+    _CHARGE: re.compile(rf"(?:{_OF})?charge", re.IGNORECASE),
+    "spin multiplicity": re.compile(r"(?:spin)?mult(?:iplicity)?", re.IGNORECASE),
+    "spin": re.compile(rf"(?:{_OF})?spin", re.IGNORECASE),
+}
+_SEPARATORS = re.compile(r"[\W_]+")
+_SHOWN = 4  # values in a line
+
+
+class ElectronicStates:
+    """Charges and spins of structures, by their names."""
+
+    def __init__(self) -> None:
+        self._charges: dict[str, float] = {}
+        self._spins: dict[tuple[str, bool], dict[str, float]] = {}
+
+    def add(self, structure: Structure) -> None:
+        """Note what a file tells of a structure."""
+        told = _told(structure.extras.info)
+        if (charge := told.pop(_CHARGE, None)) is not None:
+            self._charges[structure.name] = charge
+        # a single atom has the spin of its shell
+        if not told or structure.n_atoms == 1:
+            return
+        # an odd number of electrons has another spin than an even one
+        n_electrons = sum(ATOMIC_NUMBERS[element] for element in structure.elements) - (charge or 0.0)
+        for what, value in told.items():
+            self._spins.setdefault((what, round(n_electrons) % 2 == 1), {})[structure.name] = value
+
+    def messages(self, names: Collection[str]) -> tuple[str, ...]:
+        """A line if charges differ, and one if spins do for as many electrons, odd or even.
+
+        Args:
+            names: of the structures that count.
+        """
+        found: dict[str, str] = {}
+        for what, values in ((_CHARGE, self._charges), *((key[0], own) for key, own in self._spins.items())):
+            counts = Counter(value for name, value in values.items() if name in names)
+            if len(counts) < 2 or what in found:
+                continue
+            shown = [f"{n} with {value:g}" for value, n in sorted(counts.items())]
+            listed = ", ".join(shown[:_SHOWN]) + (", ..." if len(shown) > _SHOWN else "")
+            found[what] = (
+                f"structures differ in {what} ({listed}), which a potential does not know: fits learn the mean; "
+                "extract those of one value into a project of their own"
+            )
+        return tuple(found.values())
+
+
+def _told(info: Mapping[str, str]) -> dict[str, float]:
+    told: dict[str, float] = {}
+    for key, word in info.items():
+        number = parse_number(word.strip("\"'"))
+        name = _SEPARATORS.sub("", key)
+        what = next((what for what, pattern in _KEYS.items() if pattern.fullmatch(name)), None)
+        if number is not None and what is not None:
+            told.setdefault(what, number)
+    return told
