@@ -15,6 +15,7 @@ from memory import peak_bytes
 from projects import (
     ATOMIC_ENERGIES,
     PARAMETERS,
+    extracted_project,
     small_project,
     structures,
 )
@@ -34,7 +35,7 @@ from tio2nn.structures.split import SETS, Split, read_parts
 from tio2nn.structures.structure import Structure
 from tio2nn.training.balance import density_weights
 from tio2nn.training.data import Inputs, TrainingData, prepare
-from tio2nn.training.splits import drawn_split
+from tio2nn.training.splits import drawn_split, why_no_test
 from tio2nn.workflow.inputs import SplitRequest, choose_split, keep_split, read_inputs
 
 N_VALIDATION, N_TEST = 3, 5
@@ -514,3 +515,21 @@ def test_a_list_that_is_given_becomes_the_split_of_the_project(project: Project)
     assert [len(found.indices(part)) for part in SETS] == [8, 2, 0]
     given.unlink()
     assert chosen_parts(project) == found
+
+
+def test_why_a_split_has_no_test_set_is_known(tmp_path: Path) -> None:
+    def why(n: int, n_groups: int, **training: Any) -> str:
+        root = tmp_path / f"{n}-{n_groups}"
+        groups = [f"g{k % n_groups}" for k in range(n)]
+        project = extracted_project(root, chosen=structures()[:n], groups=groups)
+        parameters = PARAMETERS.with_overrides(training={"split": "grouped", **training})
+        return why_no_test(parameters, read_store(project.structures_file))
+
+    few = (
+        "3 groups of related structures are too few or too large to be held out whole; use --split-by random"
+    )
+    assert why(24, 3).startswith(few)
+    assert why(24, 24) == ""
+    assert why(8, 8) == "8 structures are too few; with 10 there is one"
+    assert why(20, 2, test_fraction=0.0) == ""
+    assert why(18, 3, split="random") == ""

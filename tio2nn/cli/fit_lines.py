@@ -43,6 +43,7 @@ def show_data(snapshot: Snapshot, parameters: ParameterSet, data: TrainingData) 
         console.say(windows_line(data, data.window))
     warn_of_split(data.split)
     _tell_left_out(parameters, data)
+    _tell_without_test(snapshot, parameters, data)
     if data.selection is not None:
         console.warn(without_derivatives_line(data.n_without_derivatives, data.selection, snapshot.project))
     if data.reference.underdetermined:
@@ -108,6 +109,15 @@ def _tell_left_out(parameters: ParameterSet, data: TrainingData) -> None:
         console.warn(f"no structures are held out: the accuracy of this potential is unknown; {advice}")
     elif not n_validation:
         console.warn("no validation set: the errors on new structures are unknown during training")
+
+
+def _tell_without_test(snapshot: Snapshot, parameters: ParameterSet, data: TrainingData) -> None:
+    """Report why nothing is kept for a test, unless the user's split or options say so."""
+    from tio2nn.training.splits import why_no_test
+
+    n_validation, n_test = (len(data.split.indices(part)) for part in ("validation", "test"))
+    if n_validation and not n_test and (reason := why_no_test(parameters, snapshot.structures)):
+        console.warn(f"no test set: {reason}")
 
 
 def errors_of(epoch: Epoch) -> str:

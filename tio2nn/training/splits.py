@@ -13,6 +13,7 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.facts import are_used
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.split import Split, random_split, read_split
+from tio2nn.wording import counted
 
 FEWEST_TO_TRAIN = 2
 """Smallest number of training structures; a single one only determines its own energy."""
@@ -61,6 +62,28 @@ def drawn_split(parameters: ParameterSet, store: StructureStore) -> Split:
         parts=tuple(
             [of_unit.get(unit, part) for unit, part in zip(units.tolist(), split.parts, strict=True)]
         ),
+    )
+
+
+def why_no_test(parameters: ParameterSet, store: StructureStore) -> str:
+    """Why a new split by the settings has no test set, and what to do; "" if it has one.
+
+    Args:
+        parameters: of the fit.
+        store: the structures to split.
+    """
+    if parameters.training.test_fraction == 0.0 or "test" in drawn_split(parameters, store).parts:
+        return ""
+    are_in_use = are_used(parameters, store)
+    n_used = int(np.count_nonzero(are_in_use))
+    if n_used < FEWEST_TO_TEST:
+        return f"{n_used} structures are too few; with {FEWEST_TO_TEST} there is one"
+    groups = {group for group, is_used in zip(store.groups, are_in_use.tolist(), strict=True) if is_used}
+    if parameters.training.split != "grouped" or len(groups) == n_used:
+        return "the fraction is too small; raise test_fraction in params.json and use --new-split"
+    return (
+        f"{counted(len(groups), 'group')} of related structures are too few or too large to be held out whole; use "
+        "--split-by random --new-split, or add unrelated structures"
     )
 
 

@@ -34,6 +34,7 @@ from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.names import natural_key
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import LEFT_OUT, Split, read_parts
+from tio2nn.training.splits import why_no_test
 from tio2nn.wording import listed
 from tio2nn.workflow.predict import predict_stream
 
@@ -231,10 +232,15 @@ def _test_part(
     if not len(chosen):
         got = f"none up to the max_energy of {max_energy} eV/atom" if n_sound else "none"
         got = f"{n_test} gross outliers" if n_test and not n_sound else got
+        files = f'name labeled files, "{project.command("evaluate")} FILE..."'
+        why = "" if n_test else why_no_test(potential.parameters, store)
+        advice = (
+            f": {why}, or {files}"
+            if why
+            else f'; {files}, or draw a test set, "{project.command("train --new-split")}"'
+        )
         raise InputError(
-            f"expected structures in the test set, got {got}; name labeled files, "
-            f'"{project.command("evaluate")} FILE...", or draw a test set, "{project.command("train --new-split")}"',
-            file=str(project.split_file),
+            f"expected structures in the test set, got {got}{advice}", file=str(project.split_file)
         )
     # with forces comes the stress
     has_forces = bool((store.has_forces | store.has_stress)[chosen].any())
