@@ -26,6 +26,7 @@ from tio2nn.project import feature_store as features
 from tio2nn.project.project import Project
 from tio2nn.project.provenance import inputs_of_model
 from tio2nn.project.structure_store import read_store, write_store
+from tio2nn.structures import zero_forces
 from tio2nn.structures.split import Split, read_parts
 from tio2nn.structures.stress import from_voigt, to_voigt
 from tio2nn.structures.structure import Structure
@@ -502,3 +503,16 @@ def test_evaluating_loads_neither_keras_nor_pandas_and_no_plots_before_it_draws(
     code = f"import sys, tio2nn.workflow.evaluate; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("n", "are_missing"), [(4, False), (6, True)])
+def test_zeros_in_place_of_forces_are_taken_as_missing_as_by_extract(
+    project: Project, tmp_path: Path, n: int, are_missing: bool
+) -> None:
+    install(project)
+    zero = [replace(s, forces=np.zeros((s.n_atoms, 3))) for s in structures()[:n]]
+    (tmp_path / "a.xyz").write_text("".join(exact_extxyz(s, {}) for s in zero), encoding="utf-8")
+    summary = evaluate(project, [str(tmp_path / "a.xyz")])
+    told = [line for line in summary.remarks if "are exactly zero" in line]
+    assert told == [zero_forces.message(n)] * are_missing
+    assert ("forces" in summary.metrics) == (not are_missing)

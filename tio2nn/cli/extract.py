@@ -84,6 +84,7 @@ def perform(
     A draft is completed and written to the `params.json` of the project. Without parameters, as for a new project,
     every element is accepted.
     """
+    from tio2nn.structures import zero_forces
     from tio2nn.workflow.extract import extract
 
     summary = extract(
@@ -108,10 +109,7 @@ def perform(
     for remark in (*summary.remarks, *summary.strange_energies.messages):
         console.warn(remark)
     if summary.n_zero_forces:
-        console.warn(
-            f"all forces of {counted(summary.n_zero_forces, 'structure')} are exactly zero, without symmetry that "
-            "makes them so: taken as missing"
-        )
+        console.warn(zero_forces.message(summary.n_zero_forces))
     for message in summary.forces.messages:
         console.warn(message)
     if summary.constants is not None:

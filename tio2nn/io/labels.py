@@ -306,6 +306,7 @@ class Remarks:
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
+        self._of_all: list[str] = []
 
     def add(self, structure: Structure) -> None:
         """Add the remarks on a structure."""
@@ -313,9 +314,14 @@ class Remarks:
             n, place = self._found.get(remark, (0, str(structure.error("")).removesuffix(": ")))
             self._found[remark] = (n + 1, place)
 
+    def add_line(self, line: str) -> None:
+        """Add a remark on the structures together."""
+        self._of_all.append(line)
+
     def lines(self) -> tuple[str, ...]:
         """One line for each remark."""
-        return tuple(
+        found = [
             f"{place}: {remark}" if n == 1 else f"{place} and {n - 1} more: {remark}"
             for remark, (n, place) in self._found.items()
-        )
+        ]
+        return (*found, *self._of_all)

@@ -14,9 +14,10 @@ import numpy as np
 from tio2nn.structures.elements import COVALENT_RADII
 from tio2nn.structures.geometry import touching_spheres
 from tio2nn.structures.structure import Structure
+from tio2nn.wording import counted
 
 # structures; a few molecules may have been relaxed until forces were rounded to zero
-_FEWEST = 5
+FEWEST = 5
 # Sums of covalent radii within which atoms are neighbors
 _REACH = 1.3
 # Sum of the directions to the neighbors of an atom, weighted by closeness, over the sum of the weights. 1e-9 in perfect
@@ -34,15 +35,22 @@ def without_placeholders(structures: Sequence[Structure]) -> tuple[list[Structur
     Args:
         structures: any.
     """
-    are_placeholders = [_is_placeholder(structure) for structure in structures]
+    are_placeholders = [is_placeholder(structure) for structure in structures]
     n = sum(are_placeholders)
-    if n < _FEWEST:
+    if n < FEWEST:
         return list(structures), 0
     pairs = zip(structures, are_placeholders, strict=True)
-    return [replace(s, forces=None) if is_placeholder else s for s, is_placeholder in pairs], n
+    return [replace(s, forces=None) if is_one else s for s, is_one in pairs], n
 
 
-def _is_placeholder(structure: Structure) -> bool:
+def message(n: int) -> str:
+    """One line on the structures whose zero forces are taken as missing."""
+    found = f"all forces of {counted(n, 'structure')} are exactly zero, without symmetry that makes them so"
+    return f"{found}: taken as missing"
+
+
+def is_placeholder(structure: Structure) -> bool:
+    """Whether all forces are zero though no symmetry makes them so."""
     if structure.forces is None or structure.forces.any():
         return False
     radii = _REACH * np.array([COVALENT_RADII[element] for element in structure.elements])

@@ -31,6 +31,7 @@ from tio2nn.project.freshness import Snapshot
 from tio2nn.project.parts import FEATURES, FRESH, SPLIT
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import StructureStore
+from tio2nn.structures import zero_forces
 from tio2nn.structures.names import natural_key
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.split import LEFT_OUT, Split, read_parts
@@ -55,7 +56,7 @@ class EvaluationSummary:
             training compositions, so that training left a part of their total energy undetermined.
         directory: directory of the results, or None.
         paths: the files written.
-        remarks: remarks on labels that were ignored, one line each.
+        remarks: on labels that were ignored, one line each.
         trained_on: number of given structures with the geometry of a training structure.
         n_groups: number of groups of related structures in the project; 0 if unknown.
         other_orders: kinds of structures whose stresses fit much better in another order.
@@ -335,6 +336,7 @@ def _collect(
     """
     rows: list[Evaluated] = []
     n_trained_on = 0
+    with_placeholders: list[int] = []  # places of rows
     rejected: list[InputError] = []
     with track("evaluating structures", part.n_structures) as advance:
         for result in part.results:
@@ -349,6 +351,8 @@ def _collect(
             if isinstance(row, InputError):
                 rejected.append(row)
             else:
+                if not isinstance(result, InputError) and zero_forces.is_placeholder(result.structure):
+                    with_placeholders.append(len(rows))
                 rows.append(row)
             advance(1)
     if not rows:
@@ -356,6 +360,10 @@ def _collect(
             raise rejected[0]
         got = f"{len(rejected)} that cannot be used; the first: {rejected[0]}" if rejected else "none"
         raise InputError(f"expected structures to evaluate, got {got}")
+    if len(with_placeholders) >= zero_forces.FEWEST:
+        for k in with_placeholders:
+            rows[k] = rows[k]._replace(forces=None)
+        remarks.add_line(zero_forces.message(len(with_placeholders)))
     rows.sort(key=lambda row: (natural_key(row.name), natural_key(row.file)))
     table = ResidualTable(tuple(rows), potential.elements, potential.reference_energies)
     return table, tuple(rejected), n_trained_on
