@@ -240,7 +240,7 @@ def test_an_archive_that_is_damaged_in_the_middle_is_reported() -> None:
 def test_what_is_no_archive_is_reported() -> None:
     Path("t.tar.bz2").write_bytes(TEXT)
     (complaint,) = read("t.tar.bz2")[1]
-    assert complaint.startswith("t.tar.bz2: cannot read the archive:")
+    assert complaint == "t.tar.bz2: expected a tar archive, as the name says, got XSF: rename it"
 
 
 def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,3 +319,27 @@ def test_an_archive_is_read_without_remembering_its_members(tmp_path: Path) -> N
     # the names that were seen, and what reading holds whatever the size of the archive
     assert peak_bytes(read) < 350 * n + 300_000
     assert found == n
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.tar", b"PK\x03\x04" + bytes(600), "a zip archive: unpack it"),
+        ("a.tar.gz", b"PK\x03\x04" + bytes(600), "a zip archive: unpack it"),
+        ("a.tbz2", b"7z\xbc\xaf\x27\x1c" + bytes(600), "a 7z archive: unpack it"),
+        ("a.tar", b"Rar!\x1a\x07" + bytes(600), "a RAR archive: unpack it"),
+        ("a.tar.xz", b"\x28\xb5\x2f\xfd" + bytes(600), "data compressed by zstd: unpack it"),
+        ("a.tgz", gzip.compress(bz2.compress(bytes(600))), "data compressed twice: unpack it"),
+        ("a.tar", b"ATOMS\nO 0 0 0\n" * 60, "XSF: rename it"),
+        ("a.tar.gz", gzip.compress(b"ATOMS\nO 0 0 0\n" * 60), "XSF compressed by gzip: rename it"),
+    ],
+)
+def test_what_lies_under_the_name_of_an_archive_is_told(name: str, content: bytes, told: str) -> None:
+    Path(name).write_bytes(content)
+    assert read(name) == ([], [f"{name}: expected a tar archive, as the name says, got {told}"])
+
+
+def test_a_damaged_archive_is_no_other_file() -> None:
+    Path("a.tar").write_bytes(bytes(range(256)) * 4)
+    (complaint,) = read("a.tar")[1]
+    assert complaint.startswith("a.tar: cannot read the archive: ")

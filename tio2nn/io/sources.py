@@ -27,7 +27,7 @@ from tio2nn.io.expanding import TAR_BLOCK, BoundedReader, expanded, too_large
 from tio2nn.io.formats import HEAD, Format, format_of_content, format_of_name, is_doubtful
 from tio2nn.io.other_formats import is_read_by_ase
 from tio2nn.io.source_names import names_of, places_of, printable
-from tio2nn.io.wrong_names import packed
+from tio2nn.io.wrong_names import in_place_of_archive, packed
 from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, compression, natural_key
 
 # reading anything but a regular file could block, never end, or lead to files that the user did not name
@@ -307,7 +307,11 @@ def _from_archive(path: Path, walk: _Walk) -> Iterator[SourceFile | InputError]:
     except InputError as error:
         yield from walk.errors(error)
     except _UNREADABLE as error:
-        yield from walk.errors(InputError(f"cannot read the archive: {_reason(error)}", file=archive))
+        other = in_place_of_archive(path)
+        reason = f"cannot read the archive: {_reason(error)}"
+        if other:
+            reason = f"expected a tar archive, as the name says, got {other}"
+        yield from walk.errors(InputError(reason, file=archive))
     else:
         if not members:
             yield from walk.errors(_no_structure_files("archive", archive))

@@ -6,7 +6,8 @@ import lzma
 import zlib
 from pathlib import Path
 
-from tio2nn.io.expanding import SUFFIX_OF_MAGIC, expanded
+from tio2nn.errors import InputError
+from tio2nn.io.expanding import SUFFIX_OF_MAGIC, BoundedReader, expanded
 from tio2nn.io.formats import HEAD, Format, format_of_content
 from tio2nn.structures.names import compression
 
@@ -18,8 +19,12 @@ _PACKED = {
     },
     b"PK\x03\x04": "a zip archive: unpack it",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it",
+    b"Rar!\x1a\x07": "a RAR archive: unpack it",
     b"\x28\xb5\x2f\xfd": "data compressed by zstd: unpack it",
+    b"\x04\x22\x4d\x18": "data compressed by lz4: unpack it",
+    b"\x1f\x9d": "data compressed by compress: unpack it",
 }
+_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 _TAR_MARK, _PLACE_OF_MARK = b"ustar", 257
 
 
@@ -36,9 +41,28 @@ def other_content(path: Path, named: Format) -> str:
     try:
         with path.open("rb") as stream:
             head = expanded(stream, path.name).read(HEAD)
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
+    except _UNREADABLE:
         return ""
     found = format_of_content(head)
     if found is None:
         return packed(head, path.name)
     return "" if found.is_kin_of(named) else f"{found.title}: rename it"
+
+
+def in_place_of_archive(path: Path) -> str:
+    """What a file on disk is instead of the tar archive that its name says, and what to do; "" if that is unknown."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(HEAD)
+            stream.seek(0)
+            head = BoundedReader(stream, str(path)).read(HEAD)
+    except (InputError, *_UNREADABLE):
+        return ""
+    if head[_PLACE_OF_MARK:].startswith(_TAR_MARK):
+        return ""
+    program = next((_PROGRAMS[own] for magic, own in SUFFIX_OF_MAGIC.items() if start.startswith(magic)), "")
+    if told := next((told for magic, told in _PACKED.items() if head.startswith(magic)), ""):
+        return "data compressed twice: unpack it" if program else told
+    if (found := format_of_content(head)) is None:
+        return ""
+    return f"{found.title}{f' compressed by {program}' if program else ''}: rename it"
