@@ -18,8 +18,9 @@ from tio2nn.potential.potential import Potential
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.training.data import TrainingData
+from tio2nn.workflow.curve_settings import CurveSettings
 from tio2nn.workflow.differentiate import differentiate
-from tio2nn.workflow.learning_curve import CurveSettings, learning_curve
+from tio2nn.workflow.learning_curve import learning_curve
 from tio2nn.workflow.members import fit_member, prepare_members
 from tio2nn.workflow.train import TrainListener, train
 from tio2nn.workflow.tune import tune

@@ -35,8 +35,9 @@ from tio2nn.training.subsets import Subsets
 from tio2nn.tuning.curve_ledger import CurveFit
 from tio2nn.tuning.trial import TrialTask, run_trial
 from tio2nn.tuning.trials import DIVERGED, Outcome
+from tio2nn.workflow.curve_settings import CurveSettings
 from tio2nn.workflow.inputs import SplitRequest, choose_split
-from tio2nn.workflow.learning_curve import CurvePlan, CurveSettings, CurveSummary, learning_curve
+from tio2nn.workflow.learning_curve import CurvePlan, CurveSummary, learning_curve
 
 PERCENTS = (25.0, 50.0, 100.0)
 
@@ -302,8 +303,9 @@ def test_the_command_says_what_it_will_do_and_what_more_would_buy(monkeypatch: p
 @pytest.mark.usefixtures("project")
 def test_wrong_options_end_with_one_line(words: list[str], code: int, expected: str) -> None:
     _, err = invoke("learning-curve", "-C", "p", *words, code=code)
-    assert expected in err.splitlines()[-1]
-    assert "Traceback" not in err
+    # at once: TensorFlow is not started, which would be told
+    (line,) = err.splitlines()
+    assert expected in line
 
 
 def test_without_features_the_command_that_makes_them_is_named(tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ from tio2nn.training.dataset import FitData
 from tio2nn.tuning.trial import TrialTask, run_trial
 from tio2nn.tuning.trials import Outcome
 from tio2nn.workflow import learning_curve as verb
+from tio2nn.workflow.curve_settings import CurveSettings
 from tio2nn.workflow.featurize import featurize
-from tio2nn.workflow.learning_curve import CurvePlan, CurveSettings, CurveSummary, learning_curve
+from tio2nn.workflow.learning_curve import CurvePlan, CurveSummary, learning_curve
 
 AUTO = PARAMETERS.with_overrides(training={"forces": "auto", "stress": "auto", "epochs": 2})
 

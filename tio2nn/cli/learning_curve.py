@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.project.freshness import Snapshot
     from tio2nn.tuning.curve_ledger import CurveFit
+    from tio2nn.workflow.curve_settings import CurveSettings
     from tio2nn.workflow.inputs import SplitRequest
     from tio2nn.workflow.learning_curve import CurvePlan
 
@@ -79,17 +80,18 @@ def learning_curve(
     """
     from tio2nn.project.freshness import Snapshot
     from tio2nn.project.project import Project
+    from tio2nn.workflow.curve_settings import CurveSettings
     from tio2nn.workflow.inputs import SplitRequest
     from tio2nn.workflow.settings import asks_for_new_split, training_parameters
 
     new = asks_for_new_split(split, split_by, False, False)
-    percents = _percents(fractions)
+    settings = CurveSettings(_percents(fractions), repeats)
     found = Project.find(project)
     snapshot = Snapshot(found)
     flags = {"split": split_by, "epochs": epochs, "seed": seed}
     parameters = training_parameters(snapshot, recipe, tuned, flags, forces, stress)
     with found.locked("learning-curve"), pool(jobs, scheduler, tls, insecure, wait) as workers:
-        document = perform(snapshot, parameters, SplitRequest(split, new), (percents, repeats), workers)
+        document = perform(snapshot, parameters, SplitRequest(split, new), settings, workers)
     if json:
         console.print_json(document)
 
@@ -105,7 +107,7 @@ def perform(
     snapshot: Snapshot,
     parameters: ParameterSet,
     split: SplitRequest,
-    wanted: tuple[tuple[float, ...], int],
+    settings: CurveSettings,
     workers: Pool,
 ) -> dict[str, Any]:
     """Make the fits, show the curve and return its document."""
@@ -114,7 +116,7 @@ def perform(
     require_features(snapshot, parameters, split.path)
     console.say("starting TensorFlow ...")
     with console.native_messages_hidden():
-        from tio2nn.workflow.learning_curve import CurveSettings, learning_curve
+        from tio2nn.workflow.learning_curve import learning_curve
 
     number = 0
     total = 0
@@ -133,7 +135,7 @@ def perform(
         summary = learning_curve(
             snapshot,
             parameters,
-            CurveSettings(*wanted),
+            settings,
             split=split,
             jobs=workers.jobs,
             make_executor=workers.trials(snapshot.project),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tio2nn.errors import InputError, UsageError
+from tio2nn.errors import InputError
 from tio2nn.evaluation.baseline import are_zero
 from tio2nn.evaluation.power_law import FEWEST_SIZES, Curve
 from tio2nn.files.digests import digest_of
@@ -41,33 +41,8 @@ from tio2nn.tuning.record import outcome_of
 from tio2nn.tuning.trial import TrialTask, run_trial
 from tio2nn.tuning.trials import FAILED, Outcome
 from tio2nn.workflow.curve_results import LEDGER, write_results
+from tio2nn.workflow.curve_settings import CurveSettings
 from tio2nn.workflow.inputs import PROJECTS_OWN, SplitRequest, choose_split, read_inputs
-
-PERCENTS = (5.0, 10.0, 20.0, 50.0, 100.0)
-REPEATS = 2
-
-
-@dataclass(frozen=True)
-class CurveSettings:
-    """Which fits.
-
-    Attributes:
-        percents: parts of the training set.
-        repeats: fits to each, with other structures and first weights.
-    """
-
-    percents: Sequence[float] = PERCENTS
-    repeats: int = REPEATS
-
-    def __post_init__(self) -> None:
-        for percent in self.percents:
-            if not 0.0 < percent <= 100.0:
-                raise UsageError(f"--fractions: expected numbers above 0 and up to 100, got {percent:g}")
-        if len(set(self.percents)) < FEWEST_SIZES:
-            got = len(set(self.percents))
-            raise UsageError(f"--fractions: expected at least {FEWEST_SIZES} different numbers, got {got}")
-        if self.repeats < 1:
-            raise UsageError(f"--repeats: expected at least 1, got {self.repeats}")
 
 
 @dataclass(frozen=True)
