@@ -20,6 +20,8 @@ from tio2nn.errors import InputError, UsageError
 from tio2nn.evaluation.pool import ALIKE
 from tio2nn.io.labeled_text import exact_extxyz
 from tio2nn.io.read import read_structures
+from tio2nn.project.freshness import Snapshot
+from tio2nn.project.parts import FEATURES
 from tio2nn.project.project import Project
 from tio2nn.structures.split import read_parts
 from tio2nn.structures.structure import Structure
@@ -351,3 +353,14 @@ def test_names_may_come_from_stdin() -> None:
     _, err = invoke("select", "-", "-n", 2, "--to", "chosen", "-C", "p", stdin=names)
     assert "pool of 5 structures" in err
     assert rows_of(Path("chosen"))[0]["source"].startswith("files/")
+
+
+def test_a_weight_that_no_fit_could_use_does_not_matter(single: Project) -> None:
+    lines = ["structure,weight", *(f"{s.name},heavy" for s in structures())]
+    single.energies_file.write_text("\n".join(lines), encoding="utf-8")
+    pool = write_pool(others())
+    assert len(choose(single, pool).rows) == 5
+    snapshot = Snapshot(single)
+    snapshot.require(FEATURES)
+    with pytest.raises(InputError, match="got 'heavy'"):
+        _ = snapshot.structures

@@ -36,6 +36,6 @@ def _file(project: Project, part: Part) -> Path:
 def _digest(snapshot: Snapshot, part: Part) -> str:
     if part == FEATURES:
         return digest_of([fingerprint(snapshot.parameters), snapshot.geometries])
-    store = snapshot.structures
+    store = snapshot.stored
     labels = (store.digest_of_energies, store.digest_of_forces, str(store.digest_of_stresses))
     return digest_of([*labels, *store.names, *store.geometry_hashes])

@@ -82,7 +82,7 @@ class Snapshot:
 
     def seen_by(self, parameters: ParameterSet) -> Snapshot:
         """The same project, as seen by a fit with other parameters."""
-        _ = self.structures  # read once, for both
+        _ = self.stored  # read once, for both
         other = copy(self)
         vars(other)["parameters"] = parameters  # in place of what would be read
         return other
@@ -102,6 +102,16 @@ class Snapshot:
         return self.project.parameters_or_draft()
 
     @cached_property
+    def stored(self) -> StructureStore:
+        """The extracted structures, with the weights of their files: for what does not depend on weights.
+
+        Raises:
+            MissingInputError: there are none.
+            InputError: the store is damaged.
+        """
+        return read_store(self.project.existing_file(self.project.structures_file))
+
+    @cached_property
     def structures(self) -> StructureStore:
         """The extracted structures, with the weights that the user gives in `energies.csv`.
 
@@ -109,13 +119,12 @@ class Snapshot:
             MissingInputError: there are none.
             InputError: the store is damaged, or a weight cannot be used.
         """
-        store = read_store(self.project.existing_file(self.project.structures_file))
-        return with_given_weights(store, self.project.energies_file)
+        return with_given_weights(self.stored, self.project.energies_file)
 
     @cached_property
     def geometries(self) -> str:
         """Digest of all geometries."""
-        return digest_of(self.structures.geometry_hashes)
+        return digest_of(self.stored.geometry_hashes)
 
     @property
     def notes_of_features(self) -> PartNotes:
@@ -140,11 +149,11 @@ class Snapshot:
 
     def needs_derivatives(self, parameters: ParameterSet) -> bool:
         """Whether a fit with these parameters needs derivatives of the features."""
-        return needs_derivatives(parameters, self.structures)
+        return needs_derivatives(parameters, self.stored)
 
     def needs_strains(self, parameters: ParameterSet) -> bool:
         """As `needs_derivatives`, with respect to strain."""
-        return needs_strains(parameters, self.structures)
+        return needs_strains(parameters, self.stored)
 
     # --- states -----------------------------------------------------------------------------------------------
 
@@ -179,6 +188,15 @@ class Snapshot:
     def has_structures(self) -> bool:
         """Whether there is a structure store that can be read."""
         try:
+            _ = self.stored
+        except InputError:
+            return False
+        return True
+
+    @cached_property
+    def have_weights(self) -> bool:
+        """Whether there are structures, and all weights that the user gives can be used."""
+        try:
             _ = self.structures
         except InputError:
             return False
@@ -208,9 +226,7 @@ class Snapshot:
         found = state_of_features(self.project, self.parameters, geometries)
         if found.kind in (FRESH, BROKEN) or not self.has_structures:
             return found
-        return with_parts(
-            found, parts_with_features(self.notes_of_features, self.parameters, self.structures)
-        )
+        return with_parts(found, parts_with_features(self.notes_of_features, self.parameters, self.stored))
 
     def _of_derivatives(self) -> State:
         return self._of_table(self.project.jacobian_table, state_of_derivatives)
@@ -221,7 +237,7 @@ class Snapshot:
     def _of_table(self, table: Path, state: Callable[..., State]) -> State:
         if not self.has_structures:
             return State(FRESH if table.exists() else MISSING)
-        return state(self.project, self.parameters, self.structures)
+        return state(self.project, self.parameters, self.stored)
 
     def _of_split(self) -> State:
         found = self._split()
@@ -231,13 +247,13 @@ class Snapshot:
         return State(FRESH, ", ".join(f"{counts[name]} {name}" for name in SETS))
 
     def _split(self) -> Mapping[str, str] | State:
-        return read_split(self.project, self.structures.names if self.has_structures else None)
+        return read_split(self.project, self.stored.names if self.has_structures else None)
 
     def _of_search(self) -> State:
         return state_of_search(self.project, self._inputs_for(None))
 
     def _inputs_for(self, fit: ParameterSet | None, origin: str | None = None) -> Inputs | None:
-        return (lambda: self.inputs(fit or self.parameters, origin)) if self.has_structures else None
+        return (lambda: self.inputs(fit or self.parameters, origin)) if self.have_weights else None
 
     def changed_since(self, potential: Mapping[str, Any]) -> tuple[str, ...]:
         """Names of the inputs that are not what they were when a potential was trained, settings apart.
@@ -288,7 +304,7 @@ class Snapshot:
         if part.needs(PARAMETERS):
             _ = self.parameters
         if part.needs(STRUCTURES):
-            _ = self.structures
+            _ = self.stored
         found = self._looked_at(part)
         if found.kind != FRESH:
             self._refuse(part, found, otherwise)

@@ -198,7 +198,7 @@ def _as_trained(options: ReadOptions, snapshot: Snapshot | None) -> ReadOptions:
     """Read the energies that the structures of the project have, unless others are asked for."""
     if options.energy != "auto" or snapshot is None or not snapshot.has_structures:
         return options
-    label = snapshot.structures.label_notes.label
+    label = snapshot.stored.label_notes.label
     return replace(options, energy=label) if label == "free_energy" else options
 
 
@@ -207,7 +207,7 @@ def _training_geometries(snapshot: Snapshot) -> frozenset[str]:
     project = snapshot.project
     if not (project.split_file.exists() and project.structures_file.exists()):
         return frozenset()
-    parts, store = read_parts(project.split_file), snapshot.structures
+    parts, store = read_parts(project.split_file), snapshot.stored
     return frozenset(
         geometry
         for name, geometry in zip(store.names, store.geometry_hashes, strict=True)
@@ -219,7 +219,7 @@ def _test_part(
     snapshot: Snapshot, potential: Potential, *, its_own: bool, workers: RemotePool | None
 ) -> _Part:
     """Predictions for the test set of a project; its own potential must be up to date."""
-    project, store = snapshot.project, snapshot.structures
+    project, store = snapshot.project, snapshot.stored
     snapshot.require(SPLIT)
     parts = read_parts(project.split_file)
     features = _features_for(snapshot, potential, its_own=its_own)
@@ -373,7 +373,7 @@ def _data_set_energies(snapshot: Snapshot, potential: Potential) -> FloatArray |
     """(n_all,) cohesive energies of the project's structures, eV/atom; None if the potential lacks an element."""
     if not snapshot.project.structures_file.exists():
         return None
-    store = snapshot.structures
+    store = snapshot.stored
     if not set(store.elements) <= set(potential.elements):
         return None
     elements = potential.elements

@@ -111,7 +111,7 @@ def known_structures(
 
 def _of_project(snapshot: Snapshot, potential: Potential) -> Known:
     """All structures of a project, from its features."""
-    project, store = snapshot.project, snapshot.structures
+    project, store = snapshot.project, snapshot.stored
     if snapshot.seen_by(potential.parameters).state(FEATURES).kind != FRESH:
         snapshot.require(FEATURES)
         raise StaleError(

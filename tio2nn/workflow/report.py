@@ -101,7 +101,7 @@ def page_of(summary: EvaluationSummary, snapshot: Snapshot | None, command: Sequ
             summary.data_set,
             history if history is not None and history.exists() else None,
         ),
-        audit=[] if snapshot is None or not snapshot.has_structures else _audit(snapshot),
+        audit=[] if snapshot is None or not snapshot.have_weights else _audit(snapshot),
         settings=[_settings(potential)],
         parameters=potential.parameters.to_json(),
         provenance=[_versions(potential), _digests(summary, potential)],
@@ -250,7 +250,7 @@ def _commands(
     is_run = recorded[1:2] == ["run"]
     if snapshot is not None and not is_run:
         project = snapshot.project
-        sources = shlex.join(_folders(snapshot.structures.files)) if snapshot.has_structures else "SOURCE..."
+        sources = shlex.join(_folders(snapshot.stored.files)) if snapshot.has_structures else "SOURCE..."
         has_structures = snapshot.has_structures
         if has_structures and (words := kept_command(snapshot, STRUCTURES)):
             found.append(("Extracted by:", _line(words)))

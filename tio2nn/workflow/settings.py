@@ -189,6 +189,7 @@ def require_features(snapshot: Snapshot, parameters: ParameterSet, split: Path |
     """
     if split is not None:
         read_parts(split)
+    _ = snapshot.structures  # with weights
     require_stress(snapshot, parameters)
     snapshot.require(FEATURES)
     if snapshot.needs_derivatives(parameters):
