@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memory import peak_bytes
+from threadpoolctl import threadpool_limits
 
 from tio2nn.array_types import FloatArray
 from tio2nn.potential import whitening as module
@@ -221,3 +222,14 @@ def test_a_fit_takes_little_memory_beside_the_features(monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "_ROWS_TOGETHER", 500)
     features = np.random.default_rng(0).normal(size=(20_000, 10))
     assert peak_bytes(lambda: Whitening.fit(features)) < features.nbytes / 4
+
+
+def test_the_bits_do_not_depend_on_the_threads_of_matrix_products() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(600, 460)) @ rng.normal(size=(460, 460))
+    found = []
+    for n in (1, 2):
+        with threadpool_limits(n, user_api="blas"):
+            found.append(Whitening.fit(features, FLOOR))
+    assert (found[0].matrix == found[1].matrix).all()
+    assert (found[0].metric == found[1].metric).all()

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.array_types import FloatArray
+from tio2nn.cores import one_blas_thread
 from tio2nn.files.rows import Rows
 
 # Constants of `floor_of`: the count at which the floor is the mean variance, the power with which it falls, and its
@@ -81,6 +82,14 @@ class Whitening:
             beside: (n_features, n_features) covariance of what labels tell of beside these atoms; by default zero. It
                 changes the matrix, not the metric.
         """
+        # of several threads, products and eigenvectors have other last bits
+        with one_blas_thread():
+            return cls._fitted(features, floor, sizes, beside)
+
+    @classmethod
+    def _fitted(
+        cls, features: Rows, floor: float, sizes: FloatArray | None, beside: FloatArray | None
+    ) -> Whitening:
         mean, deviation, constant = _moments(features, sizes)
 
         def products(piece: FloatArray) -> FloatArray:

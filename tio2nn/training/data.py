@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.array_types import FloatArray, IntArray
+from tio2nn.cores import one_blas_thread
 from tio2nn.descriptors.natural_sizes import near
 from tio2nn.errors import InputError
 from tio2nn.files.rows import scratch_beside
@@ -195,7 +196,8 @@ def prepare(
     if memory is not None:
         n_atoms = sum(int(inputs.store.n_atoms[split.indices(part)].sum()) for part in _FITTED_ON)
         file = memory.file_for(n_atoms * parameters.n_features, earlier)
-    with scratch_beside(file) as scratch:
+    # last bits of products of several threads depend on their number
+    with one_blas_thread(), scratch_beside(file) as scratch:
         return _prepared(inputs, parameters, split, earlier, memory, origin, (file, scratch))
 
 
