@@ -113,23 +113,3 @@ def test_one_energy_for_all_is_none_where_forces_act() -> None:
     assert line.startswith("all energies are 0 eV, but forces reach 0.52 eV/Å")
     assert found([replace(s, forces=None) for s in same]) == EnergyFindings()
     assert found(same[:2]) == EnergyFindings()
-
-
-@pytest.mark.parametrize(("n", "factor", "is_told"), [(4, 1e4, True), (4, 50.0, False), (8, 1e4, False)])
-def test_wild_forces_among_few_are_named(n: int, factor: float, is_told: bool) -> None:
-    structures = [
-        replace(
-            s, elements=("Cu",) * s.n_atoms, energy=-1003.0 * s.n_atoms, forces=np.full((s.n_atoms, 3), 0.5)
-        )
-        for s in alloys(n)
-    ]
-    assert structures[2].forces is not None
-    structures[2] = replace(structures[2], forces=factor * structures[2].forces)
-    result = found(structures)
-    assert not result.are_wrong
-    told = [
-        line
-        for line in result.messages
-        if line.startswith("forces of s2 reach 8,660 eV/Å, those of the others")
-    ]
-    assert len(told) == len(result.messages) == is_told

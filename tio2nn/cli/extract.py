@@ -110,6 +110,8 @@ def perform(
         console.warn(remark)
     if summary.n_zero_forces:
         console.warn(zero_forces.message(summary.n_zero_forces))
+    if summary.wild_forces:
+        console.warn(summary.wild_forces)
     for message in summary.forces.messages:
         console.warn(message)
     if summary.constants is not None:

@@ -1,4 +1,4 @@
-"""Checks of energies by themselves: are they total energies, by one method, in eV? And of wild forces among few.
+"""Checks of energies by themselves: are they total energies, by one method, in eV?
 
 Nothing but overlapping nuclei moves structures of one method apart by more than some 20 eV/atom, once each element has
 its reference energy. Energies per atom, and a constant in each total energy, do, where sizes of structures differ.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tio2nn.array_types import BoolArray, FloatArray
 from tio2nn.structures.audit import Audit
 from tio2nn.structures.elements import COVALENT_RADII
-from tio2nn.structures.outliers import FEWEST, GROSS_ENERGY, GROSS_FORCE, GROSS_FORCE_FACTOR
+from tio2nn.structures.outliers import GROSS_ENERGY
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.wording import counted
 
@@ -32,7 +32,7 @@ _FEWEST = 3  # geometries that have the same energy by no chance
 
 
 class EnergyFindings(NamedTuple):
-    """What is strange about energies, or the forces of a few structures.
+    """What is strange about energies.
 
     Attributes:
         messages: a line for each finding, with what to do.
@@ -49,8 +49,7 @@ NOTHING_STRANGE = EnergyFindings()
 def check_energies(
     findings: Audit, compositions: NDArray[np.integer], energies: FloatArray
 ) -> EnergyFindings:
-    """Look for energies per atom, constants in energies, different methods and several energies of one geometry, and in
-    sets too small for gross outliers for wild forces.
+    """Look for energies per atom, constants in energies, different methods and several energies of one geometry.
 
     Args:
         findings: the audit of the structures.
@@ -59,8 +58,6 @@ def check_energies(
     """
     messages = []
     if (line := _of_duplicates(findings)) is not None:
-        messages.append(line)
-    if (line := _of_few_forces(findings)) is not None:
         messages.append(line)
     if (line := _of_equals(findings, energies)) is not None:
         return EnergyFindings((*messages, line), are_wrong=True)
@@ -88,21 +85,6 @@ def _of_duplicates(findings: Audit) -> str | None:
     return (
         f"{have} the geometry of another but a different energy, by up to {largest:.3g} meV/atom: fits learn the mean; "
         "keep energies of one method, charge and spin (duplicate_of in energies.csv)"
-    )
-
-
-def _of_few_forces(findings: Audit) -> str | None:
-    """Wild forces in a set too small for gross outliers."""
-    known = np.flatnonzero(~np.isnan(findings.max_forces))
-    if len(findings.names) >= FEWEST or len(known) < 2:
-        return None
-    second, first = known[np.argsort(findings.max_forces[known])[-2:]].tolist()
-    largest, others = float(findings.max_forces[first]), float(findings.max_forces[second])
-    if largest <= max(GROSS_FORCE, GROSS_FORCE_FACTOR * others):
-        return None
-    return (
-        f"forces of {findings.names[first]} reach {largest:,.0f} eV/Å, those of the others {others:.3g} eV/Å: check "
-        "its unit, and whether its calculation converged"
     )
 
 

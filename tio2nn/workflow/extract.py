@@ -33,6 +33,7 @@ from tio2nn.structures.stress import GPA
 from tio2nn.structures.stress_audit import StressAudit
 from tio2nn.structures.structure import CONFIG_WEIGHT, Extras, Structure
 from tio2nn.structures.unit_constants import MixedConstants, mixed_constants
+from tio2nn.structures.wild_forces import wild_among_few
 from tio2nn.structures.zero_forces import without_placeholders
 from tio2nn.workflow.isolated_atoms import (
     energies_of_atoms,
@@ -54,6 +55,7 @@ class ExtractSummary:
         foreign_elements: those elements, in alphabetical order.
         remarks: on labels, charges and spins of accepted structures that were ignored, one line each.
         forces: what energy differences say of the forces.
+        wild_forces: a line on forces far beyond those of the others, in a set too small for gross outliers, or "".
         stresses: what energies and forces say of the stresses; None if no structure has a stress.
         constants: energies that were converted with different constants; None if none are known to be.
         n_weights: number of structures with a weight that the user gave in the energies table that was replaced.
@@ -71,6 +73,7 @@ class ExtractSummary:
     foreign_elements: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     forces: ForceAudit = NOTHING_WRONG
+    wild_forces: str = ""
     choices: tuple[tuple[str, str], ...] = ()
     energies: EnergyDecision | None = None
     stresses: StressAudit | None = None
@@ -198,6 +201,7 @@ def extract(
         foreign_elements=tuple(sorted(set().union(*foreign))),
         remarks=(*remarks.lines(), *states.messages({structure.name for structure in structures})),
         forces=forces,
+        wild_forces="" if findings is None else wild_among_few(findings) or "",
         choices=_completed(project, parameters) if structures and isinstance(parameters, Draft) else (),
         energies=decision,
         stresses=stresses,
