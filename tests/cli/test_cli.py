@@ -115,6 +115,11 @@ def test_the_help_names_every_preset_and_every_recipe(option: str, names: dict[s
             "Invalid value for '--format' / '-f': 'xml' is not one of ",
             "tio2nn predict",
         ),
+        (
+            ["status", ": Value error, x"],
+            "Got unexpected extra argument(s) (: Value error, x)",
+            "tio2nn status",
+        ),
         (["status", "more"], "Got unexpected extra argument", "tio2nn status"),
     ],
 )

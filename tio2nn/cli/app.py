@@ -40,11 +40,18 @@ def _in_one_line(ctx: Any = None) -> Iterator[None]:
         command = "tio2nn" if known is None else known.command_path
         if error.ctx is None and ctx is not None and ctx.invoked_subcommand:
             command = f"{command} {ctx.invoked_subcommand}"
+        error.message = _own_words(error)
         reason = " ".join(error.format_message().split()).rstrip(".")
-        # of the library that parses: what follows says it
-        reason = reason.replace(": Value error, ", ": ", 1)
         mark = "" if reason.endswith("?") else ";"
         _end(f"{reason}{mark} see {command} --help", error.exit_code)
+
+
+def _own_words(error: Any) -> str:
+    """What the parser of a value says, without the words that Pydantic puts before it for Typer."""
+    message: str = error.message
+    of_pydantic: Any = getattr(error.__cause__, "errors", list)()
+    is_of_parser = bool(of_pydantic) and of_pydantic[0]["type"] == "value_error"
+    return message.removeprefix("Value error, ") if is_of_parser else message
 
 
 class _Commands(TyperGroup):
