@@ -1,24 +1,17 @@
+"""The data of a fit: reference energies, whitening and ranges follow from the training part alone."""
+
 from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from memory import peak_bytes
-from projects import (
-    ATOMIC_ENERGIES,
-    PARAMETERS,
-    extracted_project,
-    small_project,
-    structures,
-)
+from projects import PARAMETERS, structures
+from training.labeled_inputs import PART_OF, data, inputs_of, small_inputs, split_of
 
 from tio2nn.descriptors.natural_sizes import natural_sizes, near
 from tio2nn.errors import InputError
@@ -28,38 +21,16 @@ from tio2nn.parameters.presets import preset
 from tio2nn.parameters.schema import to_json
 from tio2nn.potential import familiarity, whitening
 from tio2nn.potential.whitening import LEAST_FLOOR, Whitening, floor_of
-from tio2nn.project.freshness import Snapshot
-from tio2nn.project.project import Project
-from tio2nn.project.structure_store import StructureStore, read_store, write_store
-from tio2nn.structures.split import SETS, Split, read_parts
+from tio2nn.project.structure_store import StructureStore
+from tio2nn.structures.split import SETS, Split
 from tio2nn.structures.structure import Structure
-from tio2nn.training.balance import density_weights
-from tio2nn.training.data import Inputs, TrainingData, prepare
-from tio2nn.training.splits import drawn_split, why_no_test
-from tio2nn.workflow.inputs import SplitRequest, choose_split, keep_split, read_inputs
+from tio2nn.training.data import Inputs, prepare
+from tio2nn.training.splits import drawn_split
 
-N_VALIDATION, N_TEST = 3, 5
 STORED = ("numbers", "positions", "forces", "cells", "periodic", "energies", "lines")
-PART_OF = {
-    structure.name: "test" if k < N_TEST else "validation" if k < N_TEST + N_VALIDATION else "train"
-    for k, structure in enumerate(structures())
-}
 
 
 # --- what a fit starts from ---------------------------------------------------------------------------------
-
-
-def inputs_of(chosen: Sequence[Structure], parameters: ParameterSet = PARAMETERS) -> Inputs:
-    """Structures with features, as a project would have them."""
-    with tempfile.TemporaryDirectory() as directory:
-        project = small_project(Path(directory) / "p", parameters, chosen)
-        inputs = read_inputs(Snapshot(project), parameters)
-        return replace(inputs, features=list(inputs.features))
-
-
-@cache
-def small_inputs() -> Inputs:
-    return inputs_of(structures())
 
 
 def with_energies(inputs: Inputs, energies: np.ndarray) -> Inputs:
@@ -69,15 +40,6 @@ def with_energies(inputs: Inputs, energies: np.ndarray) -> Inputs:
         store.__dict__.pop(derived, None)
     store.energies = energies
     return replace(inputs, store=store)
-
-
-def split_of(inputs: Inputs, part_of: dict[str, str] = PART_OF) -> Split:
-    return Split(inputs.store.names, tuple(part_of[name] for name in inputs.store.names))
-
-
-def data(**changes: Any) -> TrainingData:
-    inputs = small_inputs()
-    return prepare(inputs, PARAMETERS.with_overrides(**changes), split_of(inputs))
 
 
 def in_part(part: str) -> list[Structure]:
@@ -376,160 +338,3 @@ def test_features_are_held_once_in_double_and_once_in_single_precision(
     peak = peak_bytes(lambda: prepare(inputs, parameters, Split(store.names, parts)))
     # 12 bytes a number; the rest is what is held of each atom, and of pieces
     assert peak < 15 * used
-
-
-# --- weights ------------------------------------------------------------------------------------------------
-
-
-def test_rare_energies_weigh_more_and_the_mean_weight_is_one() -> None:
-    rng = np.random.default_rng(0)
-    values = np.concatenate([rng.normal(-5.0, 0.1, 400), rng.uniform(-3.0, -1.0, 20)])
-    half, full = density_weights(values, 0.5), density_weights(values, 1.0)
-    for weights in (half, full):
-        assert weights.mean() == pytest.approx(1.0, abs=1e-12)
-        assert weights[400:].min() > weights[:400][np.abs(values[:400] + 5.0) < 0.05].max()
-    np.testing.assert_allclose(full / full.max(), (half / half.max()) ** 2, rtol=1e-9)
-    # at full strength every bin that is not empty counts the same
-    counts, edges = np.histogram(values, bins="fd")
-    sums, _ = np.histogram(values, bins=edges, weights=full)
-    np.testing.assert_allclose(sums[counts > 0], 420 / np.count_nonzero(counts), rtol=1e-9)
-
-
-def test_weights_of_structures_come_from_the_files_with_mean_one() -> None:
-    given = [0.5 + k % 3 for k in range(len(structures()))]
-    weighted = inputs_of([replace(s, weight=w) for s, w in zip(structures(), given, strict=True)])
-    found, plain = (prepare(inputs, PARAMETERS, split_of(inputs)) for inputs in (weighted, small_inputs()))
-    expected = np.array(given)[found.split.indices("train")]
-    np.testing.assert_allclose(found.train_labels.weights, expected / expected.mean(), rtol=1e-14)
-    np.testing.assert_array_equal(found.validation_labels.weights, plain.validation_labels.weights)
-    assert found.fingerprint != plain.fingerprint
-
-
-def test_weights_that_are_all_zero_leave_nothing_to_learn() -> None:
-    inputs = inputs_of([replace(s, weight=0.0) for s in structures()])
-    with pytest.raises(InputError, match=r"expected weights above 0 in the training set, got none"):
-        prepare(inputs, PARAMETERS, split_of(inputs))
-
-
-def test_without_density_weighting_or_without_spread_all_weigh_the_same() -> None:
-    np.testing.assert_array_equal(density_weights(np.array([1.0, 2.0, 9.0]), 0.0), np.ones(3))
-    np.testing.assert_array_equal(density_weights(np.full(3, -5.0), 1.0), np.ones(3))
-
-
-def test_the_weights_are_those_of_the_energies_per_atom_in_the_training_part() -> None:
-    found = data(training={"density_weighting": 0.7})
-    per_atom = found.train_labels.energies / found.train.n_atoms
-    np.testing.assert_array_equal(found.train_labels.weights, density_weights(per_atom, 0.7))
-    assert np.ptp(found.train_labels.weights) > 0.1
-    np.testing.assert_array_equal(found.validation_labels.weights, np.ones(N_VALIDATION))
-
-
-# --- the split -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """24 structures with features, in groups of three, divided as `PART_OF` says."""
-    made = small_project(tmp_path / "p", groups=[f"g{k // 3}" for k in range(24)])
-    store = read_store(made.structures_file)
-    Split(store.names, tuple(PART_OF[name] for name in store.names)).write(made.split_file, store.groups)
-    return made
-
-
-def chosen_parts(project: Project, given: Path | None = None, new: bool = False, **settings: Any) -> Split:
-    parameters = PARAMETERS.with_overrides(training=settings)
-    snapshot = Snapshot(project)
-    chosen = choose_split(snapshot, parameters, SplitRequest(given, new))
-    keep_split(snapshot, chosen)
-    return chosen
-
-
-def test_the_split_of_a_project_stays_until_a_new_one_is_asked_for(project: Project) -> None:
-    kept = chosen_parts(project, seed=9)
-    assert dict(zip(kept.names, kept.parts, strict=True)) == PART_OF
-    new = chosen_parts(project, new=True, seed=9, validation_fraction=0.25, test_fraction=0.25)
-    assert [len(new.indices(part)) for part in SETS] == [12, 6, 6]
-    assert chosen_parts(project) == new
-
-
-def test_a_split_of_other_structures_is_replaced(project: Project) -> None:
-    write_store(project.structures_file, structures()[:20], reference_energies=ATOMIC_ENERGIES)
-    new = chosen_parts(project, test_fraction=0.2)
-    assert new.replaces_another
-    assert not chosen_parts(project).replaces_another
-    assert [len(new.indices(part)) for part in SETS] == [15, 1, 4]
-    assert read_parts(project.split_file) == dict(zip(new.names, new.parts, strict=True))
-
-
-def test_a_split_with_one_damaged_name_is_not_lost(project: Project) -> None:
-    given = project.split_file.read_text(encoding="utf-8")
-    damaged = given.replace("structure0005", "strukture0005", 1)
-    assert damaged != given
-    project.split_file.write_text(damaged, encoding="utf-8")
-    assert chosen_parts(project).replaces_another
-    assert project.earlier_split_file.read_text(encoding="utf-8") == damaged
-    project.split_file.write_text(given.replace("part", "pbrt", 1), encoding="utf-8")
-    with pytest.raises(
-        InputError, match=r"split.csv:1: expected the columns structure and part, got 'struct"
-    ):
-        chosen_parts(project)
-
-
-@pytest.mark.parametrize(
-    ("n", "expected"), [(2, [2, 0, 0]), (4, [4, 0, 0]), (5, [4, 1, 0]), (9, [8, 1, 0]), (10, [8, 1, 1])]
-)
-def test_few_structures_are_not_spent_on_held_out_parts(
-    project: Project, n: int, expected: list[int]
-) -> None:
-    write_store(project.structures_file, structures()[:n], reference_energies=ATOMIC_ENERGIES)
-    found = chosen_parts(project, new=True)
-    assert [len(found.indices(part)) for part in SETS] == expected
-    assert chosen_parts(project) == found
-
-
-def test_a_rare_element_is_trained_on_whatever_the_seed(project: Project) -> None:
-    rare = [replace(s, elements=("Cu", *s.elements[1:])) if k == 7 else s for k, s in enumerate(structures())]
-    write_store(project.structures_file, rare, reference_energies=ATOMIC_ENERGIES)
-    given = project.root / "mine.txt"
-    given.write_text("".join(f"{s.name}\n" for s in rare), encoding="utf-8")
-    for seed in range(10):
-        settings = {"seed": seed, "validation_fraction": 0.25, "test_fraction": 0.25}
-        for found in (chosen_parts(project, new=True, **settings), chosen_parts(project, given, **settings)):
-            assert found.parts[7] == "train"
-            assert len(found.indices("validation")) == 6
-
-
-def test_groups_stay_together_if_that_is_asked_for(project: Project) -> None:
-    settings = {"validation_fraction": 0.25, "test_fraction": 0.25}
-    groups = read_store(project.structures_file).groups
-    grouped = chosen_parts(project, new=True, split="grouped", **settings)
-    assert len(set(zip(groups, grouped.parts, strict=True))) == 8
-    scattered = chosen_parts(project, new=True, split="random", **settings)
-    assert len(set(zip(groups, scattered.parts, strict=True))) > 8
-
-
-def test_a_list_that_is_given_becomes_the_split_of_the_project(project: Project) -> None:
-    given = project.root / "mine.txt"
-    given.write_text("".join(f"{s.name}.xsf\n" for s in structures()[:10]), encoding="utf-8")
-    found = chosen_parts(project, given, validation_fraction=0.2)
-    assert [len(found.indices(part)) for part in SETS] == [8, 2, 0]
-    given.unlink()
-    assert chosen_parts(project) == found
-
-
-def test_why_a_split_has_no_test_set_is_known(tmp_path: Path) -> None:
-    def why(n: int, n_groups: int, **training: Any) -> str:
-        root = tmp_path / f"{n}-{n_groups}"
-        groups = [f"g{k % n_groups}" for k in range(n)]
-        project = extracted_project(root, chosen=structures()[:n], groups=groups)
-        parameters = PARAMETERS.with_overrides(training={"split": "grouped", **training})
-        return why_no_test(parameters, read_store(project.structures_file))
-
-    few = (
-        "3 groups of related structures are too few or too large to be held out whole; use --split-by random"
-    )
-    assert why(24, 3).startswith(few)
-    assert why(24, 24) == ""
-    assert why(8, 8) == "8 structures are too few; with 10 there is one"
-    assert why(20, 2, test_fraction=0.0) == ""
-    assert why(18, 3, split="random") == ""
