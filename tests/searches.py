@@ -13,7 +13,7 @@ from projects import PARAMETERS
 from tio2nn.project.project import Project
 from tio2nn.tuning.trial import TrialTask, run_trial
 from tio2nn.tuning.trials import Outcome
-from tio2nn.workflow.tune import TuneSummary, tune
+from tio2nn.workflow.tune import PartSummary, TuneSummary, tune, tune_part
 
 GRID: dict[str, Any] = {
     "layers": [1, 2],
@@ -22,6 +22,12 @@ GRID: dict[str, Any] = {
     "dropout": [0.0],
     "epochs": 2,
     "batch_size": 20,
+}
+# 36 settings
+SPACE: dict[str, Any] = {"layers": [1, 2, 3], "nodes": [2, 3, 4, 5], "learning_rate": [0.1, 0.01, 0.001]}
+GUIDED: dict[str, dict[str, Any]] = {
+    "bayesian": {"strategy": "bayesian", "max_trials": 15, **SPACE},
+    "hyperband": {"strategy": "hyperband", "epochs": 4, **SPACE},
 }
 
 
@@ -73,3 +79,32 @@ def table(path: Path, *without: str) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     return [{name: cell for name, cell in row.items() if name not in without} for row in rows]
+
+
+class Killed(BaseException):
+    """The end of a worker in the middle of a trial."""
+
+
+def search_part(
+    project: Project,
+    part: tuple[int, int],
+    run: Callable[[TrialTask], Outcome] = invented,
+    jobs: int = 1,
+    **changes: Any,
+) -> tuple[PartSummary, list[TrialTask]]:
+    """One part of a search over `GRID` with changes, and the trials that it computed."""
+    here = Here(run)
+    parameters = PARAMETERS.with_overrides(tuning={**GRID, **changes})
+    return tune_part(project, part, parameters, jobs=jobs, make_executor=lambda _: here), here.tasks
+
+
+def killed_at(n: int) -> Callable[[TrialTask], Outcome]:
+    """Runs `n` trials, and is killed in the next."""
+    count = iter(range(n))
+
+    def run(task: TrialTask) -> Outcome:
+        if next(count, None) is None:
+            raise Killed
+        return invented(task)
+
+    return run

@@ -9,60 +9,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import end, invoke, refusal
+from command_line import end
 from places import TESTS
 from projects import PARAMETERS, small_project
-from searches import GRID, Here, invented, search, table
+from searches import GRID, GUIDED, SPACE, Here, Killed, invented, killed_at, search, search_part, table
 
-from tio2nn.errors import InputError
 from tio2nn.parallel.workers import WorkerDied
 from tio2nn.project.project import Project
 from tio2nn.tuning.trial import TrialTask, run_trial
 from tio2nn.tuning.trials import Outcome
-from tio2nn.workflow.tune import PartSummary, tune, tune_part
+from tio2nn.workflow.tune import tune, tune_part
 
-# 36 settings
-SPACE: dict[str, Any] = {"layers": [1, 2, 3], "nodes": [2, 3, 4, 5], "learning_rate": [0.1, 0.01, 0.001]}
-GUIDED: dict[str, dict[str, Any]] = {
-    "bayesian": {"strategy": "bayesian", "max_trials": 15, **SPACE},
-    "hyperband": {"strategy": "hyperband", "epochs": 4, **SPACE},
-}
 STRATEGIES = (pytest.param("bayesian", marks=pytest.mark.slow), "hyperband")
-
-
-class Killed(BaseException):
-    """The end of a worker in the middle of a trial."""
-
-
-def search_part(
-    project: Project,
-    part: tuple[int, int],
-    run: Callable[[TrialTask], Outcome] = invented,
-    jobs: int = 1,
-    **changes: Any,
-) -> tuple[PartSummary, list[TrialTask]]:
-    """One part of a search over `GRID` with changes, and the trials that it computed."""
-    here = Here(run)
-    parameters = PARAMETERS.with_overrides(tuning={**GRID, **changes})
-    return tune_part(project, part, parameters, jobs=jobs, make_executor=lambda _: here), here.tasks
-
-
-def killed_at(n: int) -> Callable[[TrialTask], Outcome]:
-    """Runs `n` trials, and is killed in the next."""
-    count = iter(range(n))
-
-    def run(task: TrialTask) -> Outcome:
-        if next(count, None) is None:
-            raise Killed
-        return invented(task)
-
-    return run
 
 
 def ledgers(project: Project) -> dict[str, list[dict[str, str]]]:
@@ -290,92 +253,6 @@ def test_a_shared_search_ends_when_it_no_longer_improves(project: Project) -> No
     assert 4 < len(in_order) < 36
     best = min(trial.score for trial in in_order[:-4])
     assert all(trial.score > 0.99 * best for trial in in_order[-4:])
-
-
-# --- what can go wrong --------------------------------------------------------------------------------------
-
-
-def test_ledgers_that_do_not_belong_together_are_refused(project: Project) -> None:
-    changes = GUIDED["hyperband"]
-    with pytest.raises(Killed):
-        search_part(project, (1, 2), killed_at(3), **changes)
-    with pytest.raises(Killed):
-        search_part(project, (2, 2), killed_at(3), **changes)
-    (project.tuning_directory / "ledger-1-of-2.csv").unlink()
-    with pytest.raises(
-        InputError, match="expected event 1 of a search of several workers, got trial"
-    ) as caught:
-        search_part(project, (1, 2), **changes)
-    assert "\n" not in str(caught.value)
-    assert caught.value.file is not None
-    assert caught.value.file.endswith("ledger-2-of-2.csv")
-    # by which other searches are not disturbed
-    assert len(search(project)[0].ranked) == 4
-
-
-def test_workers_cannot_take_turns_without_locks(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tio2nn.files.lock._take", lambda _: None)
-    with pytest.raises(InputError, match="expected a file system with locks"):
-        search_part(project, (1, 2), **GUIDED["bayesian"])
-    assert len(search_part(project, (1, 2))[1]) == 2
-
-
-@pytest.mark.parametrize("part", ["0/4", "5/4", "x/4", "4", "1/2/3", ""])
-def test_a_part_that_is_none_is_refused_in_one_line(project: Project, part: str) -> None:
-    line = refusal("tune", "-C", project.root, "--part", part, code=2)
-    assert line == f"--part: expected K/N with K from 1 to N, such as 3/20, got {part}"
-
-
-@pytest.mark.parametrize("part", [None, (0, 4), (5, 4), 3, ("1", 4), (True, 4)])
-def test_a_caller_hears_what_a_part_is(project: Project, part: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="part: expected"):
-        tune_part(project, part)
-
-
-def test_the_result_is_not_a_part_s(project: Project) -> None:
-    assert "--part cannot be combined with --json" in refusal(
-        "tune", "-C", project.root, "--part", "1/2", "--json", code=2
-    )
-
-
-def test_the_same_part_twice_and_a_command_beside_parts_are_refused(project: Project) -> None:
-    with project.joined("tune --part 1/2"):
-        for arguments in (("tune", "--part", "1/2"), ("tune",)):
-            _, err = invoke(*arguments, "-C", project.root, code=3)
-            assert "cannot start: tio2nn tune --part 1/2 (process " in err.splitlines()[-1]
-    with project.locked("tune"):
-        _, err = invoke("tune", "--part", "1/2", "-C", project.root, code=3)
-        assert "cannot start: tio2nn tune (process " in err.splitlines()[-1]
-
-
-def test_parts_of_other_settings_and_unfinished_ones_are_named(project: Project) -> None:
-    heard: list[str] = []
-
-    def listen(_data: object, parts: str) -> None:
-        heard.append(parts)
-
-    parameters = PARAMETERS.with_overrides(tuning=GRID)
-    changed = parameters.with_overrides(training={"loss": "mae"})
-    options: dict[str, Any] = {"jobs": 1, "make_executor": lambda _: Here(invented), "on_data": listen}
-    tune_part(project, (1, 3), changed, **options)
-    tune_part(project, (2, 3), parameters, **options)
-    tune(project, parameters, **options)
-    assert heard == [
-        "",
-        "part 1 of 3",
-        "part 3 of 3 did not finish; part 1 of 3 had other parameters or structures",
-    ]
-
-
-def test_status_says_that_parts_have_searched(project: Project) -> None:
-    search_part(project, (1, 2))
-    out, _ = invoke("status", "-C", project.root)
-    (row,) = [line for line in out.splitlines() if "tuning" in line]
-    assert "missing" in row
-    assert "part 1 of 2 searched; the command without --part ends the search" in row
-    search(project)
-    out, _ = invoke("status", "-C", project.root)
-    assert "4 trials" in next(line for line in out.splitlines() if "tuning" in line)
 
 
 # --- real fits, real processes ------------------------------------------------------------------------------
