@@ -322,3 +322,14 @@ def check_damaged(path: Path, content: bytes, n: int, characters: bytes) -> None
             data = data[: rng.integers(len(data))]
         path.write_bytes(bytes(data))
         check_items(path)
+
+
+FILES: dict[str, bytes] = {
+    "vasprun.xml": vasprun().encode(),
+    "relax.pwo": espresso().encode(),
+    "aims.out": aims().encode(),
+    "a.traj": trajectory(),
+    "a.db": database(),
+    "input.data": runner().encode(),
+}
+ASE_FORMATS = {"relax.pwo": "espresso-out", "aims.out": "aims-output", "vasprun.xml": "vasp-xml"}

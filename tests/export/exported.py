@@ -12,9 +12,12 @@ import numpy as np
 from export.plain_n2p2 import PlainFolder
 from numpy.typing import NDArray
 from potentials import make_potential
+from projects import PARAMETERS
+from projects import structures as crystals
 
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
-from tio2nn.export.units import METAL, Units
+from tio2nn.export.n2p2 import n2p2_files
+from tio2nn.export.units import METAL, UNITS, Units
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.familiarity import TrainingAtoms
 from tio2nn.potential.layers import Layer
@@ -23,6 +26,8 @@ from tio2nn.potential.whitening import Whitening
 from tio2nn.structures.structure import Structure
 
 FloatArray = NDArray[np.float64]
+
+CRYSTALS = crystals(6)
 
 
 def potential_for(
@@ -95,3 +100,12 @@ def by_plain_reader(directory: Path, structure: Structure, units: Units = METAL)
         float(np.mean(energies)) / units.energy,
         np.mean(forces, axis=0) * units.length / units.energy,
     )
+
+
+def exported_folder(
+    directory: Path, parameters: ParameterSet = PARAMETERS, units: str = "metal", members: int = 1
+) -> Potential:
+    """A folder of n2p2 with a potential for `CRYSTALS`; the potential."""
+    potential = potential_for(parameters, CRYSTALS, members=members)
+    write_files(directory, n2p2_files(potential, UNITS[units], weighted=units == "metal", train=""))
+    return potential

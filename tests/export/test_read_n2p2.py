@@ -1,4 +1,4 @@
-"""Set-ups and trained folders of other programs: read back what was written, and every way to scale functions."""
+"""Trained folders of n2p2: what was written comes back, in every way to scale functions."""
 
 from __future__ import annotations
 
@@ -9,31 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import invoke, refusal
-from export.exported import potential_for, write_files
+from export.exported import CRYSTALS, exported_folder, potential_for, write_files
 from export.plain_n2p2 import PlainFolder
 from projects import PARAMETERS
-from projects import structures as crystals
 from projects import write_files as write_structures
 
 from tio2nn.errors import InputError
 from tio2nn.export.n2p2 import n2p2_files
 from tio2nn.export.read_n2p2 import read_n2p2
 from tio2nn.export.units import UNITS
-from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.presets import preset
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.repulsion import Repulsion
 
-CRYSTALS = crystals(6)
 CLOSE = 1e-9  # eV, eV/Å
-
-
-def folder(
-    directory: Path, parameters: ParameterSet = PARAMETERS, units: str = "metal", members: int = 1
-) -> Potential:
-    potential = potential_for(parameters, CRYSTALS, members=members)
-    write_files(directory, n2p2_files(potential, UNITS[units], weighted=units == "metal", train=""))
-    return potential
 
 
 def check(found: Potential, expected: Potential) -> None:
@@ -51,7 +39,7 @@ def check(found: Potential, expected: Potential) -> None:
 @pytest.mark.parametrize("units", ["metal", "atomic"])
 def test_what_was_exported_comes_back(tmp_path: Path, choice: tuple[str, str], units: str) -> None:
     parameters = PARAMETERS.with_overrides(radial_elements=choice[0], angular_elements=choice[1])
-    expected = folder(tmp_path, parameters, units, members=2)
+    expected = exported_folder(tmp_path, parameters, units, members=2)
     found = read_n2p2(tmp_path)
     check(found, expected)
     if "blind" not in choice and (units == "metal" or "weighted" not in choice):
@@ -112,21 +100,21 @@ def factor_and_zero(
     ids=["as they are", "centered", "scaled", "from -1 to 3", "by sigma"],
 )
 def test_functions_may_be_scaled_in_every_way_of_n2p2(tmp_path: Path, keywords: str) -> None:
-    expected = folder(tmp_path)
+    expected = exported_folder(tmp_path)
     rewritten(tmp_path, keywords)
     check(read_n2p2(tmp_path), expected)
 
 
 @pytest.mark.parametrize("keyword", ["nnp_gen 2", "nnp_type 2G-HDNNP", "nnp_type 2"])
 def test_the_second_generation_is_what_is_read(tmp_path: Path, keyword: str) -> None:
-    expected = folder(tmp_path)
+    expected = exported_folder(tmp_path)
     with (tmp_path / "input.nn").open("a") as handle:
         handle.write(f"{keyword}\n")
     check(read_n2p2(tmp_path), expected)
 
 
 def test_normalized_energies_are_taken_back(tmp_path: Path) -> None:
-    expected = folder(tmp_path)
+    expected = exported_folder(tmp_path)
     (structure,) = CRYSTALS[:1]
     with (tmp_path / "input.nn").open("a") as handle:
         handle.write("mean_energy -2.5\nconv_energy 4.0\nconv_length 1.7\n")
@@ -138,7 +126,7 @@ def test_normalized_energies_are_taken_back(tmp_path: Path) -> None:
 
 def test_elements_may_have_different_functions(tmp_path: Path) -> None:
     """A column that an element lacks has no weight there."""
-    expected = folder(tmp_path)
+    expected = exported_folder(tmp_path)
     plain = PlainFolder(tmp_path)
     lines = (tmp_path / "input.nn").read_text().splitlines(keepends=True)
     of_oxygen = [k for k, line in enumerate(lines) if line.startswith("symfunction_short O")]
@@ -163,6 +151,7 @@ def test_elements_may_have_different_functions(tmp_path: Path) -> None:
 
 
 # --- what is damaged is named by file and line --------------------------------------------------------------
+
 
 DAMAGES = [
     ("input.nn", r"cutoff_type 1 0.0", "cutoff_type 2", r"input.nn:\d+: expected cutoff_type 1"),
@@ -223,7 +212,7 @@ DAMAGES = [
 def test_a_damaged_file_is_named_with_its_line(
     tmp_path: Path, file: str, pattern: str, replacement: str, message: str
 ) -> None:
-    folder(tmp_path)
+    exported_folder(tmp_path)
     text = (tmp_path / file).read_text()
     flags = re.DOTALL if pattern == r"\n2 .*" else 0
     changed = re.sub(pattern, replacement, text, count=1, flags=flags)
@@ -235,7 +224,7 @@ def test_a_damaged_file_is_named_with_its_line(
 
 @pytest.mark.parametrize("file", ["input.nn", "scaling.data", "weights.008.data"])
 def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
-    folder(tmp_path)
+    exported_folder(tmp_path)
     (tmp_path / file).unlink()
     with pytest.raises(InputError, match=f"{file}: no such file"):
         read_n2p2(tmp_path)
@@ -253,7 +242,7 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
 def test_a_missing_member_is_no_smaller_committee(
     tmp_path: Path, lost: int, message: str, comments: bool
 ) -> None:
-    folder(tmp_path, members=3)
+    exported_folder(tmp_path, members=3)
     shutil.rmtree(tmp_path / f"nnp-{lost}")
     for file in [] if comments else tmp_path.rglob("input.nn"):
         file.write_text(re.sub(r"(?m)^#.*\n", "", file.read_text(encoding="utf-8")), encoding="utf-8")
@@ -265,7 +254,7 @@ def test_a_missing_member_is_no_smaller_committee(
 
 
 def test_a_member_that_is_named_is_read_alone(tmp_path: Path) -> None:
-    folder(tmp_path, members=3)
+    exported_folder(tmp_path, members=3)
     assert len(read_n2p2(tmp_path / "nnp-2").members) == 1
 
 
@@ -291,7 +280,11 @@ def test_repulsion_and_target_come_back(tmp_path: Path) -> None:
     [
         (r"repulsion Ti O \S+", "repulsion Ti O x", r"input.nn:\d+: expected a number, got 'x'"),
         (r"repulsion Ti O \S+", "repulsion Ti O -1", r"input.nn:\d+: expected a radius above 0, got -1"),
-        (r"repulsion Ti O .*", "repulsion Ti H 1.5", r"input.nn:\d+: expected elements of the folder, got H"),
+        (
+            r"repulsion Ti O .*",
+            "repulsion Ti H 1.5",
+            r"input.nn:\d+: expected elements of the folder, got H",
+        ),
         (r"# tio2nn: repulsion Ti O .*\n", "", r"input.nn: expected a repulsion of Ti and O, got none"),
         (r"target cp2k", "target vasp", r"input.nn:\d+: expected one of lammps, cp2k, aenet, got 'vasp'"),
         (r"members 1", "members x", r"input.nn:\d+: expected a number of members, got 'x'"),
@@ -311,8 +304,8 @@ def test_what_comments_say_is_checked(tmp_path: Path, old: str, new: str, messag
 
 
 def test_members_must_go_together(tmp_path: Path) -> None:
-    folder(tmp_path / "one")
-    folder(tmp_path / "other", PARAMETERS.with_overrides(cutoff=4.1))
+    exported_folder(tmp_path / "one")
+    exported_folder(tmp_path / "other", PARAMETERS.with_overrides(cutoff=4.1))
     shutil.move(tmp_path / "one", tmp_path / "nnp-1")
     shutil.move(tmp_path / "other", tmp_path / "nnp-2")
     with pytest.raises(
@@ -328,7 +321,7 @@ def test_predict_takes_a_folder_and_foreign_ones_need_their_units(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    expected = folder(Path("nnp"), units="atomic")
+    expected = exported_folder(Path("nnp"), units="atomic")
     (file,) = write_structures(Path("files"), CRYSTALS[:1])
     (prediction,) = expected.predict(CRYSTALS[:1])
     out, _ = invoke("predict", "--potential", "nnp", file)
@@ -342,7 +335,7 @@ def test_predict_takes_a_folder_and_foreign_ones_need_their_units(
 
 def test_units_are_not_those_that_a_folder_denies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    folder(Path("nnp"), members=2)
+    exported_folder(Path("nnp"), members=2)
     (file,) = write_structures(Path("files"), CRYSTALS[:1])
     invoke("predict", "--potential", "nnp", file, "--units", "metal")
     message = "nnp/nnp-1/input.nn:2: expected units metal, as the file states, got atomic"
@@ -355,95 +348,3 @@ def test_units_are_not_those_that_a_folder_denies(tmp_path: Path, monkeypatch: p
     )
     with pytest.raises(InputError, match=r"nnp-2/input.nn: expected the units of .*nnp-1, metal, got atomic"):
         read_n2p2("nnp")
-
-
-@pytest.mark.parametrize("units", ["metal", "atomic"])
-def test_init_takes_the_functions_of_a_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder(Path("nnp"), units=units)
-    invoke("init", "p", "--from", "nnp/input.nn", "--for", "lammps")
-    found = ParameterSet.load("p/params.json")
-    assert found.fingerprint == PARAMETERS.fingerprint
-    assert (found.recipe, found.target, found.network.activation) == ("auto", "lammps", None)
-
-
-STP = """\
-DESCR
-  anything = at all
-END DESCR
-ATOM {center}
-ENV  2
-Ti
-O
-RMIN 0.55d0
-FUNCTIONS type=Behler2011
-{n}
-{lines}
-"""
-
-
-def stp(center: str) -> str:
-    parameters = preset("artrith-urban-2016")
-    lines = [
-        f"G=2 type2={e}  eta={f.eta}  Rs={f.r_s:.4f}  Rc=6.5000"
-        for f in parameters.radial
-        for e in ("O", "Ti")
-    ]
-    lines += [
-        f"G=4 type2={a} type3={b} eta={f.eta} lambda={f.lambda_}.0 zeta={f.zeta} Rc=6.5"
-        for f in parameters.angular
-        for a, b in (("O", "O"), ("Ti", "O"), ("Ti", "Ti"))
-    ]
-    return STP.format(center=center, n=len(lines), lines="\n".join(lines))
-
-
-def test_init_takes_set_ups_of_aenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for element in ("Ti", "O"):
-        Path(f"{element}.stp").write_text(stp(element))
-    invoke("init", "p", "--from", "Ti.stp", "--from", "O.stp")
-    assert ParameterSet.load("p/params.json").fingerprint == preset("artrith-urban-2016").fingerprint
-    assert "expected either --from or --preset" in refusal(
-        "init", "q", "--from", "Ti.stp", "--preset", "extended", code=2
-    )
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("G=2 type2=O", "G=3 type2=O", "Ti.stp:11: expected G=2 or G=4, got '3'"),
-        ("type2=O", "type2=Xx", "Ti.stp:11: expected type2=ELEMENT, got 'Xx'"),
-        ("eta=", "eta=a", "Ti.stp:11: expected eta=NUMBER"),
-        ("70", "71", "expected more lines, got the end of the file"),
-        ("Behler2011", "Chebyshev", "Ti.stp:9: expected functions of type=Behler2011"),
-        ("type2=O", "type2=H", "Ti.stp:11: expected a neighbor of ENV, Ti or O, got H"),
-        ("type2=Ti type3=Ti", "type2=Ti type3=H", "expected a neighbor of ENV, Ti or O, got H"),
-        ("ENV  2\nTi\nO\n", "", "expected ENV before the functions, got none"),
-        ("RMIN", "RMAX", "Ti.stp:8: expected ATOM, ENV, RMIN or FUNCTIONS"),
-    ],
-)
-def test_a_damaged_set_up_is_named_with_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, message: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("Ti.stp").write_text(stp("Ti").replace(old, new, 1))
-    assert message in refusal("init", "p", "--from", "Ti.stp", code=3)
-    assert not Path("p").exists()
-
-
-def test_set_ups_of_aenet_are_in_its_units_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder(Path("nnp"))
-    Path("Ti.stp").write_text(stp("Ti"))
-    for units in ("metal", "atomic"):
-        message = refusal("init", "p", "--from", "Ti.stp", "--units", units, code=3)
-        assert message == f"Ti.stp: expected no --units for a .stp, which is in Å, got {units}"
-    for files in (["Ti.stp", "nnp/input.nn"], ["nnp/input.nn", "Ti.stp"], ["nnp/input.nn", "nnp/input.nn"]):
-        message = refusal("init", "p", "--from", files[0], "--from", files[1], code=3)
-        assert (
-            message
-            == f"nnp/input.nn: expected one input.nn or the .stp of each element, got {' and '.join(files)}"
-        )
-    assert not Path("p").exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import lzma
 import tarfile
 import time
@@ -15,21 +14,11 @@ import outputs
 import pytest
 from ase.io import read as ase_read
 from ase.io import write
+from outputs import ASE_FORMATS, FILES
 
-from tio2nn.errors import InputError
 from tio2nn.io.formats import EXTXYZ, FORMATS, HEAD, XSF, Format, format_of_content, format_of_name
 from tio2nn.io.read import read_structures
 from tio2nn.structures.structure import Structure
-
-FILES: dict[str, bytes] = {
-    "vasprun.xml": outputs.vasprun().encode(),
-    "relax.pwo": outputs.espresso().encode(),
-    "aims.out": outputs.aims().encode(),
-    "a.traj": outputs.trajectory(),
-    "a.db": outputs.database(),
-    "input.data": outputs.runner().encode(),
-}
-ASE_FORMATS = {"relax.pwo": "espresso-out", "aims.out": "aims-output", "vasprun.xml": "vasp-xml"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -54,111 +43,6 @@ def test_what_was_written_is_read(tmp_path: Path, name: str) -> None:
         assert structure.free_energy == pytest.approx(outputs.FREE_ENERGY - step, abs=1e-8)
 
 
-WITH_STRESS = {
-    **{name: content for name, content in FILES.items() if name in ASE_FORMATS},
-    "a.traj": outputs.trajectory(periodic=True),
-    "a.db": outputs.database(periodic=True),
-}
-
-
-@pytest.mark.filterwarnings("ignore:FHI-aims IO is moving:FutureWarning")
-@pytest.mark.parametrize("name", WITH_STRESS)
-def test_the_stress_is_what_was_written_and_as_ase_reads(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(WITH_STRESS[name])
-    ours = outputs.found(path)
-    theirs = ase_read(path, index=":", format=ASE_FORMATS.get(name))
-    for structure, atoms in zip(ours, theirs, strict=True):
-        assert structure.stress is not None
-        assert structure.extras.remarks == ()
-        np.testing.assert_allclose(structure.stress, outputs.STRESS, atol=1e-6)
-        np.testing.assert_allclose(structure.stress, atoms.get_stress(voigt=False), atol=1e-7)
-
-
-@pytest.mark.parametrize("name", ["a.traj", "a.db"])
-def test_kind_and_weight_of_ase_are_kept(tmp_path: Path, name: str) -> None:
-    from ase.db import connect
-
-    (atoms,) = outputs.frames(1)
-    atoms.info |= {"config_type": "bulk", "config_weight": 0.25}
-    path = tmp_path / name
-    if name == "a.db":
-        with connect(path) as rows:
-            rows.write(atoms, config_type="bulk", config_weight=0.25)
-    else:
-        atoms.write(path)
-    (structure,) = outputs.found(path)
-    for one in (structure, Structure.from_ase(atoms), Structure.from_ase(structure.to_ase())):
-        assert (one.config_type, one.weight) == ("bulk", 0.25)
-    atoms.info["config_weight"] = "heavy"
-    with pytest.raises(InputError, match="at least 0 for config_weight, got 'heavy'"):
-        Structure.from_ase(atoms)
-
-
-def test_a_stress_that_cannot_be_learned_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "vasprun.xml"
-    path.write_text(outputs.vasprun(1, isif=1))
-    (structure,) = outputs.found(path)
-    assert structure.stress is None
-    assert structure.extras.remarks == ("stress ignored: expected ISIF of at least 2, got 1",)
-    slab = tmp_path / "slab.traj"
-    (atoms,) = outputs.frames(1, periodic=True)
-    atoms.pbc = (True, True, False)
-    atoms.calc.atoms.pbc = (True, True, False)
-    atoms.write(slab)
-    (structure,) = outputs.found(slab)
-    assert structure.stress is None
-    assert structure.extras.remarks == ("stress ignored: expected three periodic axes, got fewer",)
-
-
-def test_pressure_does_not_count_as_stress(tmp_path: Path) -> None:
-    path = tmp_path / "vasprun.xml"
-    path.write_text(outputs.vasprun(1, pstress=100.0))
-    np.testing.assert_allclose(outputs.found(path)[0].stress, outputs.STRESS, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("name", "old"), [("vasprun.xml", "35.24788566"), ("relax.pwo", "0.00011981"), ("aims.out", "0.02200000")]
-)
-def test_a_stress_that_is_no_number_takes_no_part(tmp_path: Path, name: str, old: str) -> None:
-    path = tmp_path / name
-    text = FILES[name].decode()
-    assert old in text
-    path.write_text(text.replace(old, "*" * len(old)))
-    for structure in outputs.found(path):
-        assert structure.stress is None
-        assert structure.extras.remarks == ("stress ignored: expected finite numbers, got NaN or infinity",)
-
-
-def test_a_stress_by_finite_differences_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "aims.out"
-    words = "  Components of the stress tensor (for mathematical background see comments in numerical_stress.f90).\n"
-    path.write_text(outputs.aims().replace("  Energy and forces in a compact form:", words))
-    (problem,) = outputs.problems(path)
-    assert problem.endswith(
-        "expected a single point, got a stress by finite differences, which computes strained cells"
-    )
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        (
-            "[eV/A**3]",
-            "[Ha/bohr**3]",
-            "expected a stress in [eV/A**3], got '| Cartesian components [Ha/bohr**3] |'",
-        ),
-        ("  |  y  ", "  |  q  ", "expected a row of the stress, got "),
-    ],
-)
-def test_a_damaged_stress_is_one_line(tmp_path: Path, old: str, new: str, expected: str) -> None:
-    path = tmp_path / "aims.out"
-    assert old in outputs.aims()
-    path.write_text(outputs.aims().replace(old, new))
-    (problem,) = outputs.problems(path)
-    assert expected in problem
-
-
 @pytest.mark.filterwarnings("ignore:FHI-aims IO is moving:FutureWarning")
 @pytest.mark.parametrize("name", FILES)
 def test_ase_reads_the_same(tmp_path: Path, name: str) -> None:
@@ -181,7 +65,6 @@ def test_ase_reads_the_same(tmp_path: Path, name: str) -> None:
 
 
 def test_what_ase_writes_for_runner_is_read(tmp_path: Path) -> None:
-    from ase.io import write
     from ase.io.formats import ioformats
 
     if "runnerdata" not in ioformats:
@@ -396,138 +279,3 @@ def test_every_format_that_is_listed_has_a_file_here() -> None:
     by_name = {format_of_name(name) for name in [*FILES, "x.xsf", "x.xyz"]}
     # tests of those that dpdata reads, and of folders, stand in files of their own
     assert by_name == {form for form in FORMATS if not form.needs and form.how != "folder"}
-
-
-# --- attacks ----------------------------------------------------------------------------------------------
-
-BOMB = "<!DOCTYPE modeling [" + "".join(
-    f'<!ENTITY a{k} "{f"&a{k - 1};" * 10 if k else "ha"}">' for k in range(12)
-)
-
-
-@pytest.mark.parametrize("head", [BOMB + "]>", '<!DOCTYPE modeling SYSTEM "file:///etc/passwd">'])
-def test_no_entity_is_expanded(tmp_path: Path, head: str) -> None:
-    path = tmp_path / "vasprun.xml"
-    path.write_text(outputs.vasprun(1, head=head).replace("<atominfo>", "<atominfo>&a11;"))
-    (problem,) = outputs.problems(path)
-    assert problem == (
-        ":2: expected no document type, which VASP does not write and which may declare entities"
-    )
-
-
-def test_databases_compute_nothing_and_are_left_as_they_are(tmp_path: Path) -> None:
-    endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
-    view = f"CREATE VIEW systems AS {endless} SELECT x AS id FROM c"
-    path = tmp_path / "a.db"
-    path.write_bytes(outputs.database(1, "ALTER TABLE systems RENAME TO others", view))
-    assert outputs.problems(path) == [": expected a table named systems, got none"]
-    grown = outputs.database(
-        1,
-        "ALTER TABLE information RENAME TO others",
-        f"CREATE VIEW information AS {endless} SELECT 'version' AS name, max(x) AS value FROM c",
-    )
-    path.write_bytes(grown)
-    (problem,) = outputs.problems(path)
-    assert problem.startswith(": expected a database of ASE, got ")
-    assert path.read_bytes() == grown
-    assert [child.name for child in tmp_path.iterdir()] == ["a.db"]
-
-
-def test_forces_of_a_database_are_those_of_all_atoms(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    path.write_bytes(FILES["a.db"])
-    assert (ase_read(path).get_forces()[0] == 0.0).all()  # held
-    forces = outputs.found(path)[0].forces
-    assert forces is not None
-    np.testing.assert_array_equal(forces[0], outputs.FORCES[0])
-
-
-def test_a_pickled_trajectory_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "old.traj"
-    path.write_bytes(b"PickleTrajectory" + b"\x80\x02c" + bytes(100))
-    (problem,) = outputs.problems(path)
-    assert problem.startswith(
-        ": expected a trajectory of ASE 3.9 or later, got a pickled one, which could run code"
-    )
-
-
-def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.traj"
-    path.write_bytes(FILES["a.traj"].replace(b'"float64"', b'"object" '))
-    assert [problem.split(", ")[1] for problem in outputs.problems(path)] == ["got 'object'"] * 2
-
-
-@pytest.mark.parametrize("excess", [0, 1, 8, 30])
-def test_a_truncated_trajectory_is_told_in_one_line(tmp_path: Path, excess: int) -> None:
-    path = tmp_path / "a.traj"
-    content = outputs.trajectory(12)
-    table = int.from_bytes(content[40:48], "little")
-    places = np.frombuffer(content[table : table + 8 * 12], "<i8")
-    assert table < places[5]
-    path.write_bytes(content[: places[5] + excess])
-    (problem,) = outputs.problems(path)
-    assert problem == "#6: expected 12 frames, got 5 and the end of the file: truncated?"
-    assert len([item for item in read_structures(path, errors="yield") if isinstance(item, Structure)]) == 5
-
-
-def test_lines_about_frames_of_a_trajectory_name_them(tmp_path: Path) -> None:
-    path = tmp_path / "a.traj"
-    images = outputs.frames(3)
-    images[0].positions[0] = images[0].positions[1]  # overlap
-    images[2].positions[0] = np.nan
-    write(path, images)
-    overlap, nan = outputs.problems(path)
-    assert overlap.startswith("#1: expected atoms at least")
-    assert nan == "#3: expected finite positions, got NaN or infinity"
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_damage_anywhere_ends_in_lines_and_structures_only(tmp_path: Path, name: str) -> None:
-    outputs.check_damaged(tmp_path / name, FILES[name], 150, b"\0 9-\n<>eN\xff\x7f")
-
-
-def test_frames_are_read_one_by_one() -> None:
-    """No more of the file is read than the frames that were asked for need."""
-    from tio2nn.io.outputs.espresso import iter_espresso
-    from tio2nn.io.outputs.vasprun import iter_vasprun
-
-    for text, reader in ((outputs.espresso(400), iter_espresso), (outputs.vasprun(400), iter_vasprun)):
-        stream = io.BytesIO(text.encode())
-        next(reader(stream, file="x"))
-        assert stream.tell() < len(text) / 3
-
-
-# a gigabyte of nothing, of which the first megabytes must do
-_HEADS = {
-    "x.pwo": outputs.espresso(1)[:60],
-    "aims.out": outputs.aims()[:60],
-    "vasprun.xml": "<modeling>",
-    "input.data": "",
-}
-
-
-@pytest.mark.parametrize("name", _HEADS)
-def test_a_small_file_that_expands_to_nothing_but_blank_lines_is_refused_early(
-    tmp_path: Path, name: str
-) -> None:
-    path = tmp_path / f"{name}.gz"
-    blank = gzip.compress(b"\n" * 2**24)
-    path.write_bytes(gzip.compress(_HEADS[name].encode()) + blank * 60)
-    begin = time.process_time()
-    (problem,) = outputs.problems(path)
-    assert time.process_time() - begin < 3.0
-    assert "expected at most" in problem
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "filling"), [("x.pwo", b"a\n"), ("input.data", b"#\n"), ("vasprun.xml", b"<a/>")]
-)
-def test_a_small_file_that_expands_to_nothing_of_interest_is_refused(
-    tmp_path: Path, name: str, filling: bytes
-) -> None:
-    path = tmp_path / f"{name}.gz"
-    nothing = gzip.compress(filling * (2**24 // len(filling)))
-    path.write_bytes(gzip.compress(_HEADS[name].encode()) + nothing * 30)
-    (problem,) = outputs.problems(path)
-    assert problem.endswith(("lines, got none", "beside its ionic steps, got more"))

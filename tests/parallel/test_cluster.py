@@ -6,11 +6,9 @@ import itertools
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future, wait
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,18 @@ pytest.importorskip("cryptography", reason="needs the extra cluster: distributed
 from command_line import invoke
 from commands import derivatives_of, evaluation_of, jacobian_of, potential_of, trials_of, weights_of
 from dask_cluster import DaskCluster, dask_cluster, wait_until
-from deadly import _killed_by
+from parallel.tasks import (
+    DeadlyPool,
+    copy,
+    count,
+    executor_of,
+    fill,
+    kill_parent,
+    of_worker,
+    refuse,
+    sleep,
+    times_of_a_nap,
+)
 from projects import (
     PARAMETERS,
     extracted_project,
@@ -35,11 +44,10 @@ from projects import (
 )
 
 from tio2nn.errors import InputError
-from tio2nn.parallel.cluster import Cluster, ClusterPool, connected
-from tio2nn.parallel.remote_errors import SchedulerLostError
-from tio2nn.parallel.remote_executor import Files, RemoteExecutor, RemoteFuture
+from tio2nn.parallel.cluster import Cluster, connected
+from tio2nn.parallel.remote_executor import RemoteFuture
 from tio2nn.parallel.scheduler import Scheduler
-from tio2nn.parallel.workers import WorkerDied, tell
+from tio2nn.parallel.workers import WorkerDied
 from tio2nn.project import feature_store as features
 from tio2nn.project.project import Project
 from tio2nn.workflow.differentiate import differentiate
@@ -84,14 +92,6 @@ def whole_of(project: Project, verb: Callable[..., Any]) -> Project:
     whole = extracted_project(project.root.with_name("whole"), chosen=structures_with_forces())
     verb(whole, jobs=1, make_executor=no_pool)
     return whole
-
-
-def of_worker(cluster: Cluster, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    return list(cluster.client.run(function, *arguments).values())
-
-
-def executor_of(cluster: Cluster, folder: Path, shared: bool = True) -> RemoteExecutor:
-    return RemoteExecutor(cluster, Files(folder, shared), 100)
 
 
 # --- the same bits -----------------------------------------------------------------------------------------
@@ -145,17 +145,12 @@ def test_files_travel_where_workers_do_not_see_the_folder(cluster: Cluster, proj
     with executor:
         for n in range(2):
             out = project.root / "features" / f"out-{n}.txt"
-            there, length = executor.submit(_copy, project.root / "in.txt", large, out).result()
+            there, length = executor.submit(copy, project.root / "in.txt", large, out).result()
             places.append(there)
             assert length == large.stat().st_size
             assert out.read_text("utf-8") == "brought, and back"
     assert all(not place.is_relative_to(project.root) for place in places)
     assert not list(project.root.rglob("*.part"))
-
-
-def _copy(source: Path, large: Path, target: Path) -> tuple[Path, int]:
-    target.write_text(source.read_text("utf-8") + ", and back", encoding="utf-8")
-    return target.resolve(), len(large.read_bytes())
 
 
 def test_a_folder_is_tried_with_a_file_that_is_gone_afterwards(cluster: Cluster, project: Project) -> None:
@@ -259,18 +254,6 @@ def test_predictions_are_those_of_this_machine(running: DaskCluster, tmp_path: P
 # --- deaths ------------------------------------------------------------------------------------------------
 
 
-class DeadlyPool(ClusterPool):
-    """Certain structures kill the process that computes them."""
-
-    def __call__(self, workers: int) -> RemoteExecutor:
-        executor = super().__call__(workers)
-        submit = executor.submit
-        executor.submit = lambda fn, /, *args, **kwargs: submit(  # type: ignore[method-assign]
-            _killed_by, frozenset(["structure0007"]), 1, fn, *args, **kwargs
-        )
-        return executor
-
-
 def test_a_structure_that_kills_its_process_is_named_as_on_this_machine(
     cluster: Cluster, project: Project
 ) -> None:
@@ -282,11 +265,6 @@ def test_a_structure_that_kills_its_process_is_named_as_on_this_machine(
         compute_features(project, jobs=3, make_executor=DeadlyPool(cluster, project.root, 100))
     assert of_worker(cluster, os.getpid) == pids
     assert 1 < compute_features(project, jobs=1, make_executor=no_pool).n_computed < 8  # its shard
-
-
-def _kill_parent() -> None:
-    os.kill(os.getppid(), signal.SIGKILL)
-    time.sleep(60)
 
 
 @pytest.mark.parametrize("allowed_failures", [0, 3])
@@ -302,17 +280,11 @@ def test_a_task_that_kills_its_dask_worker_is_a_dead_worker(
     try:
         with executor_of(cluster, tmp_path) as executor:
             with pytest.raises(BrokenExecutor, match=r"^the worker tls://127\.0\.0\.1:\d+ died"):
-                executor.submit(_kill_parent).result()
+                executor.submit(kill_parent).result()
             assert executor.submit(abs, -3).result() == 3
     finally:
         cluster.client.run_on_scheduler(allow, before)
     wait_until(lambda: cluster.n_workers == 3)
-
-
-def _fill(n_bytes: int) -> int:
-    content = bytearray(os.urandom(1) * n_bytes)
-    time.sleep(60)
-    return len(content)
 
 
 def test_a_process_with_more_memory_than_its_worker_may_have_dies(cluster: Cluster, tmp_path: Path) -> None:
@@ -322,22 +294,16 @@ def test_a_process_with_more_memory_than_its_worker_may_have_dies(cluster: Clust
             WorkerDied, match=r"killed for 1\.\d+ GB of memory, more than its Dask worker may have, 1\.5 GB"
         ),
     ):
-        executor.submit(_fill, _LIMIT).result()
+        executor.submit(fill, _LIMIT).result()
 
 
 # --- messages, limits, the end -----------------------------------------------------------------------------
 
 
-def _count(n: int) -> int:
-    for k in range(n):
-        tell(("step", k))
-    return n
-
-
 def test_messages_arrive_in_order(cluster: Cluster, tmp_path: Path) -> None:
     heard: list[object] = []
     with executor_of(cluster, tmp_path) as executor:
-        futures = [executor.submit_listening(heard.append, _count, n) for n in (5, 1)]
+        futures = [executor.submit_listening(heard.append, count, n) for n in (5, 1)]
         assert [future.result() for future in futures] == [5, 1]
         wait_until(lambda: len(heard) == 6)
     steps = [step for step in heard if step != ("step", 0)]
@@ -358,19 +324,8 @@ def test_no_more_tasks_than_jobs_run_at_a_time(running: DaskCluster, tmp_path: P
     with connected(Scheduler(str(running.file), running.tls), limit=1) as limited:
         assert limited.n_workers == 1
         with executor_of(limited, tmp_path) as executor:
-            times = [future.result() for future in [executor.submit(_times) for _ in range(3)]]
+            times = [future.result() for future in [executor.submit(times_of_a_nap) for _ in range(3)]]
     assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times))
-
-
-def _times() -> tuple[float, float]:
-    begin = time.time()
-    time.sleep(0.1)
-    return begin, time.time()
-
-
-def _sleep(marker: Path) -> None:
-    marker.write_text(str(os.getpid()), encoding="utf-8")
-    time.sleep(600)
 
 
 def _is_alive(process: int) -> bool:
@@ -389,7 +344,7 @@ def test_ctrl_c_cancels_the_tasks_and_leaves_the_cluster(cluster: Cluster, tmp_p
     def interrupted() -> None:
         with executor:
             for marker in markers:
-                executor.submit(_sleep, marker)
+                executor.submit(sleep, marker)
             wait_until(lambda: sum(marker.exists() and bool(marker.read_text()) for marker in markers) == 3)
             raise KeyboardInterrupt
 
@@ -408,12 +363,8 @@ def _tasks_of(pool: str, dask_scheduler: Any = None) -> list[str]:
 
 def test_an_error_of_a_task_is_the_error_of_the_command(cluster: Cluster, tmp_path: Path) -> None:
     with executor_of(cluster, tmp_path) as executor, pytest.raises(InputError) as caught:
-        executor.submit(_refuse).result()
+        executor.submit(refuse).result()
     assert (caught.value.reason, caught.value.file, caught.value.line) == ("expected more", "a.xsf", 3)
-
-
-def _refuse() -> None:
-    raise InputError("expected more", file="a.xsf", line=3)
 
 
 # --- what a worker must have -------------------------------------------------------------------------------
@@ -446,34 +397,3 @@ def test_a_worker_that_came_later_and_does_not_see_the_folder_is_told(
         ),
     ):
         executor.submit(abs, 1).result()
-
-
-# --- a scheduler that is not there, goes away, or has no workers -------------------------------------------
-
-
-def test_a_scheduler_goes_away_or_has_no_workers(project: Project, tmp_path: Path) -> None:
-    (directory := tmp_path / "dask").mkdir()
-    with dask_cluster(directory, ()) as lonely:
-        _, said = invoke("featurize", "-C", project.root, *lonely.options, "--wait", 1, code=3)
-        assert said == (
-            "the cluster has had no worker for 1 s; start workers, or wait longer with --wait; finished work is kept\n"
-        )
-        lonely.start_worker()
-        with connected(Scheduler(str(lonely.file), wait=120)) as cluster:
-            cluster.scheduler = replace(cluster.scheduler, wait=2)
-            with executor_of(cluster, tmp_path) as executor:
-                marker = tmp_path / "marker"
-                future = executor.submit(_sleep, marker)
-                wait_until(marker.exists)
-                lonely.workers[0].terminate()
-                with pytest.raises(InputError, match="the cluster has had no worker for 2 s"):
-                    future.result(60)
-            with executor_of(cluster, tmp_path) as executor:
-                future = executor.submit(abs, 1)
-                assert lonely.scheduler is not None
-                lonely.scheduler.kill()
-                with pytest.raises(SchedulerLostError, match=r"^lost the scheduler tcp://127\.0\.0\.1:\d+; "):
-                    future.result(60)
-    _, said = invoke("featurize", "-C", project.root, "--scheduler", lonely.address(), "--wait", 0.5, code=3)
-    assert said.startswith(f"cannot reach the scheduler {lonely.address()} within 0.5 s: ")
-    assert said.count("\n") == 1
