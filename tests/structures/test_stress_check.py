@@ -15,6 +15,7 @@ from ase.units import fs, kB
 
 from tio2nn.array_types import FloatArray
 from tio2nn.io.read import read_structures
+from tio2nn.structures import strained_pairs
 from tio2nn.structures.stress import GPA, from_voigt, to_voigt
 from tio2nn.structures.stress_check import StressCheck, compare_stress
 from tio2nn.structures.structure import Structure
@@ -230,6 +231,29 @@ def test_stresses_that_contradict_energies_are_not_taken_for_copies_too_far_apar
     rng = np.random.default_rng(1)
     noise = changed(RIGHT["strained copies"], lambda _: from_voigt(rng.normal(size=6)))
     assert compare_stress(noise).why_not.endswith("do not follow from any multiple of their stresses")
+
+
+def test_pairs_that_moved_little_are_compared_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies that moved far, which come first, do not use up the pairs that are compared."""
+    hot = [replace(s, elements=("Ag",) * 4) for s in metal(30, strain=0.05, shift=0.14)]
+    structures = hot + RIGHT["strained copies"]
+    monkeypatch.setattr(strained_pairs, "_MOST_PAIRS", 40)
+    assert len(strained_pairs.pairs_of(hot).differences) >= 39
+    assert compare_stress(hot).slope is None
+    found = compare_stress(structures)
+    assert found.n_pairs == 40
+    assert found.slope == pytest.approx(1.0, abs=0.2)
+
+
+def test_pairs_are_compared_together_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    structures = [
+        replace(structure, forces=None if k % 3 == 0 else structure.forces)
+        for k, structure in enumerate(RIGHT["shifted atoms"])
+    ]
+    together = strained_pairs.pairs_of(structures)
+    monkeypatch.setattr(strained_pairs, "_ATOMS_AT_ONCE", 1)
+    for one, other in zip(together, strained_pairs.pairs_of(structures), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_random_stresses_and_a_part_without_any_are_no_reason_to_accuse() -> None:

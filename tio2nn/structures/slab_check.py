@@ -139,21 +139,19 @@ def _moments(structure: Structure) -> Iterator[tuple[FloatArray, FloatArray, Flo
     """Volume times stress (3, 3), normal (3,) and shear moment of the forces (3,), eV, across each layer of vacuum."""
     if structure.stress is None or structure.forces is None or not all(structure.periodic):
         return
-    cell = structure.cell
-    volume = float(abs(np.linalg.det(cell)))
-    fractions = (structure.positions @ np.linalg.inv(cell)) % 1.0
-    for axis in range(3):
-        area = np.cross(cell[(axis + 1) % 3], cell[(axis + 2) % 3])
-        normal = area / np.linalg.norm(area)
-        height = float(normal @ cell[axis])
-        order = np.sort(fractions[:, axis])
-        gaps = np.diff(np.append(order, order[0] + 1.0))
-        widest = int(np.argmax(gaps))
-        if gaps[widest] * abs(height) < _VACUUM:
-            continue
-        heights = height * ((fractions[:, axis] - order[(widest + 1) % len(order)]) % 1.0)
+    inverse = np.linalg.inv(structure.cell)
+    thickness = 1.0 / np.linalg.norm(inverse, axis=0)
+    if thickness.max() < _VACUUM:
+        return
+    fractions = (structure.positions @ inverse) % 1.0
+    order = np.sort(fractions, axis=0)
+    gaps = np.diff(order, axis=0, append=order[:1] + 1.0)
+    for axis in np.flatnonzero(gaps.max(axis=0) * thickness >= _VACUUM):
+        normal, height = thickness[axis] * inverse[:, axis], thickness[axis]
+        above = (int(np.argmax(gaps[:, axis])) + 1) % len(order)
+        heights = height * ((fractions[:, axis] - order[above, axis]) % 1.0)
         forces = structure.forces - structure.forces.mean(axis=0)
         moment = -(heights[:, None] * forces).sum(axis=0)
         shear = moment - (moment @ normal) * normal
         if np.linalg.norm(shear) > _SMALLEST:
-            yield volume * structure.stress, normal, shear
+            yield abs(float(np.linalg.det(structure.cell))) * structure.stress, normal, shear

@@ -72,10 +72,12 @@ def compare_parts(
     of_slabs: list[str] = []
     doubts: list[str] = []
     sizes: list[str] = []
-    for parts in (by_source(labeled), by_kind(labeled)):
-        if len(parts) < 2 or not forces_agree:
+    sources, kinds = by_source(labeled), by_kind(labeled)
+    of_sources = {name: _by_energies(own) for name, own in sources.items()} if len(sources) > 1 else {}
+    of_kinds = {name: _by_energies(own) for name, own in kinds.items()} if len(kinds) > 1 else {}
+    for parts, by_energy in ((sources, of_sources), (kinds, of_kinds)):
+        if not by_energy or not forces_agree:
             continue
-        by_energy = {name: _by_energies(own) for name, own in parts.items()}
         by_force = {
             name: _Verdict() if by_energy[name].cause else _by_slabs(own) for name, own in parts.items()
         }
@@ -84,9 +86,8 @@ def compare_parts(
         doubts += [verdict.doubt for verdict in (*by_energy.values(), *by_force.values()) if verdict.doubt]
     if not of_energies and not of_slabs:
         doubts = []  # that of the whole says it
-    sources = by_source(labeled)
     if len(sources) > 1 and not of_energies and not whole.disagrees:
-        are_right = {name for name, own in sources.items() if _by_energies(own).cause == ""}
+        are_right = {name for name, verdict in of_sources.items() if verdict.cause == ""}
         sizes = _of_other_size(sources, are_right)
     return StressParts(
         (*of_energies, *of_slabs, *sizes), bool(of_energies), bool(of_slabs), tuple(sorted(set(doubts)))
