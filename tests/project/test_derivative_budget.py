@@ -271,6 +271,14 @@ def test_all_that_is_there_stays_where_the_machine_became_smaller(
     assert len(chosen_in(project)) == 23
 
 
+@pytest.mark.parametrize(
+    ("bound", "words"), [("disk", "computes all, where they fit"), ("limit", "computes all")]
+)
+def test_all_are_promised_where_they_fit(project: Project, bound: str, words: str) -> None:
+    selection = Selection.of(np.ones(3, dtype=np.bool_), bound, 1_000_000_000, None)
+    assert without_derivatives_line(2, selection, project).endswith(f'--forces" {words}')
+
+
 def test_another_limit_is_another_decision(project: Project) -> None:
     run(project)
     few = len(chosen_in(project))

@@ -200,7 +200,7 @@ def differentiate(
             console.say(
                 f"derivatives of {counted(estimate.n_left_out, 'more structure')} with forces would not fit into "
                 f"{estimate.bound}; the structures to differentiate are drawn at random from all groups, compositions "
-                "and elements, the others train on energies alone (--forces computes all)"
+                "and elements, the others train on energies alone (--forces computes all, if the disk holds them)"
             )
 
     with console.compile_notice("the derivatives"):

@@ -93,9 +93,10 @@ def without_derivatives_line(n: int, selection: Selection, project: Project) -> 
     train = counted(
         n, "structure with forces trains on its energy", "structures with forces train on their energies"
     )
+    where = "" if selection.bound == "limit" else ", where they fit"
     return (
         f"{train} alone: the derivatives of all would not fit into {selection.reason}; "
-        f'"{project.command("featurize --forces")}" computes all'
+        f'"{project.command("featurize --forces")}" computes all{where}'
     )
 
 
