@@ -299,6 +299,16 @@ def test_who_insists_gets_all(project: Project, tmp_path: Path) -> None:
     assert run(project).n_computed == 0
 
 
+def test_all_that_do_not_fit_replace_nothing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(project)
+    before = sorted(project.features_directory.iterdir())
+    set_machine(monkeypatch, free=1e6)
+    with pytest.raises(InputError, match="of free disk for the derivatives"):
+        run(project, insist=True)
+    assert sorted(project.features_directory.iterdir()) == before
+    assert run(project).n_computed == 0
+
+
 def test_other_structures_are_a_new_decision(project: Project) -> None:
     run(project)
     write_store(project.structures_file, structures_with_forces()[:9], reference_energies=ATOMIC_ENERGIES)

@@ -359,8 +359,10 @@ def size_on_disk(directory: Path) -> int:
     return sum(512 * path.lstat().st_blocks for path in files)
 
 
-def remove_other_jacobians(directory: Path, layout: JacobianLayout, plan: Path | None = None) -> None:
-    """Delete files of earlier inputs; `plan` is the record of the present choice."""
-    for path in directory.glob(f"{layout.stem}-*"):
-        if not path.name.startswith(layout.file) and path != plan:
-            path.unlink()
+def other_jacobians(directory: Path, layout: JacobianLayout, plan: Path | None = None) -> list[Path]:
+    """Files of earlier inputs; `plan` is the record of the present choice."""
+    return [
+        path
+        for path in directory.glob(f"{layout.stem}-*")
+        if not path.name.startswith(layout.file) and path != plan
+    ]

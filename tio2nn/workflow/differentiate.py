@@ -45,7 +45,7 @@ from tio2nn.project.jacobian_store import (
     ShardLedger,
     StrainLayout,
     byte_span,
-    remove_other_jacobians,
+    other_jacobians,
     write_jacobian_shard,
 )
 from tio2nn.project.job_parts import PartNotes
@@ -185,7 +185,7 @@ def differentiate(
     if how.part is not None and not (insist or is_done):
         layout = settle_plan(plan, layout, parameters, store)
     if how.part is None and not is_done:
-        remove_other_jacobians(project.features_directory, layout, plan)
+        replace_others(project.features_directory, layout, plan)
         project.jacobian_table.unlink(missing_ok=True)
         if not insist:
             record_plan(plan, layout)
@@ -221,7 +221,7 @@ def completed(snapshot: Snapshot, kind: Derivatives, how: How) -> JacobianSummar
     directory = snapshot.project.features_directory
     path = directory / layout.file
     ledger = ShardLedger(path, layout)
-    _check_disk(directory, path, layout)
+    _require_disk(directory, layout)
     if own is None:
         pieces = pieces_there(path, layout)
         n_bytes = sum(len(byte_span(shard)) for shard in pieces)
@@ -367,17 +367,31 @@ def are_there(present: Callable[[], JacobianLayout], layout: JacobianLayout) -> 
     return found.file == layout.file
 
 
-def _check_disk(directory: Path, path: Path, layout: JacobianLayout) -> None:
+def replace_others(directory: Path, layout: JacobianLayout, plan: Path | None = None) -> None:
+    """Delete files of earlier inputs, unless the disk is too small for these even without them.
+
+    Raises:
+        InputError: it is too small.
+    """
+    others = other_jacobians(directory, layout, plan)
+    _require_disk(directory, layout, others)
+    for path in others:
+        path.unlink()
+
+
+def _require_disk(directory: Path, layout: JacobianLayout, replaced: Sequence[Path] = ()) -> None:
+    """Refuse derivatives that do not fit on the disk, which `replaced` will leave."""
+    path = directory / layout.file
     pieces = [len(byte_span(shard)) for shard in pieces_there(path, layout)]
     # shards are written in any order, so the file is sparse: count the blocks that it occupies
     there = sum(pieces) + (512 * path.stat().st_blocks if path.exists() else 0)
-    free = shutil.disk_usage(directory).free
+    free = shutil.disk_usage(directory).free + sum(512 * other.stat().st_blocks for other in replaced)
     # a piece is copied before it is removed
     needed = layout.n_bytes - there + max(pieces, default=0) + RESERVE
     if needed <= free:
         return
     # parts of a job array leave these alone, as others may use them
-    others = [name for other in directory.glob(f"{layout.stem}-*.f32") if (name := other.name) != path.name]
+    others = [one.name for one in directory.glob(f"{layout.stem}-*.f32") if one not in (path, *replaced)]
     advice = f"; derivatives of other inputs lie there: delete {', '.join(others)}" if others else ""
     raise InputError(
         f"expected {needed / 1e9:.1f} GB of free disk for the derivatives, got {free / 1e9:.1f} GB{advice}",

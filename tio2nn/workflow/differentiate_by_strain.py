@@ -17,7 +17,6 @@ from tio2nn.parallel.workers import kernel_workers, worker_count
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.derivative_budget import planned_strains, select_derivatives
 from tio2nn.project.freshness import Snapshot
-from tio2nn.project.jacobian_store import remove_other_jacobians
 from tio2nn.project.project import Project
 from tio2nn.structures.structure import Structure
 from tio2nn.workflow.differentiate import (
@@ -27,6 +26,7 @@ from tio2nn.workflow.differentiate import (
     JacobianSummary,
     are_there,
     completed,
+    replace_others,
 )
 
 
@@ -67,7 +67,7 @@ def differentiate_by_strain(
     layout = planned_strains(parameters, store, selection)
     is_done = are_there(snapshot.strains, layout)
     if how.part is None and not is_done:
-        remove_other_jacobians(project.features_directory, layout)
+        replace_others(project.features_directory, layout)
         project.strain_table.unlink(missing_ok=True)
     kind = Derivatives(
         "derivatives by strain",
