@@ -235,10 +235,22 @@ def test_single_structures_with_other_forces_are_named(factor: float, words: str
     wrong = range(7, 60, 8)
     for k in wrong:
         (structures[k],) = changed(structures[k : k + 1], lambda forces: forces / factor)
-    (line,) = told(structures)
+    audit = ForceAudit.of(structures, find_groups(structures))
+    (line,) = audit.messages
     assert line.startswith("forces of 6 structures (s007, s015, s023, ...) do not match energies, as if ")
     assert words in line
     assert line.endswith("; those of the others agree; correct the files")
+    assert not audit.are_wrong
+
+
+def test_a_fit_bears_wrong_forces_of_a_few_structures_only() -> None:
+    structures = springs(60, 0.0)
+    for period, are_wrong in ((10, False), (6, True)):
+        for k in range(3, 60, period):
+            structures[k : k + 1] = changed(springs(60, 0.0)[k : k + 1], lambda forces: -forces)
+        audit = ForceAudit.of(structures, find_groups(structures))
+        assert "; those of the others agree; " in audit.messages[0]
+        assert (audit.are_few, audit.are_wrong) == (not are_wrong, are_wrong)
 
 
 @pytest.mark.parametrize(

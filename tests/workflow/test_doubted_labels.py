@@ -59,14 +59,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(tmp_path / "p")
 
 
-def write_copper(change: Change | None = None) -> None:
+def write_copper(change: Change | None = None, n: int = 32, displacement: float = 0.02) -> None:
     """Displaced copies in one cell, whose energies tell the forces, and strained ones, which tell the stress."""
     rng = np.random.default_rng(0)
     made = []
-    for k in range(32):
+    for k in range(n):
         atoms = bulk("Cu", cubic=True)
-        if k < 16:
-            atoms.rattle(0.02, seed=k)
+        if k < n // 2:
+            atoms.rattle(displacement, seed=k)
         else:
             strain = 0.01 * rng.uniform(-1, 1, (3, 3))
             atoms.set_cell(atoms.cell[:] @ (np.eye(3) + strain + strain.T), scale_atoms=True)
@@ -104,6 +104,19 @@ def test_a_stress_in_another_unit_is_left_out_until_it_is_corrected_or_insisted_
     assert read_store(project.structures_file).label_notes.doubts == ()
     assert Snapshot(project).state(MODEL).kind == "stale"
     said = run()
+    assert "until this is corrected" not in said
+    assert trained_on(project) == (True, True)
+
+
+def test_right_forces_are_used_where_those_of_a_few_structures_are_wrong(project: Project) -> None:
+    def change(structure: Structure) -> Structure:
+        assert structure.forces is not None
+        few = structure.name in ("s03", "s09", "s21")
+        return replace(structure, forces=-structure.forces) if few else structure
+
+    write_copper(change, n=64, displacement=0.08)
+    said = run()
+    assert "forces of 3 structures (copper-4, copper-10, copper-22) do not match energies" in said
     assert "until this is corrected" not in said
     assert trained_on(project) == (True, True)
 

@@ -179,7 +179,7 @@ def extract(
         )
         forces = ForceAudit.of(structures, findings.groups)
         constants = mixed_constants(structures, findings.groups.duplicate_of.tolist())
-        stresses = StressAudit.of(structures, forces_agree=not forces.messages)
+        stresses = StressAudit.of(structures, forces_agree=forces.agree)
         write_store(
             project.structures_file,
             structures,
@@ -216,7 +216,7 @@ def extract(
 def _doubts(forces: ForceAudit, stresses: StressAudit | None, strange: EnergyFindings) -> list[str]:
     """Which labels are wrong, for `write_store`; energies per atom are no fault of the others."""
     energies = ["energies"] if forces.per_atom or strange.are_wrong else []
-    if forces.messages and not forces.per_atom:
+    if forces.are_wrong:
         # then stresses could not be compared
         return [*energies, "forces", "stress"]
     return [*energies, stresses.doubt] if stresses is not None and stresses.doubt else energies

@@ -176,7 +176,7 @@ def _audit(snapshot: Snapshot) -> list[Table]:
     facts = findings.facts()
     forces = ForceAudit.of(structures, findings.groups)
     facts += [("warning", line) for line in forces.messages]
-    if (stresses := StressAudit.of(structures, forces_agree=not forces.messages)) is not None:
+    if (stresses := StressAudit.of(structures, forces_agree=forces.agree)) is not None:
         facts += [("stresses", stresses.fact()), *(("warning", line) for line in stresses.messages())]
     label = store.label_notes.label
     facts.append(("energy learned", label.replace("_", " ")))
