@@ -93,6 +93,7 @@ ROOMS = {
         "evaluation.power_law",
         "export.aenet",
         "potential.loops",
+        "potential.merged",
         "structures.contradictions",
         "structures.geometry",
         "structures.groups",
@@ -115,7 +116,7 @@ WITHOUT_TRAINING = (
     "potential.potential",
     *(
         f"workflow.{verb}"
-        for verb in ("extract", "featurize", "predict", "export", "evaluate", "select", "status")
+        for verb in ("extract", "featurize", "predict", "merge", "export", "evaluate", "select", "status")
     ),
 )
 

@@ -45,6 +45,7 @@ COMMANDS = (
     "select",
     "learning-curve",
     "convert",
+    "merge",
     "export",
     "run",
     "status",
@@ -379,5 +380,8 @@ def test_paths_in_arguments_are_relative_to_the_current_directory_and_not_to_the
 
 
 def test_help_lists_commands_in_the_order_in_which_they_are_used() -> None:
-    order = "init extract featurize tune train predict evaluate select learning-curve convert export run status schema"
+    order = (
+        "init extract featurize tune train predict evaluate select learning-curve convert merge export run status "
+        "schema"
+    )
     assert list(PARSERS) == order.split()

@@ -33,7 +33,7 @@ from tio2nn.project.project import ENVIRONMENT_VARIABLE
 
 # enough for a potential to be written and read again
 SHORTER = {
-    "run": ["--no-tune", "--epochs", "20", "--members", "1", "-j", "1"],
+    "run": ["--no-tune", "--epochs", "20", "--members", "2", "-j", "1"],
     "train": ["--epochs", "2", "--members", "1", "-j", "1"],
     "tune": ["--epochs", "2", "--max-trials", "1", "-j", "1"],
     "learning-curve": ["--epochs", "2", "--repeats", "1", "--fractions", "20,50,100", "-j", "1"],

@@ -13,6 +13,7 @@ from tio2nn.cli import evaluate  # noqa: F401
 from tio2nn.cli import select  # noqa: F401
 from tio2nn.cli import learning_curve  # noqa: F401
 from tio2nn.cli import convert  # noqa: F401
+from tio2nn.cli import merge  # noqa: F401
 from tio2nn.cli import export  # noqa: F401
 from tio2nn.cli import run  # noqa: F401
 from tio2nn.cli import status  # noqa: F401
