@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.calculators.morse import MorsePotential
 from ase.md.verlet import VelocityVerlet
 from ase.units import fs, kB
 
@@ -287,3 +288,64 @@ def test_right_forces_of_hot_metals_and_molecules_are_not_accused(temperature: i
             dynamics.run(int(time))
             made.append(replace(Structure.from_ase(atoms, name=f"s{k:03d}"), free_energy=None, file="a.xyz"))
         assert told(made) == ()
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("n", [8, 14, 23])
+def test_right_forces_of_some_distances_of_a_dimer_are_not_accused(n: int, periodic: bool) -> None:
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        made = []
+        for k, r in enumerate(rng.permutation(np.linspace(1.2, 5.0, 40))[:n]):
+            atoms = Atoms("H2", [[0.0, 0.0, 0.0], [0.0, 0.0, r * (2 if periodic else 1)]])
+            atoms.calc = MorsePotential(epsilon=4.5, r0=1.4, rho0=3.0, rcut1=9.0, rcut2=10.0)
+            if periodic:
+                atoms.set_cell([25.0] * 3)
+                atoms.pbc = True
+                atoms.calc = LennardJones(sigma=2.6, epsilon=0.1, rc=11.0)
+            atoms.get_forces()
+            made.append(replace(Structure.from_ase(atoms, name=f"s{k:03d}"), free_energy=None, file="a.xyz"))
+        assert told(made) == ()
+
+
+def heated(noise: float, seed: int = 3) -> list[Structure]:
+    """Consecutive frames of warm platinum; energies with normally distributed errors, eV/atom."""
+    rng = np.random.default_rng(seed)
+    atoms = bulk("Pt", cubic=True) * 2
+    atoms.calc = EMT()
+    atoms.set_velocities(0.02 * rng.normal(size=(len(atoms), 3)))
+    dynamics = VelocityVerlet(atoms, timestep=2.0 * fs)
+    made = []
+    for k in range(30):
+        dynamics.run(2)
+        frame = replace(Structure.from_ase(atoms, name=f"s{k:03d}"), free_energy=None, file="a.xyz")
+        assert frame.energy is not None
+        made.append(replace(frame, energy=frame.energy + noise * len(atoms) * rng.normal()))
+    return made
+
+
+@pytest.mark.parametrize("noise", [0.002, 0.005])
+def test_energies_that_are_not_converged_do_not_cost_the_forces(noise: float) -> None:
+    structures = heated(noise)
+    audit = ForceAudit.of(structures, find_groups(structures))
+    (line,) = audit.messages
+    assert line.endswith(
+        ", though they draw atoms back as right forces do; check that energies are converged"
+    )
+    assert audit.agree
+    assert not audit.are_wrong
+
+
+def test_energies_of_one_file_that_are_not_converged_do_not_cost_the_forces() -> None:
+    noisy = [replace(s, name=f"t{s.name}", file="b.xyz") for s in heated(0.005, seed=4)]
+    structures = [*heated(0.0), *noisy]
+    audit = ForceAudit.of(structures, find_groups(structures))
+    (line,) = audit.messages
+    assert line.startswith("forces of b.xyz do not match energies: ")
+    assert "those of a.xyz agree; check that energies are converged" in line
+    assert not audit.are_wrong
+
+
+def test_forces_too_small_for_noise_are_accused_all_the_same() -> None:
+    structures = changed(heated(0.0), lambda forces: forces / 27.2114)
+    assert ForceAudit.of(structures, find_groups(structures)).are_wrong

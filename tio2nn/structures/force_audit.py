@@ -29,11 +29,13 @@ class ForceAudit(NamedTuple):
         messages: one line for each disagreement with the energies.
         per_atom: whether they would agree if the energies were total energies.
         are_few: whether they are those of a few single structures, too few to spoil a fit.
+        draw_back: whether forces draw atoms back all the same, so that the energies are more likely wrong.
     """
 
     messages: tuple[str, ...] = ()
     per_atom: bool = False
     are_few: bool = False
+    draw_back: bool = False
 
     @property
     def are_wrong(self) -> bool:
@@ -43,7 +45,7 @@ class ForceAudit(NamedTuple):
     @property
     def agree(self) -> bool:
         """Whether nothing is known against the forces, but for a few."""
-        return not self.messages or self.are_few
+        return not self.messages or self.are_few or self.draw_back
 
     @classmethod
     def of(cls, structures: Sequence[Structure], groups: Groups) -> ForceAudit:
@@ -61,12 +63,14 @@ class ForceAudit(NamedTuple):
             # single structures are told of the whole, where that can be
             of_all = {name: check for name, check in checks.items() if not _is_of_single(check)}
             if lines := _different(of_all):
-                return cls(lines)
+                return cls(lines, draw_back=_all_draw_back(of_all))
         if whole.finding is None:
-            return cls(next((lines for lines in map(_different, found) if lines), ()))
+            checks = next((checks for checks in found if _different(checks)), {})
+            return cls(_different(checks), draw_back=_all_draw_back(checks))
         per_atom = isinstance(whole.finding, Disagreement) and whole.finding.per_atom
         names = whole.finding.names if isinstance(whole.finding, Contradiction) else ()
-        return cls((_message(whole.finding),), per_atom, 0 < len(names) <= _FEW * len(usable))
+        are_few = 0 < len(names) <= _FEW * len(usable)
+        return cls((_message(whole.finding),), per_atom, are_few, _draws_back(whole))
 
 
 NOTHING_WRONG = ForceAudit()
@@ -91,6 +95,14 @@ def _of_part(structures: Sequence[Structure]) -> ForceCheck:
     """As of the whole, but only what is sure enough for so many parts."""
     check = check_forces(structures, in_one_cell=True)
     return ForceCheck() if isinstance(check.finding, Disagreement) and not check.finding.cause else check
+
+
+def _draws_back(check: ForceCheck) -> bool:
+    return isinstance(check.finding, Contradiction) and check.finding.draw_back
+
+
+def _all_draw_back(found: Mapping[str, ForceCheck]) -> bool:
+    return all(check.finding is None or _draws_back(check) for check in found.values())
 
 
 def _is_of_single(check: ForceCheck) -> bool:
@@ -132,6 +144,8 @@ def _message(finding: Disagreement | Contradiction, of_part: str = "", others: s
             f"forces{of_part} do not match energies: over {n} of {finding.n_compared} pairs, energies change otherwise "
             "than the forces of either structure predict"
         )
+    if finding.draw_back:
+        return f"{found}, though they draw atoms back as right forces do; {others}check that energies are converged"
     if cause:
         return f"{found}, {cause}; {others}correct the files"
     return f"{found}; {others}check that forces belong to these structures and atoms, in this order"

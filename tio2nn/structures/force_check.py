@@ -32,6 +32,7 @@ from tio2nn.structures.third_orders import may_explain
 
 _HARTREE, _BOHR = 27.211386, 0.529177  # eV, Å
 _FEWEST_PAIRS = 5
+_FEWEST_WITHOUT_CAUSE = 10  # of a slope that suggests no cause: fewer may be far apart and have it by chance
 _FEWEST_WEIGHTS = 3.0  # effective number of pairs whose scatter says something
 _MOST_TOGETHER = 2000  # structures with the same atoms; more add nothing
 _SMALLEST_DIFFERENCE = 1e-3  # eV; smaller differences are rounding and convergence errors
@@ -39,8 +40,14 @@ _SMALLEST_DIFFERENCE = 1e-3  # eV; smaller differences are rounding and converge
 _LARGEST_SCATTER = 0.3
 _SMALL_SCATTER = 0.05  # of nearly harmonic structures
 _AGREEMENT = (0.8, 1.25)
+# Factor between slopes of all pairs and of those with little work: of 3,312 random choices of 6 to 25 structures from
+# 138 sets, right forces were accused in 52, and in 20 with this limit
+_SAME_SLOPE = 1.5
 _FEWEST_ALIKE = 12  # structures, to determine five coefficients and a spread
 _FARTHEST = 0.2  # from the mean, in fractional coordinates; diffusing atoms have no mean
+_FARTHEST_MOVED = (
+    1.0  # Å, of one structure from another; beyond, as in a dimer pulled apart, energies are not harmonic
+)
 _LARGEST_STRAIN = 0.15
 _SMALLEST_STRAIN = 1e-9
 _ENOUGH_FOR_STRAINS = 56  # structures; twice the number of strain coefficients
@@ -161,10 +168,13 @@ def check_forces(structures: Sequence[Structure], *, in_one_cell: bool = False) 
         "xsf" in structure.file.lower().rpartition(".")[2] for structure in structures
     )
     pairs = pairs_of(structures)
-    of_totals = _ratio(pairs._replace(differences=pairs.differences * pairs.n_atoms))
-    are_per_atom = _is_within(_AGREEMENT, of_totals)
+    totals = pairs._replace(differences=pairs.differences * pairs.n_atoms)
+    of_totals = _ratio(totals)
+    are_per_atom = _is_within(_AGREEMENT, of_totals) and _is_of_small_changes(totals, 1.0)
     ratio = _ratio(pairs)
     agree = _is_within(_AGREEMENT, ratio)
+    if ratio is not None and not agree and not _is_of_small_changes(pairs, ratio):
+        ratio = None
     if agree or (ratio is None and not are_per_atom):
         if (contradiction := find_contradiction(structures, pairs)) is not None:
             return ForceCheck(contradiction)
@@ -174,17 +184,15 @@ def check_forces(structures: Sequence[Structure], *, in_one_cell: bool = False) 
             return ForceCheck()
         return ForceCheck(_of_displacements(structures, from_xsf))
     factor = ratio or float(np.median(1 / pairs.n_atoms))
-    scaled = (
-        pairs._replace(differences=pairs.differences * pairs.n_atoms)
-        if are_per_atom
-        else pairs._replace(at_ends=factor * pairs.at_ends)
-    )
+    scaled = totals if are_per_atom else pairs._replace(at_ends=factor * pairs.at_ends)
     contradiction = find_contradiction(structures, pairs)
     if contradiction is not None and find_contradiction(structures, scaled) is not None:
         # a few pairs outweigh the others, and have this factor by chance
         return ForceCheck(contradiction)
     found = Disagreement(factor, len(pairs.differences), "pairs", are_per_atom, from_xsf)
     is_known = ratio is not None and any(1 / _NEAR < ratio / known < _NEAR for known, _ in _CAUSES)
+    if found.cause is None and len(pairs.differences) < _FEWEST_WITHOUT_CAUSE:
+        return ForceCheck()
     return ForceCheck(None if _is_within(_ROUGH_AGREEMENT, ratio) and not is_known else found)
 
 
@@ -210,6 +218,18 @@ def _ratio(pairs: Pairs) -> float | None:
     spread = scatter / slope if are_many else _LARGEST_SCATTER
     is_right = may_explain(slope, spread, differences, pairs.at_ends[chosen], small=_SMALL_SCATTER)
     return 1.0 if is_right else slope
+
+
+def _is_of_small_changes(pairs: Pairs, slope: float) -> bool:
+    """Whether the half of the pairs with the least work has about this slope, too.
+
+    A unit or a sign is the same for all; what atoms pressed together or pulled far apart add is least in small changes.
+    """
+    chosen = (np.abs(pairs.differences) > _SMALLEST_DIFFERENCE) & (pairs.work != 0.0)
+    sizes = np.abs(pairs.at_ends).max(axis=1)
+    small = chosen & (sizes <= np.median(sizes[chosen]))
+    own = weighted_median(pairs.differences[small] / pairs.work[small], np.abs(pairs.work[small]))
+    return 1.0 / _SAME_SLOPE < own / slope < _SAME_SLOPE
 
 
 class _OfMean(NamedTuple):
@@ -241,7 +261,8 @@ def _of_displacements(structures: Sequence[Structure], from_xsf: bool) -> Disagr
     significant = [one for one in found if one.is_significant]
     if significant:
         best = min(significant, key=lambda one: one.error / abs(one.slope))
-        per_atom = _is_within(_ROUGH_AGREEMENT, best.slope * best.n_atoms) and best.n_atoms > 1
+        # of two, the rough slope of right forces may be that of energies per atom
+        per_atom = _is_within(_ROUGH_AGREEMENT, best.slope * best.n_atoms) and best.n_atoms > 2
         wrong = Disagreement(best.slope, best.n, "structures", per_atom, from_xsf)
         return None if _is_within(_ROUGH_AGREEMENT, best.slope) or wrong.cause is None else wrong
     telling = [one.n for one in found if one.drawn_back is not None and one.n >= _FEWEST_TO_CONTRADICT]
@@ -263,8 +284,10 @@ def _like_structures(structures: Sequence[Structure]) -> Iterator[list[Structure
             cells = np.stack([s.cell for s in waiting])
             places = np.stack([_fractions(s) for s in waiting])
             strains, apart = np.linalg.solve(cells[0], cells) - np.eye(3), places - places[0]
+            apart -= np.rint(apart)
+            moved = np.linalg.norm(apart @ cells[0], axis=2).max(axis=1)
             near = (np.abs(strains).max(axis=(1, 2)) < _LARGEST_STRAIN) & (
-                np.abs(apart - np.rint(apart)).max(axis=(1, 2)) < _FARTHEST
+                (np.abs(apart).max(axis=(1, 2)) < _FARTHEST) & (moved < _FARTHEST_MOVED)
             )
             alike = [s for s, is_near in zip(waiting, near, strict=True) if is_near]
             waiting = [s for s, is_near in zip(waiting, near, strict=True) if not is_near]
