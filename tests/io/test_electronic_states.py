@@ -44,3 +44,11 @@ def test_spins_that_differ_for_as_many_electrons_are_told(key: str) -> None:
     # another number of electrons, or a single atom
     assert told(f"{key}=1 charge=0", f"{key}=2 charge=0", atoms=("H",)) == ()
     assert len(told(f"{key}=1 charge=0", f"{key}=2 charge=1")) == 1
+
+
+def test_sums_of_partial_charges_and_computed_moments_need_no_word() -> None:
+    assert told("charge=0", "charge=-1e-5", "charge=2.3e-4") == ()
+    assert told("total_spin=3.912", "total_spin=3.874", "total_spin=4.103") == ()
+    assert told("spin=1", "spin=-1", "spin=1.0001") == ()
+    (line,) = told("charge=-0.0001", "charge=-1", "charge=0.5")
+    assert "(1 with -1, 1 with 0, 1 with 0.5)" in line

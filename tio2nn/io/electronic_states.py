@@ -23,6 +23,7 @@ _KEYS = {
 }
 _SEPARATORS = re.compile(r"[\W_]+")
 _SHOWN = 4  # values in a line
+_DECIMALS = 2  # a total charge that was summed from partial charges is not whole to the last digit
 
 
 class ElectronicStates:
@@ -71,6 +72,12 @@ def _told(info: Mapping[str, str]) -> dict[str, float]:
         number = parse_number(word.strip("\"'"))
         name = _SEPARATORS.sub("", key)
         what = next((what for what, pattern in _KEYS.items() if pattern.fullmatch(name)), None)
-        if number is not None and what is not None:
-            told.setdefault(what, number)
+        if number is None or what is None:
+            continue
+        value = round(number, _DECIMALS) + 0.0  # not -0
+        if what == _CHARGE:
+            told.setdefault(what, value)
+        elif (2.0 * value).is_integer():
+            # others are moments that were computed; up and down are the same
+            told.setdefault(what, abs(value))
     return told
