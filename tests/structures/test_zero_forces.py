@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, graphene, molecule
 
 from tio2nn.structures.structure import Structure
-from tio2nn.structures.zero_forces import without_placeholders
+from tio2nn.structures.zero_forces import message_of_frozen, without_placeholders
 
 
 def with_zero_forces(atoms: Atoms, n: int = 6, displacement: float = 0.0) -> list[Structure]:
@@ -70,3 +72,19 @@ def test_coordinates_that_are_rounded_to_two_decimals_do_not_break_symmetry() ->
     stretched.positions = np.round(stretched.positions, 2)
     structure = with_zero_forces(stretched, 1)[0]
     assert without_placeholders([structure] * 5)[1] == 0
+
+
+def test_zeros_on_frozen_atoms_are_told() -> None:
+    structures = with_zero_forces(bulk("Cu", cubic=True) * (2, 2, 1), 6, 0.06)
+    forces = np.random.default_rng(0).normal(size=(16, 3))
+    assert message_of_frozen([replace(s, forces=forces) for s in structures]) is None
+    forces[:4] = 0.0
+    frozen = [replace(s, forces=forces) for s in structures]
+    line = message_of_frozen(frozen)
+    assert line is not None
+    assert line.endswith(
+        " atoms in 6 structures are exactly zero, as if frozen: fits learn these zeros; correct them"
+    )
+    assert message_of_frozen(frozen[:4]) is None
+    # hardly any force on the others: relaxed, and rounded
+    assert message_of_frozen([replace(s, forces=0.05 * forces / abs(forces).max()) for s in frozen]) is None

