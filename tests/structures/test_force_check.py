@@ -349,3 +349,12 @@ def test_energies_of_one_file_that_are_not_converged_do_not_cost_the_forces() ->
 def test_forces_too_small_for_noise_are_accused_all_the_same() -> None:
     structures = changed(heated(0.0), lambda forces: forces / 27.2114)
     assert ForceAudit.of(structures, find_groups(structures)).are_wrong
+
+
+@pytest.mark.parametrize(("n", "are_wrong"), [(8, False), (20, True)])
+def test_a_fit_bears_wrong_forces_of_a_small_file_only(n: int, are_wrong: bool) -> None:
+    structures = [replace(s, file="a.xyz") for s in springs(80, 0.0)]
+    structures[:n] = [replace(s, file="b.xyz") for s in changed(structures[:n], lambda forces: -forces)]
+    audit = ForceAudit.of(structures, find_groups(structures))
+    assert audit.messages[0].startswith("forces of b.xyz do not match energies")
+    assert audit.are_wrong == are_wrong

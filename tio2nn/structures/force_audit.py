@@ -28,7 +28,7 @@ class ForceAudit(NamedTuple):
     Attributes:
         messages: one line for each disagreement with the energies.
         per_atom: whether they would agree if the energies were total energies.
-        are_few: whether they are those of a few single structures, too few to spoil a fit.
+        are_few: whether they are those of a few structures, too few to spoil a fit.
         draw_back: whether forces draw atoms back all the same, so that the energies are more likely wrong.
     """
 
@@ -59,17 +59,19 @@ class ForceAudit(NamedTuple):
         whole = check_forces(usable)
         partitions = (by_source(usable), by_kind(usable), _by_run(structures, groups, usable))
         found = [{name: _of_part(own) for name, own in parts.items()} for parts in partitions]
-        for checks in found:
+        most = _FEW * len(usable)
+        for parts, checks in zip(partitions, found, strict=True):
             # single structures are told of the whole, where that can be
             of_all = {name: check for name, check in checks.items() if not _is_of_single(check)}
             if lines := _different(of_all):
-                return cls(lines, draw_back=_all_draw_back(of_all))
+                n_wrong = sum(len(parts[name]) for name, check in of_all.items() if check.finding is not None)
+                return cls(lines, are_few=n_wrong <= most, draw_back=_all_draw_back(of_all))
         if whole.finding is None:
             checks = next((checks for checks in found if _different(checks)), {})
             return cls(_different(checks), draw_back=_all_draw_back(checks))
         per_atom = isinstance(whole.finding, Disagreement) and whole.finding.per_atom
         names = whole.finding.names if isinstance(whole.finding, Contradiction) else ()
-        are_few = 0 < len(names) <= _FEW * len(usable)
+        are_few = 0 < len(names) <= most
         return cls((_message(whole.finding),), per_atom, are_few, _draws_back(whole))
 
 
