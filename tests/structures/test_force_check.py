@@ -16,6 +16,7 @@ from ase.md.verlet import VelocityVerlet
 from ase.units import fs, kB
 
 from tio2nn.array_types import FloatArray
+from tio2nn.structures import contradictions
 from tio2nn.structures.contradictions import Contradiction
 from tio2nn.structures.force_audit import ForceAudit
 from tio2nn.structures.force_check import Disagreement, check_forces
@@ -226,6 +227,12 @@ def test_another_order_of_the_forces_is_recognized(order: list[int], words: str)
     (line,) = told(changed(springs(60, 0.0), lambda forces: forces[order]))
     assert f"than the forces of either structure predict, as if forces stood {words}" in line
     assert line.endswith("; correct the files")
+
+
+def test_no_order_is_looked_for_among_too_many_atoms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contradictions, "_MOST_ATOMS", 3)
+    (line,) = told(changed(springs(60, 0.0), lambda forces: forces[::-1]))
+    assert line.endswith("; check that forces belong to these structures and atoms, in this order")
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ _DRAWN_BACK = 0.5
 _FOLLOWS = 0.5
 _LEAST_LEFT = 0.05  # part of the pairs that right forces in the right order leave far from the range
 _LARGEST_SCATTER = 0.15  # of the factors by which forces of single structures are wrong
+_MOST_ATOMS = 5000  # whose order is looked for: 25 million numbers
 _SHOWN = 3  # names, and atoms of an order
 
 
@@ -157,7 +158,7 @@ def _order(structures: Sequence[Structure], pairs: Pairs) -> str:
     found_from, judged_by = (
         pairs.among(np.isin(np.arange(len(pairs.ends)), largest[half::2])) for half in (0, 1)
     )
-    if len(judged_by.ends) < _FEWEST:
+    if len(judged_by.ends) < _FEWEST or len(structures[judged_by.ends[0, 0]].elements) > _MOST_ATOMS:
         return ""
     moves = [_changes(structures, *pair) for pair in found_from.ends.tolist()]
     order = linear_sum_assignment(sum(step @ (after - before).T for step, before, after in moves))[1]
