@@ -188,6 +188,14 @@ def test_another_recipe_for_a_set_of_0_1_0_replaces_its_defaults_and_nothing_els
     assert (quick.training.forces, quick.training.epochs) == (False, 60)
 
 
+@pytest.mark.parametrize(
+    ("n_structures", "floor"), [(1, 1e-4), (1_200, 1e-4), (2_400, 3.54e-5), (5_600, 1e-5), (100_000, 1e-5)]
+)
+def test_record_damps_less_where_there_are_more_structures(n_structures: int, floor: float) -> None:
+    record = resolve(with_recipe(NEW, "record"), replace(FACTS, n_structures=n_structures))
+    assert record.network.whitening_floor == pytest.approx(floor, rel=0.01)
+
+
 def test_a_value_that_happens_to_be_a_default_of_0_1_0_is_the_users_own_in_a_new_set() -> None:
     own = NEW.with_overrides(training={"epochs": 800, "forces": False})
     decided = resolve(with_recipe(own, "record"), FACTS)
