@@ -162,7 +162,7 @@ def _walk_on_a_real_disk(place: Path, n_sizes: int, names: Sequence[str]) -> Ite
 def main() -> None:
     place, n_sizes, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     # it would end the command before a file is full
-    with mock.patch("tio2nn.workflow.differentiate._check_disk"):
+    with mock.patch("tio2nn.workflow.differentiate._require_disk"):
         sys.stdout.write(json.dumps(sorted(_walk_on_a_real_disk(place, n_sizes, names))))
 
 
