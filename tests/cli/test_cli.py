@@ -338,9 +338,17 @@ def test_debug_shows_the_traceback_of_a_users_error_too() -> None:
     assert isinstance(CliRunner().invoke(app, ["--debug", "status"]).exception, InputError)
 
 
-def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("within", ["", "cause", "context"])
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, within: str) -> None:
     def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            if not within:
+                raise
+            # as compiled code does in which it arrives
+            failed = SystemError("returned a result with an exception set")
+            raise failed from (error if within == "cause" else failed.__cause__)
 
     Project.create(Path("p"), PARAMETERS)
     monkeypatch.setattr(featurize, "perform", interrupted)

@@ -155,8 +155,7 @@ def command(function: Command) -> Command:
             with naming("stdout"):
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            interrupt.say_once()
-            _end(interrupt.MESSAGE, interrupt.EXIT_CODE)
+            _end_interrupted()
         except BrokenPipeError:
             # the reader of the pipe, such as head, has closed it
             _drop_stdout()
@@ -171,6 +170,8 @@ def command(function: Command) -> Command:
         except typer.Exit:
             raise
         except Exception as error:
+            if interrupt.is_cause_of(error):
+                _end_interrupted()
             # TensorFlow raises its own class; compare names, so as not to import TensorFlow here
             if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
                 _end(f"out of memory: {one_line(error)[:200]}", INPUT_ERROR, error)
@@ -190,6 +191,11 @@ def command(function: Command) -> Command:
 def _drop_stdout() -> None:
     """Redirect stdout to /dev/null, so that Python can flush it at exit without an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end_interrupted() -> None:
+    interrupt.say_once()
+    _end(interrupt.MESSAGE, interrupt.EXIT_CODE)
 
 
 def _end(message: str, code: int, error: BaseException | None = None) -> None:

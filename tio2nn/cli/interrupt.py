@@ -31,6 +31,14 @@ def say_once() -> bool:
     return True
 
 
+def is_cause_of(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error: compiled code in which it arrives may fail in another way."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__cause__ or seen.__context__
+    return seen is not None
+
+
 def end_soon_after_ctrl_c() -> None:
     """Start to watch for Ctrl-C; call it once, in the main thread of a command."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
