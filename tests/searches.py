@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-from projects import PARAMETERS
+from projects import PARAMETERS, small_project
 
 from tio2nn.project.project import Project
 from tio2nn.tuning.trial import TrialTask, run_trial
@@ -50,6 +51,16 @@ class Here(Executor):
         except BaseException as error:
             future.set_exception(error)
         return future
+
+
+def project_to_search(root: Path) -> Path:
+    """The directory of 24 structures with features, and a grid of our own."""
+    return small_project(root, PARAMETERS.with_overrides(tuning=GRID)).root
+
+
+def copied(root: Path, to: Path) -> Project:
+    """The same project once more, to be changed."""
+    return Project(Path(shutil.copytree(root, to)))
 
 
 def invented(task: TrialTask) -> Outcome:

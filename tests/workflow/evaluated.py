@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from potentials import everything
-from projects import ATOMIC_ENERGIES, PARAMETERS, structures
+from projects import ATOMIC_ENERGIES, PARAMETERS, small_project, structures
 
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.layers import Layer
@@ -46,6 +46,14 @@ def make_potential(
         composition_span=np.eye(len(elements)),
         about={"inputs": inputs or {}},
     )
+
+
+def project_to_evaluate(root: Path) -> Project:
+    """24 structures, four of them in the test set, and a potential."""
+    made = small_project(root)
+    split(made)
+    install(made)
+    return made
 
 
 def split(project: Project, test: tuple[str, ...] = TEST) -> None:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from projects import PARAMETERS, no_pool, small_project, structures_with_forces
+from projects import PARAMETERS, no_pool, small_project, structures_with_forces, trained_project
 
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
@@ -19,6 +19,11 @@ from tio2nn.workflow.lessons import Distillation
 
 PARTS = ("test",) * 5 + ("validation",) * 3 + ("train",) * 16
 FORCES = PARAMETERS.with_overrides(training={"forces": True, "epochs": 4, "members": 1})
+
+
+def three_networks(root: Path) -> Path:
+    """The potential of a teacher."""
+    return Path(trained_project(root, training={"members": 3, "epochs": 30}).potential_file)
 
 
 def project_of_student(root: Path) -> Project:

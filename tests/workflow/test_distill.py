@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import invoke, refusal
-from projects import ATOMIC_ENERGIES, small_project, structures_with_forces, trained_project
-from workflow.students import FORCES, arrays, content_of, lessons, project_of_student
+from projects import ATOMIC_ENERGIES, small_project, structures_with_forces
+from workflow.students import FORCES, arrays, content_of, lessons, project_of_student, three_networks
 
 from tio2nn.potential.potential import Potential
 from tio2nn.project.freshness import Snapshot
@@ -32,8 +32,7 @@ from tio2nn.workflow.train import TrainListener, train
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three networks."""
-    root = tmp_path_factory.mktemp("teacher") / "p"
-    return Path(trained_project(root, training={"members": 3, "epochs": 30}).potential_file)
+    return three_networks(tmp_path_factory.mktemp("teacher") / "p")
 
 
 @pytest.fixture

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from potentials import everything, nothing
 from projects import PARAMETERS, small_project, structures, write_files
-from workflow.evaluated import TEST, install, make_potential, named, relabel, residuals, split
+from workflow.evaluated import (
+    TEST,
+    install,
+    make_potential,
+    named,
+    project_to_evaluate,
+    relabel,
+    residuals,
+    split,
+)
 
 from tio2nn.errors import InputError, MissingInputError, StaleError, UsageError
 from tio2nn.io.labeled_text import exact_extxyz
@@ -33,10 +42,7 @@ PNGS = ("parity.png", "residuals.png", "energies.png", "distances.png")
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """24 structures in several shards, four of them in the test set, and a potential."""
     monkeypatch.setattr(features, "ATOMS_PER_SHARD", 16)
-    made = small_project(tmp_path / "project")
-    split(made)
-    install(made)
-    return made
+    return project_to_evaluate(tmp_path / "project")
 
 
 @pytest.fixture

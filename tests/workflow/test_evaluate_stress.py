@@ -10,8 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import invoke
-from projects import small_project, structures, with_forces
-from workflow.evaluated import TEST, install, make_potential, named, relabel, residuals, split
+from projects import structures, with_forces
+from workflow.evaluated import (
+    TEST,
+    install,
+    make_potential,
+    named,
+    project_to_evaluate,
+    relabel,
+    residuals,
+)
 
 from tio2nn.io.labeled_text import exact_extxyz
 from tio2nn.project import feature_store as features
@@ -25,10 +33,7 @@ from tio2nn.workflow.evaluate import evaluate
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """24 structures in several shards, four of them in the test set, and a potential."""
     monkeypatch.setattr(features, "ATOMS_PER_SHARD", 16)
-    made = small_project(tmp_path / "project")
-    split(made)
-    install(made)
-    return made
+    return project_to_evaluate(tmp_path / "project")
 
 
 @pytest.fixture

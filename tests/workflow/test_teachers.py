@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import invoke, refusal
 from projects import PARAMETERS, small_project, structures_with_forces, trained_project
-from workflow.students import lessons, project_of_student
+from workflow.students import lessons, project_of_student, three_networks
 
 from tio2nn.errors import InputError
 from tio2nn.project.project import Project
@@ -20,8 +20,7 @@ from tio2nn.workflow.train import train
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three networks."""
-    root = tmp_path_factory.mktemp("teacher") / "p"
-    return Path(trained_project(root, training={"members": 3, "epochs": 30}).potential_file)
+    return three_networks(tmp_path_factory.mktemp("teacher") / "p")
 
 
 @pytest.fixture

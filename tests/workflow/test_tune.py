@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from command_line import invoke, start
-from projects import ATOMIC_ENERGIES, PARAMETERS, small_project, structures
-from searches import GRID, Here, invented, search, table
+from projects import ATOMIC_ENERGIES, PARAMETERS, structures
+from searches import GRID, Here, copied, invented, project_to_search, search, table
 
 from tio2nn.errors import InputError
 from tio2nn.parallel.workers import WorkerDied
@@ -31,15 +31,13 @@ from tio2nn.workflow.tune import own_candidate, subset, tune
 
 @pytest.fixture(scope="module")
 def featurized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parameters = PARAMETERS.with_overrides(tuning=GRID)
-    return small_project(tmp_path_factory.mktemp("tune") / "project", parameters).root
+    return project_to_search(tmp_path_factory.mktemp("tune") / "project")
 
 
 @pytest.fixture
 def project(featurized: Path, tmp_path: Path) -> Project:
     """A project of its own for each test."""
-    shutil.copytree(featurized, tmp_path / "p")
-    return Project(tmp_path / "p")
+    return copied(featurized, tmp_path / "p")
 
 
 # --- what is tried ------------------------------------------------------------------------------------------

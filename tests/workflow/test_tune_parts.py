@@ -16,8 +16,21 @@ from typing import Any
 import pytest
 from command_line import end
 from places import TESTS
-from projects import PARAMETERS, small_project
-from searches import GRID, GUIDED, SPACE, Here, Killed, invented, killed_at, search, search_part, table
+from projects import PARAMETERS
+from searches import (
+    GRID,
+    GUIDED,
+    SPACE,
+    Here,
+    Killed,
+    copied,
+    invented,
+    killed_at,
+    project_to_search,
+    search,
+    search_part,
+    table,
+)
 
 from tio2nn.parallel.workers import WorkerDied
 from tio2nn.project.project import Project
@@ -34,22 +47,19 @@ def ledgers(project: Project) -> dict[str, list[dict[str, str]]]:
 
 @pytest.fixture(scope="module")
 def featurized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parameters = PARAMETERS.with_overrides(tuning=GRID)
-    return small_project(tmp_path_factory.mktemp("parts") / "project", parameters).root
+    return project_to_search(tmp_path_factory.mktemp("parts") / "project")
 
 
 @pytest.fixture
 def project(featurized: Path, tmp_path: Path) -> Project:
     """A project of its own for each test."""
-    shutil.copytree(featurized, tmp_path / "p")
-    return Project(tmp_path / "p")
+    return copied(featurized, tmp_path / "p")
 
 
 @pytest.fixture
 def other(featurized: Path, tmp_path: Path) -> Project:
     """The same project once more, for a search by one process."""
-    shutil.copytree(featurized, tmp_path / "other")
-    return Project(tmp_path / "other")
+    return copied(featurized, tmp_path / "other")
 
 
 # --- grid and random ----------------------------------------------------------------------------------------

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import invoke, refusal
-from projects import PARAMETERS, small_project
-from searches import GRID, GUIDED, Here, Killed, invented, killed_at, search, search_part
+from projects import PARAMETERS
+from searches import (
+    GRID,
+    GUIDED,
+    Here,
+    Killed,
+    copied,
+    invented,
+    killed_at,
+    project_to_search,
+    search,
+    search_part,
+)
 
 from tio2nn.errors import InputError
 from tio2nn.project.project import Project
@@ -18,15 +28,13 @@ from tio2nn.workflow.tune import tune, tune_part
 
 @pytest.fixture(scope="module")
 def featurized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parameters = PARAMETERS.with_overrides(tuning=GRID)
-    return small_project(tmp_path_factory.mktemp("parts") / "project", parameters).root
+    return project_to_search(tmp_path_factory.mktemp("parts") / "project")
 
 
 @pytest.fixture
 def project(featurized: Path, tmp_path: Path) -> Project:
     """A project of its own for each test."""
-    shutil.copytree(featurized, tmp_path / "p")
-    return Project(tmp_path / "p")
+    return copied(featurized, tmp_path / "p")
 
 
 def test_ledgers_that_do_not_belong_together_are_refused(project: Project) -> None:

@@ -28,7 +28,7 @@ def merge(
     source = potential_file(project, potential)
     committee = opened(source, None)
     made = verb(committee, path, source)
-    nodes = "-".join(str(n) for n in made.parameters.network.hidden_layers or ()) or "no hidden"
+    n = len(committee.members)
     console.say(
-        f"wrote one network of {nodes} nodes to {path}: the mean of {len(committee.members)} networks, without spread"
+        f"wrote one network of {made.nodes} nodes to {path}: the mean of {n} networks, without spread"
     )

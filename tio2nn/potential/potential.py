@@ -71,10 +71,8 @@ class Potential:
     limits: Limits = NO_TRAINING_KNOWN
 
     def __repr__(self) -> str:
-        elements, layers = ", ".join(self.elements), self.members[0][0][:-1]
-        nodes = "-".join(str(layer.kernel.shape[1]) for layer in layers) or "no hidden"
-        networks = counted(len(self.members), "network")
-        return f"<Potential of {elements}: {networks} of {nodes} nodes, cutoff {self.parameters.cutoff:g} Å>"
+        networks = f"{counted(len(self.members), 'network')} of {self.nodes} nodes"
+        return f"<Potential of {', '.join(self.elements)}: {networks}, cutoff {self.parameters.cutoff:g} Å>"
 
     @cached_property
     def _calculator(self) -> SymmetryCalculator:
@@ -84,6 +82,11 @@ class Potential:
     def networks(self) -> Networks:
         """The networks alone, without reference energies and repulsion."""
         return Networks(self.elements, self.subnet_of, self.whitenings, self.members, self.training_atoms)
+
+    @property
+    def nodes(self) -> str:
+        """Nodes of the hidden layers, in words."""
+        return "-".join(str(len(layer.bias)) for layer in self.members[0][0][:-1]) or "no hidden"
 
     @property
     def elements(self) -> tuple[str, ...]:
