@@ -2,11 +2,12 @@
 
 POTENTIAL is a file `potential.npz` for titanium and oxygen. The structures are rutile with atoms displaced at random:
 one of many atoms, and 48 atoms that move from step to step as in molecular dynamics. `--other DIR` names another
-version of tio2nn, a checkout; each version runs in a process of its own, and they take turns. Times of one thread are
-CPU times; those of more are times on the clock, so leave the cores to them. What several threads can gain is measured
-beside them: arithmetic in registers, divided among as many threads. DScribe, where it is installed, computes
-the same symmetry functions of the first structure; CP2K, where it is installed and knows the activation (tanh), does
-steps of molecular dynamics of both by the exported potential.
+version of tio2nn, a checkout, and `--beside FILE...` other potentials for this version; each runs in a process of its
+own, and they take turns. `--spread` has the spread of a committee's forces computed, too. Times of one thread are CPU
+times; those of more are times on the clock, so leave the cores to them. What several threads can gain is measured
+beside them: arithmetic in registers, divided among as many threads. DScribe, where it is installed, computes the same
+symmetry functions of the first structure; CP2K, where it is installed and knows the activation (tanh), does steps of
+molecular dynamics of both by the exported potential.
 """
 
 from __future__ import annotations
@@ -40,6 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("potential", metavar="POTENTIAL", type=Path)
     parser.add_argument("--other", type=Path, metavar="DIR", help="checkout of another version")
     parser.add_argument(
+        "--beside",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="other potentials, named by their files",
+    )
+    parser.add_argument("--spread", action="store_true", help="also compute the spread of forces")
+    parser.add_argument(
         "--atoms", type=int, default=750, metavar="N", help="of the large structure (default: 750)"
     )
     parser.add_argument("--threads", type=int, nargs="*", default=[1], metavar="N", help="(default: 1)")
@@ -48,9 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row for each task, version and number of threads in each repeat."""
-    places = {"here": HERE.parents[2]} | ({"there": arguments.other} if arguments.other else {})
+    this, potential = HERE.parents[2], arguments.potential
     about = {"processor": processor(), "atoms": arguments.atoms}
-    workers = {name: Worker(place, arguments) for name, place in places.items()}
+    workers = {"here": Worker(this, potential, arguments)}
+    if arguments.other:
+        workers["there"] = Worker(arguments.other, potential, arguments)
+    workers |= {other.stem: Worker(this, other, arguments) for other in arguments.beside}
     try:
         for task in (*TASKS, *([CONTROL] if len(arguments.threads) > 1 else [])):
             for repeat in range(-1, arguments.repeats):
@@ -123,7 +136,7 @@ def of_cp2k(arguments: argparse.Namespace, about: dict[str, Any]) -> Iterator[di
 
 
 def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Medians of the repeats, and how many times the CPU time of this version each takes."""
+    """Medians of the repeats, and how many times the CPU time of this version and its first potential each takes."""
     grouped: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for row in rows:
         grouped.setdefault((row["task"], row["version"], row["threads"]), []).append(row)
@@ -153,12 +166,13 @@ def _median_here(grouped: dict[tuple[str, str, int], list[dict[str, Any]]], task
 
 
 class Worker:
-    """A process with one version of the program."""
+    """A process with one version of the program and one potential."""
 
-    def __init__(self, place: Path, arguments: argparse.Namespace) -> None:
+    def __init__(self, place: Path, potential: Path, arguments: argparse.Namespace) -> None:
         environment = {**os.environ, "PYTHONPATH": str(place)}
+        name = "forces_spread" if arguments.spread else "forces"
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(HERE), str(arguments.potential.resolve()), str(arguments.atoms)],
+            [sys.executable, "-P", str(HERE), str(potential.resolve()), str(arguments.atoms), name],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -204,8 +218,8 @@ def rutile(n_atoms: int) -> Any:
     return atoms
 
 
-def serve(potential_file: Path, n_atoms: int) -> None:
-    """Run the tasks that come on stdin; only what all versions have is used."""
+def serve(potential_file: Path, n_atoms: int, name: str) -> None:
+    """Run the tasks that come on stdin, up to a property; only what all versions have is used."""
     import inspect
     import warnings
 
@@ -215,6 +229,7 @@ def serve(potential_file: Path, n_atoms: int) -> None:
 
     warnings.simplefilter("ignore")
     calculator = BehlerParrinello(potential_file)
+    name = name if len(calculator.potential.members) > 1 else "forces"
     large, small = rutile(n_atoms), rutile(48)
     velocities = {len(a): 0.006 * np.random.default_rng(0).normal(size=(len(a), 3)) for a in (small, large)}
     starts = {len(a): a.positions.copy() for a in (small, large)}
@@ -230,7 +245,7 @@ def serve(potential_file: Path, n_atoms: int) -> None:
         start, velocity = starts[len(atoms)], velocities[len(atoms)]
         atoms.positions, atoms.calc = start, calculator
         if task == "later":
-            atoms.get_forces()
+            calculator.get_property(name, atoms)
         structure = None
         if task == "values":
             structure = structure_of(large)
@@ -241,7 +256,7 @@ def serve(potential_file: Path, n_atoms: int) -> None:
                 continue
             if task in ("step", "later"):
                 atoms.positions = start + (step + (task == "later")) * velocity
-            atoms.get_forces()
+            calculator.get_property(name, atoms)
         per_atom = 1e6 / (n_steps * len(atoms))
         times = (time.process_time() - begin) * per_atom, (time.perf_counter() - clock) * per_atom
         print(json.dumps(dict(zip(("cpu_us_per_atom", "us_per_atom"), times, strict=True))), flush=True)
@@ -288,4 +303,4 @@ def np_array(cell: Any) -> Any:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]))
+    serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
