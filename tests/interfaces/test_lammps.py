@@ -13,6 +13,7 @@ from potentials import POTENTIAL, make_potential
 from projects import ATOMIC_ENERGIES, PARAMETERS
 
 from tio2nn.interfaces.lammps import LammpsDriver, start_lammps
+from tio2nn.interfaces.watch import Watch
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.repulsion import Repulsion
 from tio2nn.structures.structure import Structure
@@ -66,6 +67,18 @@ def test_energy_forces_and_pressure_are_ours(
         assert instance.get_thermo("press") == pytest.approx(pressure, rel=1e-9)
         assert driver.prediction is not None
         assert driver.prediction.spread == pytest.approx(expected.spread, rel=1e-9)
+        assert driver.prediction.forces_spread is None
+
+
+@needs_lammps
+def test_a_watch_by_spread_has_the_spread_of_forces() -> None:
+    structure = upright(CRYSTAL)
+    (expected,) = POTENTIAL.predict([structure], forces=True)
+    with lammps(structure) as instance:
+        driver = LammpsDriver(instance, POTENTIAL, TYPES, watch=Watch(stop_at=1e9, by="spread"))
+        driver.commands("run 0")
+        assert driver.prediction is not None
+        np.testing.assert_allclose(driver.prediction.forces_spread, expected.forces_spread, rtol=1e-9)
 
 
 @needs_lammps

@@ -93,12 +93,19 @@ def test_dynamics_conserve_energy() -> None:
 
 
 @needs_openmm
-def test_a_run_stops_far_from_training_with_a_line_that_says_why() -> None:
+@pytest.mark.parametrize(
+    ("watch", "reason"),
+    [
+        (Watch(stop_at=2.0), r"atom \d \(\w+\) is at "),
+        (Watch(stop_at=1e-9, by="spread"), "the committee disagrees by "),
+    ],
+)
+def test_a_run_stops_beyond_a_limit_with_a_line_that_says_why(watch: Watch, reason: str) -> None:
     from openmm import OpenMMException
 
     far = replace(POTENTIAL, training_atoms=(nothing(PARAMETERS.n_features),) * 2)
-    with context(BOX, far, watch=Watch(stop_at=2.0)) as made:
-        with pytest.raises(OpenMMException, match=r"^time 0 ps: stopped: atom \d \(\w+\) is at ") as caught:
+    with context(BOX, far, watch=watch) as made:
+        with pytest.raises(OpenMMException, match=f"^time 0 ps: stopped: {reason}") as caught:
             made.getIntegrator().step(10)
         assert "\n" not in str(caught.value)
 

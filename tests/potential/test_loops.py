@@ -61,10 +61,15 @@ def test_what_is_no_number_remains_none(activation: str) -> None:
 def test_energies_and_gradients_are_those_of_plain_products() -> None:
     features = np.random.default_rng(2).normal(size=(700, N))
     kinds = np.random.default_rng(3).integers(0, 2, 700)
-    found = POTENTIAL.networks.evaluate_atoms([kinds], features, with_gradients=True)
-    assert np.array_equal(
-        POTENTIAL.networks.evaluate_atoms([kinds], features, with_gradients=False).atomic, found.atomic
-    )
+    networks = POTENTIAL.networks
+    found = networks.evaluate_atoms([kinds], features, with_gradients=True, with_contrasts=True)
+    mean_alone = networks.evaluate_atoms([kinds], features, with_gradients=True)
+    np.testing.assert_array_equal(mean_alone.weights, found.weights[:1])
+    energies_alone = networks.evaluate_atoms([kinds], features, with_gradients=False)
+    assert energies_alone.weights.size == 0
+    for other in (mean_alone, energies_alone):
+        np.testing.assert_array_equal(other.atomic, found.atomic)
+    of_members = np.empty((2, len(features), N))
     for m, member in enumerate(POTENTIAL.members):
         for element, name in enumerate(POTENTIAL.elements):
             k, own = POTENTIAL.subnet_of[name], kinds == element
@@ -78,9 +83,10 @@ def test_energies_and_gradients_are_those_of_plain_products() -> None:
             gradient = np.ones_like(y)
             for layer, slope in zip(reversed(member[k]), reversed(slopes), strict=True):
                 gradient = (gradient * slope) @ layer.kernel.T
-            np.testing.assert_allclose(
-                found.weights[m, own], gradient @ whitening.matrix.T, rtol=1e-10, atol=1e-10
-            )
+            of_members[m, own] = gradient @ whitening.matrix.T
+    first, second = of_members
+    expected = [0.5 * (first + second), (first - second) / np.sqrt(2.0)]
+    np.testing.assert_allclose(found.weights, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_distances_are_those_of_the_training_atoms_also_of_features_that_never_varied() -> None:

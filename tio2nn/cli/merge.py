@@ -21,7 +21,7 @@ def merge(
 ) -> None:
     """Make one network of a committee.
 
-    It predicts exactly the mean of the committee, faster, but without a spread.
+    It predicts exactly the mean of the committee, without a spread. Other programs run it faster than the committee.
     """
     from tio2nn.workflow.merge import merge as verb
 

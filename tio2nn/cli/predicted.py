@@ -51,13 +51,18 @@ class Output(Protocol):
 
 def predict_into(output: Output, items: Iterable[Structure | InputError], how: PredictSettings) -> Outcome:
     """Predict structures, and report what could not be used and what is in doubt."""
-    from tio2nn.workflow.predict import predict_stream, text, warnings
+    from tio2nn.workflow.predict import SHOW_FORCES_SPREAD, predict_stream, text, warnings
     from tio2nn.workflow.predict_parts import Outcome
 
     n_rejected, n_doubts, n_predicted = Counter[str](), Counter[str](), 0
     with console.compile_notice("the symmetry functions"):
         found = predict_stream(
-            how.potential, items, forces=how.forces, threads=how.threads, workers=how.workers
+            how.potential,
+            items,
+            forces=how.forces,
+            forces_spread=how.form in SHOW_FORCES_SPREAD,
+            threads=how.threads,
+            workers=how.workers,
         )
         for result in found:
             name = output.next_name()

@@ -30,7 +30,7 @@ from tio2nn.cores import thread_count
 from tio2nn.descriptors.verlet import VerletList
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
-from tio2nn.interfaces.watch import ExtrapolationWarning, Watch
+from tio2nn.interfaces.watch import ExtrapolationWarning, Watch, compares_spread
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.structure import Structure
@@ -50,7 +50,8 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
     - stress: (6,) eV/Å³, xx, yy, zz, yz, xz, xy, positive under tension; for a slab or a wire, as in ASE,
       ∂E/∂strain over the cell volume. Only if an axis is periodic and the three vectors span a volume.
     - energy_spread: standard deviation of the committee's energies, eV/atom; committees only.
-    - forces_spread: (n_atoms,) eV/Å, as `Prediction.forces_spread`; committees only.
+    - forces_spread: (n_atoms,) eV/Å, as `Prediction.forces_spread`; committees only. It makes forces of four networks
+      take nearly twice as long, so it is computed with them only once it has been asked for, or by a watch on it.
     - distances: (n_atoms,) of each atom from training, as `Prediction.distances`.
 
     Forces and stress are computed together, and only on request; charges and magnetic moments of the atoms have no
@@ -103,6 +104,7 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
         self._verlet = VerletList()
         self._unsaid = {"composition", "atoms"} if warn else set()
         self._watch = watch
+        self._with_spread = compares_spread(watch)
         if watch is not None:
             watch.check_potential(self.potential)
 
@@ -137,12 +139,13 @@ class BehlerParrinello(Calculator):  # type: ignore[misc]  # ASE has no types
             )
         if asked & _NEED_COMMITTEE and len(self.potential.members) == 1:
             raise PropertyNotImplementedError("spread: expected a committee, got a single network")
+        # whoever asks once may ask in each step: later forces come with it, instead of being computed twice
+        self._with_spread |= "forces_spread" in asked
         try:
-            needs_forces = bool(asked & _NEED_FORCES) or (
-                self._watch is not None and self._watch.by == "spread"
-            )
-            if needs_forces:
-                prediction = self.potential.predict_step(structure, self._verlet, threads=self._threads)
+            if asked & _NEED_FORCES or compares_spread(self._watch):
+                prediction = self.potential.predict_step(
+                    structure, self._verlet, forces_spread=self._with_spread, threads=self._threads
+                )
             else:
                 (prediction,) = self.potential.predict([structure], threads=self._threads)
         except InputError as error:

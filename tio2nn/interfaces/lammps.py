@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from tio2nn.array_types import AnyIntArray, FloatArray
 from tio2nn.errors import InputError, one_line
 from tio2nn.files.paths import AnyPath
-from tio2nn.interfaces.watch import Watch
+from tio2nn.interfaces.watch import Watch, compares_spread
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.structure import Structure
@@ -91,7 +91,8 @@ class LammpsDriver:
 
     Attributes:
         potential: the potential.
-        prediction: for the latest step, atoms in the order of their IDs; None before the first.
+        prediction: for the latest step, atoms in the order of their IDs; None before the first. A spread of forces is
+            there with a watch by spread alone.
     """
 
     def __init__(
@@ -234,7 +235,9 @@ class LammpsDriver:
         # LAMMPS sorts atoms by place, and bits of a sum depend on its order
         order = np.argsort(tags, kind="stable")
         structure = self._structure(step, self._elements[types[order] - 1].tolist(), positions[order])
-        (prediction,) = self.potential.predict([structure], forces=True)
+        (prediction,) = self.potential.predict(
+            [structure], forces=True, forces_spread=compares_spread(self._watch)
+        )
         if (unusable := prediction.unusable()) is not None:
             raise unusable
         assert prediction.forces is not None

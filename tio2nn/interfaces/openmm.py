@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tio2nn.errors import InputError
 from tio2nn.files.paths import AnyPath
-from tio2nn.interfaces.watch import Watch
+from tio2nn.interfaces.watch import Watch, compares_spread
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
 from tio2nn.structures.structure import Structure
@@ -106,7 +106,9 @@ class _Computation:
     def _predict(self, positions: NDArray[np.float64], cell: NDArray[np.float64]) -> Prediction:
         axes = (self._periodic,) * 3
         structure = Structure("particles", self._elements, np.array(positions, np.float64), cell, axes)
-        (prediction,) = self._potential.predict([structure], forces=True)
+        (prediction,) = self._potential.predict(
+            [structure], forces=True, forces_spread=compares_spread(self._watch)
+        )
         if (unusable := prediction.unusable()) is not None:
             raise unusable
         return prediction

@@ -187,6 +187,11 @@ class Watch:
         return InputError(f"cannot record structures: {error.strerror}", file=str(self.file))
 
 
+def compares_spread(watch: Watch | None) -> bool:
+    """Whether there is a watch that needs the spread of forces; they take longer with it."""
+    return watch is not None and watch.by == "spread"
+
+
 def _are_same(one: Structure, other: Structure) -> bool:
     """Whether two structures have the same atoms at the same places."""
     return (

@@ -158,7 +158,8 @@ def evaluate_products(
     Args:
         networks, references, atoms: as above.
         energies: (n_members, n_all), filled in the rows of these atoms.
-        weights: (n_members, n_all, n_features), filled with the derivatives of the energies; empty if not wanted.
+        weights: (n_sets, n_all, n_features), filled with the derivatives of the energies: one set is their mean, and as
+            many as there are members are the mean and its contrasts, see `networks.Evaluated`; empty if not wanted.
         distances: (n_all,), likewise; empty if not wanted.
     """
     n_features = atoms.features.shape[1]
@@ -213,11 +214,32 @@ def evaluate_products(
                     gradient, networks.numbers[kernel : kernel + n_in * n_out].reshape((n_out, n_in)), before
                 )
                 gradient = before
+            _add_member(weights, member, rows, gradient)
+        if weights.size > 0:
             for i in range(U(n)):
                 for k in range(U(n_features)):
-                    weights[member, rows[i], k] = gradient[i, k]
+                    weights[0, rows[i], k] /= networks.n_members
         if distances.size > 0:
             _measure(references, element, subnet, centered, rows, distances)
+
+
+@pasted
+def _add_member(weights: FloatArray, member: int, rows: IntArray, gradient: FloatArray) -> None:
+    """Add the derivatives (n, n_features) of a member to the sum in the first set, and fill its contrast, if wanted."""
+    n, n_features = gradient.shape
+    if member == 0:
+        for i in range(U(n)):
+            for k in range(U(n_features)):
+                weights[0, rows[i], k] = gradient[i, k]
+        return
+    if weights.shape[0] > 1:
+        scale = 1.0 / np.sqrt(member * (member + 1.0))
+        for i in range(U(n)):
+            for k in range(U(n_features)):
+                weights[member, rows[i], k] = scale * (weights[0, rows[i], k] - member * gradient[i, k])
+    for i in range(U(n)):
+        for k in range(U(n_features)):
+            weights[0, rows[i], k] += gradient[i, k]
 
 
 @pasted

@@ -1,8 +1,9 @@
 """One network that computes the mean of a committee.
 
 The networks stand side by side: their hidden nodes are those of one layer, which are not connected with nodes of other
-networks, and the last node takes the mean. That is exact. The symmetry functions are differentiated once instead of
-once for each network, which is most of what forces cost.
+networks, and the last node takes the mean. That is exact. It is made for other programs, which compute all symmetry
+functions again for each network. `Potential` differentiates them once for all networks, and is slower with the merged
+one, most of whose weights are zeros: for TiO2, 1.3 to 1.4 times the time of one network instead of 1.1 to 1.2.
 """
 
 from __future__ import annotations

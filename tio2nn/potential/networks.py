@@ -25,9 +25,14 @@ _ATOMS_PER_PRODUCT = 256
 class Evaluated:
     """What the networks say of atoms.
 
+    Contrasts are combinations of the members' energies E₀, E₁, ... whose squares sum to those of the deviations from
+    the mean (F. R. Helmert's): (E₀ + ... + Eₘ₋₁ - m Eₘ) / √(m (m + 1)). Forces are linear in the energies, so the same
+    holds for theirs: mean and variance of n members cost n derivatives of the symmetry functions, the mean alone one.
+
     Attributes:
         atomic: (n_members, n_atoms) energies relative to the reference energies, eV.
-        weights: (n_members, n_atoms, n_features) their derivatives with respect to the features; empty if not wanted.
+        weights: (n_sets, n_atoms, n_features) derivatives by the features, of the members' mean energy and, if they are
+            wanted, of the n_members - 1 contrasts; empty if not wanted.
         distances: (n_atoms,) from training; empty if not wanted.
     """
 
@@ -51,17 +56,25 @@ class Networks:
     training_atoms: Sequence[TrainingAtoms]
 
     def evaluate(
-        self, structures: Sequence[Structure], features: FloatArray, threads: int, *, with_gradients: bool
+        self,
+        structures: Sequence[Structure],
+        features: FloatArray,
+        threads: int,
+        *,
+        with_gradients: bool,
+        with_contrasts: bool = False,
     ) -> Evaluated:
         """Evaluate all atoms of some structures.
 
         Args:
             structures: of known elements.
-            features, threads, with_gradients: as for `evaluate_atoms`.
+            features, threads, with_gradients, with_contrasts: as for `evaluate_atoms`.
         """
         place = {element: k for k, element in enumerate(self.elements)}
         kinds = [np.array([place[element] for element in structure.elements]) for structure in structures]
-        return self.evaluate_atoms(kinds, features, threads, with_gradients=with_gradients)
+        return self.evaluate_atoms(
+            kinds, features, threads, with_gradients=with_gradients, with_contrasts=with_contrasts
+        )
 
     def evaluate_atoms(
         self,
@@ -70,6 +83,7 @@ class Networks:
         threads: int = 1,
         *,
         with_gradients: bool,
+        with_contrasts: bool = False,
         with_distances: bool = True,
     ) -> Evaluated:
         """Evaluate some sets of atoms, such as those of structures.
@@ -81,13 +95,15 @@ class Networks:
             kinds: of each set, (n_atoms,) the place of each atom's element.
             features: (n_atoms of all, n_features), not whitened.
             threads: that compute at once.
-            with_gradients: whether derivatives of the energies are wanted.
+            with_gradients: whether derivatives of the mean energies are wanted.
+            with_contrasts: whether, with them, those of the contrasts are.
             with_distances: whether distances from training are.
         """
         n_members, n_atoms = len(self.members), len(features)
+        n_sets = 0 if not with_gradients else n_members if with_contrasts else 1
         found = Evaluated(
             np.empty((n_members, n_atoms)),
-            np.empty((n_members, *features.shape) if with_gradients else (0, 0, 0)),
+            np.empty((n_sets, *features.shape)),
             np.empty(n_atoms if with_distances else 0),
         )
         rows, products = self._products(kinds)

@@ -80,10 +80,8 @@ class PairPotential:
         found = self.potential.networks.evaluate_atoms(
             [block.elements], features, with_gradients=True, with_distances=False
         )
-        # the derivative of a mean is the mean of derivatives: one pass for all members
-        weights = found.weights.mean(axis=0, keepdims=True)
         gradients = np.empty(block.vectors.shape)
-        gradients[order] = self._calculator.pair_gradients(listed, weights)[0]
+        gradients[order] = self._calculator.pair_gradients(listed, found.weights)[0]
         return PairGradients(found.atomic.mean(axis=0), gradients)
 
     def _list(self, block: Neighborhoods) -> tuple[IntArray, NeighborList]:

@@ -93,13 +93,20 @@ class Potential:
         return self.parameters.elements
 
     def predict(
-        self, structures: Iterable[Structure], *, forces: bool = False, threads: int | None = None
+        self,
+        structures: Iterable[Structure],
+        *,
+        forces: bool = False,
+        forces_spread: bool = True,
+        threads: int | None = None,
     ) -> Iterator[Prediction]:
         """Predict structures, in order.
 
         Args:
             structures: any iterable, such as a list or `read_structures`.
             forces: predict forces and stress, too.
+            forces_spread: with forces, also predict how much those of a committee differ. The rest has the same bits
+                without it, and then a committee takes little longer than one network.
             threads: that work on a batch or a large structure at once; by default as many as TIO2NN_THREADS says, else
                 one for each core. Predictions have the same bits whatever their number.
 
@@ -108,17 +115,26 @@ class Potential:
             UsageError: threads below 1, or TIO2NN_THREADS that is no positive number.
         """
         n = thread_count(threads)
-        compute = self._predict_forces if forces else self._predict_energies
-        yield from batch_wise(structures, lambda batch: compute(batch, n))
+
+        def compute(batch: Sequence[Structure]) -> list[Prediction]:
+            if not forces:
+                return self._predict_energies(batch, n)
+            described = self._calculator.describe(batch, n, reach=self._reach)
+            return self._with_all_forces(described, n, forces_spread)
+
+        yield from batch_wise(structures, compute)
 
     def predict_described(
         self, structures: Sequence[Structure], *, threads: int | None = None
     ) -> list[tuple[Prediction, FloatArray]]:
-        """Predict energies and forces of some structures, each with the features (n_atoms, n_features) of its atoms.
+        """Predict energies and forces, with their spread, of some structures.
 
         Args:
             structures: all of them at once in memory.
             threads: as for `predict`.
+
+        Returns:
+            Each prediction with the features (n_atoms, n_features) of its atoms.
 
         Raises:
             InputError, UsageError: as `predict`.
@@ -126,25 +142,30 @@ class Potential:
         n = thread_count(threads)
         described = self._calculator.describe(structures, n, reach=self._reach)
         own = rows_of(structures)
-        found = self._with_all_forces(described, n)
+        found = self._with_all_forces(described, n, with_spread=True)
         return [(prediction, described.features[rows]) for prediction, rows in zip(found, own, strict=True)]
 
     def predict_step(
-        self, structure: Structure, verlet: VerletList, *, threads: int | None = None
+        self,
+        structure: Structure,
+        verlet: VerletList,
+        *,
+        forces_spread: bool = True,
+        threads: int | None = None,
     ) -> Prediction:
         """Predict energy and forces of the next step of a simulation.
 
         Args:
             structure: the step.
             verlet: neighbors of earlier steps, which are used again if they can.
-            threads: as for `predict`.
+            forces_spread, threads: as for `predict`.
 
         Raises:
             InputError, UsageError: as `predict`.
         """
         n = thread_count(threads)
         described = self._calculator.describe([structure], n, verlet, self._reach)
-        return self._with_all_forces(described, n)[0]
+        return self._with_all_forces(described, n, forces_spread)[0]
 
     def energy(self, structure: Structure) -> float:
         """Total energy, eV.
@@ -176,13 +197,11 @@ class Potential:
             for structure, own in zip(structures, rows_of(structures), strict=True)
         ]
 
-    def _predict_forces(self, structures: Sequence[Structure], threads: int) -> list[Prediction]:
-        described = self._calculator.describe(structures, threads, reach=self._reach)
-        return self._with_all_forces(described, threads)
-
-    def _with_all_forces(self, described: Description, threads: int) -> list[Prediction]:
+    def _with_all_forces(self, described: Description, threads: int, with_spread: bool) -> list[Prediction]:
         features, structures = described.features, described.structures
-        evaluated = self.networks.evaluate(structures, features, threads, with_gradients=True)
+        evaluated = self.networks.evaluate(
+            structures, features, threads, with_gradients=True, with_contrasts=with_spread
+        )
         with np.errstate(over="ignore", invalid="ignore"):  # see `Prediction.unusable`
             gradients, strains = described.gradients(evaluated.weights)
             repelled = None
@@ -196,26 +215,27 @@ class Potential:
                         evaluated.of(own),
                         None if repelled is None else repelled.of(own),
                     ),
-                    -gradients[:, own],
-                    strains[:, k].mean(axis=0),
+                    gradients[:, own],
+                    strains[0, k],
                     None if repelled is None else repelled.of(own),
                 )
                 for k, (structure, own) in enumerate(zip(structures, rows_of(structures), strict=True))
             ]
 
     def _with_forces(
-        self, prediction: Prediction, of_members: FloatArray, strain: FloatArray, repelled: Repelled | None
+        self, prediction: Prediction, gradients: FloatArray, strain: FloatArray, repelled: Repelled | None
     ) -> Prediction:
-        """Add forces, from those of the networks (n_members, n_atoms, 3) and the mean of their strain derivatives."""
-        variance = of_members.var(axis=0, ddof=1) if len(self.members) > 1 else None
-        of_networks = of_members.mean(axis=0)
+        """Add forces, from gradients (n_sets, n_atoms, 3) of the sets of `Evaluated` and the mean strain derivative."""
+        of_networks, contrasts = -gradients[0], gradients[1:]
+        # one axis after the other: NumPy would add both in an order that depends on the number of atoms
+        variances = (contrasts**2).sum(axis=0).sum(axis=1) / len(contrasts) if len(contrasts) else None
         volume = prediction.structure.cell_volume
         forces = of_networks if repelled is None else of_networks - repelled.gradient
         strain = strain if repelled is None else strain + repelled.strain.sum(axis=0)
         return replace(
             prediction,
             forces=forces,
-            forces_spread=None if variance is None else np.sqrt(variance.sum(axis=1)),
+            forces_spread=None if variances is None else np.sqrt(variances),
             stress=None if volume is None else strain / volume,
             largest_network_force=float(np.sqrt((of_networks**2).sum(axis=1).max())),
         )

@@ -89,7 +89,7 @@ class Prediction:
             undetermined reference energy.
         forces: (n_atoms, 3) eV/Å, mean of the committee; None if not requested.
         forces_spread: (n_atoms,) eV/Å, square root of the variance in the committee, summed over the components; None
-            without forces or for a single network.
+            without forces, for a single network, or if not requested.
         stress: (3, 3) eV/Å³, ∂E/∂strain over `Structure.cell_volume`, positive under tension; None without forces or
             without a volume.
         repulsion: energy added by atoms closer than any in the training set, eV; see `repulsion`.

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -294,14 +295,15 @@ def _lessons(
     # each network has a repulsion added to it, and learns what lies below
     networks = replace(teacher.potential, repulsion=None)
     originals = [store[k] for k in split.indices("train").tolist()]
-    for prediction in networks.predict(originals, forces=True, threads=threads):
+    say = partial(networks.predict, forces=True, forces_spread=False, threads=threads)
+    for prediction in say(originals):
         own, said = prediction.structure, _said(prediction)
         labels = {
             name: _mixed(getattr(said, name), getattr(own, name), lesson.truth)
             for name in ("energy", "forces", "stress")
         }
         yield replace(said, **labels)
-    for prediction in networks.predict(_copies(originals, lesson, seed), forces=True, threads=threads):
+    for prediction in say(_copies(originals, lesson, seed)):
         if prediction.unusable() is None:
             yield _said(prediction)
     for k in split.indices("validation").tolist():

@@ -244,10 +244,13 @@ def _test_part(
             f"expected structures in the test set, got {got}{advice}", file=str(project.split_file)
         )
     # with forces comes the stress
-    has_forces = bool((store.has_forces | store.has_stress)[chosen].any())
+    with_spread = bool(store.has_forces[chosen].any())
+    has_forces = with_spread or bool(store.has_stress[chosen].any())
     structures = (store[k] for k in chosen.tolist())
     if features is None or has_forces:
-        results = predict_stream(potential, structures, forces=has_forces, workers=workers)
+        results = predict_stream(
+            potential, structures, forces=has_forces, forces_spread=with_spread, workers=workers
+        )
     else:
         results = map(potential.predict_features, structures, features.of_structures(chosen, store.offsets))
     nearest = {}

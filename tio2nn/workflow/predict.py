@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -59,7 +59,17 @@ FORCE_COLUMNS = (
 )
 """Additional columns with forces; the table then has one line per atom, and the columns before these repeat."""
 
+SHOW_FORCES_SPREAD: tuple[Format, ...] = ("tsv", "csv", "json")
+"""Formats that hold the spread of forces."""
+
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+class _Wanted(NamedTuple):
+    """What is predicted, as for `Potential.predict`."""
+
+    forces: bool
+    forces_spread: bool
 
 
 def predict_stream(
@@ -67,6 +77,7 @@ def predict_stream(
     items: Iterable[Structure | InputError],
     *,
     forces: bool = False,
+    forces_spread: bool = True,
     threads: int | None = None,
     workers: RemotePool | None = None,
 ) -> Iterator[Prediction | InputError]:
@@ -74,14 +85,14 @@ def predict_stream(
 
     Args:
         potential, items: what predicts, and for what.
-        forces, threads: as for `Potential.predict`.
+        forces, forces_spread, threads: as for `Potential.predict`.
         workers: other machines to predict on, one batch per thread of theirs; by default this one.
     """
-    batches = batches_of(items)
+    batches, wanted = batches_of(items), _Wanted(forces, forces_spread)
     if workers is None:
-        found = in_threads(batches, _predictor(potential, forces), thread_count(threads))
+        found = in_threads(batches, _predictor(potential, wanted), thread_count(threads))
     else:
-        found = _predicted_elsewhere(potential, batches, forces, workers)
+        found = _predicted_elsewhere(potential, batches, wanted, workers)
     for batch, predictions in found:
         results = iter(predictions)
         for item in batch:
@@ -90,7 +101,7 @@ def predict_stream(
 
 
 def _predicted_elsewhere(
-    potential: Potential, batches: Iterable[Batch], forces: bool, workers: RemotePool
+    potential: Potential, batches: Iterable[Batch], wanted: _Wanted, workers: RemotePool
 ) -> Iterator[tuple[Batch, list[Prediction | InputError]]]:
     """Batches and their predictions, in order; no more batches are read ahead than keep the workers busy."""
     with TemporaryDirectory(prefix="tio2nn-") as name:
@@ -99,17 +110,17 @@ def _predicted_elsewhere(
             running: deque[tuple[Batch, Future[list[Prediction | InputError]]]] = deque()
             for batch in batches:
                 structures = structures_in(batch)
-                running.append((batch, executor.submit(predict_batch, file, structures, forces)))
+                running.append((batch, executor.submit(predict_batch, file, structures, wanted)))
                 if len(running) >= AHEAD * capacity_of(executor, 1):
-                    yield _arrived(executor, file, forces, *running.popleft())
+                    yield _arrived(executor, file, wanted, *running.popleft())
             while running:
-                yield _arrived(executor, file, forces, *running.popleft())
+                yield _arrived(executor, file, wanted, *running.popleft())
 
 
 def _arrived(
     executor: Executor,
     file: Path,
-    forces: bool,
+    wanted: _Wanted,
     batch: Batch,
     future: Future[list[Prediction | InputError]],
 ) -> tuple[Batch, list[Prediction | InputError]]:
@@ -120,17 +131,17 @@ def _arrived(
         results: list[Prediction | InputError] = []
         for structure in structures_in(batch):
             try:
-                results += executor.submit(predict_batch, file, [structure], forces).result()
+                results += executor.submit(predict_batch, file, [structure], wanted).result()
             except BrokenExecutor as error:
                 results.append(structure.error(f"cannot predict it: {error}, even on its own"))
         return batch, results
 
 
 def predict_batch(
-    potential: Path, structures: list[Structure], forces: bool
+    potential: Path, structures: list[Structure], wanted: _Wanted
 ) -> list[Prediction | InputError]:
     """Predict some structures by a potential that is read once per process; runs in a worker."""
-    return _predict_batch(_loaded(potential), structures, forces)
+    return one_by_one(_predictor(_loaded(potential), wanted), structures, 1)
 
 
 @lru_cache(maxsize=1)
@@ -138,15 +149,13 @@ def _loaded(potential: Path) -> Potential:
     return Potential.load(potential)
 
 
-def _predict_batch(
-    potential: Potential, structures: list[Structure], forces: bool
-) -> list[Prediction | InputError]:
-    return one_by_one(_predictor(potential, forces), structures, 1)
-
-
-def _predictor(potential: Potential, forces: bool) -> Compute[Prediction]:
+def _predictor(potential: Potential, wanted: _Wanted) -> Compute[Prediction]:
     def compute(structures: Sequence[Structure], threads: int) -> list[Prediction]:
-        return list(potential.predict(structures, forces=forces, threads=threads))
+        return list(
+            potential.predict(
+                structures, forces=wanted.forces, forces_spread=wanted.forces_spread, threads=threads
+            )
+        )
 
     return compute
 
