@@ -337,7 +337,8 @@ def test_energies_that_are_not_converged_do_not_cost_the_forces(noise: float) ->
     audit = ForceAudit.of(structures, find_groups(structures))
     (line,) = audit.messages
     assert line.endswith(
-        ", though they draw atoms back as right forces do; check that energies are converged"
+        ", though they draw atoms back as right forces do; check that energies are converged, and free energies "
+        "where levels are smeared"
     )
     assert audit.agree
     assert not audit.are_wrong
@@ -349,7 +350,10 @@ def test_energies_of_one_file_that_are_not_converged_do_not_cost_the_forces() ->
     audit = ForceAudit.of(structures, find_groups(structures))
     (line,) = audit.messages
     assert line.startswith("forces of b.xyz do not match energies: ")
-    assert "those of a.xyz agree; check that energies are converged" in line
+    assert (
+        "those of a.xyz agree; check that energies are converged, and free energies where levels are smeared"
+        in line
+    )
     assert not audit.are_wrong
 
 

@@ -21,6 +21,8 @@ _SHOWN = 3  # names in a line, and lines
 # atoms 3.57 and 0.124; of a tenth 3.54 and 0.185, 4.23 and 0.373, 3.47 and 0.135.
 _FEW = 0.1
 
+_CHECK_ENERGIES = "check that energies are converged, and free energies where levels are smeared"
+
 
 class ForceAudit(NamedTuple):
     """What was found of the forces.
@@ -67,8 +69,10 @@ class ForceAudit(NamedTuple):
                 n_wrong = sum(len(parts[name]) for name, check in of_all.items() if check.finding is not None)
                 return cls(lines, are_few=n_wrong <= most, draw_back=_all_draw_back(of_all))
         if whole.finding is None:
-            checks = next((checks for checks in found if _different(checks)), {})
-            return cls(_different(checks), draw_back=_all_draw_back(checks))
+            for checks in found:
+                if lines := _different(checks):
+                    return cls(lines, draw_back=_all_draw_back(checks))
+            return cls()
         per_atom = isinstance(whole.finding, Disagreement) and whole.finding.per_atom
         names = whole.finding.names if isinstance(whole.finding, Contradiction) else ()
         are_few = 0 < len(names) <= most
@@ -147,7 +151,7 @@ def _message(finding: Disagreement | Contradiction, of_part: str = "", others: s
             "than the forces of either structure predict"
         )
     if finding.draw_back:
-        return f"{found}, though they draw atoms back as right forces do; {others}check that energies are converged"
+        return f"{found}, though they draw atoms back as right forces do; {others}{_CHECK_ENERGIES}"
     if cause:
         return f"{found}, {cause}; {others}correct the files"
     return f"{found}; {others}check that forces belong to these structures and atoms, in this order"

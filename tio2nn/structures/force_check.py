@@ -175,6 +175,9 @@ def check_forces(structures: Sequence[Structure], *, in_one_cell: bool = False) 
     agree = _is_within(_AGREEMENT, ratio)
     if ratio is not None and not agree and not _is_of_small_changes(pairs, ratio):
         ratio = None
+    if ratio is not None and ratio < 0.0 and pairs.draw_back:
+        # gradients push displaced atoms farther away; here energies follow something else
+        ratio = None
     if agree or (ratio is None and not are_per_atom):
         if (contradiction := find_contradiction(structures, pairs)) is not None:
             return ForceCheck(contradiction)
