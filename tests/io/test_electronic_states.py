@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
+from ase.io import write
 
 from tio2nn.io.electronic_states import ElectronicStates
 from tio2nn.io.extxyz import iter_extxyz
+from tio2nn.io.read import read_structures
 from tio2nn.structures.structure import Structure
 
 
@@ -52,3 +60,52 @@ def test_sums_of_partial_charges_and_computed_moments_need_no_word() -> None:
     assert told("spin=1", "spin=-1", "spin=1.0001") == ()
     (line,) = told("charge=-0.0001", "charge=-1", "charge=0.5")
     assert "(1 with -1, 1 with 0, 1 with 0.5)" in line
+
+
+def told_by_ase(
+    path: Path,
+    info: list[dict[str, Any]],
+    parameters: list[dict[str, Any]],
+    charges: list[list[float] | None],
+) -> tuple[str, ...]:
+    frames = []
+    for own_info, own_parameters, own_charges in zip(info, parameters, charges, strict=True):
+        atoms = molecule("H2O")
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0)
+        atoms.calc.parameters = own_parameters
+        atoms.info.update(own_info)
+        atoms.set_initial_charges(own_charges)
+        frames.append(atoms)
+    if path.suffix == ".traj":
+        write(path, frames)
+    else:
+        with connect(path) as database:
+            for atoms in frames:
+                database.write(atoms, key_value_pairs=atoms.info)
+    states = ElectronicStates()
+    for item in read_structures(path):
+        assert isinstance(item, Structure), item
+        states.add(item)
+    return states.messages([item.name for item in read_structures(path)])
+
+
+NONE: list[Any] = [{}, {}]
+
+
+@pytest.mark.parametrize("suffix", [".traj", ".db"])
+def test_charges_and_spins_that_ase_keeps_are_told(tmp_path: Path, suffix: str) -> None:
+    def told_of(*what: Any) -> tuple[str, ...]:
+        return told_by_ase(tmp_path / f"{len(list(tmp_path.iterdir()))}{suffix}", *what)
+
+    (line,) = told_of([{"charge": 0}, {"charge": 1}], NONE, [None, None])
+    assert "total charge (1 with 0, 1 with 1)" in line
+    (line,) = told_of(NONE, [{"charge": 0}, {"charge": -1, "xc": "PBE"}], [None, None])
+    assert "total charge (1 with -1, 1 with 0)" in line
+    (line,) = told_of(NONE, [{"mult": 1}, {"mult": 3}], [None, None])
+    assert "spin multiplicity (1 with 1, 1 with 3)" in line
+    (line,) = told_of(NONE, NONE, [[0.0, 0.0, 0.0], [-0.5, 0.75, 0.75]])
+    assert "total charge (1 with 0, 1 with 1)" in line
+    # guesses for the atoms, and what is told more plainly
+    assert told_of(NONE, NONE, [[0.1, 0.0, 0.0], [-0.5, 0.3, 0.4]]) == ()
+    assert told_of([{"charge": 1}] * 2, NONE, [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]) == ()
+    assert told_of([{"charge": 1}] * 2, [{"charge": 0}, {"charge": 1}], [None, None]) == ()

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import numpy as np
 
 from tio2nn.errors import InputError, one_line
+from tio2nn.io.electronic_states import stated
 from tio2nn.io.stream import Labels, structure_of
 from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, Structure
 
@@ -30,6 +31,8 @@ _COLUMNS = (
     "forces",
     "stress",
     "key_value_pairs",
+    "calculator_parameters",
+    "initial_charges",
 )
 _VERSIONS = range(5, 10)
 _ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ)
@@ -99,7 +102,7 @@ def _check(connection: sqlite3.Connection, file: str) -> None:
 
 
 def _structure(row: tuple[object, ...], file: str) -> Structure:
-    number, numbers, positions, cell, pbc, energy, free_energy, forces, stress, words = row
+    number, numbers, positions, cell, pbc, energy, free_energy, forces, stress, words, settings, charges = row
     elements = _array(numbers, "<i4").tolist()
     vectors = np.zeros((3, 3)) if cell is None else _array(cell, "<f8").reshape(3, 3)
     flags = int(pbc) if isinstance(pbc, int) else 0
@@ -110,6 +113,9 @@ def _structure(row: tuple[object, ...], file: str) -> Structure:
         None if stress is None else _array(stress, "<f8"),
         config_type=_kind(pairs := _pairs(words)),
         weight=pairs.get(CONFIG_WEIGHT),
+        states=stated(
+            pairs, _pairs(settings), initial_charges=None if charges is None else _array(charges, "<f8")
+        ),
     )
     return structure_of(
         elements,
@@ -129,7 +135,7 @@ def _array(value: object, kind: str) -> np.ndarray:
 
 
 def _pairs(value: object) -> Mapping[str, object]:
-    """The key-value pairs of a row; none if they are damaged, as no number depends on them."""
+    """Key-value pairs or parameters of a row; none if they are damaged, as no number depends on them."""
     try:
         found = json.loads(value) if isinstance(value, bytes) else None
     except (ValueError, RecursionError):

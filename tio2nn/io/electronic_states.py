@@ -10,6 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 
+import numpy as np
+
+from tio2nn.array_types import FloatArray
 from tio2nn.files.text import parse_number
 from tio2nn.structures.elements import ATOMIC_NUMBERS
 from tio2nn.structures.structure import Structure
@@ -26,6 +29,26 @@ _SHOWN = 4  # values in a line
 _DECIMALS = 2  # a total charge that was summed from partial charges is not whole to the last digit
 
 
+def stated(*tables: object, initial_charges: FloatArray | None = None) -> dict[str, str]:
+    """What ASE keeps of the total charge and the spin of a structure, for `Extras.states`.
+
+    Args:
+        tables: keys and values, such as `info` and the parameters of the calculator, those that count most first;
+            anything else tells nothing.
+        initial_charges: (n_atoms,) of the atoms, which many calculators add up; sums that are not whole are guesses.
+    """
+    found: dict[str, str] = {}
+    for table in tables:
+        words = {str(key): str(value) for key, value in table.items()} if isinstance(table, Mapping) else {}
+        known = _told(found)
+        found |= {key: word for key, word in words.items() if _told({key: word}).keys() - known.keys()}
+    if initial_charges is not None and _CHARGE not in _told(found):
+        total = float(np.sum(initial_charges))
+        if abs(total - round(total)) < 10.0**-_DECIMALS:
+            found["charge"] = str(round(total))
+    return found
+
+
 class ElectronicStates:
     """Charges and spins of structures, by their names."""
 
@@ -35,7 +58,7 @@ class ElectronicStates:
 
     def add(self, structure: Structure) -> None:
         """Note what a file tells of a structure."""
-        told = _told(structure.extras.info)
+        told = _told({**structure.extras.info, **structure.extras.states})
         if (charge := told.pop(_CHARGE, None)) is not None:
             self._charges[structure.name] = charge
         # a single atom has the spin of its shell

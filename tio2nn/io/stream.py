@@ -6,7 +6,7 @@ import lzma
 import math
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import BinaryIO, NamedTuple
 
@@ -157,6 +157,7 @@ class Labels(NamedTuple):
         stress: (3, 3), or six components in Voigt's order, eV/Å³, positive under tension, or None.
         remarks: on labels that were ignored.
         config_type, weight: as in `Structure`; the weight as the file gives it.
+        states: as in `Extras`; None if the file tells nothing.
     """
 
     energy: float | None
@@ -166,6 +167,7 @@ class Labels(NamedTuple):
     remarks: tuple[str, ...] = ()
     config_type: str = ""
     weight: object = None
+    states: Mapping[str, str] | None = None
 
 
 def structure_of(
@@ -244,7 +246,8 @@ def structure_of(
         config_type=labels.config_type,
         weight=weight,
         extras=Extras(
-            remarks=labels.remarks if reason is None else (*labels.remarks, f"stress ignored: {reason}")
+            states=labels.states or {},
+            remarks=labels.remarks if reason is None else (*labels.remarks, f"stress ignored: {reason}"),
         ),
     )
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from tio2nn.errors import InputError
+from tio2nn.io.electronic_states import stated
 from tio2nn.io.stream import Labels, structure_of
 from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, Structure
 
@@ -75,6 +76,7 @@ def _structure(item: Mapping[str, Any], header: Mapping[str, Any], file: str) ->
             results.get("stress"),
             config_type=str(info.get(CONFIG_TYPE) or ""),
             weight=info.get(CONFIG_WEIGHT),
+            states=stated(info, results.get("parameters"), initial_charges=item.get("charges")),
         ),
         file=file,
     )

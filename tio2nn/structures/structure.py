@@ -50,12 +50,14 @@ class Extras:
         columns: per-atom data, by name.
         no_energy: why there is no total energy.
         remarks: on labels that were ignored.
+        states: total charge and spin that the file tells otherwise than in `info`, by common words for them.
     """
 
     info: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, Column] = field(default_factory=dict)
     no_energy: str = "expected a total energy, got none"
     remarks: tuple[str, ...] = ()
+    states: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
