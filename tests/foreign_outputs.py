@@ -104,6 +104,7 @@ def cp2k(
     periodicity: str = "XYZ",
     forces: bool = True,
     stress: str = "GPa",
+    charge: int = 0,
 ) -> str:
     """The output of a single point by CP2K.
 
@@ -114,6 +115,7 @@ def cp2k(
         periodicity: the axes, or NONE.
         forces: whether they were asked for.
         stress: unit in which it is printed; "" if it was not asked for.
+        charge: of all atoms.
     """
     lines = [" DBCSR| CPU Multiplication driver                                 BLAS (U)", ""]
     lines += ["  **** **** ******  **  PROGRAM STARTED AT               2024-01-01 00:00:00.000"]
@@ -124,6 +126,7 @@ def cp2k(
             f" CELL| Vector {name} [angstrom]:  {numbers}   |{name}| = {np.linalg.norm(vector):12.6f}"
         )
     lines += [f" CELL| Periodicity {periodicity:>60}", ""]
+    lines += [f" DFT| Multiplicity {1 + charge % 2:>61}", f" DFT| Charge {charge:>67}", ""]
     lines += ["  1. Atomic kind: Si1                               Number of atoms:       1", ""]
     lines += ["  2. Atomic kind: O                                 Number of atoms:       2", ""]
     lines += [" MODULE QUICKSTEP: ATOMIC COORDINATES IN ANGSTROM", ""]

@@ -17,6 +17,7 @@ import pytest
 from command_line import invoke
 
 from tio2nn.errors import InputError
+from tio2nn.io.electronic_states import ElectronicStates
 from tio2nn.io.formats import AIMS, AIMS_DYNAMICS, CP2K, OUTCAR, format_of_content, format_of_name
 from tio2nn.io.outputs import foreign
 from tio2nn.io.read import read_structures
@@ -169,6 +170,17 @@ def test_a_molecule_of_cp2k_and_of_aims_is_not_periodic(tmp_path: Path) -> None:
     assert slab.periodic == (True, True, False)
     for structure in outputs.found(written(tmp_path, "aims.out", foreign_outputs.aims_dynamics(cell=False))):
         assert structure.periodic == (False, False, False)
+
+
+@needs_dpdata
+def test_charges_of_cp2k_are_told(tmp_path: Path) -> None:
+    states = ElectronicStates()
+    for charge in (0, 1):
+        path = written(tmp_path, f"{charge}-cp2k.out", foreign_outputs.cp2k(charge=charge))
+        for structure in outputs.found(path):
+            states.add(structure)
+    (line,) = states.messages({"0-cp2k", "1-cp2k"})
+    assert "total charge (1 with 0, 1 with 1)" in line
 
 
 @needs_dpdata

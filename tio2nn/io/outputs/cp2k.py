@@ -34,6 +34,7 @@ _STRESS = re.compile(
     r" ?(?:STRESS TENSOR|STRESS\| (?:Analytical|Numerical) stress tensor) \[(\w+)\]\s*", re.IGNORECASE
 )
 _UNITS = {"gpa": 1.0, "kbar": 0.1, "mpa": 1e-3, "bar": 1e-4, "pa": 1e-9}  # GPa
+_STATE = re.compile(r" DFT\| (Charge|Multiplicity)\s+(\S+)\s*")
 _MOST_KINDS = 1000
 _MOST_KEPT = 2**28  # characters
 
@@ -83,6 +84,7 @@ class _Point:
         self._has_forces = False
         self._unit_of_stress = ""
         self._stress: list[list[float]] = []
+        self._states: dict[str, str] = {}
 
     def take(self, line: str) -> None:
         """Go on with a line.
@@ -96,6 +98,9 @@ class _Point:
             self._lines.check_end()
         elif "SCF run NOT converged" in line:
             self._failed = True
+        elif (state := _STATE.fullmatch(line)) is not None:
+            self._lines.check_end()
+            self._states[state[1]] = state[2]
         elif any(word in line for word in _PERIODICITY):
             self._periodicity = line.split()[-1]
         elif any(word in line for word in _SINGLE):
@@ -207,7 +212,14 @@ class _Point:
             positions[0],
             cells[0],
             self._axes(),
-            labels=Labels(energy, energy, forces[0] * (HARTREE / BOHR / per_length), stress, remarks),
+            labels=Labels(
+                energy,
+                energy,
+                forces[0] * (HARTREE / BOHR / per_length),
+                stress,
+                remarks,
+                states=self._states,
+            ),
             file=self._file,
         )
 
