@@ -66,6 +66,21 @@ def test_a_few_relaxed_molecules_keep_theirs() -> None:
     assert without_placeholders(few) == (few, 0)
 
 
+def test_relaxed_molecules_below_others_with_forces_keep_theirs() -> None:
+    relaxed = [replace(s, energy=-1.0) for s in with_zero_forces(molecule("H2O"), 6)]
+    forces = np.random.default_rng(0).normal(size=(3, 3))
+    others = [replace(s, forces=forces, energy=0.0) for s in with_zero_forces(molecule("H2O"), 10, 0.1)]
+    found, n = without_placeholders([*relaxed, *others])
+    assert n == 0
+    assert all(s.forces is not None for s in found)
+    # too few others, others with other atoms, and zeros at any energy
+    assert without_placeholders([*relaxed, *others[1:]])[1] == 6
+    sulfides = [replace(s, elements=("S", "H", "H")) for s in others]
+    assert without_placeholders([*relaxed, *sulfides])[1] == 6
+    unknown = [replace(s, energy=0.1 * k) for k, s in enumerate(relaxed)]
+    assert without_placeholders([*unknown, *others])[1] == 6
+
+
 def test_coordinates_that_are_rounded_to_two_decimals_do_not_break_symmetry() -> None:
     stretched = bulk("Al") * (2, 2, 2)
     stretched.set_cell(np.round(stretched.cell[:] * 1.06, 2), scale_atoms=True)

@@ -2,11 +2,12 @@
 
 Forces are exactly zero where symmetry makes them so, as on the atoms of a perfect crystal, and where an atom is alone.
 They are not on an atom with more neighbors on one side than on the other: a relaxed structure has small forces there.
+These may have been rounded to zero, which is believed where all others with the same atoms and forces have more energy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,9 @@ from tio2nn.wording import counted
 
 # structures; a few molecules may have been relaxed until forces were rounded to zero
 FEWEST = 5
+# structures with the same atoms and noticeable forces, above which a relaxed one lies; one of no relation to them lies
+# there one time in eleven
+_FEWEST_ABOVE = 10
 _NOTICEABLE = 0.1  # eV/Å; beside smaller ones, forces may be rounded to zero
 # Sums of covalent radii within which atoms are neighbors
 _REACH = 1.3
@@ -31,13 +35,41 @@ _ONE_SIDED = 0.02
 _ROUNDED = 0.005
 
 
+class Above:
+    """Energies of structures with forces, by the atoms that they have."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[tuple[str, int], ...], tuple[int, float]] = {}
+
+    def add(self, structure: Structure) -> None:
+        """Note the energy of a structure if it has noticeable forces."""
+        if (
+            structure.energy is None
+            or structure.forces is None
+            or np.abs(structure.forces).max() < _NOTICEABLE
+        ):
+            return
+        n, lowest = self._found.get(key := tuple(structure.composition.items()), (0, np.inf))
+        self._found[key] = n + 1, min(lowest, structure.energy)
+
+    def are_relaxed(self, composition: Mapping[str, int], energy: float | None) -> bool:
+        """Whether these atoms have forces in many structures and less energy, eV, than in any of them."""
+        n, lowest = self._found.get(tuple(composition.items()), (0, np.inf))
+        return energy is not None and n >= _FEWEST_ABOVE and energy < lowest
+
+
 def without_placeholders(structures: Sequence[Structure]) -> tuple[list[Structure], int]:
     """Structures without forces that are zeros in place of unknown ones, and the number of structures that had such.
 
     Args:
         structures: any.
     """
-    are_placeholders = [is_placeholder(structure) for structure in structures]
+    above = Above()
+    for structure in structures:
+        above.add(structure)
+    are_placeholders = [
+        is_placeholder(s) and not above.are_relaxed(s.composition, s.energy) for s in structures
+    ]
     n = sum(are_placeholders)
     if n < FEWEST:
         return list(structures), 0

@@ -339,7 +339,8 @@ def _collect(
     """
     rows: list[Evaluated] = []
     n_trained_on = 0
-    with_placeholders: list[int] = []  # places of rows
+    with_placeholders: list[tuple[int, dict[str, int], float | None]] = []  # places of rows, atoms, energies
+    above = zero_forces.Above()
     rejected: list[InputError] = []
     with track("evaluating structures", part.n_structures) as advance:
         for result in part.results:
@@ -354,8 +355,11 @@ def _collect(
             if isinstance(row, InputError):
                 rejected.append(row)
             else:
-                if not isinstance(result, InputError) and zero_forces.is_placeholder(result.structure):
-                    with_placeholders.append(len(rows))
+                if not isinstance(result, InputError):
+                    structure = result.structure
+                    above.add(structure)
+                    if zero_forces.is_placeholder(structure):
+                        with_placeholders.append((len(rows), structure.composition, structure.energy))
                 rows.append(row)
             advance(1)
     if not rows:
@@ -363,10 +367,11 @@ def _collect(
             raise rejected[0]
         got = f"{len(rejected)} that cannot be used; the first: {rejected[0]}" if rejected else "none"
         raise InputError(f"expected structures to evaluate, got {got}")
-    if len(with_placeholders) >= zero_forces.FEWEST:
-        for k in with_placeholders:
+    unknown = [k for k, atoms, energy in with_placeholders if not above.are_relaxed(atoms, energy)]
+    if len(unknown) >= zero_forces.FEWEST:
+        for k in unknown:
             rows[k] = rows[k]._replace(forces=None)
-        remarks.add_line(zero_forces.message(len(with_placeholders)))
+        remarks.add_line(zero_forces.message(len(unknown)))
     rows.sort(key=lambda row: (natural_key(row.name), natural_key(row.file)))
     table = ResidualTable(tuple(rows), potential.elements, potential.reference_energies)
     return table, tuple(rejected), n_trained_on
