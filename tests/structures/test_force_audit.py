@@ -126,7 +126,7 @@ def smeared(scale: float, seed: int) -> list[Structure]:
     return made
 
 
-@pytest.mark.parametrize("scale", [0.03, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize("scale", [0.05, 0.1, 0.2])
 def test_energies_without_entropy_do_not_cost_the_forces(scale: float) -> None:
     for seed in range(4):
         known = smeared(scale, seed)
