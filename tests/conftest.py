@@ -30,6 +30,11 @@ settings.register_profile("thorough", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=25)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A name for bytes that stays the same: those of a gzip file tell when it was made."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) else None
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Random tests try fewer examples where slow tests are left out."""
     settings.load_profile("quick" if config.option.markexpr == "not slow" else "thorough")
