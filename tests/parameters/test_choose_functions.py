@@ -27,7 +27,7 @@ def test_ti_and_o_get_the_functions_that_were_published_for_them() -> None:
 
 @pytest.mark.parametrize("factor", [0.8, 0.6])
 def test_lengths_follow_those_of_close_atoms(factor: float) -> None:
-    rule, start = Rule(longest_cutoff=20.0), RULE.reference_spacing
+    rule, start = Rule(longest_cutoff=20.0, longest_cutoff_if_open=20.0), RULE.reference_spacing
     larger = tuple(0.25 * (STEP * k / factor) ** 3 for k in range(1, 161))
     one = choose_functions(replace(CRYSTAL, spacing=start), rule)
     other = choose_functions(replace(CRYSTAL, spacing=start * factor, neighbors_within=larger), rule)
@@ -61,12 +61,22 @@ def test_a_crystal_has_so_many_neighbors_within_the_cutoff() -> None:
     )
 
 
+def test_an_open_crystal_has_as_many_neighbors_as_titania() -> None:
+    # four neighbors within 1.5 spacings, 12 more a little farther away
+    silicon = tuple((4.0 if STEP * k < 3.6 else 0.2 * (STEP * k) ** 3) for k in range(1, 81))
+    choice = choose_functions(replace(CRYSTAL, spacing=2.3, neighbors_within=silicon))
+    assert choice.cutoff == 8.0
+    assert choice.reasons[0] == "wide enough for 100 neighbors on average"
+
+
 @pytest.mark.parametrize(
     ("spacing", "density", "expected"),
     [
         # 2.2 spacings, 6.5 Å, and where both contradict each other the spacings
         (2.5, 10.0, 5.5),
-        (2.5, 0.01, 6.5),
+        (2.5, 0.2, 6.5),
+        # open ones
+        (2.5, 0.01, 8.0),
         (4.0, 0.01, 8.8),
     ],
 )

@@ -87,16 +87,17 @@ def perform(
     from tio2nn.structures import zero_forces
     from tio2nn.workflow.extract import extract
 
-    summary = extract(
-        project,
-        sources,
-        parameters=parameters,
-        limit=limit,
-        stdin=sys.stdin,
-        options=options,
-        isolated_atoms=isolated_atoms,
-        track=console.track,
-    )
+    with console.compile_notice("what finds neighbors"):
+        summary = extract(
+            project,
+            sources,
+            parameters=parameters,
+            limit=limit,
+            stdin=sys.stdin,
+            options=options,
+            isolated_atoms=isolated_atoms,
+            track=console.track,
+        )
     if summary.audit is None and len(summary.rejected) == 1 and not summary.foreign_elements:
         raise summary.rejected[0]
     console.rejected(summary.rejected)

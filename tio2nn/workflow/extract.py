@@ -19,6 +19,7 @@ from tio2nn.parallel.progress import Track, silent
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import in_published_order
+from tio2nn.parameters.recipes import uses_forces
 from tio2nn.project.given_weights import WEIGHT, given_weights
 from tio2nn.project.named import project_of
 from tio2nn.project.project import Project
@@ -207,7 +208,9 @@ def extract(
         ),
         forces=forces,
         wild_forces="" if findings is None else wild_among_few(findings) or "",
-        choices=_completed(project, parameters) if structures and isinstance(parameters, Draft) else (),
+        choices=_completed(project, parameters, track)
+        if structures and isinstance(parameters, Draft)
+        else (),
         energies=decision,
         stresses=stresses,
         constants=constants,
@@ -244,14 +247,17 @@ def _given_reference_energies(parameters: ParameterSet | Draft | None) -> Mappin
     return None if settings is None else settings.reference_energies
 
 
-def _completed(project: Project, draft: Draft) -> tuple[tuple[str, str], ...]:
+def _completed(project: Project, draft: Draft, track: Track) -> tuple[tuple[str, str], ...]:
     """Choose symmetry functions for the extracted structures, write them to `params.json`, and say why."""
     from tio2nn.parameters.choose_functions import choose_functions, explained
     from tio2nn.project.neighborhoods import statistics
+    from tio2nn.workflow.range_of_forces import reaching_as_far_as_forces
 
     store = read_store(project.structures_file)
     seen = statistics(store, draft.elements or in_published_order(store.elements))
     choice = choose_functions(seen)
+    if uses_forces(draft.settings, int(np.count_nonzero(store.has_forces)), store.label_notes.doubts):
+        choice = reaching_as_far_as_forces(choice, seen, store, draft.settings, track)
     parameters, text = draft.completed(choice)
     with atomic_write(project.parameters_file) as handle:
         handle.write(text)

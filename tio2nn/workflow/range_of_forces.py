@@ -1,0 +1,156 @@
+"""How far forces reach: whether functions with a longer cutoff would explain them better.
+
+In simple metals forces come from farther away than in covalent crystals or d metals, and distances between neighbors do
+not tell which is which. Linear fits to the forces of a sample of the structures do, in seconds: the energy is a sum of
+all symmetry functions, with a coefficient for each and each element, and forces left out of a fit judge it.
+
+Errors of held-out forces at a cutoff over those at 6.5 Å, by such a fit and by committees of the recipe `auto` (in
+parentheses, with errors of energies; random fifths held out: two of Li and Mo, three of Si, five of Ge):
+
+    Li, 7.2 Å 0.91 (0.80, 0.84), 8 Å 0.74 (0.67, 0.59); Mo, 7.2 Å 0.98 (1.03, 1.28), 8 Å 0.97 (1.04, 1.40);
+    Si, 8 Å 0.99 (0.99, 0.90); Ge, 8 Å 1.01 (0.94, 0.89)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from tio2nn.array_types import FloatArray
+from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
+from tio2nn.errors import InputError
+from tio2nn.parallel.progress import Track, silent
+from tio2nn.parameters.choose_functions import STEP, Choice, Statistics
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.parameters.presets import DEFAULT_ELEMENTS
+from tio2nn.project.structure_store import StructureStore
+from tio2nn.structures.structure import Structure
+
+# Å between the cutoffs that are tried
+_STRIDE = 0.5
+# ... up to the radius within which an atom has so many neighbors on average: 8 Å in Li, 7.4 Å in Mo
+_MOST_NEIGHBORS = 110.0
+# Of two cutoffs the shorter one, unless its errors are larger by more than this: an energy with forces takes twice as
+# long at 8 Å as at 6.5 Å
+_WORTH_IT = 1.05
+# Of the sample: 2 to 10 s for each cutoff
+_MOST_ATOMS, _MOST_STRUCTURES, _FEWEST_STRUCTURES = 3_000, 60, 12
+# Bytes that the derivatives of one structure may take
+_LARGEST = 1e8
+# Components of forces for each coefficient, below which a fit tells nothing
+_FEWEST_FOR_EACH = 4
+# Forces of structures with larger ones than this many times the median would decide the fit
+_WILD = 5.0
+_FOLDS = 4
+# Of the ridge, in units of the variances of the columns
+_RIDGES = 10.0 ** np.arange(-9.0, -1.0)
+
+
+def reaching_as_far_as_forces(
+    choice: Choice,
+    statistics: Statistics,
+    store: StructureStore,
+    settings: ParameterSet,
+    track: Track = silent,
+) -> Choice:
+    """The choice, with a longer cutoff if that explains the forces much better.
+
+    Molecules, Ti and O, and sets with few forces keep the cutoff that they have.
+
+    Args:
+        choice: by distances.
+        statistics: what it was made from.
+        store: structures, some of them with right forces.
+        settings: parameter set to which choices are applied.
+        track: reports progress, one step per structure.
+    """
+    farthest = min(statistics.radius_of(_MOST_NEIGHBORS), STEP * len(statistics.neighbors_within))
+    cutoffs = [choice.cutoff]
+    while round(cutoffs[-1] + _STRIDE, 1) <= farthest:
+        cutoffs.append(round(cutoffs[-1] + _STRIDE, 1))
+    is_published = set(choice.elements) == set(DEFAULT_ELEMENTS)
+    if statistics.is_finite or is_published or len(cutoffs) == 1:
+        return choice
+    sets = [replace(choice, cutoff=cutoff).applied_to(settings) for cutoff in cutoffs]
+    samples = _samples(store, sets, track)
+    n_components = sum(len(sample.forces) for sample in samples)
+    n_coefficients = len(choice.elements) * sets[0].n_features
+    if len(samples) < _FEWEST_STRUCTURES or n_components < _FEWEST_FOR_EACH * n_coefficients:
+        return choice
+    forces = [sample.forces for sample in samples]
+    errors = [linear_error([sample.columns[k] for sample in samples], forces) for k in range(len(sets))]
+    best = next(k for k, error in enumerate(errors) if error <= _WORTH_IT * min(errors))
+    if best == 0:
+        return choice
+    gain = round(100.0 * (1.0 - errors[best] / errors[0]))
+    why = f"forces reach farther than {cutoffs[0]:g} Å, a linear fit to them is better by {gain} %"
+    return replace(choice, cutoff=cutoffs[best], reasons=(why, choice.reasons[1]))
+
+
+def linear_error(columns: Sequence[FloatArray], forces: Sequence[FloatArray]) -> float:
+    """Mean absolute error of linear fits to forces, each judged by the structures that it left out, eV/Å.
+
+    Args:
+        columns: (n_components, n_coefficients) of each structure, forces that a coefficient of 1 gives.
+        forces: (n_components,) of each.
+    """
+    scale = np.sqrt(np.mean(np.concatenate(columns) ** 2, axis=0))
+    scale[scale == 0.0] = 1.0
+    scaled = [own / scale for own in columns]
+    residuals: list[FloatArray] = []
+    for fold in range(_FOLDS):
+        trained = [k for k in range(len(scaled)) if k % _FOLDS != fold]
+        a = np.concatenate([scaled[k] for k in trained])
+        variances, rotation = np.linalg.eigh(a.T @ a / len(a))
+        projected = rotation.T @ (a.T @ np.concatenate([forces[k] for k in trained]) / len(a))
+        coefficients = rotation @ (projected[:, None] / (np.maximum(variances, 0.0)[:, None] + _RIDGES))
+        for k in range(fold, len(scaled), _FOLDS):
+            residuals.append(np.abs(scaled[k] @ coefficients - forces[k][:, None]))
+    return float(np.concatenate(residuals).mean(axis=0).min())
+
+
+class _Sample(NamedTuple):
+    """A structure: its forces, and at each cutoff those that a coefficient of 1 gives."""
+
+    forces: FloatArray  # (3 n_atoms,) eV/Å
+    columns: list[FloatArray]  # (3 n_atoms, n_coefficients) each
+
+
+def _samples(store: StructureStore, sets: Sequence[ParameterSet], track: Track) -> list[_Sample]:
+    calculators = [SymmetryCalculator(parameters) for parameters in sets]
+    samples = []
+    drawn = _drawn(store, sets[0].n_features)
+    with track("looking how far forces reach", len(drawn)) as advance:
+        for place in drawn:
+            structure = store[place]
+            try:
+                columns = [_columns(own, sets[0].elements, structure) for own in calculators]
+            except InputError:
+                continue  # reported by `featurize`
+            finally:
+                advance(1)
+            samples.append(_Sample(np.asarray(structure.forces, np.float64).ravel(), columns))
+    return samples
+
+
+def _columns(calculator: SymmetryCalculator, elements: Sequence[str], structure: Structure) -> FloatArray:
+    """(3 n_atoms, n_elements · n_features) forces if the energy were one function of the atoms of one element."""
+    jacobian = calculator.jacobian(structure)
+    kinds = np.array([elements.index(element) for element in structure.elements])
+    of_kinds = [jacobian[kinds == k].sum(axis=0) for k in range(len(elements))]
+    return np.asarray(-np.concatenate(of_kinds).reshape(-1, 3 * structure.n_atoms).T)
+
+
+def _drawn(store: StructureStore, n_features: int) -> list[int]:
+    """Structures with forces, drawn at random, always the same; none with forces far above those of most."""
+    fits = store.n_atoms.astype(np.float64) ** 2 * (24.0 * n_features) <= _LARGEST
+    usable = np.flatnonzero(store.has_forces & fits & ~store.gross_outliers)
+    largest = store.max_forces[usable]
+    if len(usable):
+        usable = usable[largest <= _WILD * np.median(largest)]
+    drawn = np.random.default_rng(0).permutation(usable)[:_MOST_STRUCTURES]
+    n_atoms = np.cumsum(store.n_atoms[drawn])
+    return [int(place) for place in drawn[n_atoms <= _MOST_ATOMS]]
