@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,24 @@ def test_charges_and_spins_that_ase_keeps_are_told(tmp_path: Path, suffix: str) 
     assert told_of(NONE, NONE, [[0.1, 0.0, 0.0], [-0.5, 0.3, 0.4]]) == ()
     assert told_of([{"charge": 1}] * 2, NONE, [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]) == ()
     assert told_of([{"charge": 1}] * 2, [{"charge": 0}, {"charge": 1}], [None, None]) == ()
+
+
+@pytest.mark.parametrize("suffix", [".traj", ".db"])
+@pytest.mark.parametrize("charge", [float("nan"), float("inf")])
+def test_initial_charges_that_are_no_charges_cost_no_structure(
+    tmp_path: Path, suffix: str, charge: float
+) -> None:
+    # no label depends on them
+    path = tmp_path / f"odd{suffix}"
+    assert told_by_ase(path, NONE, NONE, [[charge, charge, 0.0], [0.0, 0.0, 0.0]]) == ()
+    assert len(list(read_structures(path))) == 2
+
+
+@pytest.mark.parametrize("blob", [b"abc", b"", "text", 3])
+def test_damaged_initial_charges_of_a_database_cost_no_structure(tmp_path: Path, blob: object) -> None:
+    path = tmp_path / "damaged.db"
+    told_by_ase(path, NONE, NONE, [[1.0, 0.0, 0.0], None])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE systems SET initial_charges = ? WHERE id = 1", (blob,))
+    first, _ = read_structures(path)
+    assert not first.extras.states

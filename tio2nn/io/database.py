@@ -113,9 +113,7 @@ def _structure(row: tuple[object, ...], file: str) -> Structure:
         None if stress is None else _array(stress, "<f8"),
         config_type=_kind(pairs := _pairs(words)),
         weight=pairs.get(CONFIG_WEIGHT),
-        states=stated(
-            pairs, _pairs(settings), initial_charges=None if charges is None else _array(charges, "<f8")
-        ),
+        states=stated(pairs, _pairs(settings), initial_charges=_charges(charges)),
     )
     return structure_of(
         elements,
@@ -132,6 +130,14 @@ def _array(value: object, kind: str) -> np.ndarray:
     if not isinstance(value, bytes):
         raise TypeError("expected bytes")
     return np.frombuffer(value, kind)
+
+
+def _charges(value: object) -> np.ndarray | None:
+    """Initial charges of a row; None if there are none, or they are damaged, as no number depends on them."""
+    try:
+        return _array(value, "<f8")
+    except (TypeError, ValueError):
+        return None
 
 
 def _pairs(value: object) -> Mapping[str, object]:

@@ -6,13 +6,13 @@ learns the mean.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from tio2nn.array_types import FloatArray
 from tio2nn.files.text import parse_number
 from tio2nn.structures.elements import ATOMIC_NUMBERS
 from tio2nn.structures.structure import Structure
@@ -29,8 +29,10 @@ _SHOWN = 4  # values in a line
 _DECIMALS = 2  # a total charge that was summed from partial charges is not whole to the last digit
 
 
-def stated(*tables: object, initial_charges: FloatArray | None = None) -> dict[str, str]:
+def stated(*tables: object, initial_charges: object = None) -> dict[str, str]:
     """What ASE keeps of the total charge and the spin of a structure, for `Extras.states`.
+
+    No label depends on it: what is damaged tells nothing.
 
     Args:
         tables: keys and values, such as `info` and the parameters of the calculator, those that count most first;
@@ -39,14 +41,26 @@ def stated(*tables: object, initial_charges: FloatArray | None = None) -> dict[s
     """
     found: dict[str, str] = {}
     for table in tables:
-        words = {str(key): str(value) for key, value in table.items()} if isinstance(table, Mapping) else {}
+        items = table.items() if isinstance(table, Mapping) else ()
+        words = {str(key): str(value) for key, value in items if _meaning(str(key)) is not None}
         known = _told(found)
         found |= {key: word for key, word in words.items() if _told({key: word}).keys() - known.keys()}
-    if initial_charges is not None and _CHARGE not in _told(found):
-        total = float(np.sum(initial_charges))
-        if abs(total - round(total)) < 10.0**-_DECIMALS:
-            found["charge"] = str(round(total))
+    if _CHARGE not in _told(found) and (total := _whole_sum(initial_charges)) is not None:
+        found["charge"] = str(total)
     return found
+
+
+def _whole_sum(charges: object) -> int | None:
+    """Sum of the charges of atoms; None if there are none, or it is not whole."""
+    try:
+        numbers = np.asarray(charges, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.sum(numbers))
+    if not numbers.size or not math.isfinite(total) or abs(total - round(total)) >= 10.0**-_DECIMALS:
+        return None
+    return round(total)
 
 
 class ElectronicStates:
@@ -92,9 +106,7 @@ class ElectronicStates:
 def _told(info: Mapping[str, str]) -> dict[str, float]:
     told: dict[str, float] = {}
     for key, word in info.items():
-        number = parse_number(word.strip("\"'"))
-        name = _SEPARATORS.sub("", key)
-        what = next((what for what, pattern in _KEYS.items() if pattern.fullmatch(name)), None)
+        what, number = _meaning(key), parse_number(word.strip("\"'"))
         if number is None or what is None:
             continue
         value = round(number, _DECIMALS) + 0.0  # not -0
@@ -104,3 +116,9 @@ def _told(info: Mapping[str, str]) -> dict[str, float]:
             # others are moments that were computed; up and down are the same
             told.setdefault(what, abs(value))
     return told
+
+
+def _meaning(key: str) -> str | None:
+    """What a key tells; None if something else."""
+    name = _SEPARATORS.sub("", key)
+    return next((what for what, pattern in _KEYS.items() if pattern.fullmatch(name)), None)
