@@ -17,7 +17,8 @@ from tio2nn.parameters.draft import Draft
 from tio2nn.project.neighborhoods import statistics
 from tio2nn.project.structure_store import StructureStore, read_store, write_store
 from tio2nn.structures.structure import Structure
-from tio2nn.workflow.range_of_forces import reaching_as_far_as_forces
+from tio2nn.workflow import range_of_forces
+from tio2nn.workflow.range_of_forces import reaching_as_far_as_forces, worth_it
 
 SETTINGS = Draft.new().settings
 ELEMENT = "Li"
@@ -96,6 +97,45 @@ def test_one_structure_with_wild_forces_decides_nothing(tmp_path: Path) -> None:
     assert last.forces is not None
     wild = replace(last, forces=300.0 * last.forces)
     assert chosen([*others, wild], tmp_path)[1].cutoff == chosen(others, tmp_path)[1].cutoff > 7.0
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-15])
+def test_crystals_without_forces_do_not_hide_those_with_them(size: float, tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    relaxed = [
+        replace(s, name=f"r{s.name}", forces=size * random.normal(size=s.positions.shape))
+        for s in crystals(far, 20)
+    ]
+    assert chosen([*relaxed, *crystals(far)], tmp_path)[1].cutoff > 7.0
+    by_distances, by_forces = chosen(relaxed, tmp_path)
+    assert by_forces == by_distances
+
+
+@pytest.mark.parametrize(
+    ("errors", "best"),
+    [
+        ([1.0, 1.0], 0),
+        ([1.0, 0.96, 0.97], 0),
+        ([1.0, 0.9], 1),
+        ([1.0, 0.9, 0.87], 1),
+        ([1.0, 0.9, 0.7], 2),
+        # the second is no better than the first
+        ([1.06, 1.049, 1.0], 2),
+        ([1.06, 1.2, 1.049, 1.0], 3),
+        ([0.0, 0.0], 0),
+    ],
+)
+def test_a_longer_cutoff_is_worth_it_where_it_is_better_than_the_first(
+    errors: list[float], best: int
+) -> None:
+    assert worth_it(errors) == best
+
+
+def test_what_cannot_tell_is_not_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(range_of_forces, "_columns", pytest.fail)
+    monkeypatch.setattr(range_of_forces, "_MOST_ATOMS", 11 * 16)
+    by_distances, by_forces = chosen(crystals(far), tmp_path)
+    assert by_forces == by_distances
 
 
 def test_a_structure_whose_functions_cannot_be_computed_is_passed_over(tmp_path: Path) -> None:

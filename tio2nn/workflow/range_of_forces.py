@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tio2nn.array_types import FloatArray
+from tio2nn.cores import one_blas_thread
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
 from tio2nn.parallel.progress import Track, silent
@@ -33,8 +34,7 @@ from tio2nn.structures.structure import Structure
 _STRIDE = 0.5
 # ... up to the radius within which an atom has so many neighbors on average: 8 Å in Li, 7.4 Å in Mo
 _MOST_NEIGHBORS = 110.0
-# Of two cutoffs the shorter one, unless its errors are larger by more than this: an energy with forces takes twice as
-# long at 8 Å as at 6.5 Å
+# Factor of errors for which a longer cutoff is taken: an energy with forces takes twice as long at 8 Å as at 6.5 Å
 _WORTH_IT = 1.05
 # Of the sample: 2 to 10 s for each cutoff
 _MOST_ATOMS, _MOST_STRUCTURES, _FEWEST_STRUCTURES = 3_000, 60, 12
@@ -44,6 +44,8 @@ _LARGEST = 1e8
 _FEWEST_FOR_EACH = 4
 # Forces of structures with larger ones than this many times the median would decide the fit
 _WILD = 5.0
+# eV/Å; crystals whose forces vanish by symmetry tell nothing, and would be most of what a median sees
+_NOTICEABLE = 1e-3
 _FOLDS = 4
 # Of the ridge, in units of the variances of the columns
 _RIDGES = 10.0 ** np.arange(-9.0, -1.0)
@@ -58,7 +60,8 @@ def reaching_as_far_as_forces(
 ) -> Choice:
     """The choice, with a longer cutoff if that explains the forces much better.
 
-    Molecules, Ti and O, and sets with few forces keep the cutoff that they have.
+    Molecules, Ti and O, and sets with few forces keep the cutoff that they have; so do sets of large cells, of which
+    too few fit into the sample.
 
     Args:
         choice: by distances.
@@ -75,19 +78,39 @@ def reaching_as_far_as_forces(
     if statistics.is_finite or is_published or len(cutoffs) == 1:
         return choice
     sets = [replace(choice, cutoff=cutoff).applied_to(settings) for cutoff in cutoffs]
-    samples = _samples(store, sets, track)
-    n_components = sum(len(sample.forces) for sample in samples)
     n_coefficients = len(choice.elements) * sets[0].n_features
-    if len(samples) < _FEWEST_STRUCTURES or n_components < _FEWEST_FOR_EACH * n_coefficients:
+    drawn = _drawn(store, sets[0].n_features)
+    if not _tell(store.n_atoms[drawn].tolist(), n_coefficients):
+        return choice
+    samples = _samples(store, drawn, sets, track)
+    if not _tell([len(sample.forces) // 3 for sample in samples], n_coefficients):
         return choice
     forces = [sample.forces for sample in samples]
-    errors = [linear_error([sample.columns[k] for sample in samples], forces) for k in range(len(sets))]
-    best = next(k for k, error in enumerate(errors) if error <= _WORTH_IT * min(errors))
+    with one_blas_thread():
+        errors = [linear_error([sample.columns[k] for sample in samples], forces) for k in range(len(sets))]
+    best = worth_it(errors)
     if best == 0:
         return choice
     gain = round(100.0 * (1.0 - errors[best] / errors[0]))
     why = f"forces reach farther than {cutoffs[0]:g} Å, a linear fit to them is better by {gain} %"
     return replace(choice, cutoff=cutoffs[best], reasons=(why, choice.reasons[1]))
+
+
+def worth_it(errors: Sequence[float]) -> int:
+    """Index of the cutoff to take.
+
+    The shortest with an error at most `_WORTH_IT` times the smallest, among those at least that much better than the
+    first; if there are none, the first.
+
+    Args:
+        errors: of the cutoffs, shorter ones first.
+    """
+    first, least = errors[0], min(errors)
+    if first <= _WORTH_IT * least:
+        return 0
+    return next(
+        k for k, error in enumerate(errors) if _WORTH_IT * error <= first and error <= _WORTH_IT * least
+    )
 
 
 def linear_error(columns: Sequence[FloatArray], forces: Sequence[FloatArray]) -> float:
@@ -119,10 +142,16 @@ class _Sample(NamedTuple):
     columns: list[FloatArray]  # (3 n_atoms, n_coefficients) each
 
 
-def _samples(store: StructureStore, sets: Sequence[ParameterSet], track: Track) -> list[_Sample]:
+def _tell(n_atoms: Sequence[int], n_coefficients: int) -> bool:
+    """Whether the forces of structures of these sizes suffice to tell cutoffs apart."""
+    return len(n_atoms) >= _FEWEST_STRUCTURES and 3 * sum(n_atoms) >= _FEWEST_FOR_EACH * n_coefficients
+
+
+def _samples(
+    store: StructureStore, drawn: Sequence[int], sets: Sequence[ParameterSet], track: Track
+) -> list[_Sample]:
     calculators = [SymmetryCalculator(parameters) for parameters in sets]
     samples = []
-    drawn = _drawn(store, sets[0].n_features)
     with track("looking how far forces reach", len(drawn)) as advance:
         for place in drawn:
             structure = store[place]
@@ -145,9 +174,10 @@ def _columns(calculator: SymmetryCalculator, elements: Sequence[str], structure:
 
 
 def _drawn(store: StructureStore, n_features: int) -> list[int]:
-    """Structures with forces, drawn at random, always the same; none with forces far above those of most."""
+    """Structures with noticeable forces, at random, always the same; none with forces far above those of most."""
     fits = store.n_atoms.astype(np.float64) ** 2 * (24.0 * n_features) <= _LARGEST
-    usable = np.flatnonzero(store.has_forces & fits & ~store.gross_outliers)
+    # NaN, if forces are unknown, is not noticeable either
+    usable = np.flatnonzero((store.max_forces >= _NOTICEABLE) & fits & ~store.gross_outliers)
     largest = store.max_forces[usable]
     if len(usable):
         usable = usable[largest <= _WILD * np.median(largest)]
