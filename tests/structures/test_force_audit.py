@@ -24,12 +24,12 @@ def audited(structures: list[Structure]) -> ForceAudit:
     return ForceAudit.of(structures, find_groups(structures))
 
 
-def water(seed: int, interval: int) -> list[Structure]:
-    """Frames of a molecule that vibrates and turns; an interval in fs."""
+def water(seed: int, interval: int, temperature: float = 1200.0) -> list[Structure]:
+    """Frames of a molecule that vibrates and turns; an interval in fs, a temperature in K at first."""
     atoms = molecule("H2O")
     atoms.calc = EMT()
     rng = np.random.default_rng(seed)
-    atoms.set_velocities(np.sqrt(kB * 1200 / atoms.get_masses())[:, None] * rng.normal(size=(3, 3)))
+    atoms.set_velocities(np.sqrt(kB * temperature / atoms.get_masses())[:, None] * rng.normal(size=(3, 3)))
     dynamics = VelocityVerlet(atoms, timestep=0.5 * fs)
     made = []
     for k in range(40):
@@ -52,6 +52,40 @@ def test_right_forces_of_a_molecule_that_turns_are_not_accused(interval: int, bo
     for seed in range(2):
         structures = water(seed, interval)
         assert audited(in_box(structures) if boxed else structures).messages == ()
+
+
+def together(*molecules: list[Structure]) -> list[Structure]:
+    """Frames of molecules that are 8 Å apart and move by themselves."""
+    made = []
+    for frames in zip(*molecules, strict=True):
+        forces, energies = [s.forces for s in frames], [s.energy for s in frames]
+        made.append(
+            replace(
+                frames[0],
+                elements=sum((s.elements for s in frames), ()),
+                positions=np.concatenate(
+                    [s.positions + 8.0 * k * np.eye(3)[0] for k, s in enumerate(frames)]
+                ),
+                energy=sum(energy for energy in energies if energy is not None),
+                forces=np.concatenate([own for own in forces if own is not None]),
+            )
+        )
+    return made
+
+
+@pytest.mark.parametrize("boxed", [False, True])
+def test_molecules_far_from_each_other_turn_by_themselves(boxed: bool) -> None:
+    def in_cells(structures: list[Structure]) -> list[Structure]:
+        return [replace(s, cell=24.0 * np.eye(3), periodic=(True,) * 3) if boxed else s for s in structures]
+
+    slow = together(water(1, 20, 450.0), water(3, 20, 450.0))
+    assert audited(in_cells(slow)).messages == ()
+    one, two, three = (water(seed, 20) for seed in range(3))
+    for structures in (together(one, two), together(three, one, two)):
+        assert audited(in_cells(structures)).messages == ()
+        order = np.roll(np.arange(len(structures[0].elements)), 1)
+        swapped = [replace(s, forces=s.forces[order]) for s in structures if s.forces is not None]
+        assert audited(in_cells(swapped)).are_wrong
 
 
 @pytest.mark.parametrize("boxed", [False, True])

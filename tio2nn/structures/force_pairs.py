@@ -14,9 +14,10 @@ from tio2nn.structures.structure import Structure
 
 _MOST_PAIRS = 2000  # more add nothing; each takes 30 µs
 _LARGEST_STEP = 1.0  # Å; the trapezoidal rule does not hold beyond it
-# Å between a molecule and its images, from which on it may turn in its cell. Of water at 300 and 1,500 K and 20 fs
-# between frames, bonds seem to change by the chord of the turn: right forces of 5 of 12 trajectories contradicted the
-# energies, and none do without the turn
+# Å between a molecule and its images, or another one, from which on it may turn by itself. Of water at 300 and 1,500 K
+# and 20 fs between frames, bonds seem to change by the chord of the turn: right forces of 5 of 12 trajectories
+# contradicted the energies, and none do without the turn. So did those of 3 of 6 trajectories of two or three such
+# molecules, 6 or 8 Å apart, at 300 K, and none do
 _ALONE = 4.0
 _HARDLY = 1e-9
 # sum of the changes of forces along displacements, over the sum of sizes: near 1 for right forces, but for paths over
@@ -96,8 +97,8 @@ class Move(NamedTuple):
     """From one structure to another with its atoms and cell.
 
     Attributes:
-        step: (n_atoms, 3) shortest displacements, Å; of a molecule, those that no rotation explains.
-        before, after: (n_atoms, 3) forces, turned as the molecule, eV/Å.
+        step: (n_atoms, 3) shortest displacements, Å; of molecules, those that no rotation explains.
+        before, after: (n_atoms, 3) forces, turned as the molecules, eV/Å.
         largest: displacement of an atom, of a molecule relative to the atom that moves least, Å.
     """
 
@@ -119,10 +120,16 @@ class Move(NamedTuple):
             return cls(np.asarray(step), one.forces, other.forces, _longest(step))
         others = _centered(places + step)
         turn = _turn(others, places)
-        step = others @ turn - places
+        others, after = others @ turn, np.asarray(other.forces @ turn)
+        for own in _far_apart(places):
+            center = others[own].mean(axis=0)
+            turn = _turn(others[own] - center, _centered(places[own]))
+            others[own] = (others[own] - center) @ turn + center
+            after[own] = after[own] @ turn
+        step = others - places
         # both atoms of a dimer move
         stillest = step[np.argmin((step**2).sum(axis=1))]
-        return cls(step, one.forces, other.forces @ turn, _longest(step - stillest))
+        return cls(step, one.forces, after, _longest(step - stillest))
 
 
 def _of_molecule(structure: Structure) -> FloatArray | None:
@@ -139,6 +146,21 @@ def _of_molecule(structure: Structure) -> FloatArray | None:
             return None
         places = fractions @ cell
     return _centered(places)
+
+
+def _far_apart(places: FloatArray) -> list[IntArray]:
+    """Molecules that turn by themselves, for they are far from each other; none if all atoms are of one."""
+    if (np.diff(places, axis=0) ** 2).sum(axis=1).max(initial=0.0) < _ALONE**2:
+        return []  # atoms after each other are near, as in most files of one molecule: 10 µs instead of 250
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    near = cKDTree(places).query_pairs(_ALONE, output_type="ndarray")
+    graph = coo_array((np.ones(len(near)), near.T), shape=(len(places),) * 2)
+    n_parts, part = connected_components(graph, directed=False)
+    members = [np.flatnonzero(part == k) for k in range(n_parts)] if 1 < n_parts < len(places) else []
+    return [own for own in members if len(own) > 1]
 
 
 def _longest(steps: FloatArray) -> float:
