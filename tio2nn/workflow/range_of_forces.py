@@ -36,10 +36,10 @@ _STRIDE = 0.5
 _MOST_NEIGHBORS = 110.0
 # Factor of errors for which a longer cutoff is taken: an energy with forces takes twice as long at 8 Å as at 6.5 Å
 _WORTH_IT = 1.05
-# Of the sample: 2 to 10 s for each cutoff
+# Of the sample: 2 to 10 s for each cutoff; the fewest structures are drawn however many atoms they have
 _MOST_ATOMS, _MOST_STRUCTURES, _FEWEST_STRUCTURES = 3_000, 60, 12
-# Bytes that the derivatives of one structure may take
-_LARGEST = 1e8
+# Bytes that the derivatives of one structure may take: 500 atoms with the 48 functions for one element
+_LARGEST = 3e8
 # Components of forces for each coefficient, below which a fit tells nothing
 _FEWEST_FOR_EACH = 4
 # Forces of structures with larger ones than this many times the median would decide the fit
@@ -60,8 +60,8 @@ def reaching_as_far_as_forces(
 ) -> Choice:
     """The choice, with a longer cutoff if that explains the forces much better.
 
-    Molecules, Ti and O, and sets with few forces keep the cutoff that they have; so do sets of large cells, of which
-    too few fit into the sample.
+    Molecules, Ti and O, and sets with few forces keep the cutoff that they have; so do sets of large cells, whose
+    derivatives take too much memory.
 
     Args:
         choice: by distances.
@@ -182,5 +182,6 @@ def _drawn(store: StructureStore, n_features: int) -> list[int]:
     if len(usable):
         usable = usable[largest <= _WILD * np.median(largest)]
     drawn = np.random.default_rng(0).permutation(usable)[:_MOST_STRUCTURES]
-    n_atoms = np.cumsum(store.n_atoms[drawn])
-    return [int(place) for place in drawn[n_atoms <= _MOST_ATOMS]]
+    is_taken = np.cumsum(store.n_atoms[drawn]) <= _MOST_ATOMS
+    is_taken[:_FEWEST_STRUCTURES] = True
+    return [int(place) for place in drawn[is_taken]]
