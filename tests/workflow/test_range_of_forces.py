@@ -133,7 +133,7 @@ def test_a_longer_cutoff_is_worth_it_where_it_is_better_than_the_first(
 
 def test_what_cannot_tell_is_not_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(range_of_forces, "_columns", pytest.fail)
-    monkeypatch.setattr(range_of_forces, "_MOST_ATOMS", 11 * 16)
+    monkeypatch.setattr(range_of_forces, "_LARGEST", 1e5)  # bytes, for 300 kB
     by_distances, by_forces = chosen(crystals(far), tmp_path)
     assert by_forces == by_distances
 
