@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tio2nn.array_types import BoolArray, FloatArray, IntArray
-from tio2nn.structures.geometry import complete_cell
+from tio2nn.structures.geometry import complete_cell, molecules
 from tio2nn.structures.groups import Groups
 from tio2nn.structures.structure import Structure
 
@@ -152,15 +152,8 @@ def _far_apart(places: FloatArray) -> list[IntArray]:
     """Molecules that turn by themselves, for they are far from each other; none if all atoms are of one."""
     if (np.diff(places, axis=0) ** 2).sum(axis=1).max(initial=0.0) < _ALONE**2:
         return []  # atoms after each other are near, as in most files of one molecule: 10 µs instead of 250
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
-
-    near = cKDTree(places).query_pairs(_ALONE, output_type="ndarray")
-    graph = coo_array((np.ones(len(near)), near.T), shape=(len(places),) * 2)
-    n_parts, part = connected_components(graph, directed=False)
-    members = [np.flatnonzero(part == k) for k in range(n_parts)] if 1 < n_parts < len(places) else []
-    return [own for own in members if len(own) > 1]
+    found = molecules(places, _ALONE)
+    return [own for own in found if 1 < len(own) < len(places)]
 
 
 def _longest(steps: FloatArray) -> float:

@@ -260,3 +260,29 @@ def _smallest(squares: FloatArray) -> tuple[IntArray, FloatArray]:
     """Index and square root of the smallest value in each row."""
     best = squares.argmin(axis=1)
     return best, np.sqrt(squares[np.arange(len(best)), best])
+
+
+def components(n: int, pairs: IntArray) -> IntArray:
+    """(n,) the smallest index in the connected component of each, which pairs (n_pairs, 2) connect."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    one, other = pairs.T.astype(np.int32)  # csgraph of SciPy 1.11 takes 32-bit indices only
+    graph = coo_array((np.ones(len(pairs), dtype=np.bool_), (one, other)), shape=(n, n))
+    _, labels = connected_components(graph, directed=False)
+    _, first = np.unique(labels, return_index=True)
+    return np.asarray(first[labels], dtype=np.int64)
+
+
+def molecules(positions: FloatArray, gap: float) -> list[IntArray]:
+    """Indices of the atoms of each molecule, between which no atoms are closer than a gap, Å.
+
+    Args:
+        positions: (n_atoms, 3) Å, not periodic.
+        gap: Å.
+    """
+    from scipy.spatial import cKDTree
+
+    near = cKDTree(positions).query_pairs(gap, output_type="ndarray")
+    of_atoms = components(len(positions), near)
+    return [np.flatnonzero(of_atoms == first) for first in np.unique(of_atoms)]

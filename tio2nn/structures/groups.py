@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.array_types import FloatArray, IntArray
-from tio2nn.structures.geometry import complete_cell
+from tio2nn.structures.geometry import complete_cell, components
 from tio2nn.structures.structure import Structure
 
 # of fractional coordinates, and of cells divided by the edge of a cube of equal volume. Files round to 6-8 decimals of
@@ -68,12 +68,12 @@ def find_groups(structures: Sequence[Structure]) -> Groups:
     n = len(structures)
     scales, same_geometry = _equal_up_to_scale(structures)
     consecutive = _consecutive_frames(structures)
-    scan = _components(n, same_geometry)
+    scan = components(n, same_geometry)
     duplicate_of = _equal_scales(scan, scales)
     n_distinct = np.bincount(scan[duplicate_of == -1], minlength=n)
-    run = _components(n, consecutive)
+    run = components(n, consecutive)
     return Groups(
-        group=_components(n, np.concatenate([same_geometry, consecutive])),
+        group=components(n, np.concatenate([same_geometry, consecutive])),
         # copies at a single scale are no scan
         scan=np.where(n_distinct[scan] > 1, scan, -1),
         run=np.where(np.bincount(run, minlength=n)[run] > 1, run, -1),
@@ -214,7 +214,7 @@ def _connected(near: _Near, pairs: IntArray) -> tuple[IntArray, IntArray]:
     while True:
         found, has_more[searching] = near.equal(searching, _GEOMETRY_TOLERANCE, n_nearest)
         pairs = np.concatenate([pairs, found])
-        part = _components(len(near.rows), pairs)[near.members]
+        part = components(len(near.rows), pairs)[near.members]
         is_left = _near_another(has_more, part, near)
         if n_nearest == _CROWD or not len(is_left):
             return pairs, is_left
@@ -291,18 +291,6 @@ def _copies(rows: FloatArray, periods: FloatArray) -> IntArray:
             for k, row in enumerate(rounded)
         ]
     return copy_of
-
-
-def _components(n: int, pairs: IntArray) -> IntArray:
-    """(n,) the smallest index in the connected component of each."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    one, other = pairs.T.astype(np.int32)  # csgraph of SciPy 1.11 takes 32-bit indices only
-    graph = coo_array((np.ones(len(pairs), dtype=np.bool_), (one, other)), shape=(n, n))
-    _, labels = connected_components(graph, directed=False)
-    _, first = np.unique(labels, return_index=True)
-    return np.asarray(first[labels], dtype=np.int64)
 
 
 def _equal_scales(scan: IntArray, scales: FloatArray) -> IntArray:
