@@ -87,7 +87,7 @@ def perform(
     from tio2nn.structures import zero_forces
     from tio2nn.workflow.extract import extract
 
-    with console.compile_notice("what finds neighbors"):
+    with console.compile_notice("the search for neighbors"):
         summary = extract(
             project,
             sources,

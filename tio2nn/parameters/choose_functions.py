@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
-from tio2nn.parameters.presets import DEFAULT_ELEMENTS, PRESETS, TIO2_PRESET, functions_of
+from tio2nn.parameters.presets import PRESETS, TIO2_PRESET, are_published, functions_of
 from tio2nn.parameters.schema import to_json
 from tio2nn.wording import counted
 
@@ -93,6 +93,11 @@ class Statistics:
     extent: float
     neighbors_within: tuple[float, ...]
 
+    @property
+    def reach(self) -> float:
+        """Radius up to which neighbors were counted, Å."""
+        return STEP * len(self.neighbors_within)
+
     def neighbors(self, radius: float) -> float:
         """Mean number of neighbors within `radius`, a multiple of `STEP` within reach, Å."""
         return self.neighbors_within[round(radius / STEP) - 1]
@@ -141,7 +146,7 @@ def choose_functions(statistics: Statistics, rule: Rule = RULE) -> Choice:
     scaled by the square of the ratio of spacings, except for the widest, which is little more than the cutoff function.
     """
     elements = statistics.elements
-    if set(elements) == set(DEFAULT_ELEMENTS):
+    if are_published(elements):
         published = PRESETS[TIO2_PRESET]
         radial, angular = functions_of(published)
         reasons = ("as published for Ti and O", f"those of {TIO2_PRESET}")
@@ -179,9 +184,8 @@ def explained(statistics: Statistics, choice: Choice, parameters: ParameterSet) 
     """
     why_cutoff, why_functions = choice.reasons
     shown = f"{len(choice.radial)} radial, {len(choice.angular)} angular"
-    reach = STEP * len(statistics.neighbors_within)
     n_neighbors = ""
-    if choice.cutoff <= reach and statistics.spacing is not None:
+    if choice.cutoff <= statistics.reach and statistics.spacing is not None:
         n = round(statistics.neighbors(choice.cutoff))
         n_neighbors = f", about {counted(n, 'neighbor')}"
     return [
@@ -202,8 +206,7 @@ def _cutoff(statistics: Statistics, spacing: float, rule: Rule) -> tuple[float, 
         shortest, longest = max(rule.shortest_for_molecules, by_spacing), rule.longest_for_molecules
         wanted, why = statistics.extent, "wide enough to span most molecules"
     else:
-        reach = STEP * len(statistics.neighbors_within)
-        n_close = statistics.neighbors(min(_whole_steps(rule.close * spacing), reach))
+        n_close = statistics.neighbors(min(_whole_steps(rule.close * spacing), statistics.reach))
         is_open = 0.0 < n_close < rule.most_close_if_open
         kind = "open crystals" if is_open else "dense crystals"
         shortest, longest = by_spacing, rule.longest_cutoff_if_open if is_open else rule.longest_cutoff

@@ -125,4 +125,9 @@ def symbols(elements: Sequence[str]) -> tuple[str, ...]:
 
 def in_published_order(elements: Sequence[str]) -> tuple[str, ...]:
     """Ti and O in the order of the published presets; other elements as given."""
-    return DEFAULT_ELEMENTS if set(elements) == set(DEFAULT_ELEMENTS) else tuple(elements)
+    return DEFAULT_ELEMENTS if are_published(elements) else tuple(elements)
+
+
+def are_published(elements: Sequence[str]) -> bool:
+    """Whether these are Ti and O, for which there are published functions."""
+    return set(elements) == set(DEFAULT_ELEMENTS)

@@ -12,7 +12,7 @@ from tio2nn.structures.geometry import complete_cell, molecules
 from tio2nn.structures.groups import Groups
 from tio2nn.structures.structure import Structure
 
-_MOST_PAIRS = 2000  # more add nothing; each takes 30 µs
+_MOST_PAIRS = 2000  # more add nothing; each takes 30 µs, of molecules 70 µs and more
 _LARGEST_STEP = 1.0  # Å; the trapezoidal rule does not hold beyond it
 # Å between a molecule and its images, or another one, from which on it may turn by itself. Of water at 300 and 1,500 K
 # and 20 fs between frames, bonds seem to change by the chord of the turn: right forces of 5 of 12 trajectories

@@ -19,7 +19,7 @@ from tio2nn.parallel.progress import Track, silent
 from tio2nn.parameters.draft import Draft
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.presets import in_published_order
-from tio2nn.parameters.recipes import uses_forces
+from tio2nn.project.facts import needs_derivatives
 from tio2nn.project.given_weights import WEIGHT, given_weights
 from tio2nn.project.named import project_of
 from tio2nn.project.project import Project
@@ -256,7 +256,7 @@ def _completed(project: Project, draft: Draft, track: Track) -> tuple[tuple[str,
     store = read_store(project.structures_file)
     seen = statistics(store, draft.elements or in_published_order(store.elements))
     choice = choose_functions(seen)
-    if uses_forces(draft.settings, int(np.count_nonzero(store.has_forces)), store.label_notes.doubts):
+    if needs_derivatives(draft.settings, store):
         choice = reaching_as_far_as_forces(choice, seen, store, draft.settings, track)
     parameters, text = draft.completed(choice)
     with atomic_write(project.parameters_file) as handle:

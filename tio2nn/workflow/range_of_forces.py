@@ -24,9 +24,9 @@ from tio2nn.cores import one_blas_thread
 from tio2nn.descriptors.symmetry_functions import SymmetryCalculator
 from tio2nn.errors import InputError
 from tio2nn.parallel.progress import Track, silent
-from tio2nn.parameters.choose_functions import STEP, Choice, Statistics
+from tio2nn.parameters.choose_functions import Choice, Statistics
 from tio2nn.parameters.parameter_set import ParameterSet
-from tio2nn.parameters.presets import DEFAULT_ELEMENTS
+from tio2nn.parameters.presets import are_published
 from tio2nn.project.structure_store import StructureStore
 from tio2nn.structures.structure import Structure
 
@@ -70,12 +70,11 @@ def reaching_as_far_as_forces(
         settings: parameter set to which choices are applied.
         track: reports progress, one step per structure.
     """
-    farthest = min(statistics.radius_of(_MOST_NEIGHBORS), STEP * len(statistics.neighbors_within))
+    farthest = min(statistics.radius_of(_MOST_NEIGHBORS), statistics.reach)
     cutoffs = [choice.cutoff]
     while round(cutoffs[-1] + _STRIDE, 1) <= farthest:
         cutoffs.append(round(cutoffs[-1] + _STRIDE, 1))
-    is_published = set(choice.elements) == set(DEFAULT_ELEMENTS)
-    if statistics.is_finite or is_published or len(cutoffs) == 1:
+    if statistics.is_finite or are_published(choice.elements) or len(cutoffs) == 1:
         return choice
     sets = [replace(choice, cutoff=cutoff).applied_to(settings) for cutoff in cutoffs]
     n_coefficients = len(choice.elements) * sets[0].n_features
