@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tio2nn.structures.reference_energies import ReferenceEnergies, gross_outliers
+from tio2nn.structures.reference_energies import ReferenceEnergies
 
 ELEMENTS = ("O", "Ti")
 
@@ -125,16 +125,3 @@ def test_one_wild_energy_of_few_has_no_say(n: int) -> None:
     fit = ReferenceEnergies.fit(("Cu",), counts, energies)
     assert fit.values[0] == pytest.approx(-3.6, abs=0.1)
     assert fit.source == "least squares to all but 1 structure"
-    assert np.flatnonzero(gross_outliers(counts, energies, np.full(n, np.nan))).tolist() == [2]
-
-
-def test_gross_outliers_are_those_beyond_all_physics() -> None:
-    counts, energies, _ = alloys()
-    forces = np.random.default_rng(0).uniform(0.0, 5.0, 60)
-    assert not gross_outliers(counts, energies, forces).any()
-    energies[3] += 8 * 500.0
-    energies[5] += 8 * 9.0  # an atom of tungsten among crystals
-    forces[7], forces[8] = 3e4, np.nan
-    np.testing.assert_array_equal(np.flatnonzero(gross_outliers(counts, energies, forces)), [3, 7])
-    energies[9] = np.nan
-    np.testing.assert_array_equal(np.flatnonzero(gross_outliers(counts, energies, forces)), [3, 7])

@@ -22,7 +22,8 @@ from tio2nn.project.label_notes import LabelNotes
 from tio2nn.project.project import command_for
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS
 from tio2nn.structures.energy_label import EnergyLabel
-from tio2nn.structures.reference_energies import ReferenceEnergies, gross_outliers
+from tio2nn.structures.gross_outliers import gross_outliers
+from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.structure import Structure, geometry_digest
 
 _FORMAT = "tio2nn structures 1"
@@ -357,8 +358,8 @@ class StructureStore(Sequence[Structure]):
 
     @cached_property
     def gross_outliers(self) -> BoolArray:
-        """(n_structures,) see `tio2nn.structures.reference_energies.gross_outliers`."""
-        return gross_outliers(self.compositions(self.elements), self.energies, self.max_forces)
+        """(n_structures,) see `tio2nn.structures.gross_outliers`."""
+        return gross_outliers(self, self.compositions(self.elements), self.energies, self.max_forces)
 
     def are_up_to(self, max_energy: float | None) -> NDArray[np.bool_]:
         """(n_structures,) which cohesive energies, eV/atom, are at most a limit; all if it is None."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from tio2nn.array_types import BoolArray, FloatArray
 from tio2nn.structures.elements import formula
 from tio2nn.structures.geometry import ClosestPairs, closest_pairs
+from tio2nn.structures.gross_outliers import gross_outliers
 from tio2nn.structures.groups import Groups, find_groups
 from tio2nn.structures.outliers import FEWEST
-from tio2nn.structures.reference_energies import ReferenceEnergies, gross_outliers
+from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.structure import Structure
 from tio2nn.wording import counted
 
@@ -212,7 +213,7 @@ def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audi
         groups=groups,
         duplicate_energies=np.where(first >= 0, energies - energies[first], np.nan),
         fences=_fences(cohesive),
-        gross=gross_outliers(counts, energies, max_forces),
+        gross=gross_outliers(structures, counts, energies, max_forces),
         reference=reference,
         kinds=tuple(structure.config_type for structure in structures),
         weights=np.array([structure.weight for structure in structures]),

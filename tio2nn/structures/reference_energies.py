@@ -9,14 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.array_types import BoolArray, FloatArray
-from tio2nn.structures.outliers import (
-    FEWEST,
-    GROSS_ENERGY,
-    GROSS_FORCE,
-    GROSS_FORCE_FACTOR,
-    beyond_factor,
-    beyond_gap,
-)
+from tio2nn.structures.outliers import FEWEST, beyond_gap
 from tio2nn.wording import counted
 
 # eV/atom; crystals, surfaces and melts of one material lie closer than this, and structures within it shift the
@@ -101,31 +94,11 @@ class ReferenceEnergies:
         return dict(zip(self.elements, self.values.tolist(), strict=True))
 
 
-def gross_outliers(
-    compositions: NDArray[np.integer], energies: FloatArray, max_forces: FloatArray
-) -> BoolArray:
-    """Structures whose energy or forces cannot be physical, judged by the rest of the set.
-
-    A structure is a gross outlier if its energy per atom, relative to robust reference energies of the set, is
-    separated from the rest by more than `GROSS_ENERGY` and more than the spread of the rest; or if its largest force
-    exceeds `GROSS_FORCE` and `GROSS_FORCE_FACTOR` times the largest force of all others. At most a quarter of the set
-    are outliers on either side; sets of fewer than `FEWEST` structures have none.
-
-    Args:
-        compositions: (n_structures, n_elements) number of atoms of each element.
-        energies: (n_structures,) total energies, eV; NaN where unknown.
-        max_forces: (n_structures,) length of the largest force on an atom, eV/Å; NaN without forces.
-
-    Returns:
-        (n_structures,)
-    """
+def robust_residuals(compositions: NDArray[np.integer], energies: FloatArray) -> FloatArray:
+    """(n_structures,) energies minus robust reference energies of the set, eV/atom; see `ReferenceEnergies.fit`."""
     matrix = np.asarray(compositions, dtype=np.float64)
-    gross = beyond_factor(max_forces, GROSS_FORCE_FACTOR, GROSS_FORCE)
-    known = ~np.isnan(energies)
-    values, _, _ = _robust(matrix[known], energies[known])
-    residuals = (energies[known] - matrix[known] @ values) / matrix[known].sum(axis=1)
-    gross[np.flatnonzero(known)[beyond_gap(residuals, GROSS_ENERGY)]] = True
-    return gross
+    values, _, _ = _robust(matrix, energies)
+    return np.asarray((energies - matrix @ values) / matrix.sum(axis=1))
 
 
 def _robust(matrix: FloatArray, energies: FloatArray) -> tuple[FloatArray, int, BoolArray]:
