@@ -23,7 +23,13 @@ HARTREE = 2 * RYDBERG
 
 
 def outcar(
-    n_steps: int = 2, *, n_electronic: int = 3, nelm: int = 60, ml_steps: int = 0, labels: str = "Si_sv_GW O"
+    n_steps: int = 2,
+    *,
+    n_electronic: int = 3,
+    nelm: int = 60,
+    ml_steps: int = 0,
+    labels: str = "Si_sv_GW O",
+    charge: float = 0.0,
 ) -> str:
     """An `OUTCAR`.
 
@@ -33,13 +39,19 @@ def outcar(
         nelm: the most that are allowed.
         ml_steps: of a machine-learned force field before each.
         labels: names of the potentials.
+        charge: of all atoms.
     """
     lines = [" vasp.6.3.2 27Jun22 (build Jan 01 2024) complex", "", " executed on  LinuxGNU date 2024.01.01"]
     lines += [f" POTCAR:    PAW_PBE {name} 08Apr2002" for name in labels.split()] * 2
     lines += ["   VRHFIN =Si: s2p2", *(f"   TITEL  = PAW_PBE {name} 08Apr2002" for name in labels.split())]
     lines += [" POSCAR = Si1 O2", "   NWRITE =      2    write-flag & timer"]
     lines += [f"   NELM   =    {nelm};   NELMIN=  2; NELMDL= -5     # of ELM steps"]
-    lines += ["   ions per type =               1   2", "", "  volume of cell :       84.0"]
+    lines += ["   POMASS =   28.085; ZVAL   =    4.000    mass and valenz"]
+    lines += ["   ions per type =               1   2", "", "  Ionic Valenz", "   ZVAL   =   4.00  6.00"]
+    lines += [
+        f"   NELECT =   {16.0 - charge:12.4f}    total number of electrons",
+        "  volume of cell :       84.0",
+    ]
     for step in range(n_steps):
         for _ in range(ml_steps):
             lines += [*_table(" POSITION          TOTAL-FORCE (eV/Angst) (ML)", step + 50)]
@@ -206,7 +218,12 @@ def _cp2k_forces(late: bool) -> list[str]:
 
 
 def aims_dynamics(
-    n_steps: int = 2, *, cell: bool = True, unconverged: int | None = None, stress: bool = False
+    n_steps: int = 2,
+    *,
+    cell: bool = True,
+    unconverged: int | None = None,
+    stress: bool = False,
+    charge: float = 0.0,
 ) -> str:
     """The output of dynamics by FHI-aims.
 
@@ -215,6 +232,7 @@ def aims_dynamics(
         cell: whether there is one.
         unconverged: number of a step that is not, from 0.
         stress: whether it is printed.
+        charge: of all atoms.
     """
     lines = ["------------", "          Invoking FHI-aims ...", "", "          Version 221103", ""]
     lines += ["  The contents of control.in will be repeated verbatim below", "  -----------"]
@@ -223,6 +241,7 @@ def aims_dynamics(
     for element, row in zip(ELEMENTS, positions(), strict=True):
         lines.append("  atom " + " ".join(f"{number:.8f}" for number in row) + f" {element}")
     lines += aims_geometry(cell)
+    lines += [f"  The structure contains        3 atoms,  and a total of {30.0 - charge:14.3f} electrons."]
     lines += ["", "          Begin self-consistency loop: Initialization.", ""]
     for step in range(n_steps):
         if step:

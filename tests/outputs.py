@@ -47,6 +47,7 @@ def vasprun(
     pstress: float = 0.0,
     isif: int = 3,
     head: str = "",
+    charge: float = 0.0,
 ) -> str:
     """A `vasprun.xml`."""
     lines = ['<?xml version="1.0" encoding="ISO-8859-1"?>', head, "<modeling>"]
@@ -55,6 +56,7 @@ def vasprun(
     lines += ['<parameters><separator name="electronic">', '<i name="EDIFF">  0.0001</i>']
     lines += [
         f'<i type="int" name="NELM">  {nelm}</i>',
+        f'<i name="NELECT">  {16.0 - charge:.8f}</i>',
         "</separator>",
         f'<i type="int" name="ISIF">  {isif}</i>',
         f'<i name="PSTRESS"> {pstress}</i>',
@@ -62,6 +64,15 @@ def vasprun(
     ]
     lines += ["<atominfo><atoms> 3 </atoms>", '<array name="atoms"><dimension dim="1">ion</dimension><set>']
     lines += [f"<rc><c>{element:<2}</c><c> 1</c></rc>" for element in ELEMENTS]
+    lines += ["</set></array>", '<array name="atomtypes"><dimension dim="1">type</dimension>']
+    lines += [
+        f"<field>{name}</field>" for name in ("atomspertype", "element", "mass", "valence", "pseudopotential")
+    ]
+    lines += [
+        "<set>",
+        "<rc><c>  1</c><c>Si</c><c> 28.085</c><c>  4.0</c><c>  PAW_PBE Si 05Jan2001  </c></rc>",
+    ]
+    lines += ["<rc><c>  2</c><c>O </c><c> 16.000</c><c>  6.0</c><c>  PAW_PBE O 08Apr2002  </c></rc>"]
     lines += ["</set></array></atominfo>"]
     lines += [*_structure(0, ' name="initialpos"')]
     volume = float(np.linalg.det(CELL))
@@ -90,7 +101,14 @@ def _structure(step: int, name: str = "") -> list[str]:
     return [*lines, '<varray name="positions">', *_v(scaled, "18.14f"), "</varray></structure>"]
 
 
-def espresso(n_steps: int = 2, *, unit: str = "angstrom", converged: bool = True, forces: bool = True) -> str:
+def espresso(
+    n_steps: int = 2,
+    *,
+    unit: str = "angstrom",
+    converged: bool = True,
+    forces: bool = True,
+    charge: float = 0.0,
+) -> str:
     """The output of a relaxation by `pw.x`."""
     alat = 8.0  # Bohr
     lines = ["", "     Program PWSCF v.7.0 starts on  1Jan2024 at  0: 0: 0", ""]
@@ -101,12 +119,16 @@ def espresso(n_steps: int = 2, *, unit: str = "angstrom", converged: bool = True
     lines += [
         "     number of atoms/cell      =            3",
         "     number of atomic types    =            2",
+        f"     number of electrons       = {16.0 - charge:12.2f} (up:   8.50, down:   7.50)",
     ]
     lines += [f"     celldm(1)= {alat:10.6f}  celldm(2)=   0.000000  celldm(3)=   0.000000"]
     lines += ["", "     crystal axes: (cart. coord. in units of alat)"]
     scale = alat * BOHR
     for k, vector in enumerate(CELL / scale, start=1):
         lines.append(f"               a({k}) = ( " + " ".join(f"{number:.10f}" for number in vector) + " )")
+    lines += ["", "     atomic species   valence    mass     pseudopotential"]
+    lines += ["        Si1            4.00    28.08500     Si( 1.00)"]
+    lines += ["        O1             6.00    15.99900     O ( 1.00)", ""]
     lines += ["", "   Cartesian axes", "", "     site n.     atom                  positions (alat units)"]
     for k, (element, row) in enumerate(zip(ELEMENTS, positions() / scale, strict=True), start=1):
         numbers = " ".join(f"{number:.10f}" for number in row)
@@ -165,11 +187,18 @@ def aims_geometry(cell: bool) -> list[str]:
     return lines
 
 
-def aims(*, converged: bool = True, cell: bool = True, moved: bool = False, forces: bool = True) -> str:
+def aims(
+    *,
+    converged: bool = True,
+    cell: bool = True,
+    moved: bool = False,
+    forces: bool = True,
+    charge: float = 0.0,
+) -> str:
     """The output of a single point by FHI-aims."""
     lines = ["------------", "          Invoking FHI-aims ...", "", "          Version 221103", ""]
     lines += aims_geometry(cell)
-    lines += ["  The structure contains        3 atoms,  and a total of         30.000 electrons."]
+    lines += [f"  The structure contains        3 atoms,  and a total of {30.0 - charge:14.3f} electrons."]
     lines += ["  Occupation type: Gaussian broadening, width =   0.100000E-01 eV."]
     lines += ["  | Number of spin channels           :        1"]
     lines += ["  | Number of k-points             :         1"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import outputs
 import pytest
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -132,3 +135,57 @@ def test_damaged_initial_charges_of_a_database_cost_no_structure(tmp_path: Path,
         connection.execute("UPDATE systems SET initial_charges = ? WHERE id = 1", (blob,))
     first, _ = read_structures(path)
     assert not first.extras.states
+
+
+def found(path: Path, text: str) -> Structure:
+    path.write_text(text)
+    (structure,) = outputs.found(path)
+    return structure
+
+
+OUTPUTS: dict[str, Callable[[float], str]] = {
+    "vasprun.xml": lambda charge: outputs.vasprun(1, charge=charge),
+    "pw.out": lambda charge: outputs.espresso(1, charge=charge),
+    "aims.out": lambda charge: outputs.aims(charge=charge),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_electrons_in_outputs_tell_the_charge(tmp_path: Path, name: str) -> None:
+    states = ElectronicStates()
+    structures = [
+        replace(found(tmp_path / name, OUTPUTS[name](charge)), name=f"{charge:g}")
+        for charge in (-1.0, 0.0, 0.0)
+    ]
+    for structure in structures:
+        states.add(structure)
+    assert states.messages(["0"]) == ()
+    (line,) = states.messages(["0", "-1"])
+    assert "total charge (1 with -1, 1 with 0)" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("vasprun.xml", "<c>  4.0</c>", "<c> many </c>"),
+        ("vasprun.xml", "<c>  4.0</c>", ""),
+        ("vasprun.xml", 'name="NELECT">', 'name="NELECT"> x'),
+        ("vasprun.xml", 'name="NELECT"', 'name="NBANDS"'),
+        ("vasprun.xml", '"atomtypes"', '"kinds"'),
+        ("pw.out", "Si1            4.00", "Si1            ****"),
+        ("pw.out", "Si1            4.00", "Si2            4.00"),
+        ("pw.out", "number of electrons       =", "number of electrons       = x"),
+        (
+            "pw.out",
+            "number of electrons       =        15.00 (up:   8.50, down:   7.50)",
+            "number of electrons =",
+        ),
+        ("aims.out", "total of", "total of about"),
+        ("aims.out", "29.000 electrons", "many electrons"),
+    ],
+)
+def test_electrons_that_cannot_be_read_tell_nothing(tmp_path: Path, name: str, old: str, new: str) -> None:
+    text = OUTPUTS[name](1.0)
+    assert found(tmp_path / name, text).extras.states == {"charge": "1.00"}
+    assert old in text
+    assert found(tmp_path / name, text.replace(old, new)).extras.states == {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -48,6 +48,19 @@ def stated(*tables: object, initial_charges: object = None) -> dict[str, str]:
     if _CHARGE not in _told(found) and (total := _whole_sum(initial_charges)) is not None:
         found["charge"] = str(total)
     return found
+
+
+def by_electrons(protons: Iterable[float | None], n_electrons: float | None) -> dict[str, str]:
+    """The total charge by the number of electrons, for `Extras.states`; nothing if a number is unknown.
+
+    Args:
+        protons: of each atom, or what is left of its charge if core electrons are not counted.
+        n_electrons: in all.
+    """
+    total = -math.nan if n_electrons is None else -n_electrons
+    for number in protons:
+        total += math.nan if number is None else number
+    return {"charge": f"{total:.{_DECIMALS}f}"} if math.isfinite(total) else {}
 
 
 def _whole_sum(charges: object) -> int | None:

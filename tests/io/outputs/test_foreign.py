@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import foreign_outputs
@@ -173,14 +174,35 @@ def test_a_molecule_of_cp2k_and_of_aims_is_not_periodic(tmp_path: Path) -> None:
 
 
 @needs_dpdata
-def test_charges_of_cp2k_are_told(tmp_path: Path) -> None:
-    states = ElectronicStates()
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("cp2k.out", foreign_outputs.cp2k),
+        ("OUTCAR", lambda charge: foreign_outputs.outcar(1, charge=charge)),
+        ("aims.out", lambda charge: foreign_outputs.aims_dynamics(1, charge=charge)),
+    ],
+)
+def test_charges_are_told(tmp_path: Path, name: str, text: Callable[..., str]) -> None:
+    states, names = ElectronicStates(), []
     for charge in (0, 1):
-        path = written(tmp_path, f"{charge}-cp2k.out", foreign_outputs.cp2k(charge=charge))
-        for structure in outputs.found(path):
-            states.add(structure)
-    (line,) = states.messages({"0-cp2k", "1-cp2k"})
+        path = written(tmp_path, f"{charge}-{name}", text(charge=charge))
+        (structure,) = outputs.found(path)
+        states.add(structure)
+        names.append(structure.name)
+    (line,) = states.messages(names)
     assert "total charge (1 with 0, 1 with 1)" in line
+
+
+@needs_dpdata
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("ZVAL   =   4.00", "ZVAL   =   x"), ("ZVAL   =   4.00", "ZVAL   = "), ("NELECT =", "NELECT = *")],
+)
+def test_electrons_of_an_outcar_that_cannot_be_read_tell_nothing(tmp_path: Path, old: str, new: str) -> None:
+    text = foreign_outputs.outcar(1, charge=1.0)
+    assert old in text
+    (structure,) = outputs.found(written(tmp_path, "OUTCAR", text.replace(old, new)))
+    assert structure.extras.states == {}
 
 
 @needs_dpdata

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from tio2nn.errors import InputError
 from tio2nn.files.text import parse_count, quoted
-from tio2nn.io.outputs.aims_dynamics import STRESS, Dynamics, is_dynamics
+from tio2nn.io.outputs.aims_dynamics import STRESS, Dynamics, electrons_in, is_dynamics, states_of
 from tio2nn.io.stream import (
     Labels,
     Lines,
@@ -76,6 +76,7 @@ class _Point:
         self._lines, self._file, self._line = lines, file, max(lines.number, 1)
         self._n_atoms: int | None = None
         self._cell: list[list[float]] = []
+        self._n_electrons: float | None = None
         self._elements: list[str] = []
         self._positions: list[list[float]] = []
         self._energies: dict[str, float] = {}
@@ -109,6 +110,8 @@ class _Point:
             self._cell = [self._numbers(self._fields("a cell vector")) for _ in range(3)]
         elif label == "Atomic structure" and not self._elements:
             self._read_atoms()
+        elif (n_electrons := electrons_in(line)) is not None:
+            self._n_electrons = n_electrons
         elif (label in _ENERGIES and value.endswith("eV")) or label == "Total energy corrected":
             self._lines.check_end()
             self._energies[_ENERGIES[label]] = numbers_of(value.split(), self._lines, 1)[0]
@@ -143,7 +146,11 @@ class _Point:
                     self._cell or [[0.0] * 3] * 3,
                     [bool(self._cell)] * 3,
                     labels=Labels(
-                        self._energies.get("energy"), self._energies.get("free"), self._forces, self._stress
+                        self._energies.get("energy"),
+                        self._energies.get("free"),
+                        self._forces,
+                        self._stress,
+                        states=states_of(self._elements, self._n_electrons),
                     ),
                     file=self._file,
                     line=self._line,

@@ -7,12 +7,15 @@ knows only the energy without entropy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from tio2nn.errors import InputError
-from tio2nn.files.text import parse_count, quoted
+from tio2nn.files.text import parse_count, parse_number, quoted
+from tio2nn.io.electronic_states import by_electrons
 from tio2nn.io.outputs import foreign
 from tio2nn.io.stream import Labels, Lines, element_of_label, numbers_of, numbers_or_nan, structure_of
+from tio2nn.structures.elements import ATOMIC_NUMBERS
 from tio2nn.structures.structure import Structure
 
 _TITLE = "dynamics of FHI-aims"
@@ -30,11 +33,23 @@ _ENERGIES = ("Total energy uncorrected", "Total energy corrected", "Electronic f
 STRESS = "Analytical stress tensor - Symmetrized"
 _UNIT_OF_STRESS = "[eV/A**3]"
 _LONGEST = 200  # characters of a row that are looked at
+_ELECTRONS = re.compile(r"The structure contains .* and a total of\s+(\S+)\s+electrons")
 
 
 def is_dynamics(line: str) -> bool:
     """Whether a line is that of `control.in`, which FHI-aims repeats, that asks for dynamics."""
     return line.split(None, 1)[:1] == ["MD_run"]
+
+
+def electrons_in(line: str) -> float | None:
+    """The number of electrons, if a line tells it."""
+    found = _ELECTRONS.search(line[:_LONGEST])
+    return None if found is None else parse_number(found[1])
+
+
+def states_of(elements: Sequence[str], n_electrons: float | None) -> dict[str, str]:
+    """The charge, for `Extras.states`; FHI-aims counts all electrons."""
+    return by_electrons([ATOMIC_NUMBERS.get(element) for element in elements], n_electrons)
 
 
 class Dynamics:
@@ -55,6 +70,7 @@ class Dynamics:
         self._geometry: list[str] = []
         self._has_atoms = False
         self._elements: list[str] | None = None
+        self._n_electrons: float | None = None
         self._cell: list[list[float]] = []
         self._next_step()
 
@@ -107,6 +123,8 @@ class Dynamics:
             self._begin(self._geometry, self._count() + 1)
         elif self._stress is not None and len(self._stress) < 3:
             self._take_stress(row, self._stress)
+        elif self._n_electrons is None:
+            self._n_electrons = electrons_in(row)
 
     def _take_stress(self, row: str, rows: list[list[float]]) -> None:
         """A line of the box of the stress: its unit, a row, or nothing of interest."""
@@ -174,7 +192,13 @@ class Dynamics:
             positions,
             self._cell or [[0.0] * 3] * 3,
             [bool(self._cell)] * 3,
-            labels=Labels(self._energies[_ENERGIES[1]], self._energies[_ENERGIES[2]], forces, self._stress),
+            labels=Labels(
+                self._energies[_ENERGIES[1]],
+                self._energies[_ENERGIES[2]],
+                forces,
+                self._stress,
+                states=states_of(self._elements, self._n_electrons),
+            ),
             file=self._file,
             line=self._line,
         )

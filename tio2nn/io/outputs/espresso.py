@@ -16,6 +16,7 @@ import numpy as np
 from tio2nn.errors import InputError
 from tio2nn.files.text import parse_count, parse_number, quoted
 from tio2nn.io.atomic_units import BOHR, HARTREE
+from tio2nn.io.electronic_states import by_electrons
 from tio2nn.io.stream import (
     Labels,
     Lines,
@@ -65,6 +66,10 @@ class _Run:
         self._alat: float | None = None
         self._cell: np.ndarray | None = None
         self._n_atoms: int | None = None
+        self._n_electrons: float | None = None
+        self._in_species = False
+        self._valences: dict[str, float | None] = {}  # by the labels of atoms
+        self._labels: list[str] = []
         self._elements: list[str] = []
         self._positions: np.ndarray | None = None
         self._forget()
@@ -92,6 +97,17 @@ class _Run:
             self._n_atoms = parse_count(word)
             if self._n_atoms is None:
                 raise self._lines.error(f"expected the number of atoms, got {quoted(word)}")
+        elif "number of electrons" in line and "=" in line:
+            words = line.partition("=")[2].split()
+            self._n_electrons = parse_number(words[0]) if words else None
+        elif line.split()[:3] == ["atomic", "species", "valence"]:
+            self._in_species = True
+        elif self._in_species:
+            # no label depends on it: a damaged row tells nothing
+            label, *numbers = line.split() or [""]
+            self._in_species = bool(label)
+            if numbers:
+                self._valences[label] = parse_number(numbers[0])
         elif "crystal axes:" in line and "alat" in line:
             self._cell = self._in_alat([self._vector() for _ in range(3)])
         elif "tau(" in line and "positions (alat units)" not in line and "site n." not in line:
@@ -132,13 +148,15 @@ class _Run:
             if self._cell is None or self._positions is None:
                 yield self._lines.error("expected cell and positions before the energy, got none", self._line)
             else:
+                protons = [self._valences.get(label) for label in self._labels]
+                states = by_electrons(protons, self._n_electrons)
                 try:
                     yield structure_of(
                         self._elements,
                         self._positions,
                         self._cell,
                         (True, True, True),
-                        labels=Labels(self._energy, self._energy, self._forces, self._stress),
+                        labels=Labels(self._energy, self._energy, self._forces, self._stress, states=states),
                         file=self._file,
                         line=self._line,
                     )
@@ -174,15 +192,16 @@ class _Run:
         return symbol
 
     def _read_sites(self) -> None:
-        elements, positions = [], []
+        labels, elements, positions = [], [], []
         for _ in range(self._count()):
             line = " ".join(self._lines.row("the position of an atom"))
             fields, found = line.split(), _IN_PARENTHESES.search(line)
             if found is None or len(fields) < 2:
                 raise self._lines.error(f"expected the position of an atom, got {quoted(line)}")
             elements.append(self._symbol(fields[1]))
+            labels.append(fields[1])
             positions.append(numbers_of(_apart(found[1]), self._lines))
-        self._elements, self._positions = elements, self._in_alat(positions)
+        self._labels, self._elements, self._positions = labels, elements, self._in_alat(positions)
 
     def _scale(self, line: str) -> tuple[str, float]:
         """The unit that a heading states, and its length in Å."""
@@ -206,12 +225,13 @@ class _Run:
 
     def _read_positions(self, line: str) -> None:
         unit, scale = self._scale(line)
-        elements, positions = [], []
+        labels, elements, positions = [], [], []
         for _ in range(self._count()):
             fields = self._lines.row("the position of an atom")
-            elements.append(self._symbol(fields[0] if fields else ""))
+            labels.append(fields[0] if fields else "")
+            elements.append(self._symbol(labels[-1]))
             positions.append(numbers_of(fields[1:], self._lines))
-        self._elements, self._positions = elements, np.array(positions) * scale
+        self._labels, self._elements, self._positions = labels, elements, np.array(positions) * scale
         if unit == "crystal":
             if self._cell is None:
                 raise self._lines.error("expected the cell first, got none")

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from tio2nn.errors import InputError
-from tio2nn.files.text import parse_count, quoted
+from tio2nn.files.text import parse_count, parse_number, quoted
+from tio2nn.io.electronic_states import by_electrons
 from tio2nn.io.outputs import foreign
 from tio2nn.io.stream import Labels, Lines, element_of_label, numbers_of, structure_of
 from tio2nn.structures.structure import Structure
@@ -25,6 +26,7 @@ _CELL_ROWS, _STRESS_ROWS = 8, 20  # behind their heads
 _KBAR = 1.0 / 1602.1766208  # eV/Å³
 _IONS = "ions per type"
 _HEADER = ("TITEL", "POTCAR:", "NELM", "NWRITE", "POSCAR", _IONS)
+_VALENCES, _N_ELECTRONS = "ZVAL", "NELECT"  # at the beginnings of lines, of each kind of ions and in all
 _MOST_HEADER = 10_000  # lines; ten for each of a hundred elements are usual
 
 
@@ -62,6 +64,9 @@ class _Run:
         self._header: list[str] = []
         self._n_atoms: int | None = None
         self._elements: list[str] | None = None
+        self._counts: list[int] = []
+        self._numbers: dict[str, list[float | None]] = {}
+        self._states: dict[str, str] = {}
         self._nelm = 0
         self._next_step()
 
@@ -101,6 +106,8 @@ class _Run:
             self._begin(_CELL, line, _CELL_ROWS)
         elif self._elements is None and any(word in line for word in _HEADER):
             self._take_header(line)
+        elif self._elements is None and (word := line.split("=")[0].strip()) in (_VALENCES, _N_ELECTRONS):
+            self._numbers[word] = [parse_number(field) for field in line.partition("=")[2].split()]
 
     def end(self, n_steps: int) -> Iterator[Structure | InputError]:
         """The last step, and what is wrong with the end of the file."""
@@ -129,7 +136,7 @@ class _Run:
                 raise self._lines.error(
                     f"expected the number of ions of each type, got {quoted(line.strip())}"
                 )
-            self._n_atoms = sum(known)
+            self._counts, self._n_atoms = known, sum(known)
 
     def _failed(self, reason: str) -> InputError:
         return self._lines.error(reason, self._line)
@@ -145,7 +152,16 @@ class _Run:
             self._failed,
         )
         self._nelm = nelm
+        self._states = self._told_states()
         return [element_of_label(names[kind]) or names[kind] for kind in types]
+
+    def _told_states(self) -> dict[str, str]:
+        """The charge, for `Extras.states`."""
+        valences, electrons = (self._numbers.get(word, []) for word in (_VALENCES, _N_ELECTRONS))
+        if len(valences) != len(self._counts) or not electrons:
+            return {}
+        protons = [None if z is None else n * z for n, z in zip(self._counts, valences, strict=True)]
+        return by_electrons(protons, electrons[0])
 
     def _step(self, plain: str) -> Structure | InputError:
         """The present step, or why it cannot be used.
@@ -192,7 +208,13 @@ class _Run:
             positions,
             cell,
             (True, True, True),
-            labels=Labels(plain_energy, free_energy, forces, None if pressure is None else -_KBAR * pressure),
+            labels=Labels(
+                plain_energy,
+                free_energy,
+                forces,
+                None if pressure is None else -_KBAR * pressure,
+                states=self._states,
+            ),
             file=self._file,
             line=self._line,
         )

@@ -21,6 +21,7 @@ import numpy as np
 from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.files.text import CUT_SHORT, parse_number, quoted
+from tio2nn.io.electronic_states import by_electrons
 from tio2nn.io.stream import Labels, element_of_label, numbers_or_nan, structure_of
 from tio2nn.structures.structure import Structure
 
@@ -33,6 +34,8 @@ _MOST_TEXT = 2**24  # characters between two tags; VASP writes a line
 _MOST_ELEMENTS, _MOST_IN_STEP = 10_000_000, 100_000_000
 _KBAR = 1.0 / 1602.1766208  # eV/Å³
 _FULL_STRESS = 2  # the least ISIF for all components
+_SETTINGS = ("i:NELM", "i:EDIFF", "i:PSTRESS", "i:ISIF", "i:NELECT")
+_N_OF_KIND, _VALENCE = 0, 3  # columns of the table of kinds of atoms
 _VECTORS = {
     ("crystal", "varray:basis"): "cell",
     ("structure", "varray:positions"): "positions",
@@ -88,6 +91,8 @@ class _Run:
         self._length = 0
         self._elements: list[str] = []
         self._in_row = False  # of the table of atoms, behind its first field
+        self._kind: list[str] = []  # the fields of a row of the table of kinds of atoms
+        self._protons: list[float | None] = []  # of all atoms of each kind, but for those of the core
         self._settings: dict[str, float] = {}
         self._done: list[Structure | InputError] = []
         self._fed = 0
@@ -170,7 +175,7 @@ class _Run:
             self._finish()
         elif "calculation" in path:
             self._end_in_step(own, parents, text)
-        elif own in ("i:NELM", "i:EDIFF", "i:PSTRESS", "i:ISIF") and "parameters" in path:
+        elif own in _SETTINGS and "parameters" in path:
             number = parse_number(text.strip())
             if number is not None:
                 self._settings[own[2:]] = number
@@ -178,11 +183,24 @@ class _Run:
             self._first_cell(text.strip())
         elif tag == "rc" and "array:atoms" in path:
             self._in_row = False
+        elif tag == "c" and "array:atomtypes" in path:
+            self._kind.append(text.strip())
+        elif tag == "rc" and "array:atomtypes" in path:
+            self._end_of_kind()
 
     def _first_cell(self, text: str) -> None:
         if not self._in_row:
             self._elements.append(text)
         self._in_row = True
+
+    def _end_of_kind(self) -> None:
+        row, self._kind = self._kind, []
+        n, valence = (
+            (parse_number(word) for word in (row[_N_OF_KIND], row[_VALENCE]))
+            if len(row) > _VALENCE
+            else (None, None)
+        )
+        self._protons.append(None if n is None or valence is None else n * valence)
 
     def _end_in_step(self, own: str, parents: list[str], text: str) -> None:
         step = self._step
@@ -201,7 +219,8 @@ class _Run:
         self.n_steps += 1
         step, self._step = self._step, _Step(0)
         try:
-            self._done.append(step.structure(self._elements, self._settings, self._file))
+            states = by_electrons(self._protons, self._settings.get("NELECT")) if self._protons else {}
+            self._done.append(step.structure(self._elements, self._settings, states, self._file))
         except InputError as error:
             self._done.append(error)
 
@@ -235,8 +254,16 @@ class _Step:
             raise self._error(f"expected three numbers in a row of {what}, got {quoted(wrong.strip())}", file)
         return np.array(numbers, dtype=np.float64)
 
-    def structure(self, labels: list[str], settings: dict[str, float], file: str) -> Structure:
+    def structure(
+        self, labels: list[str], settings: dict[str, float], states: dict[str, str], file: str
+    ) -> Structure:
         """The structure.
+
+        Args:
+            labels: of the atoms.
+            settings: of the run.
+            states: for `Extras.states`.
+            file: for messages.
 
         Raises:
             InputError: the step is not complete or did not converge.
@@ -260,7 +287,7 @@ class _Step:
             scaled @ cell,
             cell,
             (True, True, True),
-            labels=Labels(free + smearing, free, forces, stress, remarks),
+            labels=Labels(free + smearing, free, forces, stress, remarks, states=states),
             file=file,
             line=self._line,
         )
