@@ -96,6 +96,52 @@ def test_molecules_and_alloys_have_bonds_too() -> None:
     assert gross(alloys) == [5]
 
 
+@pytest.mark.parametrize("n", [12, 15, 19])
+def test_two_of_few_are_mistakes_too(n: int) -> None:
+    copper = crystals(n)
+    copper[1], copper[2] = shifted(copper[1], 5.0), shifted(copper[2], 5.2)
+    assert gross(copper) == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["CH3CH2OH", "H2O", "CH4"])
+def test_atoms_beside_molecules_are_no_mistakes(name: str) -> None:
+    rng, labels = np.random.default_rng(0), []
+    for _ in range(30):
+        atoms = molecule(name)
+        atoms.rattle(0.03, rng=rng)
+        labels.append((atoms, -3.7 * len(atoms) + 0.2 * rng.random(), 3.0))
+    alone = sorted(set(labels[0][0].symbols))
+    assert gross([*labels, *((Atoms(element), 0.0, 0.0) for element in alone)]) == []
+
+
+def test_radicals_among_molecules_are_no_mistakes() -> None:
+    # energies by the bonds: 4.3 eV for one with hydrogen, 3.6 eV for another
+    rng, labels = np.random.default_rng(0), []
+    names = ["CH4", "C2H6", "C2H4", "C2H2", "C3H8", "CH3CH2OH", "CH3OH", "H2CO", "H2O", "HCOOH"]
+    for name in [*names * 3, "CH", "OH"]:
+        atoms = molecule(name)
+        n_hydrogen = atoms.symbols.count("H")
+        atoms.rattle(0.02, rng=rng)
+        n_heavy = len(atoms) - n_hydrogen
+        labels.append((atoms, -4.3 * n_hydrogen - 3.6 * max(n_heavy - 1, 0) + 0.1 * rng.random(), 3.0))
+    labels[-1], labels[-2] = shifted(labels[-1], 2.0), shifted(labels[-2], 2.0)
+    assert gross(labels) == []
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.1, 0.4])
+def test_overlapping_nuclei_take_no_time(scale: float) -> None:
+    squeezed = bulk("Cu", cubic=True) * (3, 3, 3)
+    squeezed.set_cell(squeezed.cell * scale, scale_atoms=True)
+    copper = [*crystals(30), (squeezed, 5.0 * len(squeezed), 1.0)]
+    assert gross(copper) == []
+
+
+def test_energies_that_are_no_numbers_take_no_part() -> None:
+    energies = np.full(20, -14.8)
+    energies[[3, 4]] = np.inf, np.nan
+    assert not gross_outliers([], np.full((20, 1), 4), energies, np.full(20, np.nan)).any()
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -119,6 +165,15 @@ def test_structures_with_other_bonds_may_have_any_energy(other: Atoms) -> None:
     # more than the effective medium theory gives them, to be sure that it is not too little to stand out
     copper[-1] = shifted(copper[-1], 3.0 - far)
     assert gross(copper) == []
+
+
+def test_atoms_without_bonds_may_have_any_energy() -> None:
+    rng, helium = np.random.default_rng(0), []
+    for k in range(30):
+        atoms = bulk("He", "fcc", a=2.4 if k == 3 else 4.2, cubic=True)
+        atoms.rattle(0.02, rng=rng)
+        helium.append((atoms, 4 * (3.0 if k == 3 else 0.01 * rng.random()), 0.1))
+    assert gross(helium) == []
 
 
 def test_crystals_among_atoms_are_no_mistakes() -> None:

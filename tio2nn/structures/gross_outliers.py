@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from tio2nn.array_types import BoolArray, FloatArray, IntArray
 from tio2nn.structures.elements import COVALENT_RADII
-from tio2nn.structures.geometry import touching_spheres
+from tio2nn.structures.geometry import closest_pairs, touching_spheres
 from tio2nn.structures.outliers import (
     GROSS_ENERGY,
     GROSS_FORCE,
@@ -27,14 +28,17 @@ _GAP_AMONG_EQUAL_BONDS = 1.0
 # Neighbors up to so many sums of covalent radii are bonded: 1.0 in molecules, 1.19 in lithium
 _BONDED = 1.3
 _REACH = 1.6  # ... and up to here their distances are compared, with like ions beyond the unlike ones
-# A structure has bonds like the others' if their lengths and number are within the range of the others', up to so much
+_OVERLAP = 0.5  # ... and nuclei below here are no bond, and would have too many neighbors to count
+# A structure has bonds like the others' if their lengths are within the range of the others', up to so much, and their
+# numbers, element by element, those of one of them: a radical has other numbers than any of many molecules, but their
+# mean is within the range
 _LENGTH, _NUMBER = 1.05, 1.1
 # ... and its largest force is at most so large, relative to theirs: bonds strained by 1 eV/atom pull
 _FORCE = 2.0
 # More structures that stand apart are a population of their own; each takes some 2 ms
-_MOST_APART, _MOST_APART_OF_ALL = 100, 0.1
+_MOST_APART, _MOST_APART_OF_ALL, _ALWAYS_APART = 100, 0.1, 2
 _FEWEST_OTHERS = 10  # that show what bonds they have
-_FEWEST_WITH_PAIR = 3  # others that have two elements next to each other, to know their distances
+_FEWEST_ALIKE = 3  # others that have the same bonds
 _MOST_COMPARED = 200
 
 
@@ -51,7 +55,7 @@ def gross_outliers(
     - if its energy per atom, relative to robust reference energies of the set, is separated from the rest by more
       than `GROSS_ENERGY` and more than the spread of the rest;
     - if the gap is wider than 1 eV/atom and than the spread of the rest, but the structure has nothing that explains
-      it: the same elements, bonds of the same lengths and number as in the rest, forces at most twice as large;
+      it: bonds of the same lengths and numbers as in the rest, element by element, forces at most twice as large;
     - if its largest force exceeds `GROSS_FORCE` and `GROSS_FORCE_FACTOR` times the largest force of all others.
 
     At most a quarter of the set are outliers on either side; sets of fewer than `FEWEST` structures have none.
@@ -66,14 +70,13 @@ def gross_outliers(
         (n_structures,)
     """
     gross = beyond_factor(max_forces, GROSS_FORCE_FACTOR, GROSS_FORCE)
-    known = np.flatnonzero(~np.isnan(energies))
+    known = np.flatnonzero(np.isfinite(energies))
     residuals = robust_residuals(compositions[known], energies[known])
     gross[known[beyond_gap(residuals, GROSS_ENERGY)]] = True
     apart = beyond_gap(residuals, _GAP_AMONG_EQUAL_BONDS)
     rest = known[~apart]
-    if not 0 < np.count_nonzero(apart) <= min(_MOST_APART, _MOST_APART_OF_ALL * len(known)):
-        return gross
-    if len(rest) < _FEWEST_OTHERS:
+    most = min(_MOST_APART, max(_ALWAYS_APART, _MOST_APART_OF_ALL * len(known)))
+    if not 0 < np.count_nonzero(apart) <= most or len(rest) < _FEWEST_OTHERS:
         return gross
     others = _Others.of(structures, max_forces, rest)
     # those that have a reason to be far show how far energies reach
@@ -86,6 +89,9 @@ def gross_outliers(
     gap = max(_GAP_AMONG_EQUAL_BONDS, high - low)
     gross[known[like & ((residuals < low - gap) | (residuals > high + gap))]] = True
     return gross
+
+
+_Lengths = dict[tuple[str, str], float]  # Å, of two elements
 
 
 class _Others(NamedTuple):
@@ -111,41 +117,59 @@ class _Others(NamedTuple):
         if max_force > _FORCE * self.largest_force:
             return False
         own = _Bonds.of(structure)
-        return _is_within(own.number, [bonds.number for bonds in self.bonds], _NUMBER) and all(
-            _is_within(
-                length, [bonds.shortest[pair] for bonds in self.bonds if pair in bonds.shortest], _LENGTH
-            )
-            for pair, length in own.shortest.items()
+        return (
+            self._know(own.shortest, [bonds.shortest for bonds in self.bonds])
+            and self._know(own.mean, [bonds.mean for bonds in self.bonds])
+            and sum(bonds.are_as_many_as(own) for bonds in self.bonds) >= _FEWEST_ALIKE
         )
 
-
-def _is_within(value: float, others: Sequence[float], factor: float) -> bool:
-    return len(others) >= _FEWEST_WITH_PAIR and min(others) / factor <= value <= max(others) * factor
+    @staticmethod
+    def _know(lengths: _Lengths, others: Sequence[_Lengths]) -> bool:
+        """Whether all lengths, of which there are some, are within the range of the others' that have such a pair."""
+        for pair, length in lengths.items():
+            found = [own[pair] for own in others if pair in own]
+            if len(found) < _FEWEST_ALIKE or not min(found) / _LENGTH <= length <= max(found) * _LENGTH:
+                return False
+        return len(lengths) > 0
 
 
 class _Bonds(NamedTuple):
-    """The bonds of a structure.
+    """The bonds of a structure; none of one whose nuclei overlap.
 
     Attributes:
-        number: neighbors that are bonded to an atom, on average.
-        shortest: distance of the closest pair of two elements, Å, of those within reach.
+        numbers: of each element, neighbors that are bonded to an atom, on average.
+        shortest: of each two elements, distance of the closest pair within reach.
+        mean: likewise, mean length of bonds.
     """
 
-    number: float
-    shortest: dict[tuple[str, str], float]
+    numbers: dict[str, float]
+    shortest: _Lengths
+    mean: _Lengths
 
     @classmethod
     def of(cls, structure: Structure) -> _Bonds:
         radii = np.array([COVALENT_RADII[element] for element in structure.elements])
+        closest = closest_pairs([structure])
+        if closest.distances[0] < _OVERLAP * radii[closest.atoms[0]].sum():
+            return cls({}, {}, {})
         atoms, others, vectors = touching_spheres(structure, _REACH * radii)
         lengths = np.sqrt((vectors**2).sum(axis=1))
-        n_bonded = int(np.count_nonzero(lengths < _BONDED * (radii[atoms] + radii[others])))
-        shortest: dict[tuple[str, str], float] = {}
+        is_bond = lengths < _BONDED * (radii[atoms] + radii[others])
         elements, kinds = np.unique(structure.elements, return_inverse=True)
-        codes = np.minimum(kinds[atoms], kinds[others]) * len(elements) + np.maximum(
-            kinds[atoms], kinds[others]
+        counts = np.bincount(kinds[atoms[is_bond]], minlength=len(elements)) / np.bincount(kinds)
+        shortest: _Lengths = {}
+        mean: _Lengths = {}
+        for one, other in combinations_with_replacement(range(len(elements)), 2):
+            pair = str(elements[one]), str(elements[other])
+            own = (kinds[atoms] == one) & (kinds[others] == other)
+            if own.any():
+                shortest[pair] = float(lengths[own].min())
+            if (own & is_bond).any():
+                mean[pair] = float(lengths[own & is_bond].mean())
+        return cls(dict(zip(elements.tolist(), counts.tolist(), strict=True)), shortest, mean)
+
+    def are_as_many_as(self, other: _Bonds) -> bool:
+        """Whether the atoms of each element have as many bonds."""
+        return self.numbers.keys() == other.numbers.keys() and all(
+            n / _NUMBER <= other.numbers[element] <= n * _NUMBER for element, n in self.numbers.items()
         )
-        for code in np.unique(codes).tolist():
-            one, other = divmod(code, len(elements))
-            shortest[str(elements[one]), str(elements[other])] = float(lengths[codes == code].min())
-        return cls(n_bonded / structure.n_atoms, shortest)
