@@ -40,6 +40,20 @@ def test_a_reader_that_has_seen_enough_ends_predict_in_silence(tmp_path: Path, r
     assert [line for line in err.splitlines() if not line.startswith("warning: ")] == []
 
 
+def test_work_goes_on_when_nobody_reads_the_messages(tmp_path: Path) -> None:
+    project = small_project(tmp_path / "p")
+    files = write_files(tmp_path / "files", structures())
+    project.energies_file.unlink(missing_ok=True)
+    reads, writes = os.pipe()
+    os.close(reads)
+    process = start(tmp_path, "extract", *files, "-C", project.root, stderr=writes)
+    os.close(writes)
+    assert process.wait(60) == 0
+    assert project.energies_file.exists()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_behind_stdout_ends_with_3_and_one_line(tmp_path: Path) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:

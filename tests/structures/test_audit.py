@@ -45,8 +45,8 @@ def test_energies_far_outside_the_bulk_are_outliers() -> None:
     low, high = findings.fences
     assert -0.9 < low < -0.1
     assert 0.2 < high < 0.9
-    assert "; 1 outlier below" in dict(findings.facts())["cohesive energies"]
-    assert "; 1 outlier above" in dict(findings.facts())["cohesive energies"]
+    fact = dict(findings.facts())["cohesive energies"]
+    assert fact.endswith(f"; 1 outlier below {low:.3f} (s21); 1 outlier above {high:.3f} (s20)")
 
 
 def test_differences_of_noise_make_no_outliers() -> None:
@@ -79,9 +79,8 @@ def test_the_summary_says_what_there_is() -> None:
     assert facts["structures"] == "4, with 12 atoms"
     assert facts["compositions"] == "TiO2 (3), H2O (1)"
     assert facts["groups"] == ("2, the largest with 3 structures: 1 volume scan (3 structures), 1 single")
-    assert (
-        facts["duplicates"]
-        == "1 structure with the geometry of another, 0 also with its energy; energies differ by up to 0.5 eV"
+    assert facts["duplicates"] == (
+        "1 structure with the geometry of another (a3 of a1), 0 also with its energy; energies differ by up to 0.5 eV"
     )
     assert facts["reference energies"].endswith("(least squares; not determined by the compositions)")
     assert facts["closest atoms"].startswith(f"{findings.closest.distances.min():.3f} Å (")
@@ -128,3 +127,24 @@ def test_an_energy_beyond_any_physical_scale_is_a_gross_outlier_and_named() -> N
         "1, far outside the range of all others: s20 (500.000 eV/atom, forces to 5.000 eV/Å)"
     )
     assert "gross outliers" not in dict(several([0.0, 0.1]).facts())
+
+
+@pytest.mark.parametrize(
+    ("scale", "cause"),
+    [
+        (1 / 27.211386, ", as if in Hartree"),
+        (1 / 13.605693, ", as if in Rydberg"),
+        (23.0605, ", as if in kcal/mol"),
+        (96.4853, ", as if in kJ/mol"),
+        (1 / 3, ", as if per atom"),
+        (-1.0, ", as if with the other sign"),
+        (0.7, ""),
+    ],
+)
+def test_a_gross_outlier_is_told_its_unit(scale: float, cause: str) -> None:
+    structures = [labeled(f"s{k}", k, 0.01 * k) for k in range(20)]
+    right = structures[7]
+    assert right.energy is not None
+    structures[7] = replace(right, energy=right.energy * scale)
+    (fact,) = [text for name, text in audit(structures, REFERENCE).facts() if name == "gross outliers"]
+    assert fact.endswith(f"eV/Å{cause})")

@@ -217,11 +217,21 @@ def test_strained_bonds_pull() -> None:
 
 
 def test_a_reason_for_one_is_a_reason_for_all_up_to_it() -> None:
-    copper = [*crystals(30), shifted(labelled(Atoms("Cu")), 0.0)]
+    squeezed = shifted(labelled(bulk("Cu", a=2.9)), 0.0)
+    mean = np.mean([energy / len(atoms) for atoms, energy, _ in crystals(30)])
+    copper = [*crystals(30), shifted(squeezed, mean + 3.0 - squeezed[1])]
     copper[7] = shifted(copper[7], 1.5)
-    assert gross(copper) == []  # single atoms are farther up
+    assert gross(copper) == []  # the squeezed one is farther up
     copper[7] = shifted(copper[7], 13.0)
     assert gross(copper) == [7]
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_isolated_atoms_are_no_reason_for_crystals(n: int) -> None:
+    copper = [*crystals(30), *[shifted(labelled(Atoms("Cu")), 0.0)] * n]
+    for k in (3, 7):
+        copper[k] = shifted(copper[k], 2.0)
+    assert gross(copper) == [3, 7]
 
 
 def test_many_that_stand_apart_are_a_population() -> None:

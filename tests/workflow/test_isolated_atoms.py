@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,15 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
 
-from tio2nn.errors import InputError
+from tio2nn.errors import InputError, UsageError
 from tio2nn.parameters.draft import Draft
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store
 from tio2nn.workflow.extract import ExtractSummary, extract
+from tio2nn.workflow.run import RunSettings
+from tio2nn.workflow.run import run as verb
+from tio2nn.workflow.steps import Steps
 
 MOLECULE = "2\nenergy=-12.0 pbc=F\nTi 0 0 0\nO 1.8 0 0\n2\nenergy=-12.1 pbc=F\nTi 0 0 0\nO 1.9 0 0\n"
 
@@ -113,3 +118,35 @@ def test_nobody_is_asked_who_did_not_ask() -> None:
     Path("x.xyz").write_text(MOLECULE + atom("Ti", -5.0) + atom("O", -6.5))
     assert extract("p", ["x.xyz"]).n_structures == 4
     assert written()["reference_energies"] is None
+
+
+def test_atoms_that_gave_the_reference_energies_stay_out() -> None:
+    text = atom("Ti", -5.0) + MOLECULE + atom("O", -6.5)
+    run(text)
+    assert extract("p", ["x.xyz"]).n_structures == 2
+    Path("x.xyz").write_text(atom("Ti", -5.1) + MOLECULE + atom("O", -6.5))
+    assert extract("p", ["x.xyz"]).n_structures == 4  # the energy of titanium is not that of this atom
+
+
+class _UntilExtracted(Steps):
+    def featurize(self, snapshot: Snapshot, jobs: int | None) -> None:  # noqa: ARG002
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("elements", [None, ("Ti", "O")])
+def test_a_run_takes_the_energies_of_atoms(elements: tuple[str, ...] | None) -> None:
+    Path("x.xyz").write_text(atom("Ti", -5.0) + MOLECULE + atom("O", -6.5))
+    settings = RunSettings(sources=["x.xyz"], directory="new", elements=elements, isolated_atoms=True)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            verb(settings, _UntilExtracted())
+        assert len(read_store("new/structures/structures.npz")) == 2
+        given = json.loads(Path("new/params.json").read_text())
+        assert given["reference_energies"] == {"O": -6.5, "Ti": -5.0}
+        settings = replace(settings, isolated_atoms=False)
+
+
+def test_a_run_says_what_does_not_go_together() -> None:
+    with pytest.raises(UsageError, match="expected --elements beside --preset extended, got none"):
+        verb(RunSettings(sources=["x.xyz"], directory="new", preset="extended", isolated_atoms=True))
+    assert not Path("new").exists()

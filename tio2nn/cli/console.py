@@ -27,7 +27,12 @@ def stderr() -> Console:
     """The rich console for messages; rich is imported late, so that `--help` does not wait for it."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    class Messages(Console):
+        def on_broken_pipe(self) -> None:
+            # the reader, such as head, has gone; the work and its result on stdout go on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+    return Messages(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:

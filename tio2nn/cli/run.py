@@ -22,6 +22,7 @@ from tio2nn.cli.options import (
     ForcesOption,
     ForOption,
     InsecureOption,
+    IsolatedAtomsOption,
     JobsOption,
     JsonOption,
     KeepOutliersOption,
@@ -100,6 +101,7 @@ def run(
     xsf_forces: XsfForcesOption = XsfForcesUnit.EV,
     runner_units: RunnerUnitsOption = None,
     energy: EnergyOption = WhichEnergy.AUTO,
+    isolated_atoms: IsolatedAtomsOption = False,
     report: ReportOption = None,
     json: JsonOption = False,
 ) -> bool:
@@ -139,6 +141,7 @@ def run(
             energy.value,
             stress_key,
         ),
+        isolated_atoms=isolated_atoms,
     )
     if device == "gpu":
         # before anything else, as the verb itself; but here TensorFlow's own notes on a missing GPU are hidden
@@ -185,8 +188,10 @@ class _ShownSteps(Steps):
         limit: int | None,
         parameters: ParameterSet | Draft | None,
         options: ReadOptions | None,
+        *,
+        isolated_atoms: bool,
     ) -> bool:
-        return extract.perform(project, sources, limit, parameters, options)
+        return extract.perform(project, sources, limit, parameters, options, isolated_atoms=isolated_atoms)
 
     def featurize(self, snapshot: Snapshot, jobs: int | None) -> None:  # noqa: ARG002
         featurize.perform(snapshot, self._workers)

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tio2nn.array_types import FloatArray
-from tio2nn.io.labels import is_reference_label
+from tio2nn.io.labels import PREFIX_OF_PREDICTIONS, is_reference_label
 from tio2nn.structures.structure import Column, Structure
 
-PREFIX = "tio2nn_"
 _GEOMETRY_KEYS = ("Lattice", "Properties", "pbc")
 _TENSORS = ("stress", "virial")  # ASE refuses a file unless they are nine numbers
 _VOIGT = (0, 5, 4, 5, 1, 3, 4, 3, 2)  # indices of the nine components into xx yy zz yz xz xy
@@ -46,7 +45,7 @@ class Predicted:
 def write_extxyz(structure: Structure, predicted: Predicted) -> str:
     """The text of one frame: the content of its source and the predictions, named as the module describes."""
     info, columns = _of_source(structure)
-    prefix = PREFIX if _is_labeled(structure) or not predicted.are_labels else ""
+    prefix = PREFIX_OF_PREDICTIONS if _is_labeled(structure) or not predicted.are_labels else ""
     words = {f"{prefix}energy": repr(predicted.energy)}
     if predicted.forces is not None:
         columns[f"{prefix}forces"] = _column(predicted.forces)
@@ -94,7 +93,9 @@ def _of_source(structure: Structure) -> tuple[dict[str, str], dict[str, Column]]
     info = {
         key: word
         for key, word in extras.info.items()
-        if key not in _GEOMETRY_KEYS and not key.startswith(PREFIX) and (word or _PLAIN_WORD.fullmatch(key))
+        if key not in _GEOMETRY_KEYS
+        and not key.startswith(PREFIX_OF_PREDICTIONS)
+        and (word or _PLAIN_WORD.fullmatch(key))
     }
     for key in _TENSORS:
         numbers = info.get(key, "").strip("\"'{}[]").replace(",", " ").split()
@@ -102,7 +103,9 @@ def _of_source(structure: Structure) -> tuple[dict[str, str], dict[str, Column]]
             info[key] = '"' + " ".join(numbers[place] for place in _VOIGT) + '"'
         elif key in info and len(numbers) != 9:
             del info[key]
-    columns = {name: column for name, column in extras.columns.items() if not name.startswith(PREFIX)}
+    columns = {
+        name: column for name, column in extras.columns.items() if not name.startswith(PREFIX_OF_PREDICTIONS)
+    }
     if not extras.info:
         if structure.energy is not None:
             info["energy"] = repr(structure.energy)

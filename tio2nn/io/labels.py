@@ -136,6 +136,9 @@ _FREE_ENERGY = _pattern(_FREE)
 _FORCES = _pattern("forces?|atomicforces?|totalforces?", initial="f")
 _STRESS = _pattern("stress")
 _VIRIAL = _pattern("virials?")
+PREFIX_OF_PREDICTIONS = "tio2nn_"
+"""Of the names of what a potential predicted, which are no labels."""
+
 _SEPARATORS = re.compile(r"[\W_]+")
 _COMPONENTS = ("fx", "fy", "fz")
 _DOUBTFUL = ("f", "frc")  # may be forces
@@ -187,6 +190,10 @@ def _others(written: Mapping[str, str]) -> str:
     numbers = [key for key, value in written.items() if parse_number(value) is not None]
     energies = [key for key in numbers if "energy" in key.lower()]
     names = energies or numbers
+    predicted = [key for key in names if key.startswith(PREFIX_OF_PREDICTIONS)]
+    if predicted and len(predicted) == len(names):
+        return f"; found {_listed(predicted)}, predictions of a potential: compute the structures first"
+    names = [key for key in names if key not in predicted]
     return f"; found {_listed(names)}: choose with --energy-key KEY" if names else ""
 
 
@@ -197,6 +204,10 @@ def forces_label(columns: Mapping[str, tuple[str, int]], chosen: str | None) -> 
         columns: type and width of each.
         chosen: the columns that the user named, if any.
     """
+    if chosen is None:
+        columns = {
+            name: column for name, column in columns.items() if not name.startswith(PREFIX_OF_PREDICTIONS)
+        }
     there = [name for name, (kind, n) in columns.items() if n == 3 and kind in ("R", "I")]
     if chosen is not None:
         if chosen in there:

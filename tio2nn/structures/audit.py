@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tio2nn.array_types import BoolArray, FloatArray
 from tio2nn.structures.elements import formula
 from tio2nn.structures.geometry import ClosestPairs, closest_pairs
-from tio2nn.structures.gross_outliers import gross_outliers
+from tio2nn.structures.gross_outliers import gross_outliers, seeming_unit
 from tio2nn.structures.groups import Groups, find_groups
 from tio2nn.structures.outliers import FEWEST
 from tio2nn.structures.reference_energies import ReferenceEnergies
@@ -23,7 +23,7 @@ from tio2nn.wording import counted
 _FENCE = 3.0
 # eV/atom; where most energies are equal, numerical noise must not make outliers
 _SMALLEST_RANGE = 1e-3
-_N_SHOWN = 3  # gross outliers that the summary names
+_N_SHOWN = 3  # outliers and duplicates that the summary names
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Audit:
             structures that are no duplicates.
         fences: cohesive energies beyond which a structure is an outlier, eV/atom; good data sets have many outliers.
         gross: (n_structures,) see `gross_outliers`; these are mistakes, excluded from training by default.
+        units: of each structure, how a gross outlier's energy seems to be written, or "".
         reference: the reference energies.
         kinds: `config_type` of each structure, or "".
         weights: (n_structures,) in the loss.
@@ -59,6 +60,7 @@ class Audit:
     duplicate_energies: FloatArray
     fences: tuple[float, float]
     gross: BoolArray
+    units: tuple[str, ...]
     reference: ReferenceEnergies
     kinds: tuple[str, ...]
     weights: FloatArray
@@ -119,11 +121,11 @@ class Audit:
         # adding 0.0 turns -0.0 into 0.0
         low, median, high = np.round(np.percentile(self.cohesive, [0, 50, 100]), 3) + 0.0
         fact = f"{low:.3f} to {high:.3f} eV/atom, median {median:.3f}"
-        counts = Counter(self.outliers)
         for side, fence in zip(("low", "high"), self.fences, strict=True):
-            if counts[side]:
+            names = [name for name, own in zip(self.names, self.outliers, strict=True) if own == side]
+            if names:
                 where = "below" if side == "low" else "above"
-                fact += f"; {counted(counts[side], 'outlier')} {where} {fence:.3f}"
+                fact += f"; {counted(len(names), 'outlier')} {where} {fence:.3f} ({_first(names)})"
         return fact
 
     def _gross_fact(self) -> str:
@@ -131,11 +133,11 @@ class Audit:
         shown = [
             f"{self.names[k]} ({self.cohesive[k]:.3f} eV/atom"
             + ("" if np.isnan(self.max_forces[k]) else f", forces to {self.max_forces[k]:.3f} eV/Å")
+            + (f", as if {self.units[k]}" if self.units[k] else "")
             + ")"
             for k in found[:_N_SHOWN].tolist()
         ]
-        more = f" and {len(found) - _N_SHOWN} more" if len(found) > _N_SHOWN else ""
-        return f"{len(found)}, far outside the range of all others: {', '.join(shown)}{more}"
+        return f"{len(found)}, far outside the range of all others: {_first(shown, len(found))}"
 
     def _force_fact(self) -> str:
         known = np.flatnonzero(~np.isnan(self.max_forces))
@@ -176,7 +178,13 @@ class Audit:
         if len(differences) == 0:
             return "none"
         same = np.count_nonzero(differences == 0.0)
-        fact = f"{counted(len(differences), 'structure')} with the geometry of another, {same} also with its energy"
+        names = [
+            f"{name} of {other}" for name, other in zip(self.names, self.duplicates, strict=True) if other
+        ]
+        fact = (
+            f"{counted(len(differences), 'structure')} with the geometry of another ({_first(names)}), {same} also "
+            "with its energy"
+        )
         return (
             fact
             if same == len(differences)
@@ -199,6 +207,7 @@ def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audi
     closest = closest_pairs(structures)
     groups = find_groups(structures)
     first = groups.duplicate_of
+    gross = gross_outliers(structures, counts, energies, max_forces)
     return Audit(
         names=tuple(structure.name for structure in structures),
         formulas=tuple(formula(structure.composition) for structure in structures),
@@ -213,11 +222,24 @@ def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audi
         groups=groups,
         duplicate_energies=np.where(first >= 0, energies - energies[first], np.nan),
         fences=_fences(cohesive),
-        gross=gross_outliers(structures, counts, energies, max_forces),
+        gross=gross,
+        units=_seeming_units(energies, counts, reference, gross),
         reference=reference,
         kinds=tuple(structure.config_type for structure in structures),
         weights=np.array([structure.weight for structure in structures]),
     )
+
+
+def _seeming_units(
+    energies: FloatArray, counts: NDArray[np.int64], reference: ReferenceEnergies, gross: BoolArray
+) -> tuple[str, ...]:
+    usual = reference.cohesive(counts, energies)[~gross]
+    reach = (float(usual.min()), float(usual.max())) if len(usual) else (0.0, 0.0)
+    found = [""] * len(energies)
+    for k in np.flatnonzero(gross).tolist():
+        baseline = float(reference.baseline(counts[k]))
+        found[k] = seeming_unit(float(energies[k]), int(counts[k].sum()), baseline, reach)
+    return tuple(found)
 
 
 def compositions(structures: Sequence[Structure], elements: Sequence[str]) -> NDArray[np.int64]:
@@ -236,6 +258,12 @@ def _fences(cohesive: FloatArray) -> tuple[float, float]:
 
 def _largest_force(structure: Structure) -> float:
     return np.nan if structure.forces is None else float(np.sqrt((structure.forces**2).sum(axis=1).max()))
+
+
+def _first(names: Sequence[str], n: int | None = None) -> str:
+    """The first of n names, and how many more there are."""
+    more = (len(names) if n is None else n) - _N_SHOWN
+    return ", ".join(names[:_N_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _most_common(formulas: Sequence[str]) -> str:

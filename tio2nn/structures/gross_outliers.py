@@ -71,24 +71,55 @@ def gross_outliers(
     """
     gross = beyond_factor(max_forces, GROSS_FORCE_FACTOR, GROSS_FORCE)
     known = np.flatnonzero(np.isfinite(energies))
-    residuals = robust_residuals(compositions[known], energies[known])
-    gross[known[beyond_gap(residuals, GROSS_ENERGY)]] = True
-    apart = beyond_gap(residuals, _GAP_AMONG_EQUAL_BONDS)
-    rest = known[~apart]
-    most = min(_MOST_APART, max(_ALWAYS_APART, _MOST_APART_OF_ALL * len(known)))
-    if not 0 < np.count_nonzero(apart) <= most or len(rest) < _FEWEST_OTHERS:
+    residuals = np.full(len(energies), np.nan)
+    residuals[known] = robust_residuals(compositions[known], energies[known])
+    gross[known[beyond_gap(residuals[known], GROSS_ENERGY)]] = True
+    apart = known[beyond_gap(residuals[known], _GAP_AMONG_EQUAL_BONDS)]
+    rest = np.setdiff1d(known, apart)
+    if not 0 < len(apart) <= _MOST_APART or len(rest) < _FEWEST_OTHERS:
+        return gross
+    bonds = {index: _Bonds.of(structures[index]) for index in apart.tolist()}
+    # isolated atoms show how far a structure without bonds is, and nothing of the others
+    bonded = [index for index, own in bonds.items() if any(own.numbers.values())]
+    if len(bonded) > max(_ALWAYS_APART, _MOST_APART_OF_ALL * len(known)):
         return gross
     others = _Others.of(structures, max_forces, rest)
+    like = [k for k in bonded if not gross[k] and others.are_like(bonds[k], max_forces[k])]
     # those that have a reason to be far show how far energies reach
-    like = apart.copy()
-    for k in np.flatnonzero(apart).tolist():
-        index = int(known[k])
-        like[k] = not gross[index] and others.are_like(structures[index], max_forces[index])
-    reasonable = residuals[~like & ~gross[known]]
+    reasonable = residuals[[*rest.tolist(), *(k for k in bonded if k not in like and not gross[k])]]
     low, high = reasonable.min(), reasonable.max()
     gap = max(_GAP_AMONG_EQUAL_BONDS, high - low)
-    gross[known[like & ((residuals < low - gap) | (residuals > high + gap))]] = True
+    for k in like:
+        gross[k] = not low - gap <= residuals[k] <= high + gap
     return gross
+
+
+# What makes eV of an energy that was written otherwise; per atom, the factor is their number
+_FACTORS = {
+    "in Hartree": 27.211386,
+    "in Rydberg": 13.605693,
+    "in kcal/mol": 1.0 / 23.060548,
+    "in kJ/mol": 1.0 / 96.485332,
+    "with the other sign": -1.0,
+}
+
+
+def seeming_unit(energy: float, n_atoms: int, baseline: float, usual: tuple[float, float]) -> str:
+    """How a wrong energy seems to be written, such as "in Hartree"; "" if nothing or more than one thing explains it.
+
+    Args:
+        energy: as it stands, eV.
+        n_atoms: of its structure.
+        baseline: sum of the reference energies, eV.
+        usual: range of the cohesive energies of the others, eV/atom.
+    """
+    low, high = usual
+    found = [
+        how
+        for how, factor in {**_FACTORS, "per atom": float(n_atoms)}.items()
+        if low <= (factor * energy - baseline) / n_atoms <= high
+    ]
+    return found[0] if len(found) == 1 else ""
 
 
 _Lengths = dict[tuple[str, str], float]  # Å, of two elements
@@ -112,13 +143,11 @@ class _Others(NamedTuple):
         known = max_forces[which[~np.isnan(max_forces[which])]]
         return cls(bonds, float(known.max()) if len(known) else np.inf)
 
-    def are_like(self, structure: Structure, max_force: float) -> bool:
+    def are_like(self, own: _Bonds, max_force: float) -> bool:
         """Whether a structure has bonds and forces like theirs; an unknown force, NaN, is like any."""
-        if max_force > _FORCE * self.largest_force:
-            return False
-        own = _Bonds.of(structure)
         return (
-            self._know(own.shortest, [bonds.shortest for bonds in self.bonds])
+            not max_force > _FORCE * self.largest_force
+            and self._know(own.shortest, [bonds.shortest for bonds in self.bonds])
             and self._know(own.mean, [bonds.mean for bonds in self.bonds])
             and sum(bonds.are_as_many_as(own) for bonds in self.bonds) >= _FEWEST_ALIKE
         )

@@ -37,6 +37,7 @@ from tio2nn.structures.unit_constants import MixedConstants, mixed_constants
 from tio2nn.structures.wild_forces import wild_among_few
 from tio2nn.structures.zero_forces import message_of_frozen, without_placeholders
 from tio2nn.workflow.isolated_atoms import (
+    are_references,
     energies_of_atoms,
     is_isolated_atom,
     with_reference_energies,
@@ -116,7 +117,8 @@ def extract(
         limit: number of accepted structures to keep, evenly spaced in order of name; by default all.
         stdin: lines to read for the source "-".
         options: how to read structure files.
-        isolated_atoms: take reference energies from isolated atoms, write them to `params.json`, leave the atoms out.
+        isolated_atoms: take reference energies from isolated atoms, write them to `params.json`, leave the atoms out,
+            as is done with those whose energies `params.json` has.
         track: reports progress, one step per structure.
 
     Raises:
@@ -156,9 +158,10 @@ def extract(
     label = decided(structures, options.energy)
     decision = EnergyDecision.of(structures, label)
     structures = sorted_by_name(_labeled(structures, label, rejected))
-    if isolated_atoms:
-        atoms = [structure for structure in structures if is_isolated_atom(structure)]
+    atoms = [structure for structure in structures if is_isolated_atom(structure)]
+    if isolated_atoms or are_references(atoms, _given_reference_energies(parameters)):
         structures = [structure for structure in structures if not is_isolated_atom(structure)]
+    if isolated_atoms:
         known = parameters or project.parameters_or_draft()
         parameters = with_reference_energies(project, energies_of_atoms(atoms, structures, known))
     if limit is not None and limit < len(structures):

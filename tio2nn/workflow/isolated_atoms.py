@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 from tio2nn.errors import InputError
 from tio2nn.files.atomic import atomic_write
@@ -22,6 +23,14 @@ def is_isolated_atom(structure: Structure) -> bool:
     """Whether a structure is one atom that its file calls isolated."""
     letters = "".join(filter(str.isalpha, structure.config_type))
     return structure.n_atoms == 1 and letters.lower() == _LABEL
+
+
+def are_references(atoms: Iterable[Structure], given: Mapping[str, float] | None) -> bool:
+    """Whether the energies of isolated atoms are the reference energies: they tell nothing else."""
+    return given is not None and all(
+        abs((atom.energy or 0.0) - given.get(atom.elements[0], math.inf)) <= _LARGEST_DIFFERENCE
+        for atom in atoms
+    )
 
 
 def energies_of_atoms(

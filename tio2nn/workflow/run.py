@@ -62,6 +62,7 @@ class RunSettings:
         jobs: number of worker processes.
         device: what to train on.
         options: how to read structure files.
+        isolated_atoms: as for `tio2nn.workflow.extract.extract`.
     """
 
     sources: AnyPath | Iterable[AnyPath]
@@ -80,6 +81,7 @@ class RunSettings:
     jobs: int | None = None
     device: Device = "cpu"
     options: ReadOptions | None = None
+    isolated_atoms: bool = False
 
 
 class RunSummary(NamedTuple):
@@ -128,9 +130,18 @@ def run(settings: RunSettings, steps: Steps | None = None) -> RunSummary:
                 set_target(project, settings.target)
             if parameters is not None:
                 parameters = parameters.for_target(settings.target)
-        if isinstance(parameters, ParameterSet) and not project.parameters_file.exists():
+        # a draft is written when it is complete, unless something has to be written to it before
+        is_written = isinstance(parameters, ParameterSet) or settings.isolated_atoms
+        if parameters is not None and is_written and not project.parameters_file.exists():
             _create(project, settings, parameters.elements, steps)
-        used_all = steps.extract(project, settings.sources, settings.limit, parameters, settings.options)
+        used_all = steps.extract(
+            project,
+            settings.sources,
+            settings.limit,
+            parameters,
+            settings.options,
+            isolated_atoms=settings.isolated_atoms,
+        )
         snapshot = Snapshot(project)
         if parameters is None:
             # a named preset, with the elements of the structures
@@ -212,7 +223,13 @@ def _check(
         )
     if origin is not None and settings.tuning:
         raise UsageError("--from takes the networks of the potential: expected no --tune")
+    if origin is not None and settings.isolated_atoms:
+        raise UsageError(
+            "--from takes the reference energies from the potential: expected no --isolated-atoms"
+        )
     wanted = preset_parameters(preset, elements)
+    if settings.isolated_atoms and isinstance(wanted, ParameterSet) and elements is None:
+        raise UsageError(f"--isolated-atoms: expected --elements beside --preset {preset}, got none")
     with_flags(wanted.settings if isinstance(wanted, Draft) else wanted, "training", settings.flags)
     if settings.recipe is not None:
         known_recipe(settings.recipe)
@@ -253,7 +270,7 @@ def _check(
 def _create(
     project: Project,
     settings: RunSettings,
-    elements: tuple[str, ...],
+    elements: tuple[str, ...] | None,
     steps: Steps,
     setup: ParameterSet | None = None,
 ) -> None:

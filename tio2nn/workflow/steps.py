@@ -36,11 +36,20 @@ class Steps:
         limit: int | None,
         parameters: ParameterSet | Draft | None,
         options: ReadOptions | None,
+        *,
+        isolated_atoms: bool,
     ) -> bool:
         """Extract structures and complete a draft; return whether every source could be used."""
         from tio2nn.workflow.extract import extract
 
-        summary = extract(project, sources, parameters=parameters, limit=limit, options=options)
+        summary = extract(
+            project,
+            sources,
+            parameters=parameters,
+            limit=limit,
+            options=options,
+            isolated_atoms=isolated_atoms,
+        )
         if summary.audit is None:
             raise nothing_extracted(summary.rejected)
         return not summary.rejected
