@@ -207,7 +207,7 @@ def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audi
     closest = closest_pairs(structures)
     groups = find_groups(structures)
     first = groups.duplicate_of
-    gross = gross_outliers(structures, counts, energies, max_forces)
+    gross, fences = gross_outliers(structures, counts, energies, max_forces), _fences(cohesive)
     return Audit(
         names=tuple(structure.name for structure in structures),
         formulas=tuple(formula(structure.composition) for structure in structures),
@@ -221,9 +221,9 @@ def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audi
         ),
         groups=groups,
         duplicate_energies=np.where(first >= 0, energies - energies[first], np.nan),
-        fences=_fences(cohesive),
+        fences=fences,
         gross=gross,
-        units=_seeming_units(energies, counts, reference, gross),
+        units=_seeming_units(energies, counts, reference, gross, fences),
         reference=reference,
         kinds=tuple(structure.config_type for structure in structures),
         weights=np.array([structure.weight for structure in structures]),
@@ -231,14 +231,16 @@ def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audi
 
 
 def _seeming_units(
-    energies: FloatArray, counts: NDArray[np.int64], reference: ReferenceEnergies, gross: BoolArray
+    energies: FloatArray,
+    counts: NDArray[np.int64],
+    reference: ReferenceEnergies,
+    gross: BoolArray,
+    usual: tuple[float, float],
 ) -> tuple[str, ...]:
-    usual = reference.cohesive(counts, energies)[~gross]
-    reach = (float(usual.min()), float(usual.max())) if len(usual) else (0.0, 0.0)
     found = [""] * len(energies)
     for k in np.flatnonzero(gross).tolist():
         baseline = float(reference.baseline(counts[k]))
-        found[k] = seeming_unit(float(energies[k]), int(counts[k].sum()), baseline, reach)
+        found[k] = seeming_unit(float(energies[k]), int(counts[k].sum()), baseline, usual)
     return tuple(found)
 
 
