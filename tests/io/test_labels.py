@@ -81,9 +81,7 @@ def test_forces_may_stand_in_three_columns() -> None:
     assert item.forces[1].tolist() == [-0.5, 0.0, 0.0]
 
 
-@pytest.mark.parametrize(
-    "key", ["gap_energy", "mace_energy", "energy_per_atom", "cut_off_energy", "tio2nn_energy"]
-)
+@pytest.mark.parametrize("key", ["gap_energy", "mace_energy", "energy_per_atom", "cut_off_energy"])
 def test_other_energies_are_named_with_the_option_that_reads_them(key: str) -> None:
     found = structure(f"{key}=-7.3 step=4")
     assert found.energy is None
@@ -94,7 +92,7 @@ def test_other_energies_are_named_with_the_option_that_reads_them(key: str) -> N
     assert structure(f"{key}=-7.3 dft_energy=-8").energy == -8
 
 
-@pytest.mark.parametrize("column", ["gap_force", "mace_forces", "tio2nn_forces"])
+@pytest.mark.parametrize("column", ["gap_force", "mace_forces"])
 def test_forces_of_other_models_are_named_with_the_option_that_reads_them(column: str) -> None:
     found = structure("energy=-7.3", column)
     assert found.forces is None
@@ -102,6 +100,24 @@ def test_forces_of_other_models_are_named_with_the_option_that_reads_them(column
         f"columns '{column}' not read as reference forces; to read them, use --forces-key KEY",
     )
     assert structure("energy=-7.3", column, forces_key=column).forces is not None
+
+
+def test_own_predictions_are_not_offered_as_labels() -> None:
+    found = structure("tio2nn_energy=-7.3 tio2nn_distance=0.2", "tio2nn_forces")
+    assert (found.energy, found.forces, found.extras.remarks) == (None, None, ())
+    assert found.extras.no_energy == (
+        "expected a total energy, got none; found 'tio2nn_energy', predictions of a potential: compute the structures "
+        "first"
+    )
+    assert structure("tio2nn_energy=-7.3 gap_energy=-7").extras.no_energy == (
+        "expected a total energy, got none; found 'gap_energy': choose with --energy-key KEY"
+    )
+    # who asks for them by name has them
+    asked = structure(
+        "tio2nn_energy=-7.3", "tio2nn_forces", energy_key="tio2nn_energy", forces_key="tio2nn_forces"
+    )
+    assert asked.energy == -7.3
+    assert asked.forces is not None
 
 
 @pytest.mark.parametrize("column", ["grad", "gradient", "dft_gradients"])
