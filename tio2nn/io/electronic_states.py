@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -50,16 +50,17 @@ def stated(*tables: object, initial_charges: object = None) -> dict[str, str]:
     return found
 
 
-def by_electrons(protons: Iterable[float | None], n_electrons: float | None) -> dict[str, str]:
+def by_electrons(protons: Sequence[float | None], n_electrons: float | None) -> dict[str, str]:
     """The total charge by the number of electrons, for `Extras.states`; nothing if a number is unknown.
 
     Args:
         protons: of each atom, or what is left of its charge if core electrons are not counted.
         n_electrons: in all.
     """
-    total = -math.nan if n_electrons is None else -n_electrons
-    for number in protons:
-        total += math.nan if number is None else number
+    known = [number for number in protons if number is not None]
+    if n_electrons is None or not known or len(known) < len(protons):
+        return {}
+    total = sum(known) - n_electrons
     return {"charge": f"{total:.{_DECIMALS}f}"} if math.isfinite(total) else {}
 
 

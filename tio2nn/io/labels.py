@@ -189,11 +189,10 @@ def is_free_energy(key: str) -> bool:
 def _others(written: Mapping[str, str]) -> str:
     numbers = [key for key, value in written.items() if parse_number(value) is not None]
     energies = [key for key in numbers if "energy" in key.lower()]
-    names = energies or numbers
-    predicted = [key for key in names if key.startswith(PREFIX_OF_PREDICTIONS)]
-    if predicted and len(predicted) == len(names):
-        return f"; found {_listed(predicted)}, predictions of a potential: compute the structures first"
-    names = [key for key in names if key not in predicted]
+    found = energies or numbers
+    names = [key for key in found if not key.startswith(PREFIX_OF_PREDICTIONS)]
+    if found and not names:
+        return f"; found {_listed(found)}, predictions of a potential: compute the structures first"
     return f"; found {_listed(names)}: choose with --energy-key KEY" if names else ""
 
 

@@ -121,8 +121,9 @@ class Audit:
         # adding 0.0 turns -0.0 into 0.0
         low, median, high = np.round(np.percentile(self.cohesive, [0, 50, 100]), 3) + 0.0
         fact = f"{low:.3f} to {high:.3f} eV/atom, median {median:.3f}"
+        outliers = self.outliers
         for side, fence in zip(("low", "high"), self.fences, strict=True):
-            names = [name for name, own in zip(self.names, self.outliers, strict=True) if own == side]
+            names = [name for name, own in zip(self.names, outliers, strict=True) if own == side]
             if names:
                 where = "below" if side == "low" else "above"
                 fact += f"; {counted(len(names), 'outlier')} {where} {fence:.3f} ({_first(names)})"
@@ -135,9 +136,9 @@ class Audit:
             + ("" if np.isnan(self.max_forces[k]) else f", forces to {self.max_forces[k]:.3f} eV/Å")
             + (f", as if {self.units[k]}" if self.units[k] else "")
             + ")"
-            for k in found[:_N_SHOWN].tolist()
+            for k in found.tolist()
         ]
-        return f"{len(found)}, far outside the range of all others: {_first(shown, len(found))}"
+        return f"{len(found)}, far outside the range of all others: {_first(shown)}"
 
     def _force_fact(self) -> str:
         known = np.flatnonzero(~np.isnan(self.max_forces))
@@ -262,9 +263,9 @@ def _largest_force(structure: Structure) -> float:
     return np.nan if structure.forces is None else float(np.sqrt((structure.forces**2).sum(axis=1).max()))
 
 
-def _first(names: Sequence[str], n: int | None = None) -> str:
-    """The first of n names, and how many more there are."""
-    more = (len(names) if n is None else n) - _N_SHOWN
+def _first(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - _N_SHOWN
     return ", ".join(names[:_N_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 

@@ -29,8 +29,8 @@ from tio2nn.structures.contradictions import (
 from tio2nn.structures.force_pairs import Pairs, pairs_of, weighted_median
 from tio2nn.structures.structure import Structure
 from tio2nn.structures.third_orders import may_explain
+from tio2nn.structures.usual_units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL, RYDBERG
 
-_HARTREE, _BOHR = 27.211386, 0.529177  # eV, Å
 _FEWEST_PAIRS = 5
 _FEWEST_WITHOUT_CAUSE = 10  # of a slope that suggests no cause: fewer may be far apart and have it by chance
 _FEWEST_WEIGHTS = 3.0  # effective number of pairs whose scatter says something
@@ -70,19 +70,19 @@ _OF_ENERGIES = "as if energies were in Ha, or forces were multiplied by 27.2 onc
 # slope and its cause, given that the numbers were read as eV/Å and eV; likely causes first, as rough slopes do not tell
 # Hartree from kcal/mol
 _CAUSES: tuple[tuple[float, str], ...] = (
-    (_HARTREE, "as if forces were in Ha/Å"),
-    (_HARTREE / _BOHR, "as if forces were in Ha/Bohr"),
-    (_HARTREE / 2, "as if forces were in Ry/Å"),
-    (_HARTREE / 2 / _BOHR, "as if forces were in Ry/Bohr"),
-    (1 / _HARTREE, _OF_ENERGIES),
-    (2 / _HARTREE, "as if energies were in Ry, or forces were multiplied by 13.6 once too often"),
-    (_BOHR / _HARTREE, "as if forces were multiplied by 51.4 (Ha/Bohr) once too often"),
-    (1 / _BOHR, "as if forces were per Bohr"),
-    (_BOHR, "as if lengths were in Bohr"),
-    (1 / 23.0605, "as if forces were in kcal/mol/Å"),
-    (23.0605, "as if energies were in kcal/mol"),
-    (96.4853, "as if energies were in kJ/mol"),
-    (1 / 96.4853, "as if forces were in kJ/mol/Å"),
+    (HARTREE, "as if forces were in Ha/Å"),
+    (HARTREE / BOHR, "as if forces were in Ha/Bohr"),
+    (RYDBERG, "as if forces were in Ry/Å"),
+    (RYDBERG / BOHR, "as if forces were in Ry/Bohr"),
+    (1 / HARTREE, _OF_ENERGIES),
+    (1 / RYDBERG, "as if energies were in Ry, or forces were multiplied by 13.6 once too often"),
+    (BOHR / HARTREE, "as if forces were multiplied by 51.4 (Ha/Bohr) once too often"),
+    (1 / BOHR, "as if forces were per Bohr"),
+    (BOHR, "as if lengths were in Bohr"),
+    (KCAL_PER_MOL, "as if forces were in kcal/mol/Å"),
+    (1 / KCAL_PER_MOL, "as if energies were in kcal/mol"),
+    (1 / KJ_PER_MOL, "as if energies were in kJ/mol"),
+    (KJ_PER_MOL, "as if forces were in kJ/mol/Å"),
     (1000.0, "as if energies were in meV"),
     (0.001, "as if forces were in meV/Å"),
 )

@@ -21,6 +21,7 @@ from tio2nn.structures.outliers import (
 )
 from tio2nn.structures.reference_energies import robust_residuals
 from tio2nn.structures.structure import Structure
+from tio2nn.structures.usual_units import HARTREE, KCAL_PER_MOL, KJ_PER_MOL, RYDBERG
 
 # eV/atom; more than any two structures differ by whose atoms all have the same bonds: allotropes and melts of one
 # element, ions on wrong sites with like neighbors apart, isomers
@@ -96,10 +97,10 @@ def gross_outliers(
 
 # What makes eV of an energy that was written otherwise; per atom, the factor is their number
 _FACTORS = {
-    "in Hartree": 27.211386,
-    "in Rydberg": 13.605693,
-    "in kcal/mol": 1.0 / 23.060548,
-    "in kJ/mol": 1.0 / 96.485332,
+    "in Hartree": HARTREE,
+    "in Rydberg": RYDBERG,
+    "in kcal/mol": KCAL_PER_MOL,
+    "in kJ/mol": KJ_PER_MOL,
     "with the other sign": -1.0,
 }
 

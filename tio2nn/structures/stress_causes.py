@@ -7,6 +7,7 @@ from itertools import permutations
 import numpy as np
 
 from tio2nn.structures.stress import GPA
+from tio2nn.structures.usual_units import BOHR, HARTREE, KCAL_PER_MOL, KJ_PER_MOL, RYDBERG
 
 AGREEMENT = (0.4, 2.5)
 """Slopes of energies or forces against right stresses, roughly."""
@@ -32,7 +33,6 @@ SHEAR_ORDERS: tuple[tuple[str, ...], ...] = (
 _OTHERS = [(*diagonal, *shears) for shears in permutations(NAMES[3:]) for diagonal in permutations(NAMES[:3])]
 ORDERS = (*SHEAR_ORDERS, *(order for order in _OTHERS if order not in SHEAR_ORDERS))
 """As `SHEAR_ORDERS`, then those with another order of the diagonal."""
-_HARTREE, _BOHR = 27.211386, 0.529177  # eV, Å
 
 # slope of energies against stresses and its cause, given that the numbers were read as eV/Å³
 _CAUSES: tuple[tuple[float, str], ...] = (
@@ -40,14 +40,14 @@ _CAUSES: tuple[tuple[float, str], ...] = (
     (0.1 / GPA, "in kbar"),
     (1e-3 / GPA, "in MPa"),
     (1e-4 / GPA, "in bar"),
-    (_HARTREE / _BOHR**3, "in Ha/Bohr³"),
-    (0.5 * _HARTREE / _BOHR**3, "in Ry/Bohr³"),
-    (_HARTREE, "in Ha/Å³"),
-    (0.5 * _HARTREE, "in Ry/Å³"),
-    (1 / _BOHR**3, "in eV/Bohr³"),
+    (HARTREE / BOHR**3, "in Ha/Bohr³"),
+    (RYDBERG / BOHR**3, "in Ry/Bohr³"),
+    (HARTREE, "in Ha/Å³"),
+    (RYDBERG, "in Ry/Å³"),
+    (1 / BOHR**3, "in eV/Bohr³"),
     (1e-3, "in meV/Å³"),
-    (1 / 23.0605, "in kcal/mol/Å³"),
-    (1 / 96.4853, "in kJ/mol/Å³"),
+    (KCAL_PER_MOL, "in kcal/mol/Å³"),
+    (KJ_PER_MOL, "in kJ/mol/Å³"),
 )
 
 

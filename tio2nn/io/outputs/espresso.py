@@ -100,7 +100,7 @@ class _Run:
         elif "number of electrons" in line and "=" in line:
             words = line.partition("=")[2].split()
             self._n_electrons = parse_number(words[0]) if words else None
-        elif line.split()[:3] == ["atomic", "species", "valence"]:
+        elif "atomic species" in line and "valence" in line:
             self._in_species = True
         elif self._in_species:
             # no label depends on it: a damaged row tells nothing

@@ -195,12 +195,9 @@ class _Run:
 
     def _end_of_kind(self) -> None:
         row, self._kind = self._kind, []
-        n, valence = (
-            (parse_number(word) for word in (row[_N_OF_KIND], row[_VALENCE]))
-            if len(row) > _VALENCE
-            else (None, None)
-        )
-        self._protons.append(None if n is None or valence is None else n * valence)
+        numbers = [parse_number(row[column]) for column in (_N_OF_KIND, _VALENCE) if column < len(row)]
+        known = [number for number in numbers if number is not None]
+        self._protons.append(known[0] * known[1] if len(known) == 2 else None)
 
     def _end_in_step(self, own: str, parents: list[str], text: str) -> None:
         step = self._step
@@ -219,7 +216,7 @@ class _Run:
         self.n_steps += 1
         step, self._step = self._step, _Step(0)
         try:
-            states = by_electrons(self._protons, self._settings.get("NELECT")) if self._protons else {}
+            states = by_electrons(self._protons, self._settings.get("NELECT"))
             self._done.append(step.structure(self._elements, self._settings, states, self._file))
         except InputError as error:
             self._done.append(error)
