@@ -18,6 +18,7 @@ from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store
 from tio2nn.workflow.extract import ExtractSummary, extract
+from tio2nn.workflow.init import init
 from tio2nn.workflow.run import RunSettings
 from tio2nn.workflow.run import run as verb
 from tio2nn.workflow.steps import Steps
@@ -144,6 +145,15 @@ def test_a_run_takes_the_energies_of_atoms(elements: tuple[str, ...] | None) -> 
         given = json.loads(Path("new/params.json").read_text())
         assert given["reference_energies"] == {"O": -6.5, "Ti": -5.0}
         settings = replace(settings, isolated_atoms=False)
+
+
+def test_a_project_has_the_elements_of_its_preset() -> None:
+    Path("x.xyz").write_text(atom("Ti", -5.0) + MOLECULE + atom("O", -6.5))
+    init("there", "extended", ("Ti", "O"))
+    settings = RunSettings(sources=["x.xyz"], directory="there", preset="extended", isolated_atoms=True)
+    with pytest.raises(KeyboardInterrupt):
+        verb(settings, _UntilExtracted())
+    assert len(read_store("there/structures/structures.npz")) == 2
 
 
 def test_a_run_says_what_does_not_go_together() -> None:

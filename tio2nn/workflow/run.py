@@ -228,8 +228,6 @@ def _check(
             "--from takes the reference energies from the potential: expected no --isolated-atoms"
         )
     wanted = preset_parameters(preset, elements)
-    if settings.isolated_atoms and isinstance(wanted, ParameterSet) and elements is None:
-        raise UsageError(f"--isolated-atoms: expected --elements beside --preset {preset}, got none")
     with_flags(wanted.settings if isinstance(wanted, Draft) else wanted, "training", settings.flags)
     if settings.recipe is not None:
         known_recipe(settings.recipe)
@@ -240,7 +238,11 @@ def _check(
     if not project.parameters_file.exists():
         if origin is not None:
             return None
-        return wanted if isinstance(wanted, Draft) or elements is not None else None
+        if isinstance(wanted, Draft) or elements is not None:
+            return wanted
+        if settings.isolated_atoms:
+            raise UsageError(f"--isolated-atoms: expected --elements beside --preset {preset}, got none")
+        return None
     there = project.parameters_or_draft()
     if origin is not None:
         if isinstance(there, Draft):
