@@ -148,3 +148,13 @@ def test_a_gross_outlier_is_told_its_unit(scale: float, cause: str) -> None:
     structures[7] = replace(right, energy=right.energy * scale)
     (fact,) = [text for name, text in audit(structures, REFERENCE).facts() if name == "gross outliers"]
     assert fact.endswith(f"eV/Å{cause})")
+
+
+def test_a_unit_is_told_by_energies_that_are_there() -> None:
+    # with the other sign it would be 2 eV/atom up, within the fences of energies that spread, but above all of them
+    structures = [labeled(f"s{k}", k, 0.05 * k) for k in range(20)]
+    structures[7] = replace(structures[7], energy=3 * (800.0 - 2.0))
+    findings = audit(structures, REFERENCE)
+    assert findings.fences[1] > 2.0
+    assert findings.outliers[7] == "gross"
+    assert findings.units[7] == ""

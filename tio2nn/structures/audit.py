@@ -224,11 +224,17 @@ def audit(structures: Sequence[Structure], reference: ReferenceEnergies) -> Audi
         duplicate_energies=np.where(first >= 0, energies - energies[first], np.nan),
         fences=fences,
         gross=gross,
-        units=_seeming_units(energies, counts, reference, gross, fences),
+        units=_seeming_units(energies, counts, reference, gross, _range_within(fences, cohesive[~gross])),
         reference=reference,
         kinds=tuple(structure.config_type for structure in structures),
         weights=np.array([structure.weight for structure in structures]),
     )
+
+
+def _range_within(fences: tuple[float, float], cohesive: FloatArray) -> tuple[float, float]:
+    """The least and the largest of the cohesive energies that are no outliers, eV/atom."""
+    usual = cohesive[(cohesive >= fences[0]) & (cohesive <= fences[1])]
+    return float(usual.min(initial=np.inf)), float(usual.max(initial=-np.inf))
 
 
 def _seeming_units(
