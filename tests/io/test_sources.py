@@ -7,7 +7,7 @@ import lzma
 import os
 import tarfile
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -107,6 +107,32 @@ def test_a_dash_reads_names_from_a_list() -> None:
     found, complaints = read("-", stdin=["d\n", "\n", "y.xsf\r\n", "a b.xsf\n", "none.xsf"])
     assert found == ["d/x.xsf", "y.xsf", "a b.xsf"]
     assert complaints == ["none.xsf: no such file or folder"]
+
+
+@pytest.mark.parametrize(
+    ("content", "form"),
+    [
+        ("# total energy = -1.0 eV\n\nMOLECULE\nPRIMCOORD\n1 1\nTi 0 0 0 0 0 0\n", "XSF"),
+        ("2\nenergy=1.0\nTi 0.0 0.0 0.0\nO 0.0 0.0 2.0\n", "extended XYZ"),
+    ],
+)
+def test_content_in_place_of_names_is_one_error(content: str, form: str) -> None:
+    found, complaints = read("-", stdin=content.splitlines(keepends=True))
+    assert found == []
+    assert complaints == [
+        f"-: expected file names, one per line, got the content of a file ({form}); give its name"
+    ]
+
+
+def test_names_are_read_as_they_come_while_they_are_files() -> None:
+    make("x.xsf")
+
+    def lines() -> Iterator[str]:
+        yield "x.xsf\n"
+        raise AssertionError("the next line is asked for too early")
+
+    first = next(iter(iter_source_files(["-"], stdin=lines())))
+    assert isinstance(first, SourceFile)
 
 
 def test_an_empty_list_is_an_error() -> None:

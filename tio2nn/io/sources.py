@@ -27,7 +27,7 @@ from tio2nn.io.expanding import TAR_BLOCK, BoundedReader, expanded, too_large
 from tio2nn.io.formats import HEAD, Format, format_of_content, format_of_name, is_doubtful
 from tio2nn.io.other_formats import is_read_by_ase
 from tio2nn.io.source_names import names_of, places_of, printable
-from tio2nn.io.wrong_names import in_place_of_archive, packed
+from tio2nn.io.wrong_names import in_place_of_archive, in_place_of_names, packed
 from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, compression, natural_key
 
 # reading anything but a regular file could block, never end, or lead to files that the user did not name
@@ -153,6 +153,13 @@ def _files_of(
 def _from_list(lines: Iterable[str], walk: _Walk) -> Iterator[SourceFile | InputError]:
     n_names = 0
     try:
+        form, lines = in_place_of_names(iter(lines))
+        if form is not None:
+            reason = (
+                f"expected file names, one per line, got the content of a file ({form.title}); give its name"
+            )
+            yield from walk.errors(InputError(reason, file="-"))
+            return
         for line in lines:
             if name := line.rstrip("\r\n"):
                 n_names += 1

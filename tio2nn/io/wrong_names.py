@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import lzma
 import zlib
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from tio2nn.errors import InputError
 from tio2nn.io.expanding import SUFFIX_OF_MAGIC, BoundedReader, expanded
 from tio2nn.io.formats import HEAD, Format, format_of_content
+from tio2nn.io.source_names import places_of
 from tio2nn.structures.names import compression
 
 _PROGRAMS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz"}
@@ -26,6 +29,7 @@ _PACKED = {
 }
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 _TAR_MARK, _PLACE_OF_MARK = b"ustar", 257
+_LINES_OF_HEAD = 100  # that tell a format which can be typed or piped
 
 
 def packed(head: bytes, name: str) -> str:
@@ -66,3 +70,15 @@ def in_place_of_archive(path: Path) -> str:
     if (found := format_of_content(head)) is None:
         return ""
     return f"{found.title}{f' compressed by {program}' if program else ''}: rename it"
+
+
+def in_place_of_names(lines: Iterator[str]) -> tuple[Format | None, Iterator[str]]:
+    """The format of a structure file whose content lies where names of files should be, if it does, and the same lines.
+
+    Each of its lines would be one more name of no file. More than one line is waited for only if the first is no name.
+    """
+    head = list(islice(lines, 1))
+    if not head or not (name := head[0].rstrip("\r\n")) or places_of(name):
+        return None, chain(head, lines)
+    head += islice(lines, _LINES_OF_HEAD)
+    return format_of_content("".join(head).encode("utf-8", "surrogateescape")), chain(head, lines)
