@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tio2nn.wording import counted, listed, other
+from tio2nn.wording import counted, digits, listed, other
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,22 @@ def test_the_last_of_a_list_follows_an_and(words: list[str], expected: str) -> N
 def test_one_thing_is_another() -> None:
     assert other(["split"]) == "another split"
     assert other(["features", "split", "settings"]) == "other features and settings and another split"
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "expected"),
+    [
+        (12.3456, 2, "12.35"),
+        (0.5678, 2, "0.57"),
+        (0.0996, 2, "0.100"),
+        (0.05, 2, "0.050"),
+        (0.00421, 2, "0.0042"),
+        (-0.00421, 2, "-0.0042"),
+        (0.000123, 4, "0.00012"),
+        (3e-14, 4, "0.0000"),
+        (0.0, 4, "0.0000"),
+        (None, 2, "unknown"),
+    ],
+)
+def test_small_errors_are_shown_with_two_digits(value: float | None, decimals: int, expected: str) -> None:
+    assert digits(value, decimals) == expected

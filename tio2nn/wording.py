@@ -1,8 +1,11 @@
-"""Counts, lists and sizes in messages."""
+"""Counts, lists, errors and sizes in messages."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+_ROUNDING = 1e-9  # what is smaller, in eV, meV or GPa, is the last bits of sums
 
 
 def counted(n: int, noun: str, plural: str | None = None) -> str:
@@ -27,6 +30,15 @@ def other(inputs: Sequence[str]) -> str:
     several = [name for name in inputs if name.endswith("s")]
     single = [f"another {name}" for name in inputs if not name.endswith("s")]
     return listed([*([f"other {listed(several)}"] if several else []), *single])
+
+
+def digits(value: float | None, decimals: int) -> str:
+    """A measure of errors with so many decimals, or with more where these would not show two digits: 0.56, 0.0042."""
+    if value is None:
+        return "unknown"
+    if _ROUNDING < abs(value) < math.inf:
+        decimals = max(decimals, 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{decimals}f}"
 
 
 def size(n_bytes: float) -> str:

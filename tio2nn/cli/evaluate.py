@@ -30,7 +30,7 @@ from tio2nn.cli.options import (
 )
 from tio2nn.cli.pools import pool
 from tio2nn.cli.report_option import Page, ReportOption, page_wanted
-from tio2nn.wording import counted
+from tio2nn.wording import counted, digits
 
 if TYPE_CHECKING:
     from tio2nn.io.labels import ReadOptions
@@ -129,9 +129,9 @@ def perform(
         [
             [
                 "energy, meV/atom",
-                *(f"{energy[f'{key}_meV_per_atom']:.2f}" for key in ("rmse", "mae", "p95", "max")),
+                *(digits(energy[f"{key}_meV_per_atom"], 2) for key in ("rmse", "mae", "p95", "max")),
             ],
-            ["total energy, eV", f"{energy['rmse_eV']:.4f}", f"{energy['mae_eV']:.4f}", "", ""],
+            ["total energy, eV", digits(energy["rmse_eV"], 4), digits(energy["mae_eV"], 4), "", ""],
             *_force_row(metrics.get("forces")),
             *_stress_rows(metrics.get("stress")),
         ],
@@ -204,8 +204,8 @@ def _show_statistics(metrics: Mapping[str, Any]) -> None:
     _show_spread(metrics.get("spread", {}))
     energy = metrics["energy"]
     console.say(
-        f"residuals of total energies: mean {energy['mean_residual_eV']:.4f} eV, standard error "
-        f"{energy['standard_error_eV']:.4f} eV, beyond 1.5 sigma {energy['outlier_fraction']:.3f}"
+        f"residuals of total energies: mean {digits(energy['mean_residual_eV'], 4)} eV, standard error "
+        f"{digits(energy['standard_error_eV'], 4)} eV, beyond 1.5 sigma {energy['outlier_fraction']:.3f}"
     )
 
 
@@ -213,7 +213,7 @@ def _force_row(errors: Mapping[str, float] | None) -> list[list[str]]:
     if errors is None:
         return []
     rmse, mae, most = (errors[f"{key}_eV_per_A"] for key in ("rmse", "mae", "max"))
-    return [["force component, eV/Å", f"{rmse:.4f}", f"{mae:.4f}", "", f"{most:.2f}"]]
+    return [["force component, eV/Å", digits(rmse, 4), digits(mae, 4), "", digits(most, 2)]]
 
 
 def _stress_rows(errors: Mapping[str, float] | None) -> list[list[str]]:
@@ -223,12 +223,12 @@ def _stress_rows(errors: Mapping[str, float] | None) -> list[list[str]]:
     return [
         [
             f"stress component, {unit}",
-            f"{errors[f'rmse_{key}']:.{digits}f}",
-            f"{errors[f'mae_{key}']:.{digits}f}",
+            digits(errors[f"rmse_{key}"], decimals),
+            digits(errors[f"mae_{key}"], decimals),
             "",
-            f"{errors[f'max_{key}']:.{digits}f}",
+            digits(errors[f"max_{key}"], decimals),
         ]
-        for key, unit, digits in units
+        for key, unit, decimals in units
     ]
 
 
@@ -304,8 +304,8 @@ def _show_errors(title: str, entries: Sequence[Mapping[str, Any]], keys: Sequenc
         [
             *(f"{entry[key]:g}" if isinstance(entry[key], float) else entry[key] for key in keys),
             entry["n_structures"],
-            f"{entry['rmse_meV_per_atom']:.2f}",
-            f"{entry['mae_meV_per_atom']:.2f}",
+            digits(entry["rmse_meV_per_atom"], 2),
+            digits(entry["mae_meV_per_atom"], 2),
         ]
         for entry in entries[: console.SHOWN]
     ]

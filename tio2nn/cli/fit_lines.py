@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tio2nn.cli import console
-from tio2nn.wording import counted, listed
+from tio2nn.wording import counted, digits, listed
 
 if TYPE_CHECKING:
     from tio2nn.parameters.parameter_set import ParameterSet
@@ -67,7 +67,7 @@ def begun_line(begun: Begun) -> str:
         ),
         *(["reference energies shifted, as these labels come from elsewhere"] if begun.are_shifted else []),
     ]
-    rmse = f"RMSE on the training set {1000.0 * begun.rmse:.2f} meV/atom"
+    rmse = f"RMSE on the training set {digits(1000.0 * begun.rmse, 2)} meV/atom"
     return f"beginning from {begun.origin.file} ({rmse}){''.join(f'; {what}' for what in told)}"
 
 
@@ -123,14 +123,12 @@ def _tell_without_test(snapshot: Snapshot, parameters: ParameterSet, data: Train
 def errors_of(epoch: Epoch) -> str:
     """RMSE of energies, forces and stresses on the training and validation sets."""
     validation = epoch.validation_rmse_meV_per_atom
-    shown = f"RMSE training {epoch.train_rmse_meV_per_atom:.2f}"
-    shown += " meV/atom" if validation is None else f", validation {validation:.2f} meV/atom"
+    shown = f"RMSE training {digits(epoch.train_rmse_meV_per_atom, 2)}"
+    shown += " meV/atom" if validation is None else f", validation {digits(validation, 2)} meV/atom"
     forces = (epoch.train_force_rmse_eV_per_A, epoch.validation_force_rmse_eV_per_A)
     stress = (epoch.train_stress_rmse_meV_per_A3, epoch.validation_stress_rmse_meV_per_A3)
-    for pair, digits, unit in ((forces, 3, "eV/Å"), (stress, 2, "meV/Å³")):
+    for pair, decimals, unit in ((forces, 3, "eV/Å"), (stress, 2, "meV/Å³")):
         if pair != (None, None):
             told = pair[:1] if validation is None else pair
-            shown += (
-                f"; {', '.join('unknown' if rmse is None else f'{rmse:.{digits}f}' for rmse in told)} {unit}"
-            )
+            shown += f"; {', '.join(digits(rmse, decimals) for rmse in told)} {unit}"
     return shown

@@ -27,7 +27,7 @@ from tio2nn.cli.options import (
 from tio2nn.cli.pools import Pool, pool
 from tio2nn.cli.stress_options import StressOption
 from tio2nn.errors import UsageError
-from tio2nn.wording import counted
+from tio2nn.wording import counted, digits
 
 if TYPE_CHECKING:
     from tio2nn.evaluation.power_law import Curve
@@ -188,9 +188,9 @@ def _told(fit: CurveFit) -> str:
     what = f"{fit.percent:g} %, {counted(fit.n_train, 'structure')}, draw {fit.repeat}: "
     if fit.energy_rmse_meV_per_atom is None:
         return what + fit.status
-    forces = "" if fit.force_rmse_eV_per_A is None else f", {fit.force_rmse_eV_per_A:.4f} eV/Å"
-    stress = "" if fit.stress_rmse_meV_per_A3 is None else f", {fit.stress_rmse_meV_per_A3:.2f} meV/Å³"
-    return f"{what}RMSE {fit.energy_rmse_meV_per_atom:.2f} meV/atom{forces}{stress}"
+    forces = "" if fit.force_rmse_eV_per_A is None else f", {digits(fit.force_rmse_eV_per_A, 4)} eV/Å"
+    stress = "" if fit.stress_rmse_meV_per_A3 is None else f", {digits(fit.stress_rmse_meV_per_A3, 2)} meV/Å³"
+    return f"{what}RMSE {digits(fit.energy_rmse_meV_per_atom, 2)} meV/atom{forces}{stress}"
 
 
 def _line(what: str, unit: str, curve: Curve | None, largest: int) -> str:

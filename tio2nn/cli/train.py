@@ -50,7 +50,7 @@ from tio2nn.cli.stress_options import StressOption
 from tio2nn.errors import UsageError
 from tio2nn.job_part import JobPart
 from tio2nn.parallel.devices import Device, known_device
-from tio2nn.wording import counted
+from tio2nn.wording import counted, digits
 
 if TYPE_CHECKING:
     from tio2nn.parameters.parameter_set import ParameterSet
@@ -257,12 +257,13 @@ def perform(
             device=device,
         )
     judged = ""
-    if summary.validation_rmse is not None:
-        judged = f"; validation RMSE {summary.validation_rmse:.2f}, MAE {summary.validation_mae:.2f} meV/atom"
+    if summary.validation_rmse is not None and summary.validation_mae is not None:
+        rmse, mae = digits(summary.validation_rmse, 2), digits(summary.validation_mae, 2)
+        judged = f"; validation RMSE {rmse}, MAE {mae} meV/atom"
     if summary.validation_force_rmse is not None:
-        judged += f", force RMSE {summary.validation_force_rmse:.4f} eV/Å"
+        judged += f", force RMSE {digits(summary.validation_force_rmse, 4)} eV/Å"
     if summary.validation_stress_rmse is not None:
-        judged += f", stress RMSE {summary.validation_stress_rmse:.2f} meV/Å³"
+        judged += f", stress RMSE {digits(summary.validation_stress_rmse, 2)} meV/Å³"
     console.say(
         f"trained {counted(summary.members, 'network')} in "
         f"{console.duration(summary.seconds)}{judged}; {summary.potential}"

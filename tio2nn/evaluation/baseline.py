@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tio2nn.wording import counted
+from tio2nn.wording import counted, digits
 
 # With fewer training structures that contain an element, too little data is the likely reason for a poor fit: a data
 # set of seven metals in small cells needs some hundred of each before symmetry functions beat the mean energy.
@@ -84,10 +84,12 @@ class Comparison:
         parts = []
         if self.energies_are_better:
             by = "" if self.factor is None else f" by a factor of {_factor(self.factor)}"
-            parts.append(f"than reference energies alone{by} (RMSE {self.reference_rmse:.2f} meV/atom)")
+            parts.append(
+                f"than reference energies alone{by} (RMSE {digits(self.reference_rmse, 2)} meV/atom)"
+            )
         if self.compares_forces and self.forces_are_better:
             by = "" if self.force_factor is None else f" by a factor of {_factor(self.force_factor)}"
-            parts.append(f"than zero forces{by} (RMSE {self.zero_force_rmse:.4f} eV/Å)")
+            parts.append(f"than zero forces{by} (RMSE {digits(self.zero_force_rmse, 4)} eV/Å)")
         return f"better {' and '.join(parts)}" if parts else ""
 
     def warning(self, facts: Mapping[str, Any], *, mostly_far: bool = False) -> str | None:
@@ -99,11 +101,11 @@ class Comparison:
         """
         worse = []
         if not self.energies_are_better:
-            worse.append(
-                f"reference energies alone (RMSE {self.rmse:.2f} against {self.reference_rmse:.2f} meV/atom)"
-            )
+            own, reference = digits(self.rmse, 2), digits(self.reference_rmse, 2)
+            worse.append(f"reference energies alone (RMSE {own} against {reference} meV/atom)")
         if not self.forces_are_better:
-            worse.append(f"zero forces (RMSE {self.force_rmse:.4f} against {self.zero_force_rmse:.4f} eV/Å)")
+            own, reference = digits(self.force_rmse, 4), digits(self.zero_force_rmse, 4)
+            worse.append(f"zero forces (RMSE {own} against {reference} eV/Å)")
         if not worse:
             return None
         return f"no better than {' or '.join(worse)}; likely reason: {self._reason(facts, mostly_far)}"

@@ -15,7 +15,7 @@ from tio2nn.project.parts import BROKEN, EVALUATION, FRESH, MISSING, MODEL, SEAR
 from tio2nn.project.preparation import unfinished_training
 from tio2nn.project.project import Project
 from tio2nn.structures.split import covers, read_parts
-from tio2nn.wording import counted, other
+from tio2nn.wording import counted, digits, other
 
 # what reading a damaged or edited file may raise
 _UNUSABLE = (InputError, ValueError, KeyError, TypeError, OverflowError)
@@ -90,7 +90,7 @@ def state_of_model(
         about = read_json(project.training_metrics_file)
         recorded = dict(about["inputs"])
         rmse = about["validation_rmse_meV_per_atom"]
-        judged = "not validated" if rmse is None else f"validation RMSE {float(rmse):.2f} meV/atom"
+        judged = "not validated" if rmse is None else f"validation RMSE {digits(float(rmse), 2)} meV/atom"
         what = f"{counted(int(about['members']), 'network')}, {judged}"
     except _UNUSABLE as error:
         return State.broken(project.training_metrics_file, error)
@@ -116,8 +116,8 @@ def state_of_evaluation(project: Project, model: Callable[[], State]) -> State:
         metrics = read_json(file)
         energy = metrics["energy"]
         what = (
-            f"{counted(int(metrics['n_structures']), 'structure')}, RMSE {energy['rmse_meV_per_atom']:.2f}, "
-            f"MAE {energy['mae_meV_per_atom']:.2f} meV/atom"
+            f"{counted(int(metrics['n_structures']), 'structure')}, RMSE {digits(energy['rmse_meV_per_atom'], 2)}, "
+            f"MAE {digits(energy['mae_meV_per_atom'], 2)} meV/atom"
         )
     except _UNUSABLE as error:
         return State.broken(file, error)

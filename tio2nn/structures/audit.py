@@ -17,12 +17,13 @@ from tio2nn.structures.groups import Groups, find_groups
 from tio2nn.structures.outliers import FEWEST
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.structures.structure import Structure
-from tio2nn.wording import counted
+from tio2nn.wording import counted, digits
 
 # Tukey's outer fences, in interquartile ranges; 2 in a million normally distributed energies lie beyond
 _FENCE = 3.0
 # eV/atom; where most energies are equal, numerical noise must not make outliers
 _SMALLEST_RANGE = 1e-3
+_SMALL_RANGE = 0.02  # eV/atom; of smaller ones three decimals show little, as of phonons
 _N_SHOWN = 3  # outliers and duplicates that the summary names
 
 
@@ -118,15 +119,17 @@ class Audit:
         return f"{low:g} to {high:g}{none}"
 
     def _energy_fact(self) -> str:
+        low, median, high = np.percentile(self.cohesive, [0, 50, 100])
+        decimals = 3 if high - low >= _SMALL_RANGE else 6
         # adding 0.0 turns -0.0 into 0.0
-        low, median, high = np.round(np.percentile(self.cohesive, [0, 50, 100]), 3) + 0.0
-        fact = f"{low:.3f} to {high:.3f} eV/atom, median {median:.3f}"
+        low, median, high = (round(float(value), decimals) + 0.0 for value in (low, median, high))
+        fact = f"{low:.{decimals}f} to {high:.{decimals}f} eV/atom, median {median:.{decimals}f}"
         outliers = self.outliers
         for side, fence in zip(("low", "high"), self.fences, strict=True):
             names = [name for name, own in zip(self.names, outliers, strict=True) if own == side]
             if names:
                 where = "below" if side == "low" else "above"
-                fact += f"; {counted(len(names), 'outlier')} {where} {fence:.3f} ({_first(names)})"
+                fact += f"; {counted(len(names), 'outlier')} {where} {fence:.{decimals}f} ({_first(names)})"
         return fact
 
     def _gross_fact(self) -> str:
@@ -146,7 +149,7 @@ class Audit:
             return "none"
         largest = known[self.max_forces[known].argmax()]
         share = "all" if len(known) == len(self.names) else f"{len(known)} of {len(self.names)}"
-        return f"in {share} structures; largest {self.max_forces[largest]:.3f} eV/Å in {self.names[largest]}"
+        return f"in {share} structures; largest {digits(self.max_forces[largest], 3)} eV/Å in {self.names[largest]}"
 
     def _distance_fact(self) -> str:
         first = int(self.closest.distances.argmin())

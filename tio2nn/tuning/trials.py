@@ -15,7 +15,7 @@ from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParamete
 from tio2nn.parameters.recipes import Overrides
 from tio2nn.parameters.schema import to_json
 from tio2nn.parameters.validation import read
-from tio2nn.wording import counted
+from tio2nn.wording import counted, digits
 
 COMPLETED = "completed"
 DIVERGED = "diverged"
@@ -127,19 +127,19 @@ class Trial(Outcome, Candidate):
     def shown_rmse(self) -> str:
         """The validation RMSE of the energies for display, meV/atom."""
         rmse = self.validation_rmse_meV_per_atom
-        return "-" if rmse is None else f"{rmse:.2f}"
+        return "-" if rmse is None else digits(rmse, 2)
 
     @property
     def shown_force_rmse(self) -> str:
         """The validation RMSE of the force components for display, eV/Å."""
         rmse = self.validation_force_rmse_eV_per_A
-        return "-" if rmse is None else f"{rmse:.4f}"
+        return "-" if rmse is None else digits(rmse, 4)
 
     @property
     def shown_stress_rmse(self) -> str:
         """The validation RMSE of the components of the stress for display, meV/Å³."""
         rmse = self.validation_stress_rmse_meV_per_A3
-        return "-" if rmse is None else f"{rmse:.2f}"
+        return "-" if rmse is None else digits(rmse, 2)
 
     def describe(self) -> str:
         """One line: number, settings, outcome."""
