@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tio2nn.structures.coverage import with_every_kind_in_training
+from tio2nn.structures.coverage import rare_elements, with_every_kind_in_training
 from tio2nn.structures.split import SETS, Split, random_split
 
 NAMES = [f"s{k}" for k in range(40)]
@@ -115,3 +115,13 @@ def test_the_only_structure_with_forces_is_trained_on(seed: int) -> None:
     # where all have some, or none, nothing changes
     for same in (np.ones(40, np.bool_), np.zeros(40, np.bool_)):
         assert random_split(NAMES, NAMES, 0.05, 0.1, seed, counts, same) == before
+
+
+def test_elements_of_next_to_no_structure_are_named() -> None:
+    copper = [{"Cu": 4}] * 37
+    found = rare_elements([*copper, {"Cu": 3, "Au": 1}, {"Ag": 2}, {"Ag": 3, "Cu": 1}])
+    assert found is not None
+    assert found.startswith("rare elements: Ag in 2 and Au in 1 of 40 structures, too few")
+    assert rare_elements([*copper, *[{"Cu": 3, "Au": 1}] * 3]) is None
+    assert rare_elements([{"Cu": 4}, {"Au": 4}, {"Ag": 4}]) is None
+    assert rare_elements([]) is None

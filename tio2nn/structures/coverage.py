@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tio2nn.wording import counted, listed
+
 # In a set of many compositions, such as random alloys, a fit interpolates between them and the held-out sets measure
 # how well: training on every composition that occurs once would leave only the frequent ones for the test.
 _STRUCTURES_PER_COMPOSITION = 10
+# of a larger set, an element in so few structures tells nothing of its bonds but what these show
+_MANY, _RARELY = 10, 2
 
 
 def with_every_kind_in_training(
@@ -70,6 +74,28 @@ def with_every_kind_in_training(
                 found[index] = part
             counts.subtract(of_unit[leaving])
     return found
+
+
+def rare_elements(compositions: Iterable[Mapping[str, int]]) -> str | None:
+    """A warning of elements that next to no structure of many has; None for none.
+
+    Args:
+        compositions: the number of atoms of each element, for each structure.
+    """
+    n = 0
+    counts: Counter[str] = Counter()
+    for composition in compositions:
+        n += 1
+        counts.update(composition.keys())
+    if n < _MANY:
+        return None
+    rare = [f"{element} in {counts[element]}" for element in sorted(counts) if counts[element] <= _RARELY]
+    if not rare:
+        return None
+    return (
+        f"rare elements: {listed(rare)} of {counted(n, 'structure')}, too few to learn from or to test on; add "
+        "structures with them, or leave these out"
+    )
 
 
 def _kinds(compositions: NDArray[np.int64], has_forces: NDArray[np.bool_]) -> tuple[list[list[int]], int]:

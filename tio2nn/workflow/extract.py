@@ -25,6 +25,7 @@ from tio2nn.project.named import project_of
 from tio2nn.project.project import Project
 from tio2nn.project.structure_store import read_store, write_store
 from tio2nn.structures.audit import Audit, audit, compositions
+from tio2nn.structures.coverage import rare_elements
 from tio2nn.structures.energy_check import NOTHING_STRANGE, EnergyFindings, check_energies
 from tio2nn.structures.energy_label import EnergyDecision, EnergyLabel, decided, labeled, plain_energy
 from tio2nn.structures.force_audit import NOTHING_WRONG, ForceAudit
@@ -207,7 +208,7 @@ def extract(
         remarks=(
             *remarks.lines(),
             *states.messages({structure.name for structure in structures}),
-            *filter(None, [message_of_frozen(structures)]),
+            *filter(None, [rare_elements(s.composition for s in structures), message_of_frozen(structures)]),
         ),
         forces=forces,
         wild_forces="" if findings is None else wild_among_few(findings) or "",
