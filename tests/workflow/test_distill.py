@@ -23,9 +23,10 @@ from tio2nn.training import fit as training
 from tio2nn.training.data import TrainingData
 from tio2nn.training.history import Epoch
 from tio2nn.workflow import distill
-from tio2nn.workflow.distill import lessons_of, read_teacher, resolved_student
+from tio2nn.workflow.distill import lessons_of, read_teacher
 from tio2nn.workflow.inputs import PROJECTS_OWN, own_split
 from tio2nn.workflow.lessons import Distillation
+from tio2nn.workflow.students import resolved_student
 from tio2nn.workflow.train import TrainListener, train
 
 

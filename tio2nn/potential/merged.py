@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -17,6 +18,9 @@ from scipy.linalg import block_diag
 from tio2nn.errors import InputError
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
+
+Network: TypeAlias = tuple[tuple[Layer, ...], ...]
+"""The layers of each subnet."""
 
 
 def merged(committee: Potential, file: str) -> Potential:
@@ -32,10 +36,9 @@ def merged(committee: Potential, file: str) -> Potential:
     members = committee.members
     if len(members) == 1:
         raise InputError("expected a committee, got one network", file=file)
-    kinds = {tuple(tuple(layer.activation for layer in net) for net in member) for member in members}
-    if len(kinds) > 1 or any(net[-1] != "linear" for net in next(iter(kinds))):
+    if not are_alike(members):
         raise InputError("expected networks with the same layers, got others", file=file)
-    network = tuple(_side_by_side(nets) for nets in zip(*members, strict=True))
+    network = side_by_side(members)
     nodes = tuple(len(layer.bias) for layer in network[0][:-1])
     parameters = committee.parameters.with_overrides(
         network={"hidden_layers": nodes}, training={"members": 1}
@@ -44,7 +47,18 @@ def merged(committee: Potential, file: str) -> Potential:
     return replace(committee, parameters=parameters, members=(network,), about=about)
 
 
-def _side_by_side(nets: Sequence[Sequence[Layer]]) -> tuple[Layer, ...]:
+def are_alike(members: Sequence[Network]) -> bool:
+    """Whether networks have the same number of layers and the same activations, the last of them none."""
+    kinds = {tuple(tuple(layer.activation for layer in net) for net in member) for member in members}
+    return len(kinds) == 1 and all(net[-1] == "linear" for net in next(iter(kinds)))
+
+
+def side_by_side(members: Sequence[Network]) -> Network:
+    """The network with the mean of networks that are alike."""
+    return tuple(_merged_layers(nets) for nets in zip(*members, strict=True))
+
+
+def _merged_layers(nets: Sequence[Sequence[Layer]]) -> tuple[Layer, ...]:
     """The layers of networks of one subnet, as those of one network."""
     found = []
     last = len(nets[0]) - 1

@@ -121,11 +121,13 @@ class Origin:
         potential: with the symmetry functions of the fit, and no other elements.
         file: its name, for records.
         digest: of the file.
+        keeps_reference: whether its reference energies stay, wherever the labels come from; for no new elements.
     """
 
     potential: Potential
     file: str
     digest: str
+    keeps_reference: bool = False
 
     def begin(
         self,
@@ -151,6 +153,10 @@ class Origin:
         elements, given = parameters.elements, parameters.reference_energies
         if given is not None:
             reference = ReferenceEnergies.given({element: given[element] for element in elements})
+            are_shifted = False
+        elif self.keeps_reference:
+            kept = np.array([self.potential.reference_energies[element] for element in elements])
+            reference = replace(ReferenceEnergies.fit(elements, compositions, energies), values=kept)
             are_shifted = False
         else:
             reference, are_shifted = self._reference(elements, compositions, residuals)

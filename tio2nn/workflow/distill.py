@@ -29,9 +29,8 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.enlarged import require_same_functions
 from tio2nn.potential.potential import Potential
 from tio2nn.potential.prediction import Prediction
-from tio2nn.project.facts import are_used, resolved
+from tio2nn.project.facts import are_used
 from tio2nn.project.freshness import Snapshot
-from tio2nn.project.jacobian_store import Selection
 from tio2nn.project.layout import features_beside
 from tio2nn.project.preparation import Preparation
 from tio2nn.project.project import Project
@@ -43,18 +42,11 @@ from tio2nn.training.windows import Window
 from tio2nn.workflow.differentiate import differentiate
 from tio2nn.workflow.differentiate_by_strain import differentiate_by_strain
 from tio2nn.workflow.featurize import compute_features
-from tio2nn.workflow.fine_tune import is_open, network_of, read_origin
+from tio2nn.workflow.fine_tune import read_origin
 from tio2nn.workflow.inputs import SplitRequest, choose_split, read_inputs
 from tio2nn.workflow.lessons import Distillation, FineTuning, Lesson
 
 _NO_LABELS: dict[str, Any] = {"free_energy": None, "plain_energy": None}
-# epochs times structures, in those of a fit without copies
-_EPOCHS = 2.0
-# Nodes of a layer, in those of a network of the committee. Four networks of 128-128 nodes for TiO2, and one that learns
-# from them for 200 epochs without copies, on the validation set (RMSE of energies in meV/atom, of forces in eV/Å):
-# committee 1.08, 0.069; 128-128 1.01, 0.084; 256-256 1.19, 0.074. Forces of 1,944 atoms take 2 % longer with 256-256
-# than with 128-128, and twice as long with the committee.
-_WIDTH = 2
 
 
 class Teacher(NamedTuple):
@@ -174,29 +166,6 @@ def keeps_committee(project: Project) -> bool:
         own, earlier = (Potential.load(file) for file in files)
         return "teacher" in own.about and len(own.members) < len(earlier.members)
     return False
-
-
-def resolved_student(
-    teacher: Teacher,
-    parameters: ParameterSet,
-    store: StructureStore,
-    split: Split,
-    selection: Selection | None,
-) -> ParameterSet:
-    """As `tio2nn.project.facts.resolved`, for one network, with wider layers than those of a committee that teaches.
-
-    Layers and number of networks that are asked for stay.
-    """
-    own = network_of(teacher.potential)
-    if len(teacher.potential.members) > 1:
-        own["hidden_layers"] = tuple([_WIDTH * nodes for nodes in own["hidden_layers"]])
-    network = {name: value for name, value in own.items() if is_open(parameters, "network", name)}
-    members = {"members": 1} if is_open(parameters, "training", "members") else {}
-    found = resolved(parameters.with_overrides(network=network, training=members), store, split, selection)
-    if not is_open(parameters, "training", "epochs"):
-        return found
-    epochs = round(_EPOCHS * found.training.epochs / (1 + teacher.lesson.copies))
-    return found.with_overrides(training={"epochs": max(1, epochs)})
 
 
 def write_lessons(

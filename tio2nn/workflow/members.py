@@ -34,7 +34,6 @@ from tio2nn.workflow.distill import (
     mark_of,
     read_teacher,
     remove_lessons,
-    resolved_student,
     taught,
     teach,
 )
@@ -44,6 +43,7 @@ from tio2nn.workflow.inputs import SplitRequest, choose_split, holds, keep_split
 from tio2nn.workflow.lessons import Distillation, FineTuning, Lesson
 from tio2nn.workflow.prepared import require_preparation
 from tio2nn.workflow.settings import split_request
+from tio2nn.workflow.students import beginning, resolved_student
 
 
 class Basis(NamedTuple):
@@ -130,10 +130,13 @@ def basis_of(
     else:
         parameters = resolved_student(teacher, parameters, inputs.store, chosen, inputs.selection)
         fixed = None if preparation is None else Fixed(preparation.reference, preparation.whitenings, None)
-        data = prepare(inputs, parameters, chosen, fixed)
+        # a student knows its own structures, not all that its teacher was trained on
+        data = replace(
+            prepare(inputs, parameters, chosen, fixed, origin=beginning(teacher, parameters)), begun=None
+        )
         lessons = teach(snapshot, asked, data.split, teacher, thread_count(jobs))
         data = taught(data, lessons, processes, preparation)
-    if preparation is not None and origin is not None and preparation.data_file(project).exists():
+    if preparation is not None and data.first_weights is not None and preparation.data_file(project).exists():
         # as the whitenings: another processor may turn them
         data = replace(data, first_weights=FitData.first_weights_of(preparation.data_file(project)))
     keep_split(snapshot, chosen)

@@ -1,0 +1,101 @@
+"""Where the networks of students begin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from projects import structures_with_forces
+from workflow.students import FORCES, project_of_student, three_networks
+
+from tio2nn.parameters.parameter_set import ParameterSet
+from tio2nn.potential.layers import Layer
+from tio2nn.potential.potential import Potential
+from tio2nn.project.project import Project
+from tio2nn.workflow.distill import Teacher, read_teacher
+from tio2nn.workflow.lessons import Distillation
+from tio2nn.workflow.students import beginning
+from tio2nn.workflow.train import train
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three networks of 8-8 nodes."""
+    return three_networks(tmp_path_factory.mktemp("teacher") / "p")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return project_of_student(tmp_path / "p")
+
+
+def wanted(nodes: int = 16, members: int = 1, **network: Any) -> ParameterSet:
+    return FORCES.with_overrides(
+        network={"hidden_layers": [nodes, nodes], **network},
+        training={"members": members, "epochs": 1, "learning_rate": 1e-12},
+    )
+
+
+def taught_by(file: Path, project: Project) -> Teacher:
+    return read_teacher(Distillation(file), FORCES, project)
+
+
+@pytest.mark.parametrize("nodes", [16, 24])
+def test_a_student_begins_with_the_mean_of_the_networks_that_its_layers_hold(
+    project: Project, teacher: Path, nodes: int
+) -> None:
+    committee = Potential.load(teacher)
+    train(project, wanted(nodes), lesson=Distillation(teacher, copies=1), jobs=1)
+    student = Potential.load(project.potential_file)
+    expected = replace(committee, members=committee.members[: nodes // 8], repulsion=None)
+    judges = structures_with_forces()
+    found, said = (own.predict(judges, forces=True) for own in (replace(student, repulsion=None), expected))
+    for ours, theirs in zip(found, said, strict=True):
+        assert ours.energy == pytest.approx(theirs.energy, abs=1e-4)
+        np.testing.assert_allclose(ours.forces, theirs.forces, atol=1e-4)
+    assert "origin" not in student.about
+    assert student.reference_energies == committee.reference_energies
+
+
+def test_students_of_one_committee_begin_apart(project: Project, teacher: Path) -> None:
+    start = beginning(taught_by(teacher, project), wanted(members=3))
+    assert start is not None
+    first = [member[0][0].kernel for member in start.potential.members]
+    assert len({kernel.tobytes() for kernel in first}) == 3
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(wanted(8), id="one network alone"),
+        pytest.param(wanted(12), id="no whole number of networks"),
+        pytest.param(wanted(32), id="more networks than there are"),
+        pytest.param(wanted(activation="softplus"), id="another activation"),
+        pytest.param(wanted(members=4), id="more students than networks"),
+        pytest.param(wanted(24, members=2), id="students that would be the same"),
+    ],
+)
+def test_other_networks_begin_with_random_weights(
+    project: Project, teacher: Path, asked: ParameterSet
+) -> None:
+    assert beginning(taught_by(teacher, project), asked) is None
+
+
+def test_networks_of_different_widths_are_no_beginning(
+    tmp_path: Path, project: Project, teacher: Path
+) -> None:
+    committee = Potential.load(teacher)
+    *others, last = committee.members
+    narrow = tuple(
+        (
+            Layer(first.kernel[:, :5], first.bias[:5], first.activation),
+            Layer(second.kernel[:5], second.bias, second.activation),
+            *rest,
+        )
+        for first, second, *rest in last
+    )
+    replace(committee, members=(*others, narrow)).save(tmp_path / "other.npz")
+    assert beginning(taught_by(tmp_path / "other.npz", project), wanted()) is None
