@@ -113,6 +113,7 @@ def test_a_dash_reads_names_from_a_list() -> None:
     ("content", "form"),
     [
         ("# total energy = -1.0 eV\n\nMOLECULE\nPRIMCOORD\n1 1\nTi 0 0 0 0 0 0\n", "XSF"),
+        ("\n\nMOLECULE\nPRIMCOORD\n1 1\nTi 0 0 0 0 0 0\n", "XSF"),
         ("2\nenergy=1.0\nTi 0.0 0.0 0.0\nO 0.0 0.0 2.0\n", "extended XYZ"),
     ],
 )

@@ -74,6 +74,12 @@ def test_students_of_one_committee_begin_apart(project: Project, teacher: Path) 
         pytest.param(wanted(12), id="no whole number of networks"),
         pytest.param(wanted(32), id="more networks than there are"),
         pytest.param(wanted(activation="softplus"), id="another activation"),
+        pytest.param(wanted(whitening=False), id="no whitening"),
+        pytest.param(wanted(whitening_floor=0.1), id="another whitening"),
+        pytest.param(
+            wanted().with_overrides(reference_energies={"Ti": -35.0, "O": -129.5}),
+            id="given reference energies",
+        ),
         pytest.param(wanted(members=4), id="more students than networks"),
         pytest.param(wanted(24, members=2), id="students that would be the same"),
     ],
@@ -82,6 +88,11 @@ def test_other_networks_begin_with_random_weights(
     project: Project, teacher: Path, asked: ParameterSet
 ) -> None:
     assert beginning(taught_by(teacher, project), asked) is None
+
+
+def test_a_student_of_true_labels_begins_with_random_weights(project: Project, teacher: Path) -> None:
+    lesson = Distillation(teacher, truth=0.5)
+    assert beginning(read_teacher(lesson, FORCES, project), wanted()) is None
 
 
 def test_networks_of_different_widths_are_no_beginning(

@@ -166,6 +166,7 @@ def _from_list(lines: Iterable[str], walk: _Walk) -> Iterator[SourceFile | Input
                 yield from _from_source(name, walk)
     except UnicodeDecodeError:
         yield from walk.errors(InputError("expected file names in UTF-8, got another encoding", file="-"))
+        return
     if n_names == 0:
         yield from walk.errors(InputError("expected file names, one per line, got none", file="-"))
 

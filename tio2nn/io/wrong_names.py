@@ -77,8 +77,12 @@ def in_place_of_names(lines: Iterator[str]) -> tuple[Format | None, Iterator[str
 
     Each of its lines would be one more name of no file. More than one line is waited for only if the first is no name.
     """
-    head = list(islice(lines, 1))
-    if not head or not (name := head[0].rstrip("\r\n")) or places_of(name):
+    head: list[str] = []
+    for line in lines:
+        head.append(line)
+        if line.strip():
+            break
+    if not head or not (name := head[-1].rstrip("\r\n")) or places_of(name):
         return None, chain(head, lines)
     head += islice(lines, _LINES_OF_HEAD)
     return format_of_content("".join(head).encode("utf-8", "surrogateescape")), chain(head, lines)

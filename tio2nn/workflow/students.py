@@ -56,6 +56,9 @@ def resolved_student(
 def beginning(teacher: Teacher, parameters: ParameterSet) -> Origin | None:
     """Where students begin: each as some networks of the committee side by side; None for random weights.
 
+    Networks mean something to the whitening and the reference energies that they were fitted with, so nothing begins
+    with them where a fit has others, or where it learns true labels, too, to which reference energies are fitted.
+
     Args:
         teacher: what they learn from.
         parameters: of the fit, with nothing left to a recipe.
@@ -64,6 +67,8 @@ def beginning(teacher: Teacher, parameters: ParameterSet) -> Origin | None:
     n = _taken(teacher.potential, parameters.network)
     n_different = 1 if n == len(networks) else len(networks)
     if n < _FEWEST_TAKEN or students > n_different:
+        return None
+    if teacher.lesson.truth > 0.0 or parameters.reference_energies is not None:
         return None
     members = tuple(
         side_by_side([networks[(student + k) % len(networks)] for k in range(n)])
@@ -79,6 +84,8 @@ def _taken(committee: Potential, wanted: NetworkParameters) -> int:
     if len(widths) > 1 or not are_alike(committee.members):
         return 0
     own = network_of(committee)
+    then = committee.parameters.network
+    own |= {"whitening": then.whitening, "whitening_floor": then.whitening_floor}
     for n in range(1, len(committee.members) + 1):
         wide = {**own, "hidden_layers": tuple([n * nodes for nodes in own["hidden_layers"]])}
         if all(getattr(wanted, name) == value for name, value in wide.items()):
