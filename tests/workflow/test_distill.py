@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from command_line import invoke, refusal
 from projects import ATOMIC_ENERGIES, small_project, structures_with_forces
-from workflow.students import FORCES, arrays, content_of, lessons, project_of_student, three_networks
+from workflow.students import FORCES, arrays, content_of, lessons, project_of_student
 
 from tio2nn.potential.potential import Potential
 from tio2nn.project.freshness import Snapshot
@@ -28,12 +28,6 @@ from tio2nn.workflow.inputs import PROJECTS_OWN, own_split
 from tio2nn.workflow.lessons import Distillation
 from tio2nn.workflow.students import resolved_student
 from tio2nn.workflow.train import TrainListener, train
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three networks."""
-    return three_networks(tmp_path_factory.mktemp("teacher") / "p")
 
 
 @pytest.fixture

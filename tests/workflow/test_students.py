@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from projects import structures_with_forces
-from workflow.students import FORCES, project_of_student, three_networks
+from workflow.students import FORCES, project_of_student
 
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.layers import Layer
@@ -19,12 +19,6 @@ from tio2nn.workflow.distill import Teacher, read_teacher
 from tio2nn.workflow.lessons import Distillation
 from tio2nn.workflow.students import beginning
 from tio2nn.workflow.train import train
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three networks of 8-8 nodes."""
-    return three_networks(tmp_path_factory.mktemp("teacher") / "p")
 
 
 @pytest.fixture

@@ -9,18 +9,12 @@ from pathlib import Path
 import pytest
 from command_line import invoke, refusal
 from projects import PARAMETERS, small_project, structures_with_forces, trained_project
-from workflow.students import lessons, project_of_student, three_networks
+from workflow.students import lessons, project_of_student
 
 from tio2nn.errors import InputError
 from tio2nn.project.project import Project
 from tio2nn.workflow.lessons import Distillation
 from tio2nn.workflow.train import train
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three networks."""
-    return three_networks(tmp_path_factory.mktemp("teacher") / "p")
 
 
 @pytest.fixture
