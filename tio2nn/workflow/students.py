@@ -66,7 +66,7 @@ def beginning(teacher: Teacher, parameters: ParameterSet) -> Origin | None:
     networks, students = teacher.potential.members, parameters.training.members
     n = _taken(teacher.potential, parameters.network)
     n_different = 1 if n == len(networks) else len(networks)
-    if n < _FEWEST_TAKEN or students > n_different:
+    if not n or students > n_different:
         return None
     if teacher.lesson.truth > 0.0 or parameters.reference_energies is not None:
         return None
@@ -79,14 +79,14 @@ def beginning(teacher: Teacher, parameters: ParameterSet) -> Origin | None:
 
 
 def _taken(committee: Potential, wanted: NetworkParameters) -> int:
-    """How many networks of a committee make one of these parameters side by side; 0 for none."""
+    """How many networks of a committee make one of these parameters side by side; 0 if none or a single one."""
     widths = {tuple(len(layer.bias) for layer in net) for member in committee.members for net in member}
     if len(widths) > 1 or not are_alike(committee.members):
         return 0
     own = network_of(committee)
     then = committee.parameters.network
     own |= {"whitening": then.whitening, "whitening_floor": then.whitening_floor}
-    for n in range(1, len(committee.members) + 1):
+    for n in range(_FEWEST_TAKEN, len(committee.members) + 1):
         wide = {**own, "hidden_layers": tuple([n * nodes for nodes in own["hidden_layers"]])}
         if all(getattr(wanted, name) == value for name, value in wide.items()):
             return n
