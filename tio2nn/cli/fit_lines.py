@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tio2nn.cli import console
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tio2nn.training.history import Epoch
     from tio2nn.training.origin import Begun
 
-_SHOWN_NAMES = 3  # gross outliers to name
+_SHOWN_NAMES = 3  # outliers, and structures whose energies are missed
 
 
 def show_data(snapshot: Snapshot, parameters: ParameterSet, data: TrainingData) -> None:
@@ -132,3 +133,26 @@ def errors_of(epoch: Epoch) -> str:
             told = pair[:1] if validation is None else pair
             shown += f"; {', '.join(digits(rmse, decimals) for rmse in told)} {unit}"
     return shown
+
+
+def missed_line(missed: Mapping[str, float]) -> str:
+    """What to do about energies that a fit misses by far.
+
+    Args:
+        missed: the residual of each structure, meV/atom, the largest first.
+    """
+    told = ", ".join(
+        f"{name} by {abs(residual):.0f}" for name, residual in list(missed.items())[:_SHOWN_NAMES]
+    )
+    if len(missed) > _SHOWN_NAMES:
+        told += ", ...; all of them in model/metrics.json"
+    whether, out = (
+        ("this calculation is converged and has", "it")
+        if len(missed) == 1
+        else ("these calculations are converged and have", "them")
+    )
+    return (
+        f"the fit misses {counted(len(missed), 'energy', 'energies')} of its training set by far more than the others "
+        f"(meV/atom: {told}): check that {whether} the settings of the others; a weight of 0 in energies.csv leaves "
+        f"{out} out"
+    )

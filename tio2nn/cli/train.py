@@ -12,7 +12,7 @@ from tio2nn.cli import console, teaching
 from tio2nn.cli import members as one_by_one
 from tio2nn.cli import ranks as together
 from tio2nn.cli.app import command
-from tio2nn.cli.fit_lines import errors_of, show_data
+from tio2nn.cli.fit_lines import errors_of, missed_line, show_data
 from tio2nn.cli.lesson_options import (
     CopiesOption,
     DisplacementOption,
@@ -282,5 +282,7 @@ def perform(
         )
     if summary.comparison is not None:
         show_comparison("validation", summary.n_validation, summary.comparison, summary.facts)
+    if summary.missed_energies:
+        console.warn(missed_line(summary.missed_energies))
     metrics: dict[str, Any] = read_json(snapshot.project.training_metrics_file)
     return metrics

@@ -44,6 +44,7 @@ from tio2nn.workflow.fine_tune import prepared_origin, read_origin
 from tio2nn.workflow.inputs import SplitRequest
 from tio2nn.workflow.lessons import Distillation, FineTuning, Lesson
 from tio2nn.workflow.members import basis_of, diverged
+from tio2nn.workflow.missed_energies import missed_energies
 from tio2nn.workflow.prepared import usable_preparation
 from tio2nn.workflow.settings import split_request
 
@@ -65,6 +66,8 @@ class TrainSummary:
         constant_features: names of the features that are constant over the training set, for each subnet.
         comparison: comparison with the baseline on the validation set; None without one.
         facts: facts about the training that help to explain a poor fit.
+        missed_energies: training structures whose energies the fit misses by far more than those of the others, with
+            the residuals, meV/atom, the largest first.
         device: what the fit was computed on.
         potential: path of the potential file.
         earlier: where the potential that this one replaced is kept; None if there was none.
@@ -86,6 +89,7 @@ class TrainSummary:
     constant_features: dict[str, tuple[str, ...]]
     comparison: Comparison | None
     facts: dict[str, Any]
+    missed_energies: dict[str, float]
     device: Device
     potential: Path
     earlier: Path | None = None
@@ -233,6 +237,9 @@ def _trained(
         constant_features=data.constant_features,
         comparison=compared("validation", inputs.store, data, epochs),
         facts=facts_of_fit(parameters, inputs.store, data, epochs, fits[-1].n_steps),
+        missed_energies={}  # what a student misses are energies of its teacher
+        if teacher is not None
+        else missed_energies([_layers(fit.network) for fit in fits], data, inputs.store),
         device=device,
         potential=project.potential_file,
         earlier=project.earlier_potential_file if project.potential_file.exists() and not is_kept else None,
@@ -288,6 +295,7 @@ def _write_model(
             **summary.facts,
             **({} if summary.comparison is None else {"validation": summary.comparison.as_dict()}),
         },
+        "missed_energies_meV_per_atom": summary.missed_energies,
         "outliers_left_out": list(data.outliers) if parameters.training.outliers == "leave-out" else [],
         "device": summary.device,
         "seconds": round(summary.seconds, 1),
