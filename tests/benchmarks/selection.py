@@ -3,7 +3,8 @@
 FILE names the structures of ARCHIVE that take part: its test part judges all fits and is no part of the pool. For each
 seed, the first structures are drawn at random; then `select` adds others with the potential of the round before, or
 they are drawn at random. Fits are on energies and forces, with the functions artrith-urban-2016, by
-`--members 2 --epochs 100`, and a twentieth of the labels validates, as always. CPU time is that of choosing and
+`--members 2` and the recipe, which takes as many steps for few labels as for many, and a twentieth of the labels
+validates, as always. CPU time is that of choosing and
 fitting; features and derivatives of all structures are computed once before.
 """
 
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default: 3")
     parser.add_argument("--labels", default="100,400,1200", metavar="LIST", help="in each round")
     parser.add_argument("--by", action="append", choices=[*MEASURES, RANDOM], help="may be given again")
-    parser.add_argument("--epochs", type=int, default=100, metavar="N", help="of each fit; default: 100")
+    parser.add_argument("--epochs", type=int, metavar="N", help="of each fit; default: the recipe's")
 
 
 class Study(NamedTuple):
@@ -60,7 +61,7 @@ class Study(NamedTuple):
         pool: names of those that may be chosen.
         judge: names of those kept apart.
         folder: for what is written in between.
-        epochs: of each fit.
+        epochs: of each fit; None for those of its recipe.
     """
 
     project: Project
@@ -68,13 +69,13 @@ class Study(NamedTuple):
     pool: list[str]
     judge: list[str]
     folder: Path
-    epochs: int
+    epochs: int | None
 
     def fit(self, labels: Sequence[str]) -> Row:
         """The errors of a fit to structures, which is the potential of the project from then on."""
         split = self.folder / "split.csv"
         write_split({**dict.fromkeys(labels, "train"), **dict.fromkeys(self.judge, "test")}, split)
-        settings = {"epochs": self.epochs, "members": 2}
+        settings = {"members": 2} if self.epochs is None else {"members": 2, "epochs": self.epochs}
         parameters = training_parameters(self.project, training=settings, forces=True)
         train(self.project, parameters, split=split)
         metrics = evaluate(self.project).metrics

@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import invoke
 from projects import structures_with_forces
 from workflow.students import FORCES, project_of_student
 
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
+from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.workflow.distill import Teacher, read_teacher
+from tio2nn.workflow.inputs import own_split
 from tio2nn.workflow.lessons import Distillation
-from tio2nn.workflow.students import beginning
+from tio2nn.workflow.students import beginning, resolved_student
 from tio2nn.workflow.train import train
 
 
@@ -54,6 +57,17 @@ def test_a_student_begins_with_the_mean_of_the_networks_that_its_layers_hold(
     assert student.reference_energies == committee.reference_energies
 
 
+@pytest.mark.parametrize(
+    ("nodes", "with_what"), [(16, "networks of {} side by side"), (12, "random weights")]
+)
+def test_train_says_where_a_student_begins(
+    project: Project, teacher: Path, nodes: int, with_what: str
+) -> None:
+    project.parameters_file.write_text(wanted(nodes).to_json(), encoding="utf-8")
+    _, err = invoke("train", "-C", project.root, "--distill", teacher, "--copies", 0, "-j", 1)
+    assert f"beginning with {with_what.format(teacher)}\n" in err
+
+
 def test_students_of_one_committee_begin_apart(project: Project, teacher: Path) -> None:
     start = beginning(taught_by(teacher, project), wanted(members=3))
     assert start is not None
@@ -82,6 +96,27 @@ def test_other_networks_begin_with_random_weights(
     project: Project, teacher: Path, asked: ParameterSet
 ) -> None:
     assert beginning(taught_by(teacher, project), asked) is None
+
+
+def test_a_student_of_other_structures_has_the_whitening_of_its_committee_unless_told_otherwise(
+    tmp_path: Path, project: Project, teacher: Path
+) -> None:
+    committee = Potential.load(teacher)
+    network = {"whitening_floor": 3e-5}  # as the recipe `record` has it for some two thousand structures
+    file = tmp_path / "floor.npz"
+    replace(committee, parameters=committee.parameters.with_overrides(network=network)).save(file)
+    recipe = FORCES.with_overrides(
+        recipe="record",
+        network=dict.fromkeys(("hidden_layers", "activation", "whitening")),
+        training=dict.fromkeys(("members", "epochs")),
+    )
+    snapshot = Snapshot(project)
+    found = []
+    for asked in (recipe, recipe.with_overrides(network={"whitening_floor": 0.1})):
+        taught = read_teacher(Distillation(file), asked, project)
+        settings = resolved_student(taught, asked, snapshot.structures, own_split(snapshot), None)
+        found.append((settings.network.whitening_floor, beginning(taught, settings) is not None))
+    assert found == [(3e-5, True), (0.1, False)]
 
 
 def test_a_student_of_true_labels_begins_with_random_weights(project: Project, teacher: Path) -> None:

@@ -68,7 +68,7 @@ def prepare(
     def on_data(data: TrainingData) -> None:
         show_data(snapshot, parameters, data)
         if lesson is not None:
-            teaching.warn_of_split(snapshot, lesson)
+            teaching.show_beginning(snapshot, lesson, data)
 
     with console.compile_notice("the loops of the fit"):
         preparation = prepare_members(snapshot, parameters, split=split, on_data=on_data, lesson=lesson)

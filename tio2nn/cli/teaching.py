@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tio2nn.cli.pools import Pool
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.project.freshness import Snapshot
+    from tio2nn.training.data import TrainingData
     from tio2nn.workflow.inputs import SplitRequest
     from tio2nn.workflow.lessons import Distillation, Lesson
 
@@ -46,12 +47,17 @@ def perform(
         featurize.differentiate_by_strain(lessons, workers, insist=parameters.training.forces is True)
 
 
-def warn_of_split(snapshot: Snapshot, lesson: Lesson) -> None:
-    """Warn if the potential may have been trained on structures that this fit holds out; the split is there."""
+def show_beginning(snapshot: Snapshot, lesson: Lesson, data: TrainingData) -> None:
+    """Say where students begin; warn if the potential may know structures that this fit holds out."""
     from tio2nn.potential.potential import Potential
     from tio2nn.workflow.lessons import Distillation
 
-    file = lesson.teacher if isinstance(lesson, Distillation) else lesson.potential
+    if isinstance(lesson, Distillation):
+        file = lesson.teacher
+        weights = "random weights" if data.first_weights is None else f"networks of {file} side by side"
+        console.say(f"beginning with {weights}")
+    else:
+        file = lesson.potential
     then, now = Potential.load(file).about.get("inputs", {}), snapshot.inputs(snapshot.parameters)
     if then.get("energies") == now["energies"] and then.get("split") != now["split"]:
         console.warn(

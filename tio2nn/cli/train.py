@@ -230,7 +230,7 @@ def perform(
     def on_data(data: TrainingData) -> None:
         show_data(snapshot, parameters, data)
         if lesson is not None:
-            teaching.warn_of_split(snapshot, lesson)
+            teaching.show_beginning(snapshot, lesson, data)
         # the live line must come last
         shows.append(stack.enter_context(console.epochs(data.parameters.training.epochs)))
 

@@ -28,6 +28,7 @@ _WIDTH = 2
 # committee, with 3 copies and layers of one width 1.117 and 1.055; two networks and layers of twice the width 1.01
 # (two pairs) and 1.075, with one copy 1.00 and 1.13, without 0.92 and 1.04.
 _FEWEST_TAKEN = 2
+_OF_WHITENING = ("whitening", "whitening_floor")
 
 
 def resolved_student(
@@ -39,9 +40,12 @@ def resolved_student(
 ) -> ParameterSet:
     """As `tio2nn.project.facts.resolved`, for one network, with wider layers than those of a committee that teaches.
 
-    Layers and number of networks that are asked for stay.
+    What is asked for stays. The strength of the whitening, which may depend on the number of structures, is that of the
+    committee, whose networks it begins with.
     """
     own = network_of(teacher.potential)
+    then = teacher.potential.parameters.network
+    own |= {name: value for name in _OF_WHITENING if (value := getattr(then, name)) is not None}
     if len(teacher.potential.members) > 1:
         own["hidden_layers"] = tuple([_WIDTH * nodes for nodes in own["hidden_layers"]])
     network = {name: value for name, value in own.items() if is_open(parameters, "network", name)}
@@ -84,8 +88,7 @@ def _taken(committee: Potential, wanted: NetworkParameters) -> int:
     if len(widths) > 1 or not are_alike(committee.members):
         return 0
     own = network_of(committee)
-    then = committee.parameters.network
-    own |= {"whitening": then.whitening, "whitening_floor": then.whitening_floor}
+    own |= {name: getattr(committee.parameters.network, name) for name in _OF_WHITENING}
     for n in range(_FEWEST_TAKEN, len(committee.members) + 1):
         wide = {**own, "hidden_layers": tuple([n * nodes for nodes in own["hidden_layers"]])}
         if all(getattr(wanted, name) == value for name, value in wide.items()):
