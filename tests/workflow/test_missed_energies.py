@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import invoke
 from projects import PARAMETERS, extracted_project, structures, with_forces
@@ -18,6 +19,7 @@ from tio2nn.project.structure_store import read_store
 from tio2nn.structures.split import read_parts
 from tio2nn.workflow.differentiate import differentiate
 from tio2nn.workflow.featurize import featurize
+from tio2nn.workflow.missed_energies import apart
 from tio2nn.workflow.train import train
 
 MOVED = {"structure0007": 0.4, "structure0032": -0.5}  # eV/atom; both are in the training set
@@ -71,3 +73,22 @@ def test_one_energy_and_many() -> None:
     several = missed_line({"a": 31.2, "b": -27.0, "c": 9.0, "d": 8.0})
     assert "(meV/atom: a by 31, b by 27, c by 9, ...; all of them in model/metrics.json)" in several
     assert "leaves them out" in several
+
+
+@pytest.mark.parametrize(
+    ("residuals", "expected"),
+    [
+        pytest.param([0.2] * 30 + [28.0, 31.0], [28.0, 31.0], id="apart"),
+        pytest.param([0.2] * 30 + [9.0, 28.0, 31.0], [9.0, 28.0, 31.0], id="three apart"),
+        pytest.param([0.2] * 30 + [7.0, 28.0, 31.0], [28.0, 31.0], id="one between"),
+        pytest.param([0.4] * 30 + [2.0, 4.0, 8.0, 15.0], [], id="a long tail"),
+        pytest.param([0.1] * 30 + [2.0, 4.0, 8.0, 15.0], [15.0], id="a tail that is too long"),
+        pytest.param([0.01] * 30 + [4.0, 4.5], [], id="small differences"),
+        pytest.param([0.2] * 20 + [30.0] * 10, [30.0] * 10, id="a third, but far"),
+        pytest.param([0.6] * 20 + [30.0] * 10, [], id="a third"),
+        pytest.param([0.0] * 30 + [30.0], [30.0], id="one that all others are exact beside"),
+    ],
+)
+def test_what_stands_apart(residuals: list[float], expected: list[float]) -> None:
+    sizes = np.random.default_rng(0).permutation(residuals)
+    assert sorted(sizes[apart(sizes)]) == expected
