@@ -36,7 +36,9 @@ def digits(value: float | None, decimals: int) -> str:
     """A measure of errors with so many decimals, or with more where these would not show two digits: 0.56, 0.0042."""
     if value is None:
         return "unknown"
-    if _ROUNDING < abs(value) < math.inf:
+    if abs(value) <= _ROUNDING:
+        value = 0.0  # without a sign
+    elif abs(value) < math.inf:
         decimals = max(decimals, 1 - math.floor(math.log10(abs(value))))
     return f"{value:.{decimals}f}"
 

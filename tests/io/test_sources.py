@@ -115,6 +115,8 @@ def test_a_dash_reads_names_from_a_list() -> None:
         ("# total energy = -1.0 eV\n\nMOLECULE\nPRIMCOORD\n1 1\nTi 0 0 0 0 0 0\n", "XSF"),
         ("\n\nMOLECULE\nPRIMCOORD\n1 1\nTi 0 0 0 0 0 0\n", "XSF"),
         ("2\nenergy=1.0\nTi 0.0 0.0 0.0\nO 0.0 0.0 2.0\n", "extended XYZ"),
+        (gzip.compress(b"Ti 0 0 0\n" * 99).decode("utf-8", "surrogateescape"), "binary data"),
+        ("\udcff\udcfe[a]\n\x02\x00\n", "binary data"),
     ],
 )
 def test_content_in_place_of_names_is_one_error(content: str, form: str) -> None:

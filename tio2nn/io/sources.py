@@ -153,10 +153,10 @@ def _files_of(
 def _from_list(lines: Iterable[str], walk: _Walk) -> Iterator[SourceFile | InputError]:
     n_names = 0
     try:
-        form, lines = in_place_of_names(iter(lines))
-        if form is not None:
+        content, lines = in_place_of_names(iter(lines))
+        if content:
             reason = (
-                f"expected file names, one per line, got the content of a file ({form.title}); give its name"
+                f"expected file names, one per line, got the content of a file ({content}); give its name"
             )
             yield from walk.errors(InputError(reason, file="-"))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -29,6 +30,7 @@ _PACKED = {
 }
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 _TAR_MARK, _PLACE_OF_MARK = b"ustar", 257
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _LINES_OF_HEAD = 100  # that tell a format which can be typed or piped
 
 
@@ -72,8 +74,8 @@ def in_place_of_archive(path: Path) -> str:
     return f"{found.title}{f' compressed by {program}' if program else ''}: rename it"
 
 
-def in_place_of_names(lines: Iterator[str]) -> tuple[Format | None, Iterator[str]]:
-    """The format of a structure file whose content lies where names of files should be, if it does, and the same lines.
+def in_place_of_names(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
+    """What lies where names of files should be, if it is the content of a file, else ""; and the same lines.
 
     Each of its lines would be one more name of no file. More than one line is waited for only if the first is no name.
     """
@@ -83,6 +85,9 @@ def in_place_of_names(lines: Iterator[str]) -> tuple[Format | None, Iterator[str
         if line.strip():
             break
     if not head or not (name := head[-1].rstrip("\r\n")) or places_of(name):
-        return None, chain(head, lines)
+        return "", chain(head, lines)
     head += islice(lines, _LINES_OF_HEAD)
-    return format_of_content("".join(head).encode("utf-8", "surrogateescape")), chain(head, lines)
+    content = "".join(head).encode("utf-8", "surrogateescape")
+    if (found := format_of_content(content)) is not None:
+        return found.title, chain(head, lines)
+    return "binary data" if _BINARY.search(content) else "", chain(head, lines)
