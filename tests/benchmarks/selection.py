@@ -2,10 +2,9 @@
 
 FILE names the structures of ARCHIVE that take part: its test part judges all fits and is no part of the pool. For each
 seed, the first structures are drawn at random; then `select` adds others with the potential of the round before, or
-they are drawn at random. Fits are on energies and forces, with the functions artrith-urban-2016, by
-`--members 2` and the recipe, which takes as many steps for few labels as for many, and a twentieth of the labels
-validates, as always. CPU time is that of choosing and
-fitting; features and derivatives of all structures are computed once before.
+they are drawn at random. Fits are on energies and forces, with the functions artrith-urban-2016, by `--members 2` and
+the recipe, which takes as many steps for few labels as for many, and a twentieth of the labels validates, as always.
+CPU time is that of choosing and fitting; features and derivatives of all structures are computed once before.
 """
 
 from __future__ import annotations

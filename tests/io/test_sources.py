@@ -110,21 +110,29 @@ def test_a_dash_reads_names_from_a_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "form"),
+    ("content", "told"),
     [
-        ("# total energy = -1.0 eV\n\nMOLECULE\nPRIMCOORD\n1 1\nTi 0 0 0 0 0 0\n", "XSF"),
-        ("\n\nMOLECULE\nPRIMCOORD\n1 1\nTi 0 0 0 0 0 0\n", "XSF"),
-        ("2\nenergy=1.0\nTi 0.0 0.0 0.0\nO 0.0 0.0 2.0\n", "extended XYZ"),
+        (
+            "# total energy = -1.0 eV\n\nMOLECULE\nPRIMCOORD\n1 1\nTi 0 0 0 0 0 0\n",
+            "the content of a file (XSF); give its name",
+        ),
+        (
+            "\n\nMOLECULE\nPRIMCOORD\n1 1\nTi 0 0 0 0 0 0\n",
+            "the content of a file (XSF); give its name",
+        ),
+        (
+            "2\nenergy=1.0\nTi 0.0 0.0 0.0\nO 0.0 0.0 2.0\n",
+            "the content of a file (extended XYZ); give its name",
+        ),
         (gzip.compress(b"Ti 0 0 0\n" * 99).decode("utf-8", "surrogateescape"), "binary data"),
         ("\udcff\udcfe[a]\n\x02\x00\n", "binary data"),
+        ("x.xsf\0y.xsf\0", "binary data"),
     ],
 )
-def test_content_in_place_of_names_is_one_error(content: str, form: str) -> None:
+def test_what_is_not_names_is_one_error(content: str, told: str) -> None:
     found, complaints = read("-", stdin=content.splitlines(keepends=True))
     assert found == []
-    assert complaints == [
-        f"-: expected file names, one per line, got the content of a file ({form}); give its name"
-    ]
+    assert complaints == [f"-: expected file names, one per line, got {told}"]
 
 
 def test_names_are_read_as_they_come_while_they_are_files() -> None:

@@ -19,7 +19,7 @@ from tio2nn.project.structure_store import read_store
 from tio2nn.structures.split import read_parts
 from tio2nn.workflow.differentiate import differentiate
 from tio2nn.workflow.featurize import featurize
-from tio2nn.workflow.missed_energies import apart
+from tio2nn.workflow.missed_energies import stand_apart
 from tio2nn.workflow.train import train
 
 MOVED = {"structure0007": 0.4, "structure0032": -0.5}  # eV/atom; both are in the training set
@@ -56,7 +56,7 @@ def test_wrong_energies_are_named_with_what_they_are_missed_by(tmp_path: Path) -
             1000 * (predicted.energy - structure.energy) / structure.n_atoms, abs=0.01
         )
         assert residual == pytest.approx(-1000 * MOVED[name], abs=50)
-    assert f"warning: {missed_line(missed)}" in " ".join(err.split())
+    assert f"warning: {missed_line(missed, project)}" in " ".join(err.split())
 
 
 @pytest.mark.parametrize("what", ["right", "without weight", "energies only"])
@@ -68,11 +68,14 @@ def test_nothing_is_named_where_nothing_contradicts_an_energy(tmp_path: Path, wh
 
 
 def test_one_energy_and_many() -> None:
-    assert "misses 1 energy of its training set" in missed_line({"a": -24.4})
-    assert "(meV/atom: a by 24): check that this calculation" in missed_line({"a": -24.4})
-    several = missed_line({"a": 31.2, "b": -27.0, "c": 9.0, "d": 8.0})
-    assert "(meV/atom: a by 31, b by 27, c by 9, ...; all of them in model/metrics.json)" in several
-    assert "leaves them out" in several
+    project = Project(Path("p"))
+    one = missed_line({"a": -24.4}, project)
+    assert "misses 1 energy of its training set" in one
+    assert "(meV/atom: a by 24): check that this calculation" in one
+    assert one.endswith("a weight of 0 in p/energies.csv leaves it out")
+    several = missed_line({"a": 31.2, "b": -27.0, "c": 9.0, "d": 8.0}, project)
+    assert "(meV/atom: a by 31, b by 27, c by 9, ...; all in p/model/metrics.json)" in several
+    assert several.endswith("leaves them out")
 
 
 @pytest.mark.parametrize(
@@ -81,14 +84,32 @@ def test_one_energy_and_many() -> None:
         pytest.param([0.2] * 30 + [28.0, 31.0], [28.0, 31.0], id="apart"),
         pytest.param([0.2] * 30 + [9.0, 28.0, 31.0], [9.0, 28.0, 31.0], id="three apart"),
         pytest.param([0.2] * 30 + [7.0, 28.0, 31.0], [28.0, 31.0], id="one between"),
-        pytest.param([0.4] * 30 + [2.0, 4.0, 8.0, 15.0], [], id="a long tail"),
-        pytest.param([0.1] * 30 + [2.0, 4.0, 8.0, 15.0], [15.0], id="a tail that is too long"),
+        pytest.param([0.4] * 30 + [2.0, 5.0, 9.0, 17.0], [], id="a long tail"),
+        pytest.param([0.1] * 30 + [2.0, 5.0, 9.0, 17.0], [9.0, 17.0], id="a tail that is too long"),
         pytest.param([0.01] * 30 + [4.0, 4.5], [], id="small differences"),
         pytest.param([0.2] * 20 + [30.0] * 10, [30.0] * 10, id="a third, but far"),
-        pytest.param([0.6] * 20 + [30.0] * 10, [], id="a third"),
+        pytest.param([0.6] * 20 + [30.0] * 10, [], id="a third, less far"),
         pytest.param([0.0] * 30 + [30.0], [30.0], id="one that all others are exact beside"),
     ],
 )
 def test_what_stands_apart(residuals: list[float], expected: list[float]) -> None:
     sizes = np.random.default_rng(0).permutation(residuals)
-    assert sorted(sizes[apart(sizes)]) == expected
+    assert sorted(sizes[stand_apart(sizes, np.ones(len(sizes)))]) == expected
+    assert sorted(sizes[stand_apart(-sizes, np.full(len(sizes), 0.3))]) == expected
+
+
+def test_weights_tell_what_is_meant_to_be_missed() -> None:
+    residuals = np.array([0.2] * 30 + [28.0, 31.0])
+    found = [
+        np.flatnonzero(stand_apart(residuals, np.array(weights))).tolist()
+        for weights in (
+            [1.0] * 31 + [0.0],
+            [1.0] * 30 + [1e-4] * 2,
+            [1.0] * 15 + [0.0] * 15 + [1.0, 1.0],  # 17 structures
+            [1.0] * 22 + [0.0] * 10,
+        )
+    ]
+    assert found == [[30], [], [], []]
+    # structures without weight are no part of the median, and 4 meV/atom are not worth a look whatever the weight
+    assert not stand_apart(np.array([1.0] * 20 + [9.0] + [0.0] * 40), np.repeat([1.0, 0.0], [21, 40])).any()
+    assert not stand_apart(np.array([0.01] * 30 + [4.0]), np.array([1.0] * 30 + [9.0])).any()

@@ -11,6 +11,7 @@ from tio2nn.wording import counted, digits, listed
 if TYPE_CHECKING:
     from tio2nn.parameters.parameter_set import ParameterSet
     from tio2nn.project.freshness import Snapshot
+    from tio2nn.project.project import Project
     from tio2nn.training.data import TrainingData
     from tio2nn.training.history import Epoch
     from tio2nn.training.origin import Begun
@@ -135,17 +136,18 @@ def errors_of(epoch: Epoch) -> str:
     return shown
 
 
-def missed_line(missed: Mapping[str, float]) -> str:
+def missed_line(missed: Mapping[str, float], project: Project) -> str:
     """What to do about energies that a fit misses by far.
 
     Args:
         missed: the residual of each structure, meV/atom, the largest first.
+        project: that was trained.
     """
     told = ", ".join(
         f"{name} by {abs(residual):.0f}" for name, residual in list(missed.items())[:_SHOWN_NAMES]
     )
     if len(missed) > _SHOWN_NAMES:
-        told += ", ...; all of them in model/metrics.json"
+        told += f", ...; all in {project.training_metrics_file}"
     whether, out = (
         ("this calculation is converged and has", "it")
         if len(missed) == 1
@@ -153,6 +155,6 @@ def missed_line(missed: Mapping[str, float]) -> str:
     )
     return (
         f"the fit misses {counted(len(missed), 'energy', 'energies')} of its training set by far more than the others "
-        f"(meV/atom: {told}): check that {whether} the settings of the others; a weight of 0 in energies.csv leaves "
-        f"{out} out"
+        f"(meV/atom: {told}): check that {whether} the settings of the others; a weight of 0 in "
+        f"{project.energies_file} leaves {out} out"
     )

@@ -283,6 +283,6 @@ def perform(
     if summary.comparison is not None:
         show_comparison("validation", summary.n_validation, summary.comparison, summary.facts)
     if summary.missed_energies:
-        console.warn(missed_line(summary.missed_energies))
+        console.warn(missed_line(summary.missed_energies, snapshot.project))
     metrics: dict[str, Any] = read_json(snapshot.project.training_metrics_file)
     return metrics

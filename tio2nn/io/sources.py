@@ -153,12 +153,9 @@ def _files_of(
 def _from_list(lines: Iterable[str], walk: _Walk) -> Iterator[SourceFile | InputError]:
     n_names = 0
     try:
-        content, lines = in_place_of_names(iter(lines))
-        if content:
-            reason = (
-                f"expected file names, one per line, got the content of a file ({content}); give its name"
-            )
-            yield from walk.errors(InputError(reason, file="-"))
+        other, lines = in_place_of_names(iter(lines))
+        if other:
+            yield from walk.errors(InputError(f"expected file names, one per line, got {other}", file="-"))
             return
         for line in lines:
             if name := line.rstrip("\r\n"):

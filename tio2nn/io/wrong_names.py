@@ -30,7 +30,7 @@ _PACKED = {
 }
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 _TAR_MARK, _PLACE_OF_MARK = b"ustar", 257
-_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # an escape may be the color of a name
 _LINES_OF_HEAD = 100  # that tell a format which can be typed or piped
 
 
@@ -75,7 +75,7 @@ def in_place_of_archive(path: Path) -> str:
 
 
 def in_place_of_names(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
-    """What lies where names of files should be, if it is the content of a file, else ""; and the same lines.
+    """What lies where names of files should be, if it is something else; and the same lines.
 
     Each of its lines would be one more name of no file. More than one line is waited for only if the first is no name.
     """
@@ -89,5 +89,5 @@ def in_place_of_names(lines: Iterator[str]) -> tuple[str, Iterator[str]]:
     head += islice(lines, _LINES_OF_HEAD)
     content = "".join(head).encode("utf-8", "surrogateescape")
     if (found := format_of_content(content)) is not None:
-        return found.title, chain(head, lines)
+        return f"the content of a file ({found.title}); give its name", chain(head, lines)
     return "binary data" if _BINARY.search(content) else "", chain(head, lines)

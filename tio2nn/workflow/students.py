@@ -41,7 +41,7 @@ def resolved_student(
     """As `tio2nn.project.facts.resolved`, for one network, with wider layers than those of a committee that teaches.
 
     What is asked for stays. The strength of the whitening, which may depend on the number of structures, is that of the
-    committee, whose networks it begins with.
+    teacher, so that a network can begin with some of its networks.
     """
     own = network_of(teacher.potential)
     then = teacher.potential.parameters.network
