@@ -15,6 +15,7 @@ from workflow.students import FORCES, project_of_student
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
+from tio2nn.project.facts import resolved
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.workflow.distill import Teacher, read_teacher
@@ -96,6 +97,41 @@ def test_other_networks_begin_with_random_weights(
     project: Project, teacher: Path, asked: ParameterSet
 ) -> None:
     assert beginning(taught_by(teacher, project), asked) is None
+
+
+@pytest.mark.parametrize(
+    ("networks", "taken"),
+    [pytest.param(1, 1, id="1"), pytest.param(2, 2, id="2"), (3, 2), (4, 3), (6, 3)],
+)
+def test_a_student_has_the_nodes_of_some_networks_and_learns_slowly_where_it_begins_as_these(
+    tmp_path: Path, project: Project, teacher: Path, networks: int, taken: int
+) -> None:
+    committee = Potential.load(teacher)
+    members = (committee.members * 2)[:networks]
+    replace(committee, members=members).save(tmp_path / "teacher.npz")
+    lesson = Distillation(tmp_path / "teacher.npz", copies=4)
+    schedule = {"epochs": 80, "learning_rate": 0.01}
+    snapshot = Snapshot(project)
+
+    def settings_of(parameters: ParameterSet) -> ParameterSet:
+        taught = read_teacher(lesson, parameters, project)
+        return resolved_student(taught, parameters, snapshot.structures, own_split(snapshot), None)
+
+    asked = FORCES.with_overrides(
+        recipe="auto",
+        network={"hidden_layers": None},
+        training=dict.fromkeys(("members", "epochs", "learning_rate")),
+    )
+    alone = resolved(asked, snapshot.structures, own_split(snapshot), None).training
+    found = settings_of(asked)
+    assert found.network.hidden_layers == (8 * taken, 8 * taken)
+    assert found.training.members == 1
+    # over all epochs, a quarter of the structures that a fit without copies sees, or twice as many from random weights
+    passes, rate = (0.25, 0.1) if taken > 1 else (2.0, 1.0)
+    assert found.training.epochs == round(passes * alone.epochs / 5)
+    assert found.training.learning_rate == pytest.approx(rate * alone.learning_rate)
+    told = settings_of(asked.with_overrides(training=schedule)).training
+    assert (told.epochs, told.learning_rate) == (80, 0.01)
 
 
 def test_a_student_of_other_structures_has_the_whitening_of_its_committee_unless_told_otherwise(

@@ -32,7 +32,7 @@ CopiesOption = Annotated[
         "--copies",
         min=0,
         metavar="N",
-        help="With --distill: displaced copies of each training structure. Default: 3.",
+        help="With --distill: displaced copies of each training structure. Default: 1.",
         show_default=False,
     ),
 ]

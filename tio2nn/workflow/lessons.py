@@ -45,7 +45,7 @@ class Distillation:
     """
 
     teacher: AnyPath
-    copies: int = 3
+    copies: int = 1
     displacement: float = 0.1
     truth: float = 0.0
 
