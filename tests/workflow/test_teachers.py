@@ -112,7 +112,7 @@ def test_a_single_network_may_teach_and_is_named(
     monkeypatch.chdir(tmp_path)
     _, err = invoke("train", "-C", "p", "--distill", single, "--copies", 1, "--epochs", 1, "-j", 1)
     assert "warning: the teacher is a single network: the student learns its errors too" in err
-    assert "1 copy of each, displaced by 0.1 Å" in err
+    assert "1 copy of each, displaced by 0.05 Å" in err
     assert "beginning with random weights" in err
     metrics = json.loads(project.training_metrics_file.read_text(encoding="utf-8"))
     assert metrics["teacher"]["file"] == str(single)

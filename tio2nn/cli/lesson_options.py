@@ -41,7 +41,7 @@ DisplacementOption = Annotated[
     typer.Option(
         "--displacement",
         metavar="X",
-        help="With --distill: standard deviation of each component of the displacements, Å. Default: 0.1.",
+        help="With --distill: standard deviation of each component of the displacements, Å. Default: 0.05.",
         show_default=False,
     ),
 ]
