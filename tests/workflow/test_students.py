@@ -99,10 +99,7 @@ def test_other_networks_begin_with_random_weights(
     assert beginning(taught_by(teacher, project), asked) is None
 
 
-@pytest.mark.parametrize(
-    ("networks", "taken"),
-    [pytest.param(1, 1, id="1"), pytest.param(2, 2, id="2"), (3, 2), (4, 3), (6, 3)],
-)
+@pytest.mark.parametrize(("networks", "taken"), [(1, 1), (2, 2), (3, 2), (4, 3), (6, 3)])
 def test_a_student_has_the_nodes_of_some_networks_and_learns_slowly_where_it_begins_as_these(
     tmp_path: Path, project: Project, teacher: Path, networks: int, taken: int
 ) -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.files.atomic import atomic_write
 from tio2nn.files.rows import FileRows, Rows
-from tio2nn.potential.whitening import pieces
+from tio2nn.potential.layers import Layer, energies
+from tio2nn.potential.whitening import Whitening, pieces
 from tio2nn.training.places import rows_of
 
 
@@ -121,6 +122,24 @@ class AtomTable:
     def segments(self, subnet: int) -> NDArray[np.int32]:
         """(n_atoms of the subnet,) index of the structure that each row belongs to."""
         return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts[:, subnet])
+
+    def mean_energies(
+        self, networks: Sequence[Sequence[Sequence[Layer]]], whitenings: Sequence[Whitening] | None = None
+    ) -> FloatArray:
+        """(n_structures,) what networks say of the structures, eV: of each atom, the mean over those of its subnet.
+
+        Args:
+            networks: for each subnet, the layers of each of its networks; without one, its atoms count nothing.
+            whitenings: one per subnet; None for a table whose features are whitened.
+        """
+        total = np.zeros(len(self.counts))
+        for k, (of_subnet, features) in enumerate(zip(networks, self.features, strict=True)):
+            if not of_subnet:
+                continue
+            whitened = pieces(features) if whitenings is None else map(whitenings[k], pieces(features))
+            own = [np.mean([energies(layers, piece) for layers in of_subnet], axis=0) for piece in whitened]
+            total += np.bincount(self.segments(k), np.concatenate(own), minlength=len(total))
+        return total
 
     def transformed(self, functions: Sequence[Callable[[NDArray[np.floating]], FloatArray]]) -> AtomTable:
         """The table with a row-wise function applied to each matrix, as float32, in memory."""

@@ -19,9 +19,9 @@ from tio2nn.array_types import BoolArray, FloatArray, IntArray
 from tio2nn.files.rows import Rows
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.enlarged import enlarged, places_of_columns
-from tio2nn.potential.layers import Layer, energies
+from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
-from tio2nn.potential.whitening import Whitening, floor_of, pieces
+from tio2nn.potential.whitening import Whitening, floor_of
 from tio2nn.structures.reference_energies import ReferenceEnergies
 from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.dataset import FirstWeights
@@ -65,17 +65,11 @@ class Start(NamedTuple):
         Args:
             table: features, not whitened.
         """
-        total = np.zeros(len(table.counts))
-        for k, (whitening, features) in enumerate(zip(self.whitenings, table.features, strict=True)):
-            networks = [layers for member in self.members if (layers := member[k]) is not None]
-            if not networks:
-                continue
-            own = [
-                np.mean([energies(layers, whitened) for layers in networks], axis=0)
-                for whitened in map(whitening, pieces(features))
-            ]
-            total += np.bincount(table.segments(k), np.concatenate(own), minlength=len(total))
-        return total
+        networks = [
+            [layers for member in self.members if (layers := member[k]) is not None]
+            for k in range(len(self.whitenings))
+        ]
+        return table.mean_energies(networks, self.whitenings)
 
 
 class Begun(NamedTuple):

@@ -1,4 +1,4 @@
-"""Energies of training structures that a fit misses by far: most are wrong."""
+"""Energies of training structures that a fit misses by far: they may be wrong."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import numpy as np
 
 from tio2nn.array_types import BoolArray, FloatArray
 from tio2nn.cores import one_blas_thread
-from tio2nn.potential.layers import Layer, energies
-from tio2nn.potential.whitening import pieces
+from tio2nn.potential.layers import Layer
 from tio2nn.project.structure_store import StructureStore
-from tio2nn.training.atom_table import AtomTable
 from tio2nn.training.data import TrainingData
 
 _MEV = 1000.0  # per eV
@@ -52,7 +50,7 @@ def missed_energies(
     if data.train_forces is None:
         return {}
     with one_blas_thread():
-        predicted = _energies(members, data.train)
+        predicted = data.train.mean_energies(list(zip(*members, strict=True)))
     residuals = _MEV * (predicted - data.train_labels.energies) / data.train.n_atoms
     missed = np.flatnonzero(stand_apart(residuals, data.train_labels.weights))
     names = [store.names[k] for k in data.split.indices("train")]
@@ -78,15 +76,3 @@ def stand_apart(residuals: FloatArray, weights: FloatArray) -> BoolArray:
         if ordered[k - 1] > max(_APART * median, _GAP * ordered[k]):
             limit = min(limit, float(ordered[k]))
     return np.asarray((sizes > limit) & (np.abs(residuals) > _NOTICEABLE))
-
-
-def _energies(members: Sequence[Sequence[Sequence[Layer]]], table: AtomTable) -> FloatArray:
-    """(n_structures,) what the networks say of structures with whitened features, eV: the mean over the members."""
-    total = np.zeros(len(table.counts))
-    for k, features in enumerate(table.features):
-        networks = [member[k] for member in members]
-        own = [
-            np.mean([energies(layers, piece) for layers in networks], axis=0) for piece in pieces(features)
-        ]
-        total += np.bincount(table.segments(k), np.concatenate(own), minlength=len(total))
-    return total

@@ -21,15 +21,26 @@ from tio2nn.workflow.fine_tune import is_open, network_of
 # Epochs times structures, in those of a fit without copies, from random weights.
 _EPOCHS = 2.0
 # The same, and the learning rate in that of the recipe, for networks that begin as some of the committee's: what these
-# know should not be lost first. RMSE of energies and forces on test structures, in those of a committee of four; three
-# networks side by side, one copy displaced by 0.05 Å:
-#   sample_data: 0.1, epochs 0.25 1.044, 1.001; 0.5 1.034, 0.992; 2 1.018, 0.967; 0.2, 0.5 1.037, 0.975
-#   Si: 0.1, 0.25 0.990, 1.004; 2 1.010, 0.998
-#   TiO2, `record`: 0.1, 0.25 1.038, 1.032; without copies, 1, 0.25 1.13, 1.058; 0.5 1.22, 1.094; untaught 1.124, 1.041
-# Two networks side by side:
-#   sample_data: 1, 2 1.149, 0.917; 0.1, 2 1.038, 0.936
-#   Si: 1, 2 1.094, 1.009
-#   TiO2: with two copies 0.1, 0.5 1.076, 1.069; without 0.1, 0.25 1.11, 1.089; 1, 0.5 0.93, 1.077; 1, 1 0.98, 1.106
+# know should not be lost first. RMSE on test structures, in those of a committee of four; copies displaced by 0.05 Å:
+#
+#                 networks  copies  rate  epochs  energies  forces
+#   sample_data   3         1       0.1   0.25    1.044     1.001
+#                 3         1       0.1   0.5     1.034     0.992
+#                 3         1       0.2   0.5     1.037     0.975
+#                 3         1       0.1   2       1.018     0.967
+#                 2         1       0.1   2       1.038     0.936
+#                 2         1       1     2       1.149     0.917
+#   Si            3         1       0.1   0.25    0.990     1.004
+#                 3         1       0.1   2       1.010     0.998
+#                 2         1       1     2       1.094     1.009
+#   TiO2,         3         -       -     0       1.124     1.041
+#   `record`      3         1       0.1   0.25    1.038     1.032
+#                 3         0       1     0.25    1.13      1.058
+#                 3         0       1     0.5     1.22      1.094
+#                 2         2       0.1   0.5     1.076     1.069
+#                 2         0       0.1   0.25    1.11      1.089
+#                 2         0       1     0.5     0.93      1.077
+#                 2         0       1     1       0.98      1.106
 _EPOCHS_BEGUN, _LEARNING_RATE_BEGUN = 0.25, 0.1
 # Networks of a committee whose nodes a student has: forces of two of four networks are worse than those of all by 8 to
 # 11 %, of three by 2 to 4 % (TiO2, `record`, any of them on test structures).
@@ -62,7 +73,7 @@ def resolved_student(
     network = {name: value for name, value in own.items() if is_open(parameters, "network", name)}
     members = {"members": 1} if is_open(parameters, "training", "members") else {}
     found = resolved(parameters.with_overrides(network=network, training=members), store, split, selection)
-    begins = beginning(teacher, found) is not None
+    begins = _n_taken(teacher, found) > 0
     schedule: dict[str, Any] = {}
     if is_open(parameters, "training", "epochs"):
         passes = _EPOCHS_BEGUN if begins else _EPOCHS
@@ -82,22 +93,27 @@ def beginning(teacher: Teacher, parameters: ParameterSet) -> Origin | None:
         teacher: what they learn from.
         parameters: of the fit, with nothing left to a recipe.
     """
-    networks, students = teacher.potential.members, parameters.training.members
-    n = _taken(teacher.potential, parameters.network)
-    n_different = 1 if n == len(networks) else len(networks)
-    if not n or students > n_different:
-        return None
-    if teacher.lesson.truth > 0.0 or parameters.reference_energies is not None:
+    n, networks = _n_taken(teacher, parameters), teacher.potential.members
+    if not n:
         return None
     members = tuple(
         side_by_side([networks[(student + k) % len(networks)] for k in range(n)])
-        for student in range(students)
+        for student in range(parameters.training.members)
     )
     potential = replace(teacher.potential, members=members)
     return Origin(potential, os.fspath(teacher.lesson.teacher), teacher.digest, keeps_reference=True)
 
 
-def _taken(committee: Potential, wanted: NetworkParameters) -> int:
+def _n_taken(teacher: Teacher, parameters: ParameterSet) -> int:
+    """How many networks of the committee each student begins as; 0 for random weights."""
+    n_networks, n = len(teacher.potential.members), _n_held(teacher.potential, parameters.network)
+    n_different = 1 if n == n_networks else n_networks
+    if parameters.training.members > n_different:
+        return 0
+    return 0 if teacher.lesson.truth > 0.0 or parameters.reference_energies is not None else n
+
+
+def _n_held(committee: Potential, wanted: NetworkParameters) -> int:
     """How many networks of a committee make one of these parameters side by side; 0 if none or a single one."""
     widths = {tuple(len(layer.bias) for layer in net) for member in committee.members for net in member}
     if len(widths) > 1 or not are_alike(committee.members):

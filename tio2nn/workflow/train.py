@@ -222,6 +222,9 @@ def _trained(
         raise diverged(error, parameters) from None
     epochs = [fit.chosen for fit in fits]
     is_kept = keeps_committee(project)
+    missed = {}
+    if teacher is None:  # a student misses energies of its teacher
+        missed = missed_energies([_layers(fit.network) for fit in fits], data, inputs.store)
     summary = TrainSummary(
         n_train=len(data.split.indices("train")),
         n_validation=len(data.validation.counts),
@@ -237,9 +240,7 @@ def _trained(
         constant_features=data.constant_features,
         comparison=compared("validation", inputs.store, data, epochs),
         facts=facts_of_fit(parameters, inputs.store, data, epochs, fits[-1].n_steps),
-        missed_energies={}  # what a student misses are energies of its teacher
-        if teacher is not None
-        else missed_energies([_layers(fit.network) for fit in fits], data, inputs.store),
+        missed_energies=missed,
         device=device,
         potential=project.potential_file,
         earlier=project.earlier_potential_file if project.potential_file.exists() and not is_kept else None,
