@@ -102,6 +102,7 @@ def write_what_pages_name() -> None:
     """Files of the reader's own, in the current directory."""
     frames = [labeled(path) for path in sorted(Path("sample_data").iterdir())]
     ase.io.write("calculations.traj", frames)
+    ase.io.write("molecules.xyz", frames, format="extxyz")
     for frame in frames:
         frame.info["U_total"] = frame.get_potential_energy()
         frame.arrays["F_total"] = frame.get_forces()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tio2nn.array_types import BoolArray, FloatArray
+from tio2nn.structures.absolute_energies import message_of_unit
 from tio2nn.structures.audit import Audit
 from tio2nn.structures.elements import COVALENT_RADII
 from tio2nn.structures.outliers import GROSS_ENERGY
@@ -49,21 +50,24 @@ NOTHING_STRANGE = EnergyFindings()
 def check_energies(
     findings: Audit, compositions: NDArray[np.integer], energies: FloatArray
 ) -> EnergyFindings:
-    """Look for energies per atom, constants in energies, different methods and several energies of one geometry.
+    """Look for other units, energies per atom, constants, different methods and several energies of one geometry.
 
     Args:
         findings: the audit of the structures.
         compositions: (n_structures, n_elements) number of atoms of each element.
         energies: (n_structures,) total energies, eV.
     """
+    elements = findings.reference.elements
     messages = []
+    if (line := message_of_unit(elements, compositions, energies)) is not None:
+        messages.append(line)
     if (line := _of_duplicates(findings)) is not None:
         messages.append(line)
     if (line := _of_equals(findings, energies)) is not None:
         return EnergyFindings((*messages, line), are_wrong=True)
     usual = ~findings.gross & ~_overlap(findings)
     # those that are given may be of another method, or zero
-    reference = ReferenceEnergies.fit(findings.reference.elements, compositions, energies)
+    reference = ReferenceEnergies.fit(elements, compositions, energies)
     cohesive = reference.cohesive(compositions, energies)[usual]
     if len(cohesive) < 2 or (spread := float(np.ptp(cohesive))) <= _LARGEST_SPREAD:
         return EnergyFindings(tuple(messages))
