@@ -109,6 +109,11 @@ def test_a_dash_reads_names_from_a_list() -> None:
     assert complaints == ["none.xsf: no such file or folder"]
 
 
+def test_a_list_of_names_may_begin_with_a_byte_order_mark() -> None:
+    make("x.xsf", "y.xsf")
+    assert read("-", stdin=["\ufeffx.xsf\n", "y.xsf\n"]) == (["x.xsf", "y.xsf"], [])
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

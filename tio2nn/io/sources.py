@@ -153,7 +153,7 @@ def _files_of(
 def _from_list(lines: Iterable[str], walk: _Walk) -> Iterator[SourceFile | InputError]:
     n_names = 0
     try:
-        other, lines = in_place_of_names(iter(lines))
+        other, lines = in_place_of_names(_without_mark(iter(lines)))
         if other:
             yield from walk.errors(InputError(f"expected file names, one per line, got {other}", file="-"))
             return
@@ -166,6 +166,13 @@ def _from_list(lines: Iterable[str], walk: _Walk) -> Iterator[SourceFile | Input
         return
     if n_names == 0:
         yield from walk.errors(InputError("expected file names, one per line, got none", file="-"))
+
+
+def _without_mark(lines: Iterator[str]) -> Iterator[str]:
+    """The lines without the byte order mark that some programs on Windows begin a text with."""
+    for first in lines:
+        yield first.removeprefix("\ufeff")
+        yield from lines
 
 
 def _from_source(source: str, walk: _Walk) -> Iterator[SourceFile | InputError]:
