@@ -171,8 +171,9 @@ _STEPS_AN_EPOCH = 20
 _SMALLEST_BATCH_WITH_FORCES, _LARGEST_BATCH_WITH_FORCES = 4, 16
 # Force components up to which a network of two layers of 60 has smaller errors of held-out forces than three of 80, by
 # 3 to 6 % on Si and Mo (30,000 components). TiO2 (300,000) is better off with three of 80, and with two of 128 better
-# yet: see `_FEWEST_EPOCHS_TOGETHER`. Four networks of 128-128 have 0.97 of the errors of energies of 80-80-80 and 0.99 of
-# those of forces, in 1.15 times the time, on an oxide of five elements (90,000 components; a random fifth held out).
+# yet: see `_FEWEST_EPOCHS_TOGETHER`. On an oxide of five elements (90,000 components; a random fifth held out) four
+# networks of 128-128 have 0.97 of the errors of energies of 80-80-80 and 0.99 of those of forces, in 1.15 times the
+# time.
 _MOST_COMPONENTS_FOR_SMALL = 60_000
 # For energies alone: 800 epochs are right for 5,000 structures (65,000 steps), ten times as many need no more steps,
 # and ten structures need more than the 800 steps that they would get, but fit them almost exactly in 5,000.
@@ -184,7 +185,7 @@ _FEWEST_EPOCHS = 60
 # ... of a committee that learns forces: where there is no time for 300 epochs of all networks, four with fewer epochs
 # are better than two with all of them. TiO2, 5,157 structures, 70 functions, 600 others for the test; MAE and RMSE of
 # energies, meV/atom, and of forces, eV/Å; CPU time of the training:
-#   two of 80-80-80, 300 epochs    0.62, 1.15, 0.0481, 0.0893, 9.4 min
+#   two of 80-80-80, 300 epochs    0.62, 1.15, 0.0481, 0.0893, 7 to 9 min
 #   four of 80-80-80, 190 epochs   0.61, 1.25, 0.0464, 0.0855, 7.9 min
 #   four of 128-128, 190 epochs    0.61, 1.13, 0.0459, 0.0837, 9.8 min
 #   four of 128-128, 100 epochs    0.74, 1.40, 0.0500, 0.0901, 5.2 min
