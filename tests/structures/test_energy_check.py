@@ -113,3 +113,22 @@ def test_one_energy_for_all_is_none_where_forces_act() -> None:
     assert line.startswith("all energies are 0 eV, but forces reach 0.52 eV/Å")
     assert found([replace(s, forces=None) for s in same]) == EnergyFindings()
     assert found(same[:2]) == EnergyFindings()
+
+
+def test_a_set_of_molecules_in_kcal_per_mol_is_named_but_no_label_is_wrong_by_itself() -> None:
+    rng = np.random.default_rng(8)
+    water = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+    molecules = [
+        Structure(
+            f"w{k}",
+            ("O", "H", "H"),
+            water + rng.normal(0.0, 0.02, (3, 3)),
+            np.zeros((3, 3)),
+            (False,) * 3,
+            energy=-76.4 * 627.509 + float(rng.normal(0.0, 2.0)),
+        )
+        for k in range(12)
+    ]
+    findings = found(molecules)
+    assert not findings.are_wrong
+    assert [line.split(":")[0] for line in findings.messages] == ["energies seem to be in kcal/mol"]
