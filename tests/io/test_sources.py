@@ -111,7 +111,9 @@ def test_a_dash_reads_names_from_a_list() -> None:
 
 def test_a_list_of_names_may_begin_with_a_byte_order_mark() -> None:
     make("x.xsf", "y.xsf")
-    assert read("-", stdin=["\ufeffx.xsf\n", "y.xsf\n"]) == (["x.xsf", "y.xsf"], [])
+    as_bytes = "\ufeff".encode().decode("ascii", "surrogateescape")
+    for mark in ("\ufeff", as_bytes):
+        assert read("-", stdin=[f"{mark}x.xsf\n", "y.xsf\n"]) == (["x.xsf", "y.xsf"], [])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ MOLECULES = {
     "gold": ({"Au": 1}, -19_020.0),
 }
 EV = 27.211386
-UNITS = {"kcal/mol": 627.509, "kJ/mol": 2625.5, "Hartree": 1.0, "Rydberg": 2.0}
+UNITS = {"kcal/mol": 627.509, "kJ/mol": 2625.5}
 LIGHT = ("ethanol", "water", "methane", "benzene", "nitrogen")
 
 
@@ -39,12 +39,21 @@ def test_a_whole_set_in_units_of_chemists_is_named(name: str, unit: str) -> None
 
 
 @pytest.mark.parametrize("name", LIGHT)
-@pytest.mark.parametrize("unit", ["Hartree", "Rydberg"])
-def test_a_whole_set_of_light_elements_in_atomic_units_is_named(name: str, unit: str) -> None:
+def test_a_whole_set_of_organic_molecules_in_hartree_is_named(name: str) -> None:
     counts, hartree = MOLECULES[name]
-    line = message(counts, [hartree * UNITS[unit]])
+    line = message(counts, [hartree])
     assert line is not None
-    assert line.startswith(f"energies seem to be in {unit}: ")
+    assert line.startswith("energies seem to be in Hartree: ")
+
+
+def test_a_few_molecules_with_other_elements_do_not_hide_hartree() -> None:
+    elements, hartree = ("C", "H", "S"), {"C": -38.0, "H": -0.6, "S": -398.0}
+    compositions = np.array([[1, 4, 0]] * 9 + [[1, 4, 1]])
+    energies = compositions @ np.array([hartree[element] for element in elements])
+    line = message_of_unit(elements, compositions, energies)
+    assert line is not None
+    assert line.startswith("energies seem to be in Hartree: ")
+    assert message_of_unit(elements, np.array([[1, 4, 1]] * 9 + [[1, 4, 0]]), energies) is None
 
 
 @pytest.mark.parametrize("name", MOLECULES)
@@ -68,6 +77,11 @@ def test_all_electrons_in_ev_are_right(name: str) -> None:
         ({"H": 2, "O": 1}, -111.0),
         ({"H": 2}, -6.8),
         ({"H": 2}, -31.8),
+        # methane and hydrogen, from free atoms
+        ({"C": 1, "H": 10}, -44.4),
+        # GFN2-xTB ethanol, GFN1-xTB water: 0.074 and 0.076 of all electrons
+        ({"C": 2, "H": 6, "O": 1}, -309.4),
+        ({"H": 2, "O": 1}, -157.3),
         ({"Ti": 1, "O": 2}, -2481.0),
         ({"Si": 1}, -5.4),
         ({"Cl": 1}, -450.0),
@@ -93,3 +107,9 @@ def test_energies_below_those_of_all_electrons_are_of_no_known_unit() -> None:
 )
 def test_energies_of_atoms_beyond_neon(element: str, hartree: float, error: float) -> None:
     assert -all_electron_energy(element) / EV == pytest.approx(hartree, rel=error)
+
+
+def test_hydrogen_by_itself_is_of_no_known_unit() -> None:
+    line = message({"H": 2}, [-6.77 * 96.485])
+    assert line is not None
+    assert line.startswith("energies are not in eV: ")

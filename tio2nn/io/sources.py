@@ -168,10 +168,13 @@ def _from_list(lines: Iterable[str], walk: _Walk) -> Iterator[SourceFile | Input
         yield from walk.errors(InputError("expected file names, one per line, got none", file="-"))
 
 
+_MARK_READ_AS_BYTES = "\ufeff".encode().decode("ascii", "surrogateescape")  # where the locale is C
+
+
 def _without_mark(lines: Iterator[str]) -> Iterator[str]:
     """The lines without the byte order mark that some programs on Windows begin a text with."""
     for first in lines:
-        yield first.removeprefix("\ufeff")
+        yield first.removeprefix("\ufeff").removeprefix(_MARK_READ_AS_BYTES)
         yield from lines
 
 

@@ -123,18 +123,21 @@ def known_recipe(name: str) -> str:
     return known(name, sorted(RECIPE_NAMES), "recipe")
 
 
-def settings_of(name: str, facts: Facts, target: Target | None = None) -> Overrides:
+def settings_of(
+    name: str, facts: Facts, target: Target | None = None, members: int | None = None
+) -> Overrides:
     """All settings of network and training that a recipe decides, and its settings of the search.
 
     Args:
         name: of the recipe.
         facts: of the training set, without forces where they are not used.
         target: the program that the potential is for.
+        members: how many networks are asked for; None for as many as the recipe decides.
 
     Raises:
         UsageError: no such recipe.
     """
-    changes = auto_settings(facts, target) if known_recipe(name) == AUTO else _FIXED[name]
+    changes = auto_settings(facts, target, members) if known_recipe(name) == AUTO else _FIXED[name]
     if name == "record":
         floor = _floor_of_record(facts.n_structures)
         changes = {**changes, "network": {**changes["network"], "whitening_floor": floor}}
@@ -171,7 +174,7 @@ _STEPS_AN_EPOCH = 20
 _SMALLEST_BATCH_WITH_FORCES, _LARGEST_BATCH_WITH_FORCES = 4, 16
 # Force components up to which a network of two layers of 60 has smaller errors of held-out forces than three of 80, by
 # 3 to 6 % on Si and Mo (30,000 components). TiO2 (300,000) is better off with three of 80, and with two of 128 better
-# yet: see `_FEWEST_EPOCHS_TOGETHER`. On an oxide of five elements (90,000 components; a random fifth held out) four
+# yet: see `_FEWEST_EPOCHS_OF_FOUR`. On an oxide of five elements (90,000 components; a random fifth held out) four
 # networks of 128-128 have 0.97 of the errors of energies of 80-80-80 and 0.99 of those of forces, in 1.15 times the
 # time.
 _MOST_COMPONENTS_FOR_SMALL = 60_000
@@ -180,16 +183,17 @@ _MOST_COMPONENTS_FOR_SMALL = 60_000
 _FEWEST_STEPS, _MOST_STEPS = 2_000, 75_000
 # CPU time of a fit: of one network, which a large set may exceed for the sake of `_FEWEST_EPOCHS`, and of a committee.
 # Its networks tell by their spread how well they know a structure, and are more accurate together: see `_MOST_MEMBERS`
-_MOST_SECONDS, _MOST_SECONDS_TOGETHER = 20 * 60.0, 10 * 60.0
+_MOST_SECONDS, _MOST_SECONDS_TOGETHER = 20 * 60.0, 12 * 60.0
 _FEWEST_EPOCHS = 60
-# ... of a committee that learns forces: where there is no time for 300 epochs of all networks, four with fewer epochs
-# are better than two with all of them. TiO2, 5,157 structures, 70 functions, 600 others for the test; MAE and RMSE of
-# energies, meV/atom, and of forces, eV/Å; CPU time of the training:
+# Where there is no time for 300 epochs of two networks or more, four with fewer epochs, but so many, are better. TiO2,
+# 5,157 structures, 70 functions, 600 others for the test; MAE and RMSE of energies, meV/atom, and of forces, eV/Å; CPU
+# time of the training:
 #   two of 80-80-80, 300 epochs    0.62, 1.15, 0.0481, 0.0893, 7 to 9 min
 #   four of 80-80-80, 190 epochs   0.61, 1.25, 0.0464, 0.0855, 7.9 min
 #   four of 128-128, 190 epochs    0.61, 1.13, 0.0459, 0.0837, 9.8 min
+#   four of 128-128, 170 epochs    0.64, 1.21, 0.0465, 0.0850, 8.9 min
 #   four of 128-128, 100 epochs    0.74, 1.40, 0.0500, 0.0901, 5.2 min
-_FEWEST_EPOCHS_TOGETHER = 150
+_FEWEST_EPOCHS_OF_FOUR = 190
 # Mean errors over those of two networks on held-out fifths of Ge, Li and Mo, 4 or 5 each (MAE of energies; of forces):
 # one network 1.00, 0.99, 1.05; 1.04, 1.01, 1.04; four 0.99, 0.98, 0.98; 0.99, 0.99, 0.98; eight 0.98, 0.99, 0.98; 0.98,
 # 0.98, 0.97. An epoch of four takes 1.3 to 1.6 times as long as of two, and they know better how far they may be off.
@@ -198,12 +202,13 @@ _MOST_MEMBERS = 4
 _MOST_MEMBERS_FOR_OTHERS = 2
 
 
-def auto_settings(facts: Facts, target: Target | None = None) -> Overrides:
+def auto_settings(facts: Facts, target: Target | None = None, members: int | None = None) -> Overrides:
     """The recipe `auto`: its changes to the recipe `default` for this training set.
 
     Args:
         facts: of the training set, without forces where they are not used.
         target: the program that the potential is for.
+        members: how many networks are asked for; None to decide.
     """
     network: dict[str, Any] = {}
     training: dict[str, Any] = {"forces": "auto"}
@@ -226,11 +231,13 @@ def auto_settings(facts: Facts, target: Target | None = None) -> Overrides:
     hidden_layers: list[int] = network.get("hidden_layers") or _DEFAULTS["network"]["hidden_layers"]
     most = _MOST_MEMBERS if target is None else _MOST_MEMBERS_FOR_OTHERS
     seconds = [epoch_seconds(facts, hidden_layers, batches, n) for n in range(1, most + 1)]
-    fewest = _FEWEST_EPOCHS_TOGETHER if facts.n_structures_with_forces else epochs
-    members = max(1, sum(min(epochs, fewest) * own <= _MOST_SECONDS_TOGETHER for own in seconds))
-    limit = _MOST_SECONDS if members == 1 else _MOST_SECONDS_TOGETHER
-    epochs = min(epochs, max(_FEWEST_EPOCHS, int(limit / seconds[members - 1])))
-    training |= {"epochs": epochs, "members": members}
+    epochs = min(epochs, max(_FEWEST_EPOCHS, int(_MOST_SECONDS / seconds[0])))
+    together = max(1, sum(epochs * own <= _MOST_SECONDS_TOGETHER for own in seconds))
+    if members is None and facts.n_structures_with_forces and together < len(seconds) == _MOST_MEMBERS:
+        of_four = int(_MOST_SECONDS_TOGETHER / seconds[-1])
+        if of_four >= _FEWEST_EPOCHS_OF_FOUR:
+            epochs, together = of_four, _MOST_MEMBERS
+    training |= {"epochs": epochs, "members": together}
     return {"network": network, "training": training}
 
 
@@ -281,7 +288,7 @@ def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
     """
     forces = uses_forces(parameters, facts.n_structures_with_forces, facts.doubts)
     used = facts if forces else facts.without_forces
-    decided = settings_of(parameters.recipe, used, parameters.target)
+    decided = settings_of(parameters.recipe, used, parameters.target, parameters.training.members)
     stress = stress_of(parameters, facts)
     changes: Overrides = {"training": {"forces": forces, "stress": stress}}
     for section in ("network", "training"):

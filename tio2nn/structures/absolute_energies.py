@@ -12,27 +12,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tio2nn.array_types import FloatArray
+from tio2nn.array_types import BoolArray, FloatArray
 from tio2nn.structures.elements import ATOMIC_NUMBERS
-from tio2nn.structures.usual_units import HARTREE, KCAL_PER_MOL, KJ_PER_MOL, RYDBERG
+from tio2nn.structures.usual_units import HARTREE, KCAL_PER_MOL, KJ_PER_MOL
 
 # Hartree; S. J. Chakravorty et al., Phys. Rev. A 47 (1993) 3649, hydrogen to neon, without relativity
 _LIGHT = (0.5, 2.9037, 7.4781, 14.6674, 24.6539, 37.8450, 54.5892, 75.0673, 99.7339, 128.9376)
 # Energies in these units are lower than they can be in eV ...
 _LOWER = {"kcal/mol": KCAL_PER_MOL, "kJ/mol": KJ_PER_MOL}
-# ... by this factor at least. Atoms of uranium are 9 % lower with relativity, H2 is 17 % lower than its atoms
+# ... by this factor at least. Uranium is 9 % lower with relativity, H2 is 17 % lower than its atoms
 _IMPOSSIBLE = 1.5
 # What is left of the ratio to all electrons by methods, relativity and bonds
 _UNLIKE_BY = (0.9, 1.25)
-# Energies in these units could be those of some electrons in eV. That is ruled out for light elements, which have
-# few electrons to leave out: in units of all electrons, pseudopotentials have 0.1 or more and tight binding (xTB,
-# DFTB) 0.041 to 0.068, where Hartree is 0.037 and Rydberg 0.073, both times at most 1.03 (methane 1.017)
-_HIGHER = {"Hartree": HARTREE, "Rydberg": RYDBERG}
-_LIGHT_UNLIKE_BY = (0.985, 1.035)
+# Energies in Hartree, 0.037 of those of all electrons, could be those of some electrons in eV. Not with these elements,
+# unless there is hydrogen by itself: pseudopotentials have 0.1 or more of all electrons; tight binding 0.041 or more,
+# beyond 0.07 with much hydrogen, so that Rydberg cannot be told; from free atoms 0.03 or less. With four hydrogen atoms
+# for each other atom, energies of all electrons in Hartree are 1.017 times those of the atoms.
+_ORGANIC = frozenset("HCNOF")
+_MOST_HYDROGEN = 4
+_ORGANIC_UNLIKE_BY = (0.985, 1.035)
 
 
 def all_electron_energy(element: str) -> float:
-    """Energy of a free atom with all its electrons, eV; to 1 %, above krypton up to 10 % too high.
+    """Energy of a free atom with all its electrons, eV; to 1 %, but of heavy ones up to 20 % too high.
 
     Up to neon as published; beyond, the expansion of J. Schwinger, Phys. Rev. A 24 (1981) 2353, without relativity.
     """
@@ -54,22 +56,35 @@ def message_of_unit(
         energies: (n_structures,) total energies, as if in eV.
     """
     all_electrons = np.array([all_electron_energy(element) for element in elements])
-    ratio = float(np.median(energies / (compositions @ all_electrons)))
+    ratios = energies / (compositions @ all_electrons)
+    ratio = float(np.median(ratios))
     if ratio > _IMPOSSIBLE:
-        unit = _unit(ratio, _LOWER, _UNLIKE_BY)
+        # what H2 has depends on where energies are counted from
+        unit = None if set(elements) == {"H"} else _unit(ratio)
         seems = "are not in eV" if unit is None else f"seem to be in {unit}"
     else:
-        is_light = all(ATOMIC_NUMBERS[element] <= len(_LIGHT) for element in elements)
-        unit = _unit(ratio, _HIGHER, _LIGHT_UNLIKE_BY) if is_light and set(elements) != {"H"} else None
-        if unit is None:
+        organic = _are_organic(elements, compositions)
+        if 2 * np.count_nonzero(organic) < len(ratios):
             return None
-        seems = f"seem to be in {unit}"
+        ratio = float(np.median(ratios[organic]))
+        low, high = _ORGANIC_UNLIKE_BY
+        if not low <= ratio * HARTREE <= high:
+            return None
+        seems = "seem to be in Hartree"
     return (
         f"energies {seems}: they are {ratio:.3g} times what atoms with all their electrons have in eV; convert "
         "energies and forces to eV and eV/Å"
     )
 
 
-def _unit(ratio: float, units: dict[str, float], unlike_by: tuple[float, float]) -> str | None:
-    low, high = unlike_by
-    return next((unit for unit, factor in units.items() if low <= ratio * factor <= high), None)
+def _unit(ratio: float) -> str | None:
+    low, high = _UNLIKE_BY
+    return next((unit for unit, factor in _LOWER.items() if low <= ratio * factor <= high), None)
+
+
+def _are_organic(elements: Sequence[str], compositions: NDArray[np.integer]) -> BoolArray:
+    """(n_structures,) whether these are molecules of few light elements, without hydrogen by itself."""
+    others = compositions[:, [element not in _ORGANIC for element in elements]].sum(axis=1)
+    hydrogen = compositions[:, [element == "H" for element in elements]].sum(axis=1)
+    heavy = compositions.sum(axis=1) - hydrogen
+    return np.asarray((others == 0) & (hydrogen <= _MOST_HYDROGEN * heavy))

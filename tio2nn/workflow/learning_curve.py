@@ -191,10 +191,10 @@ def _planned(
     found: dict[str, Planned] = {}
     for percent in percents[len(skipped) :]:
         for repeat in range(1, settings.repeats + 1):
-            own = parameters.with_overrides(training={"seed": parameters.training.seed + repeat - 1})
+            seed = parameters.training.seed + repeat - 1
+            own = parameters.with_overrides(training={"seed": seed, "members": 1})
             split = subsets.split(percent, repeat)
             one = resolved(own, inputs.store, split, inputs.selection)
-            one = one.with_overrides(training={"members": 1})
             facts = facts_of(one, inputs.store, split, inputs.selection)
             digest = _digest(one, inputs, split)
             planned = Planned(
