@@ -28,6 +28,7 @@ from searches import Here, table
 
 from tio2nn.errors import InputError, UsageError
 from tio2nn.parallel.workers import WorkerDied
+from tio2nn.parameters import recipes
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.structures.split import LEFT_OUT
@@ -154,6 +155,18 @@ def test_each_fit_is_what_train_makes_of_so_many_structures(tmp_path: Path) -> N
     # which epoch is best is not for those to say that judge
     assert {task.training.early_stopping for task in tasks} == {0}
     assert {task.training.seed for task in tasks} == {PARAMETERS.training.seed, PARAMETERS.training.seed + 1}
+
+
+def test_single_networks_keep_the_epochs_that_a_committee_would_give_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as if four networks took too long for all epochs, but not for some
+    monkeypatch.setattr(recipes, "_MOST_SECONDS_TOGETHER", 1.0)
+    monkeypatch.setattr(recipes, "_FEWEST_EPOCHS_OF_FOUR", 1)
+    changes = {"epochs": None, "batch_size": None, "members": None, "forces": "auto"}
+    parameters = PARAMETERS.with_overrides(recipe="auto", training=changes)
+    _, tasks, _ = curve(project_with_derivatives(tmp_path / "p", parameters))
+    assert min(task.training.epochs for task in tasks) >= 300
 
 
 def test_forces_are_used_where_train_would(tmp_path: Path) -> None:
