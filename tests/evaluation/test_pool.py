@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tio2nn.evaluation.pool import ALIKE, Chosen, Item, Sieve, distances, nearest
+from tio2nn.evaluation.coverage import distances
+from tio2nn.evaluation.pool import ALIKE, Chosen, Item, Sieve, nearest
 
 FloatArray = NDArray[np.float64]
 

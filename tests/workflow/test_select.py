@@ -134,13 +134,23 @@ def test_by_default_the_pool_is_covered_and_a_single_network_will_do(single: Pro
     found = choose(single, write_pool(others()))
     assert found.by == "coverage"
     assert {row["spread_eV_per_A"] for row in found.rows} == {""}
-    assert {row["reason"] for row in found.rows} <= {"covers most", "covers most, share of its composition"}
+    reasons = [row["reason"].removesuffix(", share of its composition") for row in found.rows]
+    assert reasons == ["covers most", "covers most atoms"] * 2 + ["covers most"]
 
 
-def test_threads_do_not_matter(project: Project) -> None:
+@pytest.mark.parametrize("by", ["both", "coverage"])
+def test_threads_do_not_matter(project: Project, by: Any) -> None:
     pool = write_pool(others(150))
-    one, four = (choose(project, pool, 20, to=f"on-{n}", threads=n, by="both") for n in (1, 4))
+    one, four = (choose(project, pool, 20, to=f"on-{n}", threads=n, by=by) for n in (1, 4))
     assert one.rows == four.rows
+
+
+def test_atoms_of_the_project_count_as_known_whether_it_or_its_files_are_named(project: Project) -> None:
+    pool, own = write_pool(others(60)), write_pool(structures(), "own.xyz")
+    of_project = choose(project, pool, 12)
+    potential = project.potential_file
+    of_files = select(None, pool, "alone", SelectSettings(12, known=[own]), potential_file=potential)
+    assert [row["source"] for row in of_project.rows] == [row["source"] for row in of_files.rows]
 
 
 def test_every_structure_of_the_pool_is_within_the_radius(project: Project) -> None:
@@ -336,9 +346,9 @@ def test_a_pool_that_changes_while_it_is_read_is_told(
 ) -> None:
     pool, choosing = write_pool(others(8)), verb.Sieve.choose
 
-    def changing(self: Any, by: Any) -> Any:
+    def changing(self: Any, *arguments: Any) -> Any:
         write_pool(others(8, seed=9))
-        return choosing(self, by)
+        return choosing(self, *arguments)
 
     monkeypatch.setattr(verb.Sieve, "choose", changing)
     with pytest.raises(InputError, match="expected a pool that does not change while it is read"):

@@ -10,13 +10,11 @@ the doubling algorithm of M. Charikar et al., SIAM J. Comput. 33 (2004) 1417, in
 With each candidate it keeps how far the farthest structure may be that was left out for it, so that what it says of the
 whole pool is so.
 
-`Sieve.choose` then takes one candidate after the other. By coverage, it is the one that lowers the sum of distances of
-all structures of the pool from the nearest known or chosen one the most: errors grow in proportion to that distance, so
-that this lowers the expected error of the pool the most (one after the other is at most 1/e worse than the best choice
-of all at once: G. L. Nemhauser et al., Math. Program. 14 (1978) 265). By distance, it is the one farthest from all
-known and chosen ones, as in T. F. Gonzalez, Theor. Comput. Sci. 38 (1985) 293; else the one of the largest product of
-distance and spread, or of the largest spread. Each composition gets at least half of what it would get at random, and
-one structure, if there are as many that differ.
+`Sieve.choose` then takes one candidate after the other. By coverage, it is the one that brings the structures of the
+pool nearest to known or chosen ones, or their atoms, in turns (see `coverage`). By distance, it is the one farthest
+from all known and chosen ones, as in T. F. Gonzalez, Theor. Comput. Sci. 38 (1985) 293; else the one of the largest
+product of distance and spread, or of the largest spread. Each composition gets at least half of what it would get at
+random, and one structure, if there are as many that differ.
 """
 
 from __future__ import annotations
@@ -30,7 +28,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from tio2nn.array_types import BoolArray, FloatArray, IntArray
+from tio2nn.array_types import FloatArray, IntArray
+from tio2nn.cores import one_blas_thread
+from tio2nn.evaluation.coverage import AtomCoverage, AtomPoints, StructureCoverage, distances
+from tio2nn.evaluation.measures import Coverage, Greedy, Largest, Measure
 
 Composition = tuple[int, ...]
 
@@ -55,12 +56,14 @@ class Item(NamedTuple):
         composition: (n_elements,) number of atoms.
         spread: of the committee; 0 if it is not asked for.
         geometry: digest of it.
+        atoms: of it, some of those of each element; they matter to coverage alone.
     """
 
     place: int
     composition: Composition
     spread: float = 0.0
     geometry: str = ""
+    atoms: AtomPoints = ()
 
 
 class Choice(NamedTuple):
@@ -74,6 +77,7 @@ class Choice(NamedTuple):
         known: index of the nearest known structure.
         known_distance: from it.
         for_share: whether it is chosen for its composition, before others that are farther or less certain.
+        for_atoms: whether it is chosen for its atoms, not as a whole.
     """
 
     item: Item
@@ -83,6 +87,7 @@ class Choice(NamedTuple):
     known: int
     known_distance: float
     for_share: bool
+    for_atoms: bool = False
 
 
 @dataclass
@@ -259,34 +264,47 @@ class Sieve:
         """Number of structures that it keeps."""
         return len(self._kept)
 
-    def choose(self, by: By) -> Chosen:
-        """Choose as many structures as asked for, or all that differ if there are fewer."""
+    def choose(self, by: By, sample: AtomPoints = (), known: AtomPoints = ()) -> Chosen:
+        """Choose as many structures as asked for, or all that differ if there are fewer.
+
+        Args:
+            by: the measure.
+            sample: atoms of the pool that are to be covered; none if structures alone are.
+            known: atoms of known structures.
+        """
+        # of several threads, products have other last bits, and two candidates may change places
+        with one_blas_thread():
+            return self._choose(self._measures(by, sample, known))
+
+    def _measures(self, by: By, sample: AtomPoints, known: AtomPoints) -> Sequence[Measure]:
+        """What makes a candidate the best, in turns."""
+        apart = np.array([candidate.known_distance for candidate in self._kept])
+        if by != "coverage":
+            spread = np.array([candidate.item.spread for candidate in self._kept])
+            return [Largest(by, self._points, apart, spread)]
+        weights = np.array([candidate.count for candidate in self._kept], dtype=np.float64)
+        found: list[Coverage] = [StructureCoverage(self._points, apart, weights)]
+        if any(map(len, sample)):
+            found.append(AtomCoverage(sample, known, [candidate.item.atoms for candidate in self._kept]))
+        return [Greedy(coverage, len(self._kept)) for coverage in found]
+
+    def _choose(self, measures: Sequence[Measure]) -> Chosen:
         points, kept, found = self._points, self._kept, Chosen()
-        spread = np.array([candidate.item.spread for candidate in kept])
         apart = np.array([candidate.known_distance for candidate in kept])
         nearest_rank = np.zeros(len(kept), dtype=np.int64)
         taken = np.zeros(len(kept), dtype=np.bool_)
         names = sorted(self._of_kind)
         of_kind = np.array([names.index(kind) for kind in self._kinds], dtype=np.int64)
         owed = self._shares(names)
-        gains = _Gains(points, np.array([candidate.count for candidate in kept], dtype=np.float64))
         for rank in range(1, self._count + 1):
             allowed = ~taken & (apart > ALIKE)
             if not allowed.any():
                 break
-            if by == "coverage":
-                best = gains.largest(apart, allowed)
-            else:
-                score = {"distance": apart, "spread": spread, "both": apart * spread}[by]
-                best = int(np.where(allowed, score, -1.0).argmax())
+            turn = (rank - 1) % len(measures)
+            pick = best = measures[turn].largest(allowed)
             left = np.minimum(owed, np.bincount(of_kind[allowed], minlength=len(names)))
-            pick = best
             if left.sum() > self._count - rank and left[of_kind[best]] == 0:
-                for_share = allowed & (left[of_kind] > 0)
-                if by == "coverage":
-                    pick = gains.largest(apart, for_share)
-                else:
-                    pick = int(np.where(for_share, score, -1.0).argmax())
+                pick = measures[turn].largest(allowed & (left[of_kind] > 0))
             one = kept[pick]
             choice = Choice(
                 one.item,
@@ -295,11 +313,14 @@ class Sieve:
                 int(nearest_rank[pick]),
                 one.known,
                 one.known_distance,
-                pick != best,
+                for_share=pick != best,
+                for_atoms=turn > 0,
             )
             found.choices.append(choice)
             taken[pick] = True
             owed[of_kind[pick]] = max(0, owed[of_kind[pick]] - 1)
+            for measure in measures:
+                measure.take(pick)
             from_it = np.linalg.norm(points - points[pick], axis=1)
             nearest_rank[from_it < apart] = rank
             apart = np.minimum(apart, from_it)
@@ -312,50 +333,6 @@ class Sieve:
         counts = np.array([self._of_kind[name] for name in names], dtype=np.float64)
         shares = np.floor(_SHARE * self._count * counts / max(1.0, counts.sum())).astype(np.int64)
         return np.asarray(np.maximum(shares, 1) if len(names) <= self._count else shares)
-
-
-class _Gains:
-    """By how much each point would lower the sum of distances.
-
-    Every choice makes all gains smaller, so that an earlier one is a limit: few are computed again (M. Minoux, 1978).
-
-    Args:
-        points: (n, dimensions).
-        weights: (n,) of their distances.
-    """
-
-    def __init__(self, points: FloatArray, weights: FloatArray) -> None:
-        self._points, self._weights = points, weights
-        self._squares = (points**2).sum(axis=1)
-        self._limits = np.full(len(points), np.inf)
-
-    def largest(self, apart: FloatArray, allowed: BoolArray) -> int:
-        """The allowed point with the largest gain over distances (n,) so far."""
-        limits = np.where(allowed, self._limits, -1.0)
-        best, gain = -1, -1.0
-        while True:
-            # many at a time in the beginning, when no limit is known, and a few later
-            most = limits.max()
-            if best >= 0 and gain >= most:
-                return best
-            n = _TOGETHER if np.isinf(most) else 8
-            some = np.argpartition(-limits, min(n, len(limits) - 1))[:n]
-            some = some[limits[some] > gain]
-            squares = (
-                self._squares[:, None] + self._squares[some] - 2.0 * (self._points @ self._points[some].T)
-            )
-            nearer = apart[:, None] - np.sqrt(np.maximum(squares, 0.0))
-            found = self._weights @ np.maximum(nearer, 0.0)
-            self._limits[some], limits[some] = found, -1.0
-            here = int(found.argmax())
-            if found[here] > gain:
-                best, gain = int(some[here]), float(found[here])
-
-
-def distances(points: FloatArray, others: FloatArray) -> FloatArray:
-    """(n_points, n_others); an error of 1e-7 of the points' lengths is far below what is alike."""
-    squares = (points**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2.0 * (points @ others.T)
-    return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
 
 def nearest(points: FloatArray, others: FloatArray) -> tuple[IntArray, FloatArray]:

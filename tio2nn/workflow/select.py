@@ -16,6 +16,7 @@ import numpy as np
 
 from tio2nn.cores import thread_count
 from tio2nn.errors import InputError, UsageError
+from tio2nn.evaluation.coverage import AtomSample
 from tio2nn.evaluation.pool import By, Choice, Item, Sieve
 from tio2nn.files.atomic import atomic_folder
 from tio2nn.files.paths import AnyPath
@@ -37,11 +38,12 @@ from tio2nn.workflow.predict import label
 ChosenFormat = Literal["extxyz", "xsf", "poscar"]
 CHOSEN_FORMATS: tuple[ChosenFormat, ...] = get_args(ChosenFormat)
 MEASURES: tuple[By, ...] = get_args(By)
+_SAMPLED = 4000  # atoms of the pool that are to be covered
 WITH_SPREAD: tuple[By, ...] = ("spread", "both")
 _SUFFIXES: dict[ChosenFormat, str] = {"extxyz": ".xyz", "xsf": ".xsf", "poscar": ".vasp"}
 
 _REASONS: dict[By, str] = {
-    "coverage": "covers most",
+    "coverage": "covers most",  # structures or atoms
     "distance": "farthest",
     "spread": "largest spread",
     "both": "largest distance x spread",
@@ -163,26 +165,29 @@ def select(
     settings.check(potential)
     directory = Path(directory)
     _require_new(directory)
-    look = looker(potential, with_spread=settings.by in WITH_SPREAD)
+    of_atoms = settings.by == "coverage"
+    look = looker(potential, with_spread=settings.by in WITH_SPREAD, with_atoms=of_atoms)
     threads = thread_count(settings.threads)
     given = read_structures(settings.known, options=settings.options, errors="yield")
-    labeled = known_structures(snapshot, potential, given, threads)
+    labeled = known_structures(snapshot, potential, given, threads, with_atoms=of_atoms)
     pool = read_structures(sources, options=settings.options, errors="yield")
     writable = (_writable(item, settings.form) for item in pool)
-    sieve, n_rejected = Sieve(labeled.fingerprints, settings.count), 0
+    sieve, atoms, n_rejected = Sieve(labeled.fingerprints, settings.count), AtomSample(_SAMPLED), 0
     with track("reading the pool", 0) as advance:
         for first, batch in looked_at(writable, look, threads):
             good = [(place, seen) for place, seen in enumerate(batch, first) if isinstance(seen, Seen)]
             if good:
                 items = [_item(place, seen, potential.elements) for place, seen in good]
                 sieve.add(np.stack([seen.fingerprint for _, seen in good]), items)
+                for item in items:
+                    atoms.add(item.atoms)
             for error in batch:
                 if isinstance(error, InputError):
                     n_rejected += 1
                     if on_error is not None:
                         on_error(error)
             advance(len(batch))
-    chosen = sieve.choose(settings.by)
+    chosen = sieve.choose(settings.by, atoms.points(), labeled.atoms)
     if not chosen.choices:
         got = f"{sieve.n_known} like structures with labels" if sieve.n else "none that can be used"
         raise InputError(f"expected structures in the pool that have no labels yet, got {got}")
@@ -268,13 +273,18 @@ def _row(
         "source": label(structure),
         "composition": composition,
         "n_atoms": structure.n_atoms,
-        "reason": f"{_REASONS[settings.by]}{', share of its composition' if choice.for_share else ''}",
+        "reason": _reason(settings.by, choice),
         "distance": choice.distance,
         "nearest": files.get(choice.nearest) or names[choice.known],
         "distance_from_training": choice.known_distance,
         "nearest_in_training": names[choice.known],
         "spread_eV_per_A": choice.item.spread if settings.by in WITH_SPREAD else "",
     }
+
+
+def _reason(by: By, choice: Choice) -> str:
+    of_what = " atoms" if choice.for_atoms else ""
+    return f"{_REASONS[by]}{of_what}{', share of its composition' if choice.for_share else ''}"
 
 
 def _text(structure: Structure, row: Mapping[str, Any], form: ChosenFormat) -> str:
@@ -289,7 +299,7 @@ def _text(structure: Structure, row: Mapping[str, Any], form: ChosenFormat) -> s
 def _item(place: int, seen: Seen, elements: Sequence[str]) -> Item:
     structure = seen.structure
     counts = tuple(structure.composition.get(element, 0) for element in elements)
-    return Item(place, counts, seen.spread, structure.geometry_hash)
+    return Item(place, counts, seen.spread, structure.geometry_hash, seen.atoms)
 
 
 def _writable(item: Structure | InputError, form: ChosenFormat) -> Structure | InputError:
