@@ -8,12 +8,15 @@
     charge Q
     end
 
+Columns may be stated behind `begin`, as ASE does; others than these, such as `magmom`, are passed over.
+
 No file of this kind states its units: Bohr and Hartree for RuNNer and CP2K, often Å and eV for n2p2. Those that are
 written here do, in the comment, which also holds what the format has no place for.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
@@ -38,7 +41,7 @@ _PLAIN, _FREE = "plain_energy_eV", "free_energy_eV"
 _ROUNDED = 1e-12  # of a number that was converted to Ha and back
 # of the rows for atoms; ASE states them behind `begin`
 _COLUMNS = ("position(3)", "element", "charge", "energy", "forces(3)")
-_COLUMN = re.compile(r"([a-z]+)(?:\(([0-9])\))?")
+_COLUMN = re.compile(r"([A-Za-z]\w*)(?:\(([1-9])\))?")
 _WIDTHS = {"position": 3, "element": 1, "charge": 1, "energy": 1, "forces": 3}
 
 
@@ -141,7 +144,9 @@ class _Block:
         for column in columns or _COLUMNS:
             found = _COLUMN.fullmatch(column)
             name, n = ("", 0) if found is None else (found[1], int(found[2] or 1))
-            if _WIDTHS.get(name) != n or name in self._columns:
+            # a name that resembles one of them is a wrong one
+            is_other = name not in _WIDTHS and not difflib.get_close_matches(name.lower(), _WIDTHS)
+            if not n or name in self._columns or not (is_other or _WIDTHS.get(name) == n):
                 raise self._lines.error(
                     f"expected columns such as {' '.join(_COLUMNS)}, got {quoted(column)}"
                 )
