@@ -68,6 +68,24 @@ def test_atoms_give_the_reference_energies_and_are_left_out(project: Project) ->
     assert written() == before
 
 
+@pytest.mark.parametrize("label", ["isolated_atom", "IsolatedAtom", '"isolated atom"'])
+def test_atoms_that_stay_among_the_structures_are_told_with_the_option(label: str) -> None:
+    atoms = atom("Ti", -5.0, f"config_type={label}") + atom("O", -6.5, f"config_type={label}")
+    Path("x.xyz").write_text(atoms + MOLECULE)
+    expected = (
+        "2 isolated atoms learned like any other structure; with an atom of each element, --isolated-atoms takes the "
+        "reference energies from them"
+    )
+    assert expected in extract("p", ["x.xyz"]).remarks
+    assert expected not in extract("p", ["x.xyz"], isolated_atoms=True).remarks
+    # their energies are the reference energies now
+    again = extract("p", ["x.xyz"])
+    assert again.n_structures == 2
+    assert expected not in again.remarks
+    Path("x.xyz").write_text(MOLECULE)
+    assert not [remark for remark in extract("p", ["x.xyz"]).remarks if "isolated" in remark]
+
+
 @pytest.mark.parametrize("file", ["x.traj", "x.db"])
 def test_atoms_of_ase_are_known_by_their_kind(file: str) -> None:
     frames = []

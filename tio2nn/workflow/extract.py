@@ -41,6 +41,7 @@ from tio2nn.workflow.isolated_atoms import (
     are_references,
     energies_of_atoms,
     is_isolated_atom,
+    remark_on_unused,
     with_reference_energies,
 )
 
@@ -160,7 +161,10 @@ def extract(
     decision = EnergyDecision.of(structures, label)
     structures = sorted_by_name(_labeled(structures, label, rejected))
     atoms = [structure for structure in structures if is_isolated_atom(structure)]
-    if isolated_atoms or are_references(atoms, _given_reference_energies(parameters)):
+    known_energies = _given_reference_energies(parameters)
+    if not isolated_atoms and known_energies is None and (remark := remark_on_unused(atoms)):
+        remarks.add_line(remark)
+    if isolated_atoms or are_references(atoms, known_energies):
         structures = [structure for structure in structures if not is_isolated_atom(structure)]
     if isolated_atoms:
         known = parameters or project.parameters_or_draft()

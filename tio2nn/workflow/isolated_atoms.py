@@ -13,6 +13,7 @@ from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.project.project import Project
 from tio2nn.structures.geometry import closest_pairs
 from tio2nn.structures.structure import CONFIG_TYPE, Structure
+from tio2nn.wording import counted
 
 _LABEL = "isolatedatom"
 _LONGEST_CUTOFF = 6.5  # Å; of those that are chosen for a project without one
@@ -30,6 +31,16 @@ def are_references(atoms: Iterable[Structure], given: Mapping[str, float] | None
     return given is not None and all(
         abs((atom.energy or 0.0) - given.get(atom.elements[0], math.inf)) <= _LARGEST_DIFFERENCE
         for atom in atoms
+    )
+
+
+def remark_on_unused(atoms: Sequence[Structure]) -> str | None:
+    """A line on isolated atoms that stay among the structures, or None if there are none."""
+    if not atoms:
+        return None
+    return (
+        f"{counted(len(atoms), 'isolated atom')} learned like any other structure; with an atom of each element, "
+        "--isolated-atoms takes the reference energies from them"
     )
 
 
