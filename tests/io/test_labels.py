@@ -139,6 +139,47 @@ def test_energies_that_differ_are_refused_until_one_is_chosen(other: str) -> Non
     assert structure(keys, energy_key="energy").energy == -7.1
 
 
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        # rounded to four decimals
+        ("energy=-7.3 REF_energy=-7.30004", -7.30004),
+        ("energy=-7.30004 REF_energy=-7.3", -7.30004),
+        # converted from single precision, with digits that mean nothing
+        (f"energy={float(np.float32(-69123.456789))} REF_energy=-69123.456789", -69123.456789),
+        (f"energy=-69123.456789 REF_energy={float(np.float32(-69123.456789))}", -69123.456789),
+        ("energy=-7.3 REF_energy=-7.3", -7.3),
+    ],
+)
+def test_energies_that_agree_to_rounding_are_one(keys: str, expected: float) -> None:
+    assert structure(keys).energy == expected
+
+
+@pytest.mark.parametrize("keys", ["energy=-7.3 REF_energy=-7.3002", "energy=-69123.4 REF_energy=-69123.42"])
+def test_energies_that_are_farther_apart_are_two(keys: str) -> None:
+    assert "expected equal values of energy and REF_energy, got others" in str(read(keys))
+
+
+def test_forces_that_agree_to_rounding_are_one() -> None:
+    text = FRAME.replace("COLUMN:R:3", "forces:R:3:REF_forces:R:3").replace("KEYS", "energy=-1")
+    rows = [
+        line + f" {0.50002 * sign} 0 0" for sign, line in zip((1, -1), text.split("\n")[2:4], strict=True)
+    ]
+    (item,) = iter_extxyz("\n".join([*text.split("\n")[:2], *rows, ""]), name="x", file="x.xyz")
+    assert isinstance(item, Structure), item
+    assert item.forces is not None
+    assert item.forces[0, 0] == 0.5
+
+
+@pytest.mark.parametrize(
+    "value", ['" -7.3 "', '"_JSON [-7.3]"', '"_JSON [[-7.3]]"', "[-7.3]", '"_JSON -7.3"']
+)
+def test_an_energy_may_be_an_array_of_one_number(value: str) -> None:
+    assert structure(f"REF_energy={value}").energy == -7.3
+    assert "'my_energy': choose with --energy-key" in structure(f"my_energy={value}").extras.no_energy
+    assert isinstance(read('energy="_JSON [-7.3, -7.4]"'), InputError)
+
+
 def test_a_free_energy_beside_an_energy_is_no_second_label() -> None:
     assert structure("energy=-7.1 free_energy=-7.3").energy == -7.1
     assert "TotEnergy" in str(read("TotEnergy=-7.1 E0=-10"))
@@ -146,10 +187,25 @@ def test_a_free_energy_beside_an_energy_is_no_second_label() -> None:
 
 @pytest.mark.parametrize(
     "stress",
-    ["1 2 3 4 5 6", "1 6 5 6 2 4 5 4 3", "[1, 2, 3, 4, 5, 6]", "[[1, 6, 5], [6, 2, 4], [5, 4, 3]]"],
+    [
+        *(
+            '"1 2 3 4 5 6"',
+            '" 1 6 5 6 2 4 5 4 3 "',
+            '"[1, 2, 3, 4, 5, 6]"',
+            "{1 2 3 4 5 6}",
+            "[1, 2, 3, 4, 5, 6]",
+        ),
+        *(
+            '"[[1, 6, 5], [6, 2, 4], [5, 4, 3]]"',
+            "[[1, 6, 5], [6, 2, 4], [5, 4, 3]]",
+            "[[1,6,5],[6,2,4],[5,4,3]]",
+        ),
+        *('"_JSON [[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]]"', '"_JSON [1, 2, 3, 4, 5, 6]"'),
+    ],
 )
 def test_a_stress_has_six_or_nine_numbers(stress: str) -> None:
-    found = structure(f'energy=-7.3 stress="{stress}"')
+    found = structure(f"energy=-7.3 REF_stress={stress} step=1")
+    assert found.extras.info["step"] == "1"
     assert found.extras.remarks == ()
     np.testing.assert_array_equal(found.stress, [[1, 6, 5], [6, 2, 4], [5, 4, 3]])
 
@@ -209,7 +265,31 @@ def test_a_stress_of_other_numbers_is_ignored_with_a_word(key: str) -> None:
     found = structure(f'energy=-7.3 {key}="1 2 3 4 5"')
     assert found.energy == -7.3
     assert found.extras.remarks == (f"{key} ignored: expected six or nine numbers, got 5 numbers",)
-    assert structure(f'energy=-7.3 {key}="a b"').extras.remarks != ()
+    # the same words for each frame
+    for text in ("a b", "1 2 3 4 5 x6"):
+        remarks = structure(f'energy=-7.3 {key}="{text}"').extras.remarks
+        assert remarks == (f"{key} ignored: expected six or nine numbers, got text",)
+
+
+@pytest.mark.parametrize(
+    ("unusable", "reason"),
+    [
+        ('stress="nan nan nan nan nan nan"', "stress ignored: expected finite numbers, got NaN or infinity"),
+        ('stress="0 0 0 0 0 0"', "stress ignored: expected numbers that were computed, got zeros only"),
+        ("stress=0.3", "stress ignored: expected six or nine numbers, got 1 number"),
+        ('stress="1 2 3 4 5 6 7 8 9"', "stress ignored: expected a symmetric matrix, got another"),
+        (
+            'stress="0 0 0 0 0 0" virials="0 0 0 0 0 0"',
+            "stress and virials ignored: expected numbers that were computed, got zeros only",
+        ),
+    ],
+)
+@pytest.mark.parametrize("usable", ['REF_stress="1 2 3 0 0 0"', 'virial="-125 -250 -375 0 0 0"'])
+def test_an_unusable_stress_does_not_take_a_usable_one_along(usable: str, unusable: str, reason: str) -> None:
+    for keys in (f"{unusable} {usable}", f"{usable} {unusable}"):
+        found = structure(f"energy=-7.3 {keys}")
+        np.testing.assert_allclose(found.stress, np.diag([1.0, 2.0, 3.0]), rtol=1e-14)
+        assert found.extras.remarks == (reason,)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from tio2nn.errors import InputError
 
-# not a number here, though float() accepts it: underscores, "nan", "infinity", digits of other scripts; Fortran writes
-# exponents of double precision with D
+# not a number here, though float() accepts it: underscores, "nan", "infinity", digits of other scripts
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[EeDd][+-]?[0-9]+)?")
-_FORTRAN_EXPONENT = str.maketrans("Dd", "Ee")
+FORTRAN_EXPONENT = str.maketrans("Dd", "Ee")
+"""Translates exponents of double precision to those that other programs read."""
+
 # bytes that no text contains, in any extension of ASCII
 _CONTROL_BYTES = bytes([*range(9), *range(14, 32), 127])
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
@@ -55,7 +56,7 @@ def parse_number(token: str) -> float | None:
     """The finite number that `token` spells, Fortran's `D` exponents included, or None."""
     if _NUMBER.fullmatch(token) is None:
         return None
-    value = float(token.translate(_FORTRAN_EXPONENT))
+    value = float(token.translate(FORTRAN_EXPONENT))
     return value if math.isfinite(value) else None
 
 

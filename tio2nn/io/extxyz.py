@@ -11,55 +11,39 @@ announces a billion atoms.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
-from tio2nn.files.text import check_last_row, decode_text, parse_count, parse_number, quoted
+from tio2nn.files.text import FORTRAN_EXPONENT, check_last_row, decode_text, parse_count, quoted
+from tio2nn.io.extxyz_comment import Comment
 from tio2nn.io.labels import (
+    Label,
     ReadOptions,
     energy_label,
     forces_label,
     free_energy_label,
     is_free_energy,
     stress_label,
+    words_of_numbers,
 )
 from tio2nn.structures.elements import ATOMIC_NUMBERS, SYMBOLS, remedy
 from tio2nn.structures.geometry import spans_volume
-from tio2nn.structures.structure import (
-    CONFIG_TYPE,
-    CONFIG_WEIGHT,
-    Column,
-    Extras,
-    Structure,
-    parsed_weight,
-    two_energies,
-)
+from tio2nn.structures.structure import CONFIG_TYPE, Column, Extras, Structure, two_energies
 
 _FORCES_KEYS = ("forces", "force", *(f"{prefix}forces" for prefix in ("REF_", "ref_", "DFT_", "dft_")))
 _PLAIN_COLUMNS = {"species": ("S", 1), "pos": ("R", 3)}
-_WORDS = {word.lower(): word for word in ("Lattice", "Properties", "pbc")}
 # names of a quantity, its allowed types, and its number of columns
 _COLUMNS = ((("pos", "positions"), "RI", 3), (("species", "symbols"), "S", 1), (("Z", "numbers"), "I", 1))
 _KNOWN_COLUMNS = ("species", "symbols", "pos", "positions")  # fully represented in a structure
+_COLUMN_WORDS = {"species": "species", "pos": "pos"}  # in any case, as GPUMD reads them
 _COUNTS = {1: "one column", 3: "three columns"}
-_LONGEST_COMMENT = 2**20  # characters; parsing takes hundreds of bytes for each
-_AXES = {
-    **dict.fromkeys(("T", "true", "True", "TRUE", "1"), True),
-    **dict.fromkeys(("F", "false", "False", "FALSE", "0"), False),
-}
-
-# blanks and `=` separate words unless quoted or in brackets; an unclosed quote runs to the end
-_WORD = re.compile(
-    r"""((?:\\.?|"(?:\\.|[^"\\])*(?:"|\\?$)|'(?:\\.|[^'\\])*(?:'|\\?$)"""
-    r"""|\{(?:\\.|[^}\\])*(?:\}|\\?$)|\[(?:\\.|[^]\\])*(?:\]|\\?$)|[^\s=\\"'{\[]+)+)(\s*=)?"""
-)
-_CLOSING = {'"': '"', "'": "'", "{": "}", "[": "]"}
+_PLAIN = "Properties=species:S:1:pos:R:3"  # what plain XYZ means
+# energies of one structure, and forces, agree if they differ by rounding to single precision (a unit in its last place)
+# or to four decimals (5e-5, with room for bits), eV or eV/Å: fits resolve neither, and other methods differ by more
+_SINGLE, _ROUNDED = 2.0**-23, 6e-5
 
 
 def iter_extxyz(
@@ -114,8 +98,6 @@ class _Frame:
     def __init__(self, lines: Sequence[str], start: int, stop: int, file: str) -> None:
         self._file = file
         self._line = start + 1  # of the number of atoms, from 1
-        self._written: dict[str, str] = {}  # value of each key in the comment
-        self._info: dict[str, str] = {}  # the same with quotes, and keys without a value
         self._declared: dict[str, tuple[str, int]] = {}  # type and width of each column, in order
         self._columns: dict[str, Column] = {}  # per-atom data as text
         self._numbers: dict[str, FloatArray] = {}  # (n_atoms, width) of each numeric column
@@ -123,12 +105,12 @@ class _Frame:
         while stop > start + 2 and not lines[stop - 1].strip():
             stop -= 1
         self._count = int(lines[start])
-        self._comment = lines[start + 1].strip() if stop > start + 1 else ""
+        self._text = lines[start + 1].strip() if stop > start + 1 else ""
         self._rows = [line.split() for line in lines[start + 2 : stop]]
         self._surplus = lines[start + 2 + self._count].strip() if len(self._rows) > self._count else ""
 
     def _error(self, reason: str, row: int | None = None) -> InputError:
-        """An error in a row, counted from 0, in the comment (-1), or in the whole frame (None)."""
+        """An error in a row, counted from 0, or in the whole frame (None)."""
         return InputError(reason, file=self._file, line=self._line if row is None else self._line + 2 + row)
 
     def structure(self, name: str, options: ReadOptions) -> Structure:
@@ -138,24 +120,21 @@ class _Frame:
             InputError: the frame cannot be used.
         """
         self._check_rows()
-        self._read_words()
-        cell, periodic = self._cell_and_periodicity()
+        comment = self._comment = Comment(self._text, self._file, self._line + 1)
+        cell, periodic = comment.cell_and_periodicity()
         elements = self._read_columns()
         positions = self._finite("pos", "finite positions")
         if not spans_volume(cell, periodic):
-            raise self._error("expected independent cell vectors, got vectors that span no volume", row=-1)
-        of_energy = energy_label(self._written, options.energy_key)
-        of_forces = forces_label(self._declared, options.forces_key)
-        of_free = free_energy_label(self._written, options.energy_key)
-        free_energy = self._agreed(of_free.names, self._energy, "--energy-key")
+            raise comment.error("expected independent cell vectors, got vectors that span no volume")
+        of_energy = energy_label(comment.written, options.energy_key)
+        free_energy = self._energy(free_energy_label(comment.written, options.energy_key).names)
         # the key of free energies, named by the user or alone, is no other energy
-        plain = [key for key in of_energy.names if not is_free_energy(key)]
-        energy = self._agreed(plain, self._energy, "--energy-key")
-        forces = self._agreed(of_forces.names, lambda key: self._finite(key, f"finite {key}"), "--forces-key")
+        energy = self._energy([key for key in of_energy.names if not is_free_energy(key)])
+        forces, of_forces = self._forces(forces_label(self._declared, options.forces_key))
         # forces without an energy are of no use, and the missing energy is reported anyway
         wanted = energy is not None or free_energy is not None or options.forces_key is not None
-        stress, of_stress = stress_label(self._written, options.stress_key, cell, periodic)
-        remarks = (of_forces.remark if wanted else None, of_stress)
+        stress, of_stress = stress_label(comment.written, options.stress_key, cell, periodic)
+        remarks = (*(of_forces if wanted else ()), *of_stress)
         return Structure(
             name=name,
             elements=elements,
@@ -166,15 +145,15 @@ class _Frame:
             file=self._file,
             line=self._line,
             extras=Extras(
-                self._info,
+                comment.info,
                 {name: column for name, column in self._columns.items() if name not in _KNOWN_COLUMNS},
                 of_energy.remark or Extras().no_energy,
                 tuple(remark for remark in remarks if remark is not None),
             ),
             **two_energies(energy, free_energy),
             stress=stress,
-            config_type=self._text(CONFIG_TYPE) or "",
-            weight=self._weight(),
+            config_type=comment.text(CONFIG_TYPE) or "",
+            weight=comment.weight(),
         )
 
     def _check_rows(self) -> None:
@@ -191,67 +170,11 @@ class _Frame:
         if self._unterminated:
             check_last_row(self._rows, self._file, self._line + 1 + n_rows)
 
-    # --- the comment
-
-    def _read_words(self) -> None:
-        """Parse the keys and values of the comment."""
-        if len(self._comment) > _LONGEST_COMMENT:
-            raise self._error(
-                f"expected a comment of at most {_LONGEST_COMMENT} characters, got a longer one", row=-1
-            )
-        key, goes_on = None, False
-        for word, equals in _WORD.findall(self._comment):
-            bare = word.strip("\"'{}[]")
-            if key is not None:
-                # in a=b=c the value is b=c
-                self._written[key] = f"{self._written[key]}={bare}" if goes_on else bare
-                self._info[key] = f"{self._info[key]}={word}" if goes_on else word
-                goes_on = bool(equals)
-                key = key if goes_on else None
-            elif not equals:
-                self._info.setdefault(word, "")
-            elif bare in self._written:
-                raise self._error(f"expected each key once, got a second {quoted(bare)}", row=-1)
-            else:
-                key = bare
-                self._written[key] = ""
-                self._info[key] = '""'
-        for key in self._written:
-            word = _WORDS.get(key.lower(), key)
-            if key.lower() == "cell" and "Lattice" not in self._written:
-                word = "Lattice"
-            if key != word:
-                raise self._error(f"expected {word}, got {quoted(key)}", row=-1)
-
-    def _geometry_word(self, key: str) -> str | None:
-        """The value of a key, without quotes or brackets; None without the key."""
-        word = self._info.get(key)
-        if word and (closing := _CLOSING.get(word[0])) is not None:
-            word = word[1:].removesuffix(closing)
-        return word
-
-    def _cell_and_periodicity(self) -> tuple[FloatArray, tuple[bool, bool, bool]]:
-        cell, periodic = np.zeros((3, 3)), (False, False, False)
-        if (lattice := self._geometry_word("Lattice")) is not None:
-            words = _words(lattice)
-            numbers = [parse_number(word) for word in words]
-            if None in numbers or len(numbers) != cell.size:
-                got = quoted(words[numbers.index(None)]) if None in numbers else len(numbers)
-                raise self._error(f"expected nine numbers for Lattice, got {got}", row=-1)
-            cell, periodic = np.array(numbers, dtype=np.float64).reshape(3, 3), (True, True, True)
-        if (pbc := self._geometry_word("pbc")) is not None:
-            axes = [_AXES.get(word) for word in _words(pbc)]
-            a, b, c = 3 * axes if len(axes) == 1 else axes if len(axes) == 3 else (None, None, None)
-            if a is None or b is None or c is None:
-                raise self._error(f"expected T or F for each axis in pbc, got {quoted(pbc)}", row=-1)
-            periodic = (a, b, c)
-        return cell, periodic
-
     # --- the rows
 
     def _read_columns(self) -> tuple[str, ...]:
         """Parse the columns, check every number, and return the element of each atom."""
-        if (properties := self._geometry_word("Properties")) is not None:
+        if (properties := self._comment.geometry_word("Properties")) is not None:
             self._read_declared(properties)
         declared = self._declared or _PLAIN_COLUMNS
         n_columns = sum(n for _, n in declared.values())
@@ -262,9 +185,9 @@ class _Frame:
         first = 0
         for name, (kind, n) in declared.items():
             column = Column(kind, tuple([tuple(fields[first : first + n]) for fields in self._rows]))
-            self._columns[name] = column
             if kind in "RI":
-                self._numbers[name] = self._as_numbers(column)
+                column, self._numbers[name] = self._with_numbers(column)
+            self._columns[name] = column
             first += n
         symbols = next(
             (self._columns[name].rows for name in ("species", "symbols") if name in declared), None
@@ -278,35 +201,45 @@ class _Frame:
     def _read_declared(self, declared: str) -> None:
         """Parse the columns that `Properties` declares."""
         parts = declared.split(":")
-        names, kinds, counts = parts[::3], parts[1::3], [parse_count(part) for part in parts[2::3]]
+        names = [_COLUMN_WORDS.get(part.lower(), part) for part in parts[::3]]
+        kinds, counts = parts[1::3], [parse_count(part) for part in parts[2::3]]
         sizes = {name: count for name, count in zip(names, counts, strict=False) if count is not None}
         if len(names) != len(counts) or None in counts or not set(kinds) <= set("RISL"):
-            raise self._error(f"expected Properties as name:type:columns, got {quoted(declared)}", row=-1)
+            raise self._comment.error(f"expected Properties as name:type:columns, got {quoted(declared)}")
         if len(sizes) < len(names):
             twice = next(name for place, name in enumerate(names) if name in names[:place])
-            raise self._error(f"expected each column once, got a second {quoted(twice)}", row=-1)
+            raise self._comment.error(f"expected each column once, got a second {quoted(twice)}")
         if "pos" not in sizes:
-            raise self._error("expected three columns for pos, got none", row=-1)
+            raise self._comment.error("expected three columns for pos, got none")
         types = dict(zip(names, kinds, strict=True))
         for aliases, allowed, n in (*_COLUMNS, *(((name,), "RI", 3) for name in _FORCES_KEYS)):
             found = [name for name in aliases if name in types]
             if len(found) > 1:
-                raise self._error(f"expected one of the columns {' and '.join(found)}, got both", row=-1)
+                raise self._comment.error(f"expected one of the columns {' and '.join(found)}, got both")
             for name in found:
                 if sizes[name] != n:
-                    raise self._error(f"expected {_COUNTS[n]} for {name}, got {sizes[name]}", row=-1)
+                    raise self._comment.error(f"expected {_COUNTS[n]} for {name}, got {sizes[name]}")
                 if types[name] not in allowed:
                     got = quoted(types[name])
-                    raise self._error(f"expected type {' or '.join(allowed)} for {name}, got {got}", row=-1)
+                    raise self._comment.error(f"expected type {' or '.join(allowed)} for {name}, got {got}")
         self._declared = {name: (types[name], sizes[name]) for name in names}
 
-    def _as_numbers(self, column: Column) -> FloatArray:
+    def _with_numbers(self, column: Column) -> tuple[Column, FloatArray]:
+        """A column and its numbers, (n_atoms, width); with exponents that other programs read, if Fortran wrote it."""
         numbers = _parsed(column.kind, [field for row in column.rows for field in row])
+        if numbers is None and column.kind == "R":
+            rows = tuple([tuple([field.translate(FORTRAN_EXPONENT) for field in row]) for row in column.rows])
+            numbers = _parsed(column.kind, [field for row in rows for field in row])
+            column = column if numbers is None else Column(column.kind, rows)
         if numbers is None:
-            row = next(row for row, fields in enumerate(column.rows) if _parsed(column.kind, fields) is None)
-            wrong = next(field for field in column.rows[row] if _parsed(column.kind, [field]) is None)
+            row, wrong = next(
+                (row, field)
+                for row, fields in enumerate(column.rows)
+                for field in fields
+                if _parsed(column.kind, [field.translate(FORTRAN_EXPONENT)]) is None
+            )
             raise self._error(f"expected a number, got {quoted(wrong)}", row)
-        return np.array(numbers).reshape(len(column.rows), -1)
+        return column, np.array(numbers).reshape(len(column.rows), -1)
 
     def _elements(self, rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
         symbols = tuple([field.capitalize() for (field,) in rows])
@@ -327,54 +260,61 @@ class _Frame:
             found.append(SYMBOLS[number - 1])
         return tuple(found)
 
-    def _finite(self, name: str, expected: str) -> FloatArray:
+    def _numbers_of(self, name: str) -> FloatArray:
         """The numbers of a column, or of several columns with names joined by blanks."""
         parts = [name] if name in self._numbers else name.split(" ")
-        numbers = np.column_stack([self._numbers[part] for part in parts])
+        return np.column_stack([self._numbers[part] for part in parts])
+
+    def _finite(self, name: str, expected: str) -> FloatArray:
+        numbers = self._numbers_of(name)
         if len(infinite := np.flatnonzero(~np.isfinite(numbers).all(axis=1))):
             raise self._error(f"expected {expected}, got NaN or infinity", row=int(infinite[0]))
         return numbers
 
     # --- the labels
 
-    def _agreed(self, names: Sequence[str], convert: Callable[[str], Any], option: str) -> Any:
-        """The value that all names agree on, or None if there are no names."""
-        found = {name: convert(name) for name in names}
-        if not found:
-            return None
+    def _energy(self, names: Sequence[str]) -> float | None:
+        """The energy that all names agree on, or None if there are no names; of rounded ones, that with most digits."""
+        found = {name: self._comment.number(name) for name in names}
+        self._check_agreement(found, "--energy-key")
+        written = self._comment.written
+        return max(found.items(), key=lambda item: _digits(written[item[0]], item[1]))[1] if found else None
+
+    def _forces(self, label: Label) -> tuple[FloatArray | None, tuple[str | None, ...]]:
+        """The forces that all names agree on, or None, and remarks on what is not used."""
+        names = label.names
+        unknown = [name for name in names if np.isnan(self._numbers_of(name)).all()]
+        found = {name: self._finite(name, f"finite {name}") for name in names if name not in unknown}
+        self._check_agreement(found, "--forces-key")
+        nan = f"{' and '.join(unknown)} ignored: expected numbers, got NaN only" if unknown else None
+        return next(iter(found.values()), None), (label.remark, nan, self._remark_on_plain())
+
+    def _check_agreement(self, found: Mapping[str, float | FloatArray], option: str) -> None:
+        if len(found) < 2:
+            return
         (first, value), *others = found.items()
+        apart = max(_SINGLE * float(np.abs(value).max()), _ROUNDED)
         for name, other in others:
-            if not np.array_equal(value, other):
-                reason = f"expected equal values of {first} and {name}, got others; choose one with {option}"
-                raise self._error(reason, row=-1)
-        return value
+            if np.abs(np.subtract(value, other)).max() > apart:
+                raise self._comment.error(
+                    f"expected equal values of {first} and {name}, got others; choose one with {option}"
+                )
 
-    def _text(self, key: str) -> str | None:
-        """The text of a key, without quotes or escapes; None without the key."""
-        word = self._info.get(key)
-        if word is None or not word.startswith('"'):
-            return self._written.get(key)
-        try:
-            return str(json.loads(word))
-        except ValueError:
-            return self._written.get(key)
-
-    def _weight(self) -> float:
-        try:
-            return parsed_weight(self._text(CONFIG_WEIGHT))
-        except InputError as error:
-            raise self._error(error.reason, row=-1) from None
-
-    def _energy(self, key: str) -> float:
-        written = self._written[key]
-        number = parse_number(written)
-        if number is None:
-            raise self._error(f"expected a finite number for {key}, got {quoted(written)}", row=-1)
-        return number
+    def _remark_on_plain(self) -> str | None:
+        """A remark on numbers behind the positions of plain XYZ, which may be forces."""
+        n_more = min(map(len, self._rows)) - 7
+        if self._declared or n_more < 0 or _parsed("R", self._rows[0][4:7]) is None:
+            return None
+        columns = f"{_PLAIN}:forces:R:3" + (f":others:R:{n_more}" if n_more else "")
+        return f"columns behind the positions ignored: if they are forces, add {columns} to the comment lines"
 
 
-def _words(text: str) -> list[str]:
-    return text.replace(",", " ").split()
+def _digits(text: str, number: float) -> tuple[bool, int]:
+    """How precise a number is: whether beyond single precision, whose conversion adds digits, and how many digits."""
+    with np.errstate(over="ignore"):
+        is_single = float(np.float32(number)) == number
+    mantissa = words_of_numbers(text)[0].translate(FORTRAN_EXPONENT).upper().partition("E")[0]
+    return not is_single, len(mantissa.replace(".", "").lstrip("+-0"))
 
 
 def _parsed(kind: str, fields: Sequence[str]) -> list[float] | None:

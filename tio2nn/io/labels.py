@@ -146,6 +146,7 @@ _GRADIENT = _pattern("gradients?|grads?")
 _MANY = 8  # names shown in a message
 # stress and virial of one frame agree within the digits that are usual: of the largest component, and eV/Å³
 _APART, _ROUNDED = 1e-3, 2e-6
+_JSON = "_JSON"  # in front of arrays that ASE does not write as plain numbers
 _NO_BRACKETS = str.maketrans("[](){}", "      ")
 _NOT_FINITE = ("nan", "inf", "infinity")
 
@@ -162,10 +163,10 @@ def energy_label(written: Mapping[str, str], chosen: str | None) -> Label:
         written: the value of each key.
         chosen: the key that the user named, if any.
     """
-    if chosen is not None:
-        if chosen in written:
-            return Label((chosen,), None)
+    if chosen is not None and chosen not in written:
         return Label((), f"expected a total energy in {chosen!r}, got none{_others(written)}")
+    if chosen is not None:
+        return Label((chosen,), None)
     usual = [key for key in written if _is(_ENERGY, key)]
     total = [key for key in written if _is(_TOTAL_ENERGY, key) and key not in usual]
     beside = [key for key in written if _is(_BESIDE_ENERGY, key)]
@@ -187,7 +188,7 @@ def is_free_energy(key: str) -> bool:
 
 
 def _others(written: Mapping[str, str]) -> str:
-    numbers = [key for key, value in written.items() if parse_number(value) is not None]
+    numbers = [key for key, value in written.items() if number_in(value) is not None]
     energies = [key for key in numbers if "energy" in key.lower()]
     found = energies or numbers
     names = [key for key in found if not key.startswith(PREFIX_OF_PREDICTIONS)]
@@ -248,8 +249,8 @@ def stress_label(
     chosen: str | None,
     cell: FloatArray,
     periodic: tuple[bool, bool, bool],
-) -> tuple[FloatArray | None, str | None]:
-    """The stress of a frame, eV/Å³, and a remark on a stress or virial that is not used.
+) -> tuple[FloatArray | None, tuple[str, ...]]:
+    """The stress of a frame, eV/Å³, and remarks on stresses and virials that are not used.
 
     Args:
         written: the value of each key.
@@ -257,37 +258,58 @@ def stress_label(
         cell, periodic: as in `Structure`.
     """
     if chosen is not None and chosen not in written:
-        return None, f"expected a stress in {chosen!r}, got none{_tensors(written)}"
+        return None, (f"expected a stress in {chosen!r}, got none{_tensors(written)}",)
     keys = [key for key in written if _is(_STRESS, key)] + [key for key in written if _is(_VIRIAL, key)]
+    volume = float(abs(np.linalg.det(cell)))
     found: dict[str, FloatArray] = {}
+    ignored: dict[str, list[str]] = {}  # keys for each reason
     for key in keys if chosen is None else [chosen]:
-        numbers = _components(written[key])
-        if isinstance(numbers, str):
-            return None, f"{key} ignored: expected six or nine numbers, got {numbers}"
         is_virial = "virial" in key.lower()
-        volume = float(abs(np.linalg.det(cell)))
-        scale = -1.0 / volume if is_virial and volume else 1.0
-        stress, reason = usable_stress(numbers, periodic, scale)
+        numbers = _components(written[key])
+        stress: FloatArray | None = None
+        reason: str | None
+        if isinstance(numbers, str):
+            reason = f"expected six or nine numbers, got {numbers}"
+        else:
+            stress, reason = usable_stress(numbers, periodic, -1.0 / volume if is_virial and volume else 1.0)
         if stress is None:
-            return None, f"{key} ignored: {reason}"
-        found[key] = stress
+            ignored.setdefault(str(reason), []).append(key)
+        else:
+            found[key] = stress
+    remarks = tuple(f"{' and '.join(names)} ignored: {reason}" for reason, names in ignored.items())
     if not found:
-        return None, None
+        return None, remarks
     (first, stress), *others = found.items()
     for key, other in others:
         if np.abs(stress - other).max() > max(_APART * float(np.abs(stress).max()), _ROUNDED):
             reason = "expected the stress to be minus the virial over the volume, got another"
             reason = reason if "virial" in key.lower() else "expected equal stresses, got others"
-            return None, f"{first} and {key} ignored: {reason}; choose one with --stress-key"
-    return stress, None
+            remark = f"{first} and {key} ignored: {reason}; choose one with --stress-key"
+            return None, (*remarks, remark)
+    return stress, remarks
+
+
+def words_of_numbers(text: str) -> list[str]:
+    """The words of a number, vector or matrix, written with or without brackets and commas, or as JSON by ASE."""
+    words = text.translate(_NO_BRACKETS).replace(",", " ").split()
+    return words[1:] if words[:1] == [_JSON] else words
+
+
+def number_in(text: str) -> float | None:
+    """The finite number that a text holds, alone or as an array of one; None if it holds something else."""
+    words = words_of_numbers(text)
+    return parse_number(words[0]) if len(words) == 1 else None
 
 
 def _components(text: str) -> list[float] | str:
-    """The numbers of a matrix or vector, with NaN and infinity; what else it is if they are not six or nine."""
-    words = re.split(r"[\s,]+", text.translate(_NO_BRACKETS).strip())
+    """The numbers of a matrix or vector, with NaN and infinity; what else it is if they are not six or nine.
+
+    That is no value: remarks with the same words are merged.
+    """
+    words = words_of_numbers(text)
     numbers = [math.nan if word.lower().lstrip("+-") in _NOT_FINITE else parse_number(word) for word in words]
     if None in numbers:
-        return quoted(text)
+        return "text"
     if len(numbers) not in (6, 9):
         return counted(len(numbers), "number")
     return [number for number in numbers if number is not None]
