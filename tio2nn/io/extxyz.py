@@ -19,6 +19,7 @@ from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.files.text import FORTRAN_EXPONENT, check_last_row, decode_text, parse_count, quoted
 from tio2nn.io.extxyz_comment import Comment
+from tio2nn.io.label_weights import FORCES, key_of_no_weight, remark_on_weights
 from tio2nn.io.labels import (
     Label,
     ReadOptions,
@@ -134,7 +135,7 @@ class _Frame:
         # forces without an energy are of no use, and the missing energy is reported anyway
         wanted = energy is not None or free_energy is not None or options.forces_key is not None
         stress, of_stress = stress_label(comment.written, options.stress_key, cell, periodic)
-        remarks = (*(of_forces if wanted else ()), *of_stress)
+        remarks = (*(of_forces if wanted else ()), *of_stress, remark_on_weights(comment.written))
         return Structure(
             name=name,
             elements=elements,
@@ -283,6 +284,8 @@ class _Frame:
     def _forces(self, label: Label) -> tuple[FloatArray | None, tuple[str | None, ...]]:
         """The forces that all names agree on, or None, and remarks on what is not used."""
         names = label.names
+        if names and (weight := key_of_no_weight(self._comment.written, FORCES)) is not None:
+            return None, (f"{' and '.join(names)} ignored: {weight} is 0",)
         unknown = [name for name in names if np.isnan(self._numbers_of(name)).all()]
         found = {name: self._finite(name, f"finite {name}") for name in names if name not in unknown}
         self._check_agreement(found, "--forces-key")

@@ -20,6 +20,7 @@ import numpy as np
 
 from tio2nn.array_types import FloatArray
 from tio2nn.files.text import parse_number, quoted
+from tio2nn.io.label_weights import ENERGY, STRESS, VIRIAL, key_of_no_weight, weighted_label
 from tio2nn.structures.energy_label import EnergyChoice
 from tio2nn.structures.stress import usable_stress
 from tio2nn.structures.structure import Structure
@@ -165,6 +166,8 @@ def energy_label(written: Mapping[str, str], chosen: str | None) -> Label:
     """
     if chosen is not None and chosen not in written:
         return Label((), f"expected a total energy in {chosen!r}, got none{_others(written)}")
+    if (weight := key_of_no_weight(written, ENERGY)) is not None:
+        return Label((), f"expected a total energy, got none: {weight} is 0")
     if chosen is not None:
         return Label((chosen,), None)
     usual = [key for key in written if _is(_ENERGY, key)]
@@ -178,6 +181,8 @@ def energy_label(written: Mapping[str, str], chosen: str | None) -> Label:
 
 def free_energy_label(written: Mapping[str, str], chosen: str | None) -> Label:
     """The keys that hold the free energy, to which forces belong; none if the user named another key for energies."""
+    if key_of_no_weight(written, ENERGY) is not None:
+        return Label((), None)
     names = tuple(key for key in written if _is(_FREE_ENERGY, key) and chosen in (None, key))
     return Label(names, None)
 
@@ -189,6 +194,7 @@ def is_free_energy(key: str) -> bool:
 
 def _others(written: Mapping[str, str]) -> str:
     numbers = [key for key, value in written.items() if number_in(value) is not None]
+    numbers = [key for key in numbers if weighted_label(key) is None]
     energies = [key for key in numbers if "energy" in key.lower()]
     found = energies or numbers
     names = [key for key in found if not key.startswith(PREFIX_OF_PREDICTIONS)]
@@ -265,10 +271,13 @@ def stress_label(
     ignored: dict[str, list[str]] = {}  # keys for each reason
     for key in keys if chosen is None else [chosen]:
         is_virial = "virial" in key.lower()
+        weight = key_of_no_weight(written, VIRIAL if is_virial else STRESS)
         numbers = _components(written[key])
         stress: FloatArray | None = None
         reason: str | None
-        if isinstance(numbers, str):
+        if weight is not None:
+            reason = f"{weight} is 0"
+        elif isinstance(numbers, str):
             reason = f"expected six or nine numbers, got {numbers}"
         else:
             stress, reason = usable_stress(numbers, periodic, -1.0 / volume if is_virial and volume else 1.0)
