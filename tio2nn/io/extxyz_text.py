@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from tio2nn.array_types import FloatArray
-from tio2nn.io.labels import PREFIX_OF_PREDICTIONS, is_reference_label
+from tio2nn.io.labels import PREFIX_OF_PREDICTIONS, is_reference_label, words_of_numbers
 from tio2nn.structures.structure import Column, Structure
 
 _GEOMETRY_KEYS = ("Lattice", "Properties", "pbc")
 _TENSORS = ("stress", "virial")  # ASE refuses a file unless they are nine numbers
 _VOIGT = (0, 5, 4, 5, 1, 3, 4, 3, 2)  # indices of the nine components into xx yy zz yz xz xy
+_EMPTY = ('""', "''")  # ASE takes the next key for the value
 _PLAIN_WORD = re.compile(r"[^\s=\"'{}\[\]\\]+")
 
 
@@ -96,13 +97,13 @@ def _of_source(structure: Structure) -> tuple[dict[str, str], dict[str, Column]]
         if key not in _GEOMETRY_KEYS
         and not key.startswith(PREFIX_OF_PREDICTIONS)
         and (word or _PLAIN_WORD.fullmatch(key))
+        and word not in _EMPTY
     }
     for key in _TENSORS:
-        numbers = info.get(key, "").strip("\"'{}[]").replace(",", " ").split()
-        if len(numbers) == 6:
-            info[key] = '"' + " ".join(numbers[place] for place in _VOIGT) + '"'
-        elif key in info and len(numbers) != 9:
-            del info[key]
+        numbers = words_of_numbers(info.pop(key, "").strip("\"'"))
+        numbers = [numbers[place] for place in _VOIGT] if len(numbers) == 6 else numbers
+        if len(numbers) == 9:
+            info[key] = f'"{" ".join(numbers)}"'
     columns = {
         name: column for name, column in extras.columns.items() if not name.startswith(PREFIX_OF_PREDICTIONS)
     }
