@@ -3,10 +3,15 @@
 The free energy is `free  energy   TOTEN` of a step, the energy that extrapolated to no smearing, `energy(sigma->0)`
 behind it, which dpdata does not read. Steps of machine-learned force fields, which have `free  energy ML TOTEN`, are
 passed over.
+
+VASP 4 prints the energy of a step before its cell and forces: cut as later versions print them, geometries would get
+the energy of the next step. Such files are refused.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -14,13 +19,15 @@ from tio2nn.errors import InputError
 from tio2nn.files.text import parse_count, parse_number, quoted
 from tio2nn.io.electronic_states import by_electrons
 from tio2nn.io.outputs import foreign
-from tio2nn.io.stream import Labels, Lines, element_of_label, numbers_of, structure_of
+from tio2nn.io.stream import Labels, Lines, element_of_label, numbers_of, numbers_or_nan, structure_of
 from tio2nn.structures.structure import Structure
 
 _TITLE = "an OUTCAR of VASP"
 _ENERGY, _ML_ENERGY = "free  energy   TOTEN", "free  energy ML TOTEN"
 _PLAIN_ENERGY, _EXTRAPOLATED = "energy  without entropy", "energy(sigma->0)"
-_ELECTRONIC = "Iteration"
+# the number in parentheses is wider than its field from 1000 on, and stars from 10,000 on
+_ELECTRONIC = re.compile(r"-+ Iteration\s*(?:\d+|\*+)\(\s*(\d+|\*+)\s*\)")
+_VERSION, _TOO_OLD = " vasp.", " vasp.4"
 _CELL, _FORCES, _STRESS = "VOLUME and BASIS", "TOTAL-FORCE", "FORCE on cell =-STRESS"
 _CELL_ROWS, _STRESS_ROWS = 8, 20  # behind their heads
 _KBAR = 1.0 / 1602.1766208  # eV/Å³
@@ -68,12 +75,16 @@ class _Run:
         self._numbers: dict[str, list[float | None]] = {}
         self._states: dict[str, str] = {}
         self._nelm = 0
+        self._version = ""
         self._next_step()
 
     def _next_step(self) -> None:
         self._line = self._lines.number + 1
         self._total: str | None = None  # the line with the free energy, which nearly ends the step
-        self._last_iteration: str | None = None
+        self._n_electronic = 0
+        self._forget_sections()
+
+    def _forget_sections(self) -> None:
         self._sections: dict[str, list[str]] = {}
         self._open: list[str] = []
         self._n_left = 0
@@ -84,11 +95,18 @@ class _Run:
             self._open.append(line)
             self._n_left -= 1
         is_energy, is_plain = _ENERGY in line, _PLAIN_ENERGY in line and "ML" not in line
-        if self._total is not None and (is_energy or is_plain or _ELECTRONIC in line):
+        electronic = _ELECTRONIC.search(line)
+        section = _section(line)
+        is_whole = self._sections.keys() >= {_CELL, _FORCES}
+        if self._total is not None and (is_energy or electronic or (is_whole and (is_plain or section))):
             yield self._step(line if is_plain else "")
             self._next_step()
-        if line.startswith(" vasp.") and self._header:
-            self._start()
+        if line.startswith(_VERSION):
+            if line.startswith(_TOO_OLD):
+                raise self._early_energy(line.split()[0])
+            if self._header:
+                self._start()
+            self._version = line.split()[0]
         if is_energy:
             self._lines.check_end()
             self._lines.found_result()
@@ -96,24 +114,32 @@ class _Run:
         elif _ML_ENERGY in line:
             self._saw_ml = True
             self._lines.found_result()
-        elif _ELECTRONIC in line:
-            self._last_iteration = line
-        elif _FORCES in line and "ML" not in line:
-            self._begin(_FORCES, line, (self._n_atoms or 0) + 1)
-        elif _STRESS in line and "ML" not in line:
-            self._begin(_STRESS, line, _STRESS_ROWS)
-        elif _CELL in line:
-            self._begin(_CELL, line, _CELL_ROWS)
+            self._forget_sections()
+        elif electronic:
+            # what stands before belongs to the beginning of the file, or to another step
+            self._forget_sections()
+            number = parse_count(electronic[1])
+            self._n_electronic = self._n_electronic + 1 if number is None else number
+        elif section:
+            if self._total is not None:
+                raise self._early_energy(self._version)
+            self._begin(section, line)
         elif self._elements is None and any(word in line for word in _HEADER):
             self._take_header(line)
         elif self._elements is None and (word := line.split("=")[0].strip()) in (_VALENCES, _N_ELECTRONS):
             self._numbers[word] = [parse_number(field) for field in line.partition("=")[2].split()]
 
+    def _early_energy(self, version: str) -> InputError:
+        return self._lines.error(
+            f"expected the free energy of a step behind its cell and forces, got an OUTCAR of {quoted(version)}, "
+            "which prints it before them: give vasprun.xml of that run, or repeat it with VASP 5.4 or later"
+        )
+
     def end(self, n_steps: int) -> Iterator[Structure | InputError]:
         """The last step, and what is wrong with the end of the file."""
         if self._total is not None:
             yield self._step("")
-        elif self._last_iteration is not None:
+        elif self._n_electronic:
             yield self._lines.error(
                 "expected the free energy at the end of the step, got none: interrupted?", self._line
             )
@@ -121,9 +147,12 @@ class _Run:
             got = "those of a machine-learned force field" if self._saw_ml else "none"
             yield InputError(f"expected ionic steps of electronic structure, got {got}", file=self._file)
 
-    def _begin(self, section: str, line: str, n_rows: int) -> None:
+    def _begin(self, section: str, line: str) -> None:
+        rows = {_CELL: _CELL_ROWS, _STRESS: _STRESS_ROWS, _FORCES: (self._n_atoms or 0) + 1}
+        # anew, so that their order is that of the file
+        self._sections.pop(section, None)
         self._open = self._sections[section] = [line]
-        self._n_left = n_rows
+        self._n_left = rows[section]
 
     def _take_header(self, line: str) -> None:
         if len(self._header) == _MOST_HEADER:
@@ -189,13 +218,14 @@ class _Run:
         missing = next((what for what in (_CELL, _FORCES) if what not in found), None)
         if missing is not None:
             raise self._failed(f"expected {missing} in a step, got none (NWRITE = 0?)")
-        block = [] if self._last_iteration is None else [self._last_iteration]
-        stress = found.get(_STRESS, [])
-        # up to the row that dpdata seeks; without it, it fails
-        last = next((k for k, row in enumerate(stress) if row.split()[:2] == ["in", "kB"]), -1)
-        block += stress[: last + 1]
-        block += [*found[_CELL], *found[_FORCES], self._total or ""]
-        positions, cell, free_energy, forces, pressure, converged = foreign.told(
+        if list(found).index(_CELL) > list(found).index(_FORCES):
+            raise self._failed(f"expected {_CELL} before {_FORCES} in a step, got it behind")
+        if not self._n_electronic:
+            raise self._failed("expected electronic steps before the energy of a step, got none")
+        # as dpdata takes it apart
+        electronic = f"{'-' * 20} Iteration      1( {self._n_electronic}) {'-' * 20}"
+        block = [electronic, *found[_CELL], *found[_FORCES], self._total or ""]
+        positions, cell, free_energy, forces, _, converged = foreign.told(
             lambda: self._outcar.analyze_block(block, len(elements), self._nelm),
             self._failed,
         )
@@ -212,9 +242,27 @@ class _Run:
                 plain_energy,
                 free_energy,
                 forces,
-                None if pressure is None else -_KBAR * pressure,
+                self._tension(),
                 states=self._states,
             ),
             file=self._file,
             line=self._line,
         )
+
+    def _tension(self) -> list[list[float]] | None:
+        """The stress, eV/Å³, NaN where stars stand for a pressure; dpdata would lose the step with it."""
+        rows = [row.split() for row in self._sections.get(_STRESS, [])]
+        pressures = next((row[2:8] for row in rows if row[:2] == ["in", "kB"]), None)
+        if pressures is None:
+            return None
+        if len(pressures) < 6:
+            return [[math.nan] * 3] * 3
+        xx, yy, zz, xy, yz, zx = numbers_or_nan(pressures, -_KBAR)
+        return [[xx, xy, zx], [xy, yy, yz], [zx, yz, zz]]
+
+
+def _section(line: str) -> str:
+    """The section of a step that begins with a line; "" for none."""
+    if _CELL in line:
+        return _CELL
+    return next((what for what in (_FORCES, _STRESS) if what in line and "ML" not in line), "")
