@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from outputs import (
@@ -20,6 +22,7 @@ from outputs import (
 )
 
 HARTREE = 2 * RYDBERG
+NO_UNITS: Mapping[str, tuple[str, float]] = MappingProxyType({})
 
 
 def outcar(
@@ -117,6 +120,7 @@ def cp2k(
     forces: bool = True,
     stress: str = "GPa",
     charge: int = 0,
+    units: Mapping[str, tuple[str, float]] = NO_UNITS,
 ) -> str:
     """The output of a single point by CP2K.
 
@@ -128,22 +132,26 @@ def cp2k(
         forces: whether they were asked for.
         stress: unit in which it is printed; "" if it was not asked for.
         charge: of all atoms.
+        units: in place of the usual ones, of "energy", "forces", "cell" and "positions": name, and size in eV and Å.
     """
+    energy_unit, per_energy = units.get("energy", ("hartree" if late else "a.u.", HARTREE))
+    cell_unit, per_cell = units.get("cell", ("angstrom", 1.0))
+    place_unit, per_place = units.get("positions", ("ANGSTROM", 1.0))
     lines = [" DBCSR| CPU Multiplication driver                                 BLAS (U)", ""]
     lines += ["  **** **** ******  **  PROGRAM STARTED AT               2024-01-01 00:00:00.000"]
     lines += ["", " CP2K| version string:                             CP2K version 2023.1", ""]
-    for name, vector in zip("abc", CELL, strict=True):
+    for name, vector in zip("abc", CELL / per_cell, strict=True):
         numbers = "".join(f"{number:10.3f}" for number in vector)
         lines.append(
-            f" CELL| Vector {name} [angstrom]:  {numbers}   |{name}| = {np.linalg.norm(vector):12.6f}"
+            f" CELL| Vector {name} [{cell_unit}]:  {numbers}   |{name}| = {np.linalg.norm(vector):12.6f}"
         )
     lines += [f" CELL| Periodicity {periodicity:>60}", ""]
     lines += [f" DFT| Multiplicity {1 + charge % 2:>61}", f" DFT| Charge {charge:>67}", ""]
     lines += ["  1. Atomic kind: Si1                               Number of atoms:       1", ""]
     lines += ["  2. Atomic kind: O                                 Number of atoms:       2", ""]
-    lines += [" MODULE QUICKSTEP: ATOMIC COORDINATES IN ANGSTROM", ""]
+    lines += [f" MODULE QUICKSTEP: ATOMIC COORDINATES IN {place_unit}", ""]
     lines += ["   Atom Kind Element         X             Y             Z       Z(eff)     Mass"]
-    for k, (element, row) in enumerate(zip(ELEMENTS, positions(), strict=True), start=1):
+    for k, (element, row) in enumerate(zip(ELEMENTS, positions() / per_place, strict=True), start=1):
         numbers = "".join(f"{number:14.6f}" for number in row)
         lines.append(f"{k:7d}{1 + (element == 'O'):5d} {element:<4}{8:3d}{numbers}   6.0000  15.9994")
     lines += ["", ""]
@@ -152,10 +160,11 @@ def cp2k(
             lines.append("  *** SCF run converged in    10 steps ***")
         else:
             lines.append(" *** WARNING in qs_scf.F:601 :: SCF run NOT converged ***")
-        unit = "[hartree]" if late else "[a.u.]:"
-        lines += ["", f" ENERGY| Total FORCE_EVAL ( QS ) energy {unit} {FREE_ENERGY / HARTREE:27.15f}", ""]
+        unit = f"[{energy_unit}]" + ("" if late else ":")
+        lines += ["", f" ENERGY| Total FORCE_EVAL ( QS ) energy {unit} {FREE_ENERGY / per_energy:27.15f}", ""]
         if forces:
-            lines += _cp2k_forces(late)
+            usual = "hartree/bohr" if late else "a.u.", HARTREE / BOHR
+            lines += _cp2k_forces(late, *units.get("forces", usual))
         if stress:
             lines += _cp2k_stress(late, stress)
     return "\n".join([*lines, "", "  **** **** ******  **  PROGRAM ENDED AT"]) + "\n"
@@ -196,10 +205,10 @@ def _cp2k_stress(late: bool, unit: str) -> list[str]:
     ]
 
 
-def _cp2k_forces(late: bool) -> list[str]:
-    in_units = FORCES * BOHR / HARTREE
+def _cp2k_forces(late: bool, unit: str, size: float) -> list[str]:
+    in_units = FORCES / size
     if late:
-        head = [" FORCES| Atomic forces [hartree/bohr]", " FORCES| Atom x y z |f|"]
+        head = [f" FORCES| Atomic forces [{unit}]", " FORCES| Atom x y z |f|"]
         rows = [
             f" FORCES| {k} " + " ".join(f"{number:.12E}" for number in [*row, np.linalg.norm(row)])
             for k, row in enumerate(in_units, start=1)
@@ -210,7 +219,7 @@ def _cp2k_forces(late: bool) -> list[str]:
         for k, (element, row) in enumerate(zip(ELEMENTS, in_units, strict=True), start=1)
     ]
     head = [
-        " ATOMIC FORCES in [a.u.]",
+        f" ATOMIC FORCES in [{unit}]",
         "",
         " # Atom   Kind   Element          X              Y              Z",
     ]

@@ -2,8 +2,9 @@
 
 The energy of CP2K contains the entropy of smearing: forces belong to it. It is energy and free energy alike, as for
 `pw.x`. Stresses are positive under pressure there: strained copies of silicon, computed by CP2K 2023.1, have minus the
-derivative of their energies. dpdata opens a file by its name; what it needs is put into a temporary one, so that
-outputs come from anywhere.
+derivative of their energies. Units are those that stand in brackets beside energy, forces and cell, and behind
+`ATOMIC COORDINATES IN`; dpdata would take all of them for its own. It opens a file by its name; what it needs is put
+into a temporary one, so that outputs come from anywhere.
 """
 
 from __future__ import annotations
@@ -11,21 +12,20 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, BinaryIO
 
 from tio2nn.errors import InputError
 from tio2nn.files.text import quoted
-from tio2nn.io.atomic_units import BOHR, HARTREE
-from tio2nn.io.outputs import foreign
-from tio2nn.io.stream import Labels, Lines, numbers_or_nan, structure_of
+from tio2nn.io.outputs import cp2k_units, foreign
+from tio2nn.io.stream import Labels, Lines, numbers_of, numbers_or_nan, structure_of
 from tio2nn.structures.stress import GPA
 from tio2nn.structures.structure import Structure
 
 _TITLE = "output of CP2K"
 _ENERGY = "ENERGY| Total FORCE_EVAL"
 _KIND = "Atomic kind:"
-_SINGLE = ("SCF run converged", "Multiplication driver", "CELL| Vector", "FORCES|", _KIND, _ENERGY)
+_SINGLE = ("SCF run converged", "Multiplication driver", "CELL| Vector", "FORCES|", _KIND)
 _ATOMS = ("Atom  Kind  Element", "Atom Kind Element")
 _FORCES, _END_OF_FORCES = " Atom   Kind ", "SUM OF ATOMIC FORCES"
 _PERIODICITY = ("CELL| Periodicity", "POISSON| Periodicity")
@@ -33,8 +33,24 @@ _PERIODICITY = ("CELL| Periodicity", "POISSON| Periodicity")
 _STRESS = re.compile(
     r" ?(?:STRESS TENSOR|STRESS\| (?:Analytical|Numerical) stress tensor) \[(\w+)\]\s*", re.IGNORECASE
 )
-_UNITS = {"gpa": 1.0, "kbar": 0.1, "mpa": 1e-3, "bar": 1e-4, "pa": 1e-9}  # GPa
+_PRESSURES = {"gpa": 1.0, "kbar": 0.1, "mpa": 1e-3, "bar": 1e-4, "pa": 1e-9}  # GPa
 _STATE = re.compile(r" DFT\| (Charge|Multiplicity)\s+(\S+)\s*")
+# of what, where it stands, and its meaning
+_UNITS: tuple[tuple[str, re.Pattern[str], Callable[[str], float | None]], ...] = (
+    ("energy", re.compile(r"ENERGY\| Total FORCE_EVAL.* energy\s+[\[(]([^])]*)[])]"), cp2k_units.of_energy),
+    (
+        "forces",
+        re.compile(r" (?:FORCES\| Atomic forces|ATOMIC FORCES in)\s+\[([^]]*)\]", re.IGNORECASE),
+        cp2k_units.of_force,
+    ),
+    ("cell", re.compile(r" CELL\| Vector \w+\s+\[([^]]*)\]"), cp2k_units.of_length),
+    (
+        "positions",
+        re.compile(r"ATOMIC COORDINATES IN\s+\[?([^]\s]*)\]?", re.IGNORECASE),
+        cp2k_units.of_length,
+    ),
+)
+_LONGEST = 200  # characters of a line that may state a unit
 _MOST_KINDS = 1000
 _MOST_KEPT = 2**28  # characters
 
@@ -75,13 +91,15 @@ class _Point:
         self._n_runs = 0
         self._n_kinds = 0
         self._n_energies = 0
+        self._energy: float = 0.0  # in its unit
+        self._units: dict[str, float] = {}
         self._converged = False
         self._failed = False
         self._periodicity = "XYZ"
         self._in_atoms = False
         self._elements: list[str] = []
         self._in_forces = False
-        self._has_forces = False
+        self._has_forces = self._has_late_forces = False
         self._unit_of_stress = ""
         self._stress: list[list[float]] = []
         self._states: dict[str, str] = {}
@@ -92,8 +110,13 @@ class _Point:
         Raises:
             InputError: it is damaged.
         """
+        self._take_unit(line)
         if "PROGRAM STARTED AT" in line:
             self._n_runs += 1
+        elif _ENERGY in line:
+            self._lines.check_end()
+            self._n_energies += 1
+            (self._energy,) = numbers_of(line.split()[-1:], self._lines, 1)
         elif self._is_of_stress(line):
             self._lines.check_end()
         elif "SCF run NOT converged" in line:
@@ -136,11 +159,28 @@ class _Point:
 
     def _count(self, line: str) -> None:
         self._converged |= "SCF run converged" in line
-        self._has_forces |= "FORCES|" in line
+        self._has_late_forces |= "FORCES|" in line
+        self._has_forces |= self._has_late_forces
         self._n_kinds += _KIND in line
         if self._n_kinds > _MOST_KINDS:
             raise self._lines.error(f"expected at most {_MOST_KINDS} kinds of atoms, got more")
-        self._n_energies += _ENERGY in line
+
+    def _take_unit(self, line: str) -> None:
+        """Note the unit that a line states.
+
+        Raises:
+            InputError: it is unknown, or another one than before.
+        """
+        for what, place, meaning in _UNITS:
+            if (found := place.search(line[:_LONGEST])) is None:
+                continue
+            unit = meaning(found[1])
+            if unit is None:
+                raise self._lines.error(
+                    f"expected a unit of the {what} that is known, got {quoted(found[1])}"
+                )
+            if self._units.setdefault(what, unit) != unit:
+                raise self._lines.error(f"expected one unit of the {what}, got two: {quoted(found[1])}")
 
     def _keep(self, line: str) -> None:
         self._n_kept += len(line) + 1
@@ -178,12 +218,15 @@ class _Point:
             raise self._error(
                 "expected atomic forces, got none: let CP2K print them (FORCE_EVAL/PRINT/FORCES)"
             )
+        for what, _, _ in _UNITS:
+            if what not in self._units:
+                raise self._error(f"expected the unit of the {what}, got none")
 
     def _tension(self) -> tuple[list[list[float]] | None, tuple[str, ...]]:
         """The stress, eV/Å³, and remarks on one that is not used."""
         if not self._unit_of_stress:
             return None, ()
-        in_gpa = _UNITS.get(self._unit_of_stress.lower())
+        in_gpa = _PRESSURES.get(self._unit_of_stress.lower())
         if in_gpa is None:
             return None, (
                 f"stress ignored: expected the unit GPa or bar, got {quoted(self._unit_of_stress)}",
@@ -198,24 +241,27 @@ class _Point:
         Raises:
             InputError: it cannot be used.
         """
+        # the layout of its energy tells dpdata that of the forces, whose unit it takes to be its own
+        head = "energy [hartree]" if self._has_late_forces else "energy [a.u.]:"
+        self._kept.write(f" ENERGY| Total FORCE_EVAL ( QS ) {head} {self._energy!r}\n")
         self._kept.flush()
         self._kept.seek(0)
         # a file that is opened by its number is closed by whoever opened it
-        _, _, _, cells, positions, energies, forces, _ = foreign.told(
+        _, _, _, cells, positions, _, forces, _ = foreign.told(
             lambda: dpdata.cp2k.get_frames(os.dup(self._kept.fileno())), self._error
         )
-        energy = float(energies[0]) * HARTREE / dpdata.unit.EnergyConversion("hartree", "eV").value()
-        per_length = dpdata.unit.ForceConversion("hartree/bohr", "eV/angstrom").value()
+        energy = self._energy * self._units["energy"]
+        of_dpdata = dpdata.unit.ForceConversion("hartree/bohr", "eV/angstrom").value()
         stress, remarks = self._tension()
         return structure_of(
             self._elements,
-            positions[0],
-            cells[0],
+            positions[0] * self._units["positions"],
+            cells[0] * self._units["cell"],
             self._axes(),
             labels=Labels(
                 energy,
                 energy,
-                forces[0] * (HARTREE / BOHR / per_length),
+                forces[0] * (self._units["forces"] / of_dpdata),
                 stress,
                 remarks,
                 states=self._states,
