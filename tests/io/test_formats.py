@@ -100,6 +100,27 @@ def test_pressure_does_not_count_as_energy(tmp_path: Path) -> None:
     assert structure.free_energy == pytest.approx(outputs.FREE_ENERGY, abs=1e-8)
 
 
+def test_output_of_aims_that_is_cut_behind_its_electronic_steps_has_no_energy(tmp_path: Path) -> None:
+    """Electronic steps have the same words as the end, with Hartree before eV."""
+    text = outputs.aims()
+    words = "  Self-consistency cycle converged.\n"
+    step = f"  | Electronic free energy        : {outputs.FREE_ENERGY / 27.2:18.8f} Ha {outputs.FREE_ENERGY:18.8f} eV\n"
+    wrong = step.replace("Electronic free energy", "Total energy corrected").replace(" eV", " eV  <-- remark")
+    text = text.replace(words, step + wrong + words)
+    path = tmp_path / "aims.out"
+    path.write_text(text)
+    (structure,) = outputs.found(path)
+    assert structure.energy == pytest.approx(outputs.ENERGY, abs=1e-8)
+    assert structure.free_energy == pytest.approx(outputs.FREE_ENERGY, abs=1e-8)
+    lines = text.splitlines(keepends=True)
+    first = next(k for k, line in enumerate(lines) if "compact form" in line)
+    for n_lines in range(lines.index(words) + 1, first + 4):
+        path.write_text("".join(lines[:n_lines]))
+        (problem,) = outputs.problems(path)
+        got = "one of two" if n_lines == first + 3 else "none"
+        assert problem.endswith(f"expected energies in eV at the end of the run, got {got}: interrupted?")
+
+
 def test_a_molecule_of_aims_is_not_periodic(tmp_path: Path) -> None:
     path = tmp_path / "aims.out"
     path.write_text(outputs.aims(cell=False))

@@ -4,10 +4,14 @@ The energy is `Total energy corrected`, extrapolated to no smearing, the free en
 stress is the analytical one, symmetrized. Relaxations print geometries before or after the results for them, depending
 on the version: they are refused, and so are dynamics of which `control.in` is not repeated at the beginning, and
 stresses by finite differences, whose strained cells also have energies.
+
+Energies are taken from the compact form at the end alone, where they stand in eV. Those of electronic steps, under the
+same names, stand in Ha first.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -33,7 +37,9 @@ _MOVING = (
     "Geometry relaxation:",
 )
 _ENERGIES = {"Total energy corrected": "energy", "Electronic free energy": "free"}
+_IN_EV = re.compile(r"(\S+)\s+eV(?:\s+<--.*)?")
 _STRAINED = "see comments in numerical_stress.f90"
+_LONGEST = 200  # characters of an energy with its unit and a remark
 _NOT_CONVERGED = "Self-consistency cycle did not converge"
 _CONVERGED = "Self-consistency cycle converged"
 
@@ -112,9 +118,9 @@ class _Point:
             self._read_atoms()
         elif (n_electrons := electrons_in(line)) is not None:
             self._n_electrons = n_electrons
-        elif (label in _ENERGIES and value.endswith("eV")) or label == "Total energy corrected":
+        elif label in _ENERGIES and (compact := _IN_EV.fullmatch(value[:_LONGEST])) is not None:
             self._lines.check_end()
-            self._energies[_ENERGIES[label]] = numbers_of(value.split(), self._lines, 1)[0]
+            (self._energies[_ENERGIES[label]],) = numbers_of([compact[1]], self._lines, 1)
         elif word.startswith("Total atomic forces"):
             self._read_forces(word)
         elif STRESS in line:
@@ -138,7 +144,7 @@ class _Point:
             yield self._lines.error(
                 "expected a converged calculation, got one that did not converge", self._line
             )
-        elif self._energies:
+        elif len(self._energies) == len(_ENERGIES):
             try:
                 yield structure_of(
                     self._elements,
@@ -157,9 +163,10 @@ class _Point:
                 )
             except InputError as error:
                 yield error
-        elif self._elements:
+        elif self._elements or self._energies:
+            got = "one of two" if self._energies else "none"
             yield self._lines.error(
-                "expected energies at the end of the run, got none: interrupted?", self._line
+                f"expected energies in eV at the end of the run, got {got}: interrupted?", self._line
             )
 
     def _fields(self, what: str) -> list[str]:
