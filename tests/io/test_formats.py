@@ -285,6 +285,33 @@ def test_folders_and_archives_are_searched_for_all_formats(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *((f"vasprun.xml.{step}", "vasprun.xml") for step in ("relax1", "relax2", "static", "0", "12")),
+        ("my-vasprun.xml.RELAX1", "vasprun.xml"),
+        ("train.exyz", "a.xyz"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
+def test_usual_names_are_found_in_folders_and_archives(
+    tmp_path: Path, name: str, content: str, suffix: str
+) -> None:
+    data = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix](
+        {**FILES, "a.xyz": XYZ.encode()}[content]
+    )
+    folder = tmp_path / "d"
+    folder.mkdir()
+    (folder / f"{name}{suffix}").write_bytes(data)
+    (folder / "vasprun.xml.tar.gz").write_bytes(b"")
+    (folder / "vasprun.xml.orig").write_bytes(b"")
+    n = 1 if content == "a.xyz" else 2
+    assert len(outputs.found(folder)) == n
+    with tarfile.open(tmp_path / "d.tar", "w") as tar:
+        tar.add(folder, "d")
+    assert len(outputs.found(tmp_path / "d.tar")) == n
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if name != "a.db"])
 def test_compressed_files_are_the_same(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(FILES[name])

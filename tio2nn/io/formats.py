@@ -63,7 +63,7 @@ XSF = Format(
 EXTXYZ = Format(
     "extxyz",
     "extended XYZ",
-    ("*.xyz", "*.extxyz"),
+    ("*.xyz", "*.extxyz", "*.exyz"),
     _begins(
         rb"\s*[0-9]+[ \t\r]*\n(?:[^\n]*\b(?:Lattice|Properties)=|[^\n]*\n[ \t]*[A-Z][A-Za-z]?(?:[ \t]+[-+.0-9eE]+){3})"
     ),
@@ -73,7 +73,8 @@ EXTXYZ = Format(
 VASPRUN = Format(
     "vasprun",
     "vasprun.xml of VASP",
-    ("*vasprun*.xml",),
+    # with the steps of a workflow behind it
+    ("*vasprun*.xml", "*vasprun*.xml.relax*", "*vasprun*.xml.static*", "*vasprun*.xml.[0-9]*"),
     _begins(rb"\s*(<\?xml[^>]*>\s*)?<modeling\b"),
     "energy, free energy, forces, stress",
 )
