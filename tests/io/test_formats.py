@@ -93,6 +93,14 @@ def test_positions_of_espresso_come_in_four_units(tmp_path: Path, unit: str) -> 
     np.testing.assert_allclose(outputs.found(path)[1].positions, outputs.positions(1), atol=1e-8)
 
 
+def test_espresso_called_its_lattice_parameter_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "x.pwo"
+    path.write_text(outputs.espresso(2).replace("alat", "a_0"))
+    structures = outputs.found(path)
+    assert len(structures) == 2
+    outputs.check(structures)
+
+
 def test_pressure_does_not_count_as_energy(tmp_path: Path) -> None:
     path = tmp_path / "vasprun.xml"
     path.write_text(outputs.vasprun(1, pstress=100.0))

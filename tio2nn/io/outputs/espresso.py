@@ -2,7 +2,7 @@
 
 Its total energy contains the entropy of the smearing: forces belong to it. It is energy and free energy alike, as in
 ASE. Energies and lengths are converted from Ry and Bohr with the Hartree of XSF and the Bohr of the same constants.
-Stresses are those in Ry/Bohr³, positive under pressure.
+Stresses are those in Ry/Bohr³, positive under pressure. Until version 4, the lattice parameter is called a_0, not alat.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from tio2nn.structures.structure import Structure
 
 _RYDBERG = HARTREE / 2
 _UNIT = re.compile(r"[({]\s*([a-z]+)\s*=?\s*([-+0-9.DdEe]*)\s*[)}]?")
+_ALAT = re.compile(r"lattice parameter \((?:alat|a_0)\)")
+_IN_ALAT = re.compile(r"in units of (?:alat|a_0)\)|positions \((?:alat|a_0) units\)")
 _STRESS = re.compile(r"total\s+stress\s+\(")
 _IN_PARENTHESES = re.compile(r"=\s*\(([^)]*)\)")
 
@@ -86,7 +88,7 @@ class _Run:
         if "Program PWSCF" in line:
             yield from self.end()
             self._start()
-        elif "lattice parameter (alat)" in line and self._alat is None:
+        elif "lattice parameter (" in line and _ALAT.search(line) and self._alat is None:
             self._alat = self._after(line, "=") * BOHR
         elif "celldm(1)=" in line:
             (number,) = numbers_of(line.split("celldm(1)=")[1].split(), self._lines, 1)
@@ -108,12 +110,12 @@ class _Run:
             self._in_species = bool(label)
             if numbers:
                 self._valences[label] = parse_number(numbers[0])
-        elif "crystal axes:" in line and "alat" in line:
+        elif "crystal axes:" in line and _IN_ALAT.search(line):
             self._cell = self._in_alat([self._vector() for _ in range(3)])
         elif "tau(" in line and "positions (alat units)" not in line and "site n." not in line:
             # the rows of a list are taken together, by its head
             pass
-        elif "site n." in line and "alat units" in line:
+        elif "site n." in line and _IN_ALAT.search(line):
             yield from self.end()
             self._read_sites()
         elif line.startswith("CELL_PARAMETERS"):
