@@ -1,4 +1,4 @@
-"""The options that name the labels of extended XYZ."""
+"""The options that name the labels of extended XYZ, and of trajectories and databases of ASE."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ EnergyKeyOption = Annotated[
     typer.Option(
         "--energy-key",
         metavar="KEY",
-        help="Key of the total energy in extended XYZ. Default: a common one, such as energy or REF_energy.",
+        help="Key of the total energy in extended XYZ and ASE's files. Default: a common one, such as energy or "
+        "REF_energy.",
         show_default=False,
     ),
 ]
@@ -20,7 +21,7 @@ ForcesKeyOption = Annotated[
     typer.Option(
         "--forces-key",
         metavar="KEY",
-        help="Key of the forces in extended XYZ. Default: a common one, such as forces or REF_forces.",
+        help="Key of the forces in extended XYZ and ASE's files. Default: a common one, such as forces or REF_forces.",
         show_default=False,
     ),
 ]
@@ -29,8 +30,8 @@ StressKeyOption = Annotated[
     typer.Option(
         "--stress-key",
         metavar="KEY",
-        help="Key of the stress in extended XYZ, or of the virial if its name says so. Default: a common one, such as "
-        "stress or virial.",
+        help="Key of the stress in extended XYZ and ASE's files, or of the virial if its name says so. Default: a "
+        "common one, such as stress or virial.",
         show_default=False,
     ),
 ]

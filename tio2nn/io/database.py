@@ -1,6 +1,7 @@
 """Databases of ASE in SQLite (`.db`), row by row, opened for reading only; and new ones.
 
-Forces are those of the row, not those that constraints leave. A database is a program's input: what could compute
+Forces are those of the row, not those that constraints leave. Labels may also stand in key-value pairs and data, where
+SchNetPack has them. A database is a program's input: what could compute
 something when it is read (views, virtual tables, functions) is refused by the authorizer of SQLite.
 """
 
@@ -11,13 +12,17 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
 
 from tio2nn.errors import InputError, one_line
+from tio2nn.io.database_data import OtherUnitsError, StatedUnits, data_of_row
 from tio2nn.io.electronic_states import stated
-from tio2nn.io.stream import Labels, structure_of
+from tio2nn.io.labels import ReadOptions
+from tio2nn.io.named_labels import Geometry, named_labels
+from tio2nn.io.stream import structure_of
 from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, Structure
 
 _COLUMNS = (
@@ -33,6 +38,7 @@ _COLUMNS = (
     "key_value_pairs",
     "calculator_parameters",
     "initial_charges",
+    "data",
 )
 _VERSIONS = range(5, 10)
 _ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ)
@@ -42,15 +48,16 @@ _ODD = ("True", "False", "nan", "inf", "NaN", "Infinity", "infinity", "Inf")
 _JOURNALS = ("-journal", "-wal")
 
 
-def iter_database(path: Path, *, file: str) -> Iterator[Structure | InputError]:
+def iter_database(path: Path, *, file: str, options: ReadOptions) -> Iterator[Structure | InputError]:
     """The rows of a database; an unusable row yields an error.
 
     Args:
         path: of the database.
         file: for messages and `Structure.file`.
+        options: which names hold the labels.
 
     Raises:
-        InputError: it is no such database.
+        InputError: it is no such database, or states other units.
     """
     for suffix in _JOURNALS:
         journal = path.with_name(path.name + suffix)
@@ -66,13 +73,15 @@ def iter_database(path: Path, *, file: str) -> Iterator[Structure | InputError]:
             connection.execute("PRAGMA cell_size_check = ON")
             connection.text_factory = bytes
             connection.set_authorizer(_authorize)
-            _check(connection, file)
+            rules = _Rules(file, options, _check(connection, file), _units(connection, file))
             rows = connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM systems ORDER BY id")
             n_rows = 0
             for row in rows:
                 n_rows += 1
                 try:
-                    yield _structure(row, file)
+                    yield _structure(row, rules)
+                except OtherUnitsError:
+                    raise  # of all rows
                 except InputError as error:
                     yield error
                 except (ValueError, TypeError, OverflowError):
@@ -87,7 +96,26 @@ def _authorize(action: int, *_: object) -> int:
     return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
 
 
-def _check(connection: sqlite3.Connection, file: str) -> None:
+class _Rules(NamedTuple):
+    """What all rows of a database share."""
+
+    file: str
+    options: ReadOptions
+    version: int
+    units: StatedUnits
+
+
+def _units(connection: sqlite3.Connection, file: str) -> StatedUnits:
+    found = connection.execute("SELECT value FROM information WHERE name = 'metadata'").fetchall()
+    return StatedUnits(found[0][0] if found else None, file)
+
+
+def _check(connection: sqlite3.Connection, file: str) -> int:
+    """The version of a database of ASE.
+
+    Raises:
+        InputError: it is none.
+    """
     query = "SELECT type, sql FROM sqlite_master WHERE name = 'systems'"
     found = connection.execute(query).fetchall()
     if [kind for kind, _ in found] != [b"table"] or b"VIRTUAL" in bytes(found[0][1] or b"").upper()[:200]:
@@ -99,19 +127,47 @@ def _check(connection: sqlite3.Connection, file: str) -> None:
     if shown not in map(str, _VERSIONS):
         wanted = f"{_VERSIONS.start} to {_VERSIONS.stop - 1}"
         raise InputError(f"expected a database of version {wanted}, got {shown!r}", file=file)
+    return int(shown)
 
 
-def _structure(row: tuple[object, ...], file: str) -> Structure:
-    number, numbers, positions, cell, pbc, energy, free_energy, forces, stress, words, settings, charges = row
+def _structure(row: tuple[object, ...], rules: _Rules) -> Structure:
+    (
+        number,
+        numbers,
+        positions,
+        cell,
+        pbc,
+        energy,
+        free_energy,
+        forces,
+        stress,
+        words,
+        settings,
+        charges,
+        data,
+    ) = row
+    line = number if isinstance(number, int) else None
     elements = _array(numbers, "<i4").tolist()
     vectors = np.zeros((3, 3)) if cell is None else _array(cell, "<f8").reshape(3, 3)
     flags = int(pbc) if isinstance(pbc, int) else 0
-    labels = Labels(
-        _number(energy),
-        _number(free_energy),
-        None if forces is None else _array(forces, "<f8").reshape(-1, 3),
-        None if stress is None else _array(stress, "<f8"),
-        config_type=_kind(pairs := _pairs(words)),
+    x, y, z = (bool(flags >> axis & 1) for axis in range(3))
+    results = {
+        "energy": _number(energy),
+        "free_energy": _number(free_energy),
+        "forces": None if forces is None else _array(forces, "<f8").reshape(-1, 3),
+        "stress": None if stress is None else _array(stress, "<f8"),
+    }
+    pairs = _pairs(words)
+    labels = named_labels(
+        results,
+        {**data_of_row(data, rules.version), **pairs},
+        Geometry(len(elements), vectors, (x, y, z)),
+        rules.options,
+        lambda reason: InputError(reason, file=rules.file, line=line),
+        rules.units.check,
+    )
+    labels = labels._replace(
+        config_type=_kind(pairs),
         weight=pairs.get(CONFIG_WEIGHT),
         states=stated(pairs, _pairs(settings), initial_charges=_charges(charges)),
     )
@@ -119,10 +175,10 @@ def _structure(row: tuple[object, ...], file: str) -> Structure:
         elements,
         _array(positions, "<f8").reshape(-1, 3),
         vectors,
-        [bool(flags >> axis & 1) for axis in range(3)],
+        (x, y, z),
         labels=labels,
-        file=file,
-        line=number if isinstance(number, int) else None,
+        file=rules.file,
+        line=line,
     )
 
 

@@ -35,10 +35,9 @@ class ReadOptions:
     """How to interpret structure files.
 
     Attributes:
-        energy_key: key of the total energy in extended XYZ; by default a common one.
-        forces_key: columns of the forces in extended XYZ; by default common ones.
-        stress_key: key of the stress in extended XYZ, or of the virial if it has a name of virials; by default common
-            ones.
+        energy_key: key of the total energy in extended XYZ and ASE's files; by default a common one.
+        forces_key: columns or key of the forces, likewise; by default common ones.
+        stress_key: key of the stress, likewise, or of the virial if it has a name of virials; by default common ones.
         xsf_forces: unit of forces in XSF files that do not state it.
         runner_units: units of `input.data` of RuNNer that does not state them; by default Bohr and Hartree.
         energy: which energy is read where a file gives two, with electronic entropy ("free_energy") and without.
@@ -328,6 +327,11 @@ def _tensors(written: Mapping[str, str]) -> str:
     names = [key for key, value in written.items() if not isinstance(_components(value), str)]
     names = [name for name in names if name != "Lattice"]
     return f"; found {_listed(names)}: choose with --stress-key KEY" if names else ""
+
+
+def is_stress(key: str) -> bool:
+    """Whether a key is a name of stresses or virials."""
+    return _is(_STRESS, key) or _is(_VIRIAL, key)
 
 
 def is_reference_label(name: str) -> bool:

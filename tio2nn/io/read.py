@@ -164,7 +164,8 @@ class _KeySearch:
                 for what, key in self._wanted.items():
                     if key is None:
                         continue
-                    if key in item.extras.info or key in item.extras.columns:
+                    extras = item.extras
+                    if key in extras.info or key in extras.columns or key in extras.keys:
                         self._found.add(what)
                     else:
                         self._without.setdefault(what, item)
@@ -230,8 +231,12 @@ _READERS: dict[str, Callable[[SourceFile, ReadOptions], Iterator[Structure | Inp
     AIMS_DYNAMICS.key: lambda source, _: iter_aims(source.stream, file=source.file),
     CP2K.key: lambda source, _: iter_cp2k(source.stream, file=source.file),
     OUTCAR.key: lambda source, _: iter_outcar(source.stream, file=source.file),
-    TRAJECTORY.key: lambda source, _: iter_trajectory(_seekable(source), file=source.file),
-    DATABASE.key: lambda source, _: iter_database(source.path or Path(source.file), file=source.file),
+    TRAJECTORY.key: lambda source, options: iter_trajectory(
+        _seekable(source), file=source.file, options=options
+    ),
+    DATABASE.key: lambda source, options: iter_database(
+        source.path or Path(source.file), file=source.file, options=options
+    ),
     DEEPMD.key: lambda source, _: iter_deepmd(source.path or Path(source.file), file=source.file),
     RUNNER.key: lambda source, options: iter_runner(
         source.stream, file=source.file, units=options.runner_units

@@ -158,6 +158,8 @@ class Labels(NamedTuple):
         remarks: on labels that were ignored.
         config_type, weight: as in `Structure`; the weight as the file gives it.
         states: as in `Extras`; None if the file tells nothing.
+        no_energy: as in `Extras`; None for the usual words.
+        keys: as in `Extras`.
     """
 
     energy: float | None
@@ -168,6 +170,8 @@ class Labels(NamedTuple):
     config_type: str = ""
     weight: object = None
     states: Mapping[str, str] | None = None
+    no_energy: str | None = None
+    keys: tuple[str, ...] = ()
 
 
 def structure_of(
@@ -246,6 +250,8 @@ def structure_of(
         config_type=labels.config_type,
         weight=weight,
         extras=Extras(
+            no_energy=labels.no_energy or Extras().no_energy,
+            keys=labels.keys,
             states=labels.states or {},
             remarks=labels.remarks if reason is None else (*labels.remarks, f"stress ignored: {reason}"),
         ),

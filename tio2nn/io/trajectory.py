@@ -1,7 +1,8 @@
 """Trajectories of ASE (`.traj`), frame by frame: ULM, JSON with arrays beside it.
 
-Forces are those of the calculator, without constraints. Trajectories of ASE before 3.9 are pickles, which run code when
-they are read: they are refused, and so are arrays of objects.
+Forces of the calculator are those without constraints. Labels may also stand in `info`; other arrays of atoms, such as
+`REF_forces`, ASE does not write. Trajectories of ASE before 3.9 are pickles, which run code when they are read: they
+are refused, and so are arrays of objects.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import numpy as np
 
 from tio2nn.errors import InputError
 from tio2nn.io.electronic_states import stated
-from tio2nn.io.stream import Labels, structure_of
+from tio2nn.io.labels import ReadOptions
+from tio2nn.io.named_labels import Geometry, array_in_json, named_labels
+from tio2nn.io.stream import structure_of
 from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, Structure
 
 _MAGIC = (b"- of Ulm", b"AFFormat")
@@ -27,12 +30,13 @@ _TYPES = ("float64", "float32", "int64", "int32", "int16", "int8", "bool")
 _DAMAGED = (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError, AttributeError)
 
 
-def iter_trajectory(stream: BinaryIO, *, file: str) -> Iterator[Structure | InputError]:
+def iter_trajectory(stream: BinaryIO, *, file: str, options: ReadOptions) -> Iterator[Structure | InputError]:
     """The frames of a file; an unusable frame yields an error. Frames beyond the end of the file are one error.
 
     Args:
         stream: the content; it is read at several places.
         file: for messages and `Structure.file`.
+        options: which names hold the labels.
 
     Raises:
         InputError: it is no such file.
@@ -52,7 +56,7 @@ def iter_trajectory(stream: BinaryIO, *, file: str) -> Iterator[Structure | Inpu
                 # the first frame has them for all that follow, unless they have their own
                 header = item if header is None else header
             of_elements = item if "numbers" in item else header or item
-            yield _structure(item, of_elements, file)
+            yield _structure(item, of_elements, file, options)
         except InputError as error:
             yield error
         except _DAMAGED as error:
@@ -62,28 +66,30 @@ def iter_trajectory(stream: BinaryIO, *, file: str) -> Iterator[Structure | Inpu
         yield InputError("expected frames, got none", file=file)
 
 
-def _structure(item: Mapping[str, Any], header: Mapping[str, Any], file: str) -> Structure:
+def _structure(
+    item: Mapping[str, Any], header: Mapping[str, Any], file: str, options: ReadOptions
+) -> Structure:
     results, info = item.get("calculator", {}), item.get("info", {})
+    x, y, z = (bool(axis) for axis in header["pbc"])
+    labels = named_labels(
+        results,
+        {name: array_in_json(value) for name, value in info.items()},
+        Geometry(len(header["numbers"]), item["cell"], (x, y, z)),
+        options,
+        lambda reason: InputError(reason, file=file),
+    )
     return structure_of(
         [int(number) for number in header["numbers"]],
         item["positions"],
         item["cell"],
-        [bool(axis) for axis in header["pbc"]],
-        labels=Labels(
-            _number(results.get("energy")),
-            _number(results.get("free_energy")),
-            results.get("forces"),
-            results.get("stress"),
+        (x, y, z),
+        labels=labels._replace(
             config_type=str(info.get(CONFIG_TYPE) or ""),
             weight=info.get(CONFIG_WEIGHT),
             states=stated(info, results.get("parameters"), initial_charges=item.get("charges")),
         ),
         file=file,
     )
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
 
 
 class _Ulm:

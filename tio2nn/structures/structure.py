@@ -51,6 +51,7 @@ class Extras:
         no_energy: why there is no total energy.
         remarks: on labels that were ignored.
         states: total charge and spin that the file tells otherwise than in `info`, by common words for them.
+        keys: that the user named, of labels which are no text.
     """
 
     info: Mapping[str, str] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Extras:
     no_energy: str = "expected a total energy, got none"
     remarks: tuple[str, ...] = ()
     states: Mapping[str, str] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
