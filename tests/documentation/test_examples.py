@@ -21,6 +21,7 @@ from typing import Any
 
 import ase.io
 import foreign_outputs
+import numpy as np
 import outputs
 import pytest
 from ase import Atoms
@@ -103,6 +104,14 @@ def write_what_pages_name() -> None:
     frames = [labeled(path) for path in sorted(Path("sample_data").iterdir())]
     ase.io.write("calculations.traj", frames)
     ase.io.write("molecules.xyz", frames, format="extxyz")
+    first = frames[0]
+    np.savez(
+        "molecules.npz",
+        nuclear_charges=first.numbers,
+        coords=first.positions[None],
+        energies=np.array([first.get_potential_energy()]),
+        forces=first.get_forces()[None],
+    )
     for frame in frames:
         frame.info["U_total"] = frame.get_potential_energy()
         frame.arrays["F_total"] = frame.get_forces()

@@ -112,6 +112,18 @@ def test_nothing_is_unpickled(tmp_path: Path, name: str) -> None:
     assert sprung.exists()
 
 
+def test_raw_text_without_sets_is_told_how_to_become_sets(tmp_path: Path) -> None:
+    (tmp_path / "type.raw").write_text("0\n")
+    (tmp_path / "type_map.raw").write_text("O\n")
+    assert outputs.problems(tmp_path) == [": expected folders set.* beside type.raw, got none"]
+    (tmp_path / "coord.raw").write_text("0 0 0\n")
+    (problem,) = outputs.problems(tmp_path)
+    assert problem == (
+        ": expected folders set.* beside type.raw, got raw text alone: let raw_to_set.sh of DeePMD-kit, or dpdata, "
+        "write sets from it"
+    )
+
+
 def test_arrays_stay_on_disk(tmp_path: Path) -> None:
     """A set of 80 GB, nearly all of it a hole in the file, is read frame by frame."""
     folder = foreign_outputs.deepmd(tmp_path / "x", 1)

@@ -33,6 +33,7 @@ from tio2nn.structures.structure import Structure
 
 _MOST_TEXT = 2**27  # bytes of type.raw; ten million atoms take a fifth of it
 _MANY_TYPES = 10_000
+_CONVERT = "let raw_to_set.sh of DeePMD-kit, or dpdata, write sets from it"
 
 
 def iter_deepmd(folder: Path, *, file: str) -> Iterator[Structure | InputError]:
@@ -55,7 +56,9 @@ def iter_deepmd(folder: Path, *, file: str) -> Iterator[Structure | InputError]:
         (path for path in folder.glob("set.*") if path.is_dir()), key=lambda path: natural_key(path.name)
     )
     if not sets:
-        raise InputError("expected folders set.* beside type.raw, got none", file=file)
+        is_raw = (folder / "coord.raw").exists()
+        got = f"raw text alone: {_CONVERT}" if is_raw else "none"
+        raise InputError(f"expected folders set.* beside type.raw, got {got}", file=file)
     frames = _frames(sets, types, elements, periodic, file)
     yield from at_least_one(frames, "frames of a data set", file)
 

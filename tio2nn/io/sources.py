@@ -25,7 +25,7 @@ from tio2nn.files.paths import AnyPath
 from tio2nn.io import expanding
 from tio2nn.io.expanding import TAR_BLOCK, BoundedReader, expanded, too_large
 from tio2nn.io.formats import HEAD, Format, format_of_content, format_of_name, is_doubtful
-from tio2nn.io.other_formats import is_read_by_ase
+from tio2nn.io.other_formats import is_read_by_ase, to_be_converted
 from tio2nn.io.source_names import names_of, places_of, printable
 from tio2nn.io.wrong_names import in_place_of_archive, in_place_of_names, packed
 from tio2nn.structures.names import ARCHIVE_SUFFIXES, MEMBER_SEPARATOR, compression, natural_key
@@ -263,7 +263,8 @@ def _unreadable(error: Exception, file: str) -> InputError:
 def _of_no_format(path: Path, file: str, head: bytes) -> InputError:
     suffix = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
     advice = "; ASE converts it to extended XYZ" if is_read_by_ase(path.name) else ""
-    got = packed(head, path.name) or f"{suffix} and content of no known format{advice}"
+    got = to_be_converted(path.name, head) or packed(head, path.name)
+    got = got or f"{suffix} and content of no known format{advice}"
     return InputError(
         f'expected a structure file (formats: "tio2nn extract --formats") or a tar archive, got {got}',
         file=file,
