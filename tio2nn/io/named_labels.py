@@ -93,13 +93,13 @@ def named_labels(
     energy = found.agreed(plain, found.number, "--energy-key")
     forces = found.agreed(of_forces.names, found.column, "--forces-key")
     wanted = energy is not None or free_energy is not None or options.forces_key is not None
-    remarks = [of_forces.remark if wanted else None]
+    remarks = [of_forces.remark] if wanted and of_forces.remark is not None else []
     stress: object = results.get("stress")
     if options.stress_key is not None or found.tensors:
-        stress, remark = stress_label(
+        stress, of_stress = stress_label(
             found.written, options.stress_key, np.array(geometry.cell, dtype=np.float64), geometry.periodic
         )
-        remarks.append(remark)
+        remarks += of_stress
     tensors = found.tensors if options.stress_key is None else (options.stress_key,)
     of_tensors = [(name, 0 if "virial" in name.lower() else 3) for name in tensors]
     of_atoms = [(name, 1) for names in of_forces.names for name in names.split(" ")]
@@ -112,7 +112,7 @@ def named_labels(
         free_energy,
         forces,
         stress,
-        tuple(remark for remark in remarks if remark is not None),
+        tuple(remarks),
         no_energy=of_energy.remark,
         keys=tuple(key for key in keys if key is not None and (key in found.written or key in found.columns)),
     )
