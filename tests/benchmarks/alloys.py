@@ -1,8 +1,8 @@
 """Errors of `tio2nn run` on few small structures of many elements, as parts of what their energies spread by.
 
-Each set holds eight displaced atoms of an fcc crystal, of elements drawn at random: three, five or all seven metals
-that ASE's EMT knows, or all of its eleven elements. A fifth is held out for the test, at random. With more than one
-number of structures the table is a learning curve.
+Each set holds eight displaced atoms of an fcc crystal, of elements drawn at random: two, three, five or all seven
+metals that ASE's EMT knows, or all of its eleven elements. A fifth is held out for the test, at random. With more than
+one number of structures the table is a learning curve.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tio2nn.structures.names import sorted_by_name
 from tio2nn.structures.structure import Structure
 
 ELEMENTS = {
+    2: ("Cu", "Au"),
     3: ("Cu", "Ag", "Au"),
     5: ("Al", "Cu", "Ag", "Au", "Ni"),
     7: ("Al", "Cu", "Ag", "Au", "Ni", "Pd", "Pt"),
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--structures", type=int, nargs="+", default=[60], metavar="N")
     parser.add_argument("--splits", type=int, default=5, metavar="N")
     parser.add_argument("--only", choices=[word.removeprefix("--") for word in OPTIONS], help="default: both")
+    parser.add_argument("--preset", metavar="NAME", help="symmetry functions; default: those that are chosen")
     add_program(parser)
 
 
@@ -53,9 +55,10 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
                 file = Path(directory) / f"alloy{kinds}.xyz"
                 write(file, alloys(kinds, number), format="extxyz")
                 structures = sorted_by_name(s for s in read_structures(file) if isinstance(s, Structure))
-                for options in OPTIONS:
-                    if arguments.only not in (None, options.removeprefix("--")):
+                for labels in OPTIONS:
+                    if arguments.only not in (None, labels.removeprefix("--")):
                         continue
+                    options = labels if arguments.preset is None else f"{labels} --preset {arguments.preset}"
                     for split in range(arguments.splits):
                         parts = tested_structures(structures, "random", split)
                         found = errors([file], structures, parts, arguments.program, options)
@@ -74,7 +77,7 @@ def summarize(rows: Sequence[Row]) -> list[Row]:
         row["energy_rmse_over_spread"] = mean(own, "energy_rmse_over_spread")
         row["energy_rmse_over_spread_worst"] = worst(own, "energy_rmse_over_spread")
         row["force_mae_eV_per_A"] = (
-            mean(own, "force_mae_eV_per_A") if "--forces" in own[0]["options"] else None
+            mean(own, "force_mae_eV_per_A") if OPTIONS[0] in own[0]["options"] else None
         )
         table.append(row | {"cpu_seconds": mean(own, "cpu_seconds")})
     return table

@@ -96,8 +96,8 @@ def test_the_cutoff_of_molecules_spans_them_where_they_are_small(extent: float, 
     ("elements", "columns", "kind"),
     [
         (("Si",), 48, "pairs"),
-        (("Cu", "Au"), 136, "pairs"),
-        (("Ba", "Ti", "O"), 132, "pairs"),
+        (("Cu", "Au"), 70, "pairs"),
+        (("Al", "Cu", "Au"), 8 * 3 + 18, "weighted"),
         (("Li", "Ni", "Mn", "O"), 8 * 4 + 18, "weighted"),
         (("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au"), 8 * 7 + 18, "weighted"),
     ],
@@ -109,6 +109,18 @@ def test_columns_do_not_explode_with_elements(elements: tuple[str, ...], columns
     assert parameters.elements == elements
     assert parameters.n_features == columns
     assert (parameters.radial_elements, parameters.angular_elements) == ("each", kind)
+
+
+def test_molecules_and_open_crystals_have_more_columns_than_metals_of_as_many_elements() -> None:
+    silicon_like = tuple((4.0 if STEP * k < 3.6 else 0.2 * (STEP * k) ** 3) for k in range(1, 81))
+    open_crystal = replace(CRYSTAL, spacing=2.3, neighbors_within=silicon_like)
+    columns = {}
+    for elements in (("C", "H"), ("C", "H", "O")):
+        for matter in (CRYSTAL, open_crystal, MOLECULE):
+            choice = choose_functions(replace(matter, elements=elements))
+            parameters = choice.applied_to(preset("extended", ("Si",)))
+            columns.setdefault(len(elements), []).append(parameters.n_features)
+    assert columns == {2: [70, 70, 136], 3: [42, 132, 132]}
 
 
 def test_the_settings_are_kept() -> None:

@@ -188,7 +188,7 @@ def test_elements_keep_the_order_in_which_they_are_given() -> None:
     invoke("init", "p", "--elements", "Cu,Au")
     invoke("extract", "copper", "-C", "p")
     assert Project(Path("p")).parameters().elements == ("Cu", "Au")
-    assert Project(Path("p")).parameters().n_features == 136
+    assert Project(Path("p")).parameters().n_features == 70
 
 
 def test_edits_of_the_draft_are_kept() -> None:
