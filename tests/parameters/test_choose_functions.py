@@ -114,13 +114,13 @@ def test_columns_do_not_explode_with_elements(elements: tuple[str, ...], columns
 def test_molecules_and_open_crystals_have_more_columns_than_metals_of_as_many_elements() -> None:
     silicon_like = tuple((4.0 if STEP * k < 3.6 else 0.2 * (STEP * k) ** 3) for k in range(1, 81))
     open_crystal = replace(CRYSTAL, spacing=2.3, neighbors_within=silicon_like)
-    columns = {}
-    for elements in (("C", "H"), ("C", "H", "O")):
-        for matter in (CRYSTAL, open_crystal, MOLECULE):
-            choice = choose_functions(replace(matter, elements=elements))
-            parameters = choice.applied_to(preset("extended", ("Si",)))
-            columns.setdefault(len(elements), []).append(parameters.n_features)
-    assert columns == {2: [70, 70, 136], 3: [42, 132, 132]}
+    columns = []
+    for elements in (("C", "H"), ("C", "H", "O"), ("C", "H", "N", "O"), ("C", "H", "N", "O", "S")):
+        kinds = (CRYSTAL, open_crystal, MOLECULE, replace(MOLECULE, is_one_molecule=True))
+        choices = [choose_functions(replace(kind, elements=elements)) for kind in kinds]
+        sets = [choice.applied_to(preset("extended", ("Si",))) for choice in choices]
+        columns.append([parameters.n_features for parameters in sets])
+    assert columns == [[70] * 4, [42, 132, 132, 132], [50, 50, 50, 212], [58] * 4]
 
 
 def test_the_settings_are_kept() -> None:
@@ -144,7 +144,7 @@ def test_the_facts_name_what_was_seen_and_chosen() -> None:
         "neighbors": "C-H 1.10 Å (median nearest distances); 5 % of the atoms have a neighbor within 1.00 Å",
         "cutoff": "5.5 Å, about 8 neighbors: wide enough to span most molecules",
         "functions": (
-            "136 for C, H: 8 radial, 40 angular, lengths 0.59 times those for TiO2, for closer atoms"
+            "70 for C, H: 8 radial, 18 angular, lengths 0.59 times those for TiO2, for closer atoms"
         ),
     }
 

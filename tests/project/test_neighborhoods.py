@@ -72,6 +72,15 @@ def test_molecules_are_known_without_a_cell_and_in_a_large_one(tmp_path: Path) -
     assert not seen(tmp_path, [replace(box, cell=np.eye(3) * 6.0)]).is_finite
 
 
+def test_one_molecule_is_told_from_several_and_from_crystals(tmp_path: Path) -> None:
+    water = [free([0.0, 0.0, 0.0], [1.0 + 0.01 * k, 0.0, 0.0]) for k in range(18)]
+    atoms = [free([0.0, 0.0, 0.0])] * 2
+    assert seen(tmp_path, [*water, *atoms]).is_one_molecule
+    assert not seen(tmp_path, [*water, *atoms, *atoms]).is_one_molecule
+    crystal = structures(1)[0]
+    assert not seen(tmp_path, [crystal] * 5).is_one_molecule
+
+
 def test_a_cluster_that_is_larger_than_what_is_looked_at_is_finite(tmp_path: Path) -> None:
     chain = free(*([2.5 * k, 0.0, 0.0] for k in range(20)))
     found = seen(tmp_path, [chain])

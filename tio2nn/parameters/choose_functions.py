@@ -2,9 +2,9 @@
 
 The functions are those published for TiO2 (N. Artrith and A. Urban, Comput. Mater. Sci. 114 (2016) 135), with lengths
 scaled by the distance between neighbors if atoms are closer than in TiO2. Widths in geometric steps up to the cutoff
-need no fit to the material (G. Imbalzano et al., J. Chem. Phys. 148 (2018) 241730). From four elements on, and in dense
-crystals of three, angular functions weight neighbors by atomic number, since their columns would otherwise grow with
-the square of the number of elements (M. Gastegger et al., J. Chem. Phys. 148 (2018) 241709).
+need no fit to the material (G. Imbalzano et al., J. Chem. Phys. 148 (2018) 241730). Of several elements, angular
+functions weight neighbors by atomic number, since their columns would otherwise grow with the square of the number of
+elements (M. Gastegger et al., J. Chem. Phys. 148 (2018) 241709).
 
 Measurements (energy MAE in meV/atom and force MAE in eV/Å on held-out structures, one seed):
 
@@ -23,12 +23,14 @@ Measurements (energy MAE in meV/atom and force MAE in eV/Å on held-out structur
   `extended`. Copper and gold (EMT: crystals, slabs, melts and clusters of 6 to 20 atoms), 50 structures: 2.8, 2.4, 11.7
   meV/atom, 0.021, 0.026, 0.091 eV/Å (two draws); 200: 1.1, 1.0, 2.0, 0.012, 0.012, 0.027. SiO2 (GFN1-xTB, the same
   kinds), 50: 49, 50, 87, 0.68, 0.73, 0.81. MgO, 50, first and last: 38 and 44, 0.155 and 0.170 (two); 200: 29.5 and
-  28.8, 0.119 and 0.125. Hydrocarbons (GFN2-xTB), 50: 8.9, 12.6, 8.6, 0.21, 0.23, 0.20. Germanium, 30, first and last:
-  5.6 and 3.7, 0.070 and 0.059. TiO2: docs/results/accuracy.md. So one element has those of `extended`, and molecules
-  of two.
-- Three elements, a column for each pair and weighted: copper, gold and aluminum, 50 structures 9.7 and 7.1, 0.046 and
-  0.038 (two draws), 200 5.6 and 3.4, 0.031 and 0.028; acetylacetone, 30 1.07 and 1.89, 0.071 and 0.111 (one), 100 0.42
-  and 0.84, 0.029 and 0.050 (two). So dense crystals have weighted ones.
+  28.8, 0.119 and 0.125. Hydrocarbons (GFN2-xTB), 50: 8.9, 12.6, 8.6, 0.21, 0.23, 0.20; 200: 3.0, 4.6, 3.6, 0.100,
+  0.131, 0.108. TiO2: docs/results/accuracy.md. Germanium, 30, first and last: 5.6 and 3.7, 0.070 and 0.059. So one
+  element has those of `extended`.
+- More elements, a column for each pair and weighted: copper, gold and aluminum, 50 structures 9.7 and 7.1, 0.046 and
+  0.038 (two draws), 200 5.6 and 3.4, 0.031 and 0.028; acetylacetone, 30 1.07 and 1.89, 0.071 and 0.111, 100 0.42 and
+  0.84, 0.029 and 0.050 (two); acetamide (GFN2-xTB, 500 K), 100 0.86 and 1.31, 0.038 and 0.060, 400 0.27 and 0.59,
+  0.017 and 0.028; 61 molecules of C, H, N and O, 100 96 and 53, 0.46 and 0.44, 400 9.4 and 7.7, 0.21 and 0.19. So
+  dense crystals have weighted ones from three elements on, one molecule from five, others from four.
 - Seven metals in 60 small cells, two random fifths: a column for each pair 22 and 38 meV/atom, weighted angular
   functions 9.5 and 7.6, weighted radial functions as well 10 and 14.
 """
@@ -39,6 +41,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from tio2nn.parameters.parameter_set import AngularFunction, ParameterSet, RadialFunction
@@ -48,6 +51,10 @@ from tio2nn.wording import counted
 
 STEP = 0.1
 """Å; cutoffs are whole multiples, neighbors are counted at them."""
+
+
+Matter = Literal["molecules", "open crystals", "dense crystals"]
+"""Molecules or clusters, or crystals whose atoms have few near neighbors or many."""
 
 
 class Rule(NamedTuple):
@@ -73,10 +80,11 @@ class Rule(NamedTuple):
     longest_for_molecules: float = 6.5
     # elements with the larger set of angular functions
     most_for_extended: int = 1
-    most_for_extended_if_molecules: int = 2
     # elements with a column for each pair of them: ten would have 990 columns of angular functions
-    most_for_pairs: int = 3
-    most_for_pairs_if_dense: int = 2
+    most_for_pairs: Mapping[Matter, int] = MappingProxyType(
+        {"molecules": 3, "open crystals": 3, "dense crystals": 2}
+    )
+    most_for_pairs_if_one_molecule: int = 4
 
 
 RULE = Rule()
@@ -96,6 +104,7 @@ class Statistics:
         extent: Å, the largest distance in a molecule or cluster (the 95th percentile of them); inf beyond reach.
         neighbors_within: (n,) mean number of neighbors within `STEP`, 2 `STEP`, ... of those atoms, or else of those
             that do not belong to molecules. Counted, for the vacuum above a surface spoils a density.
+        is_one_molecule: whether the molecules or clusters have one composition, but for a tenth of them.
     """
 
     elements: tuple[str, ...]
@@ -104,6 +113,7 @@ class Statistics:
     is_finite: bool
     extent: float
     neighbors_within: tuple[float, ...]
+    is_one_molecule: bool = False
 
     @property
     def reach(self) -> float:
@@ -169,9 +179,7 @@ def choose_functions(statistics: Statistics, rule: Rule = RULE) -> Choice:
     cutoff, why = _cutoff(statistics, spacing, matter, rule)
     if are_apart:
         why = "no atom has a neighbor to choose by"
-    are_molecules = matter == "molecules"
-    most_for_extended = rule.most_for_extended_if_molecules if are_molecules else rule.most_for_extended
-    model = PRESETS["extended" if len(elements) <= most_for_extended else TIO2_PRESET]
+    model = PRESETS["extended" if len(elements) <= rule.most_for_extended else TIO2_PRESET]
     length = min(spacing / rule.reference_spacing, 1.0)
     radial, angular = functions_of(
         replace(
@@ -183,7 +191,9 @@ def choose_functions(statistics: Statistics, rule: Rule = RULE) -> Choice:
     reason = (
         "as for TiO2" if length == 1.0 else f"lengths {length:.2f} times those for TiO2, for closer atoms"
     )
-    most_for_pairs = rule.most_for_pairs_if_dense if matter == "dense crystals" else rule.most_for_pairs
+    most_for_pairs = rule.most_for_pairs[matter]
+    if matter == "molecules" and statistics.is_one_molecule:
+        most_for_pairs = rule.most_for_pairs_if_one_molecule
     kind: Literal["pairs", "weighted"] = "pairs" if len(elements) <= most_for_pairs else "weighted"
     if kind == "weighted":
         reason += "; with this many elements, angular ones weight neighbors by atomic number"
@@ -212,9 +222,6 @@ def explained(statistics: Statistics, choice: Choice, parameters: ParameterSet) 
             f"{parameters.n_features} for {', '.join(parameters.elements)}: {shown}, {why_functions}",
         ),
     ]
-
-
-Matter = Literal["molecules", "open crystals", "dense crystals"]
 
 
 def _matter(statistics: Statistics, spacing: float, rule: Rule) -> Matter:

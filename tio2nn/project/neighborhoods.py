@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ _FARTHEST = 16.0  # Å; three nearest-neighbor distances in cesium
 _ATOMS_AT_ONCE = 1000  # about 10 MB with neighbors
 _LOW = 5.0  # percent
 _LARGEST = 95.0  # percent
+_OF_ONE = 0.9  # of the structures, at least, if they are one molecule
 
 
 class _Found(NamedTuple):
@@ -71,7 +73,14 @@ def statistics(store: StructureStore, elements: Sequence[str]) -> Statistics:
         is_finite=most_are_finite,
         extent=float(np.percentile(extents, _LARGEST, method="higher")) if len(extents) else np.inf,
         neighbors_within=tuple(np.cumsum(counted.sum(axis=0) / max(len(counted), 1)).tolist()),
+        is_one_molecule=most_are_finite and _have_one_composition(structures),
     )
+
+
+def _have_one_composition(structures: Sequence[Structure]) -> bool:
+    """But for a few."""
+    counts = Counter(tuple(sorted(structure.composition.items())) for structure in structures)
+    return max(counts.values()) >= _OF_ONE * len(structures)
 
 
 def _percentile(distances: FloatArray, percent: float) -> float | None:
