@@ -49,6 +49,19 @@ def test_atoms_are_covered_as_by_a_search_among_all() -> None:
         known = all_of([known, pool[best]])
 
 
+def test_an_element_that_is_not_known_yet_is_far_by_as_much_as_its_atoms_are_unusual() -> None:
+    """Not infinitely, or the first structure that has it would win, an outlier or not."""
+    rng = np.random.default_rng(4)
+    usual = [(np.empty((0, 4), np.float32), 1.0 + 0.1 * atoms((0, 5), rng)[1]) for _ in range(30)]
+    outlier = (np.empty((0, 4), np.float32), np.full((5, 4), 40.0, np.float32))
+    pool: list[AtomPoints] = [outlier, *usual]
+    known = (np.zeros((3, 4), np.float32), np.empty((0, 4), np.float32))
+    coverage = AtomCoverage(all_of(pool), known, pool)
+    assert np.isfinite(coverage.gains(np.arange(31))).all()
+    sample = all_of(usual)
+    assert Greedy(AtomCoverage(sample, known, pool), 31).largest(np.ones(31, dtype=np.bool_)) > 0
+
+
 def test_structures_and_atoms_have_their_turns() -> None:
     """Of structures that differ little as a whole, those with unusual atoms come when atoms have their turn."""
     rng = np.random.default_rng(1)

@@ -16,6 +16,7 @@ from ase.io import write
 
 from tio2nn.errors import InputError
 from tio2nn.io.database_data import data_of_row
+from tio2nn.io.labels import ReadOptions
 from tio2nn.io.read import read_structures
 
 VOIGT = outputs.STRESS[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
@@ -119,6 +120,89 @@ def test_results_and_other_names_must_agree(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("other", [float(np.float32(outputs.ENERGY)), round(outputs.ENERGY, 4)])
+def test_results_and_other_names_may_differ_by_rounding(tmp_path: Path, other: float) -> None:
+    for path in (
+        trajectory(tmp_path, {"REF_energy": other}, energy=outputs.ENERGY),
+        database(tmp_path, results={"energy": outputs.ENERGY}, REF_energy=other),
+    ):
+        assert outputs.found(path)[0].energy == pytest.approx(outputs.ENERGY, abs=1e-4)
+
+
+@pytest.mark.parametrize("word", ["n/a?", "none", True])
+def test_words_and_flags_under_names_of_labels_are_no_labels(tmp_path: Path, word: Any) -> None:
+    check(
+        trajectory(tmp_path, {"REF_energy": word}, energy=outputs.ENERGY, forces=outputs.FORCES),
+        stress=False,
+    )
+
+
+def test_files_without_the_names_that_the_user_gives_have_the_results_of_the_calculator(
+    tmp_path: Path,
+) -> None:
+    """As in a folder where extended XYZ alone has these names."""
+    results = {"energy": outputs.ENERGY, "forces": outputs.FORCES, "stress": VOIGT}
+    (tmp_path / "a.xyz").write_text(
+        "1\nU_total=-3.5 Properties=species:S:1:pos:R:3:F_total:R:3\nO 0 0 0 1 2 3\n"
+    )
+    sources = [
+        trajectory(tmp_path, {"REF_energy": 9.0}, **results),
+        database(tmp_path, results=results),
+        tmp_path / "a.xyz",
+    ]
+    options = ReadOptions(energy_key="U_total", forces_key="F_total")
+    *of_ase, own = read_structures([str(path) for path in sources], options=options)
+    assert own.energy == -3.5
+    assert len(of_ase) == 4
+    for structure in of_ase:
+        assert structure.energy == outputs.ENERGY
+        np.testing.assert_array_equal(structure.forces, outputs.FORCES)
+        np.testing.assert_allclose(structure.stress, outputs.STRESS, atol=1e-12)
+    with pytest.raises(InputError, match="no structure has the key 'U_total'"):
+        list(read_structures([str(path) for path in sources[:2]], options=options))
+
+
+def test_weights_of_zero_are_those_of_placeholders(tmp_path: Path) -> None:
+    results = {"energy": outputs.ENERGY, "forces": outputs.FORCES, "stress": VOIGT}
+    info = {"config_forces_weight": 0.0, "config_stress_weight": 0.0, "weight": 2.0}
+    found = outputs.found(trajectory(tmp_path, info, **results))[0]
+    assert (found.forces, found.stress) == (None, None)
+    assert found.extras.remarks == (
+        "forces ignored: config_forces_weight is 0",
+        "stress ignored: config_stress_weight is 0",
+        "weight not used: the weight of a structure is config_weight",
+    )
+
+
+def test_forces_that_are_nan_alone_are_placeholders(tmp_path: Path) -> None:
+    results = {"energy": outputs.ENERGY, "forces": np.full_like(outputs.FORCES, np.nan)}
+    found = outputs.found(trajectory(tmp_path, {}, **results))[0]
+    assert (found.energy, found.forces) == (outputs.ENERGY, None)
+    assert found.extras.remarks == ("forces ignored: expected numbers, got NaN only",)
+
+
+def test_damage_in_data_costs_what_is_damaged(tmp_path: Path) -> None:
+    path = database(tmp_path, {"REF_forces": outputs.FORCES, "odd": 1.0}, REF_energy=outputs.ENERGY)
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b'"odd"', b'"o\xffd"'))
+    found = outputs.found(path)[0]
+    assert found.energy == outputs.ENERGY
+    assert found.forces is None
+    assert found.extras.remarks == ("data of the row ignored: damaged",)
+    some = json.dumps({"a": {"__ndarray__": 5}, "REF_forces": outputs.FORCES.tolist()}).encode()
+    assert data_of_row(some, 8) == {"a": {"__ndarray__": 5}, "REF_forces": outputs.FORCES.tolist()}
+    binary = (8).to_bytes(8, "little") + some
+    assert data_of_row(binary, 9) == {"REF_forces": outputs.FORCES.tolist()}
+
+
+def test_a_label_has_one_value_in_a_row(tmp_path: Path) -> None:
+    path = database(tmp_path, {"REF_energy": outputs.ENERGY}, REF_energy=outputs.ENERGY)
+    assert outputs.found(path)[0].energy == outputs.ENERGY
+    path = database(tmp_path, {"REF_energy": 2.0}, REF_energy=outputs.ENERGY)
+    with pytest.raises(InputError, match="expected one value of REF_energy, got others in key-value pairs"):
+        list(read_structures([str(path)]))
+
+
 def test_without_a_label_the_names_that_may_be_one_are_told(tmp_path: Path) -> None:
     for path in (
         trajectory(tmp_path, {"my_energy": 3.0}),
@@ -202,9 +286,12 @@ def test_data_of_older_databases_and_damaged_data() -> None:
         [2],
     ):
         assert data_of_row(binary(described), 9) == {}
-    assert data_of_row(binary([[2], "object", 8]), 9) == {"b": None}
-    for wrong in (b"", b"\0" * 7, b"\xff" * 9, b"\0" * 80, b"[1]", b"{", None, "text", 3):
-        assert data_of_row(wrong, 9) == data_of_row(wrong, 8) == {}
+    assert data_of_row(binary([[2], "object", 8]), 9) == {}
+    for none in (b"", None, "text", 3):
+        assert data_of_row(none, 9) == data_of_row(none, 8) == {}
+    assert data_of_row(b"null", 8) == {}
+    for wrong in (b"\0" * 7, b"\xff" * 9, b"\0" * 80, b"[1]", b"{"):
+        assert data_of_row(wrong, 9) is data_of_row(wrong, 8) is None
 
 
 def test_damage_anywhere_ends_in_lines_and_structures_only(tmp_path: Path) -> None:

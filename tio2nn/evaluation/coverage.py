@@ -63,8 +63,12 @@ class AtomCoverage:
         candidates: the atoms of each candidate.
     """
 
-    def __init__(self, sample: AtomPoints, known: AtomPoints, candidates: Sequence[AtomPoints]) -> None:
+    def __init__(
+        self, sample: AtomPoints, known: Sequence[Float32Array], candidates: Sequence[AtomPoints]
+    ) -> None:
         self._sample, self._candidates = sample, candidates
+        # of an element that no known structure has, distances are those from the mean atom of training
+        known = [atoms if len(atoms) else np.zeros((1, atoms.shape[1]), np.float32) for atoms in known]
         self._apart = [nearest_atoms(own, of_known) for own, of_known in zip(sample, known, strict=True)]
 
     def gains(self, candidates: IntArray) -> FloatArray:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
 
 from tio2nn.errors import InputError, one_line
+from tio2nn.io.agreement import agree
 from tio2nn.io.database_data import OtherUnitsError, StatedUnits, data_of_row
 from tio2nn.io.electronic_states import stated
-from tio2nn.io.labels import ReadOptions
+from tio2nn.io.labels import ReadOptions, is_reference_label
 from tio2nn.io.named_labels import Geometry, named_labels
 from tio2nn.io.stream import structure_of
 from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, Structure
@@ -157,16 +158,21 @@ def _structure(row: tuple[object, ...], rules: _Rules) -> Structure:
         "forces": None if forces is None else _array(forces, "<f8").reshape(-1, 3),
         "stress": None if stress is None else _array(stress, "<f8"),
     }
-    pairs = _pairs(words)
+    pairs, others = _pairs(words), data_of_row(data, rules.version)
+
+    def failed(reason: str) -> InputError:
+        return InputError(reason, file=rules.file, line=line)
+
     labels = named_labels(
         results,
-        {**data_of_row(data, rules.version), **pairs},
+        _together(pairs, others or {}, failed),
         Geometry(len(elements), vectors, (x, y, z)),
         rules.options,
-        lambda reason: InputError(reason, file=rules.file, line=line),
+        failed,
         rules.units.check,
     )
     labels = labels._replace(
+        remarks=(*labels.remarks, "data of the row ignored: damaged") if others is None else labels.remarks,
         config_type=_kind(pairs),
         weight=pairs.get(CONFIG_WEIGHT),
         states=stated(pairs, _pairs(settings), initial_charges=_charges(charges)),
@@ -180,6 +186,23 @@ def _structure(row: tuple[object, ...], rules: _Rules) -> Structure:
         file=rules.file,
         line=line,
     )
+
+
+def _together(
+    pairs: Mapping[str, Any], data: Mapping[str, Any], failed: Callable[[str], InputError]
+) -> dict[str, Any]:
+    """Key-value pairs and data of a row.
+
+    Raises:
+        InputError: a label has one value in each.
+    """
+    for name in pairs.keys() & data.keys():
+        values = pairs[name], data[name]
+        if not is_reference_label(name) or any(isinstance(value, str) for value in values):
+            continue
+        if not agree(*values):
+            raise failed(f"expected one value of {name}, got others in key-value pairs and data")
+    return {**data, **pairs}
 
 
 def _array(value: object, kind: str) -> np.ndarray:

@@ -17,30 +17,39 @@ from tio2nn.io.named_labels import array_in_json
 
 _BINARY = 9  # the first version with bytes
 _TYPES = ("float64", "float32", "int64", "int32", "int16", "int8")
+_DAMAGED = (ValueError, TypeError, AttributeError, RecursionError, OverflowError)
 _ANGSTROM = ("ang", "angstrom", "a", "å")
 _UNITS_OF_SCHNETPACK, _LENGTH_OF_SCHNETPACK = "_property_unit_dict", "_distance_unit"
 
 
-def data_of_row(value: object, version: int) -> dict[str, object]:
-    """Numbers and arrays of a row, by name; nothing if they are damaged.
+def data_of_row(value: object, version: int) -> dict[str, object] | None:
+    """Numbers and arrays of a row, by name, without those that are damaged; None if all of it is.
 
     Args:
         value: of the column.
         version: of the database.
     """
-    if not isinstance(value, bytes):
+    if not isinstance(value, bytes) or not value:
         return {}
+    binary = b""
     try:
-        if version < _BINARY:
-            found = json.loads(value)
-            return {key: array_in_json(item) for key, item in found.items()}
-        start = int(np.frombuffer(value, "<i8", 1)[0])
-        if not 8 <= start <= len(value):
-            return {}
-        found = json.loads(value[start:])
-        return {key: _array_in_bytes(item, value[:start]) for key, item in found.items()}
-    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
-        return {}
+        if version >= _BINARY:
+            start = int(np.frombuffer(value, "<i8", 1)[0])
+            if not 8 <= start <= len(value):
+                return None
+            binary, value = value[:start], value[start:]
+        described = json.loads(value)
+    except _DAMAGED:
+        return None
+    if not isinstance(described, dict):
+        return {} if described is None else None
+    found = {}
+    for key, item in described.items():
+        try:
+            found[key] = _array_in_bytes(item, binary) if binary else array_in_json(item)
+        except _DAMAGED:
+            continue
+    return found
 
 
 def _array_in_bytes(described: object, data: bytes) -> object:
@@ -48,10 +57,8 @@ def _array_in_bytes(described: object, data: bytes) -> object:
     if not isinstance(described, Mapping) or "__ndarray__" not in described:
         return described
     shape, kind, place = described["__ndarray__"]
-    if kind not in _TYPES:
-        return None
-    if min(shape, default=0) < 0:
-        raise ValueError("expected a shape")
+    if kind not in _TYPES or min(shape, default=0) < 0:
+        raise ValueError("expected an array of numbers")
     return np.frombuffer(data, np.dtype(kind).newbyteorder("<"), math.prod(shape), place).reshape(shape)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.files.text import FORTRAN_EXPONENT, check_last_row, decode_text, parse_count, quoted
+from tio2nn.io.agreement import agree
 from tio2nn.io.extxyz_comment import Comment
 from tio2nn.io.label_weights import FORCES, key_of_no_weight, remark_on_weights
 from tio2nn.io.labels import (
@@ -42,9 +43,6 @@ _KNOWN_COLUMNS = ("species", "symbols", "pos", "positions")  # fully represented
 _COLUMN_WORDS = {"species": "species", "pos": "pos"}  # in any case, as GPUMD reads them
 _COUNTS = {1: "one column", 3: "three columns"}
 _PLAIN = "Properties=species:S:1:pos:R:3"  # what plain XYZ means
-# energies of one structure, and forces, agree if they differ by rounding to single precision (a unit in its last place)
-# or to four decimals (5e-5, with room for bits), eV or eV/Å: fits resolve neither, and other methods differ by more
-_SINGLE, _ROUNDED = 2.0**-23, 6e-5
 
 
 def iter_extxyz(
@@ -296,9 +294,8 @@ class _Frame:
         if len(found) < 2:
             return
         (first, value), *others = found.items()
-        apart = max(_SINGLE * float(np.abs(value).max()), _ROUNDED)
         for name, other in others:
-            if np.abs(np.subtract(value, other)).max() > apart:
+            if not agree(value, other):
                 raise self._comment.error(
                     f"expected equal values of {first} and {name}, got others; choose one with {option}"
                 )

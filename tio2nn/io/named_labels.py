@@ -6,20 +6,23 @@ and stress; where another name qualifies, too, the values must be equal, or the 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tio2nn.errors import InputError
+from tio2nn.io.agreement import agree
+from tio2nn.io.label_weights import FORCES, STRESS, VIRIAL, key_of_no_weight, remark_on_weights
 from tio2nn.io.labels import (
+    Label,
     ReadOptions,
     energy_label,
     forces_label,
     free_energy_label,
     is_free_energy,
     is_stress,
+    number_in,
     stress_label,
 )
 from tio2nn.io.stream import Labels
@@ -85,24 +88,29 @@ def named_labels(
         InputError: values that should be equal are not, or are no numbers.
     """
     found = _Found(results, others, geometry, failed)
-    of_energy = energy_label(found.written, options.energy_key)
-    of_forces = forces_label(found.columns, options.forces_key)
-    of_free = free_energy_label(found.written, options.energy_key)
+    written, energy_key = found.known(found.written, options.energy_key, ("energy", "free_energy"))
+    columns, forces_key = found.known(found.columns, options.forces_key, ("forces",))
+    of_energy = energy_label(written, energy_key)
+    of_free = free_energy_label(written, energy_key)
     free_energy = found.agreed(of_free.names, found.number, "--energy-key")
     plain = [name for name in of_energy.names if not is_free_energy(name)]
     energy = found.agreed(plain, found.number, "--energy-key")
-    forces = found.agreed(of_forces.names, found.column, "--forces-key")
-    wanted = energy is not None or free_energy is not None or options.forces_key is not None
-    remarks = [of_forces.remark] if wanted and of_forces.remark is not None else []
+    forces, of_forces = _forces(found, forces_label(columns, forces_key))
+    wanted = energy is not None or free_energy is not None or forces_key is not None
+    remarks = [*(of_forces if wanted else ())]
     stress: object = results.get("stress")
-    if options.stress_key is not None or found.tensors:
+    tensors_known, stress_key = found.known(found.written, options.stress_key, ("stress",))
+    is_weighted = any(key_of_no_weight(found.written, what) for what in (STRESS, VIRIAL))
+    if stress_key is not None or found.tensors or is_weighted:
         stress, of_stress = stress_label(
-            found.written, options.stress_key, np.array(geometry.cell, dtype=np.float64), geometry.periodic
+            tensors_known, stress_key, np.array(geometry.cell, dtype=np.float64), geometry.periodic
         )
         remarks += of_stress
+    if (of_weights := remark_on_weights(found.written)) is not None:
+        remarks.append(of_weights)
     tensors = found.tensors if options.stress_key is None else (options.stress_key,)
     of_tensors = [(name, 0 if "virial" in name.lower() else 3) for name in tensors]
-    of_atoms = [(name, 1) for names in of_forces.names for name in names.split(" ")]
+    of_atoms = [(name, 1) for names in forces_label(columns, forces_key).names for name in names.split(" ")]
     for name, power in (*((name, 0) for name in (*of_energy.names, *of_free.names)), *of_atoms, *of_tensors):
         if results.get(name) is None:
             check_unit(name, power)
@@ -116,6 +124,19 @@ def named_labels(
         no_energy=of_energy.remark,
         keys=tuple(key for key in keys if key is not None and (key in found.written or key in found.columns)),
     )
+
+
+def _forces(found: _Found, label: Label) -> tuple[object, tuple[str, ...]]:
+    """The forces that all names agree on, or None, and remarks on what is not used."""
+    names = label.names
+    if names and (weight := key_of_no_weight(found.written, FORCES)) is not None:
+        return None, (f"{' and '.join(names)} ignored: {weight} is 0",)
+    unknown = [name for name in names if found.is_nan(name)]
+    forces = found.agreed([name for name in names if name not in unknown], found.column, "--forces-key")
+    remarks = [label.remark] if label.remark is not None else []
+    if unknown:
+        remarks.append(f"{' and '.join(unknown)} ignored: expected numbers, got NaN only")
+    return forces, tuple(remarks)
 
 
 class _Found:
@@ -139,6 +160,7 @@ class _Found:
         self.written: dict[str, str] = {}
         self.columns: dict[str, tuple[str, int]] = {}
         given = {name: results[name] for name in _RESULTS if results.get(name) is not None}
+        self._given = tuple(given)
         for name, value in {**others, **given}.items():
             self._add(str(name), value, geometry.n_atoms)
         self.tensors = tuple(
@@ -153,9 +175,8 @@ class _Found:
     def _add(self, name: str, value: Any, n_atoms: int) -> None:
         if value is None:
             return
-        if isinstance(value, (bool, np.bool_, str)):
-            self.written[name] = str(value)
-            return
+        if isinstance(value, (bool, np.bool_)) or (isinstance(value, str) and number_in(value) is None):
+            return  # no label, whatever its name
         try:
             numbers = np.array(value, dtype=np.float64)
         except (TypeError, ValueError, OverflowError):
@@ -167,6 +188,20 @@ class _Found:
             self.columns[name] = "R", 1
         if numbers.size in (1, 6, 9):
             self.written[name] = " ".join(repr(number) for number in numbers.ravel().tolist())
+
+    def known(
+        self, names: Mapping[str, Any], key: str | None, of_results: Sequence[str]
+    ) -> tuple[Mapping[str, Any], str | None]:
+        """What a label is chosen from, and the key that the user named, which another file of the set may have.
+
+        Without that key, results of the calculator stand alone.
+        """
+        given = {name: names[name] for name in of_results if name in self._given and name in names}
+        return (names, key) if key is None or key in names or not given else (given, None)
+
+    def is_nan(self, name: str) -> bool:
+        """Whether values of each atom are NaN alone."""
+        return bool(np.isnan(np.array(self.column(name), dtype=np.float64)).all())
 
     def number(self, name: str) -> float:
         """A number, or an array of one; the caller checks that it is finite."""
@@ -188,12 +223,8 @@ class _Found:
             return None
         (first, value), *others = found.items()
         for name, other in others:
-            if not (np.array_equal(value, other) or (_is_nan(value) and _is_nan(other))):
+            if not agree(value, other):
                 raise self._failed(
                     f"expected equal values of {first} and {name}, got others; choose one with {option}"
                 )
         return value
-
-
-def _is_nan(value: object) -> bool:
-    return isinstance(value, float) and math.isnan(value)
