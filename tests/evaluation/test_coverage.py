@@ -44,7 +44,7 @@ def test_atoms_are_covered_as_by_a_search_among_all() -> None:
         left = [left_over(sample, all_of([known, candidate])) for candidate in pool]
         best = greedy.largest(allowed)
         assert left[best] == pytest.approx(min(left), rel=1e-5)
-        greedy.take(best)
+        greedy.take(best, np.empty(0))
         allowed[best] = False
         known = all_of([known, pool[best]])
 

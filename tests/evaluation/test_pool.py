@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tio2nn.evaluation.coverage import distances
-from tio2nn.evaluation.pool import ALIKE, Chosen, Item, Sieve, nearest
+from tio2nn.evaluation.coverage import distances, nearest
+from tio2nn.evaluation.pool import ALIKE, Chosen, Item, Sieve
 
 FloatArray = NDArray[np.float64]
 

@@ -23,6 +23,7 @@ Float = TypeVar("Float", bound=np.floating[Any])
 
 # atoms of each element by which a structure is covered: those of a large cell are alike
 _MOST_ATOMS = 32
+_TOGETHER = 4096  # points from which distances are computed at a time
 
 AtomPoints = tuple[Float32Array, ...]
 """Points of the atoms of each element, (n_atoms, n) each, between which distances are measured."""
@@ -38,19 +39,15 @@ class StructureCoverage:
     """
 
     def __init__(self, points: FloatArray, apart: FloatArray, weights: FloatArray) -> None:
-        self._points, self._apart, self._weights = points, apart.copy(), weights
-        self._squares = (points**2).sum(axis=1)
+        self._points, self._apart, self._weights = points, apart, weights
 
     def gains(self, candidates: IntArray) -> FloatArray:
         """By how much each of these would lower the sum of distances."""
-        products = self._points @ self._points[candidates].T
-        squares = self._squares[:, None] + self._squares[candidates] - 2.0 * products
-        nearer = self._apart[:, None] - np.sqrt(np.maximum(squares, 0.0))
+        nearer = self._apart[:, None] - distances(self._points, self._points[candidates])
         return np.asarray(self._weights @ np.maximum(nearer, 0.0))
 
-    def take(self, candidate: int) -> None:
-        """Count one as known from now on."""
-        from_it = np.linalg.norm(self._points - self._points[candidate], axis=1)
+    def take(self, _candidate: int, from_it: FloatArray) -> None:
+        """Count one as known from now on, as for `Measure`."""
         self._apart = np.minimum(self._apart, from_it)
 
 
@@ -69,7 +66,7 @@ class AtomCoverage:
         self._sample, self._candidates = sample, candidates
         # of an element that no known structure has, distances are those from the mean atom of training
         known = [atoms if len(atoms) else np.zeros((1, atoms.shape[1]), np.float32) for atoms in known]
-        self._apart = [nearest_atoms(own, of_known) for own, of_known in zip(sample, known, strict=True)]
+        self._apart = [_apart(own, of_known) for own, of_known in zip(sample, known, strict=True)]
 
     def gains(self, candidates: IntArray) -> FloatArray:
         """By how much each of these would lower the sum of distances."""
@@ -85,10 +82,10 @@ class AtomCoverage:
             found[some] += np.maximum(apart[:, None] - nearest, 0.0).sum(axis=0, dtype=np.float64)
         return found
 
-    def take(self, candidate: int) -> None:
-        """Count one as known from now on."""
+    def take(self, candidate: int, _from_it: FloatArray) -> None:
+        """Count one as known from now on, as for `Measure`."""
         for element, own in enumerate(self._sample):
-            apart = nearest_atoms(own, self._candidates[candidate][element])
+            apart = _apart(own, self._candidates[candidate][element])
             self._apart[element] = np.minimum(self._apart[element], apart)
 
 
@@ -155,9 +152,18 @@ def distances(points: NDArray[Float], others: NDArray[Float]) -> NDArray[Float]:
     return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
 
-def nearest_atoms(points: Float32Array, others: Float32Array) -> Float32Array:
-    """Distances (n_points,) from the nearest of others, inf if there are none."""
-    least = np.full(len(points), np.inf, dtype=np.float32)
-    for first in range(0, len(others), 4096):
-        least = np.minimum(least, distances(points, others[first : first + 4096]).min(axis=1))
-    return least
+def nearest(points: NDArray[Float], others: NDArray[Float]) -> tuple[IntArray, FloatArray]:
+    """Index of the nearest of others, 0 if there are none, and the distance from it, inf if so; (n_points,) each."""
+    index, least = np.zeros(len(points), dtype=np.int64), np.full(len(points), np.inf)
+    for first in range(0, len(others), _TOGETHER):
+        apart = distances(points, others[first : first + _TOGETHER])
+        here = apart.argmin(axis=1)
+        distance = apart[np.arange(len(points)), here]
+        nearer = distance < least
+        index[nearer], least[nearer] = first + here[nearer], distance[nearer]
+    return index, least
+
+
+def _apart(atoms: Float32Array, others: Float32Array) -> Float32Array:
+    """Distances (n_atoms,) from the nearest of others."""
+    return nearest(atoms, others)[1].astype(np.float32)

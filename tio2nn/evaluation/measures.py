@@ -17,8 +17,13 @@ class Measure(Protocol):
     def largest(self, allowed: BoolArray) -> int:
         """The best one of those allowed, at least one."""
 
-    def take(self, candidate: int) -> None:
-        """Count one as known from now on."""
+    def take(self, candidate: int, from_it: FloatArray, /) -> None:
+        """Count one as known from now on.
+
+        Args:
+            candidate: its index.
+            from_it: (n,) distances of the candidates from it.
+        """
 
 
 class Coverage(Protocol):
@@ -27,8 +32,8 @@ class Coverage(Protocol):
     def gains(self, candidates: IntArray) -> FloatArray:
         """By how much each of these would lower the sum of distances from what is known."""
 
-    def take(self, candidate: int) -> None:
-        """Count one as known from now on."""
+    def take(self, candidate: int, from_it: FloatArray, /) -> None:
+        """Count one as known from now on, as for `Measure`."""
 
 
 class Largest:
@@ -36,19 +41,14 @@ class Largest:
 
     Args:
         by: what is to be large.
-        points: (n, dimensions) of the candidates.
-        apart: (n,) their distances from the nearest known structure.
+        apart: (n,) distances of the candidates from the nearest known structure.
         spread: (n,)
     """
 
     def __init__(
-        self,
-        by: Literal["distance", "spread", "both"],
-        points: FloatArray,
-        apart: FloatArray,
-        spread: FloatArray,
+        self, by: Literal["distance", "spread", "both"], apart: FloatArray, spread: FloatArray
     ) -> None:
-        self._by, self._points, self._apart, self._spread = by, points, apart, spread
+        self._by, self._apart, self._spread = by, apart, spread
 
     def largest(self, allowed: BoolArray) -> int:
         """The first of the best ones."""
@@ -57,9 +57,8 @@ class Largest:
         ]
         return int(np.where(allowed, score, -1.0).argmax())
 
-    def take(self, candidate: int) -> None:
-        """Count one as known from now on."""
-        from_it = np.linalg.norm(self._points - self._points[candidate], axis=1)
+    def take(self, _candidate: int, from_it: FloatArray) -> None:
+        """Count one as known from now on, as for `Measure`."""
         self._apart = np.minimum(self._apart, from_it)
 
 
@@ -97,6 +96,6 @@ class Greedy:
             if found[here] > gain:
                 best, gain = int(some[here]), float(found[here])
 
-    def take(self, candidate: int) -> None:
-        """Count one as known from now on."""
-        self._coverage.take(candidate)
+    def take(self, candidate: int, from_it: FloatArray) -> None:
+        """Count one as known from now on, as for `Measure`."""
+        self._coverage.take(candidate, from_it)

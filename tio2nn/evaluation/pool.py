@@ -30,7 +30,7 @@ import numpy as np
 
 from tio2nn.array_types import FloatArray, IntArray
 from tio2nn.cores import one_blas_thread
-from tio2nn.evaluation.coverage import AtomCoverage, AtomPoints, StructureCoverage, distances
+from tio2nn.evaluation.coverage import AtomCoverage, AtomPoints, StructureCoverage, distances, nearest
 from tio2nn.evaluation.measures import Coverage, Greedy, Largest, Measure
 
 Composition = tuple[int, ...]
@@ -281,7 +281,7 @@ class Sieve:
         apart = np.array([candidate.known_distance for candidate in self._kept])
         if by != "coverage":
             spread = np.array([candidate.item.spread for candidate in self._kept])
-            return [Largest(by, self._points, apart, spread)]
+            return [Largest(by, apart, spread)]
         weights = np.array([candidate.count for candidate in self._kept], dtype=np.float64)
         found: list[Coverage] = [StructureCoverage(self._points, apart, weights)]
         if any(map(len, sample)):
@@ -319,9 +319,9 @@ class Sieve:
             found.choices.append(choice)
             taken[pick] = True
             owed[of_kind[pick]] = max(0, owed[of_kind[pick]] - 1)
-            for measure in measures:
-                measure.take(pick)
             from_it = np.linalg.norm(points - points[pick], axis=1)
+            for measure in measures:
+                measure.take(pick, from_it)
             nearest_rank[from_it < apart] = rank
             apart = np.minimum(apart, from_it)
         covers = np.array([candidate.cover for candidate in kept])
@@ -333,15 +333,3 @@ class Sieve:
         counts = np.array([self._of_kind[name] for name in names], dtype=np.float64)
         shares = np.floor(_SHARE * self._count * counts / max(1.0, counts.sum())).astype(np.int64)
         return np.asarray(np.maximum(shares, 1) if len(names) <= self._count else shares)
-
-
-def nearest(points: FloatArray, others: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Index of the nearest of others, at least one, and the distance from it, (n_points,) each."""
-    index, least = np.zeros(len(points), dtype=np.int64), np.full(len(points), np.inf)
-    for first in range(0, len(others), 8 * _TOGETHER):
-        apart = distances(points, others[first : first + 8 * _TOGETHER])
-        here = apart.argmin(axis=1)
-        distance = apart[np.arange(len(points)), here]
-        nearer = distance < least
-        index[nearer], least[nearer] = first + here[nearer], distance[nearer]
-    return index, least

@@ -1,8 +1,8 @@
 """Databases of ASE in SQLite (`.db`), row by row, opened for reading only; and new ones.
 
 Forces are those of the row, not those that constraints leave. Labels may also stand in key-value pairs and data, where
-SchNetPack has them. A database is a program's input: what could compute
-something when it is read (views, virtual tables, functions) is refused by the authorizer of SQLite.
+SchNetPack has them. A database is a program's input: what could compute something when it is read (views, virtual
+tables, functions) is refused by the authorizer of SQLite.
 """
 
 from __future__ import annotations

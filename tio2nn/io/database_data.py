@@ -13,10 +13,9 @@ import numpy as np
 
 from tio2nn.errors import InputError
 from tio2nn.files.text import quoted
-from tio2nn.io.named_labels import array_in_json
+from tio2nn.io.named_labels import TYPES_OF_NUMBERS, array_in_json
 
 _BINARY = 9  # the first version with bytes
-_TYPES = ("float64", "float32", "int64", "int32", "int16", "int8")
 _DAMAGED = (ValueError, TypeError, AttributeError, RecursionError, OverflowError)
 _ANGSTROM = ("ang", "angstrom", "a", "å")
 _UNITS_OF_SCHNETPACK, _LENGTH_OF_SCHNETPACK = "_property_unit_dict", "_distance_unit"
@@ -57,7 +56,7 @@ def _array_in_bytes(described: object, data: bytes) -> object:
     if not isinstance(described, Mapping) or "__ndarray__" not in described:
         return described
     shape, kind, place = described["__ndarray__"]
-    if kind not in _TYPES or min(shape, default=0) < 0:
+    if kind not in TYPES_OF_NUMBERS or min(shape, default=0) < 0:
         raise ValueError("expected an array of numbers")
     return np.frombuffer(data, np.dtype(kind).newbyteorder("<"), math.prod(shape), place).reshape(shape)
 

@@ -11,16 +11,16 @@ announces a billion atoms.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tio2nn.array_types import FloatArray
 from tio2nn.errors import InputError
 from tio2nn.files.text import FORTRAN_EXPONENT, check_last_row, decode_text, parse_count, quoted
-from tio2nn.io.agreement import agree
+from tio2nn.io.agreement import check_agreement, forces_by_name
 from tio2nn.io.extxyz_comment import Comment
-from tio2nn.io.label_weights import FORCES, key_of_no_weight, remark_on_weights
+from tio2nn.io.label_weights import remark_on_weights
 from tio2nn.io.labels import (
     Label,
     ReadOptions,
@@ -275,30 +275,16 @@ class _Frame:
     def _energy(self, names: Sequence[str]) -> float | None:
         """The energy that all names agree on, or None if there are no names; of rounded ones, that with most digits."""
         found = {name: self._comment.number(name) for name in names}
-        self._check_agreement(found, "--energy-key")
+        check_agreement(found, "--energy-key", self._comment.error)
         written = self._comment.written
         return max(found.items(), key=lambda item: _digits(written[item[0]], item[1]))[1] if found else None
 
     def _forces(self, label: Label) -> tuple[FloatArray | None, tuple[str | None, ...]]:
         """The forces that all names agree on, or None, and remarks on what is not used."""
-        names = label.names
-        if names and (weight := key_of_no_weight(self._comment.written, FORCES)) is not None:
-            return None, (f"{' and '.join(names)} ignored: {weight} is 0",)
-        unknown = [name for name in names if np.isnan(self._numbers_of(name)).all()]
-        found = {name: self._finite(name, f"finite {name}") for name in names if name not in unknown}
-        self._check_agreement(found, "--forces-key")
-        nan = f"{' and '.join(unknown)} ignored: expected numbers, got NaN only" if unknown else None
-        return next(iter(found.values()), None), (label.remark, nan, self._remark_on_plain())
-
-    def _check_agreement(self, found: Mapping[str, float | FloatArray], option: str) -> None:
-        if len(found) < 2:
-            return
-        (first, value), *others = found.items()
-        for name, other in others:
-            if not agree(value, other):
-                raise self._comment.error(
-                    f"expected equal values of {first} and {name}, got others; choose one with {option}"
-                )
+        names, remarks = forces_by_name(label, self._comment.written, self._numbers_of)
+        found = {name: self._finite(name, f"finite {name}") for name in names}
+        check_agreement(found, "--forces-key", self._comment.error)
+        return next(iter(found.values()), None), (*remarks, self._remark_on_plain())
 
     def _remark_on_plain(self) -> str | None:
         """A remark on numbers behind the positions of plain XYZ, which may be forces."""

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tio2nn.errors import InputError
-from tio2nn.io.agreement import agree
-from tio2nn.io.label_weights import FORCES, STRESS, VIRIAL, key_of_no_weight, remark_on_weights
+from tio2nn.io.agreement import check_agreement, forces_by_name
+from tio2nn.io.label_weights import STRESS, VIRIAL, key_of_no_weight, remark_on_weights
 from tio2nn.io.labels import (
-    Label,
     ReadOptions,
     energy_label,
     forces_label,
@@ -28,7 +27,7 @@ from tio2nn.io.labels import (
 from tio2nn.io.stream import Labels
 
 _RESULTS = ("energy", "free_energy", "forces", "stress")
-_TYPES = ("float64", "float32", "int64", "int32", "int16", "int8")
+TYPES_OF_NUMBERS = ("float64", "float32", "int64", "int32", "int16", "int8")
 _MOST = 10_000_000  # numbers of an array in JSON
 
 
@@ -52,7 +51,7 @@ def array_in_json(value: object) -> object:
     if not isinstance(described, list) or len(described) != 3:
         return value
     shape, kind, numbers = described
-    if kind not in _TYPES or not isinstance(numbers, list) or len(numbers) > _MOST:
+    if kind not in TYPES_OF_NUMBERS or not isinstance(numbers, list) or len(numbers) > _MOST:
         return value
     try:
         found = np.array(numbers, dtype=np.dtype(kind))
@@ -95,22 +94,24 @@ def named_labels(
     free_energy = found.agreed(of_free.names, found.number, "--energy-key")
     plain = [name for name in of_energy.names if not is_free_energy(name)]
     energy = found.agreed(plain, found.number, "--energy-key")
-    forces, of_forces = _forces(found, forces_label(columns, forces_key))
-    wanted = energy is not None or free_energy is not None or forces_key is not None
-    remarks = [*(of_forces if wanted else ())]
+    of_forces = forces_label(columns, forces_key)
+    names_of_forces, remarks = forces_by_name(of_forces, found.written, found.column)
+    forces = found.agreed(names_of_forces, found.column, "--forces-key")
+    if energy is None and free_energy is None and forces_key is None:
+        remarks = []
     stress: object = results.get("stress")
-    tensors_known, stress_key = found.known(found.written, options.stress_key, ("stress",))
+    stresses, stress_key = found.known(found.written, options.stress_key, ("stress",))
     is_weighted = any(key_of_no_weight(found.written, what) for what in (STRESS, VIRIAL))
     if stress_key is not None or found.tensors or is_weighted:
         stress, of_stress = stress_label(
-            tensors_known, stress_key, np.array(geometry.cell, dtype=np.float64), geometry.periodic
+            stresses, stress_key, np.array(geometry.cell, dtype=np.float64), geometry.periodic
         )
         remarks += of_stress
     if (of_weights := remark_on_weights(found.written)) is not None:
         remarks.append(of_weights)
     tensors = found.tensors if options.stress_key is None else (options.stress_key,)
     of_tensors = [(name, 0 if "virial" in name.lower() else 3) for name in tensors]
-    of_atoms = [(name, 1) for names in forces_label(columns, forces_key).names for name in names.split(" ")]
+    of_atoms = [(name, 1) for names in of_forces.names for name in names.split(" ")]
     for name, power in (*((name, 0) for name in (*of_energy.names, *of_free.names)), *of_atoms, *of_tensors):
         if results.get(name) is None:
             check_unit(name, power)
@@ -124,19 +125,6 @@ def named_labels(
         no_energy=of_energy.remark,
         keys=tuple(key for key in keys if key is not None and (key in found.written or key in found.columns)),
     )
-
-
-def _forces(found: _Found, label: Label) -> tuple[object, tuple[str, ...]]:
-    """The forces that all names agree on, or None, and remarks on what is not used."""
-    names = label.names
-    if names and (weight := key_of_no_weight(found.written, FORCES)) is not None:
-        return None, (f"{' and '.join(names)} ignored: {weight} is 0",)
-    unknown = [name for name in names if found.is_nan(name)]
-    forces = found.agreed([name for name in names if name not in unknown], found.column, "--forces-key")
-    remarks = [label.remark] if label.remark is not None else []
-    if unknown:
-        remarks.append(f"{' and '.join(unknown)} ignored: expected numbers, got NaN only")
-    return forces, tuple(remarks)
 
 
 class _Found:
@@ -199,10 +187,6 @@ class _Found:
         given = {name: names[name] for name in of_results if name in self._given and name in names}
         return (names, key) if key is None or key in names or not given else (given, None)
 
-    def is_nan(self, name: str) -> bool:
-        """Whether values of each atom are NaN alone."""
-        return bool(np.isnan(np.array(self.column(name), dtype=np.float64)).all())
-
     def number(self, name: str) -> float:
         """A number, or an array of one; the caller checks that it is finite."""
         try:
@@ -210,7 +194,7 @@ class _Found:
         except (KeyError, ValueError):
             raise self._failed(f"expected a number for {name}, got something else") from None
 
-    def column(self, name: str) -> object:
+    def column(self, name: str) -> Any:
         """Values of each atom; three columns of one component are joined."""
         if name in self._values:
             return self._values[name]
@@ -221,10 +205,5 @@ class _Found:
         found = {name: convert(name) for name in names}
         if not found:
             return None
-        (first, value), *others = found.items()
-        for name, other in others:
-            if not agree(value, other):
-                raise self._failed(
-                    f"expected equal values of {first} and {name}, got others; choose one with {option}"
-                )
-        return value
+        check_agreement(found, option, self._failed)
+        return next(iter(found.values()))

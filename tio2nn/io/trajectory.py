@@ -18,7 +18,7 @@ import numpy as np
 from tio2nn.errors import InputError
 from tio2nn.io.electronic_states import stated
 from tio2nn.io.labels import ReadOptions
-from tio2nn.io.named_labels import Geometry, array_in_json, named_labels
+from tio2nn.io.named_labels import TYPES_OF_NUMBERS, Geometry, array_in_json, named_labels
 from tio2nn.io.stream import structure_of
 from tio2nn.structures.structure import CONFIG_TYPE, CONFIG_WEIGHT, Structure
 
@@ -26,7 +26,7 @@ _MAGIC = (b"- of Ulm", b"AFFormat")
 _TAG = b"ASE-Trajectory"
 _PICKLE = b"PickleTrajectory"
 _LARGEST_JSON = 2**26  # bytes
-_TYPES = ("float64", "float32", "int64", "int32", "int16", "int8", "bool")
+_TYPES = (*TYPES_OF_NUMBERS, "bool")
 _DAMAGED = (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError, AttributeError)
 
 
