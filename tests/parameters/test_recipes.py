@@ -32,6 +32,7 @@ FACTS = Facts(
     n_elements=2,
 )
 NEW = preset("artrith-urban-2016")
+OF_ADAM = NEW.with_overrides(training={"optimizer": "adam"})
 
 
 def sized(n_structures: int, *, forces: bool = True, n_atoms: int = 20) -> Facts:
@@ -246,28 +247,52 @@ def test_auto_takes_as_many_steps_an_epoch_as_the_data_allow() -> None:
     assert resolve(NEW, sized(2)).training.batch_size == 2
     assert resolve(NEW, sized(10)).training.batch_size == 4
     assert resolve(NEW, sized(160)).training.batch_size == 8
-    assert resolve(NEW, sized(6_000)).training.batch_size == 16
+    assert resolve(NEW, sized(1_900)).training.batch_size == 16
+    assert resolve(NEW, sized(6_000)).training.batch_size == 64
 
 
 def test_auto_takes_a_committee_as_large_as_costs_little() -> None:
     assert resolve(NEW, sized(3)).training.members == 4
     assert resolve(NEW, sized(160)).training.members == 4
     assert resolve(NEW, sized(5_000)).training.members == 4
-    assert resolve(NEW, sized(7_000)).training.members == 2
+    assert resolve(OF_ADAM, sized(7_000)).training.members == 2
     assert resolve(NEW, sized(100_000)).training.members == 1
+
+
+def test_auto_learns_many_forces_by_muon() -> None:
+    few, many = (resolve(NEW, sized(n)).training for n in (1_900, 2_100))
+    assert (few.optimizer, many.optimizer) == ("adam", "muon")
+    assert resolve(NEW, sized(6_000, forces=False)).training.optimizer == "adam"
+    assert resolve(NEW, replace(sized(6_000), n_structures_with_forces=100)).training.optimizer == "adam"
+    # an optimizer of the user's own has the batches and epochs that suit it
+    own = resolve(OF_ADAM, sized(6_000)).training
+    assert (own.optimizer, own.batch_size) == ("adam", 16)
+    assert own.epochs > resolve(NEW, sized(6_000)).training.epochs
+
+
+def test_record_learns_many_forces_by_muon() -> None:
+    few, many = (resolve(with_recipe(NEW, "record"), sized(n)).training for n in (1_900, 5_000))
+    assert (few.optimizer, few.batch_size, few.epochs) == ("adam", 16, 400)
+    assert (many.optimizer, many.batch_size) == ("muon", 64)
+    own = resolve(with_recipe(OF_ADAM, "record"), sized(5_000)).training
+    assert own == replace(few, optimizer="adam")
 
 
 def test_auto_gives_up_epochs_for_four_networks_that_learn_forces() -> None:
     facts = sized(5_000)
-    four = resolve(NEW, facts)
+    four = resolve(OF_ADAM, facts)
     assert 190 <= four.training.epochs < 300
     assert fit_seconds(four, facts) < 13 * 60
     # too few would be left
-    assert resolve(NEW, sized(7_000)).training.epochs == 300
+    assert resolve(OF_ADAM, sized(7_000)).training.epochs == 300
+    # Muon needs fewer
+    of_muon = resolve(NEW, sized(7_000)).training
+    assert 100 <= of_muon.epochs < 200
+    assert of_muon.members == 4
     # networks that are asked for, or not there, are worth no epochs
     for own in (1, 2, 4):
-        assert resolve(NEW.with_overrides(training={"members": own}), facts).training.epochs == 300
-    assert resolve(NEW.with_overrides(target="lammps"), facts).training.epochs == 300
+        assert resolve(OF_ADAM.with_overrides(training={"members": own}), facts).training.epochs == 300
+    assert resolve(OF_ADAM.with_overrides(target="lammps"), facts).training.epochs == 300
     # energies alone are learned to the end
     without = sized(6_000, forces=False, n_atoms=100)
     of_energies = resolve(NEW, without).training

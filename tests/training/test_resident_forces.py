@@ -153,7 +153,15 @@ def test_losses_and_derivatives_are_those_of_the_kernel(n_members: int, size: in
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("settings", [{}, {"gradient_clip": 0.1, "weight_decay": 0.1, "loss": "mse"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"gradient_clip": 0.1, "weight_decay": 0.1, "loss": "mse"},
+        {"optimizer": "muon"},
+        {"optimizer": "muon", "gradient_clip": 0.1, "weight_decay": 0.1},
+    ],
+)
 def test_steps_and_predictions_are_those_of_the_kernel(compiled: bool, settings: dict[str, object]) -> None:
     orders = [np.random.default_rng(n).permutation(37) for n in range(2)]
 

@@ -28,7 +28,7 @@ from searches import Here, table
 
 from tio2nn.errors import InputError, UsageError
 from tio2nn.parallel.workers import WorkerDied
-from tio2nn.parameters import recipes
+from tio2nn.parameters import auto_recipe
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.structures.split import LEFT_OUT
@@ -161,12 +161,27 @@ def test_single_networks_keep_the_epochs_that_a_committee_would_give_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # as if four networks took too long for all epochs, but not for some
-    monkeypatch.setattr(recipes, "_MOST_SECONDS_TOGETHER", 1.0)
-    monkeypatch.setattr(recipes, "_FEWEST_EPOCHS_OF_FOUR", 1)
+    monkeypatch.setattr(auto_recipe, "_MOST_SECONDS_TOGETHER", 1.0)
+    schedule = auto_recipe._SCHEDULES["adam"]._replace(fewest_epochs_of_four=1)
+    monkeypatch.setitem(auto_recipe._SCHEDULES, "adam", schedule)
     changes = {"epochs": None, "batch_size": None, "members": None, "forces": "auto"}
     parameters = PARAMETERS.with_overrides(recipe="auto", training=changes)
     _, tasks, _ = curve(project_with_derivatives(tmp_path / "p", parameters))
     assert min(task.training.epochs for task in tasks) >= 300
+
+
+def test_all_fits_have_the_optimizer_of_the_largest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"epochs": 1, "batch_size": None, "members": None, "forces": "auto", "optimizer": None}
+    parameters = PARAMETERS.with_overrides(recipe="auto", training=changes)
+    project = project_with_derivatives(tmp_path / "p", parameters)
+    assert {task.training.optimizer for task in curve(project)[1]} == {"adam"}
+    # as if half of the training set were large enough
+    _, _, (plan,) = curve(project)
+    sizes = sorted({fit.n_train for fit in plan.fits})
+    assert sizes[0] < sizes[-1] // 2
+    monkeypatch.setattr(auto_recipe, "_FEWEST_STRUCTURES_FOR_MUON", sizes[-1] // 2)
+    project = project_with_derivatives(tmp_path / "q", parameters)
+    assert {task.training.optimizer for task in curve(project)[1]} == {"muon"}
 
 
 def test_forces_are_used_where_train_would(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ _MOST_LAYERS = 100
 Activation = Literal["silu", "softplus", "tanh", "sigmoid", "relu", "linear"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
+Optimizer = Literal["adam", "muon"]
+
 RecipeName = Literal["auto", "default", "quick", "forces", "record", "rili-2024"]
 RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
 
@@ -116,9 +118,13 @@ class TrainingParameters(Section):
         Count,
         About("Number of structures in a batch", Affects.FIT, unit="structures", by_recipe=True),
     ] = 64
+    optimizer: Annotated[
+        Optimizer,
+        About("Adam, or Muon for the hidden layers: better on large sets", Affects.FIT, by_recipe=True),
+    ] = "adam"
     learning_rate: Annotated[
         Positive,
-        About("Largest learning rate of the Adam optimizer", Affects.FIT, by_recipe=True, searched=True),
+        About("Largest learning rate", Affects.FIT, by_recipe=True, searched=True),
     ] = 0.002
     schedule: Annotated[
         Literal["cosine", "constant"],

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from tio2nn.parameters.auto_recipe import NOTHING_ASKED, Asked, Overrides, auto_settings, optimizer_for
 from tio2nn.parameters.fields import Affects
-from tio2nn.parameters.fit_cost import epoch_seconds, n_batches
 from tio2nn.parameters.fit_parameters import (
     RECIPE_NAMES,
     NetworkParameters,
@@ -22,11 +22,9 @@ from tio2nn.parameters.fit_parameters import (
 )
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.parameters.schema import fields, to_json
-from tio2nn.parameters.targets import Target, activation_for
+from tio2nn.parameters.targets import activation_for
 from tio2nn.parameters.training_size import Facts
 from tio2nn.parameters.validation import known
-
-Overrides = dict[str, dict[str, Any]]
 
 AUTO = "auto"
 DEFAULT_RECIPE = AUTO
@@ -123,24 +121,21 @@ def known_recipe(name: str) -> str:
     return known(name, sorted(RECIPE_NAMES), "recipe")
 
 
-def settings_of(
-    name: str, facts: Facts, target: Target | None = None, members: int | None = None
-) -> Overrides:
+def settings_of(name: str, facts: Facts, asked: Asked = NOTHING_ASKED) -> Overrides:
     """All settings of network and training that a recipe decides, and its settings of the search.
 
     Args:
         name: of the recipe.
         facts: of the training set, without forces where they are not used.
-        target: the program that the potential is for.
-        members: how many networks are asked for; None for as many as the recipe decides.
+        asked: what is not for the recipe to decide.
 
     Raises:
         UsageError: no such recipe.
     """
-    changes = auto_settings(facts, target, members) if known_recipe(name) == AUTO else _FIXED[name]
-    if name == "record":
-        floor = _floor_of_record(facts.n_structures)
-        changes = {**changes, "network": {**changes["network"], "whitening_floor": floor}}
+    if known_recipe(name) == AUTO:
+        changes = auto_settings(facts, asked)
+    else:
+        changes = _record(facts, asked) if name == "record" else _FIXED[name]
     return deepcopy(
         {
             section: {**_DEFAULTS.get(section, {}), **changes.get(section, {})}
@@ -148,6 +143,8 @@ def settings_of(
         }
     )
 
+
+_RECORD_OF_MUON = {"optimizer": "muon", "batch_size": 64, "epochs": 200}
 
 # Whitening floor of `record` up to so many structures; it falls with the power 1.5 of their number, to a least one.
 # With the 136 functions of `extended`, one network, structures of TiO2, errors on the 600 held out (MAE and RMSE of
@@ -159,87 +156,20 @@ def settings_of(
 _FLOOR_OF_RECORD, _LEAST_FLOOR_OF_RECORD, _FEW_FOR_RECORD = 1e-4, 1e-5, 1_200
 
 
+def _record(facts: Facts, asked: Asked) -> Overrides:
+    """The recipe `record` for this training set."""
+    network, training = (_FIXED["record"][section] for section in ("network", "training"))
+    if optimizer_for(facts, asked) == "muon":
+        training = {**training, **_RECORD_OF_MUON}
+    return {
+        "network": {**network, "whitening_floor": _floor_of_record(facts.n_structures)},
+        "training": training,
+    }
+
+
 def _floor_of_record(n_structures: int) -> float:
     falling = float(_FLOOR_OF_RECORD * (_FEW_FOR_RECORD / max(n_structures, 1)) ** 1.5)
     return min(_FLOOR_OF_RECORD, max(_LEAST_FLOOR_OF_RECORD, falling))
-
-
-# Steps of the optimizer that a fit to energies and forces needs on a small set: with 160 structures each of Si and
-# Mo, 3,300 (300 epochs of 11) gave 3.2 and 2.9 meV/atom on a held-out fifth, 12,000 to 17,000 gave 2.7 and 2.0,
-# 43,000 no less.
-_STEPS_WITH_FORCES = 10_000
-# ... and the fewest epochs on a large one, as the recipe `forces` has them for 5,000 structures
-_FEWEST_EPOCHS_WITH_FORCES = 300
-_STEPS_AN_EPOCH = 20
-_SMALLEST_BATCH_WITH_FORCES, _LARGEST_BATCH_WITH_FORCES = 4, 16
-# Force components up to which a network of two layers of 60 has smaller errors of held-out forces than three of 80, by
-# 3 to 6 % on Si and Mo (30,000 components). TiO2 (300,000) is better off with three of 80, and with two of 128 better
-# yet: see `_FEWEST_EPOCHS_OF_FOUR`. On an oxide of five elements (90,000 components; a random fifth held out) four
-# networks of 128-128 have 0.97 of the errors of energies of 80-80-80 and 0.99 of those of forces, in 1.15 times the
-# time.
-_MOST_COMPONENTS_FOR_SMALL = 60_000
-# For energies alone: 800 epochs are right for 5,000 structures (65,000 steps), ten times as many need no more steps,
-# and ten structures need more than the 800 steps that they would get, but fit them almost exactly in 5,000.
-_FEWEST_STEPS, _MOST_STEPS = 2_000, 75_000
-# CPU time of a fit: of one network, which a large set may exceed for the sake of `_FEWEST_EPOCHS`, and of a committee.
-# Its networks tell by their spread how well they know a structure, and are more accurate together: see `_MOST_MEMBERS`
-_MOST_SECONDS, _MOST_SECONDS_TOGETHER = 20 * 60.0, 12 * 60.0
-_FEWEST_EPOCHS = 60
-# Where there is no time for 300 epochs of four networks, four with fewer epochs, but at least so many, have better
-# forces than fewer networks. TiO2, 5,157 structures, 70 functions, 600 others for the test; MAE and RMSE of energies,
-# meV/atom, and of forces, eV/Å; CPU time of the training:
-#   two of 80-80-80, 300 epochs    0.62, 1.15, 0.0481, 0.0893, 7 to 9 min
-#   four of 80-80-80, 190 epochs   0.61, 1.25, 0.0464, 0.0855, 7.9 min
-#   four of 128-128, 205 epochs    0.62, 1.21, 0.0457, 0.0837
-#   four of 128-128, 190 epochs    0.61, 1.13, 0.0459, 0.0837, 9.8 min
-#   four of 128-128, 170 epochs    0.64, 1.21, 0.0465, 0.0850, 8.9 min
-#   four of 128-128, 100 epochs    0.74, 1.40, 0.0500, 0.0901, 5.2 min
-_FEWEST_EPOCHS_OF_FOUR = 190
-# Mean errors over those of two networks on held-out fifths of Ge, Li and Mo, 4 or 5 each (MAE of energies; of forces):
-# one network 1.00, 0.99, 1.05; 1.04, 1.01, 1.04; four 0.99, 0.98, 0.98; 0.99, 0.99, 0.98; eight 0.98, 0.99, 0.98; 0.98,
-# 0.98, 0.97. An epoch of four takes 1.3 to 1.6 times as long as of two, and they know better how far they may be off.
-_MOST_MEMBERS = 4
-# other programs compute all symmetry functions again for each network
-_MOST_MEMBERS_FOR_OTHERS = 2
-
-
-def auto_settings(facts: Facts, target: Target | None = None, members: int | None = None) -> Overrides:
-    """The recipe `auto`: its changes to the recipe `default` for this training set.
-
-    Args:
-        facts: of the training set, without forces where they are not used.
-        target: the program that the potential is for.
-        members: how many networks are asked for; None to decide.
-    """
-    network: dict[str, Any] = {}
-    training: dict[str, Any] = {"forces": "auto"}
-    if facts.n_structures_with_forces:
-        is_small = facts.n_force_components <= _MOST_COMPONENTS_FOR_SMALL
-        network["hidden_layers"] = [60, 60] if is_small else [128, 128]
-        # a weight of forces that falls to 0.5 during the fit: over five random fifths each, errors of energies on
-        # Li, Mo, Si and Ge changed by -10, -1, +2 and +4 %, those of forces by +9, +1, +3 and +4 %
-        training |= {"force_weight": 4.0, "weight_decay": 0.0, "weight_averaging": 0.995}
-        batch = facts.n_structures // _STEPS_AN_EPOCH
-        training["batch_size"] = min(
-            _LARGEST_BATCH_WITH_FORCES, max(_SMALLEST_BATCH_WITH_FORCES, batch), facts.n_structures
-        )
-        batches = n_batches(facts, training["batch_size"])
-        epochs = max(_FEWEST_EPOCHS_WITH_FORCES, _STEPS_WITH_FORCES // batches)
-    else:
-        batches = n_batches(facts, _DEFAULTS["training"]["batch_size"])
-        steps = batches * _DEFAULTS["training"]["epochs"]
-        epochs = min(max(steps, _FEWEST_STEPS), _MOST_STEPS) // batches
-    hidden_layers: list[int] = network.get("hidden_layers") or _DEFAULTS["network"]["hidden_layers"]
-    most = _MOST_MEMBERS if target is None else _MOST_MEMBERS_FOR_OTHERS
-    seconds = [epoch_seconds(facts, hidden_layers, batches, n) for n in range(1, most + 1)]
-    epochs = min(epochs, max(_FEWEST_EPOCHS, int(_MOST_SECONDS / seconds[0])))
-    together = max(1, sum(epochs * own <= _MOST_SECONDS_TOGETHER for own in seconds))
-    of_all = int(_MOST_SECONDS_TOGETHER / seconds[-1])
-    may_give_up_epochs = members is None and target is None and facts.n_structures_with_forces > 0
-    if may_give_up_epochs and _FEWEST_EPOCHS_OF_FOUR <= of_all < epochs:
-        epochs, together = of_all, most
-    training |= {"epochs": epochs, "members": together}
-    return {"network": network, "training": training}
 
 
 def forces_of(parameters: ParameterSet) -> bool | str:
@@ -289,7 +219,8 @@ def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
     """
     forces = uses_forces(parameters, facts.n_structures_with_forces, facts.doubts)
     used = facts if forces else facts.without_forces
-    decided = settings_of(parameters.recipe, used, parameters.target, parameters.training.members)
+    own = parameters.training
+    decided = settings_of(parameters.recipe, used, Asked(own.members, own.optimizer, parameters.target))
     stress = stress_of(parameters, facts)
     changes: Overrides = {"training": {"forces": forces, "stress": stress}}
     for section in ("network", "training"):

@@ -1,4 +1,4 @@
-"""The optimizer: Adam (D. P. Kingma and J. Ba, arXiv:1412.6980), with decay and an average of the weights, in one loop.
+"""Adam (D. P. Kingma and J. Ba, arXiv:1412.6980), with decay and an average of the weights, in one loop.
 
 As Keras' optimizer of that name, whose operations read and write the weights ten times.
 """
@@ -14,15 +14,18 @@ from tio2nn.array_types import Float32Array
 from tio2nn.descriptors.kernels.compiling import compiled_once
 from tio2nn.parameters.fit_parameters import TrainingParameters
 
-# memory of the first and of the second moment, and what keeps a weight without a gradient from moving; as in Keras
-_FIRST, _SECOND, _SMALL = 0.9, 0.999, 1e-7
+FIRST, SECOND = 0.9, 0.999
+"""Memory of the first and of the second moment, as in Keras."""
+SMALL = 1e-7
+"""Keeps a weight without a gradient from moving, as in Keras."""
 
 
 class Step(NamedTuple):
-    """What one step does, in float32."""
+    """What one step of one network does, in float32."""
 
     clip: np.float32  # factor of the gradient
     decay: np.float32  # of the weights that decay, as a fraction
+    learning_rate: np.float32
     rate: np.float32  # of the moments' ratio
     average: np.float32  # decay of the average of the weights
 
@@ -44,14 +47,15 @@ def step_of(
     return Step(
         np.float32(1.0 if clip is None else clip / max(length, clip)),
         np.float32(parameters.weight_decay * learning_rate),
-        np.float32(learning_rate * math.sqrt(1.0 - _SECOND**done) / (1.0 - _FIRST**done)),
+        np.float32(learning_rate),
+        np.float32(learning_rate * math.sqrt(1.0 - SECOND**done) / (1.0 - FIRST**done)),
         np.float32(average),
     )
 
 
 @compiled_once(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", nogil=True)
 def move(state: Float32Array, gradient: Float32Array, decays: Float32Array, step: Step) -> None:
-    """One step of one network.
+    """One step of some weights of one network.
 
     Args:
         state: (4, n_weights) weights, first and second moments of their gradients, average of the weights.
@@ -60,8 +64,8 @@ def move(state: Float32Array, gradient: Float32Array, decays: Float32Array, step
         step: of this network.
     """
     one = np.float32(1.0)
-    of_first, of_second = np.float32(1.0 - _FIRST), np.float32(1.0 - _SECOND)
-    small = np.float32(_SMALL)
+    of_first, of_second = np.float32(1.0 - FIRST), np.float32(1.0 - SECOND)
+    small = np.float32(SMALL)
     for k in range(gradient.shape[0]):
         g = gradient[k] * step.clip
         first = state[1, k] + (g - state[1, k]) * of_first

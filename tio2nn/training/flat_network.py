@@ -37,6 +37,15 @@ class Shape(NamedTuple):
         return list(itertools.pairwise(self.widths))
 
     @property
+    def hidden_layers(self) -> list[tuple[int, int, int]]:
+        """Each hidden layer of a subnet: where it begins among its weights, rows and columns, the last row its bias."""
+        layers, begin = [], 0
+        for n_in, n_out in self.kernels[:-1]:
+            layers.append((begin, n_in + 1, n_out))
+            begin += (n_in + 1) * n_out
+        return layers
+
+    @property
     def sizes(self) -> list[int]:
         """Numbers of weights, subnet after subnet, layer after layer, kernel and bias."""
         return [n for n_in, n_out in self.kernels for n in (n_in * n_out, n_out)] * self.n_subnets

@@ -114,4 +114,4 @@ def compile_networks() -> None:
     networks.backward((0, 0, 0), nothing, nothing[:, 0], nothing)
     for n_members in (1, 2):  # the states of a network in company are not consecutive
         states = np.zeros((4, n_members, 4), np.float32)
-        move(states[:, 0], weights[0], weights[0], Step(*np.zeros(4, np.float32)))
+        move(states[:, 0], weights[0], weights[0], Step(*np.zeros(len(Step._fields), np.float32)))

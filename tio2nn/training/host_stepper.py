@@ -6,9 +6,10 @@ on its company, nor on the threads: each loop works for one subnet of one networ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,13 @@ from tio2nn.array_types import Float32Array, FloatArray
 from tio2nn.cores import one_blas_thread
 from tio2nn.parallel.exchange import Exchange
 from tio2nn.parameters.fit_parameters import TrainingParameters
-from tio2nn.training.adam import move, step_of
 from tio2nn.training.batch_network import dropout_masks
 from tio2nn.training.batches import Batches
 from tio2nn.training.dataset import FitData
 from tio2nn.training.flat_network import Shape
 from tio2nn.training.host_batch import HostBatch
 from tio2nn.training.host_networks import HostNetworks
+from tio2nn.training.host_optimizer import HostOptimizer
 from tio2nn.training.pieces import Pieces, n_pieces
 from tio2nn.training.predictions import Predictions
 from tio2nn.training.schedule import Schedule
@@ -54,6 +55,7 @@ class HostStepper:
         self._whitenings = [np.array(matrix, np.float32, order="C") for matrix in given]
         self._threads, self._exchange = threads, exchange
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._optimizer = HostOptimizer(shape, parameters)
 
     def train(
         self, batches: Batches, states: Float32Array, first_step: int, keys: Sequence[int]
@@ -61,7 +63,6 @@ class HostStepper:
         """As `Stepper.train`."""
         pieces = Pieces(batches, n_pieces(self._shape, batches))
         networks = self._networks(batches, pieces, states[0])
-        decays = self._shape.decays
         steps = first_step + np.arange(batches.n)
         learning_rates = self._schedule.learning_rates(steps).tolist()
         force_weights = self._schedule.force_weights(steps).tolist()
@@ -80,9 +81,8 @@ class HostStepper:
                 of_weights = networks.of_weights()
                 if self._exchange is not None:
                     of_weights = self._exchange.sum(of_weights)
-                for m, of_member in enumerate(of_weights):
-                    rates = (learning_rates[batch], averaging[batch])
-                    move(states[:, m], of_member, decays, step_of(step, of_member, self._parameters, rates))
+                rates = (learning_rates[batch], averaging[batch])
+                self._optimizer.move(states, of_weights, step, rates, self._do_all)
         return totals
 
     def predict(self, batches: Batches, weights: Float32Array) -> Predictions:
@@ -119,6 +119,11 @@ class HostStepper:
             work = partial(batch.compute, differentiate=differentiate)
             for _ in self._pool.map(work, [[p] for p in numbers]):
                 pass
+
+    @property
+    def _do_all(self) -> Callable[..., Iterable[Any]]:
+        """`map`, by its threads."""
+        return map if self._pool is None else self._pool.map
 
     def _masks(
         self, features: Sequence[Float32Array], keys: Sequence[int], step: int

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -22,6 +21,7 @@ from tio2nn.training.batches import Batches
 from tio2nn.training.dataset import FitData
 from tio2nn.training.flat_network import Shape
 from tio2nn.training.force_products import ForceProducts
+from tio2nn.training.graph_optimizer import GraphOptimizer
 from tio2nn.training.losses import energy_losses
 from tio2nn.training.predictions import Predictions
 from tio2nn.training.schedule import Schedule
@@ -53,6 +53,7 @@ class Stepper:
     ) -> None:
         self.shape, self.parameters, self._schedule = shape, parameters, schedule
         self.forces, self.stress, self.compiled = forces, stress, compiled
+        self.optimizer = GraphOptimizer(shape, parameters)
         self.whitenings = [tf.constant(matrix, tf.float32) for matrix in data.whitening_matrices]
         self._graphs: dict[int, _EpochGraph] = {}
         self._predict = tf.function(self._predict_graph)
@@ -145,11 +146,7 @@ class _EpochGraph:
     def __init__(self, stepper: Stepper, n_members: int, n_weights: int) -> None:
         self._stepper, self._n_members = stepper, n_members
         zeros = np.zeros((n_members, n_weights), np.float32)
-        self._weights, self._average = keras.Variable(zeros), tf.Variable(zeros, trainable=False)
-        self._optimizer = keras.optimizers.Adam()
-        self._optimizer.build([self._weights])
-        _, _, *moments = self._optimizer.variables  # after steps done and learning rate
-        self._state = [self._weights, *moments, self._average]
+        self._state = [tf.Variable(zeros, trainable=False) for _ in range(4)]
         # None leaves it to TensorFlow, which compiles nothing
         self._run = tf.function(self._epoch, jit_compile=True if stepper.compiled else None)
 
@@ -190,7 +187,7 @@ class _EpochGraph:
             network = BatchNetwork(
                 self._stepper.shape,
                 self._stepper.whitenings,
-                self._weights.value,
+                self._state[0],
                 own_features,
                 own_segments,
                 of_batch[0].shape[0],
@@ -198,7 +195,7 @@ class _EpochGraph:
             )
             found, gradient = self._losses(given, batch, network, of_batch, rate[1])
             totals += found
-            self._move(gradient, step, rate)
+            self._stepper.optimizer.move(self._state, gradient, step, tf.gather(rate, [0, 2]))
         return totals
 
     def _losses(
@@ -238,19 +235,6 @@ class _EpochGraph:
             found.append(stress_losses * tf.constant([weight_of_stress, 1.0]))
             of_gradients += weight_of_stress * tf.stack(derivatives)
         return tf.concat(found, axis=1), network.to_weights(of_energies, of_gradients)
-
-    def _move(self, gradient: tf.Tensor, step: tf.Tensor, rate: tf.Tensor) -> None:
-        """One step of the optimizer."""
-        parameters, weights = self._stepper.parameters, self._weights
-        if parameters.gradient_clip is not None:
-            gradient = tf.clip_by_norm(gradient, parameters.gradient_clip, axes=[-1])
-        if parameters.weight_decay:
-            decays = tf.constant(self._stepper.shape.decays) * (parameters.weight_decay * rate[0])
-            weights.assign_sub(weights * decays)
-        self._optimizer.iterations.assign(tf.cast(step, self._optimizer.iterations.dtype))
-        self._optimizer.learning_rate.assign(rate[0])
-        self._optimizer.apply([gradient], [weights])
-        self._average.assign(rate[2] * self._average + (1.0 - rate[2]) * weights)
 
 
 def _atoms_of(batches: Batches) -> BatchAtoms:

@@ -11,8 +11,8 @@ from typing import Any
 
 from tio2nn.errors import InputError
 from tio2nn.files.tables import read_json, write_csv, write_json
+from tio2nn.parameters.auto_recipe import Overrides
 from tio2nn.parameters.fit_parameters import NetworkParameters, TrainingParameters
-from tio2nn.parameters.recipes import Overrides
 from tio2nn.parameters.schema import to_json
 from tio2nn.parameters.validation import read
 from tio2nn.wording import counted, digits

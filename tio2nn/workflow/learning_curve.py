@@ -189,10 +189,14 @@ def _planned(
     percents = sorted(set(settings.percents))
     skipped = tuple(percent for percent in percents if subsets.size(percent) < FEWEST_TO_TRAIN)
     found: dict[str, Planned] = {}
+    # one optimizer for all sizes, that of the most structures: no law holds across a change of it
+    of_all = resolved(parameters, inputs.store, subsets.split(percents[-1], 1), inputs.selection).training
     for percent in percents[len(skipped) :]:
         for repeat in range(1, settings.repeats + 1):
             seed = parameters.training.seed + repeat - 1
-            own = parameters.with_overrides(training={"seed": seed, "members": 1})
+            own = parameters.with_overrides(
+                training={"seed": seed, "members": 1, "optimizer": of_all.optimizer}
+            )
             split = subsets.split(percent, repeat)
             one = resolved(own, inputs.store, split, inputs.selection)
             facts = facts_of(one, inputs.store, split, inputs.selection)
