@@ -5,12 +5,14 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from training.small_fits import TRAIN, energies, make_fit, per_atom, weights
 
 from tio2nn.parameters.fit_parameters import TrainingParameters
 from tio2nn.training import muon
 from tio2nn.training.adam import step_of
 from tio2nn.training.flat_network import Shape
+from tio2nn.training.graph_optimizer import GraphOptimizer
 from tio2nn.training.host_optimizer import HostOptimizer
 
 SHAPE = Shape(2, (3, 7, 5, 1), ("silu", "silu"), 0.0)
@@ -92,6 +94,29 @@ def test_a_layer_without_a_gradient_stays_but_for_its_decay() -> None:
         kernel, bias = own[1][: 3 * 7], own[1][3 * 7 :]
         np.testing.assert_allclose(kernel, old[1][: 3 * 7] * (1.0 - 0.01 * decay), rtol=1e-6)
         np.testing.assert_array_equal(bias, old[1][3 * 7 :])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize("widths", [(3, 7, 5, 1), (3, 1, 1), (3, 1)])
+def test_the_graph_moves_networks_as_the_host_does(optimizer: str, widths: tuple[int, ...]) -> None:
+    shape = Shape(2, widths, ("silu",) * (len(widths) - 2), 0.0)
+    n_weights = sum(shape.sizes)
+    random = np.random.default_rng(5)
+    parameters = TrainingParameters(optimizer=optimizer, weight_decay=0.1)  # type: ignore[arg-type]
+    states = np.zeros((4, 2, n_weights), np.float32)
+    states[0] = random.normal(size=(2, n_weights))
+    variables = [tf.Variable(numbers) for numbers in states]
+    host, graph = HostOptimizer(shape, parameters), GraphOptimizer(shape, parameters)
+    for number in range(12):
+        gradient = random.normal(size=(2, 2, n_weights // 2)).astype(np.float32)
+        if number % 3 == 1:
+            gradient[:, 1] = 0.0  # an element is missing in the batch
+        gradient = gradient.reshape(2, n_weights)
+        host.move(states, gradient, number, (0.01, 0.9))
+        graph.move(variables, tf.constant(gradient), tf.constant(number), tf.constant([0.01, 0.9]))
+    for k, expected in enumerate(states):
+        if optimizer == "adam" or k != 2:  # Muon has no second moments
+            np.testing.assert_allclose(variables[k].numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])

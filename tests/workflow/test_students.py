@@ -12,6 +12,7 @@ from command_line import invoke
 from projects import structures_with_forces
 from workflow.students import FORCES, project_of_student
 
+from tio2nn.parameters import auto_recipe
 from tio2nn.parameters.parameter_set import ParameterSet
 from tio2nn.potential.layers import Layer
 from tio2nn.potential.potential import Potential
@@ -19,6 +20,7 @@ from tio2nn.project.facts import resolved
 from tio2nn.project.freshness import Snapshot
 from tio2nn.project.project import Project
 from tio2nn.workflow.distill import Teacher, read_teacher
+from tio2nn.workflow.fine_tune import begun_from, read_origin
 from tio2nn.workflow.inputs import own_split
 from tio2nn.workflow.lessons import Distillation
 from tio2nn.workflow.students import beginning, resolved_student
@@ -129,6 +131,22 @@ def test_a_student_has_the_nodes_of_some_networks_and_learns_slowly_where_it_beg
     assert found.training.learning_rate == pytest.approx(rate * alone.learning_rate)
     told = settings_of(asked.with_overrides(training=schedule)).training
     assert (told.epochs, told.learning_rate) == (80, 0.01)
+
+
+def test_students_and_fits_that_go_on_move_by_adam_unless_told_otherwise(
+    project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto_recipe, "_FEWEST_STRUCTURES_FOR_MUON", 1)
+    asked = FORCES.with_overrides(
+        recipe="auto", network={"hidden_layers": None}, training={"members": None, "optimizer": None}
+    )
+    snapshot = Snapshot(project)
+    store, split = snapshot.structures, own_split(snapshot)
+    assert resolved(asked, store, split, None).training.optimizer == "muon"
+    taught, origin = read_teacher(Distillation(teacher), asked, project), read_origin(teacher)
+    for own, expected in ((asked, "adam"), (asked.with_overrides(training={"optimizer": "muon"}), "muon")):
+        assert resolved_student(taught, own, store, split, None).training.optimizer == expected
+        assert begun_from(own, origin).training.optimizer == expected
 
 
 def test_a_student_of_other_structures_has_the_whitening_of_its_committee_unless_told_otherwise(

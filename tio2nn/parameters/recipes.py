@@ -12,8 +12,16 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from tio2nn.parameters.auto_recipe import NOTHING_ASKED, Asked, Overrides, auto_settings, optimizer_for
+from tio2nn.parameters.auto_recipe import (
+    NOTHING_ASKED,
+    STEPS_WITH_FORCES,
+    Asked,
+    Overrides,
+    auto_settings,
+    optimizer_for,
+)
 from tio2nn.parameters.fields import Affects
+from tio2nn.parameters.fit_cost import n_batches
 from tio2nn.parameters.fit_parameters import (
     RECIPE_NAMES,
     NetworkParameters,
@@ -144,7 +152,7 @@ def settings_of(name: str, facts: Facts, asked: Asked = NOTHING_ASKED) -> Overri
     )
 
 
-_RECORD_OF_MUON = {"optimizer": "muon", "batch_size": 64, "epochs": 200}
+_BATCH_OF_MUON, _EPOCHS_OF_MUON = 64, 200
 
 # Whitening floor of `record` up to so many structures; it falls with the power 1.5 of their number, to a least one.
 # With the 136 functions of `extended`, one network, structures of TiO2, errors on the 600 held out (MAE and RMSE of
@@ -160,7 +168,9 @@ def _record(facts: Facts, asked: Asked) -> Overrides:
     """The recipe `record` for this training set."""
     network, training = (_FIXED["record"][section] for section in ("network", "training"))
     if optimizer_for(facts, asked) == "muon":
-        training = {**training, **_RECORD_OF_MUON}
+        batch = min(_BATCH_OF_MUON, facts.n_structures)
+        epochs = max(_EPOCHS_OF_MUON, STEPS_WITH_FORCES // n_batches(facts, batch))
+        training = {**training, "optimizer": "muon", "batch_size": batch, "epochs": epochs}
     return {
         "network": {**network, "whitening_floor": _floor_of_record(facts.n_structures)},
         "training": training,
@@ -219,8 +229,9 @@ def resolve(parameters: ParameterSet, facts: Facts) -> ParameterSet:
     """
     forces = uses_forces(parameters, facts.n_structures_with_forces, facts.doubts)
     used = facts if forces else facts.without_forces
-    own = parameters.training
-    decided = settings_of(parameters.recipe, used, Asked(own.members, own.optimizer, parameters.target))
+    training = parameters.training
+    asked = Asked(training.members, training.optimizer, parameters.target)
+    decided = settings_of(parameters.recipe, used, asked)
     stress = stress_of(parameters, facts)
     changes: Overrides = {"training": {"forces": forces, "stress": stress}}
     for section in ("network", "training"):

@@ -34,6 +34,8 @@ from tio2nn.workflow.lessons import FineTuning
 # - 0.5, 0.1: 5.6, 156; 28, 132
 # - from nothing: 15.3, 262
 _EPOCHS, _LEARNING_RATE = 0.25, 0.5
+# with which these were measured
+_OPTIMIZER = "adam"
 
 
 def read_origin(file: AnyPath) -> Origin:
@@ -120,7 +122,10 @@ def begun_from(parameters: ParameterSet, origin: Origin) -> ParameterSet:
         raise UsageError(
             f"--members: expected at most {members}, the networks of the potential to begin from, got {wanted}"
         )
-    return parameters.with_overrides(network=network_of(origin.potential), training={"members": wanted})
+    training: dict[str, Any] = {"members": wanted}
+    if is_open(parameters, "training", "optimizer"):
+        training["optimizer"] = _OPTIMIZER
+    return parameters.with_overrides(network=network_of(origin.potential), training=training)
 
 
 def parameters_of(origin: Origin, elements: Sequence[str]) -> ParameterSet:
