@@ -152,6 +152,8 @@ def settings_of(name: str, facts: Facts, asked: Asked = NOTHING_ASKED) -> Overri
     )
 
 
+# TiO2, 5,157 structures, errors as below and CPU time: 0.39, 0.84, 0.068, 16 min; 400 epochs of Adam 0.44, 0.96, 0.072,
+# 31 min
 _BATCH_OF_MUON, _EPOCHS_OF_MUON = 64, 200
 
 # Whitening floor of `record` up to so many structures; it falls with the power 1.5 of their number, to a least one.
