@@ -60,7 +60,7 @@ class Schedule(NamedTuple):
     four of 128-128, 170 epochs          0.64  1.21  0.0465  0.0850  8.9 min
     four of 128-128, 100 epochs          0.74  1.40  0.0500  0.0901  5.2 min
     Muon, four, 100 epochs, batch of 16  0.48  0.88  0.0409  0.0782  10 min
-    Muon, four, 200 epochs, batch of 64  0.42  0.81  0.0391  0.0759  13 min
+    Muon, four, 195 epochs, batch of 64  0.42  0.81  0.0391  0.0759  13 min
     ===================================  ====  ====  ======  ======  ==========
     """
 
