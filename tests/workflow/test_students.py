@@ -133,7 +133,7 @@ def test_a_student_has_the_nodes_of_some_networks_and_learns_slowly_where_it_beg
     assert (told.epochs, told.learning_rate) == (80, 0.01)
 
 
-def test_students_and_fits_that_go_on_move_by_adam_unless_told_otherwise(
+def test_students_have_the_optimizer_of_the_recipe_and_fits_that_go_on_adam_unless_told_otherwise(
     project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auto_recipe, "_FEWEST_STRUCTURES_FOR_MUON", 1)
@@ -144,9 +144,12 @@ def test_students_and_fits_that_go_on_move_by_adam_unless_told_otherwise(
     store, split = snapshot.structures, own_split(snapshot)
     assert resolved(asked, store, split, None).training.optimizer == "muon"
     taught, origin = read_teacher(Distillation(teacher), asked, project), read_origin(teacher)
-    for own, expected in ((asked, "adam"), (asked.with_overrides(training={"optimizer": "muon"}), "muon")):
-        assert resolved_student(taught, own, store, split, None).training.optimizer == expected
-        assert begun_from(own, origin).training.optimizer == expected
+    assert resolved_student(taught, asked, store, split, None).training.optimizer == "muon"
+    assert begun_from(asked, origin).training.optimizer == "adam"
+    for own in ("adam", "muon"):
+        told = asked.with_overrides(training={"optimizer": own})
+        assert resolved_student(taught, told, store, split, None).training.optimizer == own
+        assert begun_from(told, origin).training.optimizer == own
 
 
 def test_a_student_of_other_structures_has_the_whitening_of_its_committee_unless_told_otherwise(
