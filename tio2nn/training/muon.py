@@ -39,7 +39,7 @@ SMALL = 1e-7
 #               batches of 64, 1.6       0.64, 1.30, 0.048, 0.095
 # Long steps are worse far from training: 5,500 structures of Cu, Au and Pd (EMT; eight atoms, displaced by up to 0.25
 # Å), two networks, 150 epochs, batches of 64; 95th percentile and largest error of energies of a tenth, meV/atom: 0.4
-# 0.38, 129; 1.6 0.37, 326; Adam, 300 epochs, 0.64, 43.
+# 0.38, 129; 0.8 0.35, 137; 1.6 0.37, 326; Adam, 300 epochs, 0.64, 43.
 LENGTH = 0.8
 """Root mean square of a step over the learning rate."""
 
