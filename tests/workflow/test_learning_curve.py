@@ -162,8 +162,8 @@ def test_single_networks_keep_the_epochs_that_a_committee_would_give_up(
 ) -> None:
     # as if four networks took too long for all epochs, but not for some
     monkeypatch.setattr(auto_recipe, "_MOST_SECONDS_TOGETHER", 1.0)
-    schedule = auto_recipe._SCHEDULES["adam"]._replace(fewest_epochs_of_four=1)
-    monkeypatch.setitem(auto_recipe._SCHEDULES, "adam", schedule)
+    length = auto_recipe.LENGTHS["adam"]._replace(fewest_epochs_of_four=1)
+    monkeypatch.setitem(auto_recipe.LENGTHS, "adam", length)
     changes = {"epochs": None, "batch_size": None, "members": None, "forces": "auto"}
     parameters = PARAMETERS.with_overrides(recipe="auto", training=changes)
     _, tasks, _ = curve(project_with_derivatives(tmp_path / "p", parameters))

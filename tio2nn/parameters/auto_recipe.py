@@ -27,12 +27,12 @@ NOTHING_ASKED = Asked()
 # Steps of the optimizer that a fit to energies and forces needs on a small set: with 160 structures each of Si and
 # Mo, 3,300 (300 epochs of 11) gave 3.2 and 2.9 meV/atom on a held-out fifth, 12,000 to 17,000 gave 2.7 and 2.0,
 # 43,000 no less.
-STEPS_WITH_FORCES = 10_000
+_STEPS_WITH_FORCES = 10_000
 _STEPS_AN_EPOCH = 20
 _SMALLEST_BATCH = 4
 # Force components up to which a network of two layers of 60 has smaller errors of held-out forces than three of 80, by
 # 3 to 6 % on Si and Mo (30,000 components). TiO2 (300,000) is better off with three of 80, and with two of 128 better
-# yet: see `Schedule`. On an oxide of five elements (90,000 components; a random fifth held out) four
+# yet: see `FitLength`. On an oxide of five elements (90,000 components; a random fifth held out) four
 # networks of 128-128 have 0.97 of the errors of energies of 80-80-80 and 0.99 of those of forces, in 1.15 times the
 # time.
 _MOST_COMPONENTS_FOR_SMALL = 60_000
@@ -45,7 +45,7 @@ _MOST_SECONDS, _MOST_SECONDS_TOGETHER = 20 * 60.0, 12 * 60.0
 _FEWEST_EPOCHS = 60
 
 
-class Schedule(NamedTuple):
+class FitLength(NamedTuple):
     """How long a fit to energies and forces is, by the optimizer.
 
     Where there is no time for all epochs of four networks, four with fewer epochs, but at least so many, are better
@@ -70,7 +70,7 @@ class Schedule(NamedTuple):
 
 
 # Of Adam as the recipe `forces` has them for 5,000 structures; the batch of Muon is chosen in `training/muon.py`
-_SCHEDULES: dict[Optimizer, Schedule] = {"adam": Schedule(16, 300, 190), "muon": Schedule(64, 200, 100)}
+LENGTHS: dict[Optimizer, FitLength] = {"adam": FitLength(16, 300, 190), "muon": FitLength(64, 200, 100)}
 # MAE of energies and forces over those of Adam: TiO2 5,157 structures 0.68, 0.86; 2,200 0.84, 0.91; 800 1.03, 1.02; an
 # oxide of five elements, 560 1.04, 1.10; Mo, 155 1.08, 1.07; all rows in docs/results/accuracy.md
 _FEWEST_STRUCTURES_FOR_MUON = 2_000
@@ -95,30 +95,34 @@ def auto_settings(facts: Facts, asked: Asked = NOTHING_ASKED) -> Overrides:
         facts: of the training set, without forces where they are not used.
         asked: what is not for the recipe to decide.
     """
+    optimizer = optimizer_for(facts, asked)
     if facts.n_structures_with_forces:
-        settings = _with_forces(facts, optimizer_for(facts, asked))
+        settings = _with_forces(facts, optimizer)
     else:
         default = TrainingParameters()
         batches = n_batches(facts, default.batch_size)
         epochs = min(max(batches * default.epochs, _FEWEST_STEPS), _MOST_STEPS) // batches
         training = {"forces": "auto", "batch_size": default.batch_size, "epochs": epochs}
         settings = {"network": {}, "training": training}
-    settings["training"] |= _within_time(settings, facts, asked)
+    settings["training"] |= _within_time(settings, facts, optimizer, asked)
     return settings
+
+
+def epochs_with_forces(facts: Facts, batch_size: int, optimizer: Optimizer) -> int:
+    """As many as give a fit to energies and forces enough steps, if time does not matter."""
+    return max(LENGTHS[optimizer].fewest_epochs, _STEPS_WITH_FORCES // n_batches(facts, batch_size))
 
 
 def _with_forces(facts: Facts, optimizer: Optimizer) -> Overrides:
     """The settings for energies and forces, if time did not matter, of one network."""
-    schedule = _SCHEDULES[optimizer]
     is_small = facts.n_force_components <= _MOST_COMPONENTS_FOR_SMALL
     batch = max(_SMALLEST_BATCH, facts.n_structures // _STEPS_AN_EPOCH)
-    batch = min(schedule.largest_batch, batch, facts.n_structures)
-    epochs = max(schedule.fewest_epochs, STEPS_WITH_FORCES // n_batches(facts, batch))
+    batch = min(LENGTHS[optimizer].largest_batch, batch, facts.n_structures)
     training = {
         "forces": "auto",
         "optimizer": optimizer,
         "batch_size": batch,
-        "epochs": epochs,
+        "epochs": epochs_with_forces(facts, batch, optimizer),
         # a weight of forces that falls to 0.5 during the fit: over five random fifths each, errors of energies on
         # Li, Mo, Si and Ge changed by -10, -1, +2 and +4 %, those of forces by +9, +1, +3 and +4 %
         "force_weight": 4.0,
@@ -128,10 +132,9 @@ def _with_forces(facts: Facts, optimizer: Optimizer) -> Overrides:
     return {"network": {"hidden_layers": [60, 60] if is_small else [128, 128]}, "training": training}
 
 
-def _within_time(settings: Overrides, facts: Facts, asked: Asked) -> dict[str, int]:
+def _within_time(settings: Overrides, facts: Facts, optimizer: Optimizer, asked: Asked) -> dict[str, int]:
     """Epochs and members for which there is time."""
     training = settings["training"]
-    optimizer: Optimizer = training.get("optimizer") or asked.optimizer or "adam"
     epochs, steps = training["epochs"], n_batches(facts, training["batch_size"])
     hidden_layers = settings["network"].get("hidden_layers", NetworkParameters().hidden_layers)
     most = _MOST_MEMBERS if asked.target is None else _MOST_MEMBERS_FOR_OTHERS
@@ -140,6 +143,6 @@ def _within_time(settings: Overrides, facts: Facts, asked: Asked) -> dict[str, i
     together = max(1, sum(epochs * own <= _MOST_SECONDS_TOGETHER for own in seconds))
     of_all = int(_MOST_SECONDS_TOGETHER / seconds[-1])
     may_give_up_epochs = asked.members is None and asked.target is None and facts.n_structures_with_forces > 0
-    if may_give_up_epochs and _SCHEDULES[optimizer].fewest_epochs_of_four <= of_all < epochs:
+    if may_give_up_epochs and LENGTHS[optimizer].fewest_epochs_of_four <= of_all < epochs:
         epochs, together = of_all, most
     return {"epochs": epochs, "members": together}

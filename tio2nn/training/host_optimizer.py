@@ -21,9 +21,11 @@ class HostOptimizer:
     """
 
     def __init__(self, shape: Shape, parameters: TrainingParameters) -> None:
-        self._parameters, self._n_subnets = parameters, shape.n_subnets
+        self._parameters = parameters
         self._layers = shape.hidden_layers if parameters.optimizer == "muon" else []
-        self._decays = shape.decays.reshape(shape.n_subnets, -1)
+        # Adam moves all weights of a network in one loop, too short to be shared
+        self._n_parts = shape.n_subnets if self._layers else 1
+        self._decays = shape.decays.reshape(self._n_parts, -1)
 
     def move(
         self,
@@ -41,23 +43,24 @@ class HostOptimizer:
             gradients: (n_members, n_weights) of the loss of the batch.
             number: of the step, from 0.
             rates: learning rate, and decay of the average.
-            do_all: as `map`, by threads that may share the work.
+            do_all: as `map`, by threads that may share the products of matrices.
         """
         steps = [adam.step_of(number, own, self._parameters, rates) for own in gradients]
-        of_subnets = states.reshape(4, len(steps), self._n_subnets, -1)
-        own_gradients = gradients.reshape(of_subnets.shape[1:])
+        parts = states.reshape(4, len(steps), self._n_parts, -1)
+        of_parts = gradients.reshape(parts.shape[1:])
 
-        def move_subnet(place: tuple[int, int]) -> None:
+        def move_part(place: tuple[int, int]) -> None:
             m, k = place
-            self._move(of_subnets[:, m, k], own_gradients[m, k], self._decays[k], steps[m])
+            self._move(parts[:, m, k], of_parts[m, k], self._decays[k], steps[m])
 
-        for _ in do_all(move_subnet, itertools.product(range(len(steps)), range(self._n_subnets))):
+        places = itertools.product(range(len(steps)), range(self._n_parts))
+        for _ in (do_all if self._layers else map)(move_part, places):
             pass
 
     def _move(
         self, state: Float32Array, gradient: Float32Array, decays: Float32Array, step: adam.Step
     ) -> None:
-        """One step of one subnet."""
+        """One step of one subnet, or by Adam of a whole network."""
         end = 0
         for begin, rows, columns in self._layers:
             end = begin + rows * columns

@@ -191,12 +191,11 @@ def _planned(
     found: dict[str, Planned] = {}
     # one optimizer for all sizes, that of the most structures: no law holds across a change of it
     of_all = resolved(parameters, inputs.store, subsets.split(percents[-1], 1), inputs.selection).training
+    parameters = parameters.with_overrides(training={"members": 1, "optimizer": of_all.optimizer})
     for percent in percents[len(skipped) :]:
         for repeat in range(1, settings.repeats + 1):
             seed = parameters.training.seed + repeat - 1
-            own = parameters.with_overrides(
-                training={"seed": seed, "members": 1, "optimizer": of_all.optimizer}
-            )
+            own = parameters.with_overrides(training={"seed": seed})
             split = subsets.split(percent, repeat)
             one = resolved(own, inputs.store, split, inputs.selection)
             facts = facts_of(one, inputs.store, split, inputs.selection)
