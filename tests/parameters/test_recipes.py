@@ -318,8 +318,27 @@ def test_auto_takes_two_networks_at_most_for_programs_that_compute_the_functions
 def test_auto_without_forces_has_the_network_of_default() -> None:
     decided = resolve(NEW, sized(300, forces=False))
     assert decided.network == NetworkParameters()
-    assert decided.training.batch_size == TrainingParameters().batch_size
     assert resolve(NEW, FACTS).network.hidden_layers != NetworkParameters().hidden_layers
+
+
+@pytest.mark.parametrize(
+    ("n_structures", "batch", "epochs", "decay"),
+    [
+        (1, 1, 2_000, 0.3),
+        (20, 20, 2_000, 0.3),
+        (160, 32, 2_000, 0.3),
+        (900, 32, 800, 0.129),
+        (5_157, 64, 800, 0.046),
+        (20_000, 64, 239, 0.04),
+    ],
+)
+def test_auto_gives_few_energies_more_steps_and_more_decay(
+    n_structures: int, batch: int, epochs: int, decay: float
+) -> None:
+    training = resolve(NEW, sized(n_structures, forces=False)).training
+    assert (training.batch_size, training.epochs, training.weight_decay) == (batch, epochs, decay)
+    # that of forces is none
+    assert resolve(NEW, sized(n_structures)).training.weight_decay == 0.0
 
 
 def test_forces_that_are_not_used_do_not_matter() -> None:

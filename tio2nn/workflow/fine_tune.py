@@ -34,8 +34,8 @@ from tio2nn.workflow.lessons import FineTuning
 # - 0.5, 0.1: 5.6, 156; 28, 132
 # - from nothing: 15.3, 262
 _EPOCHS, _LEARNING_RATE = 0.25, 0.5
-# with which these were measured
-_OPTIMIZER = "adam"
+# with which these were measured; to decay the weights would be to forget what the potential knows
+_AS_MEASURED = {"optimizer": "adam", "weight_decay": 0.0}
 
 
 def read_origin(file: AnyPath) -> Origin:
@@ -122,9 +122,8 @@ def begun_from(parameters: ParameterSet, origin: Origin) -> ParameterSet:
         raise UsageError(
             f"--members: expected at most {members}, the networks of the potential to begin from, got {wanted}"
         )
-    training: dict[str, Any] = {"members": wanted}
-    if is_open(parameters, "training", "optimizer"):
-        training["optimizer"] = _OPTIMIZER
+    measured = {name: value for name, value in _AS_MEASURED.items() if is_open(parameters, "training", name)}
+    training = {"members": wanted, **measured}
     return parameters.with_overrides(network=network_of(origin.potential), training=training)
 
 
