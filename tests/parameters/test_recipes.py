@@ -327,9 +327,9 @@ def test_auto_without_forces_has_the_network_of_default() -> None:
         (1, 1, 2_000, 0.3),
         (20, 20, 2_000, 0.3),
         (160, 32, 2_000, 0.3),
-        (900, 32, 800, 0.129),
-        (5_157, 64, 800, 0.046),
-        (20_000, 64, 239, 0.04),
+        (900, 32, 800, 0.105),
+        (5_157, 64, 800, 0.03),
+        (20_000, 64, 239, 0.03),
     ],
 )
 def test_auto_gives_few_energies_more_steps_and_more_decay(
