@@ -133,7 +133,7 @@ def test_a_student_has_the_nodes_of_some_networks_and_learns_slowly_where_it_beg
     assert (told.epochs, told.learning_rate) == (80, 0.01)
 
 
-def test_students_have_the_optimizer_of_the_recipe_and_fits_that_go_on_adam_unless_told_otherwise(
+def test_students_have_the_optimizer_of_the_recipe_and_fits_that_go_on_adam_without_decay_unless_told_otherwise(
     project: Project, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auto_recipe, "_FEWEST_STRUCTURES_FOR_MUON", 1)
@@ -146,6 +146,12 @@ def test_students_have_the_optimizer_of_the_recipe_and_fits_that_go_on_adam_unle
     taught, origin = read_teacher(Distillation(teacher), asked, project), read_origin(teacher)
     assert resolved_student(taught, asked, store, split, None).training.optimizer == "muon"
     assert begun_from(asked, origin).training.optimizer == "adam"
+    # weights that decay would forget what the potential knows, also where energies alone are learned
+    alone = asked.with_overrides(training={"forces": False, "weight_decay": None})
+    assert resolved(alone, store, split, None).training.weight_decay > 0.0
+    assert begun_from(alone, origin).training.weight_decay == 0.0
+    own = alone.with_overrides(training={"weight_decay": 0.1})
+    assert begun_from(own, origin).training.weight_decay == 0.1
     for own in ("adam", "muon"):
         told = asked.with_overrides(training={"optimizer": own})
         assert resolved_student(taught, told, store, split, None).training.optimizer == own
