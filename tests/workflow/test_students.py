@@ -150,8 +150,10 @@ def test_students_have_the_optimizer_of_the_recipe_and_fits_that_go_on_adam_with
     alone = asked.with_overrides(training={"forces": False, "weight_decay": None})
     assert resolved(alone, store, split, None).training.weight_decay > 0.0
     assert begun_from(alone, origin).training.weight_decay == 0.0
+    assert resolved_student(taught, alone, store, split, None).training.weight_decay == 0.0
     own = alone.with_overrides(training={"weight_decay": 0.1})
     assert begun_from(own, origin).training.weight_decay == 0.1
+    assert resolved_student(taught, own, store, split, None).training.weight_decay == 0.1
     for own in ("adam", "muon"):
         told = asked.with_overrides(training={"optimizer": own})
         assert resolved_student(taught, told, store, split, None).training.optimizer == own

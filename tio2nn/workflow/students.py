@@ -85,6 +85,8 @@ def resolved_student(
         schedule["epochs"] = max(1, round(passes * found.training.epochs / (1 + teacher.lesson.copies)))
     if begins and is_open(parameters, "training", "learning_rate"):
         schedule["learning_rate"] = _LEARNING_RATE_BEGUN * found.training.learning_rate
+    if begins and is_open(parameters, "training", "weight_decay"):
+        schedule["weight_decay"] = 0.0  # to decay the weights would be to forget what the networks know
     return found.with_overrides(training=schedule)
 
 
