@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tio2nn.parameters.fit_cost import epoch_seconds, n_batches
-from tio2nn.parameters.fit_parameters import NetworkParameters, Optimizer
+from tio2nn.parameters.fit_parameters import NetworkParameters, Optimizer, TrainingParameters
 from tio2nn.parameters.targets import Target
 from tio2nn.parameters.training_size import Facts
 
@@ -47,12 +47,12 @@ _MOST_COMPONENTS_FOR_SMALL = 60_000
 #   TiO2, 200              12.3            12.2              9.0              9.7             9.2
 #   acetylacetone, 100     3.5             4.3               4.9              4.1             3.7
 # docs/results/materials.md has the other sets.
-_BATCH_OF_FEW, _BATCH_OF_MANY, _FEWEST_FOR_LARGE_BATCH = 32, 64, 1_000
-_FEWEST_EPOCHS_ALONE, _MOST_EPOCHS_ALONE = 800, 2_000
-_STEPS_ALONE, _MOST_STEPS_ALONE = 16_000, 75_000
-# Between 10,000 and 65,000 steps it falls by a power. TiO2, MAE / RMSE: 800 structures, 16,000 steps 0.03 7.6 / 100,
-# 0.2 3.9 / 12.4, 19,200 steps 0.3 5.1 / 31; 2,200 structures, 28,000 steps 0.03 2.4 / 14.4, 0.1 2.3 / 13.2
-_MOST_DECAY, _LEAST_DECAY, _STEPS_OF_MOST_DECAY, _DECAY_POWER = 0.3, 0.03, 10_000, 1.25
+_FEWEST_FOR_LARGE_BATCH, _BATCH_OF_FEW = 1_000, 32
+_MOST_EPOCHS_ALONE, _STEPS_ALONE, _MOST_STEPS_ALONE = 2_000, 16_000, 75_000
+# From 10,000 steps on the decay falls by a power, to 0.03 at 65,000. TiO2, MAE / RMSE: 800 structures, 16,000 steps
+# 0.03 7.6 / 100, 0.2 3.9 / 12.4, 19,200 steps 0.3 5.1 / 31; 2,200 structures, 28,000 steps 0.03 2.4 / 14.4, 0.1
+# 2.3 / 13.2
+_MOST_DECAY, _STEPS_OF_MOST_DECAY, _DECAY_POWER = 0.3, 10_000, 1.25
 # CPU time of a fit: of one network, which a large set may exceed for the sake of `_FEWEST_EPOCHS`, and of a committee.
 # Its networks tell by their spread how well they know a structure, and are more accurate together: see `_MOST_MEMBERS`
 _MOST_SECONDS, _MOST_SECONDS_TOGETHER = 20 * 60.0, 12 * 60.0
@@ -121,6 +121,11 @@ def epochs_with_forces(facts: Facts, batch_size: int, optimizer: Optimizer) -> i
     return max(LENGTHS[optimizer].fewest_epochs, _STEPS_WITH_FORCES // n_batches(facts, batch_size))
 
 
+def falling(n: int, most: float, until: int, power: float, least: float) -> float:
+    """A setting that has its most until some n, then falls with a power of it, to its least."""
+    return min(most, max(least, float(most * (until / max(n, 1)) ** power)))
+
+
 def _with_forces(facts: Facts, optimizer: Optimizer) -> Overrides:
     """The settings for energies and forces, if time did not matter, of one network."""
     is_small = facts.n_force_components <= _MOST_COMPONENTS_FOR_SMALL
@@ -142,22 +147,19 @@ def _with_forces(facts: Facts, optimizer: Optimizer) -> Overrides:
 
 def _with_energies(facts: Facts) -> Overrides:
     """The settings for energies alone, if time did not matter, of one network."""
-    batch = _BATCH_OF_FEW if facts.n_structures < _FEWEST_FOR_LARGE_BATCH else _BATCH_OF_MANY
+    of_many = TrainingParameters()
+    batch = _BATCH_OF_FEW if facts.n_structures < _FEWEST_FOR_LARGE_BATCH else of_many.batch_size
     steps = n_batches(facts, batch)
-    epochs = min(max(_STEPS_ALONE // steps, _FEWEST_EPOCHS_ALONE), _MOST_EPOCHS_ALONE)
+    epochs = min(max(_STEPS_ALONE // steps, of_many.epochs), _MOST_EPOCHS_ALONE)
     epochs = max(1, min(epochs, _MOST_STEPS_ALONE // steps))
+    decay = falling(epochs * steps, _MOST_DECAY, _STEPS_OF_MOST_DECAY, _DECAY_POWER, of_many.weight_decay)
     training = {
         "forces": "auto",
         "batch_size": min(batch, facts.n_structures),
         "epochs": epochs,
-        "weight_decay": _decay_of_energies(epochs * steps),
+        "weight_decay": round(decay, 3),
     }
     return {"network": {}, "training": training}
-
-
-def _decay_of_energies(n_steps: int) -> float:
-    falling = float(_MOST_DECAY * (_STEPS_OF_MOST_DECAY / n_steps) ** _DECAY_POWER)
-    return round(min(_MOST_DECAY, max(_LEAST_DECAY, falling)), 3)
 
 
 def _within_time(settings: Overrides, facts: Facts, optimizer: Optimizer, asked: Asked) -> dict[str, int]:

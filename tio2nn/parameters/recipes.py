@@ -19,6 +19,7 @@ from tio2nn.parameters.auto_recipe import (
     Overrides,
     auto_settings,
     epochs_with_forces,
+    falling,
     optimizer_for,
 )
 from tio2nn.parameters.fields import Affects
@@ -159,7 +160,7 @@ def settings_of(name: str, facts: Facts, asked: Asked = NOTHING_ASKED) -> Overri
 #   5,157 structures, 100 epochs: 1e-4 0.68, 1.27, 0.090; 1e-5 0.64, 1.15, 0.087; 3e-6 0.74, 1.55, 0.093; on the
 #     validation set 0.70, 1.33, 0.090; 0.69, 1.58, 0.084; 0.67, 1.23, 0.086
 #   5,157 structures, the whole recipe: 1e-4 0.46, 0.96, 0.072; 1e-5 0.44, 0.96, 0.072
-_FLOOR_OF_RECORD, _LEAST_FLOOR_OF_RECORD, _FEW_FOR_RECORD = 1e-4, 1e-5, 1_200
+_FLOOR_OF_RECORD, _LEAST_FLOOR_OF_RECORD, _FEW_FOR_RECORD, _POWER_OF_FLOOR = 1e-4, 1e-5, 1_200, 1.5
 
 
 def _record(facts: Facts, asked: Asked) -> Overrides:
@@ -171,15 +172,13 @@ def _record(facts: Facts, asked: Asked) -> Overrides:
         batch = min(LENGTHS["muon"].largest_batch, facts.n_structures)
         epochs = epochs_with_forces(facts, batch, "muon")
         training = {**training, "optimizer": "muon", "batch_size": batch, "epochs": epochs}
+    floor = falling(
+        facts.n_structures, _FLOOR_OF_RECORD, _FEW_FOR_RECORD, _POWER_OF_FLOOR, _LEAST_FLOOR_OF_RECORD
+    )
     return {
-        "network": {**network, "whitening_floor": _floor_of_record(facts.n_structures)},
+        "network": {**network, "whitening_floor": floor},
         "training": training,
     }
-
-
-def _floor_of_record(n_structures: int) -> float:
-    falling = float(_FLOOR_OF_RECORD * (_FEW_FOR_RECORD / max(n_structures, 1)) ** 1.5)
-    return min(_FLOOR_OF_RECORD, max(_LEAST_FLOOR_OF_RECORD, falling))
 
 
 def forces_of(parameters: ParameterSet) -> bool | str:
